@@ -1,0 +1,33 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu    # no GPU: smaller download
+PYTHON      ?= python3
+TORCH       ?= torch==2.13.0
+TORCH_INDEX ?=
+VENV        := .venv
+BIN         := $(VENV)/bin
+PIP         := $(BIN)/python -m pip --disable-pip-version-check
+OUT         ?= runs/demo
+
+.PHONY: demo test check lint clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(PIP) install -q -c constraints.txt -e ".[dev,export,predictors,parquet,optuna,tensorboard]"
+	touch $@
+
+demo: $(VENV)/.ready            ## search on the embedded digits, train, export, report
+	$(BIN)/archduel search digits --time 3m --out $(OUT)
+	@echo "open $(OUT)/report.html"
+
+test: $(VENV)/.ready            ## what a newcomer runs
+	$(BIN)/python -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check archduel tests benchmarks examples
+	$(BIN)/mypy
+
+check: lint test
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache runs

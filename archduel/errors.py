@@ -1,0 +1,87 @@
+"""Every deliberate error of archduel. Each is also a builtin, so that `except ValueError` works as people expect.
+
+A message says what was got, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ArchduelError",
+    "BudgetError",
+    "DataError",
+    "ExportError",
+    "InfeasibleError",
+    "InvalidArchError",
+    "RunError",
+    "SettingError",
+    "StateError",
+    "TableError",
+    "UnknownNameError",
+    "unknown",
+]
+
+
+class ArchduelError(Exception):
+    """Base of all deliberate errors."""
+
+
+class InvalidArchError(ArchduelError, ValueError):
+    """An architecture or its text does not belong to the space."""
+
+
+class InfeasibleError(ArchduelError, ValueError):
+    """No architecture satisfies the constraints."""
+
+
+class SettingError(ArchduelError, ValueError):
+    """A setting has a wrong type or is out of range."""
+
+
+class UnknownNameError(ArchduelError, KeyError):
+    """A name that stands on no menu."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class DataError(ArchduelError, ValueError):
+    """Images, labels or splits that cannot be used."""
+
+
+class TableError(ArchduelError, ValueError):
+    """A benchmark table or its source file that cannot be used."""
+
+
+class RunError(ArchduelError, RuntimeError):
+    """A run folder that cannot be started, continued or read."""
+
+
+class BudgetError(ArchduelError, ValueError):
+    """A budget that nothing fits in."""
+
+
+class StateError(ArchduelError, RuntimeError):
+    """Something was asked for before it can be known, or a state that does not fit."""
+
+
+class ExportError(ArchduelError, RuntimeError):
+    """A network that cannot be exported, or an export that does not match."""
+
+
+def unknown(role: str, name: str, known: Iterable[str], *, command: str = "") -> UnknownNameError:
+    """Returns the error for a name that is not on a menu, with the nearest names.
+
+    Args:
+        role: what was looked for, such as ``strategy``.
+        name: the name that was given.
+        known: the names there are.
+        command: a command that lists them all.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    tail = f" `{command}` shows all {len(names)}" if command else f" known: {', '.join(names)}"
+    return UnknownNameError(f"{role} {name!r} is unknown{hint}{tail}")

@@ -1,0 +1,62 @@
+"""The menus: role -> {name: "module:Class"}. The only file that knows all; nothing is imported before it is made."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from archduel.errors import UnknownNameError, unknown
+
+__all__ = ["MENUS", "entry", "make", "names"]
+
+SPACES = {
+    "nasbench101": "archduel.spaces.nasbench101:NASBench101",
+    "nasbench201": "archduel.spaces.nasbench201:NASBench201",
+    "natsbench_sss": "archduel.spaces.natsbench_sss:NATSBenchSSS",
+    "darts": "archduel.spaces.darts:DARTS",
+    "mobilenetv3": "archduel.spaces.mobilenetv3:MobileNetV3",
+}
+POLICIES = {
+    "lstm": "archduel.policies.lstm:LSTMPolicy",
+    "logits": "archduel.policies.logits:LogitsPolicy",
+}
+RANKERS = {
+    "nac": "archduel.rankers.nac:NAC",
+}
+STRATEGIES = {
+    "random": "archduel.strategies.random:RandomSearch",
+    "evolution": "archduel.strategies.evolution:RegularizedEvolution",
+    "ctnas": "archduel.strategies.ctnas:CTNAS",
+}
+MENUS = {"space": SPACES, "policy": POLICIES, "ranker": RANKERS, "strategy": STRATEGIES}
+
+
+def names(role: str) -> list[str]:
+    """Returns the names on the menu of ``role``."""
+    if role not in MENUS:
+        raise unknown("role", role, MENUS)
+    return sorted(MENUS[role])
+
+
+def entry(role: str, name: str) -> Any:
+    """Returns the class behind ``name``; ``package.module:Class`` is taken as it is.
+
+    Raises:
+        UnknownNameError: for a name that is not on the menu or a class that cannot be imported.
+    """
+    if role not in MENUS:
+        raise unknown("role", role, MENUS)
+    target = MENUS[role].get(name, name if ":" in name else "")
+    if not target:
+        plural = {"strategy": "strategies", "policy": "policies"}.get(role, f"{role}s")
+        raise unknown(role, name, MENUS[role], command=f"archduel list {plural}")
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownNameError(f"{role} {name!r} cannot be loaded from {target!r}: {error}") from error
+
+
+def make(role: str, name: str, *collaborators: Any, **settings: Any) -> Any:
+    """Returns ``entry(role, name)(*collaborators, **settings)``."""
+    return entry(role, name)(*collaborators, **settings)
