@@ -1,0 +1,36 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pkgutil import iter_modules
+
+import typer
+
+from archduel.errors import ArchduelError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="archduel",
+    help="Neural architecture search by comparison.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for _module in sorted(module.name for module in iter_modules(__path__)):
+    import_module(f"{__name__}.{_module}").register(app)
+
+
+def main() -> None:
+    """Runs the command line; deliberate errors become one line and exit code 2, Ctrl-C 130."""
+    try:
+        app()
+    except ArchduelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command continues", file=sys.stderr)
+        sys.exit(130)

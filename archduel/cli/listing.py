@@ -1,0 +1,20 @@
+"""`archduel list ROLE`: what there is."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to ``app``."""
+
+    @app.command("list")
+    def list_(what: str = typer.Argument(help="spaces, strategies, rankers, policies")) -> None:
+        """Print the names on a menu, one a line."""
+        from archduel import registry
+
+        singular = {"strategies": "strategy", "policies": "policy"}.get(what, what.removesuffix("s"))
+        for name in registry.names(singular):
+            typer.echo(name)
