@@ -20,6 +20,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+@app.callback()
+def _root() -> None:
+    """Neural architecture search by comparison."""
+
+
 for _module in sorted(module.name for module in iter_modules(__path__)):
     import_module(f"{__name__}.{_module}").register(app)
 
