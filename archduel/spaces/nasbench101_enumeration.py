@@ -1,0 +1,155 @@
+"""All 423,624 NAS-Bench-101 cells with their published hashes, from scratch in seconds.
+
+The benchmark's own enumeration hashes 1,293,208 labelled cells and keeps the first of each hash. The same list comes out
+without hashing the rest: a cell is the first of its graph exactly if no order of its inner vertices gives a smaller
+encoding, and almost all of that can be decided on the 6,472 matrices. Hashes are then computed for the representatives
+only, all cells of a chunk side by side.
+
+Source of order and hashes: Ying et al., ICML 2019, and the benchmark's published graph utilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archduel.spaces.nasbench101_arrays import (
+    Cells,
+    kept_matrices,
+    mask_images,
+    relabellings,
+    unpack_ops,
+)
+from archduel.spaces.nasbench101_cell import MAX_VERTICES
+from archduel.spaces.nasbench101_hash import INPUT_LABEL, OUTPUT_LABEL, cell_hash, start_hash
+from archduel.spaces.nasbench101_md5 import md5_rows
+
+__all__ = ["enumerate_cells", "hash_cells", "hash_texts"]
+
+_CHUNK = 16_384
+_HEX = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), dtype=np.uint16)
+
+
+def enumerate_cells(max_vertices: int = MAX_VERTICES) -> Cells:
+    """Returns one cell a graph, the published representatives in the order in which the benchmark finds them."""
+    parts = [_representatives(n) for n in range(2, max_vertices + 1)]
+    return Cells(
+        np.concatenate([part.n_vertices for part in parts]),
+        np.concatenate([part.edges for part in parts]),
+        np.concatenate([part.ops for part in parts]),
+    )
+
+
+def _representatives(n: int) -> Cells:
+    masks, n_codes = kept_matrices(n), 3 ** (n - 2)
+    images = mask_images(masks, n)  # (P, M)
+    least = images.min(axis=0) == masks
+    masks, images = masks[least], images[:, least]
+    kept = np.ones((len(masks), n_codes), dtype=bool)
+    for image, codes in zip(images, relabellings(n)[1]):
+        # Only orders that leave the matrix as it is let the operations decide.
+        kept[image == masks] &= codes >= np.arange(n_codes)
+    rows, codes = np.nonzero(kept)
+    return Cells(np.full(len(rows), n, dtype=np.uint8), masks[rows], unpack_ops(codes, n))
+
+
+def hash_texts(hashes: NDArray[np.uint8]) -> list[str]:
+    """Returns the (N, 16) hashes as hexadecimal texts."""
+    text = hashes.tobytes().hex()
+    return [text[at : at + 32] for at in range(0, len(text), 32)]
+
+
+def hash_cells(cells: Cells) -> NDArray[np.uint8]:
+    """Returns the (N, 16) bytes of the published hash of every cell."""
+    hashes = np.empty((len(cells), 16), dtype=np.uint8)
+    for n in np.unique(cells.n_vertices).tolist():
+        rows = np.flatnonzero(cells.n_vertices == n)
+        for first in range(0, len(rows), _CHUNK):
+            part = rows[first : first + _CHUNK]
+            hashes[part] = _hash_chunk(cells[part], n)
+    return hashes
+
+
+def _hash_chunk(cells: Cells, n: int) -> NDArray[np.uint8]:
+    """Returns the hashes of cells that all have n vertices."""
+    edge = np.ascontiguousarray(cells.adjacency()[:, :n, :n])
+    n_out, n_in = edge.sum(axis=2), edge.sum(axis=1)  # (B, n)
+    labels = np.full((len(cells), n), INPUT_LABEL)
+    labels[:, 1 : n - 1], labels[:, n - 1] = cells.ops[:, : n - 2], OUTPUT_LABEL
+    digests = _starts()[n_out, n_in, labels - OUTPUT_LABEL]  # (B, n, 16)
+    groups = list(_groups(n_in.ravel(), n_out.ravel()))
+    clash = np.zeros(len(cells), dtype=bool)
+    for _ in range(n):
+        order, same = _order(digests)
+        clash |= same
+        digests = _next_round(digests, order, edge, groups)
+    order, same = _order(digests)
+    tokens = np.take_along_axis(_hexadecimal(digests), order[:, :, None], axis=1)  # (B, n, 32)
+    text = np.frombuffer(str(["x" * 32] * n).encode(), dtype=np.uint8)
+    messages = np.repeat(text[None], len(cells), axis=0)
+    for v in range(n):
+        messages[:, 2 + 36 * v : 34 + 36 * v] = tokens[:, v]
+    hashes = md5_rows(messages)
+    for row in np.flatnonzero(clash | same):  # two vertices whose hashes share 16 digits but not all 32
+        hashes[row] = np.frombuffer(bytes.fromhex(cell_hash(cells.cell(int(row)))), dtype=np.uint8)
+    return hashes
+
+
+def _starts() -> NDArray[np.uint8]:
+    """Returns (out-degree, in-degree, label + 2, 16) the bytes of the starting hashes."""
+    size = MAX_VERTICES
+    table = [[[start_hash(o, i, label) for label in range(-2, 3)] for i in range(size)] for o in range(size)]
+    data = bytes.fromhex("".join(digest for rows in table for row in rows for digest in row))
+    return np.frombuffer(data, dtype=np.uint8).reshape(size, size, 5, 16)
+
+
+def _groups(
+    n_in: NDArray[np.int64], n_out: NDArray[np.int64]
+) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    """Yields (in-degree, out-degree, the vertices that have them): their messages have one length."""
+    code = n_in * 8 + n_out
+    by_code = np.argsort(code, kind="stable")
+    values, first = np.unique(code[by_code], return_index=True)
+    for value, rows in zip(values.tolist(), np.split(by_code, first[1:])):
+        yield value // 8, value % 8, rows
+
+
+def _order(digests: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Returns (B, n) vertices of each cell sorted by hash, and (B,) whether the first 8 bytes do not settle it."""
+    halves = digests.view(">u8").astype(np.uint64)  # (B, n, 2)
+    order = np.argsort(halves[:, :, 0], axis=1, kind="stable")
+    ordered = np.take_along_axis(halves, order[:, :, None], axis=1)
+    tied = ordered[:, 1:, 0] == ordered[:, :-1, 0]
+    return order, (tied & (ordered[:, 1:, 1] != ordered[:, :-1, 1])).any(axis=1)
+
+
+def _hexadecimal(digests: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns (..., 16) bytes as (..., 32) ASCII digits."""
+    return _HEX[digests].view(np.uint8)
+
+
+def _next_round(
+    digests: NDArray[np.uint8],
+    order: NDArray[np.int64],
+    edge: NDArray[np.bool_],
+    groups: list[tuple[int, int, NDArray[np.int64]]],
+) -> NDArray[np.uint8]:
+    """Returns the (B, n, 16) hashes after one round: MD5 of ``IN|OUT|own``, neighbours sorted by hash."""
+    b, n, _ = digests.shape
+    tokens = _hexadecimal(digests).reshape(b * n, 32)
+    vertex = (order + np.arange(b)[:, None] * n).ravel()  # (B n,) the vertex of each rank
+    # (B, vertex, rank): is the vertex of that rank a predecessor, a successor
+    before = np.take_along_axis(edge, order[:, :, None], axis=1).transpose(0, 2, 1).reshape(b * n, n)
+    after = np.take_along_axis(edge, order[:, None, :], axis=2).reshape(b * n, n)
+    new = np.empty((b * n, 16), dtype=np.uint8)
+    for n_in, n_out, rows in groups:
+        cell = (rows // n * n)[:, None]
+        messages = np.full((len(rows), 32 * (n_in + n_out + 1) + 2), ord("|"), dtype=np.uint8)
+        for links, count, at in ((before, n_in, 0), (after, n_out, 32 * n_in + 1)):
+            ranks = np.nonzero(links[rows])[1].reshape(len(rows), count)
+            messages[:, at : at + 32 * count] = tokens[vertex[cell + ranks]].reshape(len(rows), 32 * count)
+        messages[:, -32:] = tokens[rows]
+        new[rows] = md5_rows(messages)
+    return new.reshape(b, n, 16)
