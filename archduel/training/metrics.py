@@ -1,0 +1,187 @@
+"""How good predictions are. Fractions of 1; higher is better except for losses and calibration errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from archduel.errors import SettingError, unknown
+from archduel.training.augment import normalise
+from archduel.training.pixels import Pixels
+
+__all__ = [
+    "METRICS",
+    "Evaluation",
+    "Mistake",
+    "accuracy",
+    "balanced_accuracy",
+    "calibration_error",
+    "confusion_matrix",
+    "evaluate",
+    "macro_f1",
+    "recall",
+    "top_k",
+    "worst_mistakes",
+]
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], n_classes: int) -> Counts:
+    """Returns (C, C) counts; rows are true classes, columns predicted ones."""
+    return np.bincount(labels * n_classes + predictions, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def accuracy(confusion: Counts) -> float:
+    """Returns the share of correct predictions."""
+    return float(np.trace(confusion) / confusion.sum())
+
+
+def recall(confusion: Counts) -> Floats:
+    """Returns (C,) the share of each class that is recognised; nan for a class without images."""
+    totals = confusion.sum(1).astype(float)
+    return np.divide(np.diag(confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
+
+
+def balanced_accuracy(confusion: Counts) -> float:
+    """Returns the mean recall of the classes that have images."""
+    return float(np.nanmean(recall(confusion)))
+
+
+def macro_f1(confusion: Counts) -> float:
+    """Returns the mean F1 of the classes that have images or predictions."""
+    either = (confusion.sum(0) + confusion.sum(1)).astype(float)  # 2 TP + FP + FN
+    present = either > 0
+    return float(np.mean(2 * np.diag(confusion)[present] / either[present]))
+
+
+METRICS: dict[str, Callable[[Counts], float]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+}
+
+
+def top_k(probabilities: NDArray[np.float32], labels: NDArray[np.int64], k: int = 5) -> float:
+    """Returns the share of images whose class is among the ``k`` likeliest (equal ones count in its favour)."""
+    own = probabilities[np.arange(len(labels)), labels]
+    return float(np.mean((probabilities > own[:, None]).sum(1) < k))
+
+
+def calibration_error(probabilities: NDArray[np.float32], labels: NDArray[np.int64], bins: int = 15) -> float:
+    """Returns the expected calibration error: |confidence - accuracy| averaged over equally wide bins by their images.
+
+    Source: Guo et al., arXiv 1706.04599.
+    """
+    confidence = probabilities.max(1).astype(float)
+    right = probabilities.argmax(1) == labels
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # bins are (low, high]
+    gaps = np.bincount(place, weights=confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong prediction.
+
+    Attributes:
+        row: number of the image in its set.
+        label: true class.
+        predicted: what the network said.
+        confidence: probability of ``predicted``.
+        likelihood: probability of ``label``.
+    """
+
+    row: int
+    label: int
+    predicted: int
+    confidence: float
+    likelihood: float
+
+
+def worst_mistakes(probabilities: NDArray[np.float32], labels: NDArray[np.int64], n: int = 16) -> list[Mistake]:
+    """Returns at most ``n`` wrong predictions, the least likely true class first."""
+    predicted = probabilities.argmax(1)
+    likelihood = probabilities[np.arange(len(labels)), labels]
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(likelihood[wrong], kind="stable")][:n]
+    return [
+        Mistake(int(i), int(labels[i]), int(predicted[i]), float(probabilities[i].max()), float(likelihood[i]))
+        for i in worst
+    ]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network says about a set of images.
+
+    Attributes:
+        probabilities: (N, C) float32.
+        labels: (N,) int64.
+        loss: mean cross entropy in nats.
+    """
+
+    probabilities: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    loss: float
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """(N,) the likeliest class."""
+        return self.probabilities.argmax(1)
+
+    @cached_property
+    def confusion(self) -> Counts:
+        """(C, C) counts; rows are true classes."""
+        return confusion_matrix(self.labels, self.predictions, self.probabilities.shape[1])
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct predictions."""
+        return accuracy(self.confusion)
+
+    def score(self, metric: str) -> float:
+        """Returns ``accuracy``, ``balanced_accuracy`` or ``macro_f1``.
+
+        Raises:
+            UnknownNameError: for another name.
+        """
+        if metric not in METRICS:
+            raise unknown("metric", metric, METRICS)
+        return METRICS[metric](self.confusion)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, pixels: Pixels, *, batch_size: int = 256, device: str | torch.device | None = None
+) -> Evaluation:
+    """Returns what ``model`` says about ``pixels``; its training flags and batch-norm statistics stay as they were.
+
+    Raises:
+        SettingError: if the labels are more classes than the network has outputs.
+    """
+    device = pixels.device if device is None else torch.device(device)
+    flags = [(module, module.training) for module in model.modules()]
+    model.to(device).eval()
+    logits = []
+    try:
+        for rows in torch.arange(len(pixels)).split(batch_size):
+            images = pixels.batch(rows)[0].to(device)
+            out = model(normalise(images, pixels.mean, pixels.std))
+            logits.append((out[0] if isinstance(out, tuple) else out).double().cpu())
+    finally:
+        for module, flag in flags:
+            module.training = flag
+    labels = pixels.labels.cpu()
+    every = torch.cat(logits)  # (N, C)
+    if int(labels.max()) >= every.shape[1]:
+        raise SettingError(f"labels go up to {int(labels.max())}, the network has only {every.shape[1]} outputs")
+    loss = float(nn.functional.cross_entropy(every, labels))
+    return Evaluation(every.softmax(1).float().numpy(), labels.numpy(), loss)
