@@ -1,0 +1,65 @@
+"""Map sizes: how an image of any size becomes the maps that cells see. One place, so that networks and counts agree."""
+
+from __future__ import annotations
+
+from archduel.core import Scale
+from archduel.errors import SettingError
+
+__all__ = ["darts_stem", "halved", "stem_strides"]
+
+LARGEST = 64
+"""Images up to this many pixels enter the cells at full size, as CIFAR images do."""
+LARGEST_MAP = 48
+"""Larger images are halved in the stem until their map is at most this large."""
+
+
+def halved(size: int, times: int = 1) -> int:
+    """Returns ``size`` after ``times`` layers of stride 2 (each rounds up)."""
+    for _ in range(times):
+        size = (size + 1) // 2
+    return size
+
+
+def stem_strides(scale: Scale) -> tuple[int, ...]:
+    """Returns the stride of each 3x3 convolution of the stem: (1,) up to 64 px, more 2s for larger images.
+
+    The published networks know 16, 32 and 224 px only. Here an image above 64 px is halved until its map is at most 48
+    px: 65..96 px once, 97..192 twice, up to 384 three times; 224 px gives 28, 14, 7 in the three stages, as in DARTS.
+
+    Raises:
+        SettingError: for images under 4 px, which three stages cannot halve twice.
+    """
+    if scale.image_size < 4:
+        raise SettingError(
+            f"image_size must be at least 4 px for a network of three stages, got {scale.image_size}"
+        )
+    if scale.image_size <= LARGEST:
+        return (1,)
+    size, strides = halved(scale.image_size), [2]
+    while size > LARGEST_MAP:
+        size = halved(size)
+        strides.append(2)
+    return tuple(strides)
+
+
+def darts_stem(scale: Scale) -> str:
+    """Returns which stem a DARTS network has: ``cifar`` (up to 64 px), ``strided`` (the same with stride 2) or ``imagenet``.
+
+    ``imagenet`` starts at 128 px: its three strided convolutions leave 1/8 of the image (224 px: 28, 14, 7).
+
+    Raises:
+        SettingError: for images under 4 px and for a single channel.
+    """
+    if scale.image_size < 4:
+        raise SettingError(
+            f"image_size must be at least 4 px for a network of three stages, got {scale.image_size}"
+        )
+    if scale.channels < 2:
+        raise SettingError(
+            "channels must be at least 2 for a DARTS network, whose reductions halve them, got 1"
+        )
+    if scale.image_size <= LARGEST:
+        return "cifar"
+    if scale.image_size < 2 * LARGEST:
+        return "strided"
+    return "imagenet"

@@ -1,0 +1,136 @@
+"""The DARTS cell space (Liu et al., ICLR 2019) as CTNAS, CNAS, BPE and RelativeNAS use it.
+
+A normal and a reduction cell; each has two inputs (states 0, 1) and four nodes (2..5), and each node sums two edges. An
+architecture has 32 choices: for the normal cell, then the reduction cell, for each node source, operation, source,
+operation. Operations are always indices into ``OPS`` (DARTS's order); what differs between the papers is which are allowed
+and whether both edges of a node may come from one source:
+
+=============  =============================  ================
+preset         operations                     doubled sources
+=============  =============================  ================
+darts, bpe     all but none                   no
+relativenas    all but none                   yes
+cnas, ctnas    all eight                      yes
+=============  =============================  ================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+from archduel.core import Arch, Decision, check_decisions
+from archduel.errors import InvalidArchError, SettingError, unknown
+from archduel.spaces.genotypes import OPS, Genotype, Node
+
+__all__ = ["DARTS", "NODES", "PRESETS"]
+
+NAME = "darts"
+NODES = 4
+SEARCHED = OPS[1:]
+PRESETS: Mapping[str, tuple[tuple[str, ...], bool]] = {
+    "darts": (SEARCHED, False),
+    "bpe": (SEARCHED, False),
+    "relativenas": (SEARCHED, True),
+    "cnas": (OPS, True),
+    "ctnas": (OPS, True),
+    "any": (OPS, True),
+}
+"""Preset -> (operations, doubled sources)."""
+
+
+class DARTS:
+    """Pairs of cells; sampling is uniform over encodings.
+
+    Where sources differ, every architecture has the same number of encodings up to the order of edges, so uniform over
+    encodings is uniform over unordered edges; with doubled sources, two equal edges have one encoding where others have two.
+
+    Args:
+        preset: whose rules (see the module); the other settings override it.
+        ops: names of the allowed operations.
+        doubled: whether both edges of a node may come from one source.
+    """
+
+    name = NAME
+    kinds: Mapping[str, int] = {"source": NODES + 1, "op": len(OPS)}
+
+    def __init__(
+        self, preset: str = "darts", *, ops: Sequence[str] | None = None, doubled: bool | None = None
+    ) -> None:
+        if preset not in PRESETS:
+            raise unknown("preset", preset, PRESETS)
+        self.preset = preset
+        self.ops = PRESETS[preset][0] if ops is None else tuple(ops)
+        self.doubled = PRESETS[preset][1] if doubled is None else doubled
+        if not self.ops or len(set(self.ops)) < len(self.ops) or not set(self.ops) <= set(OPS):
+            raise SettingError(
+                f"ops must be distinct names out of {', '.join(OPS)}; got {', '.join(self.ops) or 'none'}"
+            )
+        self._allowed = tuple(sorted(OPS.index(op) for op in self.ops))
+
+    @property
+    def size(self) -> int:
+        """The number of encodings."""
+        per_cell = 1
+        for inputs in range(2, NODES + 2):
+            per_cell *= inputs * (inputs if self.doubled else inputs - 1) * len(self.ops) ** 2
+        return per_cell**2
+
+    def decision(self, prefix: Sequence[int]) -> Decision | None:
+        """Returns the question about the next source or operation, or None after 32."""
+        if len(prefix) >= 8 * NODES:
+            return None
+        cell, rest = divmod(len(prefix), 4 * NODES)
+        node, slot = divmod(rest, 4)
+        where = f"{('normal', 'reduce')[cell]}/node{node + 2}"
+        if slot % 2:
+            return Decision(f"{where}/op{slot // 2}", "op", self._allowed)
+        taken = prefix[-2] if slot == 2 and not self.doubled else None
+        return Decision(
+            f"{where}/source{slot // 2}", "source", tuple(s for s in range(node + 2) if s != taken)
+        )
+
+    def validate(self, arch: Arch) -> None:
+        """Raises InvalidArchError unless ``arch`` follows the rules of this variant."""
+        check_decisions(self, arch)
+
+    def genotype(self, arch: Arch) -> Genotype:
+        """Returns the cells of ``arch``."""
+        self.validate(arch)
+        half = 4 * NODES
+        return Genotype(_nodes(arch.choices[:half]), _nodes(arch.choices[half:]))
+
+    def arch(self, genotype: Genotype) -> Arch:
+        """Returns the architecture of ``genotype``.
+
+        Raises:
+            InvalidArchError: if its cells do not have four nodes of two edges, all concatenated, within the variant's rules.
+        """
+        choices: list[int] = []
+        for kind, nodes, concat in genotype.cells():
+            if len(nodes) != NODES or concat != tuple(range(2, NODES + 2)):
+                raise InvalidArchError(
+                    f"the {kind} cell has {len(nodes)} nodes and concatenates {list(concat)}; "
+                    f"the space {NAME} has 4 nodes and concatenates [2, 3, 4, 5]"
+                )
+            for state, node in enumerate(nodes, 2):
+                if len(node) != 2:
+                    raise InvalidArchError(
+                        f"node {state} of the {kind} cell has {len(node)} edges, expected 2: {list(node)}"
+                    )
+                if older := [op for op, _ in node if op not in OPS]:
+                    raise InvalidArchError(
+                        f"{older[0]!r} in the {kind} cell is not an operation of the space {NAME}"
+                    )
+                choices += chain.from_iterable((source, OPS.index(op)) for op, source in node)
+        arch = Arch(NAME, tuple(choices))
+        self.validate(arch)
+        return arch
+
+
+def _nodes(choices: Sequence[int]) -> tuple[Node, ...]:
+    """Returns the nodes of one cell from its 16 choices."""
+    return tuple(
+        ((OPS[choices[i + 1]], choices[i]), (OPS[choices[i + 3]], choices[i + 2]))
+        for i in range(0, len(choices), 4)
+    )

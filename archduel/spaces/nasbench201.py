@@ -1,0 +1,105 @@
+"""NAS-Bench-201 cells (Dong and Yang, ICLR 2020; the topology space of NATS-Bench): six edges, five operations.
+
+Nodes 0 (input) to 3 (output); the six choices are the operations of the edges 0->1, 0->2, 1->2, 0->3, 1->3, 2->3, in the
+order of the published strings ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``. Decisions are regular: uniform answers are uniform
+architectures.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import product
+
+from archduel.core import Arch, Decision, check_decisions
+from archduel.errors import InvalidArchError
+
+__all__ = ["EDGES", "OPS", "NASBench201"]
+
+OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+"""The benchmark's order."""
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+"""(source, target) of each choice."""
+NAME = "nasbench201"
+
+
+class NASBench201:
+    """All 15,625 cells."""
+
+    name = NAME
+    kinds: Mapping[str, int] = {"op": len(OPS)}
+    size = len(OPS) ** len(EDGES)
+
+    def decision(self, prefix: Sequence[int]) -> Decision | None:
+        """Returns the operation of the next edge, or None after six."""
+        if len(prefix) >= len(EDGES):
+            return None
+        source, target = EDGES[len(prefix)]
+        return Decision(f"edge {source}->{target}", "op", tuple(range(len(OPS))))
+
+    def validate(self, arch: Arch) -> None:
+        """Raises InvalidArchError unless ``arch`` has six operations 0..4."""
+        check_decisions(self, arch)
+
+    def read(self, text: str) -> Arch:
+        """Returns the cell of ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
+
+        Raises:
+            InvalidArchError: with the offending part.
+        """
+        groups = text.strip().split("+")
+        if len(groups) != 3:
+            raise InvalidArchError(
+                f"{text!r} has {len(groups)} groups between '+', expected 3: |op~0|+|op~0|op~1|+..."
+            )
+        return Arch(
+            NAME, tuple(op for node, group in enumerate(groups, 1) for op in _read_group(group, node))
+        )
+
+    def write(self, arch: Arch) -> str:
+        """Returns the benchmark's string of ``arch``."""
+        self.validate(arch)
+        texts = [f"{OPS[op]}~{source}" for op, (source, _) in zip(arch.choices, EDGES)]
+        return "+".join(f"|{'|'.join(part)}|" for part in (texts[:1], texts[1:3], texts[3:]))
+
+    def index(self, arch: Arch) -> int:
+        """Returns the benchmark's index of ``arch``, 0..15624."""
+        self.validate(arch)
+        return _order()[1][arch.choices]
+
+    def at(self, index: int) -> Arch:
+        """Returns the architecture with the benchmark's ``index``.
+
+        Raises:
+            InvalidArchError: unless 0 <= index <= 15624.
+        """
+        if not 0 <= index < self.size:
+            raise InvalidArchError(f"{NAME} has the indices 0..{self.size - 1}, got {index}")
+        return Arch(NAME, _order()[0][index])
+
+
+def _read_group(group: str, node: int) -> list[int]:
+    """Returns the operations of ``|op~0|...|op~(node-1)|``."""
+    parts = group.strip().strip("|").split("|")
+    if len(parts) != node:
+        raise InvalidArchError(f"{group!r} has {len(parts)} edges, node {node} needs {node}")
+    ops = []
+    for source, part in enumerate(parts):
+        op, _, index = part.partition("~")
+        if op not in OPS:
+            raise InvalidArchError(
+                f"operation {op!r} in {group!r} is unknown; expected one of {', '.join(OPS)}"
+            )
+        if index != str(source):
+            raise InvalidArchError(f"{part!r} in {group!r} should read from node {source}: {op}~{source}")
+        ops.append(OPS.index(op))
+    return ops
+
+
+@lru_cache(1)
+def _order() -> tuple[list[tuple[int, ...]], dict[tuple[int, ...], int]]:
+    """Returns the benchmark's order (lexicographic, then shuffled by seed 88) and its inverse."""
+    order = list(product(range(len(OPS)), repeat=len(EDGES)))
+    random.Random(88).shuffle(order)
+    return order, {choices: index for index, choices in enumerate(order)}
