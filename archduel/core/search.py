@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from archduel.core.arch import Arch
-from archduel.core.journal import Journal, estimate_record, record_estimate, record_query
+from archduel.core.journal import Records, estimate_record, record_estimate, record_query
 from archduel.core.protocols import Cost, Estimate, Executor, Query, StepReport, Strategy
 from archduel.errors import RunError, SettingError
 
@@ -71,9 +72,9 @@ class Local:
     def __init__(self, estimate: Callable[[list[Query]], list[Estimate]]) -> None:
         self._estimate = estimate
 
-    def run(self, queries: Iterable[Query], ordinals: Iterable[int]) -> Iterable[Estimate]:
+    def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Iterator[Estimate]:
         """Returns the estimates in ask order."""
-        return self._estimate(list(queries))
+        return iter(self._estimate(list(queries)))
 
     def close(self) -> None:
         """Nothing to end."""
@@ -89,7 +90,7 @@ def search(
     *,
     budget: Budget,
     window: int = 1,
-    journal: Journal | None = None,
+    journal: Records | None = None,
     key: Callable[[Query], Hashable] = _arch_and_fidelity,
     on_told: Callable[[Told], None] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
@@ -147,7 +148,7 @@ def search(
 
 
 def _answers(
-    queries: list[Query], ordinal: int, executor: Executor, recorded: list[dict[str, object]], journal: Journal | None
+    queries: list[Query], ordinal: int, executor: Executor, recorded: list[dict[str, Any]], journal: Records | None
 ) -> Iterable[tuple[Query, Estimate]]:
     """Yields answers in ask order: recorded ones first, then new ones, each journalled as it comes."""
     known = recorded[ordinal : ordinal + len(queries)]

@@ -1,0 +1,110 @@
+"""Puts a strategy together with the collaborators its constructor names."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from archduel import registry
+from archduel.core import Constraint, Space, Strategy
+from archduel.errors import SettingError, unknown
+
+__all__ = ["PARTNERS", "assemble", "derived_seed", "settings_of"]
+
+PARTNERS: dict[str, dict[str, str]] = {"ctnas": {"policy": "lstm", "ranker": "nac"}}
+"""Which policy and ranker a strategy gets unless its settings name others."""
+USUAL = {"policy": "lstm", "ranker": "best"}
+RANDOMNESS = ("rng", "generator", "seed")
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """Returns a seed (31 bits) that depends on ``seed`` and ``purpose`` alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "big") >> 1
+
+
+def settings_of(role: str, name: str) -> dict[str, Any]:
+    """Returns the settings of a class on the menu of ``role`` with their defaults."""
+    parameters = inspect.signature(registry.entry(role, name)).parameters.values()
+    handled = (*RANDOMNESS, "constraint", "costs", "device")
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in handled}
+
+
+def assemble(
+    strategy: str,
+    space: Space,
+    *,
+    seed: int,
+    constraint: Constraint | None = None,
+    costs: Any = None,
+    settings: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+) -> Strategy:
+    """Returns a strategy whose collaborators are made from the menus, every seed derived from ``seed``.
+
+    Args:
+        strategy: a name on the menu, or ``package.module:Class``.
+        space: where to search.
+        seed: of the search.
+        constraint: which architectures are allowed.
+        costs: closed-form costs for rankers that take them.
+        settings: of the strategy; ``policy`` and ``ranker`` may be names, or mappings with a ``name`` and that class's
+            settings.
+        given: collaborators that are already made, by the constructor's parameter name.
+        device: where policies and rankers compute.
+
+    Raises:
+        UnknownNameError: for a name that is not on a menu.
+        SettingError: for settings the constructor does not have, or a collaborator nobody made.
+    """
+    settings = dict(settings or {})
+    partners = {**USUAL, **PARTNERS.get(strategy, {})}
+    ready = {"space": space, "constraint": constraint, "costs": costs, "device": device, **(given or {})}
+    parameters = inspect.signature(registry.entry("strategy", strategy)).parameters
+    for role in partners.keys() & parameters.keys() - ready.keys():
+        ready[role] = _partner(role, settings.pop(role, partners[role]), space, ready, seed)
+    return _made("strategy", strategy, ready, settings, seed)  # type: ignore[no-any-return]
+
+
+def _partner(role: str, wanted: Any, space: Space, ready: Mapping[str, Any], seed: int) -> Any:
+    """Returns the policy or ranker that ``wanted`` (a name, or a mapping with a name) describes."""
+    wanted = {"name": wanted} if isinstance(wanted, str) else dict(wanted)
+    if "name" not in wanted:
+        raise SettingError(f"{role} is {wanted}, expected a name, or a mapping with a name and settings")
+    name = wanted.pop("name")
+    return _made(role, name, {key: ready[key] for key in ("costs", "device")} | {"space": space}, wanted, seed)
+
+
+def _made(role: str, name: str, ready: Mapping[str, Any], settings: Mapping[str, Any], seed: int) -> Any:
+    """Returns an object of the menu with collaborators, randomness and settings handed to the constructor."""
+    parameters = inspect.signature(registry.entry(role, name)).parameters
+    collaborators = []
+    keywords = dict(settings)
+    for parameter in parameters.values():
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            if parameter.name not in ready:
+                raise SettingError(f"{role} {name!r} needs {parameter.name!r}, and there is none to give")
+            collaborators.append(ready[parameter.name])
+        elif parameter.name in RANDOMNESS:
+            keywords[parameter.name] = _randomness(parameter.name, derived_seed(seed, f"{role}/{parameter.name}"), ready)
+        elif parameter.name in ready and parameter.name not in keywords:
+            keywords[parameter.name] = ready[parameter.name]
+    for key in keywords:
+        if key not in parameters:
+            raise SettingError(str(unknown(f"setting of {role} {name!r}:", key, settings_of(role, name))))
+    return registry.make(role, name, *collaborators, **keywords)
+
+
+def _randomness(kind: str, seed: int, ready: Mapping[str, Any]) -> Any:
+    """Returns a seeded NumPy generator, torch generator or plain seed."""
+    if kind == "rng":
+        return np.random.default_rng(seed)
+    if kind == "seed":
+        return seed
+    import torch
+
+    return torch.Generator(ready.get("device", "cpu")).manual_seed(seed)

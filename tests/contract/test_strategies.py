@@ -1,0 +1,46 @@
+"""Every strategy on the menu keeps the contract."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from archduel import registry
+from archduel.apps.assemble import assemble
+from archduel.core import Constraint, Strategy
+from archduel.testing.strategies import StrategyContract
+from archduel.testing.toy import ToyRanker
+
+SMALL: dict[str, dict[str, Any]] = {
+    "evolution": {"population": 10, "tournament": 3, "patience": 200},
+    "ctnas": {
+        "labels": 20, "iterations": 40, "chunk": 10, "baseline_every": 10, "explore_every": 8,
+        "samples": 16, "keep": 8, "verify": 5,
+    },
+}  # fmt: skip
+NEVER_REPEAT = {"random", "local", "best"}
+
+
+def one_shot(name: str) -> bool:
+    """Returns whether a strategy works on shared weights, which have contract tests of their own."""
+    return "shared" in inspect.signature(registry.entry("strategy", name)).parameters
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names("strategy") if not one_shot(name)], scope="class")
+class TestEveryStrategy(StrategyContract):
+    @pytest.fixture(autouse=True)
+    def _named(self, name: str) -> None:
+        self.name = name
+        self.repeats = name not in NEVER_REPEAT
+
+    def make(self, seed: int, constraint: Constraint | None = None) -> Strategy:
+        return assemble(
+            self.name,
+            self.space,
+            seed=seed,
+            constraint=constraint,
+            settings=SMALL.get(self.name),
+            given={"ranker": ToyRanker(self.space)},
+        )
