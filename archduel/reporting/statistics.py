@@ -1,0 +1,295 @@
+"""Numbers with their uncertainty: intervals, rank agreement, paired comparisons of several methods.
+
+Everything is deterministic (closed forms, no resampling), so that a report is a function of its run alone.
+An interval that cannot be known (one value) is infinite: it spans everything and says nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from archduel.errors import SettingError
+
+__all__ = [
+    "Comparison", "Interval", "Nemenyi", "average_ranks", "gain_interval", "gain_sentence", "holm", "kendall_tau",
+    "mean_interval", "nemenyi", "paired_difference", "wilcoxon_holm",
+]  # fmt: skip
+
+
+class Interval(NamedTuple):
+    """An estimate and where the truth may lie.
+
+    Attributes:
+        value: the estimate; nan if there is none.
+        low: lower end, ``-inf`` if unknown.
+        high: upper end, ``inf`` if unknown.
+        n: how many observations it rests on.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def known(self) -> bool:
+        """Whether both ends are finite."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def half_width(self) -> float:
+        """Half the distance between the ends."""
+        return (self.high - self.low) / 2
+
+    def spans(self, value: float = 0.0) -> bool:
+        """Whether ``value`` cannot be ruled out (ends included; true for an unknown interval)."""
+        return not (self.low > value or self.high < value)
+
+    def record(self) -> dict[str, float | int | None]:
+        """Returns the JSON form; what is unknown is None."""
+        ends = {"value": self.value, "low": self.low, "high": self.high}
+        return {**{name: end if math.isfinite(end) else None for name, end in ends.items()}, "n": self.n}
+
+
+def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Returns the mean of ``values`` with Student's t interval; independent observations are assumed.
+
+    Raises:
+        SettingError: without values.
+    """
+    data = np.asarray(values, dtype=np.float64).ravel()
+    if not len(data):
+        raise SettingError("a mean needs at least one value, got none")
+    mean = float(data.mean())
+    if len(data) == 1:
+        return Interval(mean, -math.inf, math.inf, 1)
+    half = float(stats.t.ppf((1 + level) / 2, len(data) - 1) * data.std(ddof=1) / math.sqrt(len(data)))
+    return Interval(mean, mean - half, mean + half, len(data))
+
+
+def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Returns the mean of ``first - second``, pair by pair, with its t interval.
+
+    Raises:
+        SettingError: if the two do not have the same length.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape:
+        raise SettingError(f"pairs need two lists of one length, got {a.shape} and {b.shape}")
+    return mean_interval(a - b, level=level)
+
+
+def kendall_tau(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Returns Kendall's tau-b of two lists of scores with an approximate interval.
+
+    The interval is symmetric in ``atanh(tau)`` with variance ``0.437 / (n - 4)``. It needs no random numbers; with
+    few points or many ties it is rough. Pairs with a nan are left out. Unknown below five pairs, and where one list is
+    constant (then the value is nan).
+
+    Raises:
+        SettingError: if the two do not have the same length.
+
+    Source: Fieller, Hartley and Pearson, Tests for rank correlation coefficients I, Biometrika 44 (1957).
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1:
+        raise SettingError(f"rank agreement needs two lists of one length, got shapes {a.shape} and {b.shape}")
+    valid = np.isfinite(a) & np.isfinite(b)
+    a, b = a[valid], b[valid]
+    n = len(a)
+    if n < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return Interval(math.nan, -math.inf, math.inf, n)
+    tau = float(stats.kendalltau(a, b).statistic)
+    if n < 5:
+        return Interval(tau, -math.inf, math.inf, n)
+    z = math.atanh(min(max(tau, -1 + 1e-12), 1 - 1e-12))
+    half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(0.437 / (n - 4))
+    return Interval(tau, math.tanh(z - half), math.tanh(z + half), n)
+
+
+def gain_interval(
+    differences: ArrayLike, n_searches: int, n_seeds: int, *, n_test: int | None = None, level: float = 0.95
+) -> Interval:
+    """Returns the mean gain with a t interval over what was repeated.
+
+    With several searches the searches are the observations (the seeds of one search are averaged first), so the
+    interval covers search noise and training noise; with one search the seeds are, and it covers training noise only.
+
+    Args:
+        differences: (n_searches * n_seeds,) accuracy of the winner minus the other's, fractions, search by search.
+        n_searches: independent searches.
+        n_seeds: final trainings of each search.
+        n_test: how many pictures an accuracy counts; the interval is never narrower than one picture each way, since a
+            few equal counts would otherwise pretend to certainty.
+        level: confidence.
+
+    Raises:
+        SettingError: if the number of differences is not the product.
+    """
+    data = np.asarray(differences, dtype=np.float64).ravel()
+    if n_searches < 1 or n_seeds < 1 or len(data) != n_searches * n_seeds:
+        raise SettingError(f"{n_searches} searches x {n_seeds} seeds need that many differences, got {len(data)}")
+    units = data if n_searches == 1 else data.reshape(n_searches, n_seeds).mean(axis=1)  # (searches,) or (seeds,)
+    interval = mean_interval(units, level=level)
+    half = max(interval.half_width, 1 / n_test if n_test else 0.0)
+    return Interval(interval.value, interval.value - half, interval.value + half, interval.n)
+
+
+def gain_sentence(
+    differences: ArrayLike,
+    n_searches: int,
+    n_seeds: int,
+    *,
+    other: str = "random search at equal cost",
+    n_test: int | None = None,
+) -> str:
+    """Returns what the search gained over ``other`` in plain words, or that no difference was measurable.
+
+    Arguments as in :func:`gain_interval`. Points are percentage points of test accuracy.
+    """
+    interval = gain_interval(differences, n_searches, n_seeds, n_test=n_test)
+    value, half = 100 * interval.value, 100 * interval.half_width
+    if not interval.known:
+        return (
+            f"One training of each network shows {value:+.1f} points against {other}; whether that is more than chance "
+            "cannot be said without more seeds."
+        )
+    digits = 2 if half < 0.1 else 1
+    numbers = f"{{:.{digits}f}} ± {half:.{digits}f} points"
+    if interval.spans(0.0):
+        head = f"No measurable difference between the search and {other} ({numbers.format(value)}"
+    elif value > 0:
+        head = f"The search gained {numbers.format(value)} over {other} ("
+    else:
+        head = f"The search lost {numbers.format(-value)} against {other} ("
+    head += "" if head.endswith("(") else ", "
+    return head + _coverage(n_searches, n_seeds)
+
+
+def _coverage(n_searches: int, n_seeds: int) -> str:
+    """Returns what an interval covers, closing the bracket that its caller opened."""
+    if n_searches > 1:
+        each = "one seed" if n_seeds == 1 else f"{n_seeds} seeds"
+        return f"95 % interval over n = {n_searches} independent searches, {each} each)."
+    return f"n = {n_seeds} seeds); the 95 % interval covers training seeds only, because there was one search."
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Returns (M,) p-values adjusted for M tests, step-down, at most 1.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    p = np.asarray(p_values, dtype=np.float64).ravel()
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+class Comparison(NamedTuple):
+    """A paired comparison of two methods.
+
+    Attributes:
+        first: name.
+        second: name.
+        difference: mean of first minus second with its t interval.
+        p: two-sided Wilcoxon signed-rank test; 1 if all pairs are equal.
+        p_holm: the same, adjusted for all comparisons made together.
+    """
+
+    first: str
+    second: str
+    difference: Interval
+    p: float
+    p_holm: float
+
+
+def wilcoxon_holm(
+    scores: Mapping[str, ArrayLike], *, pairs: Sequence[tuple[str, str]] | None = None
+) -> list[Comparison]:
+    """Returns the paired comparisons, p-values adjusted together.
+
+    Args:
+        scores: method -> (R,) one score a run, the same runs in the same order for all.
+        pairs: which to compare; None = all pairs.
+    """
+    names = list(scores)
+    chosen = list(pairs) if pairs is not None else [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    data = {name: np.asarray(values, dtype=np.float64) for name, values in scores.items()}
+    differences = [paired_difference(data[a], data[b]) for a, b in chosen]
+    p = [_wilcoxon(data[a] - data[b]) for a, b in chosen]
+    return [Comparison(a, b, d, raw, float(q)) for (a, b), d, raw, q in zip(chosen, differences, p, holm(p))]
+
+
+def _wilcoxon(difference: NDArray[np.float64]) -> float:
+    changed = difference[difference != 0]
+    return float(stats.wilcoxon(changed).pvalue) if len(changed) else 1.0
+
+
+def average_ranks(scores: ArrayLike) -> NDArray[np.float64]:
+    """Returns (S,) mean ranks of S methods over R runs; 1 is best (highest score), ties share their mean rank.
+
+    Args:
+        scores: (R, S) higher is better.
+    """
+    return np.asarray(stats.rankdata(-np.asarray(scores, dtype=np.float64), axis=1).mean(axis=0))
+
+
+class Nemenyi(NamedTuple):
+    """Average ranks and how far apart two must be to differ.
+
+    Attributes:
+        ranks: method -> average rank, best first.
+        critical_difference: the least difference of two average ranks that is significant.
+        groups: maximal sets of methods, by name and best first, that do not differ.
+        friedman_p: p-value of the Friedman test that all methods are equal (nan below three methods).
+    """
+
+    ranks: dict[str, float]
+    critical_difference: float
+    groups: list[list[str]]
+    friedman_p: float
+
+
+def nemenyi(scores: Mapping[str, ArrayLike], *, level: float = 0.95) -> Nemenyi:
+    """Returns the data of a critical-difference figure.
+
+    Args:
+        scores: method -> (R,) one score a run, the same runs for all; higher is better.
+        level: confidence.
+
+    Raises:
+        SettingError: for fewer than two methods.
+
+    Source: Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006).
+    """
+    if len(scores) < 2:
+        raise SettingError(f"ranks need at least two methods, got {len(scores)}")
+    table = np.stack([np.asarray(values, dtype=np.float64) for values in scores.values()], axis=1)  # (R, S)
+    runs, k = table.shape
+    ranks = dict(sorted(zip(scores, map(float, average_ranks(table))), key=lambda item: item[1]))
+    q = float(stats.studentized_range.ppf(level, k, np.inf)) / math.sqrt(2)
+    difference = q * math.sqrt(k * (k + 1) / (6 * runs))
+    varied = k > 2 and any(np.ptp(row) > 0 for row in table)
+    p = float(stats.friedmanchisquare(*table.T).pvalue) if varied else math.nan
+    return Nemenyi(ranks, difference, _groups(ranks, difference), p)
+
+
+def _groups(ranks: Mapping[str, float], difference: float) -> list[list[str]]:
+    """Returns the maximal runs of two or more neighbouring names whose ranks lie within ``difference``."""
+    names = list(ranks)
+    found: list[list[str]] = []
+    reached = 0
+    for start, name in enumerate(names):
+        end = max(i for i in range(start, len(names)) if ranks[names[i]] - ranks[name] <= difference) + 1
+        if end - start > 1 and end > reached:
+            found.append(names[start:end])
+        reached = max(reached, end)
+    return found

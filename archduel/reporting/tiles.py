@@ -1,0 +1,163 @@
+"""Charts of rows and squares, as SVG text: intervals, bars, heat maps. Pure functions; tooltips by ``<title>``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+from archduel.reporting.axes import Frame, axis, limits
+from archduel.reporting.marks import marker, shorten, svg, text
+from archduel.reporting.units import number
+
+__all__ = ["Row", "bar_chart", "heat_map", "interval_chart"]
+
+Text = Callable[[float], str]
+RIGHT, BOTTOM = 14, 46
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of an interval chart: estimate, interval (may be infinite) and single observations."""
+
+    label: str
+    value: float
+    low: float = -math.inf
+    high: float = math.inf
+    dots: Sequence[float] = field(default_factory=tuple)
+    note: str = ""
+    slot: int = 0
+
+
+def interval_chart(
+    rows: Sequence[Row], *, x_label: str, x_text: Text, span: tuple[float, float] | None = None, zero: bool = False,
+    width: int = 640,
+) -> str:  # fmt: skip
+    """Returns one row an estimate: label, dots of single observations, the interval and its value in figures.
+
+    Args:
+        rows: from top to bottom.
+        x_label: what is measured.
+        x_text: value -> text.
+        span: range of the axis; None = what the rows need.
+        zero: draw a line at 0.
+        width: pixels.
+    """
+    narrow = width < 500
+    each, top, left = (58, 8, 10) if narrow else (42, 8, 210)
+    height = top + each * len(rows) + BOTTOM
+    ends = [v for row in rows for v in (row.value, row.low, row.high, *row.dots) if math.isfinite(v)]
+    right = RIGHT if narrow else 130
+    frame = Frame(
+        width,
+        height,
+        axis(*(span or limits(ends, pad=0.12)), (left, width - right), x_label, x_text),
+        axis(0.0, 1.0, (height - BOTTOM, top), "", number),
+    )
+    body = [
+        f'<line x1="{frame.x(t):.1f}" x2="{frame.x(t):.1f}" y1="{top}" y2="{height - BOTTOM + 5}" class="grid"/>'
+        + text(frame.x(t), height - BOTTOM + 19, x_text(t))
+        for t in frame.x.ticks()
+    ]
+    body.append(text((left + width - right) / 2, height - 4, x_label, kind="label"))
+    if zero and frame.x.low <= 0 <= frame.x.high:
+        body.append(f'<line x1="{frame.x(0):.1f}" x2="{frame.x(0):.1f}" y1="{top}" y2="{height - BOTTOM}" class="axis"/>')
+    for i, row in enumerate(rows):
+        body += _interval_row(frame, row, top + each * i, each, narrow)
+    return svg(width, height, body, f"{x_label}: " + "; ".join(f"{r.label} {r.note}" for r in rows))
+
+
+def _interval_row(frame: Frame, row: Row, top: float, each: float, narrow: bool) -> list[str]:
+    y = top + (each * 0.68 if narrow else each / 2)
+    x, title = frame.x, f"{row.label}: {row.note}"
+    if narrow:
+        body = [
+            text(x.start, top + 18, shorten(row.label, 190), anchor="start", kind="label"),
+            text(x.end, top + 18, row.note, anchor="end", kind="tick"),
+        ]
+    else:
+        body = [
+            text(x.start - 14, y + 4, shorten(row.label, 190), anchor="end", kind="label"),
+            text(x.end + 12, y + 4, row.note, anchor="start", kind="tick"),
+        ]
+    if math.isfinite(row.low) and math.isfinite(row.high):
+        a, b = (min(max(x(end), x.start), x.end) for end in (row.low, row.high))
+        body.append(f'<path d="M{a:.1f} {y - 5:.1f}v10M{a:.1f} {y:.1f}H{b:.1f}M{b:.1f} {y - 5:.1f}v10" class="line c{row.slot}"/>')
+    body += [marker(x(dot), y, row.slot, size=3, kind="mark faint", title=f"{row.label}: {x.text(dot)}") for dot in row.dots]
+    if math.isfinite(row.value):
+        body.append(marker(x(row.value), y, row.slot, size=5.5, kind="mark ringed", title=title))
+    return body
+
+
+def bar_chart(
+    rows: Sequence[tuple[str, Sequence[float]]], parts: Sequence[str], *, text_of: Text, width: int = 640
+) -> str:
+    """Returns horizontal stacked bars, one row a label, one colour a part, the sum in figures."""
+    each, left, right = 24, (104 if width < 500 else 170), 62
+    most = max((sum(values) for _, values in rows), default=1) or 1
+    body = []
+    for i, (label, values) in enumerate(rows):
+        y, x = each * i + 4, float(left)
+        body.append(text(left - 10, y + 13, shorten(label, left - 14), anchor="end", kind="label"))
+        for slot, value in enumerate(values):
+            long = (width - left - right) * value / most
+            tip = f"<title>{escape(label)}, {escape(parts[slot])}: {escape(text_of(value))}</title>"
+            body.append(f'<rect x="{x:.1f}" y="{y}" width="{max(long - 1, 0):.1f}" height="17" class="bar c{slot}">{tip}</rect>')
+            x += long
+        body.append(text(x + 7, y + 13, text_of(sum(values)), anchor="start", kind="tick"))
+    return svg(width, each * len(rows) + 6, body, f"{', '.join(parts)}: {len(rows)} rows")
+
+
+def heat_map(
+    rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]],
+    cells: Sequence[Sequence[str]], *, titles: Callable[[int, int], str], x_label: str, y_label: str, width: int = 640,
+) -> str:  # fmt: skip
+    """Returns a matrix of tinted squares.
+
+    Args:
+        rows: names from top to bottom.
+        columns: names from left to right.
+        values: 0..1 tint of each square; None = empty.
+        cells: text in each square, left out where squares are small.
+        titles: row, column -> tooltip.
+        x_label: what the columns are.
+        y_label: what the rows are.
+        width: pixels.
+    """
+    longest = max((len(name) for name in (*rows, *columns)), default=1)
+    band = min(6.8 * longest + 12, width * 0.24)
+    side = min((width - band - 30) / max(len(columns), 1), 56.0)
+    top, left = band * 0.72 + 26, band + 24
+    named = side >= 11
+    body = [
+        text(left + side * len(columns) / 2, 13, x_label, kind="label"),
+        text(12, top + side * len(rows) / 2, y_label, kind="label",
+             extra=f'transform="rotate(-90 12 {top + side * len(rows) / 2:.1f})"'),
+    ]  # fmt: skip
+    for j, name in enumerate(columns if named else ()):
+        x = left + side * (j + 0.5)
+        turn = f'transform="rotate(-45 {x:.1f} {top - 6:.1f})"' if len(name) * 7.2 > side else ""
+        anchor = "start" if turn else "middle"
+        body.append(text(x + (2 if turn else 0), top - 6, shorten(name, band), anchor=anchor, extra=turn))
+    for i, name in enumerate(rows):
+        y = top + side * i
+        if named:
+            body.append(text(left - 7, y + side / 2 + 4, shorten(name, band), anchor="end"))
+        for j, value in enumerate(values[i]):
+            body.append(_square(left + side * j, y, side, value, cells[i][j], titles(i, j)))
+    wide = left + side * len(columns) + 6
+    return svg(max(wide, 200), top + side * len(rows) + 6, body, f"{y_label} by {x_label}, {len(rows)} by {len(columns)}")
+
+
+def _square(x: float, y: float, side: float, value: float | None, label: str, title: str) -> str:
+    tint = 0.0 if value is None else min(max(value, 0.0), 1.0)
+    gap = 1 if side > 8 else 0
+    square = (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{side - gap:.1f}" height="{side - gap:.1f}" class="tile" '
+        f'style="--t:{100 * tint:.0f}%"><title>{escape(title)}</title></rect>'
+    )
+    if side < 6.5 * len(label) + 3 or not label:
+        return square
+    kind = "tick on" if tint > 0.55 else "tick off"
+    return square + text(x + side / 2 - 0.5, y + side / 2 + 4, label, kind=kind)
