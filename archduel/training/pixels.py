@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import warnings
 from collections.abc import Sequence
@@ -55,12 +56,10 @@ class Pixels:
         self.std = tuple(float(value) for value in std)
         self.labels = torch.as_tensor(np.asarray(labels) if not isinstance(labels, Tensor) else labels).long()
         _check(images, self.labels, self.mean, self.std)
-        resident = _size(images) <= resident_bytes and not (self.device.type == "cpu" and _file(images))
         self._resident_bytes = resident_bytes
-        self._source = images
+        resident = math.prod(images.shape) <= resident_bytes
         self._images = _tensor(images).to(self.device if resident else "cpu")
-        if resident and self.device.type != "cpu":
-            self._source = self._images  # lets go of the copy in main memory
+        self._source = images if _file(images) else self._images  # a copy in main memory is let go of
         self.labels = self.labels.to(self.device)
         self._rows: Tensor | None = None  # the images of a subset, by their number in _images
         self._resized: dict[int, Pixels] = {}
@@ -154,10 +153,6 @@ def _check(images: Any, labels: Tensor, mean: tuple[float, ...], std: tuple[floa
         raise DataError(
             f"expected {images.shape[1]} means and standard deviations above 0, got mean {mean} and std {std}"
         )
-
-
-def _size(images: Any) -> int:
-    return int(np.prod(images.shape))
 
 
 def _tensor(images: Tensor | NDArray[np.uint8]) -> Tensor:

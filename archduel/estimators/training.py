@@ -1,0 +1,183 @@
+"""Judging an architecture by training it with a recipe and scoring it on validation images."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from archduel import nets
+from archduel.core import Arch, Cost, Estimate, Query, Scale, State, evaluation_seed
+from archduel.errors import SettingError, unknown
+from archduel.nets.ops import set_drop_path
+from archduel.training.loop import Trained, train
+from archduel.training.metrics import METRICS, Evaluation, evaluate
+from archduel.training.pixels import Pixels
+from archduel.training.recipe import Recipe
+from archduel.training.seeding import seeded_build
+
+__all__ = ["TrainingEstimator"]
+
+
+class TrainingEstimator:
+    """Trains each architecture from scratch; the score is a metric of the validation images.
+
+    Args:
+        train: training images.
+        validation: images that scores are read from; a test split has no place here.
+        recipes: how to train, by the name a query gives as its fidelity; may grow later.
+        n_classes: outputs of the networks.
+        run_seed: seed of the run: with the number of an evaluation it gives initialisation, batch order and augmentation,
+            and alone it gives the images of a recipe with ``data_fraction``.
+        metric: ``accuracy``, ``balanced_accuracy`` or ``macro_f1``.
+        device: where networks are trained.
+        threads: of torch on a CPU.
+        default: the recipe of queries without a fidelity.
+        curves: also validates after every epoch.
+        checkpoints: folder for unfinished trainings, which then continue after a kill; None = they start again.
+
+    Raises:
+        UnknownNameError: for a metric or default recipe that does not exist.
+        SettingError: for training and validation images of different channels.
+    """
+
+    def __init__(
+        self,
+        train: Pixels,
+        validation: Pixels,
+        recipes: Mapping[str, Recipe],
+        *,
+        n_classes: int,
+        run_seed: int,
+        metric: str = "accuracy",
+        device: str | torch.device = "cpu",
+        threads: int = 1,
+        default: str = "cheap",
+        curves: bool = False,
+        checkpoints: Path | None = None,
+    ) -> None:
+        if metric not in METRICS:
+            raise unknown("metric", metric, METRICS)
+        if default not in recipes:
+            raise unknown("recipe", default, recipes)
+        if train.in_channels != validation.in_channels:
+            raise SettingError(
+                f"training images have {train.in_channels} channels, validation images {validation.in_channels}"
+            )
+        self.train, self.validation, self.recipes = train, validation, dict(recipes)
+        self.n_classes, self.run_seed, self.device = n_classes, run_seed, torch.device(device)
+        self.threads, self.default, self.curves, self.checkpoints = threads, default, curves, checkpoints
+        self._metric = metric
+        self._ordinal = 0
+
+    @property
+    def metric(self) -> str:
+        """``validation_`` and the metric."""
+        return f"validation_{self._metric}"
+
+    def recipe(self, query: Query) -> Recipe:
+        """Returns how ``query`` is trained.
+
+        Raises:
+            UnknownNameError: for a fidelity that is no recipe.
+        """
+        name = query.fidelity or self.default
+        if name not in self.recipes:
+            raise unknown("recipe", name, self.recipes)
+        return self.recipes[name]
+
+    def scale(self, recipe: Recipe) -> Scale:
+        """Returns the size at which ``recipe`` builds networks for these images."""
+        return Scale(recipe.channels, recipe.depth, recipe.image_size, self.train.in_channels, self.n_classes)
+
+    def network(self, arch: Arch, recipe: Recipe, seed: int) -> nn.Module:
+        """Returns the untrained network of ``arch``; equal seeds give equal weights."""
+        build = partial(nets.build, arch, self.scale(recipe), auxiliary=recipe.auxiliary_weight > 0)
+        return seeded_build(build, seed)
+
+    def judge(self, query: Query, seed: int) -> Estimate:
+        """Returns the estimate of one query; whatever goes wrong with its network becomes the reason of a failure.
+
+        Raises:
+            UnknownNameError: for a fidelity that is no recipe.
+        """
+        recipe = self.recipe(query)
+        began = time.perf_counter()
+        trained = Trained()
+        try:
+            with _threads(self.threads):
+                values: dict[str, Any] = nets.count(query.arch, self.scale(recipe))._asdict()
+                trained, scored = self._train(query, recipe, seed)
+        except Exception as error:
+            seconds = time.perf_counter() - began
+            return Estimate(math.nan, Cost(seconds), {}, f"{type(error).__name__}: {error}")
+        seconds = max(time.perf_counter() - began, trained.seconds)  # an interrupted training counts as a whole
+        values |= {"epochs": recipe.epochs, "history": trained.history}
+        if trained.history:
+            values["train_loss"] = trained.history[-1]["train_loss"]
+        if scored is None:
+            return Estimate(math.nan, Cost(seconds, trained.images), values, trained.reason)
+        values |= {"val_loss": scored.loss, "val_accuracy": scored.accuracy}
+        return Estimate(scored.score(self._metric), Cost(seconds, trained.images), values)
+
+    def _train(self, query: Query, recipe: Recipe, seed: int) -> tuple[Trained, Evaluation | None]:
+        """Returns the training and, if it ended well, what the network says about the validation images."""
+        validation = self.validation.resized(recipe.image_size)
+        pixels = self.train.resized(recipe.image_size).fraction(recipe.data_fraction, self.run_seed)
+        model = self.network(query.arch, recipe, seed)
+        path = self._checkpoint(query, seed)
+        trained = train(
+            model,
+            pixels,
+            recipe.with_(data_fraction=1.0),  # taken above, with the run's seed
+            seed=seed,
+            device=self.device,
+            validation=validation if self.curves else None,
+            checkpoint=path,
+            drop_path=set_drop_path,
+        )
+        scored = None if trained.reason else evaluate(model, validation, device=self.device)
+        if path is not None:
+            path.unlink(missing_ok=True)
+        return trained, scored
+
+    def _checkpoint(self, query: Query, seed: int) -> Path | None:
+        if self.checkpoints is None:
+            return None
+        digest = hashlib.sha256(f"{query.arch}/{query.fidelity}/{seed}".encode()).hexdigest()[:16]
+        return self.checkpoints / f"training-{digest}.safetensors"
+
+    def estimate(self, queries: Sequence[Query]) -> list[Estimate]:
+        """Returns one estimate a query; evaluations are numbered in the order in which they are asked for."""
+        estimates = []
+        for query in queries:
+            estimates.append(self.judge(query, evaluation_seed(self.run_seed, self._ordinal)))
+            self._ordinal += 1
+        return estimates
+
+    def state_dict(self) -> State:
+        """Returns the number of the next evaluation."""
+        return {"ordinal": self._ordinal}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues the numbering."""
+        self._ordinal = int(state["ordinal"])
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """Lets torch compute with ``n`` threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,191 @@
+"""Judging queries in worker processes of this machine.
+
+Which worker takes a query depends on who is free; the answers do not: an evaluation's seed depends on the run's seed and
+its ordinal only, and every worker computes with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import signal
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+
+from archduel.core import Cost, Estimate, Query, evaluation_seed
+from archduel.errors import RunError, SettingError
+from archduel.execution.local import Judge
+from archduel.execution.worker import BROKEN, READY, work
+
+__all__ = ["Processes"]
+
+Job = tuple[int, int, Query, int]
+"""Number of the run, place of the query in it, query, seed."""
+
+
+class Processes:
+    """An executor with ``workers`` processes that are started at the first run and then kept.
+
+    A worker that dies gives a failed estimate with the reason and is replaced. Workers end when this process does, however
+    it ends.
+
+    Args:
+        factory: called once in each worker, returns ``judge(query, seed)``; must be picklable.
+        workers: number of processes.
+        run_seed: seed of the run; with the ordinal it gives the seed of an evaluation.
+        threads: of each worker, for torch and BLAS.
+
+    Raises:
+        SettingError: for fewer than one worker or thread.
+    """
+
+    def __init__(self, factory: Callable[[], Judge], *, workers: int, run_seed: int, threads: int = 1) -> None:
+        for name, value in (("workers", workers), ("threads", threads)):
+            if value < 1:
+                raise SettingError(f"{name} must be at least 1, got {value}")
+        self.factory, self.run_seed, self.threads = factory, run_seed, threads
+        self._workers = [_Worker(factory, threads) for _ in range(workers)]
+        self._runs = 0
+        self._finalizer = weakref.finalize(self, _end, self._workers)
+
+    def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Iterator[Estimate]:
+        """Yields one estimate a query in the order given, each as soon as it and all before it are there.
+
+        One run at a time: a new one drops what an unfinished one still waits for.
+
+        Raises:
+            RunError: if a worker cannot be started.
+        """
+        self._runs += 1
+        seeds = [evaluation_seed(self.run_seed, ordinal) for ordinal in ordinals]
+        jobs = deque((self._runs, place, query, seed) for place, (query, seed) in enumerate(zip(queries, seeds)))
+        answers: dict[int, Estimate] = {}
+        for place in range(len(jobs)):
+            while place not in answers:
+                self._hand_out(jobs)
+                answers |= self._collect()
+            self._hand_out(jobs)  # nobody waits while the caller is busy with this answer
+            yield answers.pop(place)
+
+    def _hand_out(self, jobs: deque[Job]) -> None:
+        """Gives every free worker a job; starts those that are not running yet."""
+        for worker in self._workers:
+            if jobs and worker.free:
+                worker.begin(jobs.popleft())
+
+    def _collect(self) -> dict[int, Estimate]:
+        """Waits for workers and returns what this run's jobs came to, by place."""
+        busy = {worker.connection: worker for worker in self._workers if worker.connection is not None and worker.job}
+        answers: dict[int, Estimate] = {}
+        for connection in wait(list(busy)):
+            worker = busy[connection]  # type: ignore[index]
+            job, estimate = worker.take()
+            if estimate is not None and job[0] == self._runs:  # answers to an abandoned run are dropped
+                answers[job[1]] = estimate
+        return answers
+
+    def close(self) -> None:
+        """Ends the workers at once, whatever they are doing; a later run starts them anew."""
+        _end(self._workers)
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Worker:
+    """One process and the job it has."""
+
+    def __init__(self, factory: Callable[[], Judge], threads: int) -> None:
+        self.factory, self.threads = factory, threads
+        self.process: multiprocessing.process.BaseProcess | None = None
+        self.connection: Connection | None = None
+        self.ready = False
+        self.job: Job | None = None
+        self.began = 0.0
+
+    @property
+    def free(self) -> bool:
+        """Whether it can take a job."""
+        return self.job is None
+
+    def begin(self, job: Job) -> None:
+        """Takes a job; starts the process if there is none."""
+        connection = self.connection or self._start()
+        try:
+            connection.send(job)
+        except (BrokenPipeError, ConnectionResetError):  # it died while idle, which is not this query's fault
+            self.end()
+            self._start().send(job)
+        self.job, self.began = job, time.perf_counter()
+
+    def _start(self) -> Connection:
+        context = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unknown state
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(theirs, self.factory, self.threads), daemon=True)
+        self.process.start()
+        theirs.close()  # the worker holds the only copy, so its death closes the pipe
+        self.ready = False
+        return self.connection
+
+    def take(self) -> tuple[Job, Estimate | None]:
+        """Returns the job and its answer, or None if the worker only said that it is ready."""
+        assert self.connection is not None
+        assert self.job is not None
+        job = self.job
+        try:
+            kind, body = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            return job, self._died()
+        if kind == BROKEN:
+            self.end()
+            raise RunError(f"a worker could not be prepared:\n{body}")
+        if kind == READY:
+            self.ready, self.began = True, time.perf_counter()
+            return job, None
+        self.job = None
+        return job, body
+
+    def _died(self) -> Estimate:
+        """Returns the failure of the job that the process died in."""
+        assert self.process is not None
+        self.process.join()
+        reason, was_ready = how_it_ended(self.process.exitcode), self.ready
+        seconds = time.perf_counter() - self.began
+        self.end()
+        if not was_ready:
+            raise RunError(
+                f"a worker process {reason} before it was ready; a script that starts workers needs "
+                "`if __name__ == '__main__':` around what it does"
+            )
+        return Estimate(math.nan, Cost(seconds), {}, f"the worker process {reason}")
+
+    def end(self) -> None:
+        """Ends the process, at once."""
+        if self.connection is not None:
+            self.connection.close()
+        if self.process is not None and self.process.is_alive():
+            self.process.terminate()
+            self.process.join(5)
+            if self.process.is_alive():
+                self.process.kill()
+                self.process.join()
+        self.process = self.connection = self.job = None
+
+
+def how_it_ended(exitcode: int | None) -> str:
+    """Returns what an exit code means, in words."""
+    if exitcode is not None and exitcode < 0:
+        hint = " (the system may have run out of memory)" if exitcode == -signal.SIGKILL else ""
+        return f"was ended by signal {signal.Signals(-exitcode).name}{hint}"
+    return f"ended with exit code {exitcode}"
+
+
+def _end(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.end()

@@ -1,0 +1,60 @@
+"""What runs inside a worker process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+
+from archduel.execution.local import Judge, judged
+
+__all__ = ["BROKEN", "DONE", "READY", "work"]
+
+READY, BROKEN, DONE = "ready", "broken", "done"
+
+
+def work(connection: Connection, factory: Callable[[], Judge], threads: int) -> None:
+    """Judges what comes through the pipe until it closes.
+
+    Args:
+        connection: gives (run, place, query, seed); takes (READY, ""), (BROKEN, traceback) or (DONE, estimate).
+        factory: makes the judge, once.
+        threads: for torch and BLAS.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides what ends
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)  # for libraries that are not loaded yet
+    try:
+        _limit_torch(threads)
+        judge = factory()
+        _limit_torch(threads)
+    except Exception:
+        connection.send((BROKEN, traceback.format_exc()))
+        return
+    connection.send((READY, ""))
+    try:
+        while True:
+            _, _, query, seed = connection.recv()
+            connection.send((DONE, judged(judge, query, seed)))
+    except (EOFError, BrokenPipeError):
+        return
+
+
+def _limit_torch(threads: int) -> None:
+    """Sets torch's threads if it is loaded; a judge that needs no torch does not pay for its import."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent has ended, even in the middle of a training."""
+    parent, number = parent_process(), os.getppid()
+    while parent is not None and os.getppid() == number and not wait([parent.sentinel], timeout=1):
+        pass
+    os._exit(1)
