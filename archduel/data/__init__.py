@@ -1,1 +1,7 @@
+"""Any pictures -> uint8 arrays in three splits."""
 
+from archduel.data.dataset import Dataset, Preprocessing, Split
+from archduel.data.load import load
+from archduel.data.picture import apply_preprocessing
+
+__all__ = ["Dataset", "Preprocessing", "Split", "apply_preprocessing", "load"]

@@ -1,0 +1,176 @@
+"""The cache of decoded pictures: one folder an entry, memory-mapped, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Entry", "cache_root", "clear", "entry_size", "locked", "opened", "publish", "write_entry"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Decoded pictures, in the order train, validation, test.
+
+    Attributes:
+        images: (N, C, H, W) uint8, memory-mapped copy-on-write.
+        rows: (N,) int64, the number of each picture in its source.
+        digests: (N, 16) uint8, a hash of each picture's pixels.
+        counts: pictures in train, validation, test.
+        histogram: (C, 256) int64, how often each value occurs in the training pictures.
+        skipped: picture number -> reason, for those that could not be read.
+    """
+
+    images: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    digests: NDArray[np.uint8]
+    counts: tuple[int, int, int]
+    histogram: NDArray[np.int64]
+    skipped: dict[int, str]
+
+
+def cache_root(given: Path | str | None = None) -> Path:
+    """Returns the folder of downloads and decoded pictures: as given, $ARCHDUEL_CACHE, or the user's cache folder."""
+    if given is not None:
+        return Path(given).expanduser()
+    if named := os.environ.get("ARCHDUEL_CACHE"):
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base and os.path.isabs(base) else Path.home() / ".cache") / "archduel"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock of the operating system on ``path``; it ends with the process, however that ends.
+
+    Where there are no such locks (Windows) nothing is held: two processes then do the same work, and the first to finish
+    publishes it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        try:
+            import fcntl
+        except ImportError:
+            yield
+            return
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Renames a finished folder to its place; if another process was first, its equal folder stays and ours goes."""
+    try:
+        os.rename(temporary, final)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not final.is_dir():
+            raise
+
+
+def _header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(  # type: ignore[no-untyped-call]
+        file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+
+
+def write_entry(
+    final: Path,
+    pictures: Iterable[tuple[int, NDArray[np.uint8] | str]],
+    shape: tuple[int, int, int],
+    splits: NDArray[np.int8],
+) -> None:
+    """Writes an entry from a stream; memory does not grow with the number of pictures (but 24 bytes each).
+
+    Args:
+        final: its folder.
+        pictures: (number in the source, (C, H, W) uint8 or the reason why it could not be read), train first, then
+            validation, then test.
+        shape: (C, H, W).
+        splits: (N,) int8, the split of every picture of the source, by its number.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name[:16]}.", dir=final.parent))
+    rows, digests, skipped = [], bytearray(), {}
+    counts = [0, 0, 0]
+    histogram = np.zeros((shape[0], 256), np.int64)
+    try:
+        with open(temporary / "images.npy", "wb") as file:
+            _header(file, (0, *shape))
+            start = file.tell()
+            for number, pixels in pictures:
+                if isinstance(pixels, str):
+                    skipped[number] = pixels
+                    continue
+                raw = pixels.tobytes()
+                file.write(raw)
+                rows.append(number)
+                digests += blake2b(raw, digest_size=16).digest()
+                split = int(splits[number])
+                counts[split] += 1
+                if split == 0:
+                    for channel, values in enumerate(pixels):
+                        histogram[channel] += np.bincount(values.ravel(), minlength=256)
+            file.seek(0)
+            _header(file, (len(rows), *shape))
+            assert file.tell() == start  # NumPy leaves room for the first axis to grow
+        np.save(temporary / "rows.npy", np.array(rows, np.int64))
+        np.save(temporary / "digests.npy", np.frombuffer(bytes(digests), np.uint8).reshape(-1, 16))
+        facts = {"format": FORMAT, "counts": counts, "histogram": histogram.tolist(), "skipped": skipped}
+        (temporary / "entry.json").write_text(json.dumps(facts))
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    publish(temporary, final)
+
+
+def opened(folder: Path, *, mapped: bool = True) -> Entry | None:
+    """Returns the entry in ``folder``, or None where there is none that can be used.
+
+    Args:
+        folder: where it was written.
+        mapped: look into the file (copy on write, so that nobody can change it), else read it into memory.
+    """
+    try:
+        facts: dict[str, Any] = json.loads((folder / "entry.json").read_text())
+        rows = np.load(folder / "rows.npy", allow_pickle=False)
+        digests = np.load(folder / "digests.npy", allow_pickle=False)
+        if facts["format"] != FORMAT or not len(rows):
+            return None
+        images = np.load(folder / "images.npy", mmap_mode="c" if mapped else None, allow_pickle=False)
+    except (OSError, ValueError, KeyError):
+        return None
+    if not len(rows) == len(images) == len(digests) == sum(facts["counts"]):
+        return None
+    first, second, third = facts["counts"]
+    skipped = {int(number): str(reason) for number, reason in facts["skipped"].items()}
+    # a plain array that looks into the map: slices of a memmap object are slow to make
+    return Entry(
+        np.asarray(images), rows, digests, (first, second, third), np.array(facts["histogram"]), skipped
+    )
+
+
+def entry_size(folder: Path) -> int:
+    """Returns the bytes that a folder takes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+
+
+def clear(root: Path, *, downloads: bool = False) -> int:
+    """Removes the decoded pictures (and with ``downloads`` also the fetched and imported sets); returns the bytes freed."""
+    freed = 0
+    for part in ("decoded", *(("downloads", "sets") if downloads else ())):
+        freed += entry_size(root / part)
+        shutil.rmtree(root / part, ignore_errors=True)
+    return freed

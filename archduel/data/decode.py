@@ -1,0 +1,140 @@
+"""Opening pictures safely, and a stream of them through the one preprocessing function."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from archduel.data.dataset import Preprocessing
+from archduel.data.picture import apply_preprocessing
+from archduel.data.resolution import is_grey
+from archduel.data.source import Source
+from archduel.errors import DataError
+
+__all__ = ["SUFFIXES", "ColourFoundError", "decoded", "open_picture"]
+
+# Formats that Pillow reads by itself. EPS is left out: it would start Ghostscript.
+FORMATS = (
+    "JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF", "TGA", "ICO", "PCX", "SGI",
+)  # fmt: skip
+SUFFIXES = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".apng",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".mpo",
+        ".jp2",
+        ".j2k",
+        ".jpx",
+        ".avif",
+        ".tga",
+        ".ico",
+        ".pcx",
+        ".sgi",
+        ".rgb",
+        ".bw",
+    ]
+)
+MOST_PIXELS = (
+    120_000_000  # a 120 megapixel picture takes 360 MB decoded; larger ones are taken for decompression bombs
+)
+
+
+class ColourFoundError(DataError):
+    """A colour picture in a set that looked grey."""
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """Returns the picture in a file, its pixels not yet decoded.
+
+    Raises:
+        DataError: for a picture so large that decoding it could exhaust the memory.
+        OSError: for a file that is missing or no picture.
+    """
+    Image.init()
+    image = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+    if image.width * image.height > MOST_PIXELS:
+        size = f"{image.width} x {image.height}"
+        image.close()
+        raise DataError(f"it claims {size} pixels, more than {MOST_PIXELS:,}: taken for a decompression bomb")
+    return image
+
+
+def _pixels(
+    source: Source, number: int, preprocessing: Preprocessing, grey_expected: bool
+) -> NDArray[np.uint8] | str:
+    """Returns picture ``number`` as pixels, or the reason why it cannot be."""
+    try:
+        with source.read(number) as image:
+            if grey_expected and not is_grey(image):
+                raise ColourFoundError(source.label_of(number))
+            return apply_preprocessing(image, preprocessing)
+    except ColourFoundError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
+        return f"{type(error).__name__}: {error}".splitlines()[0].replace(f"{number}: ", "")[:300]
+
+
+def decoded(
+    source: Source,
+    order: NDArray[np.int64],
+    preprocessing: Preprocessing,
+    *,
+    grey_expected: bool = False,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[int, NDArray[np.uint8] | str]]:
+    """Yields (number, pixels or the reason why there are none) in the given order, a few pictures ahead at most.
+
+    Args:
+        source: the pictures.
+        order: (N,) their numbers.
+        preprocessing: what is applied.
+        grey_expected: stop at the first picture with colour.
+        workers: threads (Pillow decodes outside the interpreter lock); None = one a core, at most 8.
+        progress: called with (done, total) every 1,000 pictures and at the end.
+
+    Raises:
+        ColourFoundError: see ``grey_expected``.
+    """
+    threads = min(8, os.cpu_count() or 1) if workers is None else max(1, workers)
+    waiting: deque[tuple[int, Future[NDArray[np.uint8] | str]]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and large pictures
+            for done, number in enumerate(order.tolist(), 1):
+                waiting.append((number, pool.submit(_pixels, source, number, preprocessing, grey_expected)))
+                if len(waiting) > 4 * threads:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+                if progress and done % 1_000 == 0:
+                    progress(done, len(order))
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+            if progress:
+                progress(len(order), len(order))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,208 @@
+"""Pictures from folders: one subfolder a class, also below `train/`, `val/` and `test/`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from archduel.data.decode import SUFFIXES, open_picture
+from archduel.data.source import SPLITS, Source, digest, naturally
+from archduel.errors import DataError
+
+__all__ = ["from_folder"]
+
+SPLIT_NAMES = {
+    "train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2,
+}  # fmt: skip
+IGNORED = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
+
+
+@dataclass
+class _Listing:
+    """Files found below a folder of classes: class -> (relative path, size, mtime); and what was not a picture."""
+
+    classes: dict[str, list[tuple[str, int, int]]] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    loose: list[str] = field(default_factory=list)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in IGNORED
+
+
+def _is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if not _hidden(entry.name)), key=lambda entry: entry.name)
+
+
+def _walk(
+    folder: str, root: Path, listing: _Listing, into: list[tuple[str, int, int]], seen: set[str]
+) -> None:
+    """Adds the pictures below ``folder``, each real folder once (links may form a circle)."""
+    real = os.path.realpath(folder)
+    if real in seen:
+        return
+    seen.add(real)
+    for entry in _entries(folder):
+        relative = os.path.relpath(entry.path, root)
+        if entry.is_dir():
+            _walk(entry.path, root, listing, into, seen)
+        elif _is_picture(entry.name):
+            try:
+                facts = entry.stat()
+                into.append((relative, facts.st_size, facts.st_mtime_ns))
+            except OSError:  # a link that leads nowhere: reading it will say so
+                into.append((relative, -1, -1))
+        else:
+            listing.others.append(relative)
+
+
+def _list(folder: Path, root: Path) -> _Listing:
+    """Returns the classes below ``folder``."""
+    listing = _Listing()
+    for entry in _entries(str(folder)):
+        if entry.is_dir():
+            _walk(entry.path, root, listing, listing.classes.setdefault(entry.name, []), set())
+        elif _is_picture(entry.name):
+            listing.loose.append(os.path.relpath(entry.path, root))
+        else:
+            listing.others.append(os.path.relpath(entry.path, root))
+    return listing
+
+
+def _split_folders(root: Path) -> dict[int, Path]:
+    """Returns split -> folder where the layout is train/ val/ test/, else nothing.
+
+    A folder `train` that holds pictures itself is a class (of locomotives, say), not a split.
+    """
+    found: dict[int, Path] = {}
+    for entry in _entries(str(root)):
+        code = SPLIT_NAMES.get(entry.name.lower())
+        if code is not None and entry.is_dir():
+            if code in found:
+                raise DataError(
+                    f"{found[code]} and {entry.path} both look like the {SPLITS[code]} split; keep one"
+                )
+            found[code] = Path(entry.path)
+    if 0 not in found:
+        return {}
+    inside = _entries(str(found[0]))
+    folders = any(entry.is_dir() for entry in inside)
+    pictures = any(entry.is_file() and _is_picture(entry.name) for entry in inside)
+    return found if folders and not pictures else {}
+
+
+def _some(names: list[str], n: int = 5) -> str:
+    return ", ".join(repr(name) for name in names[:n]) + (
+        f" and {len(names) - n} more" if len(names) > n else ""
+    )
+
+
+def _check_root(root: Path) -> None:
+    if not root.exists():
+        raise DataError(f"there is no folder {root}; give a folder with one subfolder of pictures a class")
+    if not root.is_dir():
+        raise DataError(
+            f"{root} is a file, not a folder; give a folder with one subfolder of pictures a class"
+        )
+
+
+def _nothing(root: Path, listings: dict[int, _Listing]) -> DataError:
+    """Returns the error for a folder without pictures in class folders."""
+    loose = [name for listing in listings.values() for name in listing.loose]
+    others = [name for listing in listings.values() for name in listing.others]
+    if loose:
+        return DataError(
+            f"{root} holds {len(loose)} pictures ({_some(loose, 2)}) but no class folders with pictures; put the pictures of each "
+            "class into a subfolder of its own"
+        )
+    if others:
+        return DataError(
+            f"{root} holds no pictures, only {_some(others)}; known endings: {' '.join(sorted(SUFFIXES))}"
+        )
+    return DataError(f"{root} is empty; expected one subfolder of pictures a class")
+
+
+def _warnings(
+    root: Path, listings: dict[int, _Listing], classes: list[str], layout: dict[int, Path]
+) -> list[str]:
+    """Returns what a person should know about the files."""
+    found = []
+    loose = [name for listing in listings.values() for name in listing.loose]
+    others = [name for listing in listings.values() for name in listing.others]
+    if loose:
+        found.append(f"{len(loose)} pictures lie outside any class folder and are not used: {_some(loose)}")
+    if others:
+        kinds = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in others)
+        found.append(
+            f"{len(others)} files are no pictures by their name and are not used "
+            f"({', '.join(f'{n} x {kind}' for kind, n in kinds.most_common(5))}): {_some(others)}"
+        )
+    if layout:
+        stray = [e.name for e in _entries(str(root)) if e.is_dir() and Path(e.path) not in layout.values()]
+        if stray:
+            found.append(f"beside the splits, these folders are not used: {_some(stray)}")
+    for code, listing in listings.items():
+        missing = [name for name in classes if not listing.classes.get(name)]
+        if missing and code:
+            found.append(f"the given {SPLITS[code]} split has no pictures of {_some(missing)}")
+    return found
+
+
+def from_folder(root: Path, *, name: str = "") -> Source:
+    """Returns the source for a folder with one subfolder a class, or with such folders in `train/`, `val/`, `test/`.
+
+    Raises:
+        DataError: for a path that is missing or a file, a folder without pictures, a class of a given split that train lacks.
+    """
+    _check_root(root)
+    root = root.resolve()
+    layout = _split_folders(root)
+    listings = {code: _list(folder, root) for code, folder in sorted(layout.items())} or {
+        0: _list(root, root)
+    }
+    warnings = []
+    for code in [code for code in listings if code and not any(listings[code].classes.values())]:
+        warnings.append(
+            f"{layout[code]} holds no class folders with pictures; a {SPLITS[code]} split is made from train"
+        )
+        del listings[code]
+    classes = naturally(label for label, files in listings[0].classes.items() if files)
+    if not classes:
+        raise _nothing(root, listings)
+    empty = [label for label, files in listings[0].classes.items() if not files]
+    if empty:
+        warnings.append(f"class folders without pictures are not used: {_some(empty)}")
+    number = {label: index for index, label in enumerate(classes)}
+    files, labels, given = [], [], []
+    for code, listing in listings.items():
+        unknown = [label for label, found in listing.classes.items() if found and label not in number]
+        if unknown:
+            raise DataError(
+                f"{SPLITS[code]} has classes that train lacks: {_some(unknown)}; add them to train or remove them"
+            )
+        for label in classes:
+            found = listing.classes.get(label, [])
+            files += found
+            labels += [number[label]] * len(found)
+            given += [code] * len(found)
+    names = tuple(file[0] for file in files)
+    key = digest("folder", root, *files)
+    return Source(
+        name=name or str(root),
+        labels=np.array(labels, np.int64),
+        classes=tuple(classes),
+        read=lambda index: open_picture(root / names[index]),
+        key=digest(key, np.array(labels), np.array(given)),
+        given=np.array(given, np.int8),
+        names=names,
+        warnings=(*warnings, *_warnings(root, listings, classes, layout)),
+    )

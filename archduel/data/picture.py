@@ -1,0 +1,77 @@
+"""From any picture to the array a network sees. Stands alone (Pillow and NumPy): an export carries a copy of this file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+__all__ = ["apply_preprocessing"]
+
+DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Returns a grey picture of 16 or 32 bits as 8 bits: integers by 0..65535, floats by 0..1 or else as 0..255."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float64))
+    if image.mode == "F":
+        scale = 255.0 if values.max() <= 1 else 1.0
+    else:
+        scale = 255.0 / 65535.0
+    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Returns the picture as RGB on white paper where it has transparency, else unchanged."""
+    if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
+        return image
+    if image.mode == "La":
+        image = image.convert("LA")
+    image = image.convert("RGBA")
+    paper = Image.new("RGBA", image.size, "white")
+    paper.alpha_composite(image)
+    return paper.convert("RGB")
+
+
+def _square(image: Image.Image, size: int, rule: str) -> Image.Image:
+    """Returns the picture as ``size`` x ``size`` pixels, its aspect ratio kept."""
+    width, height = image.size
+    if (width, height) == (size, size):
+        return image
+    if rule == "letterbox":
+        scale = size / max(width, height)
+        inner = image.resize(
+            (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC
+        )
+        square = Image.new(image.mode, (size, size))  # black
+        square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
+        return square
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+
+
+def apply_preprocessing(image: Image.Image, preprocessing: Any) -> NDArray[np.uint8]:
+    """Returns any picture as the uint8 array that goes into the cache and, scaled, into the network.
+
+    The camera's EXIF rotation is undone, 16-bit grey becomes 8-bit, transparency becomes white, then the picture is
+    resized (bicubic, antialiased) by the rule. The network's input is ``(array / 255 - mean) / std``.
+
+    Args:
+        image: a picture of any mode and size.
+        preprocessing: anything with ``size`` (pixels), ``mode`` (``RGB`` or ``L``) and ``rule`` (``crop``,
+            ``letterbox``, or ``none``: expected to have that size already, cropped if not).
+
+    Returns:
+        (C, size, size) uint8, C = 3 for ``RGB`` and 1 for ``L``.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode in DEEP:
+        image = _eight_bit(image)
+    image = _opaque(image).convert(preprocessing.mode)
+    array = np.asarray(_square(image, preprocessing.size, preprocessing.rule), dtype=np.uint8)
+    if array.ndim == 2:
+        array = array[:, :, None]  # (H, W) -> (H, W, 1)
+    return np.ascontiguousarray(array.transpose(2, 0, 1))  # (H, W, C) -> (C, H, W)

@@ -1,0 +1,159 @@
+"""The working resolution: from the pictures themselves, and from what the time allows."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from archduel.data.dataset import Preprocessing
+from archduel.data.picture import apply_preprocessing
+from archduel.data.source import Source
+from archduel.errors import DataError, SettingError
+
+__all__ = ["GREY", "LARGEST", "Choice", "Survey", "affordable_size", "choose", "is_grey", "survey"]
+
+SIZES = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224)
+RULES = ("crop", "letterbox", "none")
+GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+LARGEST = 224  # pixels, where no time is given
+EPOCHS = 200  # passes over the pictures that a search with its final trainings is taken to need
+KEPT = 0.6  # a centre crop that keeps less of the typical picture than this gives way to the letterbox
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a sample of the pictures looks like.
+
+    Attributes:
+        sizes: (width, height) in pixels of every picture sampled that could be opened.
+        grey: whether those looked at are all grey.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    grey: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A working resolution, and why.
+
+    Attributes:
+        size: side in pixels.
+        rule: ``crop``, ``letterbox`` or ``none``.
+        reason: one sentence for the report.
+    """
+
+    size: int
+    rule: str
+    reason: str
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Returns whether the picture has no colour anywhere (looked at in 64 x 64 pixels)."""
+    if image.mode in GREY:
+        return True
+    red, green, blue = apply_preprocessing(image, Preprocessing(64, "RGB", "crop", (), ()))
+    return bool(np.array_equal(red, green) and np.array_equal(green, blue))
+
+
+def survey(source: Source, *, sample: int = 1_000, looked_at: int = 200) -> Survey:
+    """Returns the sizes and colours of evenly spread pictures; decodes only while all so far are grey.
+
+    Raises:
+        DataError: if not one of them can be opened.
+    """
+    numbers = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).astype(int)).tolist()
+    every = max(1, len(numbers) // looked_at)
+    sizes, grey, by_header, reason = [], True, True, ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and large pictures
+        for position, number in enumerate(numbers):
+            try:
+                with source.read(number) as image:
+                    sizes.append(image.size)
+                    by_header = by_header and image.mode in GREY
+                    if grey and not by_header and position % every == 0:
+                        grey = is_grey(image)
+            except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
+                reason = reason or f"{source.label_of(number)}: {error}"
+    if not sizes:
+        raise DataError(f"none of the pictures of {source.name} can be opened; the first: {reason}")
+    return Survey(tuple(sizes), grey)
+
+
+def affordable_size(n: int, seconds: float, pixels_per_second: float) -> int:
+    """Returns the side in pixels, 32..224, at which ``EPOCHS`` passes over ``n`` pictures fit into the time.
+
+    Args:
+        n: pictures.
+        seconds: time for the whole search.
+        pixels_per_second: training speed of a small network (about 2e6 on two CPU cores, 2e8 on a large GPU).
+    """
+    if not (seconds > 0 and pixels_per_second > 0):
+        raise SettingError(
+            f"seconds and pixels_per_second must be above 0, got {seconds}, {pixels_per_second}"
+        )
+    side = math.sqrt(seconds * pixels_per_second / (EPOCHS * max(1, n)))
+    return int(min(LARGEST, max(32, side)))
+
+
+def _rule(sizes: Sequence[tuple[int, int]]) -> tuple[str, str]:
+    """Returns the rule for these sizes, and why."""
+    kept = float(np.median([min(size) / max(size) for size in sizes]))
+    if kept >= KEPT:
+        return "crop", f"short side resized and centre cropped (keeps {kept:.0%} of the median picture)"
+    return (
+        "letterbox",
+        f"long side resized and padded (a centre crop would keep only {kept:.0%} of the median picture)",
+    )
+
+
+def choose(
+    found: Survey,
+    *,
+    image_size: int | None = None,
+    rule: str | None = None,
+    largest: int = LARGEST,
+    why: str = "",
+) -> Choice:
+    """Returns the working resolution.
+
+    Pictures of one square size up to ``largest`` stay as they are. Otherwise the side is the largest usual one that neither
+    exceeds the median short side (nothing is enlarged) nor ``largest``.
+
+    Args:
+        found: of :func:`survey`.
+        image_size: the side, if a person chose it.
+        rule: the rule, if a person chose it.
+        largest: limit from time and hardware, in pixels.
+        why: where that limit comes from.
+
+    Raises:
+        SettingError: for a rule that is unknown or a side below 4 pixels.
+    """
+    if image_size is not None and image_size < 4:
+        raise SettingError(f"image_size must be at least 4 pixels, got {image_size}")
+    if rule is not None and rule not in RULES:
+        raise SettingError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
+    shorts = np.array([min(size) for size in found.sizes])
+    first = found.sizes[0]
+    square = first[0] == first[1] and all(size == first for size in found.sizes)
+    if square and (image_size or first[0]) == first[0] and (image_size or first[0] <= largest):
+        return Choice(first[0], rule or "none", f"all pictures have {first[0]} x {first[0]} pixels")
+    chosen, explained = _rule(found.sizes)
+    if rule is not None:
+        chosen, explained = rule, f"rule {rule} as asked"
+    median = int(np.median(shorts))
+    if image_size is not None:
+        return Choice(
+            image_size, chosen, f"{image_size} px as asked (median short side {median} px); {explained}"
+        )
+    limit = min(median, largest)
+    size = max((side for side in SIZES if side <= limit), default=max(4, limit))
+    bound = f"at most {largest} px{f' by {why}' if why else ''}"
+    return Choice(size, chosen, f"{size} px: median short side {median} px, {bound}; {explained}")
