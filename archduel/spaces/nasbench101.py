@@ -7,6 +7,7 @@ graphs as in Chen et al., "Contrastive Neural Architecture Search with Neural Ar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from archduel.spaces.nasbench101_cell import (
     read_cell,
     write_cell,
 )
-from archduel.spaces.nasbench101_features import features_of
+from archduel.spaces.nasbench101_features import feature_names, features_of
 from archduel.spaces.nasbench101_hash import cell_hash
 
 __all__ = ["NASBench101"]
@@ -72,7 +73,8 @@ class NASBench101:
 
     def validate(self, arch: Arch) -> None:
         """Raises InvalidArchError unless every answer is an option."""
-        check_decisions(self, arch)
+        if arch.space != self.name or not _is_valid(arch.choices):
+            check_decisions(self, arch)
 
     def cell(self, arch: Arch) -> Cell:
         """Returns the cell of a valid architecture."""
@@ -131,8 +133,29 @@ class NASBench101:
         return GraphBatch(nodes[:, None], adjacency[:, None], mask[:, None], 6)
 
     def features(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
-        """Returns (B, F) numbers about the graphs, equal for isomorphic cells; names in ``feature_names``."""
+        """Returns (B, F) numbers about the graphs, equal for isomorphic cells; ``feature_names`` names them."""
         return features_of(pack(archs))
+
+    def feature_names(self) -> tuple[str, ...]:
+        """Returns the F names of the columns of ``features``."""
+        return feature_names()
+
+
+@lru_cache(maxsize=8)
+def _matrices(n: int) -> frozenset[int]:
+    return frozenset(kept_matrices(n).tolist())
+
+
+def _is_valid(choices: tuple[int, ...]) -> bool:
+    """Returns whether the answers are a cell of the space: what asking each question says too, but faster."""
+    if not choices or not 0 <= choices[0] < MAX_VERTICES - 1:
+        return False
+    n = choices[0] + 2
+    if len(choices) != n * (n - 1) // 2 + n - 1:
+        return False
+    cell = cell_of_choices(choices)
+    known = cell.edges in _matrices(n) and all(0 <= op < len(OPS) for op in cell.ops)
+    return known and choices_of_cell(cell) == choices
 
 
 def _edge(y: int, into: Sequence[int], last: int, loose: set[int], n_edges: int) -> Decision:
