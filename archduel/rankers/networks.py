@@ -1,0 +1,113 @@
+"""The networks of the comparators: an encoder of architectures and the linear head on two of its embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from archduel.core import Arch, GraphSpace, Space
+
+__all__ = ["CellEncoder", "Comparator", "Inputs", "VectorEncoder", "encode", "make_encoder"]
+
+Inputs = tuple[Tensor, ...]
+"""What an encoder reads: kinds of node and flow matrices, or features; the first axis is the architecture."""
+
+
+def encode(space: Space, archs: Sequence[Arch], device: torch.device) -> tuple[Inputs, int]:
+    """Returns what an encoder reads of ``archs``, and how many kinds of node there are (0 without graphs).
+
+    Graphs become ``ops`` (N, C, V) int64 and ``flow`` (N, C, V, V) float32, row = receiver, with self loops; a space
+    without graphs gives its features (N, F) float32.
+    """
+    if not isinstance(space, GraphSpace):
+        return (torch.from_numpy(np.asarray(space.features(archs), np.float32)).to(device),), 0
+    batch = space.graphs(archs)
+    flow = torch.from_numpy(batch.adj).transpose(-1, -2) + torch.eye(batch.adj.shape[-1])
+    return (torch.from_numpy(batch.ops).to(device), flow.contiguous().to(device)), batch.n_ops
+
+
+class CellEncoder(nn.Module):
+    """A GCN over each cell, mean over its nodes (padding included), the cells' means side by side.
+
+    Args:
+        n_ops: kinds of node, padding included.
+        n_cells: cells an architecture.
+        dim: width of embedding and layers.
+        layers: number of layers.
+        residual: the released layer ``relu((A + I) X W + X + b)``; otherwise the paper's, without ``X + b`` and
+            without a nonlinearity after the last.
+    """
+
+    def __init__(self, n_ops: int, n_cells: int, *, dim: int, layers: int, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.out_dim = n_cells * dim
+        self.embedding = nn.Parameter(torch.empty(n_ops, dim))
+        self.weights = nn.ParameterList(torch.empty(dim, dim) for _ in range(layers))
+        self.biases = nn.ParameterList(torch.empty(dim) for _ in range(layers if residual else 0))
+
+    def forward(self, ops: Tensor, flow: Tensor) -> Tensor:
+        """Returns (B, C * dim) from ``ops`` (B, C, V) int64 and ``flow`` (B, C, V, V): row = receiver, with self loops."""
+        batch, cells, nodes = ops.shape
+        flow = flow.reshape(batch * cells, nodes, nodes)
+        x = self.embedding[ops.reshape(batch * cells, nodes)]  # (B * C, V, dim)
+        for i, weight in enumerate(self.weights):
+            new = torch.bmm(flow, x @ weight)
+            if self.residual:
+                x = torch.relu(new + x + self.biases[i])
+            else:
+                x = torch.relu(new) if i + 1 < len(self.weights) else new
+        return x.mean(1).reshape(batch, self.out_dim)  # (B, C * dim)
+
+
+class VectorEncoder(nn.Module):
+    """The MobileNetV3 form: three linear layers with ReLU between, on ``space.features``."""
+
+    def __init__(self, n_features: int, *, dim: int = 512) -> None:
+        super().__init__()
+        self.out_dim = dim
+        self.layers = nn.Sequential(
+            nn.Linear(n_features, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns (B, dim) from ``features`` (B, F)."""
+        return self.layers(features)
+
+
+def make_encoder(
+    width: int, n_ops: int, *, dim: int, layers: int, residual: bool
+) -> CellEncoder | VectorEncoder:
+    """Returns an encoder of ``width`` cells of ``n_ops`` kinds of node, or of ``width`` features if there are 0 kinds."""
+    if n_ops:
+        return CellEncoder(n_ops, width, dim=dim, layers=layers, residual=residual)
+    return VectorEncoder(width)
+
+
+class Comparator(nn.Module):
+    """An encoder and the linear head on two concatenated embeddings."""
+
+    def __init__(self, encoder: CellEncoder | VectorEncoder, antisymmetric: bool) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.first = nn.Parameter(torch.empty(encoder.out_dim))
+        self.second = None if antisymmetric else nn.Parameter(torch.empty(encoder.out_dim))
+        self.bias = None if antisymmetric else nn.Parameter(torch.empty(1))
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the two halves of the logit: (B,) as first and (B,) as second, bias included."""
+        embedding = self.encoder(*inputs)
+        first = embedding @ self.first
+        if self.second is None or self.bias is None:
+            return first, -first
+        return first, embedding @ self.second + self.bias
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draws all parameters from U(-1/sqrt(d), 1/sqrt(d)), d the size of the summed dimension (or the width)."""
+        for parameter in self.parameters():
+            bound = parameter.shape[-1] ** -0.5
+            fresh = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
+            parameter.data.copy_(fresh)
