@@ -1,0 +1,1 @@
+"""Readers of published benchmark files; none executes what it reads."""
