@@ -31,6 +31,7 @@ ALLOWED = {
     "testing": {"core", "errors"},
     "apps": EVERYTHING - {"testing"},
     "cli": {"apps", "registry", "core", "errors"},
+    "__main__": {"cli"},
     "__init__": EVERYTHING,
 }
 

@@ -13,7 +13,7 @@ from archduel import registry
 from archduel.core import Constraint, Space, Strategy
 from archduel.errors import SettingError, unknown
 
-__all__ = ["PARTNERS", "assemble", "derived_seed", "settings_of"]
+__all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "derived_seed", "settings_of"]
 
 PARTNERS: dict[str, dict[str, str]] = {"ctnas": {"policy": "lstm", "ranker": "nac"}}
 """Which policy and ranker a strategy gets unless its settings name others."""
@@ -24,6 +24,11 @@ RANDOMNESS = ("rng", "generator", "seed")
 def derived_seed(seed: int, purpose: str) -> int:
     """Returns a seed (31 bits) that depends on ``seed`` and ``purpose`` alone."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "big") >> 1
+
+
+def accepted_partners(strategy: str) -> set[str]:
+    """Returns which of policy and ranker the constructor of ``strategy`` takes."""
+    return USUAL.keys() & inspect.signature(registry.entry("strategy", strategy)).parameters.keys()
 
 
 def settings_of(role: str, name: str) -> dict[str, Any]:

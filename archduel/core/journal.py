@@ -7,13 +7,24 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from archduel.core.arch import Arch, parse
 from archduel.core.protocols import Cost, Estimate, Query
 from archduel.errors import RunError
 
-__all__ = ["Journal", "estimate_record", "record_estimate", "record_query"]
+__all__ = ["Journal", "Records", "estimate_record", "record_estimate", "record_query"]
+
+
+class Records(Protocol):
+    """What a search needs of a journal."""
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """All records, oldest first."""
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Adds a record; it is on disk when this returns."""
 
 
 class Journal:

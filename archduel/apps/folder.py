@@ -1,0 +1,170 @@
+"""A run is a folder: run.toml, journal.jsonl, checkpoints, result.json. The same command continues it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from archduel.apps.settings import Settings
+from archduel.core.checkpoint import write_atomic
+from archduel.core.journal import Journal
+from archduel.errors import RunError
+
+__all__ = ["RunFolder", "Stage", "environment", "read_settings", "read_toml"]
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Returns the content of a TOML file."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+
+
+def environment() -> dict[str, Any]:
+    """Returns versions and hardware, for the record."""
+    import numpy
+    import torch
+
+    from archduel import __version__
+
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    return {
+        "versions": {
+            "archduel": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": numpy.__version__,
+        },
+        "hardware": {"cpu": cpu, "cores": os.cpu_count() or 1, "gpu": gpu, "system": platform.platform()},
+    }
+
+
+def read_settings(folder: Path) -> Settings:
+    """Returns the settings of the run in ``folder``.
+
+    Raises:
+        RunError: if there is no run.
+    """
+    path = folder / "run.toml"
+    if not path.is_file():
+        raise RunError(f"{folder} holds no run (no run.toml); start one with `archduel search DATA --out {folder}`")
+    return Settings(**read_toml(path)["run"])
+
+
+def _differences(old: Settings, new: Settings) -> list[str]:
+    before, now = old.model_dump(), new.model_dump()
+    return [f"  {key}: the run has {before[key]!r}, the command says {now[key]!r}" for key in now if before[key] != now[key]]
+
+
+class Stage:
+    """The part of a run's journal that one stage wrote; what :func:`archduel.core.search` reads and appends to."""
+
+    def __init__(self, folder: RunFolder, name: str) -> None:
+        self.folder = folder
+        self.name = name
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The stage's records, oldest first."""
+        return [record for record in self.folder.journal.records if record.get("stage") == self.name]
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Adds a record with the stage's name and the run's clock."""
+        self.folder.journal.append({**record, "stage": self.name, "clock": round(self.folder.clock, 3)})
+
+
+class RunFolder:
+    """Opens a run folder for one process at a time and keeps its clock across interruptions."""
+
+    def __init__(self, path: Path, settings: Settings, command: str, *, fsync: bool = True) -> None:
+        self.path = path
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file; --out wants a folder")
+        if path.is_dir() and any(path.iterdir()) and not ((path / "run.toml").exists() or (path / ".lock").exists()):
+            raise RunError(f"{path} is not empty and holds no run; give another --out")
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = self._take_lock()
+        try:
+            self._check(settings, command)
+            self.journal = Journal(path / "journal.jsonl", fsync=fsync)
+        except BaseException:
+            self._lock.close()
+            raise
+        records = self.journal.records
+        self._before = float(records[-1].get("clock", 0.0)) if records else 0.0
+        self._began = time.monotonic()
+
+    def _take_lock(self) -> IO[str]:
+        """Returns the held lock; the system releases it when the process ends, however it ends."""
+        import fcntl
+
+        file = open(self.path / ".lock", "a+")  # noqa: SIM115 - open as long as the run
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            file.close()
+            raise RunError(f"{self.path} is in use by process {holder}; wait for it or stop it") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        return file
+
+    def _check(self, settings: Settings, command: str) -> None:
+        path = self.path / "run.toml"
+        if path.exists():
+            differences = _differences(read_settings(self.path), settings)
+            if differences:
+                raise RunError(
+                    f"{self.path} holds another run:\n" + "\n".join(differences) + "\ngive another --out, or the same settings"
+                )
+            return
+        import tomli_w
+
+        run = {key: value for key, value in settings.model_dump().items() if value is not None}
+        text = tomli_w.dumps({"command": command, "run": run, **environment()})
+        write_atomic(path, text.encode())
+
+    @property
+    def clock(self) -> float:
+        """Seconds this run has been worked on, interruptions left out."""
+        return self._before + time.monotonic() - self._began
+
+    def note(self, event: str, **values: Any) -> dict[str, Any]:
+        """Appends a record with the clock and returns it."""
+        record = {"event": event, "clock": round(self.clock, 3), **values}
+        self.journal.append(record)
+        return record
+
+    def noted(self, event: str, **match: Any) -> dict[str, Any] | None:
+        """Returns the last record of ``event`` with these values, or None."""
+        for record in reversed(self.journal.records):
+            if record["event"] == event and all(record.get(key) == value for key, value in match.items()):
+                return record
+        return None
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes a JSON file atomically."""
+        write_atomic(self.path / name, json.dumps(value, indent=1, allow_nan=True).encode())
+
+    def close(self) -> None:
+        """Closes the journal and lets other processes in."""
+        self.journal.close()
+        self._lock.close()

@@ -1,0 +1,100 @@
+"""From a finished run to something a person can use elsewhere: the model, the stand-alone folder, predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archduel.apps.final import plain
+from archduel.core import Arch, Scale, parse
+from archduel.core.checkpoint import load_state
+from archduel.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+    from archduel.apps.progress import Progress
+
+__all__ = ["export_run", "load_winner", "predict"]
+
+
+def _winner(folder: Path, result: Mapping[str, Any]) -> tuple[torch.nn.Module, Arch, Scale]:
+    """Returns the winner with the weights of its first seed (chosen before test was read)."""
+    from archduel.nets import build
+
+    network, scale = result["networks"]["search"], Scale(**result["scale"])
+    arch = parse(network["arch"])
+    model = build(arch, scale)
+    weights = load_state(folder / network["weights"][0])["weights"]
+    model.load_state_dict(plain(weights, model), strict=True)
+    return model.eval(), arch, scale
+
+
+def load_winner(folder: Path, result: Mapping[str, Any]) -> torch.nn.Module:
+    """Returns the trained winner behind its normalisation: input (N, C, H, W) float32 in 0..1, output logits."""
+    import torch
+    from torch import nn
+
+    class Normalise(nn.Module):
+        """Subtracts the training mean and divides by the standard deviation, per channel."""
+
+        def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+            self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x - self.mean) / self.std
+
+    model, _, _ = _winner(folder, result)
+    preprocessing = result["data"]["preprocessing"]
+    return nn.Sequential(Normalise(preprocessing["mean"], preprocessing["std"]), model).eval()
+
+
+def export_run(folder: Path, result: Mapping[str, Any], to: Path, *, progress: Progress | None = None) -> Path:
+    """Writes the stand-alone folder of a run's winner and returns its path."""
+    from archduel.export import export_folder
+
+    model, arch, scale = _winner(folder, result)
+    network, data = result["networks"]["search"], result["data"]
+    scores = network["test"][result["metric"]]
+    facts = {
+        "test": {result["metric"]: scores, "pictures": data["splits"]["test"]},
+        "params": network["params"],
+        "macs": network["macs"],
+        "architecture": network["text"],
+        "data": data["name"],
+    }
+    report = export_folder(
+        model, arch, scale, to, classes=data["classes"], preprocessing=data["preprocessing"], facts=facts
+    )
+    if progress is not None:
+        progress.say(f"  {report.summary}")
+    return to
+
+
+def predict(folder: Path, result: Mapping[str, Any], pictures: Sequence[Path]) -> list[list[tuple[str, float]]]:
+    """Returns for each picture its classes with probabilities, most probable first.
+
+    Raises:
+        DataError: naming the first picture that cannot be read.
+    """
+    import torch
+    from PIL import Image
+
+    from archduel.data.picture import apply_preprocessing
+
+    model, settings = load_winner(folder, result), result["data"]["preprocessing"]
+    answers = []
+    for path in pictures:
+        try:
+            with Image.open(path) as image:
+                pixels = apply_preprocessing(image, settings["size"], settings["mode"], settings["rule"])
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read as a picture: {error}") from error
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(pixels).float()[None] / 255)
+        probabilities = logits.softmax(1)[0].tolist()
+        answers.append(sorted(zip(result["data"]["classes"], probabilities), key=lambda pair: -pair[1]))
+    return answers

@@ -1,0 +1,247 @@
+"""The order of events of a run: data, limits, plan, stages, result, export, report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from archduel import registry
+from archduel.apps import final
+from archduel.apps.feasible import Limits, constraint_for, sizes
+from archduel.apps.folder import RunFolder
+from archduel.apps.judge import JudgeFactory, joined, scale_of
+from archduel.apps.outcome import gain, result_of
+from archduel.apps.pipeline import Pipeline
+from archduel.apps.plan import (
+    LADDERS,
+    Plan,
+    default_seconds,
+    fixed_plan,
+    median_arch,
+    timed_plan,
+)
+from archduel.apps.progress import Progress, duration
+from archduel.apps.settings import Settings
+from archduel.core import Scale, Space
+from archduel.data import Dataset, load
+from archduel.errors import DataError, SettingError
+from archduel.execution.processes import Processes
+from archduel.training.pixels import Pixels
+from archduel.training.recipe import Recipe
+
+__all__ = ["load_arguments", "work"]
+
+
+def load_arguments(settings: Settings) -> dict[str, Any]:
+    """Returns the keyword arguments with which a run, and each of its workers, loads the images."""
+    values = {"image_size": settings.image_size, "seed": settings.seed, "max_images": settings.max_images, "flip": settings.flip}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def work(folder: RunFolder, settings: Settings, progress: Progress, dataset: Dataset | None = None) -> None:
+    """Does all that is left of a run; ``dataset`` is given where ``settings.data`` is no name or path."""
+    if dataset is None:
+        dataset = load(settings.data, **load_arguments(settings))
+    _same_data(folder, dataset)
+    space: Space = registry.make("space", settings.space)
+    settings = _with_budget(settings, dataset)
+    _introduce(progress, settings, dataset)
+    plan, limits = _plan(folder, settings, space, dataset, progress)
+    constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
+    _announce(progress, settings, plan, dataset)
+    executor = _executor(folder, settings, plan, dataset)
+    try:
+        pipeline = Pipeline(
+            folder, settings, plan, space, dataset, executor, constraint=constraint, progress=progress
+        )
+        pipeline.label_and_compare()
+        pipeline.confirm()
+        pipeline.random_arm()
+        pipeline.reevaluate()
+        found = final.networks(pipeline)
+        fidelity = final.final_fidelity(pipeline, found)
+        values = final.train_networks(pipeline, found, fidelity)
+    finally:
+        executor.close()
+    progress.end()
+    tests = final.test_networks(pipeline, found, fidelity)
+    result = result_of(pipeline, found, fidelity, values, tests)
+    folder.write_json("result.json", result)
+    folder.note("finished", seconds=round(folder.clock, 2))
+    _hand_over(folder, result, progress)
+
+
+def _same_data(folder: RunFolder, dataset: Dataset) -> None:
+    """Refuses to continue on other images, and notes which ones a new run uses."""
+    noted = folder.noted("data")
+    if noted is None:
+        folder.note("data", fingerprint=dataset.fingerprint, warnings=list(dataset.warnings), skipped=dict(dataset.skipped))
+    elif noted["fingerprint"] != dataset.fingerprint:
+        raise DataError(
+            f"{dataset.name} has changed since the run began (fingerprint {dataset.fingerprint[:12]}, was "
+            f"{noted['fingerprint'][:12]}); start a new run with another --out"
+        )
+
+
+def _with_budget(settings: Settings, dataset: Dataset) -> Settings:
+    if settings.seconds is not None or settings.evaluations is not None:
+        return settings
+    n = len(dataset.train) + len(dataset.validation) + len(dataset.test)
+    return settings.model_copy(update={"seconds": default_seconds(n)})
+
+
+def _introduce(progress: Progress, settings: Settings, dataset: Dataset) -> None:
+    splits = f"{len(dataset.train):,} train, {len(dataset.validation):,} validation, {len(dataset.test):,} test"
+    progress.say(f"{dataset.name}: {dataset.n_classes} classes, {splits}; {dataset.image_size} px, {dataset.preprocessing.rule}")
+    for warning in dataset.warnings:
+        progress.say(f"warning: {warning}")
+    if dataset.skipped:
+        progress.say(f"{len(dataset.skipped)} unreadable files skipped, named in the report")
+
+
+def _plan(
+    folder: RunFolder, settings: Settings, space: Space, dataset: Dataset, progress: Progress
+) -> tuple[Plan, Limits]:
+    """Returns the plan, made once and then read from the journal, and the limits at its final scale."""
+    ladder = _ladder(settings)
+    noted = folder.noted("plan")
+    if noted is not None:
+        plan = Plan.from_json(noted["plan"])
+    elif settings.seconds is None:
+        plan = fixed_plan(settings, dataset, _within(settings, ladder, space, dataset))
+    else:
+        progress.say("measuring how long one training step takes here ...")
+        fitting = _within(settings, ladder, space, dataset)
+        plan = timed_plan(settings, dataset, fitting, Stopwatch(settings, space, dataset).seconds_per_image)
+    if noted is None:
+        folder.note("plan", plan=plan.to_json())
+    return plan, _limits(settings, scale_of(plan.final, dataset))
+
+
+def _ladder(settings: Settings) -> tuple[tuple[int, int], ...]:
+    given = settings.section("plan")
+    if "channels" in given or "depth" in given:
+        default = LADDERS.get(settings.space, ((16, 5),))[-1]
+        return ((int(given.get("channels", default[0])), int(given.get("depth", default[1]))),)
+    if settings.space not in LADDERS:
+        raise SettingError(
+            f"no ladder of sizes for space {settings.space!r}; give --set plan.channels=16 --set plan.depth=5"
+        )
+    return LADDERS[settings.space]
+
+
+def _limits(settings: Settings, scale: Scale) -> Limits:
+    from archduel.apps.devices import latency_of
+
+    measure = None
+    if settings.max_latency_ms is not None:
+        measure = latency_of(scale, batch_size=settings.latency_batch, device=settings.device)
+    return Limits(
+        scale,
+        max_params=settings.max_params,
+        max_macs=settings.max_macs,
+        max_latency_ms=settings.max_latency_ms,
+        latency=measure,
+    )
+
+
+def _within(
+    settings: Settings, ladder: tuple[tuple[int, int], ...], space: Space, dataset: Dataset
+) -> list[tuple[int, int]]:
+    """Returns the sizes at which at least half of the random architectures satisfy the limits (the smallest always)."""
+    rng = np.random.default_rng([settings.seed, 2])
+    fitting = [ladder[0]]
+    for channels, depth in ladder[1:]:
+        scale = Scale(channels, depth, dataset.image_size, dataset.in_channels, dataset.n_classes)
+        limits = _limits(settings, scale)
+        n = 40 if settings.max_latency_ms is None else 5
+        if sum(limits(arch) for arch, _ in sizes(space, limits, rng, n)) * 2 >= n:
+            fitting.append((channels, depth))
+    return fitting
+
+
+class Stopwatch:
+    """Measures training steps of a typical architecture."""
+
+    def __init__(self, settings: Settings, space: Space, dataset: Dataset) -> None:
+        self.settings, self.space, self.dataset = settings, space, dataset
+        mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
+        self.pixels = Pixels(dataset.train.images, dataset.train.labels, mean, std, device=settings.device)
+
+    def seconds_per_image(self, recipe: Recipe) -> float:
+        """Returns the seconds an image of training costs, other workers' load included (measured alone, times 1.15)."""
+        import torch
+
+        from archduel.nets import build
+        from archduel.training.loop import seeded_build, train
+
+        scale = scale_of(recipe, self.dataset)
+        arch = median_arch(sizes(self.space, Limits(scale), np.random.default_rng(5), 60))
+        n = min(len(self.dataset.train), 4 * recipe.batch_size if recipe.image_size <= 16 else 2 * recipe.batch_size)
+        few = self.pixels.subset(np.arange(n))
+        before = torch.get_num_threads()
+        if self.settings.device == "cpu":
+            torch.set_num_threads(self.settings.threads)
+        try:
+            model = seeded_build(lambda: build(arch, scale), 0)
+            short = recipe.with_(epochs=1, data_fraction=1.0)
+            costs = [
+                train(model, few, short, seed=i, device=self.settings.device) for i in range(2)
+            ]
+        finally:
+            torch.set_num_threads(before)
+        return 1.15 * costs[-1].seconds / costs[-1].images
+
+
+def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Dataset) -> None:
+    """Prints what fits into the budget before anything is trained."""
+    size = f"{plan.final.channels} channels, depth {plan.final.depth}"
+    cheap = f"{plan.label.channels} channels, depth {plan.label.depth}, {plan.label.epochs:g} epochs"
+    if plan.label.data_fraction < 1:
+        cheap += f" on {plan.label.data_fraction:.0%} of the images"
+    budget = f"{settings.evaluations} evaluations" if settings.seconds is None else duration(settings.seconds)
+    progress.say(f"plan for {budget} on {settings.device}, {settings.workers} at a time:")
+    each = f", about {plan.seconds_per_label:.1f} s each" if plan.seconds_per_label else ""
+    progress.say(f"  label      {plan.labels} architectures of {settings.space} with a cheap recipe ({cheap}){each}")
+    progress.say(f"  compare    {settings.strategy} proposes {plan.confirm} more")
+    arms = "the search and random search at equal cost" if settings.baselines else "the search"
+    progress.say(f"  reevaluate {plan.shortlist} each for {arms}, {plan.reevaluate.epochs:g} epochs at {size}")
+    nets = "3 networks (search, random search, a standard ResNet)" if settings.baselines else "the winner"
+    progress.say(f"  final      {nets} x {settings.final_seeds} seeds, about {plan.final.epochs:g} epochs at {size}")
+
+
+def _executor(folder: RunFolder, settings: Settings, plan: Plan, dataset: Dataset) -> Processes:
+    mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
+    train, validation = dataset.train, dataset.validation
+    both = joined(train.images, validation.images), np.concatenate([train.labels, validation.labels])
+    parts = ((train.images, train.labels), (validation.images, validation.labels), both)
+    pixels = [Pixels(images, labels, mean, std, device=settings.device) for images, labels in parts]
+    factory = JudgeFactory(
+        train=pixels[0],
+        validation=pixels[1],
+        both=pixels[2],
+        recipes={"label": plan.label, "reevaluate": plan.reevaluate, "final": plan.final},
+        n_classes=dataset.n_classes,
+        run_seed=settings.seed,
+        metric=settings.metric,
+        device=settings.device,
+        threads=settings.threads,
+        folder=folder.path.resolve(),
+    )
+    return Processes(factory, workers=settings.workers, run_seed=settings.seed, threads=settings.threads)
+
+
+def _hand_over(folder: RunFolder, result: dict[str, Any], progress: Progress) -> None:
+    """Exports, writes the report and says in plain words what came out."""
+    from archduel.apps.handover import export_run
+    from archduel.apps.report import write_report
+
+    progress.say("exporting ...")
+    export_run(folder.path, result, folder.path / "export", progress=progress)
+    write_report(folder.path)
+    progress.say("")
+    for line in gain(result):
+        progress.say(line)
+    progress.say(f"report  {folder.path / 'report.html'}")
+    progress.say(f"export  {folder.path / 'export'}")

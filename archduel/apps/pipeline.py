@@ -1,0 +1,303 @@
+"""The main job, stage by stage: plan, label, compare, confirm, the random arm, re-evaluate, final training, test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from archduel.apps.assemble import USUAL, accepted_partners, assemble, settings_of
+from archduel.apps.folder import RunFolder, Stage
+from archduel.apps.judge import scale_of
+from archduel.apps.plan import Plan
+from archduel.apps.progress import Progress, duration
+from archduel.apps.settings import Settings
+from archduel.core import (
+    Arch,
+    Budget,
+    Constraint,
+    Cost,
+    Estimate,
+    Executor,
+    Finalists,
+    Query,
+    Space,
+    StepReport,
+    Strategy,
+    Told,
+    sample,
+    search,
+)
+from archduel.core.journal import estimate_record, record_estimate, record_query
+from archduel.data import Dataset
+from archduel.errors import RunError
+
+__all__ = ["Arms", "Pipeline"]
+
+LABEL = "label"
+MAIN_JOB: dict[str, dict[str, Any]] = {
+    "ctnas": {"batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256}
+}
+"""Settings that differ from a paper's defaults here: with tens of labels and hundreds of updates instead of 423 and 10,000
+the policy takes larger, centred steps (``--set strategy.batch=1 --set strategy.lr=2e-4`` and so on for the paper's)."""
+ORDINALS = {"random": 100_000, "confirm": 200_000, "reevaluate": 300_000, "final": 900_000}
+"""First ordinal of each stage's evaluations: an evaluation's seed depends on the run's seed and its ordinal only."""
+
+
+@dataclass
+class Arms:
+    """What the stages before the final training found.
+
+    Attributes:
+        search: (arch, cheap score) the search paid for, in order.
+        random: (arch, cheap score) of the random arm, labels that both share included.
+        reevaluated: arch -> score with more epochs, both arms.
+        winner: the search's choice.
+        random_winner: the random arm's choice, None without baselines.
+        seconds: stage -> core seconds paid.
+        notes: facts for the report.
+    """
+
+    search: list[tuple[Arch, float]] = field(default_factory=list)
+    random: list[tuple[Arch, float]] = field(default_factory=list)
+    reevaluated: dict[Arch, float] = field(default_factory=dict)
+    winner: Arch | None = None
+    random_winner: Arch | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Pipeline:
+    """Runs the stages of one search over a folder, an executor and a plan; every answer is journalled before it is used."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: Settings,
+        plan: Plan,
+        space: Space,
+        dataset: Dataset,
+        executor: Executor,
+        *,
+        constraint: Constraint | None,
+        progress: Progress,
+    ) -> None:
+        self.folder, self.settings, self.plan, self.space, self.dataset = folder, settings, plan, space, dataset
+        self.executor, self.constraint, self.progress = executor, constraint, progress
+        self.arms = Arms()
+        self.strategy = self._strategy()
+        self.paid: dict[tuple[Arch, str | None], Estimate] = {
+            (record_query(r).arch, r["fidelity"]): record_estimate(r)
+            for r in folder.journal.records
+            if r["event"] == "estimate"
+        }
+
+    def _strategy(self) -> Strategy:
+        """Returns the strategy with the plan's numbers for those of its settings that it has."""
+        settings = self.settings.section("strategy")
+        names = {"labels": self.plan.labels, "iterations": self.plan.iterations, **MAIN_JOB.get(self.settings.strategy, {})}
+        accepted = settings_of("strategy", self.settings.strategy)
+        planned = {name: value for name, value in names.items() if name in accepted}
+        from archduel.nets import count
+
+        scale = scale_of(self.plan.final, self.dataset)
+
+        def costs(archs: Sequence[Arch]) -> np.ndarray[Any, Any]:
+            return np.array([count(arch, scale) for arch in archs], dtype=np.float64)
+
+        partners = {"policy": self.settings.section("policy"), "ranker": self.settings.section("ranker")}
+        for role, given in partners.items():
+            if given or (role == "ranker" and "ranker" in accepted_partners(self.settings.strategy)):
+                settings.setdefault(role, {"name": USUAL[role] if role == "policy" else self.settings.ranker, **given})
+        return assemble(
+            self.settings.strategy,
+            self.space,
+            seed=self.settings.seed,
+            constraint=self.constraint,
+            costs=costs,
+            settings={**planned, **settings},
+        )
+
+    def time_left(self) -> str:
+        """Returns the time left as text, empty without a time budget."""
+        if self.settings.seconds is None:
+            return ""
+        return f", {duration(self.settings.seconds - self.folder.clock)} left"
+
+    # -- stage 2 and 3: label and compare ------------------------------------------------------------------------------
+
+    def label_and_compare(self) -> None:
+        """Trains the sampled architectures with the cheap recipe, then lets the strategy compare and propose."""
+        total = self.plan.labels
+        self.progress.stage("label", total)
+        best = -math.inf
+
+        def on_told(told: Told) -> None:
+            nonlocal best
+            self.paid[told.query.arch, LABEL] = told.estimate
+            self.arms.search.append((told.query.arch, told.estimate.score))
+            if not told.estimate.failed:
+                best = max(best, told.estimate.score)
+            self.progress.advance(told.ordinal + 1, f"best {best:.4f}{self.time_left()}")
+            self._keep_pace(told.ordinal + 1)
+            if told.ordinal + 1 == getattr(self.strategy, "labels", total):
+                self.progress.stage("compare", 1)
+
+        steps: list[Mapping[str, float]] = []
+
+        def on_step(report: StepReport) -> None:
+            steps.append(dict(report.metrics))
+
+        result = search(
+            self.strategy,
+            self.executor,
+            budget=self._label_budget(),
+            window=2 * self.settings.workers,
+            journal=Stage(self.folder, LABEL),
+            on_told=on_told,
+            on_step=on_step,
+        )
+        self._check_alive(result.told)
+        self.progress.advance(1, f"{len(steps)} steps{self.time_left()}")
+        self.arms.seconds["label"] = sum(told.estimate.cost.seconds for told in result.told)
+        self.arms.seconds["compare"] = sum(report.cost.seconds for report in result.steps)
+        self.arms.notes["steps"] = steps
+
+    def _keep_pace(self, done: int) -> None:
+        """Lowers the number of labels once if they take much longer than planned; written down for a continued run."""
+        noted = self.folder.noted("fewer labels")
+        if noted is not None and hasattr(self.strategy, "labels"):
+            self.strategy.labels = min(self.strategy.labels, int(noted["labels"]))
+        share = self.plan.seconds.get(LABEL)
+        due = max(8, 4 * self.settings.workers)
+        if noted is not None or share is None or done != due or not hasattr(self.strategy, "labels"):
+            return
+        started = next(r["clock"] for r in self.folder.journal.records if r["event"] == "plan")
+        rate = (self.folder.clock - started) / done
+        if rate * self.plan.labels > 1.3 * share:
+            labels = max(due, int(share / rate))
+            self.folder.note("fewer labels", labels=labels, seconds_per_label=round(rate, 3))
+            self.strategy.labels = labels
+
+    def _label_budget(self) -> Budget:
+        """Returns the budget of the strategy: those that ask labels first and then step limit themselves."""
+        return Budget() if hasattr(self.strategy, "labels") else Budget(evaluations=self.plan.labels)
+
+    def _check_alive(self, told: Sequence[Told]) -> None:
+        failed = [t for t in told if t.estimate.failed]
+        if len(failed) == len(told):
+            raise RunError(
+                f"all {len(told)} trainings failed; the first said: {failed[0].estimate.reason if failed else 'nothing'}"
+            )
+
+    # -- evaluations outside the strategy ------------------------------------------------------------------------------
+
+    def evaluate(self, stage: str, archs: Sequence[Arch], fidelity: str) -> list[Estimate]:
+        """Returns the estimates of ``archs``; those already paid for are not trained again."""
+        section = Stage(self.folder, stage)
+        done = sum(record["event"] == "estimate" for record in section.records)
+        new = [arch for arch in dict.fromkeys(archs) if (arch, fidelity) not in self.paid]
+        ordinals = [ORDINALS[stage] + done + i for i in range(len(new))]
+        queries = [Query(arch, fidelity) for arch in new]
+        self.progress.stage(stage, len(archs))
+        for i, (query, ordinal, estimate) in enumerate(zip(queries, ordinals, self.executor.run(queries, ordinals)), 1):
+            section.append(estimate_record(ordinal, query, estimate))
+            self.paid[query.arch, fidelity] = estimate
+            self.progress.advance(len(archs) - len(new) + i, f"last {estimate.score:.4f}{self.time_left()}")
+        self.arms.seconds[stage] = sum(r["seconds"] for r in section.records if r["event"] == "estimate")
+        return [self.paid[arch, fidelity] for arch in archs]
+
+    def confirm(self) -> None:
+        """Trains what the comparator proposes with the cheap recipe too."""
+        proposals = self._proposals(self.plan.confirm + len(self.arms.search))
+        known = {arch for arch, _ in self.arms.search}
+        new = [arch for arch in proposals if arch not in known][: self.plan.confirm]
+        for arch, estimate in zip(new, self.evaluate("confirm", new, LABEL)):
+            self.arms.search.append((arch, estimate.score))
+        self.arms.notes["proposals"] = [str(arch) for arch in proposals[:20]]
+
+    def _proposals(self, n: int) -> list[Arch]:
+        if isinstance(self.strategy, Finalists):
+            return self.strategy.finalists(n)
+        return [self.strategy.best()]
+
+    # -- the random arm --------------------------------------------------------------------------------------------------
+
+    def random_arm(self) -> None:
+        """Random search at equal cost: shared labels count for both, comparator and policy time buys extra labels."""
+        if not self.settings.baselines:
+            return
+        uniform = getattr(self.strategy, "labels", getattr(self.strategy, "population", 0))
+        self.arms.random = list(self.arms.search[: min(uniform, self.plan.labels)])
+        owed = sum(self.arms.seconds.get(stage, 0.0) for stage in ("label", "compare", "confirm"))
+        owed -= sum(self.paid[arch, LABEL].cost.seconds for arch, _ in self.arms.random)
+        rng = np.random.default_rng([self.settings.seed, 77])
+        extra = self._draws(rng, {arch for arch, _ in self.arms.random}, self._n_extra(owed))
+        for arch, estimate in zip(extra, self.evaluate("random", extra, LABEL)):
+            self.arms.random.append((arch, estimate.score))
+        self.arms.seconds.setdefault("random", 0.0)
+
+    def _n_extra(self, owed_seconds: float) -> int:
+        """Returns how many extra labels the random arm gets; with a budget in evaluations the number is fixed."""
+        noted = self.folder.noted("random arm")
+        if noted is not None:
+            return int(noted["labels"])
+        shared = len(self.arms.random)
+        if self.settings.seconds is None:
+            number = len(self.arms.search) - shared + max(1, self.plan.labels // 10)
+        else:
+            each = [e.cost.seconds for (_, fidelity), e in self.paid.items() if fidelity == LABEL and not e.failed]
+            number = max(1, math.ceil(owed_seconds / max(float(np.mean(each)), 1e-6)))
+        self.folder.note("random arm", labels=number, owed_seconds=round(owed_seconds, 2))
+        return number
+
+    def _draws(self, rng: np.random.Generator, known: set[Arch], n: int) -> list[Arch]:
+        """Returns ``n`` random architectures that are functionally new, as long as the space has them."""
+        seen = {self.space.fingerprint(arch) for arch in known}
+        drawn: list[Arch] = []
+        for _ in range(100 * n):
+            if len(drawn) == n:
+                break
+            arch = sample(self.space, rng, self.constraint)
+            if (mark := self.space.fingerprint(arch)) not in seen:
+                seen.add(mark)
+                drawn.append(arch)
+        return drawn
+
+    # -- stage 4: re-evaluate ------------------------------------------------------------------------------------------------
+
+    def reevaluate(self) -> None:
+        """Trains the few best of each arm with more epochs and fixes each arm's choice by validation."""
+        shortlists = [self._shortlist(self.arms.search)]
+        if self.settings.baselines:
+            shortlists.append(self._shortlist(self.arms.random))
+        archs = list(dict.fromkeys(arch for shortlist in shortlists for arch in shortlist))
+        for arch, estimate in zip(archs, self.evaluate("reevaluate", archs, "reevaluate")):
+            self.arms.reevaluated[arch] = estimate.score
+        chosen = [self._best(shortlist) for shortlist in shortlists]
+        self.arms.winner = chosen[0]
+        self.arms.random_winner = chosen[1] if self.settings.baselines else None
+        self.arms.notes["shortlists"] = [[str(arch) for arch in shortlist] for shortlist in shortlists]
+
+    def _shortlist(self, scored: Sequence[tuple[Arch, float]]) -> list[Arch]:
+        """Returns the arm's best by cheap score, one of each functional class."""
+        chosen: dict[str, Arch] = {}
+        for arch, score in sorted(scored, key=lambda pair: (math.isnan(pair[1]), -pair[1], str(pair[0]))):
+            if not math.isnan(score):
+                chosen.setdefault(self.space.fingerprint(arch), arch)
+        return list(chosen.values())[: self.plan.shortlist]
+
+    def _best(self, archs: Sequence[Arch]) -> Arch:
+        alive = [arch for arch in archs if not math.isnan(self.arms.reevaluated[arch])]
+        if not alive:
+            raise RunError("every re-evaluation failed; see the reasons in journal.jsonl")
+        return max(alive, key=lambda arch: self.arms.reevaluated[arch])
+
+    # -- costs ---------------------------------------------------------------------------------------------------------------
+
+    def costs(self) -> dict[str, Cost]:
+        """Returns what each stage paid, in core seconds."""
+        return {stage: Cost(seconds) for stage, seconds in self.arms.seconds.items()}

@@ -1,0 +1,115 @@
+"""What a run was asked to do: checked once, written to run.toml, compared when the run is continued."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from archduel.errors import SettingError
+
+__all__ = ["Settings", "make_settings", "parse_count", "parse_seconds"]
+
+_TIME = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+
+
+def parse_seconds(text: str | float | int) -> float:
+    """Returns seconds of ``90``, ``90s``, ``20m``, ``2h`` or ``1h30m``.
+
+    Raises:
+        SettingError: for any other text or a time that is not above 0.
+    """
+    if isinstance(text, (int, float)):
+        seconds = float(text)
+    elif re.fullmatch(r"(\d+(\.\d+)?[smhd])+|\d+(\.\d+)?", text.strip().lower()):
+        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip().lower())
+        seconds = sum(float(number) * _TIME[unit or "s"] for number, unit in parts)
+    else:
+        raise SettingError(f"{text!r} is not a time; write 90s, 20m, 2h or 1h30m")
+    if not seconds > 0:
+        raise SettingError(f"a time must be above 0, got {text!r}")
+    return seconds
+
+
+def parse_count(text: str | float | int) -> int:
+    """Returns the number in ``500000``, ``500k``, ``1.5M`` or ``2G``.
+
+    Raises:
+        SettingError: for any other text or a number that is not above 0.
+    """
+    if isinstance(text, (int, float)):
+        number = float(text)
+    else:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgb]?)", text.strip().lower())
+        if not match:
+            raise SettingError(f"{text!r} is not a number; write 500000, 500k, 1.5M or 2G")
+        number = float(match[1]) * _SIZE[match[2]]
+    if not number > 0:
+        raise SettingError(f"a limit must be above 0, got {text!r}")
+    return round(number)
+
+
+class Settings(BaseModel):
+    """All that decides what a run does (file ``run.toml``, section ``run``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str
+    space: str = "nasbench201"
+    strategy: str = "ctnas"
+    ranker: str = "nac"
+    seconds: float | None = Field(None, gt=0)
+    evaluations: int | None = Field(None, ge=4)
+    max_params: int | None = Field(None, gt=0)
+    max_macs: int | None = Field(None, gt=0)
+    max_latency_ms: float | None = Field(None, gt=0)
+    latency_batch: int = Field(1, ge=1)
+    image_size: int | None = Field(None, ge=8, le=1024)
+    max_images: int | None = Field(None, ge=20)
+    metric: str = Field("accuracy", pattern="^(accuracy|balanced_accuracy|macro_f1)$")
+    seed: int = Field(0, ge=0)
+    final_seeds: int = Field(3, ge=1, le=20)
+    flip: bool | None = None
+    baselines: bool = True
+    device: str = "cpu"
+    workers: int = Field(1, ge=1, le=256)
+    threads: int = Field(1, ge=1)
+    set: dict[str, Any] = Field(default_factory=dict)
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Returns the ``--set`` values of one section: ``strategy.lr=1e-4`` gives ``{"lr": 1e-4}`` for ``strategy``."""
+        start = f"{name}."
+        return {key[len(start) :]: value for key, value in self.set.items() if key.startswith(start)}
+
+
+SECTIONS = ("strategy", "ranker", "policy", "label", "reevaluate", "final", "plan")
+
+
+def default_workers(device: str) -> int:
+    """Returns how many trainings run side by side: one a core on the CPU, one on a GPU."""
+    if device.startswith("cuda"):
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores))
+
+
+def make_settings(**values: Any) -> Settings:
+    """Returns checked settings; None means "the default".
+
+    Raises:
+        SettingError: naming the setting, what it got and what it expects.
+    """
+    values = {key: value for key, value in values.items() if value is not None}
+    for key in values.get("set", {}):
+        if key.partition(".")[0] not in SECTIONS or "." not in key:
+            raise SettingError(f"--set {key}: expected SECTION.NAME=VALUE with a section of {', '.join(SECTIONS)}")
+    values.setdefault("workers", default_workers(values.get("device", "cpu")))
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise SettingError(f"setting {name}: {first['msg']}, got {first.get('input')!r}") from error

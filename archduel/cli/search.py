@@ -1,0 +1,102 @@
+"""`archduel search`, `report`, `export`, `predict`: the main job and what can be made of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from archduel.errors import SettingError
+
+__all__ = ["register"]
+
+
+def _assignments(values: list[str]) -> dict[str, Any]:
+    """Returns ``{"strategy.lr": 0.0001}`` of ``["strategy.lr=1e-4"]``; values are JSON where they can be."""
+    found: dict[str, Any] = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise SettingError(f"--set {value}: expected SECTION.NAME=VALUE, such as --set strategy.lr=1e-4")
+        try:
+            found[key.strip()] = json.loads(text)
+        except ValueError:
+            found[key.strip()] = text
+    return found
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to ``app``."""
+
+    @app.command()
+    def search(
+        data: str = typer.Argument(help="folder of images (one subfolder a class), .npz file, or digits, cifar10, cifar100"),
+        time: str | None = typer.Option(None, help="wall-clock budget: 90s, 20m, 2h; default by the number of images"),
+        evaluations: int | None = typer.Option(None, help="number of cheap trainings; alone it makes runs repeat exactly"),
+        max_params: str | None = typer.Option(None, help="most parameters: 500k, 1M"),
+        max_macs: str | None = typer.Option(None, help="most multiply-adds for one image: 20M"),
+        max_latency_ms: float | None = typer.Option(None, help="most milliseconds a batch on this device, measured"),
+        latency_batch: int = typer.Option(1, help="images a batch when latency is measured"),
+        out: Path | None = typer.Option(None, help="folder of the run; the same command continues it"),
+        space: str = typer.Option("nasbench201", help="`archduel list spaces`"),
+        strategy: str = typer.Option("ctnas", help="`archduel list strategies`"),
+        ranker: str = typer.Option("nac", help="`archduel list rankers`"),
+        metric: str = typer.Option("accuracy", help="accuracy, balanced_accuracy or macro_f1"),
+        image_size: int | None = typer.Option(None, help="side in pixels; default chosen from the images"),
+        max_images: int | None = typer.Option(None, help="use at most so many images"),
+        flip: bool | None = typer.Option(None, help="mirrored images keep their class; default yes, no for digits"),
+        final_seeds: int = typer.Option(3, help="trainings of each final network"),
+        baselines: bool = typer.Option(True, help="train random search's and a standard network for comparison"),
+        seed: int = typer.Option(0, help="seed of everything"),
+        device: str = typer.Option("cpu", help="cpu, cuda, cuda:1"),
+        workers: int | None = typer.Option(None, help="trainings at a time; default one a core, one on a GPU"),
+        set_: list[str] = typer.Option([], "--set", help="SECTION.NAME=VALUE: strategy, ranker, label, final, plan ..."),
+        quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
+    ) -> None:
+        """Turn a folder of images into a trained, exported network and an honest report."""
+        from archduel.apps import main
+
+        main.search(
+            data, time=time, evaluations=evaluations, max_params=max_params, max_macs=max_macs,
+            max_latency_ms=max_latency_ms, latency_batch=latency_batch, out=out, space=space, strategy=strategy,
+            ranker=ranker, metric=metric, image_size=image_size, max_images=max_images, flip=flip,
+            final_seeds=final_seeds, baselines=baselines, seed=seed, device=device, workers=workers,
+            set=_assignments(set_), quiet=quiet, command=shlex.join(["archduel", *sys.argv[1:]]),
+        )  # fmt: skip
+
+    @app.command()
+    def report(run: Path = typer.Argument(help="folder of a run, finished or not")) -> None:
+        """Write report.html of a run."""
+        from archduel.apps.main import Run
+
+        typer.echo(Run(run).report())
+
+    @app.command()
+    def export(
+        run: Path = typer.Argument(help="folder of a finished run"),
+        to: Path = typer.Option(..., "--to", help="folder to write"),
+    ) -> None:
+        """Write the winner as a folder that needs nothing of archduel."""
+        from archduel.apps.main import Run
+
+        typer.echo(Run(run).export(to))
+
+    @app.command()
+    def predict(
+        run: Path = typer.Argument(help="folder of a finished run"),
+        pictures: list[Path] = typer.Argument(help="pictures of any size and mode"),
+        top: int = typer.Option(1, help="classes to print"),
+        as_json: bool = typer.Option(False, "--json", help="one JSON object a picture"),
+    ) -> None:
+        """Print what the winner sees in pictures."""
+        from archduel.apps.main import Run
+
+        for picture, answer in zip(pictures, Run(run).predict(pictures)):
+            if as_json:
+                typer.echo(json.dumps({"file": str(picture), "classes": dict(answer[:top])}))
+            else:
+                typer.echo(f"{picture}  " + "  ".join(f"{name} {p:.1%}" for name, p in answer[:top]))

@@ -1,0 +1,204 @@
+"""The main job from the outside: it finishes, it can be killed and continued, it refuses what it must."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import archduel
+from archduel.apps.folder import RunFolder
+from archduel.apps.settings import make_settings, parse_count, parse_seconds
+from archduel.errors import DataError, InfeasibleError, RunError, SettingError
+
+SMALL = {
+    "evaluations": 8,
+    "max_images": 240,
+    "final_seeds": 2,
+    "workers": 2,
+    "set": {
+        "label.epochs": 1, "label.channels": 4, "label.depth": 1, "reevaluate.epochs": 1, "reevaluate.channels": 4,
+        "reevaluate.depth": 1, "final.epochs": 2, "final.channels": 4, "final.depth": 1, "plan.iterations": 4,
+        "plan.shortlist": 2, "plan.confirm": 2, "ranker.epochs": 20, "strategy.samples": 16, "plan.channels": 4, "plan.depth": 1,
+    },
+}  # fmt: skip
+
+
+def command(out: Path) -> list[str]:
+    """Returns the command line of the small run."""
+    words = [sys.executable, "-m", "archduel", "search", "digits", "--evaluations", "8", "--max-images", "240"]
+    words += ["--final-seeds", "2", "--workers", "2", "--out", str(out)]
+    for key, value in SMALL["set"].items():
+        words += ["--set", f"{key}={value}"]
+    return words
+
+
+def timeless(value: object) -> object:
+    """Returns a result without its times, which differ from run to run."""
+    if isinstance(value, dict):
+        times = {"clock", "core_seconds", "seconds", "weights"}
+        return {key: timeless(item) for key, item in value.items() if key not in times}
+    return [timeless(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> archduel.Run:
+    return archduel.search("digits", out=tmp_path_factory.mktemp("runs") / "whole", quiet=True, **SMALL)
+
+
+def test_a_run_leaves_everything_a_person_needs(finished: archduel.Run) -> None:
+    folder = finished.folder
+    for name in ("run.toml", "journal.jsonl", "result.json", "report.html", "export/model.py", "export/predict.py"):
+        assert (folder / name).is_file(), name
+    roles = finished.result["networks"]
+    assert set(roles) == {"search", "random", "standard"}
+    assert all(len(network["test"]["accuracy"]) == 2 for network in roles.values())
+    assert all(0 <= score <= 1 for network in roles.values() for score in network["test"]["accuracy"])
+
+
+def test_test_is_read_once_a_network_and_seed_and_after_all_final_trainings(finished: archduel.Run) -> None:
+    events = [json.loads(line) for line in (finished.folder / "journal.jsonl").read_text().splitlines()]
+    kinds = [event["event"] for event in events]
+    tests = [(event["role"], event["seed"]) for event in events if event["event"] == "test"]
+    assert len(tests) == len(set(tests)) == 6
+    last_training = max(i for i, event in enumerate(events) if event["event"] == "estimate")
+    assert min(i for i, kind in enumerate(kinds) if kind == "test") > last_training
+
+
+def test_model_predicts_what_the_recorded_network_predicted(finished: archduel.Run, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from archduel.data import load
+
+    dataset = load("digits", max_images=240, seed=0)
+    model = finished.model()
+    import torch
+
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(np.array(dataset.test.images)).float() / 255)
+    accuracy = float((logits.argmax(1).numpy() == dataset.test.labels).mean())
+    assert accuracy == pytest.approx(finished.result["networks"]["search"]["test"]["accuracy"][0], abs=1e-9)
+    path = tmp_path / "one.png"
+    Image.fromarray(np.array(dataset.test.images[0, 0])).save(path)
+    answer = finished.predict([path])[0]
+    assert answer[0][0] == dataset.classes[int(logits[0].argmax())]
+    assert sum(probability for _, probability in answer) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_same_call_again_does_nothing(finished: archduel.Run) -> None:
+    before = (finished.folder / "journal.jsonl").read_bytes()
+    again = archduel.search("digits", out=finished.folder, quiet=True, **SMALL)
+    assert again.result == finished.result
+    assert (finished.folder / "journal.jsonl").read_bytes() == before
+
+
+def test_killed_at_random_points_gives_the_result_of_the_uninterrupted_run(finished: archduel.Run, tmp_path: Path) -> None:
+    out, rng = tmp_path / "killed", random.Random(4)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    kills = 0
+    for _ in range(12):
+        process = subprocess.Popen(command(out), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        wait = rng.uniform(4.0, 9.0) if kills < 3 else 300.0
+        try:
+            _, errors = process.communicate(timeout=wait)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            continue
+        assert process.returncode == 0, errors.decode()
+        break
+    assert kills >= 1
+    killed = archduel.Run(out).result
+    assert timeless(killed) == timeless(finished.result)
+
+
+def test_other_settings_in_the_same_folder_are_refused_with_the_difference(finished: archduel.Run) -> None:
+    with pytest.raises(RunError, match=r"seed: the run has 0, the command says 1"):
+        archduel.search("digits", out=finished.folder, quiet=True, seed=1, **SMALL)
+
+
+def test_a_second_process_on_the_folder_is_refused(tmp_path: Path) -> None:
+    settings = make_settings(data="digits", evaluations=4)
+    first = RunFolder(tmp_path / "run", settings, "test")
+    try:
+        with pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
+            RunFolder(tmp_path / "run", settings, "test")
+    finally:
+        first.close()
+    RunFolder(tmp_path / "run", settings, "test").close()
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(RunError, match="not empty and holds no run"):
+        archduel.search("digits", out=tmp_path, quiet=True, **SMALL)
+
+
+def test_limits_nothing_satisfies_say_what_the_smallest_needs(tmp_path: Path) -> None:
+    with pytest.raises(InfeasibleError, match=r"smallest at 4 channels and depth 1\s+needs [\d,]+ parameters"):
+        archduel.search("digits", out=tmp_path / "r", quiet=True, max_params=100, **SMALL)
+
+
+def test_limits_hold_for_every_trained_architecture(tmp_path: Path) -> None:
+    run = archduel.search("digits", out=tmp_path / "r", quiet=True, max_params=4000, max_latency_ms=50, **SMALL)
+    for line in (run.folder / "journal.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if record["event"] == "estimate" and record["stage"] in ("label", "confirm", "random") and not record["reason"]:
+            assert record["values"]["params"] <= 4000
+    assert all(network["params"] <= 4000 for network in run.result["networks"].values())
+
+
+def test_arrays_and_one_seed_and_no_baselines(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    images = (rng.integers(0, 60, (200, 8, 8, 3)) + labels[:, None, None, None] * 120).astype(np.uint8)
+    settings = {**SMALL, "final_seeds": 1, "max_images": None, "baselines": False}
+    run = archduel.search((images, labels), out=tmp_path / "r", quiet=True, strategy="evolution", **settings)
+    assert set(run.result["networks"]) == {"search"}
+    assert run.result["gain"] == {}
+    assert run.report().is_file()
+
+
+def test_a_short_time_budget_is_honoured(tmp_path: Path) -> None:
+    began = time.monotonic()
+    settings = {**SMALL, "evaluations": None, "set": {"plan.iterations": 4, "ranker.epochs": 20, "strategy.samples": 16}}
+    archduel.search("digits", time="30s", out=tmp_path / "r", quiet=True, **settings)
+    assert time.monotonic() - began < 30 + 30
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("1h30m", 5400), ("1d", 86400), (5, 5)])
+def test_times(text: object, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5m", "0", "5 parsecs", "1h 30"])
+def test_times_that_are_none(text: str) -> None:
+    with pytest.raises(SettingError, match="time"):
+        parse_seconds(text)
+
+
+@pytest.mark.parametrize(("text", "number"), [("1M", 1_000_000), ("500k", 500_000), ("1.5M", 1_500_000), ("7", 7), ("2G", 2_000_000_000)])
+def test_counts(text: str, number: int) -> None:
+    assert parse_count(text) == number
+
+
+def test_bad_settings_name_themselves(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="metric"):
+        archduel.search("digits", out=tmp_path / "a", quiet=True, metric="accurate")
+    with pytest.raises(SettingError, match=r"--set lr"):
+        archduel.search("digits", out=tmp_path / "b", quiet=True, set={"lr": 1})
+    with pytest.raises(SettingError, match="a recipe has no such setting"):
+        archduel.search("digits", out=tmp_path / "c", quiet=True, evaluations=4, set={"final.epoch": 1})
+    with pytest.raises(KeyError, match="did you mean 'ctnas'"):
+        archduel.search("digits", out=tmp_path / "d", quiet=True, evaluations=4, strategy="ctna")
+    with pytest.raises(DataError):
+        archduel.search(str(tmp_path / "nothing"), out=tmp_path / "e", quiet=True, evaluations=4)
