@@ -14,7 +14,9 @@ SPACES = {
     "nasbench201": "archduel.spaces.nasbench201:NASBench201",
     "natsbench_sss": "archduel.spaces.natsbench_sss:NATSBenchSSS",
     "darts": "archduel.spaces.darts:DARTS",
+    "darts_supercell": "archduel.spaces.supercell:SuperCell",
     "mobilenetv3": "archduel.spaces.mobilenetv3:MobileNetV3",
+    "resnet": "archduel.spaces.resnet:ResNet",
 }
 POLICIES = {
     "lstm": "archduel.policies.lstm:LSTMPolicy",

@@ -8,9 +8,21 @@ from __future__ import annotations
 
 from archduel.core import Arch, Counts, Scale
 from archduel.nets.maps import halved, stem_strides
-from archduel.spaces.nasbench201 import OPS, NASBench201
+from archduel.spaces.nasbench201 import EDGES, OPS, NASBench201
+from archduel.spaces.natsbench_sss import CELL, NATSBenchSSS
+from archduel.spaces.resnet import ResNet
 
-__all__ = ["conv_bn", "count_nasbench201", "stem", "tail", "total"]
+__all__ = [
+    "conv_bn",
+    "count_nasbench201",
+    "count_natsbench_sss",
+    "count_resnet",
+    "sss_widths",
+    "stem",
+    "tail",
+    "times",
+    "total",
+]
 
 
 def conv_bn(kernel: int, c_in: int, c_out: int, size: int) -> Counts:
@@ -71,3 +83,59 @@ def count_nasbench201(arch: Arch, scale: Scale) -> Counts:
         parts.append(times(conv_bn(3, c, c, size), n3 * scale.depth))
     norm = Counts(2 * c, 0)
     return total(*parts, norm, tail(c, scale.n_classes))
+
+
+def sss_widths(arch: Arch, scale: Scale) -> list[int]:
+    """Returns the five widths of a size-space architecture; those of the benchmark at ``scale.channels`` 16.
+
+    Raises:
+        InvalidArchError: for an architecture of another space.
+    """
+    return [max(1, width * scale.channels // 16) for width in NATSBenchSSS().widths(arch)]
+
+
+def _resized_cell(c_in: int, c_out: int, size: int) -> Counts:
+    """Returns the cost of the size space's cell; its skip becomes a 1x1 convolution where the width changes."""
+    parts = []
+    for op, (source, _) in zip(CELL, EDGES):
+        c = c_in if source == 0 else c_out
+        if OPS[op] == "nor_conv_3x3":
+            parts.append(conv_bn(3, c, c_out, size))
+        elif c != c_out:
+            parts.append(conv_bn(1, c, c_out, size))
+    return total(*parts)
+
+
+def count_natsbench_sss(arch: Arch, scale: Scale) -> Counts:
+    """Returns the cost of a size-space network; ``scale.depth`` is ignored.
+
+    Raises:
+        InvalidArchError: for an architecture of another space.
+        SettingError: for images under 4 px.
+    """
+    widths = sss_widths(arch, scale)
+    part, size = stem(scale, widths[0])
+    parts, c_in = [part], widths[0]
+    for block, width in enumerate(widths):
+        size = halved(size) if block % 2 else size
+        parts.append(_reduction(c_in, width, size) if block % 2 else _resized_cell(c_in, width, size))
+        c_in = width
+    return total(*parts, Counts(2 * c_in, 0), tail(c_in, scale.n_classes))
+
+
+def count_resnet(arch: Arch, scale: Scale) -> Counts:
+    """Returns the cost of a small residual network; only input and classes of ``scale`` matter.
+
+    Raises:
+        InvalidArchError: for an architecture of another space.
+        SettingError: for images under 4 px.
+    """
+    blocks, width = ResNet().shape(arch)
+    part, size = stem(scale, width)
+    parts, c_in = [part], width
+    for stage in range(3):
+        c = width << stage
+        size = halved(size) if stage else size
+        parts += [conv_bn(3, c_in, c, size), times(conv_bn(3, c, c, size), 2 * blocks - 1)]
+        c_in = c
+    return total(*parts, tail(c_in, scale.n_classes))

@@ -42,7 +42,7 @@ class Cell(nn.Module):
     def __init__(self, choices: tuple[int, ...], c_in: int, c_out: int) -> None:
         super().__init__()
         self.edges = nn.ModuleList(
-            operation(OPS[op], c_in if source == 0 and c_in != c_out else c_out, c_out)
+            operation(OPS[op], c_in if source == 0 else c_out, c_out)
             for op, (source, _) in zip(choices, EDGES)
         )
         # adding zeros costs time and changes nothing: a node reads `none` edges only when it has no others

@@ -19,9 +19,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
-from archduel.core import Arch, Decision, check_decisions
+import numpy as np
+from numpy.typing import NDArray
+
+from archduel.core import Arch, Decision, GraphBatch, check_decisions
 from archduel.errors import InvalidArchError, SettingError, unknown
-from archduel.spaces.genotypes import OPS, Genotype, Node
+from archduel.spaces import cell_numbers as numbers
+from archduel.spaces.genotypes import OPS, Genotype, Node, canonical
 
 __all__ = ["DARTS", "NODES", "PRESETS"]
 
@@ -93,6 +97,35 @@ class DARTS:
     def validate(self, arch: Arch) -> None:
         """Raises InvalidArchError unless ``arch`` follows the rules of this variant."""
         check_decisions(self, arch)
+
+    def graphs(self, archs: Sequence[Arch]) -> GraphBatch:
+        """Returns graphs of two cells and 10 vertices: two inputs and the two operations of each node (CTNAS's form)."""
+        sources, ops = self._arrays(archs)
+        return numbers.graphs(sources, np.repeat(np.arange(2, NODES + 2), 2), ops)
+
+    def features(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
+        """Returns (B, 392) structural features; see :func:`archduel.spaces.cell_numbers.features`."""
+        sources, ops = self._arrays(archs)
+        first = np.array([0, 0, 2, 2, 5, 5, 9, 9])  # the number of the node's edge from state 0
+        b, c = np.arange(len(archs))[:, None, None], np.arange(2)[:, None]
+        counts = np.zeros((len(archs), 2, len(numbers.EDGES), len(OPS)), np.int64)
+        np.add.at(counts, (b, c, first + sources, ops), 1)
+        return numbers.features(counts)
+
+    def fingerprint(self, arch: Arch) -> str:
+        """Returns a normal form: order of edges and numbering of nodes do not matter, ``none`` edges vanish.
+
+        All reductions stand in :func:`archduel.spaces.genotypes.canonical`.
+        """
+        genotype = self.genotype(arch)
+        return f"{canonical(genotype.normal)} | {canonical(genotype.reduce)}"
+
+    def _arrays(self, archs: Sequence[Arch]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Returns sources and operations, both (B, 2, 8), of valid architectures."""
+        for arch in archs:
+            self.validate(arch)
+        choices = np.array([arch.choices for arch in archs], np.int64).reshape(-1, 2, 2 * NODES, 2)
+        return choices[..., 0], choices[..., 1]
 
     def genotype(self, arch: Arch) -> Genotype:
         """Returns the cells of ``arch``."""

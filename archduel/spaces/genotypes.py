@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from archduel.errors import InvalidArchError
 
-__all__ = ["OPS", "Edge", "Genotype", "Node"]
+__all__ = ["OLDER_OPS", "OPS", "Edge", "Genotype", "Node", "canonical"]
 
 OPS = (
     "none",
@@ -74,3 +75,30 @@ def _check_node(kind: str, state: int, node: Node) -> None:
             raise InvalidArchError(
                 f"node {state} of the {kind} cell reads from {source}, expected 0..{state - 1}"
             )
+
+
+def canonical(nodes: tuple[Node, ...]) -> str:
+    """Returns a text that is equal for cells that compute the same up to the order of their output channels.
+
+    Reductions: ``none`` edges vanish; so do skips of a node that nothing leads to; the order of a node's edges does not
+    matter, nor the numbering of nodes. Equal edges into one node stay two, since each has its own weights.
+    """
+    kept: list[list[Edge]] = []
+    for node in nodes:
+        zero = [("skip_connect", state) for state, earlier in enumerate(kept, 2) if not earlier]
+        kept.append([edge for edge in node if edge[0] != "none" and edge not in zero])
+    return min(_renumbered(kept, order) for order in _orders(kept, ()))
+
+
+def _orders(nodes: list[list[Edge]], done: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yields the orders of nodes (0-based) in which every node comes after what it reads."""
+    if len(done) == len(nodes):
+        yield done
+    for i, node in enumerate(nodes):
+        if i not in done and all(source < 2 or source - 2 in done for _, source in node):
+            yield from _orders(nodes, (*done, i))
+
+
+def _renumbered(nodes: list[list[Edge]], order: tuple[int, ...]) -> str:
+    state = {0: 0, 1: 1, **{old + 2: new for new, old in enumerate(order, 2)}}
+    return " ".join("+".join(sorted(f"{op}({state[s]})" for op, s in nodes[i])) or "0" for i in order)

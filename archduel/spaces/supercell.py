@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from archduel.core import Arch, Decision, check_decisions
+import numpy as np
+from numpy.typing import NDArray
+
+from archduel.core import Arch, Decision, GraphBatch, check_decisions
 from archduel.errors import InvalidArchError, SettingError
-from archduel.spaces.genotypes import OPS, Genotype, Node
+from archduel.spaces import cell_numbers as numbers
+from archduel.spaces.cell_numbers import EDGES
+from archduel.spaces.genotypes import OPS, Genotype, Node, canonical
 
 __all__ = ["EDGES", "SuperCell"]
 
 NAME = "darts_supercell"
-EDGES = tuple((source, target) for target in range(2, 6) for source in range(target))
-"""(source, node) of the 14 edges of a cell."""
 
 
 class SuperCell:
@@ -51,6 +54,27 @@ class SuperCell:
     def validate(self, arch: Arch) -> None:
         """Raises InvalidArchError unless ``arch`` has 28 allowed operations."""
         check_decisions(self, arch)
+
+    def graphs(self, archs: Sequence[Arch]) -> GraphBatch:
+        """Returns graphs of two cells and 16 vertices: two inputs and the operations of all edges, ``none`` included."""
+        ops = self._ops(archs)
+        sources, targets = np.array(EDGES).T
+        return numbers.graphs(np.broadcast_to(sources, ops.shape), targets, ops)
+
+    def features(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
+        """Returns (B, 392) structural features; see :func:`archduel.spaces.cell_numbers.features`."""
+        return numbers.features((self._ops(archs)[..., None] == np.arange(len(OPS))).astype(np.int64))
+
+    def fingerprint(self, arch: Arch) -> str:
+        """Returns the normal form of the cells, as for ``darts``: :func:`archduel.spaces.genotypes.canonical`."""
+        genotype = self.genotype(arch)
+        return f"{canonical(genotype.normal)} | {canonical(genotype.reduce)}"
+
+    def _ops(self, archs: Sequence[Arch]) -> NDArray[np.int64]:
+        """Returns the (B, 2, 14) operations of valid architectures."""
+        for arch in archs:
+            self.validate(arch)
+        return np.array([arch.choices for arch in archs], np.int64).reshape(-1, 2, len(EDGES))
 
     def genotype(self, arch: Arch) -> Genotype:
         """Returns the cells with all edges but ``none``; a node of nothing but ``none`` keeps one such edge."""

@@ -1,0 +1,58 @@
+"""Small residual networks as He et al. (CVPR 2016, section 4.2) build them for CIFAR: no weights in shortcuts."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from archduel.core import Arch, Scale
+from archduel.nets.maps import halved, stem_strides
+from archduel.nets.nasbench201 import Network, stem
+from archduel.nets.ops import AuxiliaryHead, Tail, conv
+from archduel.spaces.resnet import ResNet
+
+__all__ = ["Block", "build"]
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut, which drops pixels and adds zero channels where the shape changes."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(conv(c_in, c_out, 3, stride), nn.BatchNorm2d(c_out), nn.ReLU())
+        self.second = nn.Sequential(conv(c_out, c_out, 3), nn.BatchNorm2d(c_out))
+        self.stride, self.more = stride, c_out - c_in
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns (N, c_out, ceil(H / stride), ceil(W / stride))."""
+        out = self.second(self.first(x))
+        if self.stride > 1:
+            x = x[:, :, :: self.stride, :: self.stride]
+        if self.more:
+            x = functional.pad(x, (0, 0, 0, 0, self.more // 2, self.more - self.more // 2))
+        return functional.relu(out + x)
+
+
+def build(arch: Arch, scale: Scale, *, auxiliary: bool = False) -> Network:
+    """Returns the network; width and depth are the architecture's own, ``scale`` gives input and classes.
+
+    The auxiliary head sits on the output of the first block of the last stage.
+
+    Raises:
+        InvalidArchError: for an architecture of another space.
+        SettingError: for images under 4 px.
+    """
+    blocks, width = ResNet().shape(arch)
+    layers: list[nn.Module] = []
+    c_in = width
+    for stage in range(3):
+        for block in range(blocks):
+            layers.append(Block(c_in, width << stage, 2 if stage and not block else 1))
+            c_in = width << stage
+    first = nn.Sequential(*stem(scale, width), nn.ReLU())
+    network = Network(first, layers, Tail(c_in, scale.n_classes))
+    if auxiliary:
+        size = halved(scale.image_size, stem_strides(scale).count(2) + 2)
+        network.attach(AuxiliaryHead(c_in, size, scale.n_classes), 2 * blocks)
+    return network

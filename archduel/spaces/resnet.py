@@ -1,0 +1,76 @@
+"""Small residual networks (He et al., CVPR 2016, section 4.2): what a person would use without a search.
+
+Two choices: blocks a stage and width of the first of three stages; the next two are twice and four times as wide. ResNet-20 is
+``resnet20-16``: 6 x 3 + 2 layers, 16 channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archduel.core import Arch, Decision, check_decisions
+from archduel.errors import InvalidArchError
+
+__all__ = ["BLOCKS", "WIDTHS", "ResNet"]
+
+NAME = "resnet"
+BLOCKS = (1, 2, 3, 5, 7, 9)
+WIDTHS = (4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 112, 128)
+
+
+class ResNet:
+    """Residual networks of 8 to 56 layers, 4 to 128 channels in the first stage."""
+
+    name = NAME
+    kinds: Mapping[str, int] = {"blocks": len(BLOCKS), "width": len(WIDTHS)}
+    size = len(BLOCKS) * len(WIDTHS)
+
+    def decision(self, prefix: Sequence[int]) -> Decision | None:
+        """Returns the question about blocks, then about width, then None."""
+        if len(prefix) >= 2:
+            return None
+        name, values = (("blocks", BLOCKS), ("width", WIDTHS))[len(prefix)]
+        return Decision(name, name, tuple(range(len(values))))
+
+    def validate(self, arch: Arch) -> None:
+        """Raises InvalidArchError unless ``arch`` has a choice for each."""
+        check_decisions(self, arch)
+
+    def shape(self, arch: Arch) -> tuple[int, int]:
+        """Returns blocks a stage and channels of the first stage."""
+        self.validate(arch)
+        return BLOCKS[arch.choices[0]], WIDTHS[arch.choices[1]]
+
+    def read(self, text: str) -> Arch:
+        """Returns the network of ``resnet20-16``.
+
+        Raises:
+            InvalidArchError: with the part that does not fit.
+        """
+        layers, dash, width = text.strip().removeprefix("resnet").partition("-")
+        named = {str(6 * blocks + 2): i for i, blocks in enumerate(BLOCKS)}
+        if not text.strip().startswith("resnet") or not dash or layers not in named:
+            raise InvalidArchError(
+                f"{text!r} is not resnetLAYERS-WIDTH with LAYERS one of {', '.join(named)}"
+            )
+        if width not in map(str, WIDTHS):
+            raise InvalidArchError(f"width {width!r} in {text!r} is not one of {', '.join(map(str, WIDTHS))}")
+        return Arch(NAME, (named[layers], WIDTHS.index(int(width))))
+
+    def write(self, arch: Arch) -> str:
+        """Returns ``resnetLAYERS-WIDTH``."""
+        blocks, width = self.shape(arch)
+        return f"resnet{6 * blocks + 2}-{width}"
+
+    def features(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
+        """Returns (B, 5): blocks, width, their logarithms to base 2, and that of blocks x width squared (parameters)."""
+        shapes = np.array([self.shape(arch) for arch in archs], np.float64).reshape(-1, 2)
+        logs = np.log2(shapes)
+        return np.concatenate([shapes, logs, logs @ [[1.0], [2.0]]], 1).astype(np.float32)
+
+    def fingerprint(self, arch: Arch) -> str:
+        """Returns the name: no two are equal."""
+        return self.write(arch)
