@@ -38,8 +38,9 @@ class Axis:
         return self.start + (self.end - self.start) * (at - low) / (high - low)
 
     def ticks(self) -> list[float]:
-        """Returns values at round numbers, about one every 70 pixels."""
-        wanted = max(2, int(abs(self.end - self.start) / 70))
+        """Returns values at round numbers, about one every 75 pixels across, every 45 upwards."""
+        room = 75 if self.end > self.start else 45
+        wanted = max(2, int(abs(self.end - self.start) / room))
         return _log_ticks(self.low, self.high, wanted) if self.log else _ticks(self.low, self.high, wanted)
 
 
@@ -56,7 +57,7 @@ class Frame:
 def _ticks(low: float, high: float, wanted: int) -> list[float]:
     rough = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999)
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from html import escape
 
 from archduel.reporting.axes import Frame, axis, limits
-from archduel.reporting.marks import SLOTS, axes, marker, path, svg, text
+from archduel.reporting.marks import SLOTS, axes, dashes, marker, path, svg
 
 __all__ = ["Line", "Spot", "line_chart", "pareto", "scatter_chart"]
 
 Text = Callable[[float], str]
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 26, 46
+LEFT, RIGHT, TOP, BOTTOM = 58, 22, 26, 46
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,6 @@ class Spot:
     group: int
     title: str
     large: bool = False
-    label: str = ""
 
 
 def _frame(
@@ -101,10 +100,9 @@ def _stroke(frame: Frame, line: Line, slot: int) -> list[str]:
             pieces[-1].append((frame.x(x), frame.y(y)))
         elif pieces[-1]:
             pieces.append([])
-    dash = ' stroke-dasharray="6 4"' if slot % 2 else ""
     tip = f"<title>{escape(line.name)}</title>"
     body = [
-        f'<path d="{path(piece, step=line.step)}" class="line c{slot % SLOTS}"{dash}>{tip}</path>'
+        f'<path d="{path(piece, step=line.step)}" class="line c{slot % SLOTS}"{dashes(slot)}>{tip}</path>'
         for piece in pieces
         if len(piece) > 1
     ]
@@ -129,7 +127,7 @@ def scatter_chart(
     spots: Sequence[Spot], *, x_label: str, y_label: str, x_text: Text, y_text: Text, front: Sequence[Spot] = (),
     log_x: bool = False, width: int = 640, height: int = 360,
 ) -> str:  # fmt: skip
-    """Returns points with the Pareto front as a step line; large points are drawn last and labelled."""
+    """Returns points with the Pareto front as a step line; large points are drawn last."""
     xs = limits((s.x for s in spots), floor=0.0)
     if log_x:
         xs = min(s.x for s in spots) * 0.9, max(s.x for s in spots) * 1.1
@@ -143,20 +141,4 @@ def scatter_chart(
     for spot in sorted(spots, key=lambda s: s.large):
         size, kind = (6.5, "mark ringed") if spot.large else (3.6, "mark soft")
         body.append(marker(frame.x(spot.x), frame.y(spot.y), spot.group, size=size, kind=kind, title=spot.title))
-    body += _spot_labels(frame, [spot for spot in spots if spot.label])
     return svg(width, height, body, f"{y_label} against {x_label}, {len(spots)} architectures")
-
-
-def _spot_labels(frame: Frame, spots: Sequence[Spot]) -> list[str]:
-    """Returns the labels, each on the side with room and moved down where it would cover another."""
-    placed: list[tuple[float, float, float]] = []
-    body = []
-    for spot in sorted(spots, key=lambda s: frame.y(s.y)):
-        x, y, long = frame.x(spot.x), frame.y(spot.y) + 4, 7.0 * len(spot.label)
-        left = x + 12 + long > frame.x.end
-        start = x - 12 - long if left else x + 12
-        while any(abs(y - b) < 15 and start < c and a < start + long for a, b, c in placed):
-            y += 15
-        placed.append((start, y, start + long))
-        body.append(text(x - 12 if left else x + 12, y, spot.label, anchor="end" if left else "start", kind="label halo"))
-    return body

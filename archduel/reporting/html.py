@@ -51,14 +51,17 @@ def _figure(figure: KeyFigure) -> str:
 
 def _header(data: ReportData, links: str) -> str:
     figures = "".join(map(_figure, data.get("key_figures", ())))
+    # the headline is the first sentence; what the interval covers and what else was compared stand below it
+    headline, stop, rest = data.get("sentence", "").partition(". ")
+    below = " ".join(filter(None, (rest, data.get("sentence_note", ""))))
     unfinished = data.get("unfinished", "")
     subtitle = " · ".join(filter(None, (data.get("subtitle", ""), data.get("created", ""))))
     return (
         f"<header><h1>{escape(data.get('title', 'archduel run'))}</h1>"
         f'<p class="subtitle">{escape(subtitle)}</p><button id="theme" type="button">Dark theme</button>'
         + (notice([unfinished]) if unfinished else "")
-        + (f'<p class="sentence">{escape(data["sentence"])}</p>' if data.get("sentence") else "")
-        + (f'<p class="note">{escape(data["sentence_note"])}</p>' if data.get("sentence_note") else "")
+        + (f'<p class="sentence">{escape(headline + stop.strip())}</p>' if headline else "")
+        + (f'<p class="note">{escape(below)}</p>' if below else "")
         + (f'<dl class="figures">{figures}</dl>' if figures else "")
         + (f'<nav aria-label="Sections">{links}</nav>' if links else "")
         + run_sections.warnings(data)

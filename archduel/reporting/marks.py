@@ -7,7 +7,7 @@ from html import escape
 
 from archduel.reporting.axes import Frame
 
-__all__ = ["SLOTS", "axes", "grid", "legend", "marker", "path", "shorten", "svg", "text"]
+__all__ = ["SLOTS", "axes", "dashes", "grid", "legend", "marker", "path", "shorten", "svg", "text"]
 
 SLOTS = 6
 """How many colours there are; a colour is always accompanied by a marker of its own."""
@@ -60,6 +60,11 @@ def marker(x: float, y: float, slot: int, *, size: float = 4, kind: str = "mark"
     return f'{body} class="{kind} c{slot % SLOTS}">{tip}</{body[1 : body.index(" ")]}>'
 
 
+def dashes(slot: int) -> str:
+    """Returns the dash attribute of a line: every second colour is dashed, so that lines differ without colour too."""
+    return ' stroke-dasharray="6 4"' if slot % 2 else ""
+
+
 def grid(frame: Frame) -> list[str]:
     """Returns grid lines with tick labels and axis labels."""
     x, y = frame.x, frame.y
@@ -86,12 +91,11 @@ def axes(frame: Frame) -> list[str]:
     ]
 
 
-def legend(names: Sequence[str], *, lines: bool = False, dashed: Iterable[int] = ()) -> str:
-    """Returns an HTML legend, one entry a slot; it wraps on narrow screens."""
-    dashes = set(dashed)
+def legend(names: Sequence[str], *, lines: bool = False, slots: Sequence[int] | None = None) -> str:
+    """Returns an HTML legend that wraps on narrow screens; colours 0, 1, 2 ... unless ``slots`` says others."""
     items = []
-    for slot, name in enumerate(names):
-        stroke = ' stroke-dasharray="5 3"' if slot in dashes else ""
+    for slot, name in zip(slots if slots is not None else range(len(names)), names):
+        stroke = dashes(slot)
         line = f'<line x1="0" x2="24" y1="7" y2="7" class="line c{slot % SLOTS}"{stroke}/>' if lines else ""
         key = f'<svg viewBox="0 0 24 14" width="24" height="14" aria-hidden="true">{line}{marker(12, 7, slot)}</svg>'
         items.append(f"<li>{key}{escape(name)}</li>")

@@ -17,11 +17,10 @@ def section(name: str, title: str, how: str, *parts: str) -> str:
     return f'<section id="{name}"><h2>{escape(title)}</h2>{reading}{body}</section>'
 
 
-def chart(draw: Callable[[int], str], *, wide: int = 920, narrow: int = 350, legend: str = "") -> str:
-    """Returns a chart drawn twice, for wide and for narrow screens, so that its type is never scaled to nothing."""
-    return (
-        f'<figure class="chart">{legend}<div class="wide">{draw(wide)}</div><div class="narrow">{draw(narrow)}</div></figure>'
-    )
+def chart(draw: Callable[[int], str], *, widths: tuple[int, int, int] = (350, 600, 920), legend: str = "") -> str:
+    """Returns a chart drawn once for each kind of screen, so that its type is never scaled to nothing."""
+    drawn = "".join(f'<div class="{kind}">{draw(width)}</div>' for kind, width in zip(("narrow", "middle", "wide"), widths))
+    return f'<figure class="chart">{legend}{drawn}</figure>'
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = (), strong: bool = False) -> str:
@@ -32,7 +31,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Seq
     for number, row in enumerate(rows):
         cells = "".join(f"<td{kinds.get(i, '')}>{escape(text)}</td>" for i, text in enumerate(row))
         lines.append(f'<tr{" class=first" if strong and not number else ""}>{cells}</tr>')
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    broad = ' class="broad"' if len(headers) > 4 else ""
+    return f'<div class="scroll"><table{broad}><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
 def details(summary: str, body: str) -> str:
@@ -51,4 +51,5 @@ def notice(lines: Sequence[str]) -> str:
 
 def facts(values: Mapping[str, str]) -> str:
     """Returns a two-column table of names and values."""
-    return table(("", ""), [(name, str(value)) for name, value in values.items()]) if values else ""
+    lines = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in values.items())
+    return f'<div class="scroll"><table class="facts"><tbody>{lines}</tbody></table></div>' if lines else ""

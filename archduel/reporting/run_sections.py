@@ -58,9 +58,9 @@ def _curve_chart(measure: str, members: Sequence[Curve]) -> str:
             lines, x_label=members[0].get("x_label", "epoch"), y_label=measure, x_text=lambda v: f"{v:g}",
             y_text=(lambda v: percent(v, 0)) if share else number, width=width, height=300,
         ),
-        wide=450, legend=legend([line.name for line in lines], lines=True, dashed=range(1, len(lines), 2)),
+        widths=(350, 600, 450), legend=legend([line.name for line in lines], lines=True),
     )  # fmt: skip
-    return f"<div><h3>{escape(measure)}</h3>{drawing}</div>"
+    return f"<div>{drawing}</div>"
 
 
 def _floats(values: Sequence[float | None]) -> list[float]:
@@ -112,8 +112,10 @@ def _mistake(mistake: Mistake) -> str:
         raise SettingError(f"a mistake's image must be a data:image/png;base64 URI, got {image[:40]!r}")
     truth, guess = escape(mistake.get("truth", UNKNOWN)), escape(mistake.get("guess", UNKNOWN))
     picture = f'<img src="{escape(image)}" alt="{truth}, taken for {guess}" loading="lazy">' if image else ""
-    sure = percent(mistake.get("probability"), 0)
-    return f"<li>{picture}<b>{truth}</b>taken for {guess} ({sure})<span>{escape(mistake.get('file', ''))}</span></li>"
+    sure = percent(mistake.get("probability"), 0).replace(" ", "\u00a0")
+    file = mistake.get("file", "")
+    name = file.replace("\\", "/").rsplit("/", 1)[-1]
+    return f'<li>{picture}<b>{truth}</b>taken for {guess}, {sure}<span title="{escape(file)}">{escape(name)}</span></li>'
 
 
 def classes(data: ReportData) -> str:
@@ -141,7 +143,8 @@ def failures(data: ReportData) -> str:
     """Returns the candidates without a score."""
     lines = [(f.get("arch", UNKNOWN), f.get("stage", UNKNOWN), f.get("reason", UNKNOWN)) for f in data.get("failures", ())]
     body = table(("architecture", "stage", "reason"), lines) if lines else ""
-    return section("failures", "Failed candidates", f"{len(lines)} candidates gave no score; the search went on without them.", body)
+    many = f"{len(lines)} candidates" if len(lines) != 1 else "One candidate"
+    return section("failures", "Failed candidates", f"{many} gave no score; the search went on.", body)
 
 
 def costs(data: ReportData) -> str:

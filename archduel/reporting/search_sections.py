@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from archduel.reporting.charts import Line, Spot, line_chart, pareto, scatter_chart
@@ -97,7 +97,7 @@ def trajectory(data: ReportData) -> str:
             lines, x_label=f"search cost, {unit}", y_label=metric, x_text=lambda v: f"{v:g}", y_text=lambda v: percent(v, 1),
             width=width, height=340 if width > 500 else 290,
         ),
-        legend=legend([line.name for line in lines], lines=True, dashed=range(1, len(lines), 2)),
+        legend=legend([line.name for line in lines], lines=True),
     )  # fmt: skip
     how = (
         f"Best {metric} so far over what was paid; faint marks are single evaluations. This is what the search sees, "
@@ -132,7 +132,7 @@ def agreement(data: ReportData) -> str:
         "Do two stages order the candidates alike? 1 = the same order, 0 = unrelated, −1 = reversed, with 95 % intervals; "
         "n = architectures judged by both. A later stage judges only the best of the one before, which lowers tau."
     )
-    return section("agreement", "Rank agreement of the stages", how, drawing, "".join(f"<p>{line}</p>" for line in lines))
+    return section("agreement", "Rank agreement of the stages", how, drawing, "".join(f'<p class="note">{line}</p>' for line in lines))
 
 
 def _agreement_row(entry: Agreement) -> tuple[Row, str]:
@@ -151,9 +151,14 @@ def _agreement_row(entry: Agreement) -> tuple[Row, str]:
 def wins(data: ReportData) -> str:
     """Returns the comparator's win probabilities among the finalists."""
     matrix = data.get("wins", {})
-    names, prob = list(matrix.get("names", ())), matrix.get("prob", ())
-    if not names:
+    prob = matrix.get("prob", ())
+    if not prob:
         return ""
+    letters = [chr(ord("A") + i % 26) * (1 + i // 26) for i in range(len(prob))]
+    whole = list(matrix.get("names", letters))
+    space = {name.partition(":")[0] for name in whole}
+    short = [name.partition(":")[2] or name for name in whole] if len(space) == 1 else whole  # the space is the same
+    names = [f"{letter}  {name}" for letter, name in zip(letters, short)]
     values = [[None if i == j else p for j, p in enumerate(line)] for i, line in enumerate(prob)]
     cells = [["" if p is None else f"{100 * p:.0f}" for p in line] for line in values]
 
@@ -162,7 +167,7 @@ def wins(data: ReportData) -> str:
 
     drawing = chart(
         lambda width: heat_map(
-            names, names, values, cells, titles=title, x_label="than this one", y_label="this one is better", width=min(width, 620)
+            names, letters, values, cells, titles=title, x_label="is at least as good as", y_label="this", width=min(width, 620)
         )
     )  # fmt: skip
     how = "The comparator's probability, in percent, that the row's architecture is at least as good as the column's."
@@ -174,8 +179,8 @@ def scatter(data: ReportData) -> str:
     points = [p for p in data.get("points", ()) if p.get("params") and p.get("score") is not None]
     if not points:
         return ""
-    kinds = list(dict.fromkeys(point.get("kind", "evaluated") for point in points))
-    spots = [_spot(point, kinds) for point in points]
+    slots = _slots(points)
+    spots = [_spot(point, slots) for point in points]
     front = pareto(spots)
     sizes = [spot.x for spot in spots]
     metric = data.get("metric", "validation accuracy")
@@ -184,7 +189,7 @@ def scatter(data: ReportData) -> str:
             spots, x_label="parameters", y_label=metric, x_text=compact, y_text=lambda v: percent(v, 1), front=front,
             log_x=max(sizes) > 8 * min(sizes), width=width, height=380 if width > 500 else 300,
         ),
-        legend=legend(kinds),
+        legend=legend(list(slots), slots=list(slots.values())),
     )  # fmt: skip
     titles = {id(spot): point for spot, point in zip(spots, points)}
     lines = [
@@ -197,7 +202,14 @@ def scatter(data: ReportData) -> str:
     return section("size", "Size against accuracy", how, drawing, listed)
 
 
-def _spot(point: Point, kinds: Sequence[str]) -> Spot:
+def _slots(points: Sequence[Point]) -> dict[str, int]:
+    """Returns a colour for each kind: the page's colours of the final networks for named ones, greys for the crowd."""
+    named = dict.fromkeys(point.get("kind", "evaluated") for point in points if point.get("name"))
+    crowd = dict.fromkeys(kind for p in points if (kind := p.get("kind", "evaluated")) not in named)
+    return {**{kind: 4 + i for i, kind in enumerate(crowd)}, **{kind: i for i, kind in enumerate(named)}}
+
+
+def _spot(point: Point, slots: Mapping[str, int]) -> Spot:
     kind = point.get("kind", "evaluated")
     name = point.get("name", "")
     title = "\n".join(
@@ -206,4 +218,4 @@ def _spot(point: Point, kinds: Sequence[str]) -> Spot:
             (name, point.get("arch", ""), f"{compact(point['params'])} parameters, {percent(point['score'], 2)} ({kind})"),
         )
     )
-    return Spot(float(point["params"]), _finite(point["score"]), kinds.index(kind), title, bool(name), name)
+    return Spot(float(point["params"]), _finite(point["score"]), slots[kind], title, bool(name))

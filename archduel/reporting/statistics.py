@@ -148,36 +148,34 @@ def gain_sentence(
     *,
     other: str = "random search at equal cost",
     n_test: int | None = None,
+    coverage: bool = True,
 ) -> str:
     """Returns what the search gained over ``other`` in plain words, or that no difference was measurable.
 
-    Arguments as in :func:`gain_interval`. Points are percentage points of test accuracy.
+    Arguments as in :func:`gain_interval`; without ``coverage`` what the interval covers is left unsaid (it stands in the
+    sentence before). Points are percentage points of test accuracy.
     """
     interval = gain_interval(differences, n_searches, n_seeds, n_test=n_test)
     value, half = 100 * interval.value, 100 * interval.half_width
     if not interval.known:
         return (
-            f"One training of each network shows {value:+.1f} points against {other}; whether that is more than chance "
+            f"One training of each network shows {value:+.1f} points against {other}. Whether that is more than chance "
             "cannot be said without more seeds."
         )
     digits = 2 if half < 0.1 else 1
     numbers = f"{{:.{digits}f}} ± {half:.{digits}f} points"
     if interval.spans(0.0):
-        head = f"No measurable difference between the search and {other} ({numbers.format(value)}"
+        head = f"No measurable difference between the search and {other}: {numbers.format(value).replace('-', '−')}."
     elif value > 0:
-        head = f"The search gained {numbers.format(value)} over {other} ("
+        head = f"The search gained {numbers.format(value)} over {other}."
     else:
-        head = f"The search lost {numbers.format(-value)} against {other} ("
-    head += "" if head.endswith("(") else ", "
-    return head + _coverage(n_searches, n_seeds)
-
-
-def _coverage(n_searches: int, n_seeds: int) -> str:
-    """Returns what an interval covers, closing the bracket that its caller opened."""
+        head = f"The search lost {numbers.format(-value)} against {other}."
+    if not coverage:
+        return head
     if n_searches > 1:
-        each = "one seed" if n_seeds == 1 else f"{n_seeds} seeds"
-        return f"95 % interval over n = {n_searches} independent searches, {each} each)."
-    return f"n = {n_seeds} seeds); the 95 % interval covers training seeds only, because there was one search."
+        each = "one training seed" if n_seeds == 1 else f"{n_seeds} training seeds"
+        return f"{head} 95 % interval over n = {n_searches} independent searches with {each} each."
+    return f"{head} The 95 % interval covers training seeds only (n = {n_seeds}), because there was one search."
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

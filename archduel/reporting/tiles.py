@@ -14,7 +14,7 @@ from archduel.reporting.units import number
 __all__ = ["Row", "bar_chart", "heat_map", "interval_chart"]
 
 Text = Callable[[float], str]
-RIGHT, BOTTOM = 14, 46
+RIGHT, BOTTOM = 22, 46
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ def interval_chart(
         width: pixels.
     """
     narrow = width < 500
-    each, top, left = (58, 8, 10) if narrow else (42, 8, 210)
+    widest = min(max((len(row.label) for row in rows), default=0) * 6.8 + 22, 260.0)
+    each, top, left = (58, 8, 10.0) if narrow else (42, 8, widest)
     height = top + each * len(rows) + BOTTOM
     ends = [v for row in rows for v in (row.value, row.low, row.high, *row.dots) if math.isfinite(v)]
-    right = RIGHT if narrow else 130
+    right = RIGHT if narrow else max((len(row.note) for row in rows), default=0) * 6.6 + 20
     frame = Frame(
         width,
         height,
@@ -78,7 +79,7 @@ def _interval_row(frame: Frame, row: Row, top: float, each: float, narrow: bool)
         ]
     else:
         body = [
-            text(x.start - 14, y + 4, shorten(row.label, 190), anchor="end", kind="label"),
+            text(x.start - 14, y + 4, shorten(row.label, 240), anchor="end", kind="label"),
             text(x.end + 12, y + 4, row.note, anchor="start", kind="tick"),
         ]
     if math.isfinite(row.low) and math.isfinite(row.high):
@@ -94,11 +95,13 @@ def bar_chart(
     rows: Sequence[tuple[str, Sequence[float]]], parts: Sequence[str], *, text_of: Text, width: int = 640
 ) -> str:
     """Returns horizontal stacked bars, one row a label, one colour a part, the sum in figures."""
-    each, left, right = 24, (104 if width < 500 else 170), 62
+    each = 24
+    left = min(max((len(label) for label, _ in rows), default=0) * 6.8 + 16, width * 0.34)
+    right = max((len(text_of(sum(values))) for _, values in rows), default=0) * 6.8 + 14
     most = max((sum(values) for _, values in rows), default=1) or 1
     body = []
     for i, (label, values) in enumerate(rows):
-        y, x = each * i + 4, float(left)
+        y, x = each * i + 4, left
         body.append(text(left - 10, y + 13, shorten(label, left - 14), anchor="end", kind="label"))
         for slot, value in enumerate(values):
             long = (width - left - right) * value / most
@@ -125,29 +128,37 @@ def heat_map(
         y_label: what the rows are.
         width: pixels.
     """
-    longest = max((len(name) for name in (*rows, *columns)), default=1)
-    band = min(6.8 * longest + 12, width * 0.24)
-    side = min((width - band - 30) / max(len(columns), 1), 56.0)
-    top, left = band * 0.72 + 26, band + 24
-    named = side >= 11
-    body = [
-        text(left + side * len(columns) / 2, 13, x_label, kind="label"),
-        text(12, top + side * len(rows) / 2, y_label, kind="label",
-             extra=f'transform="rotate(-90 12 {top + side * len(rows) / 2:.1f})"'),
-    ]  # fmt: skip
+    named, turned, left, top, side = _layout(rows, columns, width)
+    body = [text(left, 13, f"{x_label} →", anchor="start", kind="label")]
+    if side < 11:
+        ends = f'width="{side * len(columns):.1f}" height="{side * len(rows):.1f}"'
+        body.append(f'<rect x="{left:.1f}" y="{top:.1f}" {ends} class="tile" style="--t:0%"/>')
+    body.append(text(left - 8, top - 8, f"{y_label} ↓", anchor="end", kind="label"))
     for j, name in enumerate(columns if named else ()):
         x = left + side * (j + 0.5)
-        turn = f'transform="rotate(-45 {x:.1f} {top - 6:.1f})"' if len(name) * 7.2 > side else ""
-        anchor = "start" if turn else "middle"
-        body.append(text(x + (2 if turn else 0), top - 6, shorten(name, band), anchor=anchor, extra=turn))
+        turn = f'transform="rotate(-45 {x:.1f} {top - 6:.1f})"' if turned else ""
+        body.append(text(x + (2 if turn else 0), top - 8, shorten(name, 130), anchor="start" if turn else "middle", extra=turn))
     for i, name in enumerate(rows):
         y = top + side * i
         if named:
-            body.append(text(left - 7, y + side / 2 + 4, shorten(name, band), anchor="end"))
+            body.append(text(left - 8, y + side / 2 + 4, shorten(name, left - 10), anchor="end"))
         for j, value in enumerate(values[i]):
+            if not value and side < 11:  # large matrices are mostly empty: one background serves all
+                continue
             body.append(_square(left + side * j, y, side, value, cells[i][j], titles(i, j)))
-    wide = left + side * len(columns) + 6
+    wide = left + side * len(columns) + (70 if turned else 6)
     return svg(max(wide, 200), top + side * len(rows) + 6, body, f"{y_label} by {x_label}, {len(rows)} by {len(columns)}")
+
+
+def _layout(rows: Sequence[str], columns: Sequence[str], width: int) -> tuple[bool, bool, float, float, float]:
+    """Returns whether squares are large enough for names, whether column names are turned, left and top margin, side."""
+    left = min(max(7.0 * max((len(name) for name in rows), default=1) + 16, 96.0), width * 0.3)
+    side = min((width - left - 70) / max(len(columns), 1), 56.0)
+    named = side >= 11
+    longest = max((len(name) for name in columns), default=1)
+    turned = named and 7.0 * longest > side
+    top = (min(longest * 5.0, 95.0) if turned else 14.0 if named else 0.0) + 28
+    return named, turned, left if named else 96.0, top, side
 
 
 def _square(x: float, y: float, side: float, value: float | None, label: str, title: str) -> str:
@@ -157,7 +168,7 @@ def _square(x: float, y: float, side: float, value: float | None, label: str, ti
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{side - gap:.1f}" height="{side - gap:.1f}" class="tile" '
         f'style="--t:{100 * tint:.0f}%"><title>{escape(title)}</title></rect>'
     )
-    if side < 6.5 * len(label) + 3 or not label:
+    if side < 6.5 * len(label) + 3 or side < 14 or not label:
         return square
-    kind = "tick on" if tint > 0.55 else "tick off"
+    kind = "tick on" if tint > 0.78 else "tick mid" if tint > 0.57 else "tick off"
     return square + text(x + side / 2 - 0.5, y + side / 2 + 4, label, kind=kind)
