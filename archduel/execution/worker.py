@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -10,7 +11,9 @@ import traceback
 from collections.abc import Callable
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from pickle import PicklingError
 
+from archduel.core import Estimate
 from archduel.execution.local import Judge, judged
 
 __all__ = ["BROKEN", "DONE", "READY", "work"]
@@ -41,9 +44,18 @@ def work(connection: Connection, factory: Callable[[], Judge], threads: int) -> 
     try:
         while True:
             _, _, query, seed = connection.recv()
-            connection.send((DONE, judged(judge, query, seed)))
+            _answer(connection, judged(judge, query, seed))
     except (EOFError, BrokenPipeError):
         return
+
+
+def _answer(connection: Connection, estimate: Estimate) -> None:
+    """Sends the estimate, or a failed one if it holds something that cannot be sent."""
+    try:
+        connection.send((DONE, estimate))
+    except (PicklingError, AttributeError, TypeError) as error:  # what pickle raises; nothing was sent yet
+        reason = f"the answer cannot be sent: {error}"
+        connection.send((DONE, Estimate(math.nan, estimate.cost, {}, reason)))
 
 
 def _limit_torch(threads: int) -> None:

@@ -1,0 +1,89 @@
+"""A training that was interrupted continues exactly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import Small
+
+from archduel.errors import StateError
+from archduel.training.loop import train
+from archduel.training.seeding import seeded_build
+
+
+class Killed(Exception):
+    """Stands for whatever ended the process."""
+
+
+VARIANTS = {
+    "plain": {},
+    "everything": {
+        "ema": 0.9, "mixup": 0.2, "cutout": 2, "crop_pad": 1, "flip": True, "warmup_epochs": 1.5, "channels_last": True,
+        "precision": "fp16", "data_fraction": 0.8, "epochs": 3.75, "decay_norm_bias": False,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize("killed_in", [1, 2, 3])
+def test_resumed_equals_uninterrupted(changes, killed_in, task, held_out, recipe, tmp_path) -> None:
+    recipe = recipe.with_(**changes)
+    whole = seeded_build(Small, 5)
+    expected = train(whole, task, recipe, seed=3, validation=held_out)
+
+    path = tmp_path / "training.safetensors"
+    steps = 0
+
+    def kill() -> bool:
+        nonlocal steps
+        steps += 1
+        if steps > 4 * killed_in + 2:  # in the middle of an epoch
+            raise Killed
+        return False
+
+    with pytest.raises(Killed):
+        train(seeded_build(Small, 5), task, recipe, seed=3, checkpoint=path, checkpoint_seconds=0, validation=held_out, stop=kill)
+    resumed = seeded_build(Small, 99)  # other initial weights: all must come from the file
+    epochs = []
+    result = train(
+        resumed, task, recipe, seed=3, checkpoint=path, checkpoint_seconds=0, validation=held_out, on_epoch=epochs.append
+    )
+    assert 0 < len(epochs) < len(expected.history)
+    assert result.history == expected.history
+    assert (result.images, result.reason) == (expected.images, "")
+    assert all(torch.equal(whole.state_dict()[name], tensor) for name, tensor in resumed.state_dict().items())
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_finished_training_returns_at_once(ema, task, recipe, small, tmp_path) -> None:
+    path, recipe = tmp_path / "training.safetensors", recipe.with_(ema=ema)
+    first = train(small, task, recipe, seed=3, checkpoint=path)
+    again = seeded_build(Small, 99)
+    result = train(again, task, recipe, seed=3, checkpoint=path, stop=lambda: pytest.fail("it trained again"))
+    assert (result.history, result.images) == (first.history, first.images)
+    assert all(torch.equal(small.state_dict()[name], tensor) for name, tensor in again.state_dict().items())
+
+
+def test_checkpoints_are_not_written_more_often_than_said(task, recipe, small, tmp_path) -> None:
+    path = tmp_path / "training.safetensors"
+    there = []
+    train(small, task, recipe, seed=3, checkpoint=path, checkpoint_seconds=1e9, on_epoch=lambda _: there.append(path.exists()))
+    assert there == [False, False, False, True]
+
+
+def test_another_training_is_refused_by_its_difference(task, recipe, small, tmp_path) -> None:
+    path = tmp_path / "training.safetensors"
+    train(small, task, recipe, seed=3, checkpoint=path)
+    with pytest.raises(StateError, match=r"lr 0\.1 \(now 0\.2\)"):
+        train(small, task, recipe.with_(lr=0.2), seed=3, checkpoint=path)
+    with pytest.raises(StateError, match=r"seed 3 \(now 4\)"):
+        train(small, task, recipe, seed=4, checkpoint=path)
+    with pytest.raises(StateError, match="does not fit this network"):
+        train(seeded_build(lambda: Small(classes=7), 0), task, recipe, seed=3, checkpoint=path)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(task, recipe, small, tmp_path) -> None:
+    path = tmp_path / "training.safetensors"
+    path.write_bytes(b"not this")
+    with pytest.raises(StateError):
+        train(small, task, recipe, seed=3, checkpoint=path)
