@@ -77,6 +77,7 @@ class Cell(nn.Module):
         pool_norm: bool,
     ) -> None:
         super().__init__()
+        nodes = tuple(node or (("none", 0),) for node in nodes)
         self.sources = [[source for _, source in node] for node in nodes]
         self.concat = concat
         self.before = FactorizedReduce(c_before, c) if shrink else ReLUConvBN(c_before, c, 1)

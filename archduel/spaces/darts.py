@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from archduel.core import Arch, Decision, GraphBatch, check_decisions
 from archduel.errors import InvalidArchError, SettingError, unknown
 from archduel.spaces import cell_numbers as numbers
+from archduel.spaces.genotype_text import read_genotype, write_genotype
 from archduel.spaces.genotypes import OPS, Genotype, Node, canonical
 
 __all__ = ["DARTS", "NODES", "PRESETS"]
@@ -97,6 +98,18 @@ class DARTS:
     def validate(self, arch: Arch) -> None:
         """Raises InvalidArchError unless ``arch`` follows the rules of this variant."""
         check_decisions(self, arch)
+
+    def read(self, text: str) -> Arch:
+        """Returns the architecture of a genotype in any of the forms of :mod:`archduel.spaces.genotype_text`.
+
+        Raises:
+            InvalidArchError: with the offending part.
+        """
+        return self.arch(read_genotype(text))
+
+    def write(self, arch: Arch, form: str = "darts") -> str:
+        """Returns the genotype text of ``arch`` in DARTS's form or another (``bpe``, ``cnas``, ``cnas_json``, ``nasbench301``)."""
+        return write_genotype(self.genotype(arch), form)
 
     def graphs(self, archs: Sequence[Arch]) -> GraphBatch:
         """Returns graphs of two cells and 10 vertices: two inputs and the two operations of each node (CTNAS's form)."""

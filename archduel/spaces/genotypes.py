@@ -33,12 +33,12 @@ Node = tuple[Edge, ...]
 class Genotype:
     """A normal and a reduction cell with any number of nodes and of edges a node.
 
-    States 0 and 1 are the outputs of the cell two before and of the previous cell, 2.. the nodes; a node sums its edges;
-    the cell's output concatenates the states in ``*_concat``.
+    States 0 and 1 are the outputs of the cell two before and of the previous cell, 2.. the nodes; a node sums its edges and
+    is zero without any; the cell's output concatenates the states in ``*_concat``.
 
     Raises:
-        InvalidArchError: for unknown operations, sources that are not earlier states, empty nodes or cells, and
-            concatenations of states that do not exist.
+        InvalidArchError: for unknown operations, sources that are not earlier states, empty cells, and concatenations of
+            states that do not exist.
     """
 
     normal: tuple[Node, ...]
@@ -63,8 +63,6 @@ class Genotype:
 
 
 def _check_node(kind: str, state: int, node: Node) -> None:
-    if not node:
-        raise InvalidArchError(f"node {state} of the {kind} cell has no edges")
     for op, source in node:
         if op not in OPS + OLDER_OPS:
             raise InvalidArchError(

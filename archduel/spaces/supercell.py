@@ -15,11 +15,15 @@ from archduel.core import Arch, Decision, GraphBatch, check_decisions
 from archduel.errors import InvalidArchError, SettingError
 from archduel.spaces import cell_numbers as numbers
 from archduel.spaces.cell_numbers import EDGES
+from archduel.spaces.darts import DARTS
+from archduel.spaces.genotype_text import read_genotype, write_genotype
 from archduel.spaces.genotypes import OPS, Genotype, Node, canonical
 
-__all__ = ["EDGES", "SuperCell"]
+__all__ = ["BPE_ORDER", "EDGES", "SuperCell", "masked", "pruned", "random_darts"]
 
 NAME = "darts_supercell"
+BPE_ORDER = (*OPS[1:], "none")
+"""What the integer codes of BPE's files mean."""
 
 
 class SuperCell:
@@ -55,6 +59,27 @@ class SuperCell:
         """Raises InvalidArchError unless ``arch`` has 28 allowed operations."""
         check_decisions(self, arch)
 
+    def read(self, text: str) -> Arch:
+        """Returns the super-cell of a genotype (form ``bpe``) or of 28 integers in ``BPE_ORDER``.
+
+        Raises:
+            InvalidArchError: with the offending part.
+        """
+        codes = text.split()
+        if not codes or not all(code.isascii() and code.isdigit() for code in codes):
+            return self.arch(read_genotype(text))
+        if outside := [code for code in codes if int(code) >= len(BPE_ORDER)]:
+            raise InvalidArchError(
+                f"code {outside[0]!r} in {text!r} is not one of BPE's 0..{len(BPE_ORDER) - 1}"
+            )
+        arch = Arch(NAME, tuple(OPS.index(BPE_ORDER[int(code)]) for code in codes))
+        self.validate(arch)
+        return arch
+
+    def write(self, arch: Arch) -> str:
+        """Returns the genotype of ``arch``, one list of edges a node."""
+        return write_genotype(self.genotype(arch), "bpe")
+
     def graphs(self, archs: Sequence[Arch]) -> GraphBatch:
         """Returns graphs of two cells and 16 vertices: two inputs and the operations of all edges, ``none`` included."""
         ops = self._ops(archs)
@@ -77,7 +102,7 @@ class SuperCell:
         return np.array([arch.choices for arch in archs], np.int64).reshape(-1, 2, len(EDGES))
 
     def genotype(self, arch: Arch) -> Genotype:
-        """Returns the cells with all edges but ``none``; a node of nothing but ``none`` keeps one such edge."""
+        """Returns the cells with all edges but ``none``."""
         self.validate(arch)
         half = len(EDGES)
         return Genotype(_nodes(arch.choices[:half]), _nodes(arch.choices[half:]))
@@ -110,8 +135,72 @@ class SuperCell:
 
 def _nodes(choices: Sequence[int]) -> tuple[Node, ...]:
     """Returns the nodes of one cell from its 14 choices."""
-    nodes = []
-    for state in range(2, 6):
-        edges = tuple((OPS[op], source) for op, (source, node) in zip(choices, EDGES) if node == state)
-        nodes.append(tuple(edge for edge in edges if edge[0] != "none") or edges[-1:])
-    return tuple(nodes)
+    edges = list(zip(choices, EDGES))
+    return tuple(
+        tuple((OPS[op], source) for op, (source, node) in edges if node == state and OPS[op] != "none")
+        for state in range(2, 6)
+    )
+
+
+def _darts(arch: Arch, kept: Sequence[int]) -> Arch:
+    """Returns the DARTS architecture of the ``kept`` genes, two a node in ascending order."""
+    choices = [value for gene in kept for value in (EDGES[gene % len(EDGES)][0], arch.choices[gene])]
+    return Arch(DARTS.name, tuple(choices))
+
+
+def _genes_by_node() -> list[list[int]]:
+    """Returns the genes of each node, normal cell first."""
+    return [
+        [cell * len(EDGES) + edge for edge, (_, target) in enumerate(EDGES) if target == node]
+        for cell in (0, 1)
+        for node in range(2, 6)
+    ]
+
+
+def pruned(arch: Arch, weights: NDArray[np.float64]) -> Arch:
+    """Returns the ``darts`` architecture that keeps, for each node, the two edges of largest weight (BPE's rule after RL).
+
+    Args:
+        arch: a super-cell.
+        weights: (28,), one a gene: in BPE the largest probability that the policy gives to any operation of that edge. Of
+            equal weights the edge from the smaller state is kept.
+
+    Raises:
+        InvalidArchError: if ``arch`` is not a super-cell, or there are not 28 weights.
+    """
+    SuperCell(none=True).validate(arch)
+    if weights.shape != (2 * len(EDGES),):
+        raise InvalidArchError(f"weights have the shape {weights.shape}, expected ({2 * len(EDGES)},)")
+    kept = []
+    for genes in _genes_by_node():
+        kept += sorted(sorted(genes, key=lambda gene: (-weights[gene], gene))[:2])
+    return _darts(arch, kept)
+
+
+def masked(arch: Arch, rng: np.random.Generator) -> Arch:
+    """Returns the ``darts`` architecture that keeps two random edges a node (BPE's evolution tries ten such masks).
+
+    Raises:
+        InvalidArchError: if ``arch`` is not a super-cell.
+    """
+    SuperCell(none=True).validate(arch)
+    kept = []
+    for genes in _genes_by_node():
+        kept += sorted(int(gene) for gene in rng.choice(genes, 2, replace=False))
+    return _darts(arch, kept)
+
+
+def random_darts(rng: np.random.Generator) -> Arch:
+    """Returns a random ``darts`` architecture as BPE's generator draws it.
+
+    For each cell a (14, 8) Gaussian matrix; for each edge its largest of the 7 operations but ``none``; for each node the two
+    edges with the largest such values, the larger first. That is uniform over ordered pairs of edges from different states.
+    """
+    choices: list[int] = []
+    for _ in ("normal", "reduce"):
+        values = rng.standard_normal((len(EDGES), len(OPS)))[:, 1:]  # (14, 7)
+        for node in range(2, 6):
+            edges = [edge for edge, (_, target) in enumerate(EDGES) if target == node]
+            for edge in sorted(edges, key=lambda edge: -values[edge].max())[:2]:
+                choices += [EDGES[edge][0], int(values[edge].argmax()) + 1]
+    return Arch(DARTS.name, tuple(choices))
