@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from archduel import registry
 from archduel.apps import final
@@ -51,6 +52,8 @@ def work(folder: RunFolder, settings: Settings, progress: Progress, dataset: Dat
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
     _announce(progress, settings, plan, dataset)
     executor = _executor(folder, settings, plan, dataset)
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)  # comparators are small: more threads make them slower
     try:
         pipeline = Pipeline(
             folder, settings, plan, space, dataset, executor, constraint=constraint, progress=progress
@@ -64,6 +67,7 @@ def work(folder: RunFolder, settings: Settings, progress: Progress, dataset: Dat
         values = final.train_networks(pipeline, found, fidelity)
     finally:
         executor.close()
+        torch.set_num_threads(before)
     progress.end()
     tests = final.test_networks(pipeline, found, fidelity)
     result = result_of(pipeline, found, fidelity, values, tests)
@@ -171,8 +175,6 @@ class Stopwatch:
 
     def seconds_per_image(self, recipe: Recipe) -> float:
         """Returns the seconds an image of training costs, other workers' load included (measured alone, times 1.15)."""
-        import torch
-
         from archduel.nets import build
         from archduel.training.loop import seeded_build, train
 

@@ -39,7 +39,7 @@ __all__ = ["Arms", "Pipeline"]
 
 LABEL = "label"
 MAIN_JOB: dict[str, dict[str, Any]] = {
-    "ctnas": {"batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256}
+    "ctnas": {"batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256, "chunk": 10}
 }
 """Settings that differ from a paper's defaults here: with tens of labels and hundreds of updates instead of 423 and 10,000
 the policy takes larger, centred steps (``--set strategy.batch=1 --set strategy.lr=2e-4`` and so on for the paper's)."""
@@ -88,6 +88,7 @@ class Pipeline:
         self.folder, self.settings, self.plan, self.space, self.dataset = folder, settings, plan, space, dataset
         self.executor, self.constraint, self.progress = executor, constraint, progress
         self.arms = Arms()
+        self._compare_began: float | None = None
         self.strategy = self._strategy()
         self.paid: dict[tuple[Arch, str | None], Estimate] = {
             (record_query(r).arch, r["fidelity"]): record_estimate(r)
@@ -159,12 +160,26 @@ class Pipeline:
             journal=Stage(self.folder, LABEL),
             on_told=on_told,
             on_step=on_step,
+            enough=self._enough_steps,
         )
         self._check_alive(result.told)
         self.progress.advance(1, f"{len(steps)} steps{self.time_left()}")
         self.arms.seconds["label"] = sum(told.estimate.cost.seconds for told in result.told)
         self.arms.seconds["compare"] = sum(report.cost.seconds for report in result.steps)
         self.arms.notes["steps"] = steps
+
+    def _enough_steps(self, done: int) -> bool:
+        """Ends the comparison when its share of the time is used; a continued run makes as many steps again."""
+        noted = self.folder.noted("compared")
+        if noted is not None:
+            return done >= int(noted["steps"])
+        now, share = self.folder.clock, self.plan.seconds.get("compare")
+        if done == 0 or self._compare_began is None:
+            self._compare_began = now
+        if share is None or now - self._compare_began < share:
+            return False
+        self.folder.note("compared", steps=done)
+        return True
 
     def _keep_pace(self, done: int) -> None:
         """Lowers the number of labels once if they take much longer than planned; written down for a continued run."""

@@ -24,8 +24,8 @@ LADDERS: dict[str, tuple[tuple[int, int], ...]] = {
 }
 """(channels, depth) from small to large at which a space's networks are built."""
 
-SHARES = {"label": 0.33, "reevaluate": 0.14, "final": 0.42}
-"""Shares of the time; the rest is the comparator, the random arm's extra labels, start-up and the report."""
+SHARES = {"label": 0.33, "compare": 0.06, "reevaluate": 0.14, "final": 0.38}
+"""Shares of the time; the rest is the proposals' labels, the random arm's extra ones, start-up, export and report."""
 
 ENOUGH_LABELS, MOST_LABELS, FEWEST_LABELS = 40, 200, 8
 ENOUGH_EPOCHS, MOST_EPOCHS, FEWEST_EPOCHS = 25, 120, 3

@@ -94,6 +94,7 @@ def search(
     key: Callable[[Query], Hashable] = _arch_and_fidelity,
     on_told: Callable[[Told], None] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
+    enough: Callable[[int], bool] | None = None,
     clock: Callable[[], float] | None = time.perf_counter,
 ) -> Result:
     """Runs ``strategy`` until the budget is spent or it has nothing more to do.
@@ -111,6 +112,7 @@ def search(
         key: what makes two queries the same.
         on_told: called after each paid evaluation.
         on_step: called after each step.
+        enough: asked with the number of steps made before each further one; true ends the search there.
         clock: measures steps that report no cost (None: count only what they report).
 
     Raises:
@@ -123,6 +125,8 @@ def search(
         left = math.inf if budget.evaluations is None else budget.evaluations - len(result.told)
         queries = strategy.ask(int(min(window, left)))
         if not queries:
+            if enough is not None and enough(len(result.steps)):
+                break
             began = clock() if clock else 0.0
             report = strategy.step()
             if report is None:
