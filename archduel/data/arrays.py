@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +11,10 @@ from PIL import Image
 from archduel.data.source import Source, digest, label_codes
 from archduel.errors import DataError
 
-__all__ = ["from_arrays", "from_dataset", "from_npz", "picture"]
-
-IMAGES = ("images", "x", "data", "X")
-LABELS = ("labels", "y", "targets", "Y")
-PARTS = (("train", 0), ("val", 1), ("validation", 1), ("valid", 1), ("test", 2))
+__all__ = ["check_images", "float_scale", "from_arrays", "from_dataset", "picture", "plain"]
 
 
-def _plain(value: Any) -> NDArray[Any]:
+def plain(value: Any) -> NDArray[Any]:
     """Returns an array, a tensor of any device or a nested list as an array."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
@@ -44,7 +38,7 @@ def picture(value: Any, *, scale: float = 1.0, tensor: bool = False) -> Image.Im
     Raises:
         DataError: for another shape or type, or values out of range.
     """
-    array = _plain(value)
+    array = plain(value)
     if array.ndim == 3:
         if _channels_first(array.shape, tensor):
             array = array.transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
@@ -76,12 +70,17 @@ def _from_numbers(array: NDArray[Any], scale: float) -> NDArray[np.uint8]:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def _scale(sample: NDArray[Any]) -> float:
+def float_scale(sample: NDArray[Any]) -> float:
     """Returns 255 for floats of 0..1, else 1."""
     return 255.0 if sample.dtype.kind == "f" and sample.size and float(np.nanmax(sample)) <= 1.0 else 1.0
 
 
-def _check(images: NDArray[Any], n_labels: int, name: str) -> None:
+def check_images(images: NDArray[Any], n_labels: int, name: str) -> None:
+    """Raises where an array cannot be ``n_labels`` pictures.
+
+    Raises:
+        DataError: naming type, shape or length.
+    """
     if images.dtype.kind not in "uifb":
         raise DataError(f"the images of {name} must be numbers, got an array of {images.dtype}")
     if images.ndim not in (3, 4):
@@ -121,10 +120,10 @@ def from_arrays(
         DataError: for shapes, types or lengths that do not fit.
     """
     tensor = hasattr(images, "detach")
-    pixels = _plain(images)
-    codes, names = label_codes(_plain(labels), classes)
-    _check(pixels, len(codes), name)
-    scale = _scale(pixels)
+    pixels = plain(images)
+    codes, names = label_codes(plain(labels), classes)
+    check_images(pixels, len(codes), name)
+    scale = float_scale(pixels)
     split = np.zeros(len(codes), np.int8) if given is None else given
 
     def read(number: int) -> Image.Image:
@@ -132,71 +131,6 @@ def from_arrays(
 
     return Source(
         name, codes, names, read, key or digest("arrays", pixels, codes), split, flip=flip, resident=True
-    )
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """Returns one array of an `.npz`; never unpickles."""
-    with archive.open(f"{name}.npy") as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _pairs(found: set[str], path: Path) -> list[tuple[str, str, int]]:
-    """Returns (images, labels, split) names in an `.npz`."""
-    for images, labels in zip(IMAGES, LABELS):
-        if {images, labels} <= found:
-            return [(images, labels, 0)]
-    for images in IMAGES:
-        for labels in LABELS:
-            if {images, labels} <= found:
-                return [(images, labels, 0)]
-            parts = [
-                (*pair, code)
-                for part, code in PARTS
-                for pair in (
-                    (f"{images}_{part}", f"{labels}_{part}"),
-                    (f"{part}_{images}", f"{part}_{labels}"),
-                )
-                if set(pair) <= found
-            ]
-            if parts and parts[0][2] == 0:
-                return parts
-    raise DataError(
-        f"{path} holds {', '.join(sorted(found)) or 'nothing'}; expected the arrays 'images' and 'labels' (or x and y, or "
-        "x_train, y_train, x_test, y_test)"
-    )
-
-
-def from_npz(path: Path) -> Source:
-    """Returns the source for an `.npz` file: `images` and `labels`, or such pairs for train, validation and test.
-
-    Raises:
-        DataError: for a file that is no `.npz`, lacks the arrays, or holds Python objects (which are never unpickled).
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            found = {entry.removesuffix(".npy") for entry in archive.namelist()}
-            pairs = _pairs(found, path)
-            images = [_member(archive, pair[0]) for pair in pairs]
-            labels = [_plain(_member(archive, pair[1])).reshape(-1) for pair in pairs]
-            classes = _member(archive, "classes").tolist() if "classes" in found else None
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError) as error:
-        raise DataError(f"{path} cannot be read as .npz: {error}") from error
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"{path} cannot be read: {error}; object arrays are refused, save plain numbers"
-        ) from error
-    for pair, pixels, codes in zip(pairs, images, labels):
-        _check(pixels, len(codes), f"{path.name} ({pair[0]})")
-    given = np.concatenate([np.full(len(codes), pair[2], np.int8) for pair, codes in zip(pairs, labels)])
-    return from_arrays(
-        images[0] if len(images) == 1 else np.concatenate(images),
-        np.concatenate(labels),
-        name=str(path),
-        classes=classes,
-        given=given,
     )
 
 
@@ -217,10 +151,10 @@ def from_dataset(dataset: Any, *, name: str = "dataset") -> Source:
     targets = getattr(dataset, "targets", None)
     if targets is None or len(targets) != n or getattr(dataset, "target_transform", None) is not None:
         targets = [int(dataset[number][1]) for number in range(n)]
-    codes, names = label_codes(_plain(targets), getattr(dataset, "classes", None))
+    codes, names = label_codes(plain(targets), getattr(dataset, "classes", None))
     sample = [dataset[number][0] for number in range(0, n, max(1, n // 50))]
-    floats = [_plain(value) for value in sample if not isinstance(value, Image.Image)]
-    scale = _scale(np.array([value.max() for value in floats])) if floats else 1.0
+    floats = [plain(value) for value in sample if not isinstance(value, Image.Image)]
+    scale = float_scale(np.array([value.max() for value in floats])) if floats else 1.0
 
     def read(number: int) -> Image.Image:
         value = dataset[number][0]

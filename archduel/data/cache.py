@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from archduel.data.rows import RowFile
 
 __all__ = ["Entry", "cache_root", "clear", "entry_size", "locked", "opened", "publish", "write_entry"]
 
@@ -56,17 +58,17 @@ def cache_root(given: Path | str | None = None) -> Path:
 def locked(path: Path) -> Iterator[None]:
     """Holds an exclusive lock of the operating system on ``path``; it ends with the process, however that ends.
 
-    Where there are no such locks (Windows) nothing is held: two processes then do the same work, and the first to finish
+    Where there are no such locks (Windows, some network drives) nothing is held: two processes then do the same work, and the first to finish
     publishes it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
         try:
             import fcntl
-        except ImportError:
-            yield
-            return
-        fcntl.flock(file, fcntl.LOCK_EX)
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except (ImportError, OSError):
+            pass
         yield
 
 
@@ -78,12 +80,6 @@ def publish(temporary: Path, final: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         if not final.is_dir():
             raise
-
-
-def _header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    np.lib.format.write_array_header_1_0(  # type: ignore[no-untyped-call]
-        file, {"descr": "|u1", "fortran_order": False, "shape": shape}
-    )
 
 
 def write_entry(
@@ -107,25 +103,18 @@ def write_entry(
     counts = [0, 0, 0]
     histogram = np.zeros((shape[0], 256), np.int64)
     try:
-        with open(temporary / "images.npy", "wb") as file:
-            _header(file, (0, *shape))
-            start = file.tell()
+        with RowFile(temporary / "images.npy", shape) as file:
             for number, pixels in pictures:
                 if isinstance(pixels, str):
                     skipped[number] = pixels
                     continue
-                raw = pixels.tobytes()
-                file.write(raw)
+                digests += blake2b(file.append(pixels), digest_size=16).digest()
                 rows.append(number)
-                digests += blake2b(raw, digest_size=16).digest()
                 split = int(splits[number])
                 counts[split] += 1
                 if split == 0:
                     for channel, values in enumerate(pixels):
                         histogram[channel] += np.bincount(values.ravel(), minlength=256)
-            file.seek(0)
-            _header(file, (len(rows), *shape))
-            assert file.tell() == start  # NumPy leaves room for the first axis to grow
         np.save(temporary / "rows.npy", np.array(rows, np.int64))
         np.save(temporary / "digests.npy", np.frombuffer(bytes(digests), np.uint8).reshape(-1, 16))
         facts = {"format": FORMAT, "counts": counts, "histogram": histogram.tolist(), "skipped": skipped}
@@ -167,10 +156,10 @@ def entry_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
 
 
-def clear(root: Path, *, downloads: bool = False) -> int:
-    """Removes the decoded pictures (and with ``downloads`` also the fetched and imported sets); returns the bytes freed."""
+def clear(root: Path, *, everything: bool = False) -> int:
+    """Removes the decoded pictures (and with ``everything`` also the fetched and imported sets); returns the bytes freed."""
     freed = 0
-    for part in ("decoded", *(("downloads", "sets") if downloads else ())):
+    for part in ("decoded", "converted", *(("downloads", "sets") if everything else ())):
         freed += entry_size(root / part)
         shutil.rmtree(root / part, ignore_errors=True)
     return freed

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from archduel.data.dataset import Preprocessing
 from archduel.data.picture import apply_preprocessing
@@ -22,15 +22,14 @@ from archduel.errors import DataError
 __all__ = ["SUFFIXES", "ColourFoundError", "decoded", "open_picture"]
 
 # Formats that Pillow reads by itself. EPS is left out: it would start Ghostscript.
-FORMATS = (
-    "JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF", "TGA", "ICO", "PCX", "SGI",
-)  # fmt: skip
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF", "ICO")
 SUFFIXES = frozenset(
     [
         ".jpg",
         ".jpeg",
         ".jpe",
         ".jfif",
+        ".mpo",
         ".png",
         ".apng",
         ".webp",
@@ -43,17 +42,11 @@ SUFFIXES = frozenset(
         ".pgm",
         ".pbm",
         ".pnm",
-        ".mpo",
         ".jp2",
         ".j2k",
         ".jpx",
         ".avif",
-        ".tga",
         ".ico",
-        ".pcx",
-        ".sgi",
-        ".rgb",
-        ".bw",
     ]
 )
 MOST_PIXELS = (
@@ -92,8 +85,12 @@ def _pixels(
             return apply_preprocessing(image, preprocessing)
     except ColourFoundError:
         raise
+    except UnidentifiedImageError:
+        return "no picture in a known format"
+    except FileNotFoundError:
+        return "missing, or a link that leads nowhere"
     except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
-        return f"{type(error).__name__}: {error}".splitlines()[0].replace(f"{number}: ", "")[:300]
+        return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
 def decoded(

@@ -39,8 +39,13 @@ def _is_picture(name: str) -> bool:
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not _hidden(entry.name)), key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                (entry for entry in entries if not _hidden(entry.name)), key=lambda entry: entry.name
+            )
+    except OSError as error:
+        raise DataError(f"the folder {folder} cannot be listed: {error.strerror}") from error
 
 
 def _walk(
@@ -142,9 +147,10 @@ def _warnings(
         found.append(f"{len(loose)} pictures lie outside any class folder and are not used: {_some(loose)}")
     if others:
         kinds = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in others)
+        listed = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common(5))
+        apple = "; convert HEIC to JPEG first" if kinds.keys() & {".heic", ".heif"} else ""
         found.append(
-            f"{len(others)} files are no pictures by their name and are not used "
-            f"({', '.join(f'{n} x {kind}' for kind, n in kinds.most_common(5))}): {_some(others)}"
+            f"{len(others)} files are no pictures by their name and are not used ({listed}{apple}): {_some(others)}"
         )
     if layout:
         stray = [e.name for e in _entries(str(root)) if e.is_dir() and Path(e.path) not in layout.values()]

@@ -17,8 +17,8 @@ from archduel.data.arrays import from_arrays, from_dataset
 from archduel.data.dataset import Dataset, Preprocessing, Split
 from archduel.data.decode import ColourFoundError
 from archduel.data.named import locate
-from archduel.data.once import Plan, decode_once
-from archduel.data.resolution import LARGEST, Choice, affordable_size, choose, survey
+from archduel.data.once import Plan, decode_once, survey_once
+from archduel.data.resolution import LARGEST, affordable_size, choose, size_facts
 from archduel.data.source import Source, digest
 from archduel.data.splits import make_splits, subset
 from archduel.data.verdict import facts_of, refuse_broken, warnings_of
@@ -101,11 +101,12 @@ def load(
         np.arange(len(split)) if max_images is None else subset(pictures.labels, split, max_images, seed=seed)
     )
     order = numbers[np.argsort(split[numbers], kind="stable")]
-    found = survey(pictures)
+    root = store.cache_root(cache)
+    found = survey_once(pictures, root)
     limit = LARGEST if seconds is None else affordable_size(len(order), seconds, pixels_per_second)
     why = "" if seconds is None else f"the {seconds:.0f} s given for {len(order):,} pictures"
     choice = choose(found, image_size=image_size, rule=rule, largest=limit, why=why)
-    plan = Plan(pictures, split, order, store.cache_root(cache), workers, progress)
+    plan = Plan(pictures, split, order, root, workers, progress)
     look = Preprocessing(choice.size, mode or ("L" if found.grey else "RGB"), choice.rule, (), ())
     try:
         entry = decode_once(plan, look, grey_expected=mode is None and look.mode == "L")
@@ -113,7 +114,8 @@ def load(
         look = replace(look, mode="RGB")
         entry = decode_once(plan, look)
     refuse_broken(pictures, entry, len(order))
-    return _dataset(_named(source, pictures), plan, entry, look, choice, seed, flip)
+    facts = {**facts_of(pictures, entry, choice, look.mode), "sizes": size_facts(found), "seed": seed}
+    return _dataset(_named(source, pictures), pictures, entry, look, facts, flip)
 
 
 def _named(source: Any, pictures: Source) -> str:
@@ -157,20 +159,16 @@ def _flip(name: str, pictures: Source, flip: bool | None) -> tuple[bool, str]:
 
 def _dataset(
     name: str,
-    plan: Plan,
+    pictures: Source,
     entry: store.Entry,
     look: Preprocessing,
-    choice: Choice,
-    seed: int,
+    facts: dict[str, Any],
     flip: bool | None,
 ) -> Dataset:
     """Returns the finished data set."""
-    pictures = plan.source
     train, validation, test = _splits(pictures, entry)
     mean, std = _moments(entry.histogram)
     flips, flip_reason = _flip(name, pictures, flip)
-    labels = pictures.labels[entry.rows]
-    facts = facts_of(pictures, entry, choice, look.mode)
     return Dataset(
         name=name,
         train=train,
@@ -178,9 +176,9 @@ def _dataset(
         test=test,
         classes=pictures.classes,
         preprocessing=replace(look, mean=mean, std=std),
-        fingerprint=digest(entry.digests, labels, entry.counts, pictures.classes, look),
+        fingerprint=digest(entry.digests, pictures.labels[entry.rows], entry.counts, pictures.classes, look),
         flip=flips,
         skipped={pictures.label_of(number): reason for number, reason in entry.skipped.items()},
         warnings=(*pictures.warnings, *warnings_of(pictures, entry)),
-        facts={**facts, "seed": seed, "flip": flips, "flip_reason": flip_reason},
+        facts={**facts, "flip": flips, "flip_reason": flip_reason},
     )

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from archduel.core.checkpoint import write_atomic
 from archduel.data import cache as store
 from archduel.data.dataset import Preprocessing
 from archduel.data.decode import decoded
+from archduel.data.resolution import Survey, survey
 from archduel.data.source import Source, digest
 from archduel.errors import DataError
 
-__all__ = ["Plan", "decode_once"]
+__all__ = ["Plan", "decode_once", "survey_once"]
 
 SMALL = 32 * 2**20  # bytes of pixels that are kept in memory where the pictures were in memory anyway
 
@@ -73,13 +77,46 @@ def decode_once(plan: Plan, look: Preprocessing, *, grey_expected: bool = False)
         return _by_content(plan, fresh(), shape)
     base = digest(plan.source.key, look.size, look.mode, look.rule, store.FORMAT)[:24]
     final = plan.root / "decoded" / f"{base}-{digest(plan.order, plan.split[plan.order])[:16]}"
-    with store.locked(plan.root / "decoded" / f".{base}.lock"):
+    with _writable(plan.root), store.locked(plan.root / "decoded" / f".{base}.lock"):
         entry = store.opened(final)
         if entry is None:
             shutil.rmtree(final, ignore_errors=True)  # damaged
             store.write_entry(final, _rearranged(plan, final, base) or fresh(), shape, plan.split)
             entry = store.opened(final)
     return _checked(entry, plan)
+
+
+@contextmanager
+def _writable(root: Path) -> Iterator[None]:
+    """Says what to do where the cache cannot be written; what goes wrong in reading pictures never comes here."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"the cache {root} cannot be written ({error.strerror or error}); set ARCHDUEL_CACHE to a folder with room"
+        ) from error
+
+
+def survey_once(source: Source, root: Path) -> Survey:
+    """Returns the survey of the pictures, remembered beside the decoded ones.
+
+    Raises:
+        DataError: if not one picture can be opened.
+    """
+    if source.key is None or source.resident:
+        return survey(source)
+    path = root / "decoded" / f"survey-{digest(source.key)[:24]}.json"
+    try:
+        known = json.loads(path.read_text())
+        return Survey(
+            tuple((int(width), int(height)) for width, height in known["sizes"]), bool(known["grey"])
+        )
+    except (OSError, ValueError, KeyError):
+        found = survey(source)
+    with _writable(root):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps({"sizes": found.sizes, "grey": found.grey}).encode())
+    return found
 
 
 def _checked(entry: store.Entry | None, plan: Plan) -> store.Entry:
@@ -102,8 +139,9 @@ def _by_content(
 ) -> store.Entry:
     """Returns an entry that is decoded each time and kept under the hash of its content, once."""
     parent = plan.root / "decoded"
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".once.", dir=parent) as folder:
+    with _writable(plan.root):
+        parent.mkdir(parents=True, exist_ok=True)
+    with _writable(plan.root), tempfile.TemporaryDirectory(prefix=".once.", dir=parent) as folder:
         written = Path(folder) / "entry"
         store.write_entry(written, pictures, shape, plan.split)
         entry = _checked(store.opened(written), plan)

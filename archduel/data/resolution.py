@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,7 +16,17 @@ from archduel.data.picture import apply_preprocessing
 from archduel.data.source import Source
 from archduel.errors import DataError, SettingError
 
-__all__ = ["GREY", "LARGEST", "Choice", "Survey", "affordable_size", "choose", "is_grey", "survey"]
+__all__ = [
+    "GREY",
+    "LARGEST",
+    "Choice",
+    "Survey",
+    "affordable_size",
+    "choose",
+    "is_grey",
+    "size_facts",
+    "survey",
+]
 
 SIZES = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224)
 RULES = ("crop", "letterbox", "none")
@@ -84,6 +95,19 @@ def survey(source: Source, *, sample: int = 1_000, looked_at: int = 200) -> Surv
     if not sizes:
         raise DataError(f"none of the pictures of {source.name} can be opened; the first: {reason}")
     return Survey(tuple(sizes), grey)
+
+
+def size_facts(found: Survey) -> dict[str, Any]:
+    """Returns the numbers on picture sizes for the report, in pixels."""
+    sizes = np.array(found.sizes)
+    shorts, longs = sizes.min(axis=1), sizes.max(axis=1)
+    return {
+        "looked_at": len(sizes),
+        "median_short": int(np.median(shorts)),
+        "median_long": int(np.median(longs)),
+        "smallest_short": int(shorts.min()),
+        "largest_long": int(longs.max()),
+    }
 
 
 def affordable_size(n: int, seconds: float, pixels_per_second: float) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,6 @@ class Source:
         flip: whether a mirrored picture keeps its label; None = not known.
         resident: whether the pictures are in memory anyway, so that few of them need no cache.
         warnings: what was odd while listing.
-        facts: for the report.
     """
 
     name: str
@@ -47,7 +46,6 @@ class Source:
     flip: bool | None = None
     resident: bool = False
     warnings: tuple[str, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)

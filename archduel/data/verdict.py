@@ -123,5 +123,4 @@ def facts_of(source: Source, entry: Entry, choice: Choice, mode: str) -> dict[st
         "imbalance": float(per_class[0].max() / per_class[0].min()),
         "n_duplicates": len(duplicates(entry)),
         "n_skipped": len(entry.skipped),
-        **source.facts,
     }
