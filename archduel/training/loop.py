@@ -23,6 +23,7 @@ from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
 from archduel.training.schedule import drop_path_at, learning_rate, plan
 from archduel.training.seeding import isolated, mix_seed, seeded_build
+from archduel.training.sgd import SGD
 
 __all__ = ["Epoch", "Trained", "seeded_build", "train"]
 
@@ -146,8 +147,14 @@ class _Training:
         self.model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
         self.images, self.recipe, self.device, self.seed, self.drop_path = images, recipe, device, seed, drop_path
         self.plan = plan(recipe, len(images))
-        self.params = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = optimizer(model, recipe)
+        self.optimizer = SGD(
+            model,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            decay_norm_bias=recipe.decay_norm_bias,
+            grad_clip=recipe.grad_clip,
+        )
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
         self.result = Trained()
@@ -172,8 +179,7 @@ class _Training:
             if stop is not None and stop():
                 self.result.reason = f"stopped in epoch {epoch + 1} of {self.plan.epochs}"
                 return False
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(self.recipe, step, self.plan)
+            self.optimizer.lr = learning_rate(self.recipe, step, self.plan)
             self._step(rows, noise, rng)
             self.result.images += len(rows)
             if (step + 1) % CHECK_EVERY == 0 and not math.isfinite(self._sums[0].item()):
@@ -198,12 +204,9 @@ class _Training:
             loss = self._loss(logits, labels, share, partner)
             if extra is not None and recipe.auxiliary_weight:
                 loss = loss + recipe.auxiliary_weight * self._loss(extra, labels, share, partner)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
-        if recipe.grad_clip:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.params, recipe.grad_clip, foreach=True)
-        self.scaler.step(self.optimizer)
+        self.scaler.step(self.optimizer)  # type: ignore[arg-type]
         self.scaler.update()
         if self.average:
             self.average.update()
@@ -272,18 +275,6 @@ class _Training:
         self.result.seconds += time.perf_counter() - self._clock
         if self.average:
             self.average.keep()
-
-
-def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """Returns SGD with Nesterov momentum; norms and biases are a group without decay if the recipe says so."""
-    params = [p for p in model.parameters() if p.requires_grad]
-    plain = [p for p in params if p.ndim <= 1 and not recipe.decay_norm_bias]
-    decayed = [p for p in params if p.ndim > 1 or recipe.decay_norm_bias]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    momentum = recipe.momentum
-    return torch.optim.SGD(
-        [g for g in groups if g["params"]], lr=recipe.lr, momentum=momentum, nesterov=momentum > 0, foreach=True
-    )
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -11,7 +11,7 @@ from conftest import Small, stripes
 from torch import nn
 
 from archduel.errors import DataError
-from archduel.training.loop import optimizer, train
+from archduel.training.loop import train
 from archduel.training.metrics import evaluate
 from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
@@ -88,14 +88,6 @@ def test_one_step_is_the_formula() -> None:
     train(model, pixels, recipe, seed=0)
     torch.testing.assert_close(model[1].weight.double(), w - 0.5 * (scale * grads[0] + 0.1 * w), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(model[1].bias.double(), b - 0.5 * scale * grads[1], rtol=1e-4, atol=1e-6)
-
-
-def test_decay_groups(small) -> None:
-    groups = optimizer(small, Recipe(weight_decay=0.1, decay_norm_bias=False)).param_groups
-    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
-    assert {p.ndim for p in groups[0]["params"]} == {2, 4}
-    assert {p.ndim for p in groups[1]["params"]} == {1}
-    assert len(optimizer(small, Recipe()).param_groups) == 1
 
 
 def test_the_auxiliary_loss_trains_the_auxiliary_head(task, recipe) -> None:

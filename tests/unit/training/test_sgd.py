@@ -1,0 +1,72 @@
+"""The optimizer against torch.optim."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import Small
+from torch import nn
+
+from archduel.training.seeding import seeded_build
+from archduel.training.sgd import SGD
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    ("momentum", "decay_norm_bias", "clip"), [(0.9, True, 0.0), (0.9, False, 0.5), (0.0, True, 0.5), (0.0, False, 0.0)]
+)
+def test_it_is_that_of_torch(channels_last: bool, momentum: float, decay_norm_bias: bool, clip: float) -> None:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    mine, theirs = (seeded_build(Small, 3).to(memory_format=layout).eval() for _ in range(2))
+    ours = SGD(mine, lr=0.1, momentum=momentum, weight_decay=0.05, decay_norm_bias=decay_norm_bias, grad_clip=clip)
+    plain = [p for p in theirs.parameters() if p.ndim == 1]
+    groups = [
+        {"params": [p for p in theirs.parameters() if p.ndim > 1]},
+        {"params": plain, "weight_decay": 0.05 if decay_norm_bias else 0.0},
+    ]
+    reference = torch.optim.SGD(groups, lr=0.1, momentum=momentum, nesterov=momentum > 0, weight_decay=0.05)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(4):
+        x = torch.randn(6, 3, 8, 8, generator=generator).to(memory_format=layout)
+        for model, optimizer in ((mine, ours), (theirs, reference)):
+            if step == 2:
+                ours.lr = groups[0]["lr"] = groups[1]["lr"] = 0.03
+            optimizer.zero_grad()
+            (3 * model(x).square().mean()).backward()
+            if clip and model is theirs:
+                assert nn.utils.clip_grad_norm_(theirs.parameters(), clip) > clip or step
+            optimizer.step()
+        for a, b in zip(mine.parameters(), theirs.parameters()):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_parameters_without_a_gradient_stay() -> None:
+    model = seeded_build(lambda: nn.ModuleList([nn.Linear(2, 1), nn.Linear(2, 1)]), 0)
+    model[1].bias.requires_grad_(False)
+    before = [p.clone() for p in model.parameters()]
+    optimizer = SGD(model, lr=0.1, weight_decay=0.1, grad_clip=1.0)
+    optimizer.step()  # none has one
+    model[0](torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    moved = [bool((p != b).any()) for p, b in zip(model.parameters(), before)]
+    assert moved == [True, True, False, False]
+
+
+def test_its_state_continues() -> None:
+    def steps(model: nn.Module, optimizer: SGD, n: int) -> None:
+        for _ in range(n):
+            optimizer.zero_grad()
+            model(torch.ones(1, 2)).square().sum().backward()
+            optimizer.step()
+
+    build = lambda: nn.Linear(2, 1)  # noqa: E731
+    whole = seeded_build(build, 0)
+    steps(whole, SGD(whole, lr=0.1), 5)
+    first, second = seeded_build(build, 0), seeded_build(build, 1)
+    optimizer = SGD(first, lr=0.1)
+    steps(first, optimizer, 3)
+    second.load_state_dict(first.state_dict())
+    resumed = SGD(second, lr=0.1)
+    resumed.load_state_dict(optimizer.state_dict())
+    steps(second, resumed, 2)
+    assert torch.equal(whole.weight, second.weight)
