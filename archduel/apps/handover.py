@@ -81,16 +81,15 @@ def predict(folder: Path, result: Mapping[str, Any], pictures: Sequence[Path]) -
         DataError: naming the first picture that cannot be read.
     """
     import torch
-    from PIL import Image
 
-    from archduel.data.picture import apply_preprocessing
+    from archduel.data import Preprocessing, apply_preprocessing, open_picture
 
-    model, settings = load_winner(folder, result), result["data"]["preprocessing"]
+    model, look = load_winner(folder, result), Preprocessing(**result["data"]["preprocessing"])
     answers = []
     for path in pictures:
         try:
-            with Image.open(path) as image:
-                pixels = apply_preprocessing(image, settings["size"], settings["mode"], settings["rule"])
+            with open_picture(path) as image:
+                pixels = apply_preprocessing(image, look)
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read as a picture: {error}") from error
         with torch.inference_mode():
