@@ -36,15 +36,16 @@ def pool_norm_of(arch: Arch, pool_norm: bool | None) -> bool:
     return arch.space == SuperCell.name if pool_norm is None else pool_norm
 
 
-def operation(op: str, c: int, size: int, stride: int, *, pool_norm: bool = False) -> Counts:
-    """Returns the cost of an operation with output side ``size``; only strided skips have weights."""
+def operation(op: str, c: int, size: int, stride: int, *, size_in: int, pool_norm: bool = False) -> Counts:
+    """Returns the cost of an operation that makes maps of side ``size`` from ``size_in``; only strided skips have weights."""
     area, norm = size * size, Counts(2 * c, 0)
     if op in KERNELS:
         weights = KERNELS[op] ** 2 * c + c * c
         single = Counts(weights + norm.params, weights * area)
         return total(single, single) if op.startswith("sep") else single
     if op == "conv_7x1_1x7":
-        return Counts(14 * c * c + norm.params, 14 * c * c * area)
+        # the first of its two convolutions halves one side only
+        return Counts(14 * c * c + norm.params, 7 * c * c * (size_in * size + area))
     if op == "skip_connect" and stride == 2:
         return conv_bn(1, c, c, size)
     return norm if pool_norm and "pool" in op else FREE
@@ -65,15 +66,15 @@ def stem(scale: Scale) -> tuple[Counts, list[tuple[int, int]]]:
     return total(*parts), [(c, sizes[1]), (c, sizes[2])]
 
 
-def _cell(nodes: tuple[Node, ...], c: int, size: int, stride: int, pool_norm: bool) -> Counts:
-    """Returns the cost of a cell's edges; ``size`` is the side of its output."""
-    return total(
-        *(
-            operation(op, c, size, stride if source < 2 else 1, pool_norm=pool_norm)
-            for node in nodes
-            for op, source in node
-        )
-    )
+def _cell(
+    nodes: tuple[Node, ...], c: int, size_in: int, size: int, reduction: bool, pool_norm: bool
+) -> Counts:
+    """Returns the cost of a cell's edges; its inputs have the side ``size_in``, its nodes ``size``."""
+    parts = []
+    for op, source in (edge for node in nodes for edge in node):
+        before, stride = (size_in, 1 + reduction) if source < 2 else (size, 1)
+        parts.append(operation(op, c, size, stride, size_in=before, pool_norm=pool_norm))
+    return total(*parts)
 
 
 def count_genotype(genotype: Genotype, scale: Scale, *, pool_norm: bool = False) -> Counts:
@@ -89,10 +90,10 @@ def count_genotype(genotype: Genotype, scale: Scale, *, pool_norm: bool = False)
         c = 2 * c if reduction else c
         (c_before, _), (c_previous, size) = inputs
         parts += [conv_bn(1, c_before, c, size), conv_bn(1, c_previous, c, size)]
-        size = halved(size) if reduction else size
+        out = halved(size) if reduction else size
         _, nodes, concat = genotype.cells()[reduction]
-        parts.append(_cell(nodes, c, size, 1 + reduction, pool_norm))
-        inputs = [inputs[1], (len(concat) * c, size)]
+        parts.append(_cell(nodes, c, size, out, reduction, pool_norm))
+        inputs = [inputs[1], (len(concat) * c, out)]
     return total(*parts, tail(inputs[1][0], scale.n_classes))
 
 
