@@ -72,18 +72,21 @@ def final_fidelity(pipeline: Pipeline, found: list[FinalNetwork]) -> str:
 
 def _epoch_seconds(pipeline: Pipeline, arch: Arch) -> float:
     """Returns the expected seconds of one final epoch, from a measured training of this network or of its peers."""
-    data, plan = pipeline.dataset, pipeline.plan
-    size = (len(data.train) + len(data.validation)) / len(data.train)
-    paid = {a: e for (a, fidelity), e in pipeline.paid.items() if fidelity == "reevaluate" and not e.failed}
-    if arch in paid:
-        return paid[arch].cost.seconds / plan.reevaluate.epochs * size
     from archduel.nets import count
 
+    data, plan = pipeline.dataset, pipeline.plan
+    size = (len(data.train) + len(data.validation)) / len(data.train)
+    paid = {
+        checked: estimate.cost.seconds / recipe_of(fidelity, {"reevaluate": plan.reevaluate}).epochs
+        for (checked, fidelity), estimate in pipeline.paid.items()
+        if fidelity and fidelity.startswith("reevaluate") and not estimate.failed
+    }
+    if arch in paid:
+        return paid[arch] * size
     # An unmeasured network costs what measured ones cost a multiply-add; small networks are bound by overhead instead.
     scale = scale_of(plan.final, data)
-    rates = [e.cost.seconds / plan.reevaluate.epochs / count(a, scale).macs for a, e in paid.items()]
-    each = [e.cost.seconds / plan.reevaluate.epochs for e in paid.values()]
-    return max(max(rates) * count(arch, scale).macs, min(each)) * size
+    rate = max(seconds / count(checked, scale).macs for checked, seconds in paid.items())
+    return max(rate * count(arch, scale).macs, min(paid.values())) * size
 
 
 def _makespan(jobs: list[float], workers: int) -> float:

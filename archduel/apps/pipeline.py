@@ -290,12 +290,28 @@ class Pipeline:
         if self.settings.baselines:
             shortlists.append(self._shortlist(self.arms.random))
         archs = list(dict.fromkeys(arch for shortlist in shortlists for arch in shortlist))
-        for arch, estimate in zip(archs, self.evaluate("reevaluate", archs, "reevaluate")):
+        for arch, estimate in zip(archs, self.evaluate("reevaluate", archs, self._reevaluation(len(archs)))):
             self.arms.reevaluated[arch] = estimate.score
         chosen = [self._best(shortlist) for shortlist in shortlists]
         self.arms.winner = chosen[0]
         self.arms.random_winner = chosen[1] if self.settings.baselines else None
         self.arms.notes["shortlists"] = [[str(arch) for arch in shortlist] for shortlist in shortlists]
+
+    def _reevaluation(self, n: int) -> str:
+        """Returns ``reevaluate@epochs``: fewer epochs than planned if this machine turned out slower, decided once."""
+        noted = self.folder.noted("reevaluation plan")
+        if noted is not None:
+            return str(noted["fidelity"])
+        epochs = self.plan.reevaluate.epochs
+        if self.settings.seconds is not None and "epochs" not in self.settings.section("reevaluate"):
+            labels = [e.cost.seconds for (_, fidelity), e in self.paid.items() if fidelity == LABEL and not e.failed]
+            slower = max(1.0, float(np.mean(labels)) / max(self.plan.seconds_per_label, 1e-9))
+            left = self.settings.seconds - self.folder.clock - self.plan.seconds["final"]
+            rounds = math.ceil(n / self.settings.workers)
+            epochs = max(1, min(epochs, math.floor(left / (rounds * slower * self.plan.seconds_per_epoch))))
+        fidelity = f"reevaluate@{epochs:g}"
+        self.folder.note("reevaluation plan", fidelity=fidelity)
+        return fidelity
 
     def _shortlist(self, scored: Sequence[tuple[Arch, float]]) -> list[Arch]:
         """Returns the arm's best by cheap score, one of each functional class."""

@@ -45,6 +45,7 @@ class Plan:
         final: the recipe of the final networks (epochs are set when that stage begins, from the time that is left).
         seconds: what the plan expects each stage to take on all workers together, empty without a time budget.
         seconds_per_label: expected seconds of one cheap training.
+        seconds_per_epoch: expected seconds of one epoch of a re-evaluation.
     """
 
     labels: int
@@ -56,6 +57,7 @@ class Plan:
     final: Recipe
     seconds: dict[str, float]
     seconds_per_label: float = 0.0
+    seconds_per_epoch: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as JSON values."""
@@ -201,6 +203,7 @@ def timed_plan(
         final=_override(base.with_(channels=channels, depth=depth, epochs=float(int(epochs))), settings, "final"),
         seconds={name: share * settings.seconds for name, share in SHARES.items()},
         seconds_per_label=label_cost,
+        seconds_per_epoch=len(dataset.train) * cost,
     )
 
 
