@@ -33,7 +33,7 @@ class ConvBNReLU(nn.Sequential):
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, *, momentum: float = 0.1) -> None:
         super().__init__(
-            conv(c_in, c_out, kernel, stride), nn.BatchNorm2d(c_out, momentum=momentum), nn.ReLU(inplace=True)
+            conv(c_in, c_out, kernel, stride), nn.BatchNorm2d(c_out, momentum=momentum), nn.ReLU()
         )
 
 

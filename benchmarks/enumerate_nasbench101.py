@@ -1,0 +1,202 @@
+"""Time and memory of enumerating NAS-Bench-101 with all hashes, against a plain-Python equivalent; single-cell costs.
+
+    python benchmarks/enumerate_nasbench101.py --repeats 3 --out benchmarks/records/enumerate_nasbench101.json
+
+Every measurement runs in a fresh process on one core. The reference does what the benchmark's own script does (test every
+matrix, hash every labelled cell, keep the first of each hash) on evenly spaced slices, extrapolated to the whole; its
+hashes are compared with ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import resource
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+N_LABELLED = 1_293_208
+SHA256 = "53e1438d11675d9eb3899166c29ca07fe0c4b81af9d99d5aec3ecd31bd5bca7f"
+
+
+def graphs() -> dict[str, float]:
+    """Enumerates the distinct cells, without hashes."""
+    from archduel.spaces.nasbench101_enumeration import enumerate_cells
+
+    began = time.perf_counter()
+    cells = enumerate_cells()
+    return {"seconds": time.perf_counter() - began, "cells": len(cells)}
+
+
+def hashes() -> dict[str, float]:
+    """Enumerates the distinct cells and hashes them."""
+    from archduel.spaces.nasbench101_enumeration import enumerate_cells, hash_cells, hash_texts
+
+    began = time.perf_counter()
+    texts = hash_texts(hash_cells(enumerate_cells()))
+    seconds = time.perf_counter() - began
+    text = "".join(f"{line}\n" for line in sorted(texts))
+    assert hashlib.sha256(text.encode()).hexdigest() == SHA256
+    return {"seconds": seconds, "cells": len(texts)}
+
+
+def features() -> dict[str, float]:
+    """Computes the features of all cells from packed arrays."""
+    from archduel.spaces.nasbench101_enumeration import enumerate_cells
+    from archduel.spaces.nasbench101_features import features_of
+
+    cells = enumerate_cells()
+    began = time.perf_counter()
+    shape = features_of(cells).shape
+    return {"seconds": time.perf_counter() - began, "cells": shape[0], "features": shape[1]}
+
+
+def single() -> dict[str, float]:
+    """Microseconds a call for distinct architectures, each seen for the first time."""
+    import numpy as np
+
+    from archduel.core import Scale
+    from archduel.nets import count
+    from archduel.spaces.nasbench101 import NASBench101
+    from archduel.spaces.nasbench101_cell import neighbours_of
+
+    space, rng = NASBench101(), np.random.default_rng(0)
+    archs = list(dict.fromkeys(space.draw(rng) for _ in range(5000)))
+    calls: dict[str, Callable[[Any], object]] = {
+        "hash": space.fingerprint, "canonical": space.canonical, "validate": space.validate,
+        "count": lambda arch: count(arch, Scale(128, 3)), "draw": lambda _: space.draw(rng),
+    }  # fmt: skip
+    found = {}
+    for name, call in calls.items():
+        neighbours_of.cache_clear()
+        began = time.perf_counter()
+        for arch in archs:
+            call(arch)
+        found[f"{name}_microseconds"] = (time.perf_counter() - began) / len(archs) * 1e6
+    return found
+
+
+def plain_hash(matrix: list[list[int]], labels: list[int]) -> str:
+    """Returns the hash as the published rules say it, vertex by vertex."""
+    n = len(matrix)
+    state = [
+        hashlib.md5(str((sum(matrix[v]), sum(row[v] for row in matrix), labels[v])).encode()).hexdigest()
+        for v in range(n)
+    ]
+    for _ in range(n):
+        new = []
+        for v in range(n):
+            into = "".join(sorted(state[w] for w in range(n) if matrix[w][v]))
+            out = "".join(sorted(state[w] for w in range(n) if matrix[v][w]))
+            new.append(hashlib.md5(f"{into}|{out}|{state[v]}".encode()).hexdigest())
+        state = new
+    return hashlib.md5(str(sorted(state)).encode()).hexdigest()
+
+
+def plain(every_mask: int = 40, every_cell: int = 100) -> dict[str, float]:
+    """Runs the plain enumeration on slices and extrapolates; checks the slice's hashes against ours."""
+    from archduel.spaces.nasbench101_cell import OPS, cell_of_matrix
+    from archduel.spaces.nasbench101_hash import cell_hash
+
+    def matrix_of(n: int, bits: int) -> list[list[int]]:
+        return [[bits >> (x + y * (y - 1) // 2) & 1 if x < y else 0 for y in range(n)] for x in range(n)]
+
+    def kept(m: list[list[int]]) -> bool:
+        return (
+            all(map(any, m[:-1]))
+            and all(any(row[y] for row in m) for y in range(1, len(m)))
+            and sum(map(sum, m)) <= 9
+        )
+
+    began = time.perf_counter()
+    for bits in range(0, 1 << 21, every_mask):
+        kept(matrix_of(7, bits))
+    matrices_seconds = (time.perf_counter() - began) * every_mask
+    todo, position = [], 0
+    for n in range(2, 8):
+        for m in filter(kept, (matrix_of(n, bits) for bits in range(1 << n * (n - 1) // 2))):
+            for ops in product(range(3), repeat=n - 2):
+                todo += [(m, [-1, *ops, -2])] if position % every_cell == 0 else []
+                position += 1
+    assert position == N_LABELLED
+    began = time.perf_counter()
+    found = {plain_hash(m, labels): (m, labels) for m, labels in todo}
+    hashing_seconds = (time.perf_counter() - began) * N_LABELLED / len(todo)
+    for value, (m, labels) in found.items():
+        assert (
+            cell_hash(cell_of_matrix(m, ["input", *(OPS[label] for label in labels[1:-1]), "output"]))
+            == value
+        )
+    return {
+        "seconds": matrices_seconds + hashing_seconds, "matrices_seconds": matrices_seconds,
+        "hashing_seconds": hashing_seconds, "cells_hashed": len(todo), "of": N_LABELLED,
+    }  # fmt: skip
+
+
+PARTS: dict[str, Callable[[], dict[str, float]]] = {
+    "graphs": graphs, "hashes": hashes, "features": features, "single": single, "plain": plain
+}  # fmt: skip
+
+
+def _measure(name: str, answers: Any) -> None:
+    import numpy  # noqa: F401 - so that its memory counts as there before
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = PARTS[name]()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answers.put({**found, "peak_mib": peak / 1024, "increase_mib": (peak - before) / 1024})
+
+
+def run(name: str, repeats: int) -> dict[str, Any]:
+    """Returns median and spread of each number over fresh processes."""
+    context = multiprocessing.get_context("spawn")
+    runs = []
+    for _ in range(repeats):
+        answers = context.Queue()
+        process = context.Process(target=_measure, args=(name, answers))
+        process.start()
+        runs.append(answers.get())
+        process.join()
+    return {
+        key: {"median": statistics.median(r[key] for r in runs), "min": min(r[key] for r in runs),
+              "max": max(r[key] for r in runs), "n": repeats}
+        for key in runs[0]
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measures all parts and writes the record."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    from archduel.apps.folder import environment
+
+    load_before = os.getloadavg()[0]
+    parts = {name: run(name, 1 if name == "plain" else arguments.repeats) for name in PARTS}
+    ratio = parts["plain"]["seconds"]["median"] / parts["hashes"]["seconds"]["median"]
+    record = {
+        "command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1,
+        "load_average": {"before": load_before, "after": os.getloadavg()[0]},
+        "ratio_to_plain_python": ratio, "plain_is": "extrapolated from slices, see the script", "parts": parts,
+    }  # fmt: skip
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()
