@@ -1,0 +1,242 @@
+"""Architectures as SVG: text only, no fonts or scripts, colours that work on light and dark pages (``currentColor``)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from xml.sax.saxutils import escape, quoteattr
+
+from archduel.core import Arch, Space, decisions
+from archduel.spaces.darts import DARTS
+from archduel.spaces.genotypes import Genotype, Node
+from archduel.spaces.layout import Layout, layered
+from archduel.spaces.mobilenetv3 import spec_of
+from archduel.spaces.mobilenetv3_text import MAX_DEPTH
+from archduel.spaces.nasbench101 import NASBench101
+from archduel.spaces.nasbench201_function import EDGES, OPS
+from archduel.spaces.natsbench_sss import NATSBenchSSS
+from archduel.spaces.resnet import ResNet
+from archduel.spaces.supercell import SuperCell
+
+__all__ = ["Diagram", "diagrams", "draw", "draw_genotype"]
+
+HEIGHT, MARGIN, TITLE = 24.0, 10.0, 24.0
+HUES = {
+    "input": 210,
+    "node": 210,
+    "output": 210,
+    "sep": 265,
+    "dil": 320,
+    "conv": 265,
+    "max": 150,
+    "avg": 175,
+    "skip": 40,
+}
+"""First word of a label -> hue; the label says the same, so colour is never the only sign."""
+COLOURS = "<style>svg{color:#222}@media(prefers-color-scheme:dark){svg{color:#ddd}}</style>"
+WORDS = {"max_pool": "max", "avg_pool": "avg", "sep_conv": "sep", "dil_conv": "dil", "nor_conv": "conv"}
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """One graph to draw.
+
+    Attributes:
+        title: stands above it.
+        labels: of the vertices, in topological order.
+        edges: (source, target).
+        round: vertices drawn as circles (sums).
+    """
+
+    title: str
+    labels: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    round: frozenset[int] = field(default=frozenset())
+
+
+def _short(op: str) -> str:
+    """Returns ``sep 3x3`` for ``sep_conv_3x3`` and the like."""
+    kind, _, size = op.removesuffix("-bn-relu").rpartition("_")
+    if op == "skip_connect":
+        return "skip"
+    if kind in WORDS:
+        return f"{WORDS[kind]} {size.replace('x', '×')}"
+    plain = op.removesuffix("-bn-relu").replace("maxpool", "max ").replace("conv", "conv ", 1)
+    return plain.replace("_", " ").replace("x", "×") if any(c.isdigit() for c in plain) else plain
+
+
+def _sums(title: str, inputs: Sequence[str], nodes: Sequence[Node], concat: Sequence[int]) -> Diagram:
+    """Returns the diagram of a cell whose nodes sum operations; ``none`` is left out."""
+    labels, edges, where, circles = list(inputs), [], list(range(len(inputs))), set()
+    for state, node in enumerate(nodes, len(inputs)):
+        made = []
+        for op, source in node:
+            if op != "none":
+                edges.append((where[source], len(labels)))
+                made.append(len(labels))
+                labels.append(_short(op))
+        edges += [(box, len(labels)) for box in made]
+        where.append(len(labels))
+        circles.add(len(labels))
+        labels.append(str(state))
+    edges += [(where[state], len(labels)) for state in concat]
+    return Diagram(title, (*labels, "output"), tuple(edges), frozenset(circles))
+
+
+def _genotype(genotype: Genotype) -> list[Diagram]:
+    titles = {"normal": "normal cell", "reduce": "reduction cell"}
+    return [
+        _sums(titles[kind], ("input 0", "input 1"), nodes, concat) for kind, nodes, concat in genotype.cells()
+    ]
+
+
+def _nasbench201(arch: Arch) -> list[Diagram]:
+    nodes = [
+        tuple((OPS[op], source) for op, (source, target) in zip(arch.choices, EDGES) if target == node)
+        for node in (1, 2, 3)
+    ]
+    return [_sums("cell", ("input",), nodes, (3,))]
+
+
+def _nasbench101(arch: Arch) -> list[Diagram]:
+    matrix, ops = NASBench101().matrix(arch)
+    edges = [(i, j) for i, row in enumerate(matrix) for j, there in enumerate(row) if there]
+    return [Diagram("cell", tuple(_short(op) for op in ops), tuple(edges))]
+
+
+def _chain(title: str, labels: Sequence[str]) -> Diagram:
+    return Diagram(title, tuple(labels), tuple(zip(range(len(labels)), range(1, len(labels)))))
+
+
+def _mobilenetv3(arch: Arch) -> list[Diagram]:
+    spec = spec_of(arch)
+    units = []
+    for unit, depth in enumerate(spec.depths):
+        slots = range(unit * MAX_DEPTH, unit * MAX_DEPTH + depth)
+        blocks = [f"conv {spec.kernels[slot]}×{spec.kernels[slot]} ×{spec.ratios[slot]}" for slot in slots]
+        units.append(_chain(f"unit {unit + 1}", blocks))
+    return units
+
+
+def _sss(arch: Arch) -> list[Diagram]:
+    kinds = ("cell", "reduction", "cell", "reduction", "cell")
+    labels = [f"{kind}, {width} channels" for kind, width in zip(kinds, NATSBenchSSS().widths(arch))]
+    return [_chain("widths", ["input", *labels, "output"])]
+
+
+def _resnet(arch: Arch) -> list[Diagram]:
+    blocks, width = ResNet().shape(arch)
+    labels = [f"{blocks} residual blocks, {width << stage} channels" for stage in range(3)]
+    return [_chain(ResNet().write(arch), ["input", *labels, "output"])]
+
+
+DIAGRAMS: Mapping[str, Callable[[Arch], list[Diagram]]] = {
+    "nasbench101": _nasbench101,
+    "nasbench201": _nasbench201,
+    "natsbench_sss": _sss,
+    "darts": lambda arch: _genotype(DARTS("any").genotype(arch)),
+    "darts_supercell": lambda arch: _genotype(SuperCell(none=True).genotype(arch)),
+    "mobilenetv3": _mobilenetv3,
+    "resnet": _resnet,
+}
+
+
+def diagrams(space: Space, arch: Arch) -> list[Diagram]:
+    """Returns what there is to draw of ``arch``: its cells, its units, or, for a space unknown here, its answers in turn.
+
+    Raises:
+        InvalidArchError: if the space does not hold ``arch``.
+    """
+    space.validate(arch)
+    if arch.space in DIAGRAMS:
+        return DIAGRAMS[arch.space](arch)
+    answers = zip(decisions(space, arch.choices), arch.choices)
+    return [_chain(arch.space, [f"{decision.name} = {choice}" for decision, choice in answers])]
+
+
+def draw(space: Space, arch: Arch, *, columns: int = 2, standalone: bool = False) -> str:
+    """Returns an SVG, to be put into a page (it takes the page's text colour) or to be a file of its own.
+
+    Args:
+        space: the architecture's space.
+        arch: what to draw.
+        columns: diagrams side by side before a new line starts.
+        standalone: adds text colours of its own, by the viewer's preference for light or dark.
+
+    Raises:
+        InvalidArchError: if the space does not hold ``arch``.
+    """
+    return _svg(diagrams(space, arch), str(arch), columns, standalone)
+
+
+def draw_genotype(genotype: Genotype, title: str, *, columns: int = 2, standalone: bool = False) -> str:
+    """Returns an SVG of cells that belong to no space (NASNet, AmoebaNet)."""
+    return _svg(_genotype(genotype), title, columns, standalone)
+
+
+def _svg(parts: Sequence[Diagram], title: str, columns: int, standalone: bool) -> str:
+    mark = f"a{hashlib.sha256(title.encode()).hexdigest()[:8]}"  # several drawings may share one page
+    layouts = [
+        layered([_width(part, i) for i in range(len(part.labels))], sorted(set(part.edges))) for part in parts
+    ]
+    body, top, right = [], MARGIN, 0.0
+    for start in range(0, len(parts), columns):
+        left = MARGIN
+        row = list(zip(parts, layouts))[start : start + columns]
+        for part, layout in row:
+            body.append(_panel(part, layout, left, top, mark))
+            left += max(layout.width, 8.0 * len(part.title)) + 3 * MARGIN
+        right = max(right, left - 2 * MARGIN)
+        top += max(layout.height for _, layout in row) + HEIGHT + TITLE + 2 * MARGIN
+    size = f'viewBox="0 0 {right:.0f} {top - MARGIN:.0f}" width="{right:.0f}" height="{top - MARGIN:.0f}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label={quoteattr(title)} {size} '
+        'style="max-width:100%;height:auto" font-family="system-ui, sans-serif" font-size="12">'
+        f"<title>{escape(title)}</title>{COLOURS if standalone else ''}"
+        f'<defs><marker id="{mark}" viewBox="0 0 6 6" refX="5.5" refY="3" markerWidth="6" markerHeight="6" orient="auto">'
+        f'<path d="M0 0L6 3L0 6z" fill="currentColor"/></marker></defs>{"".join(body)}</svg>\n'
+    )
+
+
+def _width(part: Diagram, vertex: int) -> float:
+    return HEIGHT if vertex in part.round else 7.0 * len(part.labels[vertex]) + 16.0
+
+
+def _panel(part: Diagram, layout: Layout, left: float, top: float, mark: str) -> str:
+    """Returns title, edges and vertices of one diagram, moved to its place."""
+    lines = [f'<text y="12" font-weight="600" fill="currentColor">{escape(part.title)}</text>']
+    lines += _lines(layout.paths, mark)
+    for vertex, (x, y) in enumerate(layout.centres):
+        lines.append(
+            _box(part.labels[vertex], x, y + TITLE + HEIGHT / 2, _width(part, vertex), vertex in part.round)
+        )
+    return f'<g transform="translate({left:.0f} {top:.0f})">{"".join(lines)}</g>'
+
+
+def _lines(paths: Sequence[Sequence[tuple[float, float]]], mark: str) -> list[str]:
+    """Returns smooth lines, each stretch once though several edges may share it; arrows at vertices."""
+    drawn: dict[tuple[tuple[float, float], tuple[float, float]], str] = {}
+    for path in paths:
+        for i, ((x0, y0), (x1, y1)) in enumerate(pairwise(path), 2):
+            top, end = y0 + TITLE + HEIGHT, y1 + TITLE
+            middle = (top + end) / 2
+            curve = f"M{x0:.1f} {top:.1f}C{x0:.1f} {middle:.1f} {x1:.1f} {middle:.1f} {x1:.1f} {end:.1f}"
+            # a bend stands between boxes: straight on past them
+            last = f'" marker-end="url(#{mark})"/>' if i == len(path) else f'V{end + HEIGHT:.1f}"/>'
+            drawn[(x0, y0), (x1, y1)] = f'<path d="{curve}{last}'
+    return [
+        f'<g fill="none" stroke="currentColor" stroke-opacity=".6" stroke-width="1.2">{"".join(drawn.values())}</g>'
+    ]
+
+
+def _box(label: str, x: float, y: float, width: float, circle: bool) -> str:
+    hue = HUES.get(label.split()[0], HUES["node"])
+    radius = HEIGHT / 2 if circle or label.split()[0] in ("input", "output") else 5
+    colour = f"hsl({hue} 60% 50%)"
+    return (
+        f'<rect x="{x - width / 2:.1f}" y="{y - HEIGHT / 2:.1f}" width="{width:.1f}" height="{HEIGHT:.0f}" rx="{radius:.0f}" '
+        f'fill="{colour}" fill-opacity=".16" stroke="{colour}"/>'
+        f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle" fill="currentColor">{escape(label)}</text>'
+    )
