@@ -185,11 +185,12 @@ def _finite(value: float) -> float | None:
 
 
 def _cells(winner: Mapping[str, Any]) -> list[dict[str, str]]:
+    from archduel import registry
     from archduel.core import parse
     from archduel.spaces.drawing import draw
 
     arch = parse(winner["arch"])
-    return [{"title": "The winner's cell", "svg": draw(arch), "text": winner["text"]}]
+    return [{"title": "The winner's cell", "svg": draw(registry.make("space", arch.space), arch), "text": winner["text"]}]
 
 
 def _balance(data: Mapping[str, Any]) -> list[dict[str, Any]]:
