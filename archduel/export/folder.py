@@ -1,0 +1,219 @@
+"""The stand-alone folder: a trained network as source, weights, ONNX and a script, with nothing of archduel in it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from archduel.core import Arch, Scale
+from archduel.errors import ExportError
+from archduel.export.facts import fact_lines
+from archduel.export.onnx import BATCHES, check_onnx, missing_packages, write_onnx
+from archduel.export.source import network_source, read_network
+
+__all__ = ["ExportReport", "export_folder"]
+
+RULES = {
+    "crop": "resized so that the short side is {0} px and cropped to the centre",
+    "letterbox": "resized so that the long side is {0} px and padded with black",
+    "none": "taken as it is: pictures have {0} x {0} px already",
+}
+FIELDS = ("size", "mode", "rule", "mean", "std")
+OURS = {"model.py", "model.safetensors", "labels.json", "predict.py"}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written and how well it agrees with the network it came from.
+
+    Attributes:
+        folder: where.
+        files: names of the files.
+        params: parameters, auxiliary heads left out.
+        source_difference: largest difference of logits between ``model.py`` with ``model.safetensors`` and the network.
+        onnx_difference: likewise for ``model.onnx``, over batches of 1, 2, 7 and 16; None if there is none.
+        notes: what could not be done, and why.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    params: int
+    source_difference: float
+    onnx_difference: float | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        parts = [f"exported to {self.folder}", f"model.py differs from the trained network by at most {self.source_difference:.1e}"]
+        if self.onnx_difference is not None:
+            batches = ", ".join(map(str, BATCHES))
+            parts.append(f"model.onnx from PyTorch by at most {self.onnx_difference:.1e} (logits, batches of {batches})")
+        return "; ".join([*parts, *self.notes])
+
+
+def export_folder(
+    model: nn.Module,
+    arch: Arch,
+    scale: Scale,
+    folder: Path,
+    *,
+    classes: Sequence[str],
+    preprocessing: Mapping[str, Any] | Any,
+    facts: Mapping[str, Any],
+) -> ExportReport:
+    """Writes the folder (whole or not at all) and returns what was checked.
+
+    Args:
+        model: the trained network; input (N, C, H, W) normalised float32, output logits. It is not changed.
+        arch: what it is.
+        scale: how large it was built.
+        folder: where to; an earlier export there is replaced.
+        classes: names in the order of the logits.
+        preprocessing: ``size``, ``mode`` (RGB or L), ``rule`` (crop, letterbox or none), ``mean``, ``std``; a mapping or an
+            object with these attributes.
+        facts: what the README should say: metrics, params, macs, data; nested mappings and lists are fine.
+
+    Raises:
+        ExportError: if settings and network do not fit, the network cannot be written, an exported form computes something
+            else, or ``folder`` holds other files.
+    """
+    settings = _settings(preprocessing, scale, classes)
+    _check_free(folder)
+    network = _copy(model)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        report = _write(network, arch, scale, draft, settings, classes, facts)
+        _replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return ExportReport(folder, tuple(sorted(p.name for p in folder.iterdir())), **report)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    """Returns a copy for evaluation on the CPU; random generators (of drop path) are not copied, nothing draws here."""
+    generators = {id(value): None for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Generator)}
+    copied: nn.Module = copy.deepcopy(model, generators)  # type: ignore[arg-type]
+    return copied.to("cpu", torch.float32).eval()
+
+
+def _settings(preprocessing: Mapping[str, Any] | Any, scale: Scale, classes: Sequence[str]) -> dict[str, Any]:
+    """Returns the preprocessing as JSON, after checking that it fits the network."""
+    known: Mapping[str, Any] = preprocessing if isinstance(preprocessing, Mapping) else vars(preprocessing)
+    missing = [name for name in FIELDS if name not in known]
+    if missing:
+        raise ExportError(f"preprocessing lacks {', '.join(missing)}; expected {', '.join(FIELDS)}")
+    settings = {name: known[name] for name in FIELDS}
+    settings["mean"], settings["std"] = ([float(v) for v in settings[name]] for name in ("mean", "std"))
+    channels = {"RGB": 3, "L": 1}.get(settings["mode"])
+    if settings["rule"] not in RULES or channels is None:
+        raise ExportError(f"preprocessing must have a rule of {', '.join(RULES)} and mode RGB or L, got {settings['rule']!r}, {settings['mode']!r}")
+    got = (settings["size"], channels, len(settings["mean"]), len(settings["std"]), len(classes))
+    expected = (scale.image_size, scale.in_channels, scale.in_channels, scale.in_channels, scale.n_classes)
+    if got != expected:
+        raise ExportError(f"size, channels, means, stds and classes of the data are {got}, of the network {expected}; they must be equal")
+    return settings
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ExportError(f"{folder} is a file; expected a folder or nothing")
+    present = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if present and not present >= OURS:
+        raise ExportError(f"{folder} holds other files ({', '.join(sorted(present)[:3])} ...); choose another folder or empty it")
+
+
+def _replace(draft: Path, folder: Path) -> None:
+    """Puts ``draft`` where ``folder`` is; at every moment one of the two is whole."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(draft, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _template(name: str, values: Mapping[str, Any]) -> str:
+    text = files("archduel.export").joinpath("templates", f"{name}.txt").read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", str(value))
+    return text
+
+
+def _write(
+    model: nn.Module, arch: Arch, scale: Scale, folder: Path, settings: Mapping[str, Any], classes: Sequence[str],
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Writes all files and returns the numbers of the report."""
+    from safetensors.torch import save
+
+    shape = (scale.in_channels, scale.image_size, scale.image_size)
+    read = read_network(model, torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)))
+    state = {name: value.contiguous() for name, value in model.state_dict().items() if not name.startswith(tuple(read.left_out))}
+    (folder / "model.safetensors").write_bytes(save(state, metadata={"architecture": str(arch)}))
+    code = network_source(read)
+    values = {
+        "ARCH": arch, "CHANNELS": shape[0], "SIZE": shape[1], "CLASSES": len(classes), "MEAN": settings["mean"], "STD": settings["std"],
+        "MODE": settings["mode"], "ORDER": "red, green, blue" if shape[0] == 3 else "grey",
+        "FUNCTIONAL": "from torch.nn import functional\n" if "functional." in code else "", "DEFINITIONS": code,
+        "RULE": RULES[settings["rule"]].format(shape[1]),
+    }  # fmt: skip
+    (folder / "model.py").write_text(_template("model.py", values), encoding="utf-8")
+    (folder / "predict.py").write_text(_template("predict.py", {}), encoding="utf-8")
+    picture = files("archduel").joinpath("data", "picture.py").read_text(encoding="utf-8")
+    (folder / "preprocess.py").write_text(picture.replace(": an export carries a copy of this file", ""), encoding="utf-8")
+    (folder / "labels.json").write_text(json.dumps(list(classes), ensure_ascii=False, indent=1), encoding="utf-8")
+    (folder / "preprocessing.json").write_text(json.dumps(dict(settings), indent=1), encoding="utf-8")
+    exported, difference = _check_source(folder, model, shape, settings)
+    onnx, notes = _onnx(exported, folder, shape)
+    row = "| `model.onnx` | the same for ONNX Runtime and others, batch free |\n" if onnx is not None else ""
+    readme = _template("README.md", {**values, "ONNX": row, "FACTS": "\n".join(fact_lines(facts))})
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+    params = sum(p.numel() for p in exported.parameters())
+    return {"params": params, "source_difference": difference, "onnx_difference": onnx, "notes": notes}
+
+
+def _check_source(
+    folder: Path, model: nn.Module, shape: tuple[int, int, int], settings: Mapping[str, Any], tolerance: float = 1e-4
+) -> tuple[nn.Module, float]:
+    """Returns the network that ``model.py`` makes of the written weights, and how far it is from ``model``."""
+    names: dict[str, Any] = {"__file__": str(folder / "model.py"), "__name__": "model"}
+    exec(compile((folder / "model.py").read_text(encoding="utf-8"), "model.py", "exec"), names)
+    exported: nn.Module = names["load"](folder / "model.safetensors")
+    mean, std = (torch.tensor(settings[name]).view(-1, 1, 1) for name in ("mean", "std"))
+    generator, worst = torch.Generator().manual_seed(1), 0.0
+    for batch in (1, 3):
+        pixels = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, generator=generator)
+        with torch.inference_mode():
+            expected, got = model((pixels.float() / 255 - mean) / std), exported(pixels)
+        if not expected.isfinite().all():
+            raise ExportError("the network's logits are not finite; train it again, or export another seed")
+        difference = float((expected - got).abs().max())
+        if not difference <= tolerance * max(1.0, float(expected.abs().max())):
+            raise ExportError(f"model.py differs from the network by {difference:.2g} at batch {batch}; this is a fault of the export, please report it")
+        worst = max(worst, difference)
+    return exported, worst
+
+
+def _onnx(model: nn.Module, folder: Path, shape: tuple[int, int, int]) -> tuple[float | None, tuple[str, ...]]:
+    missing = missing_packages()
+    if missing:
+        return None, (f"no model.onnx, since {', '.join(missing)} is not installed (`pip install archduel[export]`)",)
+    try:
+        write_onnx(model, torch.zeros(2, *shape, dtype=torch.uint8), folder / "model.onnx")
+        return check_onnx(model, folder / "model.onnx", shape), ()
+    except ExportError as error:  # the PyTorch form is whole and checked: hand that over, and say what is missing
+        (folder / "model.onnx").unlink(missing_ok=True)
+        return None, (f"no model.onnx: {error}",)

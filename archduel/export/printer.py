@@ -1,0 +1,207 @@
+"""One module's forward as straight-line code: the statements of a traced graph."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+from archduel.errors import ExportError
+from archduel.nets.ops import DropPath
+
+__all__ = ["forward_lines"]
+
+BINARY = {
+    operator.add: ("+", 1), operator.iadd: ("+", 1), operator.sub: ("-", 1), operator.mul: ("*", 2), operator.imul: ("*", 2),
+    operator.truediv: ("/", 2), operator.floordiv: ("//", 2), operator.mod: ("%", 2),
+}  # fmt: skip
+ATOM = 3
+INLINE = 46
+
+
+class _Printer:
+    """Turns a graph into statements; short values used once are written where they are used."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
+        self.module, self.nodes = module, list(graph.nodes)
+        self.left = {node: self._uses(node) for node in self.nodes}
+        self.texts: dict[fx.Node, tuple[str, int]] = {}
+        self.taken: set[str] = set()
+        self.inputs: list[str] = []
+        self.lines: list[str] = []
+
+    def _uses(self, node: fx.Node) -> int:
+        found = 0
+
+        def count(other: fx.Node) -> fx.Node:
+            nonlocal found
+            found += other is node
+            return other
+
+        for user in node.users:
+            fx.node.map_arg((user.args, user.kwargs), count)
+        return found
+
+    def run(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        for node in self.nodes:
+            if node.op == "placeholder":
+                self.texts[node] = (str(node.target), ATOM)
+                self.taken.add(str(node.target))
+                if self.left[node] or not node.args:
+                    self.inputs.append(str(node.target))
+            elif node.op == "output":
+                self.lines.append(f"return {self._argument(node.args[0])}")
+            else:
+                self._statement(node)
+        return tuple(self.inputs), tuple(_loops(self.module, self.lines))
+
+    def _statement(self, node: fx.Node) -> None:
+        text, rank = self._expression(node)
+        if node.op == "get_attr" or text in self.taken or self._inlined(node, text):
+            self.texts[node] = (text, rank)
+            return
+        name = self._name(node)
+        self.lines.append(f"{name} = {text}")
+        self.texts[node] = (name, ATOM)
+
+    def _inlined(self, node: fx.Node, text: str) -> bool:
+        """Whether a value is written where it is used: once, short, and not as one of a chain of modules."""
+        if self.left[node] != 1:
+            return False
+        user = next(iter(node.users))
+        if user.op == "output":
+            return len(text) <= 2 * INLINE
+        if user.target is torch.cat and node.target in BINARY:  # one sum a line reads better
+            return False
+        joined = user.op == "call_method" or user.target in BINARY or user.target is torch.cat
+        return len(text) <= INLINE and (joined or node.op in ("call_function", "call_method"))
+
+    def _name(self, node: fx.Node) -> str:
+        """Returns a new name, or that of the input where nothing needs it any more (a chain keeps one name)."""
+        sources = node.all_input_nodes
+        if len(sources) == 1 and self.texts[sources[0]][0] in self.inputs and self._last(sources[0], node):
+            return self.texts[sources[0]][0]
+        base = {"call_module": str(node.target).replace(".", "_"), "call_function": "total" if node.target in BINARY else node.name}
+        name, number = base.get(node.op, node.name), 2
+        while name in self.taken:
+            name, number = f"{base.get(node.op, node.name)}_{number}", number + 1
+        self.taken.add(name)
+        return name
+
+    def _last(self, source: fx.Node, node: fx.Node) -> bool:
+        """Whether ``node`` is the last that reads what ``source`` is called."""
+        text = self.texts[source][0]
+        same = [n for n, (other, _) in self.texts.items() if other == text]
+        later = self.nodes[self.nodes.index(node) + 1 :]
+        inlined = [n for n, (other, _) in self.texts.items() if text in other and other != text]
+        return not inlined and not any(user in later for n in same for user in n.users)
+
+    def _expression(self, node: fx.Node) -> tuple[str, int]:
+        if node.op == "get_attr":
+            return self._path(str(node.target)), ATOM
+        if node.op == "call_module":
+            if isinstance(self.module.get_submodule(str(node.target)), DropPath):
+                return self.texts[node.args[0]]  # type: ignore[index]
+            return f"{self._path(str(node.target))}({self._arguments(node)})", ATOM
+        if node.op == "call_method":
+            rest = ", ".join([*map(self._argument, node.args[1:]), *self._named(node)])
+            return f"{self._wrapped(node.args[0], ATOM)}.{node.target}({rest})", ATOM
+        if node.target is operator.getitem:
+            return f"{self._wrapped(node.args[0], ATOM)}[{self._index(node.args[1])}]", ATOM
+        if node.target in BINARY:
+            sign, rank = BINARY[node.target]  # type: ignore[index]
+            return f"{self._wrapped(node.args[0], rank)} {sign} {self._wrapped(node.args[1], rank + 1)}", rank
+        return f"{_function_name(node.target)}({self._arguments(node)})", ATOM
+
+    def _path(self, target: str) -> str:
+        """Returns ``edges.0.weight`` as ``self.edges[0].weight``."""
+        text, holder = "self", self.module
+        for piece in target.split("."):
+            if isinstance(holder, nn.ModuleDict):
+                text += f'["{piece}"]'
+            else:
+                text += f"[{piece}]" if piece.isdigit() else f".{piece}"
+            holder = getattr(holder, piece)
+        return text
+
+    def _wrapped(self, value: Any, rank: int) -> str:
+        text, own = self.texts[value] if isinstance(value, fx.Node) else (self._argument(value), ATOM)
+        return text if own >= rank else f"({text})"
+
+    def _named(self, node: fx.Node) -> list[str]:
+        known = _defaults(node.target) if node.op == "call_function" else {}
+        return [f"{k}={self._argument(v)}" for k, v in node.kwargs.items() if k not in known or known[k] is not v]
+
+    def _arguments(self, node: fx.Node) -> str:
+        return ", ".join([*map(self._argument, node.args), *self._named(node)])
+
+    def _argument(self, value: Any) -> str:
+        if isinstance(value, fx.Node):
+            return self.texts[value][0]
+        if isinstance(value, (list, fx.immutable_collections.immutable_list)):
+            return f"[{', '.join(map(self._argument, value))}]"
+        if isinstance(value, tuple):
+            return f"({', '.join(map(self._argument, value))}{',' if len(value) == 1 else ''})"
+        return repr(value)
+
+    def _index(self, value: Any) -> str:
+        if isinstance(value, tuple):
+            return ", ".join(map(self._index, value))
+        if isinstance(value, slice):
+            value = slice(value.start, value.stop, None if value.step == 1 else value.step)
+            ends = ["" if end is None else self._argument(end) for end in (value.start, value.stop, value.step)]
+            return ":".join(ends if ends[2] else ends[:2])
+        return "..." if value is Ellipsis else self._argument(value)
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    try:
+        return {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    except (TypeError, ValueError):  # builtins may have no signature
+        return {}
+
+
+def _loops(holder: nn.Module, lines: Sequence[str]) -> list[str]:
+    """Returns the statements with three or more links of a chain, ``x = self.blocks[0](x)`` and so on, as a loop."""
+    links = [re.fullmatch(r"(\w+) = self\.(\w+)\[(\d+)\]\(\1\)", line) for line in lines]
+    found: list[str] = []
+    at = 0
+    while at < len(lines):
+        end, first = at, links[at]
+        while first and end < len(lines) and (link := links[end]):
+            if (link[1], link[2], int(link[3])) != (first[1], first[2], int(first[3]) + end - at):
+                break
+            end += 1
+        if first and end - at > 2:
+            start = int(first[3])
+            whole = end - at == len(getattr(holder, first[2]))
+            part = first[2] if whole else f"{first[2]}[{start}:{start + end - at}]"
+            found += [f"for module in self.{part}:", f"    {first[1]} = module({first[1]})"]
+        else:
+            end = at + 1
+            found.append(lines[at])
+        at = end
+    return found
+
+
+def _function_name(target: Any) -> str:
+    name = getattr(target, "__name__", "")
+    for module, prefix in ((torch, "torch"), (functional, "functional")):
+        if getattr(module, name, None) is target:
+            return f"{prefix}.{name}"
+    raise ExportError(f"the function {target} cannot be written as source; expected one of torch or torch.nn.functional")
+
+
+def forward_lines(module: nn.Module, graph: fx.Graph) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the parameters of ``forward`` and its statements.
+
+    Raises:
+        ExportError: for functions that are not torch's.
+    """
+    return _Printer(module, graph).run()

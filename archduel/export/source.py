@@ -1,0 +1,189 @@
+"""The source of one network: plain torch classes and functions, this network's cells, sizes and nothing else.
+
+Every module with a forward of its own is traced (see ``trace``) and becomes a class whose constructor makes its children;
+sequences become functions. Definitions that differ in numbers alone are merged into one with parameters (see
+``expressions``). Attribute names stay, so the state dict keeps its keys. Drop path and auxiliary heads, which a trained
+network does not call, are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn
+
+from archduel.errors import ExportError
+from archduel.export.expressions import Arg, Call, Definition, Expr, Items, Use, holes, shape, write
+from archduel.export.layers import layer, own
+from archduel.export.printer import forward_lines
+from archduel.export.trace import example_inputs, traced
+from archduel.nets.ops import DropPath
+
+__all__ = ["Network", "network_source", "read_network"]
+
+
+@dataclass
+class Network:
+    """What was read from a model.
+
+    Attributes:
+        definitions: shape -> definition, children before parents; the last is the network itself.
+        left_out: prefixes of state-dict keys that the source does not have (auxiliary heads).
+    """
+
+    definitions: dict[str, Definition] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+
+def read_network(model: nn.Module, x: torch.Tensor) -> Network:
+    """Returns the definitions of ``model`` in evaluation mode.
+
+    Args:
+        model: a network of torch layers and modules whose forward methods can be traced.
+        x: an example input, (2, C, H, W) float32.
+
+    Raises:
+        ExportError: for layers and forward methods that cannot be written as source.
+    """
+    reader = _Reader(Network(), example_inputs(model, x))
+    if not isinstance(reader.read(model, ""), Use):
+        raise ExportError(f"expected a network of its own class, got a bare {type(model).__name__}")
+    _distinct(reader.network.definitions)
+    return reader.network
+
+
+def _distinct(definitions: dict[str, Definition]) -> None:
+    """Numbers names that occur more than once."""
+    seen: dict[str, int] = {"Network": 1, "load": 1}
+    *parts, _ = definitions.values()
+    for definition in parts:
+        if not definition.inlined:
+            seen[definition.name] = seen.get(definition.name, 0) + 1
+            if seen[definition.name] > 1:
+                definition.name += ("" if definition.forward is not None else "_") + str(seen[definition.name])
+
+
+@dataclass
+class _Reader:
+    """Turns modules into expressions, collecting definitions on the way."""
+
+    network: Network
+    inputs: dict[str, dict[str, torch.Tensor]]
+
+    def read(self, module: nn.Module, path: str) -> Expr:
+        unused = path not in self.inputs and not module.state_dict()  # such as an edge that nothing reads
+        if isinstance(module, DropPath) or (unused and not isinstance(module, (nn.ModuleList, nn.ModuleDict))):
+            return Call("nn.Identity")
+        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+            return self._sequence(module, path)
+        if isinstance(module, nn.ModuleList):
+            return Call("nn.ModuleList", (Arg(Items(self._children(module, path))),))
+        if isinstance(module, nn.ModuleDict):
+            return Call("nn.ModuleDict", (Arg(Items(self._children(module, path), tuple(module))),))
+        if type(module).__module__.startswith("torch."):
+            return layer(module)
+        return self._custom(module, path)
+
+    def _children(self, module: nn.Module, path: str) -> tuple[Expr, ...]:
+        return tuple(self.read(child, f"{path}.{name}" if path else name) for name, child in module.named_children())
+
+    def _sequence(self, module: nn.Sequential, path: str) -> Expr:
+        children = list(self._children(module, path))
+        while len(children) > 1 and children[-1] == Call("nn.Identity"):  # drop path stood there
+            children.pop()
+        made = Call("nn.Sequential", tuple(Arg(child) for child in children))
+        if len(children) < 3:
+            return made
+        return self._use(_function_title(module), {"return": made}, module)
+
+    def _custom(self, module: nn.Module, path: str) -> Expr:
+        graph = traced(module, self.inputs.get(path, {}))
+        called = {str(node.target).split(".")[0] for node in graph.nodes if node.op in ("call_module", "get_attr")}
+        inputs, lines = forward_lines(module, graph)
+        members = {name: value for name, value in own(module).items() if name in called}
+        for name, child in module.named_children():
+            where = f"{path}.{name}" if path else name
+            if name in called:
+                members[name] = self.read(child, where)
+            else:
+                self.network.left_out.append(f"{where}.")
+        return self._use(type(module).__name__, members, module, lines, inputs)
+
+    def _use(
+        self, name: str, members: dict[str, Expr], module: nn.Module, forward: tuple[str, ...] | None = None,
+        inputs: tuple[str, ...] = (),
+    ) -> Use:  # fmt: skip
+        key = "\n".join([name, *inputs, *(forward or ()), *(f"{k}: {shape(v)}" for k, v in members.items())])
+        doc = (type(module).__doc__ or "").strip().splitlines() if type(module) is not nn.Sequential else []
+        made = Definition(name, doc[0] if doc else "", members, forward, inputs)
+        definition = self.network.definitions.setdefault(key, made)
+        numbers = tuple(hole for value in members.values() for hole in holes(value))
+        definition.instances.append(numbers)
+        return Use(definition, numbers)
+
+
+def _function_title(module: nn.Sequential) -> str:
+    """Returns the name of a function that makes such a sequence."""
+    if type(module) is not nn.Sequential:
+        return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(module).__name__.replace("ReLU", "Relu")).lower()
+    convs = [part for part in module if isinstance(part, nn.Conv2d)]
+    if any(set(conv.dilation) != {1} for conv in convs):
+        return "dilated"
+    if any(conv.groups == conv.in_channels > 1 for conv in convs):
+        return "separable"
+    return "layers"
+
+
+def network_source(network: Network) -> str:
+    """Returns the code of all definitions, children first, the class ``Network`` last.
+
+    It takes pixels (0..255) and normalises them by the module's constants ``MEAN`` and ``STD``, outside its state dict.
+    """
+    *parts, whole = [d for d in network.definitions.values() if not d.inlined]
+    x = whole.inputs[0]
+    top = replace(
+        whole, name="Network", doc="The whole network: pixels 0..255, (N, C, H, W), in; logits, (N, classes), out.",
+        forward=(f"{x} = (pixels.float() / 255 - self.mean) / self.std", *(whole.forward or ())), inputs=("pixels",),
+    )  # fmt: skip
+    return "\n\n\n".join([*map(_definition, parts), _definition(top, NORMALISATION)])
+
+
+NORMALISATION = tuple(
+    f'        self.register_buffer("{name.lower()}", torch.tensor({name}).view(-1, 1, 1), persistent=False)'
+    for name in ("MEAN", "STD")
+)
+
+
+def _definition(definition: Definition, more: tuple[str, ...] = ()) -> str:
+    texts, sources = definition.columns()
+    parameters = [texts[source] for source in sources]
+    doc = _doc(definition)
+    if definition.forward is None:
+        body = write(definition.members["return"], texts, 4)
+        typed = ", ".join(f"{name}: int" for name in parameters)
+        return f"def {definition.name}({typed}) -> nn.Sequential:\n{doc}    return {body}"
+    typed = ", ".join(["self", *(f"{name}: int" for name in parameters)])
+    arguments = ", ".join(["self", *(f"{name}: torch.Tensor" for name in definition.inputs)])
+    lines = [
+        f"class {definition.name}(nn.Module):", doc.rstrip("\n"), "",
+        *([f"    def __init__({typed}) -> None:", "        super().__init__()", *_members(definition, texts), *more, ""]
+          if definition.members else []),
+        f"    def forward({arguments}) -> torch.Tensor:", *(f"        {line}" for line in definition.forward),
+    ]  # fmt: skip
+    return "\n".join(line for i, line in enumerate(lines) if line or (i and lines[i - 1]))
+
+
+def _doc(definition: Definition) -> str:
+    text = definition.doc.replace("\\", "").replace('"', "'")
+    return f'    """{text}"""\n' if text else ""
+
+
+def _members(definition: Definition, texts: list[str]) -> Iterator[str]:
+    at = 0
+    for name, value in definition.members.items():
+        used = len(holes(value))
+        yield f"        self.{name} = {write(value, texts[at : at + used], 8)}"
+        at += used
