@@ -11,7 +11,7 @@ from archduel.spaces.genotypes import Genotype
 from archduel.spaces.named_bpe import BPE_CELLS
 from archduel.spaces.named_entry import CIFAR, IMAGENET, Named, nodes, shorthand
 
-__all__ = ["ALIASES", "NAMED", "Named", "named"]
+__all__ = ["ALIASES", "NAMED", "Named", "find", "named"]
 
 NB101 = ("CIFAR-10, 3 x 3 cells of 128 channels", Scale(128, 3, 32, 3, 10))
 DARTS_PAPER = "Liu et al., DARTS, ICLR 2019; genotypes of the released code"
@@ -205,14 +205,19 @@ ALIASES: Mapping[str, str] = {
 }
 
 
+def find(text: str) -> Named | None:
+    """Returns the architecture called ``text`` (case does not matter, ``-`` stands for ``_``), or None."""
+    key = text.strip().lower().replace("-", "_")
+    return NAMED.get(ALIASES.get(key, key))
+
+
 def named(name: str) -> Named:
-    """Returns the architecture called ``name``; case does not matter, ``-`` stands for ``_``.
+    """Returns the architecture called ``name``, as :func:`find`.
 
     Raises:
         UnknownNameError: if there is none.
     """
-    key = name.strip().lower().replace("-", "_")
-    key = ALIASES.get(key, key)
-    if key not in NAMED:
+    item = find(name)
+    if item is None:
         raise unknown("architecture", name, NAMED, command="archduel list architectures")
-    return NAMED[key]
+    return item
