@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
@@ -172,8 +172,9 @@ def _published(name: str, path: Path) -> Form | None:
 
 
 def _is_picture(name: str) -> bool:
+    parts = PurePosixPath(name).parts
     return Path(name).suffix.lower() in SUFFIXES and not any(
-        part.startswith((".", "__MACOSX")) for part in name.split("/")
+        part.startswith((".", "__MACOSX")) for part in parts
     )
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import lzma
 import posixpath
 import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from archduel.errors import DataError
 
@@ -17,6 +21,7 @@ __all__ = ["checksum", "is_archive", "take_members", "unpack"]
 
 BLOCK = 1 << 20
 MOST_RATIO = 200  # unpacked bytes for one packed byte, above which an archive is taken for a bomb
+FREE = 1 << 28  # bytes that any archive may unpack to
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 
@@ -47,13 +52,41 @@ def _safe(name: str) -> PurePosixPath:
     return path
 
 
+class _Stream:
+    """A file read forwards, uncompressed by its first bytes, that remembers its end."""
+
+    def __init__(self, path: Path) -> None:
+        with open(path, "rb") as file:
+            start = file.read(6)
+        opener: Any = open
+        for magic, known in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open)):
+            if start.startswith(magic):
+                opener = known
+        self.file, self.tail = opener(path, "rb"), b""
+
+    def read(self, n: int) -> bytes:
+        """Returns up to ``n`` bytes; the packages' readers raise where a compressed file is cut off."""
+        block: bytes = self.file.read(n)
+        self.tail = (self.tail + block)[-512:]
+        return block
+
+    def check_end(self) -> None:
+        """Raises unless the archive ends as tar archives do; tarfile itself takes a cut for the end."""
+        while self.read(BLOCK):
+            pass
+        if len(self.tail) < 512 or self.tail.strip(b"\0"):
+            raise DataError("it is cut off")
+
+
 def _tar_members(path: Path) -> Iterator[tuple[str, BinaryIO]]:
-    with tarfile.open(path, "r|*") as archive:
+    stream = _Stream(path)
+    with stream.file, tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|") as archive:
         for member in archive:
             if member.isreg():
                 yield member.name, cast(BinaryIO, archive.extractfile(member))
             elif not member.isdir():
                 raise DataError(f"its member {member.name!r} is a link or a device; the archive is refused")
+        stream.check_end()
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, BinaryIO]]:
@@ -67,44 +100,35 @@ def _zip_members(path: Path) -> Iterator[tuple[str, BinaryIO]]:
 
 
 def _members(path: Path) -> Iterator[tuple[str, BinaryIO]]:
-    """Yields (name, open file) of the regular members, each to be read before the next.
+    """Yields (name, open file) of the regular members, each to be read before the next; links and devices are refused."""
+    return _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path)
 
-    Raises:
-        DataError: for what is no archive, is damaged, or holds links or devices.
-    """
-    reader = _zip_members if zipfile.is_zipfile(path) else _tar_members
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns whatever a damaged archive leads the readers to into one error that names it."""
     try:
-        yield from reader(path)
+        yield
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        EOFError,
-        OSError,
-        RuntimeError,
-        NotImplementedError,
-        ValueError,
-    ) as error:
-        raise DataError(f"{path} cannot be read as an archive: {error}") from error
-    except Exception as error:  # zlib and lzma have errors of their own
-        raise DataError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise DataError(f"{path}: {error.filename!r} is both a file and a folder in it") from error
+    except Exception as error:  # tarfile, zipfile, zlib, lzma and bz2 have errors of their own
+        raise DataError(f"{path} is damaged or no archive: {type(error).__name__}: {error}") from error
 
 
 class _Meter:
     """Counts unpacked bytes and stops a bomb."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.left = path, max(1 << 28, path.stat().st_size * MOST_RATIO)
+        self.left = max(FREE, path.stat().st_size * MOST_RATIO)
 
     def copy(self, source: BinaryIO, to: Path) -> None:
         with open(to, "wb") as file:
             while block := source.read(BLOCK):
                 self.left -= len(block)
                 if self.left < 0:
-                    raise DataError(
-                        f"{self.path} unpacks to more than {MOST_RATIO} times its size; it is refused"
-                    )
+                    raise DataError(f"it unpacks to more than {MOST_RATIO} times its size; it is refused")
                 file.write(block)
 
 
@@ -115,14 +139,15 @@ def take_members(path: Path, wanted: Collection[str], to: Path) -> None:
         DataError: for a damaged archive, or one that lacks a member.
     """
     missing, meter = set(wanted), _Meter(path)
-    for name, file in _members(path):
-        plain = posixpath.normpath(name)
-        if plain in missing:
-            meter.copy(file, to / PurePosixPath(plain).name)
-            missing.remove(plain)
-        if not missing:
-            return
-    raise DataError(f"{path} lacks {', '.join(sorted(missing))}; is it complete, and the right archive?")
+    with _reading(path):
+        for name, file in _members(path):
+            plain = posixpath.normpath(name)
+            if plain in missing:
+                meter.copy(file, to / PurePosixPath(plain).name)
+                missing.remove(plain)
+            if not missing:
+                return
+        raise DataError(f"it lacks {', '.join(sorted(missing))}; is it complete, and the right archive?")
 
 
 def unpack(path: Path, to: Path, wanted: Callable[[str], bool]) -> int:
@@ -132,15 +157,12 @@ def unpack(path: Path, to: Path, wanted: Callable[[str], bool]) -> int:
         DataError: for a damaged archive, a member that would be written elsewhere, a link, or a decompression bomb.
     """
     n, meter = 0, _Meter(path)
-    for name, file in _members(path):
-        place = _safe(name)
-        if not wanted(name):
-            continue
-        target = to.joinpath(*place.parts)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            meter.copy(file, target)
-        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise DataError(f"{path}: {name!r} is both a file and a folder") from error
-        n += 1
+    with _reading(path):
+        for name, file in _members(path):
+            place = _safe(name)
+            if wanted(name):
+                target = to.joinpath(*place.parts)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                meter.copy(file, target)
+                n += 1
     return n

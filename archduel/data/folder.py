@@ -133,6 +133,9 @@ def _nothing(root: Path, listings: dict[int, _Listing]) -> DataError:
         return DataError(
             f"{root} holds no pictures, only {_some(others)}; known endings: {' '.join(sorted(SUFFIXES))}"
         )
+    empty = [name for listing in listings.values() for name in listing.classes]
+    if empty:
+        return DataError(f"{root} has the folders {_some(empty)} but no pictures in them")
     return DataError(f"{root} is empty; expected one subfolder of pictures a class")
 
 

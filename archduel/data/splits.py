@@ -22,9 +22,8 @@ def _shares(counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
     """Returns how many of each class: ``fraction`` of the total by largest remainder, at least one each."""
     exact = counts * fraction
     share = np.maximum(1, np.floor(exact).astype(np.int64))
-    missing = round(float(exact.sum())) - int(share.sum())
-    for index in np.argsort(-(exact - np.floor(exact)), kind="stable")[: max(0, missing)]:
-        share[index] += 1
+    for _ in range(round(float(exact.sum())) - int(share.sum())):
+        share[int(np.argmax(exact - share))] += 1
     return share
 
 
@@ -109,7 +108,7 @@ def subset(labels: NDArray[np.int64], split: NDArray[np.int8], n: int, *, seed: 
         raise SettingError(f"max_images must be at least {len(strata)} (one a class and split), got {n}")
     counts = np.bincount(member)
     take = np.minimum(_shares(counts, n / len(labels)), counts)
-    while take.sum() > n:  # classes that were lifted to one picture are paid by the largest
+    while take.sum() > n:  # strata that were lifted to one picture are paid by the largest
         take[int(np.argmax(take))] -= 1
     rng = np.random.default_rng([seed, 0x50B5E7])
     chosen = [rng.permutation(np.flatnonzero(member == i))[: int(take[i])] for i in range(len(strata))]
