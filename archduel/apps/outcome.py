@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from archduel import registry
 from archduel.apps.final import FinalNetwork
 from archduel.apps.judge import final_weights, recipe_of, scale_of
 from archduel.apps.pipeline import Pipeline
@@ -89,10 +90,10 @@ def _network(
     tests: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     arch, first = network.arch, values[str(network.arch), network.seeds[0]]
-    known = isinstance(pipeline.space, TextSpace) and arch.space == pipeline.space.name
+    home = pipeline.space if arch.space == pipeline.space.name else registry.make("space", arch.space)
     return {
         "arch": str(arch),
-        "text": pipeline.space.write(arch) if known and isinstance(pipeline.space, TextSpace) else str(arch),
+        "text": home.write(arch) if isinstance(home, TextSpace) else str(arch),
         "params": first["params"],
         "macs": first["macs"],
         "seeds": list(network.seeds),

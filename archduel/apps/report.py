@@ -99,7 +99,7 @@ def _key_figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
     winner, metric = result["networks"]["search"], result["metric"]
     scores = winner["test"][metric]
     interval = mean_interval(scores)
-    spread = f" +- {100 * interval.half_width:.2f}" if interval.known else ""
+    spread = f" ± {100 * interval.half_width:.2f}" if interval.known else ""
     return [
         {"label": f"test {metric.replace('_', ' ')}", "value": f"{100 * interval.value:.2f}{spread} %",
          "note": f"mean of {len(scores)} trainings, 95 % interval, {result['data']['splits']['test']:,} pictures"},
