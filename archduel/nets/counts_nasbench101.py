@@ -9,14 +9,19 @@ Source: Ying et al., ICML 2019, and the benchmark's published model builder.
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from archduel.core import Arch, Counts, Scale
 from archduel.errors import SettingError
 from archduel.nets.counts import conv_bn, stem, tail, times, total
 from archduel.nets.maps import halved
 from archduel.spaces.nasbench101 import NASBench101
+from archduel.spaces.nasbench101_arrays import Cells
 from archduel.spaces.nasbench101_cell import OPS, Cell, cell_of_choices, neighbours_of
+from archduel.spaces.nasbench101_paths import Laid, lay_out
 
-__all__ = ["KERNELS", "count", "count_cell", "vertex_channels"]
+__all__ = ["KERNELS", "count", "count_cell", "count_cells", "vertex_channels"]
 
 KERNELS = {"conv3x3-bn-relu": 3, "conv1x1-bn-relu": 1, "maxpool3x3": 0}
 """Side of the convolution kernel of each operation; 0 = no convolution."""
@@ -82,3 +87,55 @@ def count(arch: Arch, scale: Scale, *, norm_momentum: float = 0.1) -> Counts:
         size = halved(size) if stack else size
         parts += [count_cell(cell, c_in, c, size), times(count_cell(cell, c, c, size), scale.depth - 1)]
     return total(*parts, tail(4 * scale.channels, scale.n_classes))
+
+
+def count_cells(cells: Cells, scale: Scale) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the (N,) parameters and (N,) multiply-adds of many cells' networks, each equal to what ``count`` says.
+
+    Raises:
+        SettingError: for images under 4 px or too few channels.
+    """
+    laid, c = lay_out(cells), scale.channels
+    first, size = stem(scale, c)
+    last = tail(4 * c, scale.n_classes)
+    params = np.full(len(cells), first.params + last.params, dtype=np.int64)
+    macs = np.full(len(cells), first.macs + last.macs, dtype=np.int64)
+    for stack in range(3):
+        size = halved(size) if stack else size
+        widths = _all_channels(laid, c << stack)
+        for times_used, c_in in ((1, c << stack >> (stack > 0)), (scale.depth - 1, c << stack)):
+            weights = _all_weights(laid, widths, c_in)
+            params += times_used * (weights + _all_norms(laid, widths))
+            macs += times_used * weights * size * size
+    return params, macs
+
+
+def _all_channels(laid: Laid, c_out: int) -> NDArray[np.int64]:
+    """Returns (N, 7) channels of the inner vertices (0 where there is none) and, last, of the output."""
+    branch = laid.edge[:, :, 6].copy()
+    branch[:, 0] = False
+    n_branches = branch.sum(axis=1, keepdims=True)  # (N, 1)
+    if (n_branches > c_out).any():
+        raise SettingError(f"channels must be at least {n_branches.max()} for as many branches, got {c_out}")
+    share, remainder = np.divmod(c_out, np.maximum(n_branches, 1))
+    channels = branch * (share + (np.cumsum(branch, axis=1) <= remainder))
+    for v in range(5, 0, -1):
+        widest = (channels[:, 1:6] * laid.edge[:, v, 1:6]).max(axis=1)
+        channels[:, v] = np.where(branch[:, v], channels[:, v], widest)
+    channels[:, 6] = c_out
+    return channels
+
+
+def _all_weights(laid: Laid, channels: NDArray[np.int64], c_in: int) -> NDArray[np.int64]:
+    """Returns (N,) convolution weights of the cells."""
+    areas = [KERNELS[op] ** 2 for op in OPS]
+    operations = sum((area * channels**2 * laid.has[:, op]).sum(axis=1) for op, area in enumerate(areas))
+    return operations + c_in * (channels * laid.edge[:, 0]).sum(axis=1)
+
+
+def _all_norms(laid: Laid, channels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns (N,) scales and shifts of the cells' batch norms."""
+    normed = laid.edge[:, 0].astype(np.int64) + sum(
+        laid.has[:, op] for op, name in enumerate(OPS) if KERNELS[name]
+    )
+    return 2 * (channels * normed).sum(axis=1)

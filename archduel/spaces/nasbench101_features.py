@@ -36,11 +36,11 @@ Columns = dict[str, NDArray[Any]]
 
 def features_of(cells: Cells) -> NDArray[np.float32]:
     """Returns (N, F), the columns as named by :func:`feature_names`."""
-    parts = [
-        np.stack(list(_columns(cells[first : first + _CHUNK]).values()), axis=1)
-        for first in range(0, len(cells), _CHUNK)
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, len(feature_names())), dtype=np.float32)
+    found = np.empty((len(cells), len(feature_names())), dtype=np.float32)
+    for first in range(0, len(cells), _CHUNK):
+        columns = _columns(cells[first : first + _CHUNK])
+        found[first : first + _CHUNK] = np.stack(list(columns.values()), axis=1)
+    return found
 
 
 @lru_cache(maxsize=1)

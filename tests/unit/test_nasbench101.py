@@ -14,6 +14,7 @@ import pytest
 from archduel.core import Arch, GraphSpace, Scale, TextSpace, enumerate_space, sample
 from archduel.errors import InvalidArchError, SettingError
 from archduel.nets import build, count
+from archduel.nets.counts_nasbench101 import count_cells
 from archduel.spaces.nasbench101 import NASBench101
 from archduel.spaces.nasbench101_arrays import canonical, kept_matrices, pack
 from archduel.spaces.nasbench101_cell import OPS
@@ -40,6 +41,16 @@ def test_hash_and_counts_of_published_cells(cell: dict[str, Any]) -> None:
     arch = SPACE.read(cell["text"])
     assert SPACE.fingerprint(arch) == cell["hash"]
     assert count(arch, PUBLISHED) == (cell["params"], cell["macs"])
+
+
+@pytest.mark.parametrize(
+    "scale", [PUBLISHED, Scale(channels=7, depth=2, image_size=70, in_channels=1, n_classes=4)]
+)
+def test_counts_of_many_cells_at_once_are_those_of_single_cells(scale: Scale) -> None:
+    rng = np.random.default_rng(1)
+    archs = [SPACE.draw(rng) for _ in range(300)] + enumerate_cells(4).archs()
+    params, macs = count_cells(pack(archs), scale)
+    assert list(zip(params.tolist(), macs.tolist())) == [tuple(count(arch, scale)) for arch in archs]
 
 
 def test_start_of_the_hash_is_the_benchmarks_text() -> None:
@@ -309,3 +320,5 @@ def test_too_few_channels_for_the_branches_are_refused() -> None:
     for make in (build, count):
         with pytest.raises(SettingError, match="at least 3 for 3 branches, got 2"):
             make(arch, Scale(channels=2, depth=1, image_size=8))
+    with pytest.raises(SettingError, match="at least 3"):
+        count_cells(pack([arch]), Scale(channels=2, depth=1, image_size=8))
