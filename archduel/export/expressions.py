@@ -151,12 +151,19 @@ def shape(expr: Expr) -> str:
     return "half"
 
 
-def write(expr: Expr, texts: Sequence[str], indent: int = 0) -> str:
-    """Returns the code of an expression; ``texts`` are what stands in its holes, ``indent`` where its lines begin."""
-    return _write(expr, list(texts), [0], indent)
+def write(expr: Expr, texts: Sequence[str], indent: int = 0, lead: int = 0) -> str:
+    """Returns the code of an expression.
+
+    Args:
+        expr: the expression.
+        texts: what stands in its holes.
+        indent: where its lines begin.
+        lead: how long the text before it on its first line is.
+    """
+    return _write(expr, list(texts), [0], indent, lead)
 
 
-def _write(expr: Expr, texts: list[str], at: list[int], indent: int) -> str:
+def _write(expr: Expr, texts: list[str], at: list[int], indent: int, lead: int = 0) -> str:
     if isinstance(expr, Hole):
         at[0] += 1
         return texts[at[0] - 1]
@@ -168,13 +175,13 @@ def _write(expr: Expr, texts: list[str], at: list[int], indent: int) -> str:
     if isinstance(expr, Use):
         return _write_use(expr, texts, at, indent)
     if isinstance(expr, Items):
-        return _write_items(expr, texts, at, indent)
+        return _write_items(expr, texts, at, indent, lead)
     written = [(arg, _write(arg.value, texts, at, indent + 4)) for arg in expr.args]
     kept = [(f"{a.keyword}={code}" if a.keyword else code) for a, code in written if not a.default or code != a.default]
     if len(kept) == 1 and kept[0].startswith(("[", "{")):  # nn.ModuleList([ ... ]) opens both brackets at once
         lone = expr.args[0].value
-        return f"{expr.name}({_write(lone, texts, [at[0] - len(holes(lone))], indent)})"
-    return _broken(f"{expr.name}(", kept, ")", indent)
+        return f"{expr.name}({_write(lone, texts, [at[0] - len(holes(lone))], indent, lead + len(expr.name) + 2)})"
+    return _broken(f"{expr.name}(", kept, ")", indent, lead)
 
 
 def _write_use(use: Use, texts: list[str], at: list[int], indent: int) -> str:
@@ -186,22 +193,22 @@ def _write_use(use: Use, texts: list[str], at: list[int], indent: int) -> str:
     return _broken(f"{use.definition.name}(", [texts[first + source] for source in sources], ")", indent)
 
 
-def _write_items(expr: Items, texts: list[str], at: list[int], indent: int) -> str:
+def _write_items(expr: Items, texts: list[str], at: list[int], indent: int, lead: int) -> str:
     codes = [_write(item, texts, at, indent + 4) for item in expr.items]
     if expr.keys:
-        return _broken("{", [f'"{key}": {code}' for key, code in zip(expr.keys, codes)], "}", indent)
+        return _broken("{", [f'"{key}": {code}' for key, code in zip(expr.keys, codes)], "}", indent, lead)
     codes = [code for run, times in _runs(codes) for code in ([f"*({run} for _ in range({times}))"] if times > 2 else [run] * times)]
-    return _broken("[", codes, "]", indent)
+    return _broken("[", codes, "]", indent, lead)
 
 
 def _runs(codes: Sequence[str]) -> list[tuple[str, int]]:
     return [(code, len(list(same))) for code, same in groupby(codes)]
 
 
-def _broken(start: str, parts: Sequence[str], end: str, indent: int) -> str:
+def _broken(start: str, parts: Sequence[str], end: str, indent: int, lead: int = 0) -> str:
     """Returns the parts on one line if they fit, else one a line."""
     line = start + ", ".join(parts) + end
-    if len(line) + indent <= WIDTH and "\n" not in line:
+    if len(line) + indent + lead <= WIDTH and "\n" not in line:
         return line
     margin = " " * (indent + 4)
     return start + "\n" + "".join(f"{margin}{part},\n" for part in parts) + " " * indent + end

@@ -96,7 +96,8 @@ def export_folder(
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     try:
-        report = _write(network, arch, scale, draft, settings, classes, facts)
+        with torch.random.fork_rng(devices=[]):  # making a network draws weights, which are then overwritten
+            report = _write(network, arch, scale, draft, settings, classes, facts)
         _replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -178,7 +179,7 @@ def _write(
     (folder / "preprocessing.json").write_text(json.dumps(dict(settings), indent=1), encoding="utf-8")
     exported, difference = _check_source(folder, model, shape, settings)
     onnx, notes = _onnx(exported, folder, shape)
-    row = "| `model.onnx` | the same for ONNX Runtime and others, batch free |\n" if onnx is not None else ""
+    row = "| `model.onnx` | network and weights for ONNX Runtime and others; takes uint8 only |\n" if onnx is not None else ""
     readme = _template("README.md", {**values, "ONNX": row, "FACTS": "\n".join(fact_lines(facts))})
     (folder / "README.md").write_text(readme, encoding="utf-8")
     params = sum(p.numel() for p in exported.parameters())

@@ -33,6 +33,7 @@ class _Printer:
         self.left = {node: self._uses(node) for node in self.nodes}
         self.texts: dict[fx.Node, tuple[str, int]] = {}
         self.taken: set[str] = set()
+        self.waiting: set[fx.Node] = set()  # values that will be written where they are used
         self.inputs: list[str] = []
         self.lines: list[str] = []
 
@@ -65,10 +66,19 @@ class _Printer:
         text, rank = self._expression(node)
         if node.op == "get_attr" or text in self.taken or self._inlined(node, text):
             self.texts[node] = (text, rank)
+            self.waiting.add(node)
             return
+        self._written(node)
         name = self._name(node)
         self.lines.append(f"{name} = {text}")
         self.texts[node] = (name, ATOM)
+
+    def _written(self, node: fx.Node) -> None:
+        """Notes that what was to be written inside of ``node`` now is."""
+        for source in node.all_input_nodes:
+            if source in self.waiting:
+                self.waiting.remove(source)
+                self._written(source)
 
     def _inlined(self, node: fx.Node, text: str) -> bool:
         """Whether a value is written where it is used: once, short, and not as one of a chain of modules."""
@@ -99,8 +109,8 @@ class _Printer:
         text = self.texts[source][0]
         same = [n for n, (other, _) in self.texts.items() if other == text]
         later = self.nodes[self.nodes.index(node) + 1 :]
-        inlined = [n for n, (other, _) in self.texts.items() if text in other and other != text]
-        return not inlined and not any(user in later for n in same for user in n.users)
+        pending = [n for n in self.waiting if text in self.texts[n][0]]
+        return not pending and not any(user in later for n in same for user in n.users)
 
     def _expression(self, node: fx.Node) -> tuple[str, int]:
         if node.op == "get_attr":

@@ -185,5 +185,5 @@ def _members(definition: Definition, texts: list[str]) -> Iterator[str]:
     at = 0
     for name, value in definition.members.items():
         used = len(holes(value))
-        yield f"        self.{name} = {write(value, texts[at : at + used], 8)}"
+        yield f"        self.{name} = {write(value, texts[at : at + used], 8, len(name) + 8)}"
         at += used
