@@ -11,7 +11,7 @@ from typing import Any
 from archduel.apps.folder import read_settings, read_toml
 from archduel.apps.progress import duration
 from archduel.core.checkpoint import write_atomic
-from archduel.core.journal import Journal
+from archduel.core.journal import read_journal
 from archduel.reporting.html import report_html
 from archduel.reporting.statistics import mean_interval
 
@@ -35,7 +35,7 @@ def write_report(folder: Path) -> Path:
 def report_data(folder: Path) -> dict[str, Any]:
     """Returns the data of the report (see ``reporting.schema``)."""
     settings = read_settings(folder)
-    records = Journal(folder / "journal.jsonl", fsync=False).records if (folder / "journal.jsonl").exists() else []
+    records = read_journal(folder / "journal.jsonl")
     result = json.loads(path.read_text()) if (path := folder / "result.json").is_file() else None
     toml = read_toml(folder / "run.toml")
     data: dict[str, Any] = {

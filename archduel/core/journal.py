@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from archduel.core.arch import Arch, parse
 from archduel.core.protocols import Cost, Estimate, Query
 from archduel.errors import RunError
 
-__all__ = ["Journal", "Records", "estimate_record", "record_estimate", "record_query"]
+__all__ = ["Journal", "Records", "estimate_record", "read_journal", "record_estimate", "record_query"]
 
 
 class Records(Protocol):
@@ -27,6 +27,22 @@ class Records(Protocol):
         """Adds a record; it is on disk when this returns."""
 
 
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """Returns the whole records of a journal, also while another process writes it; a torn last line is left out.
+
+    Raises:
+        RunError: for a damaged line.
+    """
+    data = path.read_bytes() if path.exists() else b""
+    records = []
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise RunError(f"{path} line {number} is not JSON ({error}); the run cannot be continued") from error
+    return records
+
+
 class Journal:
     """Appends records to a file; ``fsync`` makes each survive a power cut."""
 
@@ -34,23 +50,12 @@ class Journal:
         self.path = path
         self.fsync = fsync
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._records = list(self._recover())
+        self._records = read_journal(path)
+        whole = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
+        if path.exists() and path.stat().st_size > whole:
+            with open(path, "r+b") as file:
+                file.truncate(whole)
         self._file = open(path, "ab")  # noqa: SIM115 - open as long as the journal
-
-    def _recover(self) -> Iterator[dict[str, Any]]:
-        """Yields the whole records and cuts off a torn last line."""
-        if not self.path.exists():
-            return
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            with open(self.path, "r+b") as file:
-                file.truncate(len(whole))
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise RunError(f"{self.path} line {number} is not JSON ({error}); the run cannot be continued") from error
 
     @property
     def records(self) -> list[dict[str, Any]]:

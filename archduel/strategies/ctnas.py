@@ -180,7 +180,7 @@ class CTNAS:
         if self.told == 0 or self.told < self.asked or self.iteration >= self.iterations:
             return None
         if self.iteration < 0:
-            return self._fit()
+            return None if self._tied() else self._fit()
         rewards = []
         for _ in range(min(self.chunk, self.iterations - self.iteration)):
             if self.explore_every and self.iteration % self.explore_every == 0:
@@ -192,6 +192,11 @@ class CTNAS:
         if self.iteration == self.iterations:
             self._draw_samples()  # what the trained policy offers
         return StepReport({"iteration": self.iteration, "reward": float(np.mean(rewards)), "pairs": len(self.pairs)})
+
+    def _tied(self) -> bool:
+        """Whether all labels are equal: there is no order to learn, the labelled architectures are all there is to say."""
+        scores = self.ledger.labelled()[1]
+        return len(scores) > 1 and min(scores) == max(scores)
 
     def _fit(self) -> StepReport:
         archs, scores = self.ledger.labelled()

@@ -1,0 +1,74 @@
+"""Every Python block of README and docs runs; every command in them exists with those options."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer.main
+
+from archduel.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+QUICK = (
+    'evaluations=6, max_params="1M", final_seeds=1, baselines=False, workers=1, quiet=True, set={"label.epochs": 1, '
+    '"label.channels": 4, "label.depth": 1, "reevaluate.epochs": 1, "final.epochs": 1, "plan.channels": 4, "plan.depth": 1, '
+    '"plan.iterations": 2, "ranker.epochs": 5, "strategy.samples": 8, "final.channels": 4, "reevaluate.channels": 4, '
+    '"final.depth": 1, "reevaluate.depth": 1}'
+)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Returns the code blocks of one language."""
+    return [body for name, body in BLOCK.findall(page.read_text(encoding="utf-8")) if name == language]
+
+
+def pictures(folder: Path) -> None:
+    """Writes two classes of 30 small pictures."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("daisy", "tulip")):
+        (folder / name).mkdir(parents=True)
+        for i in range(30):
+            pixels = rng.integers(0, 100, (16, 16, 3)) + 120 * number
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i}.png")
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.exists() and blocks(p, "python")], ids=lambda p: p.name)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARCHDUEL_CACHE", str(tmp_path / "cache"))
+    pictures(tmp_path / "my_images")
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for number, block in enumerate(blocks(page, "python"), 1):
+        code = block.replace('time="2h", max_params="1M"', QUICK)
+        exec(compile(code, f"{page.name} block {number}", "exec"), names)
+
+
+def commands(page: Path) -> list[str]:
+    """Returns the lines of the page's shell blocks that call archduel."""
+    lines = [line for language in ("", "bash", "sh") for block in blocks(page, language) for line in block.splitlines()]
+    parts = [part.strip() for line in lines for part in re.split(r"\s{3,}|#", line)]
+    return [part for part in parts if part.startswith("archduel ")]
+
+
+ALL = [(page, line) for page in PAGES if page.exists() for line in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "line"), ALL, ids=[f"{page.name}: {line[:60]}" for page, line in ALL])
+def test_commands_exist_with_these_options(page: Path, line: str) -> None:
+    words = shlex.split(line.rstrip("\\ "))[1:]
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands") and words:
+        assert words[0] in command.commands, f"{page.name}: no command {words[0]!r}"
+        command, words = command.commands[words[0]], words[1:]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    used = {word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)}
+    assert used <= known | {"--help"}, f"{page.name}: {sorted(used - known)} are no options of {line!r}"
