@@ -9,11 +9,14 @@ __all__ = ["chart", "details", "facts", "notice", "section", "table"]
 
 
 def section(name: str, title: str, how: str, *parts: str) -> str:
-    """Returns a section with a heading and a sentence on how to read it; nothing if all ``parts`` are empty."""
+    """Returns a section with a heading and a sentence on how to read it; nothing if all ``parts`` are empty.
+
+    Title and sentence are escaped, ``parts`` are HTML.
+    """
     body = "".join(parts)
     if not body:
         return ""
-    reading = f'<p class="how">{how}</p>' if how else ""
+    reading = f'<p class="how">{escape(how)}</p>' if how else ""
     return f'<section id="{name}"><h2>{escape(title)}</h2>{reading}{body}</section>'
 
 

@@ -86,7 +86,7 @@ def confusion(data: ReportData) -> str:
         )
     )
     n = sum(map(sum, counts))
-    how = escape(f"{matrix.get('network', 'The winner')} on {count(n)} {matrix.get('split', 'test')} pictures; tints are shares of the row.")
+    how = f"{matrix.get('network', 'The winner')} on {count(n)} {matrix.get('split', 'test')} pictures; tints are shares of the row."
     return section("confusion", "Confusions", how, drawing, _confused(matrix))
 
 

@@ -108,9 +108,10 @@ def kendall_tau(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> 
     tau = float(stats.kendalltau(a, b).statistic)
     if n < 5:
         return Interval(tau, -math.inf, math.inf, n)
-    z = math.atanh(min(max(tau, -1 + 1e-12), 1 - 1e-12))
+    largest = 1 - 2 / (n * (n - 1))  # perfect agreement counts as half a pair short of it: it is not certainty
+    z = math.atanh(min(max(tau, -largest), largest))
     half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(0.437 / (n - 4))
-    return Interval(tau, math.tanh(z - half), math.tanh(z + half), n)
+    return Interval(tau, min(math.tanh(z - half), tau), max(math.tanh(z + half), tau), n)
 
 
 def gain_interval(
