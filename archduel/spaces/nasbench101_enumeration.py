@@ -11,6 +11,7 @@ Source of order and hashes: Ying et al., ICML 2019, and the benchmark's publishe
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from archduel.spaces.nasbench101_md5 import md5_rows
 
 __all__ = ["enumerate_cells", "hash_cells", "hash_texts"]
 
-_CHUNK = 16_384
+_CHUNK = 32_768
 _HEX = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), dtype=np.uint16)
 
 
@@ -79,12 +80,12 @@ def _hash_chunk(cells: Cells, n: int) -> NDArray[np.uint8]:
     labels = np.full((len(cells), n), INPUT_LABEL)
     labels[:, 1 : n - 1], labels[:, n - 1] = cells.ops[:, : n - 2], OUTPUT_LABEL
     digests = _starts()[n_out, n_in, labels - OUTPUT_LABEL]  # (B, n, 16)
-    groups = list(_groups(n_in.ravel(), n_out.ravel()))
+    groups = list(_groups(edge))
     clash = np.zeros(len(cells), dtype=bool)
     for _ in range(n):
         order, same = _order(digests)
         clash |= same
-        digests = _next_round(digests, order, edge, groups)
+        digests = _next_round(digests, order, groups)
     order, same = _order(digests)
     tokens = np.take_along_axis(_hexadecimal(digests), order[:, :, None], axis=1)  # (B, n, 32)
     text = np.frombuffer(str(["x" * 32] * n).encode(), dtype=np.uint8)
@@ -105,15 +106,30 @@ def _starts() -> NDArray[np.uint8]:
     return np.frombuffer(data, dtype=np.uint8).reshape(size, size, 5, 16)
 
 
-def _groups(
-    n_in: NDArray[np.int64], n_out: NDArray[np.int64]
-) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
-    """Yields (in-degree, out-degree, the vertices that have them): their messages have one length."""
-    code = n_in * 8 + n_out
-    by_code = np.argsort(code, kind="stable")
-    values, first = np.unique(code[by_code], return_index=True)
-    for value, rows in zip(values.tolist(), np.split(by_code, first[1:])):
-        yield value // 8, value % 8, rows
+class _Group(NamedTuple):
+    """Vertices of a chunk with equal degrees, so that their messages have one length; vertex v of cell b is b n + v.
+
+    Attributes:
+        rows: (M,) the vertices.
+        before: (M, in-degree) their predecessors.
+        after: (M, out-degree) their successors.
+    """
+
+    rows: NDArray[np.int64]
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+
+
+def _groups(edge: NDArray[np.bool_]) -> Iterator[_Group]:
+    """Yields the groups of cells with the (B, n, n) adjacency matrices ``edge``."""
+    n = edge.shape[1]
+    into, out = edge.transpose(0, 2, 1).reshape(-1, n), edge.reshape(-1, n)  # (B n, neighbour)
+    degrees = into.sum(axis=1) * 8 + out.sum(axis=1)
+    for code in np.unique(degrees).tolist():
+        rows = np.flatnonzero(degrees == code)
+        cell = (rows // n * n)[:, None]
+        before, after = (np.nonzero(links[rows])[1].reshape(len(rows), -1) + cell for links in (into, out))
+        yield _Group(rows, before, after)
 
 
 def _order(digests: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -131,25 +147,23 @@ def _hexadecimal(digests: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _next_round(
-    digests: NDArray[np.uint8],
-    order: NDArray[np.int64],
-    edge: NDArray[np.bool_],
-    groups: list[tuple[int, int, NDArray[np.int64]]],
+    digests: NDArray[np.uint8], order: NDArray[np.int64], groups: list[_Group]
 ) -> NDArray[np.uint8]:
     """Returns the (B, n, 16) hashes after one round: MD5 of ``IN|OUT|own``, neighbours sorted by hash."""
     b, n, _ = digests.shape
     tokens = _hexadecimal(digests).reshape(b * n, 32)
-    vertex = (order + np.arange(b)[:, None] * n).ravel()  # (B n,) the vertex of each rank
-    # (B, vertex, rank): is the vertex of that rank a predecessor, a successor
-    before = np.take_along_axis(edge, order[:, :, None], axis=1).transpose(0, 2, 1).reshape(b * n, n)
-    after = np.take_along_axis(edge, order[:, None, :], axis=2).reshape(b * n, n)
+    by_rank = (
+        order + np.arange(b)[:, None] * n
+    ).ravel()  # by_rank[b n + k]: the vertex of cell b with rank k
+    rank = np.empty(b * n, dtype=np.int64)  # rank[vertex]: b n + its rank
+    rank[by_rank] = np.arange(b * n)
     new = np.empty((b * n, 16), dtype=np.uint8)
-    for n_in, n_out, rows in groups:
-        cell = (rows // n * n)[:, None]
+    for rows, before, after in groups:
+        n_in, n_out = before.shape[1], after.shape[1]
         messages = np.full((len(rows), 32 * (n_in + n_out + 1) + 2), ord("|"), dtype=np.uint8)
-        for links, count, at in ((before, n_in, 0), (after, n_out, 32 * n_in + 1)):
-            ranks = np.nonzero(links[rows])[1].reshape(len(rows), count)
-            messages[:, at : at + 32 * count] = tokens[vertex[cell + ranks]].reshape(len(rows), 32 * count)
+        for neighbours, at in ((before, 0), (after, 32 * n_in + 1)):
+            ordered = by_rank[np.sort(rank[neighbours], axis=1)]
+            messages[:, at : at + 32 * ordered.shape[1]] = tokens[ordered].reshape(len(rows), -1)
         messages[:, -32:] = tokens[rows]
         new[rows] = md5_rows(messages)
     return new.reshape(b, n, 16)
