@@ -225,7 +225,7 @@ def sampled(
         )
     rng = np.random.default_rng(seed)
     found: dict[str, Arch] = {}
-    for _ in range(1_000 * n):
+    for _ in range(1_000 + 100 * n):
         arch = GENERATORS[generator][1](rng) if generator else sample(space, rng, constraint)
         if generator and constraint is not None and not constraint(arch):
             continue

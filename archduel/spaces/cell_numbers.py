@@ -5,6 +5,8 @@ Both spaces of such cells share them: what matters is how often each operation s
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,8 +49,9 @@ def features(counts: NDArray[np.int64]) -> NDArray[np.float32]:
         unreached[..., 0].sum(-1),
         np.log2(1 + _ways(real)),
     ]
-    flat = [np.asarray(part, np.float32).reshape(len(counts), 2, -1) for part in parts]
-    return np.concatenate(flat, -1).reshape(len(counts), -1)  # (B, 2 * 196)
+    # sizes are spelled out, since -1 means nothing for an empty batch
+    flat = [np.asarray(part, np.float32).reshape(len(counts), 2, prod(part.shape[2:])) for part in parts]
+    return np.concatenate(flat, -1).reshape(len(counts), 392)  # (B, 2 * 196)
 
 
 def _longest(counts: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -57,14 +58,15 @@ class Diagram:
 
 
 def _short(op: str) -> str:
-    """Returns ``sep 3x3`` for ``sep_conv_3x3`` and the like."""
-    kind, _, size = op.removesuffix("-bn-relu").rpartition("_")
+    """Returns ``sep 3×3`` for ``sep_conv_3x3`` and the like."""
     if op == "skip_connect":
         return "skip"
+    kind, _, size = op.removesuffix("-bn-relu").rpartition("_")
     if kind in WORDS:
         return f"{WORDS[kind]} {size.replace('x', '×')}"
-    plain = op.removesuffix("-bn-relu").replace("maxpool", "max ").replace("conv", "conv ", 1)
-    return plain.replace("_", " ").replace("x", "×") if any(c.isdigit() for c in plain) else plain
+    words = size.replace("maxpool", "max ").replace("conv", "conv ")  # nasbench101 writes conv3x3
+    text = f"{kind} {words}".replace("_", " ") if kind else words
+    return re.sub(r"(\d)x(\d)", r"\1×\2", text)
 
 
 def _sums(title: str, inputs: Sequence[str], nodes: Sequence[Node], concat: Sequence[int]) -> Diagram:

@@ -41,10 +41,10 @@ def features(choices: NDArray[np.int64]) -> NDArray[np.float32]:
     on_alive = np.stack([[edge in path for path in PATHS] for edge in range(6)])  # (6, 4)
     used = (alive[:, None] & on_alive).any(2)  # (B, 6)
     parts = [
-        one_hot.reshape(len(choices), -1),  # (B, 30)
+        one_hot.reshape(len(choices), 30),
         one_hot.sum(1),
         _subset_features(choices),
-        on_paths.reshape(len(choices), -1),  # (B, 20)
+        on_paths.reshape(len(choices), 20),
         alive,
         alive.sum(1, keepdims=True),
         (one_hot & used[:, :, None]).sum(1)[:, 1:],
@@ -62,7 +62,9 @@ def _subset_features(choices: NDArray[np.int64]) -> NDArray[np.float32]:
     whole = np.stack([there[:, :, path].all(2) for path in PATHS], 2)  # (31, B, 4)
     columns = [np.where(whole, lengths, 4).min(2), np.where(whole, lengths, 0).max(2)]
     columns += [there[:, :, edges].sum(2) for edges in DEGREES]
-    return np.stack(columns, 2).transpose(1, 0, 2).reshape(len(choices), -1).astype(np.float32)  # (B, 31 * 6)
+    return (
+        np.stack(columns, 2).transpose(1, 0, 2).reshape(len(choices), 186).astype(np.float32)
+    )  # (B, 31 * 6)
 
 
 def graphs(choices: NDArray[np.int64]) -> GraphBatch:

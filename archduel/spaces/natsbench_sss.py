@@ -82,7 +82,7 @@ class NATSBenchSSS:
             self.validate(arch)
         choices = np.array([arch.choices for arch in archs], np.int64).reshape(-1, 5)
         widths = (choices + 1) / 8.0  # (B, 5)
-        one_hot = (choices[:, :, None] == np.arange(len(WIDTHS))).reshape(len(choices), -1)
+        one_hot = (choices[:, :, None] == np.arange(len(WIDTHS))).reshape(len(choices), 40)
         first, second = np.triu_indices(5)
         products = widths[:, first] * widths[:, second]
         parts = [one_hot, widths, np.log2(8 * widths), products, widths[:, 1:] / widths[:, :-1]]

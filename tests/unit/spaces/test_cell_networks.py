@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,16 @@ def run_macs(network: nn.Module, scale: Scale) -> int:
 
     for module in network.modules():
         module.register_forward_hook(add)
-    image = torch.zeros(1, scale.in_channels, scale.image_size, scale.image_size, device=next(network.parameters()).device)
+    image = torch.zeros(
+        1, scale.in_channels, scale.image_size, scale.image_size, device=next(network.parameters()).device
+    )
     network.eval()(image)
     return sum(found)
 
 
-@pytest.mark.parametrize("row", GOLDEN["networks"], ids=lambda row: f"{row[0]}-C{row[1]}-L{row[2]}-{row[3]}px-{row[4]}")
+@pytest.mark.parametrize(
+    "row", GOLDEN["networks"], ids=lambda row: f"{row[0]}-C{row[1]}-L{row[2]}-{row[3]}px-{row[4]}"
+)
 def test_named_networks_cost_what_is_recorded(row: list[Any]) -> None:
     name, channels, depth, size, classes, params, macs = row
     counts = counts_of_named(named(name), Scale(channels, depth, size, 3, classes))
@@ -152,7 +157,12 @@ def test_stems_keep_maps_between_25_and_64() -> None:
         strides = stem_strides(Scale(image_size=size))
         left = halved(size, strides.count(2))
         assert left == size if size <= 64 else 25 <= left <= 48
-    assert [darts_stem(Scale(image_size=size)) for size in (64, 65, 127, 128)] == ["cifar", "strided", "strided", "imagenet"]
+    assert [darts_stem(Scale(image_size=size)) for size in (64, 65, 127, 128)] == [
+        "cifar",
+        "strided",
+        "strided",
+        "imagenet",
+    ]
 
 
 def test_the_generator_alone_decides_the_weights() -> None:
@@ -215,7 +225,9 @@ def test_supercells_have_pool_norm_and_darts_cells_only_when_asked() -> None:
     pools = Arch("darts_supercell", (OPS.index("max_pool_3x3"),) * 28)
     scale = Scale(8, 6, 16)
     assert count(pools, scale) == count(pools, scale, pool_norm=True)
-    assert count(pools, scale).params - count(pools, scale, pool_norm=False).params == 14 * 2 * (8 + 8 + 16 + 16 + 32 + 32)
+    assert count(pools, scale).params - count(pools, scale, pool_norm=False).params == 14 * 2 * (
+        8 + 8 + 16 + 16 + 32 + 32
+    )
     arch = DARTS().read(named("ea_bpe1").text)
     assert count(arch, scale, pool_norm=True).params == 58_050 != count(arch, scale).params
 
@@ -223,7 +235,7 @@ def test_supercells_have_pool_norm_and_darts_cells_only_when_asked() -> None:
 def test_standard_networks_grow_and_respect_limits() -> None:
     scale = Scale(image_size=16, in_channels=1)
     rungs = ladder(scale)
-    assert all(a[1] < b[1] and a[1].macs < b[1].macs for a, b in zip(rungs, rungs[1:]))
+    assert all(a[1] < b[1] and a[1].macs < b[1].macs for a, b in pairwise(rungs))
     arch, same = standard_network(scale)
     assert (ResNet().write(arch), same) == ("resnet20-16", scale)
     for limit in (20_000, 100_000, 1_000_000):

@@ -24,7 +24,9 @@ FOUR = ", ".join(["('skip_connect', 0), ('max_pool_3x3', 1)"] * 4)
 
 
 def test_sizes_of_the_variants() -> None:
-    assert DARTS().size == (2 * 6 * 12 * 20 * 7**8) ** 2  # ordered pairs of different sources, 7 operations an edge
+    assert (
+        DARTS().size == (2 * 6 * 12 * 20 * 7**8) ** 2
+    )  # ordered pairs of different sources, 7 operations an edge
     assert DARTS("ctnas").size == ((2 * 3 * 4 * 5) ** 2 * 8**8) ** 2
     assert DARTS("relativenas").size == ((2 * 3 * 4 * 5) ** 2 * 7**8) ** 2
     assert SuperCell().size == 7**28
@@ -55,12 +57,16 @@ def test_fingerprint_by_hand() -> None:
     same = nodes("sep3<0 sep3<0 | skip<1 max3<0 | skip<2 skip<3 | dil3<0 dil3<1")
     swapped = nodes("max3<0 skip<1 | sep3<0 sep3<0 | dil3<1 dil3<0 | skip<3 skip<2")
     assert canonical(same) == canonical(swapped)
-    assert canonical(nodes("sep3<0 sep3<0 | skip<1 max3<0")) != canonical(nodes("sep3<0 none<0 | skip<1 max3<0"))
+    assert canonical(nodes("sep3<0 sep3<0 | skip<1 max3<0")) != canonical(
+        nodes("sep3<0 none<0 | skip<1 max3<0")
+    )
 
 
 def test_renumbered_cells_compute_the_same_channels_in_another_order() -> None:
     first = nodes("sep3<0 max3<1 | skip<1 dil5<0 | sep3<2 avg3<0 | sep5<3 skip<2")
-    second = nodes("dil5<0 skip<1 | max3<1 sep3<0 | skip<3 sep5<2 | sep3<3 avg3<0")  # 2 <-> 3, 4 <-> 5, edges swapped
+    second = nodes(
+        "dil5<0 skip<1 | max3<1 sep3<0 | skip<3 sep5<2 | sep3<3 avg3<0"
+    )  # 2 <-> 3, 4 <-> 5, edges swapped
     edges = [3, 2, 1, 0, 7, 6, 4, 5]  # edge of the second cell -> edge of the first
     assert canonical(first) == canonical(second)
     shape = {"c_before": 3, "c_previous": 5, "c": 4, "shrink": False, "pool_norm": False}
@@ -79,7 +85,11 @@ def test_graphs_are_those_of_ctnas() -> None:
     batch = DARTS().graphs([V2])
     assert batch.ops.shape == (1, 2, 10)
     assert batch.n_ops == 11
-    assert batch.ops[0, 0].tolist() == [1, 2, *(3 + OPS.index(op) for node in read_genotype(named("darts_v2").text).normal for op, _ in node)]
+    assert batch.ops[0, 0].tolist() == [
+        1,
+        2,
+        *(3 + OPS.index(op) for node in read_genotype(named("darts_v2").text).normal for op, _ in node),
+    ]
     normal = {(int(i), int(j)) for i, j in zip(*np.nonzero(batch.adj[0, 0]))}
     # vertices 2..9 are the operations; the last reads node 2, which the first two make
     assert normal == {(0, 2), (1, 3), (0, 4), (1, 5), (1, 6), (0, 7), (0, 8), (2, 9), (3, 9)}
@@ -89,11 +99,25 @@ def test_features_by_hand() -> None:
     features = DARTS().features([V2]).reshape(2, -1)
     counts, totals = features[0, :112].reshape(14, 8), features[0, 112:120]
     assert counts.sum() == 8
-    assert [EDGES[e] for e in np.nonzero(counts.sum(1))[0]] == [(0, 2), (1, 2), (0, 3), (1, 3), (0, 4), (1, 4), (0, 5), (2, 5)]
+    assert [EDGES[e] for e in np.nonzero(counts.sum(1))[0]] == [
+        (0, 2),
+        (1, 2),
+        (0, 3),
+        (1, 3),
+        (0, 4),
+        (1, 4),
+        (0, 5),
+        (2, 5),
+    ]
     assert totals.tolist() == [0, 0, 0, 2, 5, 0, 1, 0]
     assert features[0, 144:149].tolist() == [4, 3, 1, 0, 0]  # edges out of states 0..4
     deepest = features[0, 149:189].reshape(4, 10)
-    assert deepest[:, :3].tolist() == [[1, 2, 4], [1, 2, 4], [1, 2, 4], [2, 3, 8]]  # edges, convolutions, pixels
+    assert deepest[:, :3].tolist() == [
+        [1, 2, 4],
+        [1, 2, 4],
+        [1, 2, 4],
+        [2, 3, 8],
+    ]  # edges, convolutions, pixels
     assert features[0, 189:193].tolist() == [1, 1, 1, 1]
     assert features[0, 194:].tolist() == pytest.approx(np.log2([1 + 5, 1 + 4]))
 
@@ -116,16 +140,30 @@ def test_every_form_is_read_back(form: str, name: str) -> None:
 def test_texts_as_the_code_bases_print_them() -> None:
     flat = f"DARTS = Genotype(normal=[{FOUR}], normal_concat=[2, 3, 4, 5], reduce=[{FOUR}], reduce_concat=[2, 3, 4, 5])"
     nested = f"Genotype(normal=[{', '.join([PAIR] * 4)}], normal_concat=range(2, 6), reduce=[{', '.join([PAIR] * 4)}], reduce_concat=range(2, 6))"
-    triples = "[" + ", ".join(f"('skip_connect', 0, {n}), ('max_pool_3x3', 1, {n})" for n in range(2, 6)) + "]"
+    triples = (
+        "[" + ", ".join(f"('skip_connect', 0, {n}), ('max_pool_3x3', 1, {n})" for n in range(2, 6)) + "]"
+    )
     call = f"Genotype.from_arch(normal_arch={triples}, normal_concat=[2, 3, 4, 5], reduced_arch={triples}, reduced_concat=[2, 3, 4, 5])"
     lists = json.loads(triples.replace("(", "[").replace(")", "]").replace("'", '"'))
-    whole = {"named_normal_arch": lists, "ordinal_normal_arch": [[5, 0, 2]], "named_reduced_arch": lists, "loose_end": True}
-    keys = {f"NetworkSelectorDatasetInfo:darts:inputs_node_{kind}_{n}": "0_1" for kind in ("normal", "reduce") for n in (3, 4, 5)}
+    whole = {
+        "named_normal_arch": lists,
+        "ordinal_normal_arch": [[5, 0, 2]],
+        "named_reduced_arch": lists,
+        "loose_end": True,
+    }
+    keys = {
+        f"NetworkSelectorDatasetInfo:darts:inputs_node_{kind}_{n}": "0_1"
+        for kind in ("normal", "reduce")
+        for n in (3, 4, 5)
+    }
     for kind in ("normal", "reduce"):
         for start in (0, 2, 5, 9):
             keys[f"NetworkSelectorDatasetInfo:darts:edge_{kind}_{start}"] = "skip_connect"
             keys[f"NetworkSelectorDatasetInfo:darts:edge_{kind}_{start + 1}"] = "max_pool_3x3"
-    expected = Genotype((tuple((("skip_connect", 0), ("max_pool_3x3", 1))),) * 4, (tuple((("skip_connect", 0), ("max_pool_3x3", 1))),) * 4)
+    expected = Genotype(
+        ((("skip_connect", 0), ("max_pool_3x3", 1)),) * 4,
+        ((("skip_connect", 0), ("max_pool_3x3", 1)),) * 4,
+    )
     positional = f"Genotype([{FOUR}], range(2, 6), [{FOUR}], range(2, 6))"
     settings = {"OptimizerSelector:sgd:weight_decay": 3e-4}
     for text in (flat, nested, call, json.dumps(whole), str(keys), json.dumps(keys | settings), positional):
@@ -149,7 +187,10 @@ def test_five_node_cells_survive_their_text() -> None:
         (f"Genotype(normal=[('sep_conv_9x9', 0), ('skip_connect', 1)], reduce=[{FOUR}])", "sep_conv_9x9"),
         (f"Genotype(normal=[('skip_connect', 7), ('skip_connect', 1)], reduce=[{FOUR}])", "reads from 7"),
         (f"Genotype(normal=[('skip_connect', 0)], reduce=[{FOUR}])", "1 pairs"),
-        (f"Genotype(normal=[('skip_connect', True), ('skip_connect', 1)], reduce=[{FOUR}])", r"True\] is not"),
+        (
+            f"Genotype(normal=[('skip_connect', True), ('skip_connect', 1)], reduce=[{FOUR}])",
+            r"True\] is not",
+        ),
         (f"Genotype(normal=[{FOUR}])", "'reduce' is missing"),
         (f"Genotype(normal=[{FOUR}], reduce=[{FOUR}], reduce_concat=range(0, 6))", r"concatenates \[0, 1\]"),
         (f"Genotype(normal=[{FOUR}], reduced=[{FOUR}])", "'reduced' is not one of"),

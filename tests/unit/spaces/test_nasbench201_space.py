@@ -23,7 +23,9 @@ EVERYTHING = list(enumerate_space(SPACE))
 def test_the_benchmark_order_is_the_published_one() -> None:
     assert len(EVERYTHING) == SPACE.size == 15_625
     assert sorted(map(SPACE.index, EVERYTHING)) == list(range(15_625))
-    assert SPACE.write(SPACE.at(3)) == "|avg_pool_3x3~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|"
+    assert (
+        SPACE.write(SPACE.at(3)) == "|avg_pool_3x3~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|"
+    )
     assert SPACE.at(1835).choices == (1,) * 6
     for index in (-1, 15_625):
         with pytest.raises(InvalidArchError, match=r"0\.\.15624"):
@@ -44,9 +46,9 @@ def fill(module: nn.Module, generator: torch.Generator) -> None:
     for tensor in module.state_dict().values():
         if tensor.is_floating_point():
             tensor.uniform_(0.5, 1.5, generator=generator)
-    for module in module.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data.sub_(1)
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            part.weight.data.sub_(1)
 
 
 def share(first: nn.Module, second: nn.Module) -> None:
@@ -84,7 +86,9 @@ def test_fingerprints_by_hand() -> None:
     dead = "|{}~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|{}~2|"
     assert text(dead.format("nor_conv_3x3", "skip_connect")) == "c0=3(x) out=c0"  # nothing leads to node 2
     assert text(dead.format("none", "skip_connect")) == "c0=3(x) out=c0"
-    assert text(dead.format("none", "nor_conv_1x1")) == "c0=3(x) c1=bias(0) out=c0+c1"  # a norm's bias is not nothing
+    assert (
+        text(dead.format("none", "nor_conv_1x1")) == "c0=3(x) c1=bias(0) out=c0+c1"
+    )  # a norm's bias is not nothing
     assert text("|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|") == "c0=3(x) out=c0"
     pools = "|avg_pool_3x3~0|+|avg_pool_3x3~0|none~1|+|none~0|skip_connect~1|skip_connect~2|"
     assert text(pools) == "out=2*p(x)"
@@ -96,7 +100,9 @@ def test_fingerprints_by_hand() -> None:
 
 
 def test_features_by_hand() -> None:
-    features = SPACE.features([SPACE.read("|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|avg_pool_3x3~2|")])
+    features = SPACE.features(
+        [SPACE.read("|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|avg_pool_3x3~2|")]
+    )
     assert features.shape == (1, 254)
     assert features.dtype == np.float32
     one_hot, counts = features[0, :30].reshape(6, 5), features[0, 30:35]
@@ -104,7 +110,14 @@ def test_features_by_hand() -> None:
     assert counts.tolist() == [2, 1, 1, 1, 1]
     subsets = features[0, 35:221].reshape(31, 6)
     skip = 2 ** (4 - 1) - 1  # subsets count in binary, `none` first: only skip_connect is number 0b01000 - 1
-    assert subsets[skip].tolist() == [1, 1, 1, 0, 0, 1]  # shortest, longest, out of 0, out of 1, into 2, into 3
+    assert subsets[skip].tolist() == [
+        1,
+        1,
+        1,
+        0,
+        0,
+        1,
+    ]  # shortest, longest, out of 0, out of 1, into 2, into 3
     assert subsets[30].tolist() == [1, 3, 3, 2, 2, 3]
     paths, alive = features[0, 221:241].reshape(4, 5), features[0, 241:246]
     assert paths[3].tolist() == [0, 0, 1, 1, 1]  # 0-1-2-3
