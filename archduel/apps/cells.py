@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from archduel.core import Arch, parse
@@ -26,22 +27,25 @@ PARTS: dict[str, dict[str, str]] = {
 """Space -> part of an architecture -> usual name of its column."""
 
 
-def arch_columns(space_name: str, given: Mapping[str, str]) -> dict[str, str]:
+def arch_columns(space_name: str, given: Mapping[str, str], available: Sequence[str] = ()) -> dict[str, str]:
     """Returns part -> column for a space: those given, and the usual names of the others.
 
-    ``arch`` alone is enough in every space: a column of the space's own text or of ``space:1.0.4`` texts.
+    ``arch`` alone is enough in every space: a column of the space's own text or of ``space:1.0.4`` texts. A mobile network's
+    ``resolution`` is a part only if it is given or there is such a column.
 
     Raises:
         SettingError: for a part that architectures of this space do not have.
     """
-    if "arch" in given:
-        usual = {"arch": ""}
-    else:
-        usual = PARTS.get(space_name, {"arch": "arch"})
+    usual = {"arch": ""} if "arch" in given else PARTS.get(space_name, {"arch": "arch"})
     wrong = sorted(set(given) - set(usual))
     if wrong:
-        raise SettingError(f"{space_name}: no column {wrong[0]!r} is needed here, it reads {', '.join(usual)}")
-    return {**usual, **given}
+        raise SettingError(
+            f"{space_name}: no column {wrong[0]!r} is needed here, it reads {', '.join(usual)}"
+        )
+    named = {**usual, **given}
+    if "resolution" not in given and named.get("resolution") not in available:
+        named.pop("resolution", None)
+    return named
 
 
 def row_reader(space: Any, columns: Mapping[str, str]) -> Callable[[Mapping[str, str]], Arch]:
@@ -75,7 +79,10 @@ def _matrix(space: Any, adjacency: str, ops: str) -> Arch:
 
 
 def _mobile(space: Any, parts: Mapping[str, list[int]]) -> Arch:
-    resolution = parts["resolution"][0] if parts.get("resolution") else None
-    return space.from_lists(  # type: ignore[no-any-return]
-        parts["kernels"], parts["expansions"], parts["depths"], resolution
-    )
+    spec = {
+        "ks": parts["kernels"],
+        "e": parts["expansions"],
+        "d": parts["depths"],
+        "r": parts.get("resolution"),
+    }
+    return space.read(json.dumps(spec))  # type: ignore[no-any-return]

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
+import csv
+import io
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from archduel import registry
-from archduel.apps.cells import arch_columns, row_reader
-from archduel.core import Space
+from archduel.core.checkpoint import write_atomic
 from archduel.errors import SettingError, TableError, unknown
-from archduel.estimators.importers.columns import ColumnMap, parse_spec, read_labels
-from archduel.estimators.importers.labels import Labels
 from archduel.estimators.table import Table
-from archduel.estimators.table_build import make_table
-from archduel.estimators.table_file import read_table_file
+from archduel.estimators.table_file import read_table_file, verify_table_file
 from archduel.estimators.table_header import TableHeader
 
-__all__ = ["ImportPlan", "describe", "import_columns", "known_tables", "open_table", "save_labels", "table_folder", "table_path"]
+__all__ = [
+    "SUFFIX",
+    "describe",
+    "export_csv",
+    "known_tables",
+    "open_table",
+    "show_table",
+    "table_folder",
+    "table_path",
+]
 
 SUFFIX = ".table"
-ONE_BY_FINGERPRINT = ("nasbench101", "darts")
-"""Spaces whose sources count architectures with one fingerprint as one (isomorphic cells; a DARTS node's two edges have no
-order); in the others every architecture was trained for itself."""
 
 
 def table_folder() -> Path:
@@ -84,67 +83,6 @@ def open_table(name_or_path: str | Path) -> Table:
     return Table.open(path, space=registry.make("space", facts.space, **facts.space_settings))
 
 
-@dataclass(frozen=True)
-class ImportPlan:
-    """Where an imported table goes and what is noted in it.
-
-    Attributes:
-        out: the file; None = under ``name`` in the user's tables.
-        name: what the table is called; empty = the file's name.
-        provenance: further facts to keep (citation, licence, note).
-    """
-
-    out: Path | None = None
-    name: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def target(self) -> Path:
-        """Returns the file to write.
-
-        Raises:
-            SettingError: if neither ``out`` nor ``name`` is given.
-        """
-        if self.out is None and not self.name:
-            raise SettingError("say where the table goes: `--out FILE.table` or `--name NAME`")
-        return self.out if self.out is not None else table_path(self.name)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def source_facts(path: Path) -> dict[str, Any]:
-    """Returns name, size and SHA-256 of a source file (of a folder: its name)."""
-    if path.is_dir():
-        return {"source": path.name}
-    return {"source": path.name, "source_bytes": path.stat().st_size, "source_sha256": _sha256(path)}
-
-
-def save_labels(
-    labels: Labels, space: Space, source: Path, plan: ImportPlan, space_settings: Mapping[str, Any] | None = None
-) -> Table:
-    """Writes what a reader found as a table file and returns the table."""
-    target = plan.target()
-    table = make_table(
-        labels.archs,
-        labels.values,
-        name=plan.name or target.name.removesuffix(SUFFIX),
-        fidelities=labels.fidelities,
-        columns=labels.columns,
-        units=labels.units,
-        space=space,
-        fingerprints=labels.fingerprints,
-        space_settings=space_settings,
-        provenance={**source_facts(source), **labels.facts, **plan.provenance},
-    )
-    table.write(target)
-    return Table.open(target, space=space)
-
-
 def describe(table: Table) -> str:
     """Returns what a person wants to know of a table, a few lines of text."""
     best = table.best_validation
@@ -157,50 +95,48 @@ def describe(table: Table) -> str:
     ]
     if table.columns:
         lines.insert(-1, f"  columns     {', '.join(table.columns)}")
-    facts = [f"  {key:<11} {value}" for key, value in table.provenance.items() if isinstance(value, (str, int, float))]
+    facts = [
+        f"  {key:<11} {value}"
+        for key, value in table.provenance.items()
+        if isinstance(value, (str, int, float))
+    ]
     where = [f"  file        {table.path}"] if table.path else []
     return "\n".join([*lines, *facts, *where])
 
 
-def import_columns(
-    source: Path,
-    space_name: str,
-    plan: ImportPlan,
-    *,
-    columns: Mapping[str, str] | None = None,
-    values: Mapping[str, Sequence[str]],
-    extra: Sequence[str] = (),
-    percent: bool = False,
-    repeats: str = "error",
-    space_settings: Mapping[str, Any] | None = None,
-) -> Table:
-    """Writes a CSV or parquet file as a table file and returns the table.
+def show_table(name_or_path: str | Path, *, verify: bool = False) -> str:
+    """Returns what :func:`describe` says of a table; with ``verify`` after reading all of it and comparing its SHA-256."""
+    table = open_table(name_or_path)
+    text = describe(table)
+    if verify and table.path is not None:
+        text += f"\n  verified    SHA-256 {verify_table_file(table.path)}"
+    return text
+
+
+def export_csv(name_or_path: str | Path, out: str | Path, *, test: bool = False) -> int:
+    """Writes a table as CSV (architecture, its text, every value and column) and returns the number of rows.
 
     Args:
-        source: the file.
-        space_name: the space on the menu.
-        plan: where the table goes.
-        columns: which columns spell the architecture (see :func:`archduel.apps.cells.arch_columns`).
-        values: split -> texts ``COLUMN``, ``COLUMN,COLUMN`` (runs) or ``FIDELITY=COLUMN,...``.
-        extra: columns kept as numbers that a search may read.
-        percent: accuracies are percentages.
-        repeats: what to do with repeated architectures: ``error``, ``first``, ``mean``, ``runs``.
-        space_settings: what the space's constructor is given.
-
-    Raises:
-        TableError: for a file, row or value that cannot be used.
-        UnknownNameError: for a space or column that there is not.
+        name_or_path: see :func:`open_table`.
+        out: the file, written atomically.
+        test: also write test values.
     """
-    plan.target()
-    if "validation" not in values:
-        raise SettingError("say which column holds validation accuracies: `--validation COLUMN`")
-    space = registry.make("space", space_name, **(space_settings or {}))
-    named = arch_columns(space_name, columns or {})
-    specs = {split: parse_spec(texts) for split, texts in values.items()}
-    map_ = ColumnMap(tuple(named.values()), specs, dict.fromkeys(extra, ""), percent, repeats)
-    fingerprint = cache(space.fingerprint)
-    identity = fingerprint if space_name in ONE_BY_FINGERPRINT else None
-    labels = read_labels(source, map_, row_reader(space, named), identity=identity)
-    labels = replace(labels, fingerprints=[fingerprint(arch) for arch in labels.archs])
-    labels.facts.update({"format": "columns", "columns": specs, "percent": percent})
-    return save_labels(labels, space, source, plan, space_settings)
+    table = open_table(name_or_path)
+    splits = [split for split in table.splits if test or split != "test"]
+    columns = {
+        f"{split}_{fidelity.name}_run{run}": table.read(split, fidelity=fidelity.name, run=run)
+        for split in splits
+        for fidelity in table.fidelities
+        for run in range(table.runs)
+    }
+    columns |= {name: table.column(name) for name in table.columns}
+    write = getattr(table.space, "write", None)
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(["arch", *(["text"] if write else []), *columns])
+    for row, arch in enumerate(table.archs):
+        texts = [str(arch), *([write(arch)] if write else [])]
+        numbers = [column[row] for column in columns.values()]
+        writer.writerow([*texts, *("" if n != n else repr(float(n)) for n in numbers)])
+    write_atomic(Path(out), file.getvalue().encode())
+    return len(table)

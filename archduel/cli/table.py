@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -16,28 +17,59 @@ def register(app: typer.Typer) -> None:
     """Adds the commands to ``app``."""
     table = typer.Typer(help="Tabular benchmarks: import, show, list, export.", no_args_is_help=True)
     table.command("import")(import_)
+    table.command("show")(show)
+    table.command("list")(list_)
+    table.command("export")(export)
     app.add_typer(table, name="table")
 
 
 def import_(
     source: Annotated[Path, typer.Argument(help="the published file or folder, or a CSV or parquet file")],
     out: Annotated[Path | None, typer.Option(help="the table file to write")] = None,
-    name: Annotated[str, typer.Option(help="what the table is called; without --out it is kept under this name")] = "",
-    space: Annotated[str, typer.Option(help="the space of a CSV or parquet file: `archduel list spaces`")] = "",
+    name: Annotated[
+        str, typer.Option(help="what the table is called; without --out it is kept under this name")
+    ] = "",
+    space: Annotated[
+        str, typer.Option(help="the space of a CSV or parquet file: `archduel list spaces`")
+    ] = "",
     arch_column: Annotated[str, typer.Option(help="column of the architecture's text")] = "",
     adjacency_column: Annotated[str, typer.Option(help="nasbench101: column of the matrix (adjacency)")] = "",
     ops_column: Annotated[str, typer.Option(help="nasbench101: column of the operations (ops)")] = "",
-    kernels_column: Annotated[str, typer.Option(help="mobilenetv3: column of the kernel sizes (kernel_sizes)")] = "",
-    expansions_column: Annotated[str, typer.Option(help="mobilenetv3: column of the expansions (expand_ratios)")] = "",
+    kernels_column: Annotated[
+        str, typer.Option(help="mobilenetv3: column of the kernel sizes (kernel_sizes)")
+    ] = "",
+    expansions_column: Annotated[
+        str, typer.Option(help="mobilenetv3: column of the expansions (expand_ratios)")
+    ] = "",
     depths_column: Annotated[str, typer.Option(help="mobilenetv3: column of the depths (depths)")] = "",
-    resolution_column: Annotated[str, typer.Option(help="mobilenetv3: column of the image size (resolution)")] = "",
+    resolution_column: Annotated[
+        str, typer.Option(help="mobilenetv3: column of the image size (resolution)")
+    ] = "",
     validation: Annotated[list[str] | None, typer.Option(help=f"validation accuracy: {_VALUES}")] = None,
     test: Annotated[list[str] | None, typer.Option(help="test accuracy, written alike")] = None,
     train: Annotated[list[str] | None, typer.Option(help="training accuracy, written alike")] = None,
     seconds: Annotated[list[str] | None, typer.Option(help="training time in seconds, written alike")] = None,
-    column: Annotated[list[str] | None, typer.Option(help="a column of numbers to keep, such as params; repeat for more")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="a column of numbers to keep, such as params; repeat for more")
+    ] = None,
     percent: Annotated[bool, typer.Option(help="accuracies are percentages")] = False,
     repeats: Annotated[str, typer.Option(help="repeated architectures: error, first, mean, runs")] = "error",
+    join: Annotated[
+        Path | None, typer.Option(help="a second CSV or parquet file with further columns")
+    ] = None,
+    on: Annotated[
+        str, typer.Option(help="the column that tells which rows of the two files belong together")
+    ] = "",
+    space_set: Annotated[
+        list[str] | None, typer.Option(help="KEY=JSON: a setting of the space, such as preset")
+    ] = None,
+    dataset: Annotated[
+        str, typer.Option(help="NAS-Bench-201, NATS-Bench: cifar10, cifar100, ImageNet16-120")
+    ] = "cifar10",
+    halfway: Annotated[bool, typer.Option(help="NAS-Bench-101: also keep half-time values")] = False,
+    format_: Annotated[
+        str, typer.Option("--format", help="of a published file, where its name does not say it")
+    ] = "",
     note: Annotated[str, typer.Option(help="a sentence to keep in the table")] = "",
 ) -> None:
     """Write one compact table file.
@@ -45,8 +77,15 @@ def import_(
     archduel table import data.parquet --space nasbench201 --arch-column arch_str
     --validation cifar100_val --test cifar100_test --percent --out c100.table
     """
-    from archduel.apps.tables import ImportPlan, describe, import_columns
+    from archduel.apps.table_import import ImportPlan, find_format, import_columns, import_published
+    from archduel.apps.tables import describe
 
+    plan = ImportPlan(out, name, {"note": note} if note else {})
+    if (format_ or find_format(source)) != "columns":
+        typer.echo(
+            describe(import_published(source, plan, format_=format_, dataset=dataset, halfway=halfway))
+        )
+        return
     parts = {
         "arch": arch_column,
         "adjacency": adjacency_column,
@@ -60,11 +99,57 @@ def import_(
     made = import_columns(
         source,
         space,
-        ImportPlan(out, name, {"note": note} if note else {}),
+        plan,
         columns={part: text for part, text in parts.items() if text},
         values={split: texts for split, texts in specs.items() if texts},
         extra=column or (),
         percent=percent,
         repeats=repeats,
+        join=(join, on) if join else None,
+        space_settings=_settings(space_set or []),
     )
     typer.echo(describe(made))
+
+
+def _settings(texts: list[str]) -> dict[str, object]:
+    """Returns the settings in KEY=VALUE texts; a value is JSON, or else text."""
+    settings: dict[str, object] = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        try:
+            settings[key] = json.loads(value)
+        except ValueError:
+            settings[key] = value
+    return settings
+
+
+def show(
+    table: Annotated[str, typer.Argument(help="a name of `archduel table list`, or a file")],
+    verify: Annotated[bool, typer.Option(help="read all of it and compare the SHA-256")] = False,
+) -> None:
+    """Print what a table holds and where it is from."""
+    from archduel.apps.tables import show_table
+
+    typer.echo(show_table(table, verify=verify))
+
+
+def list_() -> None:
+    """Print the tables that every --table option knows by name."""
+    from archduel.apps.tables import known_tables, table_folder
+
+    known = known_tables()
+    for name, path in known.items():
+        typer.echo(f"{name:<28} {path}")
+    if not known:
+        typer.echo(f"none yet; `archduel table import FILE --name NAME` keeps one in {table_folder()}")
+
+
+def export(
+    table: Annotated[str, typer.Argument(help="a name of `archduel table list`, or a file")],
+    out: Annotated[Path, typer.Argument(help="the CSV file to write")],
+    test: Annotated[bool, typer.Option(help="also write test values")] = False,
+) -> None:
+    """Write a table as CSV."""
+    from archduel.apps.tables import export_csv
+
+    typer.echo(f"{export_csv(table, out, test=test):,} architectures to {out}")

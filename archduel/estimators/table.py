@@ -69,7 +69,12 @@ class Table:
     """
 
     def __init__(
-        self, header: Header, arrays: Mapping[str, NDArray[Any]], *, space: Space | None = None, path: Path | None = None
+        self,
+        header: Header,
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        space: Space | None = None,
+        path: Path | None = None,
     ) -> None:
         facts = TableHeader.read(header)
         check_arrays(facts, arrays)
@@ -84,7 +89,9 @@ class Table:
         self._n, self._width = self._choices.shape
         self._index = ByteIndex(self._choices, arrays["index"])
         self._equal = (
-            ByteIndex(arrays["fingerprints"], arrays["fingerprint_index"]) if "fingerprints" in arrays else None
+            ByteIndex(arrays["fingerprints"], arrays["fingerprint_index"])
+            if "fingerprints" in arrays
+            else None
         )
         self._found: dict[Arch, int] = {}
         self._positions = {fidelity.name: i for i, fidelity in enumerate(self.fidelities)}
@@ -107,7 +114,12 @@ class Table:
         write_table_file(Path(path), self.header.write(), self._arrays)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.path, None if self.path else (self.header.write(), self._arrays), self.space, self.splits)
+        return _again, (
+            self.path,
+            None if self.path else (self.header.write(), self._arrays),
+            self.space,
+            self.splits,
+        )
 
     def __len__(self) -> int:
         return self._n
@@ -142,7 +154,9 @@ class Table:
             InvalidArchError: for an architecture of another space.
         """
         if arch.space != self.space_name:
-            raise InvalidArchError(f"{arch} belongs to {arch.space!r}, table {self.name!r} holds {self.space_name!r}")
+            raise InvalidArchError(
+                f"{arch} belongs to {arch.space!r}, table {self.name!r} holds {self.space_name!r}"
+            )
         try:
             key = bytes(arch.choices)
         except ValueError:  # no choice above 255 is in any table
@@ -192,7 +206,9 @@ class Table:
         """
         if split not in self.splits:
             why = "; test values are locked during a search" if split == "test" else ""
-            raise TableError(f"table {self.name!r} has no {split} values, it has {', '.join(self.splits)}{why}")
+            raise TableError(
+                f"table {self.name!r} has no {split} values, it has {', '.join(self.splits)}{why}"
+            )
         return self._arrays[f"value/{split}"]
 
     def read(
@@ -224,7 +240,9 @@ class Table:
         """Returns (N,) validation accuracies (see :meth:`read`)."""
         return self.read("validation", archs, fidelity=fidelity, run=run)
 
-    def test(self, archs: Rows = None, *, fidelity: str | None = None, run: int | None = None) -> NDArray[np.float64]:
+    def test(
+        self, archs: Rows = None, *, fidelity: str | None = None, run: int | None = None
+    ) -> NDArray[np.float64]:
         """Returns (N,) test accuracies (see :meth:`read`): for the end of a comparison, never for a search."""
         return self.read("test", archs, fidelity=fidelity, run=run)
 
@@ -263,7 +281,9 @@ class Table:
         return {**self.header.write(), "architectures": len(self), "best_validation": self.best_validation}
 
 
-def _again(path: Path | None, parts: tuple[Header, Any] | None, space: Space | None, splits: Sequence[str]) -> Table:
+def _again(
+    path: Path | None, parts: tuple[Header, Any] | None, space: Space | None, splits: Sequence[str]
+) -> Table:
     """Returns a table in another process: opened again, or from its parts."""
     table = Table.open(path, space=space) if path else Table(parts[0], parts[1], space=space)  # type: ignore[index]
     return table if "test" in splits or "test" not in table.splits else table.locked()

@@ -48,7 +48,9 @@ def _split_values(name: str, given: ArrayLike, shape: tuple[int, int, int]) -> N
     if values.size == math.prod(shape) and values.ndim == 1:
         values = values.reshape(shape)
     if values.shape != shape:
-        raise TableError(f"{name} has shape {values.shape}, expected {shape} (fidelities, runs, architectures)")
+        raise TableError(
+            f"{name} has shape {values.shape}, expected {shape} (fidelities, runs, architectures)"
+        )
     top = math.inf if name == "seconds" else 1 + ROUNDING
     wrong = ~(((values >= 0) & (values <= top) & np.isfinite(values)) | np.isnan(values))
     if wrong.any():
@@ -93,7 +95,9 @@ def make_table(
     if len(set(archs)) < len(archs):
         raise TableError(f"{len(archs) - len(set(archs))} of {len(archs)} architectures are there twice")
     if "validation" not in values or not set(values) <= set(SPLITS):
-        raise TableError(f"got values of {sorted(values)}, expected validation and some of {', '.join(SPLITS)}")
+        raise TableError(
+            f"got values of {sorted(values)}, expected validation and some of {', '.join(SPLITS)}"
+        )
     first = np.asarray(values["validation"])
     shape = (len(fidelities), first.shape[1] if first.ndim == 3 else 1, len(archs))
     arrays: dict[str, NDArray[Any]] = {"choices": choices, "index": build_index(choices)}

@@ -15,7 +15,9 @@ from archduel.estimators.table import Table, mean_of_runs
 
 __all__ = ["TableEstimator", "scramble"]
 
-_GOLDEN, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+_GOLDEN, _FIRST, _SECOND = (
+    np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
 
 
 def scramble(seed: int, fidelity: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -66,7 +68,9 @@ class TableEstimator:
             UnknownNameError: for an unknown fidelity.
         """
         if reduce not in ("mean", "sample") and not (isinstance(reduce, int) and 0 <= reduce < table.runs):
-            raise SettingError(f"reduce is {reduce!r}, expected 'mean', 'sample' or a run from 0 to {table.runs - 1}")
+            raise SettingError(
+                f"reduce is {reduce!r}, expected 'mean', 'sample' or a run from 0 to {table.runs - 1}"
+            )
         if charge not in ("one", "all"):
             raise SettingError(f"charge is {charge!r}, expected 'one' or 'all'")
         if once not in ("never", "arch", "fingerprint"):
@@ -102,7 +106,9 @@ class TableEstimator:
         scores, seconds, images = self._answers.get(position) or self._answer(position)
         score = scores[row]
         if score != score:
-            return Estimate(score, reason=f"{arch} has no value at fidelity {fidelity!r} in table {self.table.name!r}")
+            return Estimate(
+                score, reason=f"{arch} has no value at fidelity {fidelity!r} in table {self.table.name!r}"
+            )
         key = (row if self._classes is None else int(self._classes[row]), position)
         free = self.once != "never" and key in self._paid
         self._paid.add(key)

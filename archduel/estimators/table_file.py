@@ -43,7 +43,9 @@ def _layout(arrays: Mapping[str, np.ndarray[Any, Any]]) -> tuple[dict[str, Any],
     end = 0
     for name, array in arrays.items():
         if array.dtype.str not in DTYPES:
-            raise TableError(f"array {name!r} has dtype {array.dtype.str}, a table file holds {', '.join(DTYPES)}")
+            raise TableError(
+                f"array {name!r} has dtype {array.dtype.str}, a table file holds {', '.join(DTYPES)}"
+            )
         start = _aligned(end)
         places[name] = {"dtype": array.dtype.str, "shape": list(array.shape), "offset": start}
         end = start + array.nbytes
@@ -61,7 +63,9 @@ def _pieces(arrays: Mapping[str, np.ndarray[Any, Any]]) -> list[bytes | memoryvi
     return pieces
 
 
-def write_table_file(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+def write_table_file(
+    path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]
+) -> None:
     """Writes the file so that a reader, or a killed writer, sees the old file or the new one, whole.
 
     Args:
@@ -137,7 +141,9 @@ def _map_array(path: Path, data: mmap.mmap, start: int, name: str, place: Any) -
     dtype = np.dtype(place["dtype"])
     count = math.prod(shape)
     if offset % ALIGN or start + offset + count * dtype.itemsize > len(data):
-        _refuse(path, f"array {name!r} of {count} values at {offset} does not lie in the file's {len(data)} bytes")
+        _refuse(
+            path, f"array {name!r} of {count} values at {offset} does not lie in the file's {len(data)} bytes"
+        )
     return np.frombuffer(data, dtype, count, start + offset).reshape(shape)
 
 
@@ -175,5 +181,8 @@ def verify_table_file(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     if digest.hexdigest() != header.get("sha256"):
-        _refuse(path, f"its arrays have SHA-256 {digest.hexdigest()}, the header says {header.get('sha256')!r:.80}")
+        _refuse(
+            path,
+            f"its arrays have SHA-256 {digest.hexdigest()}, the header says {header.get('sha256')!r:.80}",
+        )
     return digest.hexdigest()

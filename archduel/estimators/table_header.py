@@ -57,11 +57,15 @@ class TableHeader:
             raise TableError(f"the header says {got}, this program reads 'archduel-table' version 1")
         for name, kind in _KINDS.items():
             if not isinstance(header.get(name), kind):
-                raise TableError(f"header entry {name!r} is {header.get(name)!r:.200}, expected {kind.__name__}")
+                raise TableError(
+                    f"header entry {name!r} is {header.get(name)!r:.200}, expected {kind.__name__}"
+                )
         splits = tuple(header["splits"])
         known = all(split in SPLITS for split in splits)
         if not known or "validation" not in splits or len(set(splits)) < len(splits):
-            raise TableError(f"the header's splits are {splits!r:.200}, expected validation and some of {SPLITS}")
+            raise TableError(
+                f"the header's splits are {splits!r:.200}, expected validation and some of {SPLITS}"
+            )
         return cls(
             name=header["name"],
             space=header["space"],

@@ -32,7 +32,9 @@ def build_index(keys: NDArray[np.uint8]) -> NDArray[np.uint32]:
         taken.setdefault(key, row)
     rows = np.fromiter(taken.values(), np.uint32, len(taken))
     home = np.fromiter((zlib.crc32(key) & mask for key in taken), np.int64, len(taken))
-    while len(rows):  # linear probing, all rows a step at a time: whoever finds its slot taken goes on to the next
+    while len(
+        rows
+    ):  # linear probing, all rows a step at a time: whoever finds its slot taken goes on to the next
         free = slots[home] == EMPTY
         first = np.zeros(len(rows), bool)
         candidates = np.flatnonzero(free)

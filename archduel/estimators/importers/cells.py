@@ -29,11 +29,15 @@ def read_matrix(text: str) -> list[list[int]]:
         return [[int(digit) for digit in row] for row in text.split("|")]
     if text.startswith("[") and re.fullmatch(r"[\[\]01,.\s]+", text):
         rows = re.findall(r"\[([^\[\]]*)\]", text)
-        return [[int(entry[0]) for entry in re.split(r"[,\s]+", row.strip(" ,"))] for row in rows if row.strip()]
+        return [
+            [int(entry[0]) for entry in re.split(r"[,\s]+", row.strip(" ,"))] for row in rows if row.strip()
+        ]
     side = math.isqrt(len(text))
     if re.fullmatch(r"[01]+", text) and side * side == len(text):
         return [[int(digit) for digit in text[i * side : (i + 1) * side]] for i in range(side)]
-    raise InvalidArchError(f"{text[:80]!r} is not a matrix; expected 011|001|000, 011001000 or [[0, 1, 1], ...]")
+    raise InvalidArchError(
+        f"{text[:80]!r} is not a matrix; expected 011|001|000, 011001000 or [[0, 1, 1], ...]"
+    )
 
 
 def read_words(text: str) -> list[str]:

@@ -17,7 +17,7 @@ from archduel.errors import InvalidArchError, SettingError, TableError, unknown
 from archduel.estimators.importers.labels import Identity, Labels, merge_repeats
 from archduel.estimators.table_header import Fidelity
 
-__all__ = ["ColumnMap", "ValueSpec", "parse_spec", "read_columns", "read_labels"]
+__all__ = ["ColumnMap", "ValueSpec", "column_names", "parse_spec", "read_columns", "read_labels"]
 
 ValueSpec = Mapping[str, Sequence[str]]
 """Fidelity name -> the columns of its runs."""
@@ -35,6 +35,7 @@ class ColumnMap:
         extra: columns kept as numbers that a search may read -> unit.
         percent: accuracies are percentages.
         repeats: what to do with an architecture that is there twice: ``error``, ``first``, ``mean`` or ``runs``.
+        join: a second file with further columns, and the column that both files have to tell which rows belong together.
     """
 
     arch: Sequence[str]
@@ -42,6 +43,7 @@ class ColumnMap:
     extra: Mapping[str, str] = field(default_factory=dict)
     percent: bool = False
     repeats: str = "error"
+    join: tuple[Path, str] | None = None
 
 
 def parse_spec(texts: Sequence[str]) -> dict[str, list[str]]:
@@ -56,7 +58,9 @@ def parse_spec(texts: Sequence[str]) -> dict[str, list[str]]:
         names = [name.strip() for name in columns.split(",")]
         key = fidelity.strip() if equals else "full"
         if not key or not all(names) or key in spec:
-            raise SettingError(f"{text!r}: expected COLUMN[,COLUMN...] or FIDELITY=COLUMN[,COLUMN...], each fidelity once")
+            raise SettingError(
+                f"{text!r}: expected COLUMN[,COLUMN...] or FIDELITY=COLUMN[,COLUMN...], each fidelity once"
+            )
         spec[key] = names
     return spec
 
@@ -70,7 +74,9 @@ def _read_csv(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
             columns: dict[str, list[str]] = {name: [] for name in names}
             for row in reader:
                 if len(row) != len(header):
-                    raise TableError(f"{path} line {reader.line_num} has {len(row)} fields, the first line {len(header)}")
+                    raise TableError(
+                        f"{path} line {reader.line_num} has {len(row)} fields, the first line {len(header)}"
+                    )
                 for name, place in places.items():
                     columns[name].append(row[place])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -86,19 +92,35 @@ def _place(path: Path, header: Sequence[str], name: str) -> int:
     return header.index(name)
 
 
-def _read_parquet(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+def _csv_header(path: Path) -> list[str]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            return next(csv.reader(file, strict=True), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"{path} cannot be read as CSV: {error}") from error
+
+
+def _parquet(path: Path) -> tuple[Any, tuple[type[Exception], ...]]:
+    """Returns pyarrow's parquet module and the errors it raises."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise TableError(f"{path} is a parquet file: `pip install archduel[parquet]`, or convert it to CSV") from error
+        raise TableError(
+            f"{path} is a parquet file: `pip install archduel[parquet]`, or convert it to CSV"
+        ) from error
+    return pq, (OSError, pa.ArrowException)
+
+
+def _read_parquet(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+    pq, errors = _parquet(path)
     try:
         file = pq.ParquetFile(path)
         for name in names:
             _place(path, file.schema_arrow.names, name)
         table = file.read(columns=list(names))
         return {name: table.column(name).to_pylist() for name in names}
-    except (OSError, pa.ArrowException) as error:
+    except errors as error:
         raise TableError(f"{path} cannot be read as parquet: {error}") from error
 
 
@@ -110,7 +132,39 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
         UnknownNameError: for a column that it does not have.
     """
     wanted = list(dict.fromkeys(names))
-    return _read_parquet(path, wanted) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path, wanted)
+    return (
+        _read_parquet(path, wanted) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path, wanted)
+    )
+
+
+def column_names(path: Path) -> list[str]:
+    """Returns the names of a file's columns.
+
+    Raises:
+        TableError: if the file cannot be read.
+    """
+    if path.suffix.lower() not in (".parquet", ".pq"):
+        return _csv_header(path)
+    pq, errors = _parquet(path)
+    try:
+        return list(pq.ParquetFile(path).schema_arrow.names)
+    except errors as error:
+        raise TableError(f"{path} cannot be read as parquet: {error}") from error
+
+
+def _joined(path: Path, names: Sequence[str], join: tuple[Path, str] | None) -> dict[str, list[Any]]:
+    """Returns columns of a file and of the one joined to it, in the first file's order; rows without a partner are empty."""
+    if join is None:
+        return read_columns(path, names)
+    other, key = join
+    own = set(column_names(path))
+    data = read_columns(path, [key, *(name for name in names if name in own)])
+    more = read_columns(other, [key, *(name for name in names if name not in own)])
+    partner = {str(value): row for row, value in enumerate(more[key])}
+    if len(partner) < len(more[key]):
+        raise TableError(f"{other}: column {key!r} has the same value in several rows, so it cannot join")
+    rows = [partner.get(str(value)) for value in data[key]]
+    return {**{name: [None if row is None else more[name][row] for row in rows] for name in more}, **data}
 
 
 def _numbers(path: Path, name: str, column: Sequence[Any]) -> NDArray[np.float64]:
@@ -128,9 +182,13 @@ def _fractions(path: Path, name: str, column: NDArray[np.float64], percent: bool
     """Returns accuracies as fractions of 1 after checking that they are in the unit that was said."""
     top = np.nanmax(column, initial=-math.inf)
     if percent and top <= 1:
-        raise TableError(f"{path}: column {name!r} has no value above 1 ({top:g}), so it is no percentage; say so")
+        raise TableError(
+            f"{path}: column {name!r} has no value above 1 ({top:g}), so it is no percentage; say so"
+        )
     if not percent and top > 1:
-        raise TableError(f"{path}: column {name!r} has values up to {top:g}; if they are percentages, say `--percent`")
+        raise TableError(
+            f"{path}: column {name!r} has values up to {top:g}; if they are percentages, say `--percent`"
+        )
     return column / 100 if percent else column
 
 
@@ -165,10 +223,14 @@ def read_labels(path: Path, columns: ColumnMap, row_of: ROW_OF, *, identity: Ide
         UnknownNameError: for a column that is not there.
     """
     listed = [name for spec in columns.values.values() for runs in spec.values() for name in runs]
-    leaked = sorted(set(columns.extra) & {n for runs in columns.values.get("test", {}).values() for n in runs})
+    leaked = sorted(
+        set(columns.extra) & {n for runs in columns.values.get("test", {}).values() for n in runs}
+    )
     if leaked:
-        raise SettingError(f"column {leaked[0]!r} holds test values and cannot be a column that a search reads")
-    data = read_columns(path, [*columns.arch, *listed, *columns.extra])
+        raise SettingError(
+            f"column {leaked[0]!r} holds test values and cannot be a column that a search reads"
+        )
+    data = _joined(path, [*columns.arch, *listed, *columns.extra], columns.join)
     archs = _archs(path, data, columns.arch, row_of)
     if not archs:
         raise TableError(f"{path} has no rows")
@@ -180,7 +242,9 @@ def read_labels(path: Path, columns: ColumnMap, row_of: ROW_OF, *, identity: Ide
         for position, fidelity in enumerate(fidelities):
             for run, name in enumerate(spec.get(fidelity.name, ())):
                 column = _numbers(path, name, data[name])
-                array[position, run] = column if split == "seconds" else _fractions(path, name, column, columns.percent)
+                array[position, run] = (
+                    column if split == "seconds" else _fractions(path, name, column, columns.percent)
+                )
     extra = {name: _numbers(path, name, data[name]) for name in columns.extra}
     labels = Labels(archs, values, fidelities, extra, dict(columns.extra))
     return merge_repeats(labels, columns.repeats, identity)

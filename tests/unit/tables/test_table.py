@@ -8,7 +8,7 @@ import json
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ class Letters:
     """A space of words: architectures with the same letters in any order are equal."""
 
     name = "letters"
-    kinds = {"letter": 3}
+    kinds: ClassVar[dict[str, int]] = {"letter": 3}
 
     def decision(self, prefix: Sequence[int]) -> Decision | None:
         return Decision("letter", "letter", (0, 1, 2)) if len(prefix) < 2 else None
@@ -111,7 +111,10 @@ def test_a_file_holds_the_same_table(table: Table, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.values("test"), table.values("test"))
     assert again.find(word(1, 0)) == 1
     assert not again.values("test").flags.writeable
-    assert verify_table_file(tmp_path / "deep" / "words.table") == read_table_file(again.path or Path())[0]["sha256"]
+    assert (
+        verify_table_file(tmp_path / "deep" / "words.table")
+        == read_table_file(again.path or Path())[0]["sha256"]
+    )
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["words.table"]
 
 
@@ -150,7 +153,9 @@ def test_an_estimator_says_score_cost_and_columns(table: Table) -> None:
 
 
 def test_a_mean_over_runs_can_be_charged_for_all_of_them(table: Table) -> None:
-    costs = [e.cost for e in TableEstimator(table, charge="all").estimate([Query(word(0, 0)), Query(word(2))])]
+    costs = [
+        e.cost for e in TableEstimator(table, charge="all").estimate([Query(word(0, 0)), Query(word(2))])
+    ]
     assert [cost.images for cost in costs] == [20_000, 10_000], "the second word has one run"
     assert costs[0].seconds == pytest.approx(140)
 
@@ -193,7 +198,9 @@ def test_scrambled_bits_are_splitmix64_of_the_three_numbers() -> None:
         return state
 
     for seed, fidelity in ((0, 0), (7, 3), (-1, 1), (2**63, 2)):
-        assert scramble(seed, fidelity, np.arange(5)).tolist() == [slow(seed, fidelity, row) for row in range(5)]
+        assert scramble(seed, fidelity, np.arange(5)).tolist() == [
+            slow(seed, fidelity, row) for row in range(5)
+        ]
 
 
 def test_distinct_queries_can_be_charged_once(table: Table) -> None:
@@ -301,7 +308,9 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     changed = change(header)
     text = changed if isinstance(changed, bytes) else json.dumps(changed or header).encode()
     start, new = (-(-(ALIGN + size) // ALIGN) * ALIGN for size in (length, len(text)))
-    front = (data[:8] + len(text).to_bytes(8, "little") + hashlib.sha256(text).digest()).ljust(ALIGN, b"\0") + text
+    front = (data[:8] + len(text).to_bytes(8, "little") + hashlib.sha256(text).digest()).ljust(
+        ALIGN, b"\0"
+    ) + text
     path.write_bytes(front.ljust(new, b"\0") + data[start:])
 
 
@@ -313,7 +322,7 @@ def file(table: Table, tmp_path: Path) -> Path:
 
 def test_any_truncation_is_refused(file: Path) -> None:
     data = file.read_bytes()
-    for length in [*range(0, 130), *range(130, len(data), 97), len(data) - 1]:
+    for length in [*range(130), *range(130, len(data), 97), len(data) - 1]:
         file.write_bytes(data[:length])
         with pytest.raises(TableError, match=r"words\.table is not a whole table file"):
             Table.open(file)
@@ -325,7 +334,7 @@ def test_any_truncation_is_refused(file: Path) -> None:
 def test_any_changed_byte_of_the_header_is_refused(file: Path) -> None:
     data = file.read_bytes()
     length = int.from_bytes(data[8:16], "little")
-    for position in [*range(0, 48), *range(ALIGN, ALIGN + length, 41)]:
+    for position in [*range(48), *range(ALIGN, ALIGN + length, 41)]:
         damaged = bytearray(data)
         damaged[position] ^= 0x10
         file.write_bytes(damaged)
