@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -156,8 +157,11 @@ def from_dataset(dataset: Any, *, name: str = "dataset") -> Source:
     floats = [plain(value) for value in sample if not isinstance(value, Image.Image)]
     scale = float_scale(np.array([value.max() for value in floats])) if floats else 1.0
 
+    one_at_a_time = Lock()  # such objects are seldom made for threads
+
     def read(number: int) -> Image.Image:
-        value = dataset[number][0]
+        with one_at_a_time:
+            value = dataset[number][0]
         if isinstance(value, Image.Image):
             return value.copy()  # the caller closes what it gets
         return picture(value, scale=scale, tensor=hasattr(value, "detach"))

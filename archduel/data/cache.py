@@ -55,11 +55,11 @@ def cache_root(given: Path | str | None = None) -> Path:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[bool]:
     """Holds an exclusive lock of the operating system on ``path``; it ends with the process, however that ends.
 
-    Where there are no such locks (Windows, some network drives) nothing is held: two processes then do the same work, and the first to finish
-    publishes it.
+    Gives whether it is held: where there are no such locks (Windows, some network drives) two processes do the same work, and
+    the first to finish publishes it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
@@ -67,9 +67,10 @@ def locked(path: Path) -> Iterator[None]:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX)
+            held = True
         except (ImportError, OSError):
-            pass
-        yield
+            held = False
+        yield held
 
 
 def publish(temporary: Path, final: Path) -> None:

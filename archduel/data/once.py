@@ -77,10 +77,12 @@ def decode_once(plan: Plan, look: Preprocessing, *, grey_expected: bool = False)
         return _by_content(plan, fresh(), shape)
     base = digest(plan.source.key, look.size, look.mode, look.rule, store.FORMAT)[:24]
     final = plan.root / "decoded" / f"{base}-{digest(plan.order, plan.split[plan.order])[:16]}"
-    with _writable(plan.root), store.locked(plan.root / "decoded" / f".{base}.lock"):
+    with _writable(plan.root), store.locked(plan.root / "decoded" / f".{base}.lock") as held:
         entry = store.opened(final)
         if entry is None:
-            shutil.rmtree(final, ignore_errors=True)  # damaged
+            dead = final.parent.glob(f".{base[:16]}.*") if held else ()  # of processes that were killed
+            for folder in (final, *dead):  # a final folder that cannot be opened is damaged
+                shutil.rmtree(folder, ignore_errors=True)
             store.write_entry(final, _rearranged(plan, final, base) or fresh(), shape, plan.split)
             entry = store.opened(final)
     return _checked(entry, plan)

@@ -224,7 +224,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 def server() -> Iterator[str]:
     Server.content, Server.breaks, Server.ranges, Server.asked = RNG.bytes(3_000_000), [], True, []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
-        thread = threading.Thread(target=running.serve_forever)
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()

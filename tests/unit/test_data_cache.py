@@ -132,7 +132,10 @@ def test_a_process_killed_while_decoding_does_not_block_the_next(pictures: Path,
     )
     killed = subprocess.run([sys.executable, "-c", code, str(pictures), str(tmp_path / "c")], check=False)
     assert killed.returncode == -9
+    assert len(entries(tmp_path / "c")) == 1  # half of one, under another name
     assert load(pictures, cache=tmp_path / "c").n_classes == 3
+    (entry,) = entries(tmp_path / "c")
+    assert opened(entry) is not None
 
 
 def test_clear_gives_the_room_back(pictures: Path, tmp_path: Path) -> None:

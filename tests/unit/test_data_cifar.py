@@ -7,15 +7,20 @@ import os
 import pickle
 import struct
 import tarfile
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from archduel.apps.data import fetch, import_set
 from archduel.data import cifar as module
 from archduel.data import load
 from archduel.data.archive import checksum
@@ -241,14 +246,66 @@ def test_an_archive_that_lacks_a_file_says_which(tmp_path: Path) -> None:
         from_cifar(form, path, tmp_path / "sets", verify=False)
 
 
+def test_a_renamed_archive_is_imported_by_its_checksum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = BY_NAME["cifar-100-binary.tar.gz"]
+    path = pack(form, tmp_path, contents(form))
+    believed(monkeypatch, path)
+    monkeypatch.setattr("archduel.apps.data.FORMS", module.FORMS)
+    renamed = path.rename(tmp_path / "download (1).tar.gz")
+    assert len(import_set("cifar100", renamed).classes) == 100
+    assert load("cifar100").n_classes == 100
+    altered = tmp_path / form.archive
+    altered.write_bytes(renamed.read_bytes() + b"x")
+    with pytest.raises(DataError, match="incomplete or altered"):
+        import_set("cifar100", altered, replace=True)
+    assert load("cifar100").n_classes == 100  # the old one stays
+
+
+def test_the_class_folder_form_is_imported_under_the_same_name(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 9), ("test", 3)):
+        for label in range(10):
+            (tmp_path / "c10" / part / f"class{label}").mkdir(parents=True)
+            for i in range(n):
+                pixels_ = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels_).save(tmp_path / "c10" / part / f"class{label}" / f"{i}.png")
+    import_set("cifar10", tmp_path / "c10")
+    data = load("cifar10")
+    assert data.facts["splits"] == {"train": "given", "validation": "made", "test": "given"}
+    assert len(data.test) == 30
+
+
+def test_fetch_downloads_checks_and_keeps(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = BY_NAME["cifar-10-binary.tar.gz"]
+    path = pack(form, tmp_path, contents(form))
+    believed(monkeypatch, path)
+    monkeypatch.setattr("archduel.apps.data.FORMS", module.FORMS)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        monkeypatch.setattr(
+            Form, "url", property(lambda self: f"http://127.0.0.1:{server.server_port}/{self.archive}")
+        )
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        seen: list[tuple[int, int]] = []
+        assert fetch("cifar10", progress=lambda *done: seen.append(done)) == cache / "sets" / "cifar10"
+        server.shutdown()
+        thread.join()
+    assert seen[-1] == (path.stat().st_size, path.stat().st_size)
+    assert load("cifar10").n_classes == 10
+
+
 @pytest.mark.data
 def test_the_real_pixels_in_binary_form(tmp_path: Path, cache: Path) -> None:
     """Packs real CIFAR-10 test pictures as the binary form and reads them back."""
     root = os.environ.get("ARCHDUEL_DATA")
     if not root:
         pytest.skip("set ARCHDUEL_DATA to the folder of the public data")
-    from PIL import Image
-
     with np.load(Path(root) / "cifar10" / "test.npz") as found:
         data, ends, labels = found["data"], found["offsets"], found["labels"][:120]
         names = [str(name) for name in found["classes"]]
