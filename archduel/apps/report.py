@@ -77,6 +77,7 @@ def _finished(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
         "sentence_note": gains[1]["sentence"] if len(gains) > 1 else "",
         "key_figures": _key_figures(result),
         "n_test": splits["test"],
+        "clock_seconds": result["clock"],
         "finals": [
             {"name": ROLES[role], "arch": n["text"], "params": n["params"], "macs": n["macs"], "test": n["test"][metric]}
             for role, n in networks.items()
@@ -151,7 +152,7 @@ def _points(records: Records) -> list[dict[str, Any]]:
     return [
         {
             "arch": r["arch"], "params": r["values"].get("params", 0), "macs": r["values"].get("macs", 0),
-            "score": r["score"], "kind": kinds[r["stage"]],
+            "score": r["score"], "kind": kinds[r["stage"]], "front": r["stage"] != "reevaluate",
         }
         for r in _estimates(records, *kinds) if r["score"] is not None
     ]  # fmt: skip
@@ -194,10 +195,5 @@ def _cells(winner: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _balance(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    counts = data["facts"].get("images_per_class", {})
-    rows = []
-    for i, name in enumerate(data["classes"]):
-        row = {split: counts[split][i] for split in ("train", "validation", "test") if split in counts}
-        if row:
-            rows.append({"name": name, **row})
-    return rows
+    counts = data["facts"].get("per_class", {})
+    return [{"name": name, **counts[name]} for name in data["classes"] if name in counts]

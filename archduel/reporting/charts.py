@@ -28,6 +28,7 @@ class Line:
         high: (N,) upper edge, or empty.
         dots: single observations behind the line, (x, y).
         step: horizontal between points (a running best).
+        faint: one of a crowd: grey and thin, without a marker.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Line:
     high: Sequence[float] = ()
     dots: Sequence[tuple[float, float]] = ()
     step: bool = False
+    faint: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def line_chart(
             for x, y in line.dots
             if math.isfinite(y)
         ]
-    for slot, line in enumerate(lines):
+    for slot, line in sorted(enumerate(lines), key=lambda pair: not pair[1].faint):  # the crowd first, below the others
         body += _stroke(frame, line, slot)
     return svg(width, height, body, f"{y_label} over {x_label}: {', '.join(line.name for line in lines)}")
 
@@ -101,13 +103,10 @@ def _stroke(frame: Frame, line: Line, slot: int) -> list[str]:
         elif pieces[-1]:
             pieces.append([])
     tip = f"<title>{escape(line.name)}</title>"
-    body = [
-        f'<path d="{path(piece, step=line.step)}" class="line c{slot % SLOTS}"{dashes(slot)}>{tip}</path>'
-        for piece in pieces
-        if len(piece) > 1
-    ]
+    look = 'class="line crowd c4"' if line.faint else f'class="line c{slot % SLOTS}"{dashes(slot)}'
+    body = [f'<path d="{path(piece, step=line.step)}" {look}>{tip}</path>' for piece in pieces if len(piece) > 1]
     last = next((piece[-1] for piece in reversed(pieces) if piece), None)
-    if last is not None:
+    if last is not None and not line.faint:
         at = len(line.y) - 1 - next(i for i, y in enumerate(reversed(line.y)) if math.isfinite(y))
         title = f"{line.name}: {frame.x.text(line.x[at])}, {frame.y.text(line.y[at])}"
         body.append(marker(*last, slot, size=4.5, title=title))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape
 
 from archduel.errors import SettingError
@@ -53,14 +54,26 @@ def _curve_chart(measure: str, members: Sequence[Curve]) -> str:
         for curve in members
     ]  # fmt: skip
     share = "accuracy" in measure or "f1" in measure
+    lines, rest = _foremost(lines, best=max if share else min)
     drawing = chart(
         lambda width: line_chart(
             lines, x_label=members[0].get("x_label", "epoch"), y_label=measure, x_text=lambda v: f"{v:g}",
             y_text=(lambda v: percent(v, 0)) if share else number, width=width, height=300,
         ),
-        widths=(350, 600, 450), legend=legend([line.name for line in lines], lines=True),
+        widths=(350, 600, 450), legend=legend([line.name for line in lines if not line.faint], lines=True) + rest,
     )  # fmt: skip
     return f"<div>{drawing}</div>"
+
+
+def _foremost(lines: list[Line], best: Callable[..., float]) -> tuple[list[Line], str]:
+    """Returns the lines, of more than six all but the five best at the end made faint, and a note that says so."""
+    if len(lines) <= 6:
+        return lines, ""
+    ends = [next((y for y in reversed(line.y) if math.isfinite(y)), math.nan) for line in lines]
+    sign = 1 if best is max else -1
+    order = sorted(range(len(lines)), key=lambda i: -sign * ends[i] if math.isfinite(ends[i]) else math.inf)
+    front, back = [lines[i] for i in order[:5]], [replace(lines[i], faint=True) for i in order[5:]]
+    return [*front, *back], f'<p class="note">The five best at the end; {len(back)} others in grey.</p>'
 
 
 def _floats(values: Sequence[float | None]) -> list[float]:
@@ -154,14 +167,15 @@ def costs(data: ReportData) -> str:
         return ""
     rows = [(stage.get("stage", ""), [stage.get("seconds", 0.0)]) for stage in stages]
     total = sum(values[0] for _, values in rows)
-    budget = data.get("budget_seconds")
-    allowed = f" of the {duration(budget)} allowed ({percent(total / budget, 0)})" if budget else ""
+    clock, budget = data.get("clock_seconds"), data.get("budget_seconds")
+    allowed = f" of the {duration(budget)} allowed ({percent(clock / budget, 0)})" if clock and budget else ""
+    said = f"{duration(clock)} by the clock{allowed}; {duration(total)} of work in the stages." if clock else f"{duration(total)} of work in the stages."
     lines = [
         (s.get("stage", ""), duration(s.get("seconds")), count(s.get("evaluations")), count(s.get("images"))) for s in stages
     ]
     numbers = details("Numbers", table(("stage", "time", "evaluations", "training images"), lines, numeric=(1, 2, 3)))
     drawing = chart(lambda width: bar_chart(rows, ("time",), text_of=duration, width=width))
-    return section("cost", "Cost", f"{duration(total)} in all{allowed}.", drawing, numbers)
+    return section("cost", "Cost", said, drawing, numbers)
 
 
 def reproduction(data: ReportData) -> str:

@@ -64,7 +64,7 @@ class Cell(TypedDict, total=False):
 
 
 class Point(TypedDict, total=False):
-    """An architecture in the parameters-accuracy scatter."""
+    """An architecture in the parameters-accuracy scatter. Those with a ``name`` are drawn large."""
 
     name: str
     arch: str
@@ -72,6 +72,7 @@ class Point(TypedDict, total=False):
     macs: int
     score: float | None
     kind: str  # "evaluated", "re-evaluated", "winner", "baseline"; any text, a legend entry each
+    front: bool  # may stand on the Pareto front (default); false for scores of another recipe, which do not compare
 
 
 class WinMatrix(TypedDict, total=False):
@@ -86,7 +87,7 @@ class Agreement(TypedDict, total=False):
 
     first: str
     second: str
-    tau: float | None
+    tau: float | None  # None: too few architectures, or all scores equal
     low: float | None
     high: float | None
     n: int
@@ -163,6 +164,7 @@ class ReportData(TypedDict, total=False):
     failures: Sequence[Failure]
     costs: Sequence[StageCost]
     budget_seconds: float
+    clock_seconds: float  # wall clock of the whole run; the stages' seconds add up to more where they ran side by side
     environment: Mapping[str, str]
     command: str
     settings: str  # the text of run.toml

@@ -12,9 +12,12 @@ from archduel.reporting.parts import chart, details, section, table
 from archduel.reporting.schema import Agreement, Arm, Final, Point, ReportData
 from archduel.reporting.statistics import Interval, mean_interval
 from archduel.reporting.tiles import Row, heat_map, interval_chart
-from archduel.reporting.units import UNKNOWN, compact, number, percent
+from archduel.reporting.units import UNKNOWN, brief, compact, number, percent
 
 __all__ = ["agreement", "best_so_far", "finals", "scatter", "time_unit", "trajectory", "wins"]
+
+
+CROWD = (4, 5, 3, 2)  # colours for what is not a final network, greys first
 
 
 def _finite(value: float | None) -> float:
@@ -140,7 +143,8 @@ def _agreement_row(entry: Agreement) -> tuple[Row, str]:
     tau, low, high = (_finite(entry.get(key)) for key in ("tau", "low", "high"))  # type: ignore[arg-type]
     known = math.isfinite(low) and math.isfinite(high)
     ends = f" [{number(low)}, {number(high)}]" if known else ""
-    note = f"{number(tau)}{ends}, n = {entry.get('n', 0)}"
+    n = entry.get("n", 0)
+    note = f"{number(tau)}{ends}, n = {n}" if math.isfinite(tau) else f"not known, n = {n}"
     row = Row(f"{first} → {second}", tau, low if known else -math.inf, high if known else math.inf, (), note)
     if not known or low <= 0 <= high:
         return row, ""
@@ -181,12 +185,12 @@ def scatter(data: ReportData) -> str:
         return ""
     slots = _slots(points)
     spots = [_spot(point, slots) for point in points]
-    front = pareto(spots)
+    front = pareto([spot for spot, point in zip(spots, points) if point.get("front", True)])
     sizes = [spot.x for spot in spots]
     metric = data.get("metric", "validation accuracy")
     drawing = chart(
         lambda width: scatter_chart(
-            spots, x_label="parameters", y_label=metric, x_text=compact, y_text=lambda v: percent(v, 1), front=front,
+            spots, x_label="parameters", y_label=metric, x_text=brief, y_text=lambda v: percent(v, 1), front=front,
             log_x=max(sizes) > 8 * min(sizes), width=width, height=380 if width > 500 else 300,
         ),
         legend=legend(list(slots), slots=list(slots.values())),
@@ -198,7 +202,9 @@ def scatter(data: ReportData) -> str:
     listed = details(
         f"The {len(front)} architectures on the front", table(("architecture", "parameters", metric), lines, numeric=(1, 2))
     )
-    how = f"n = {len(points)} architectures. The dotted line is the Pareto front: nothing is both smaller and better."
+    other = sum(not point.get("front", True) for point in points)
+    apart = f" Scores of another recipe do not compare and are left out of it (n = {other})." if other else ""
+    how = f"n = {len(points)}. The dotted line is the Pareto front: nothing is both smaller and better.{apart}"
     return section("size", "Size against accuracy", how, drawing, listed)
 
 
@@ -206,7 +212,7 @@ def _slots(points: Sequence[Point]) -> dict[str, int]:
     """Returns a colour for each kind: the page's colours of the final networks for named ones, greys for the crowd."""
     named = dict.fromkeys(point.get("kind", "evaluated") for point in points if point.get("name"))
     crowd = dict.fromkeys(kind for p in points if (kind := p.get("kind", "evaluated")) not in named)
-    return {**{kind: 4 + i for i, kind in enumerate(crowd)}, **{kind: i for i, kind in enumerate(named)}}
+    return {**{kind: CROWD[i % len(CROWD)] for i, kind in enumerate(crowd)}, **{kind: i for i, kind in enumerate(named)}}
 
 
 def _spot(point: Point, slots: Mapping[str, int]) -> Spot:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["compact", "count", "duration", "number", "percent"]
+__all__ = ["brief", "compact", "count", "duration", "number", "percent"]
 
 UNKNOWN = "–"
 
@@ -37,6 +37,13 @@ def compact(value: float | None) -> str:
             scaled = value / size
             return f"{scaled:.{max(0, 2 - int(math.log10(max(abs(scaled), 1))))}f} {letter}"
     return f"{value:g}"
+
+
+def brief(value: float) -> str:
+    """Returns ``compact`` without trailing zeros, for ticks: ``5 k``, ``1.5 M``."""
+    figures, _, letter = compact(value).partition(" ")
+    figures = figures.rstrip("0").rstrip(".") if "." in figures else figures
+    return f"{figures} {letter}".strip()
 
 
 def duration(seconds: float | None) -> str:

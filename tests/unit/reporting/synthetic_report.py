@@ -134,6 +134,7 @@ def report_data() -> dict[str, Any]:
             {"stage": "final training", "seconds": 2445.0, "evaluations": 9, "images": 5_100_000},
         ],
         "budget_seconds": 7200.0,
+        "clock_seconds": 6840.0,
         "environment": {"archduel": "0.1.0", "torch": "2.13.0", "device": "CPU, 2 cores", "seed": "0", "commit": "0123abc"},
         "command": "archduel search flowers/ --time 2h --max-params 1M --out runs/flowers",
         "settings": 'strategy = "ctnas"\nspace = "nasbench201"\ntime = "2h"\n',

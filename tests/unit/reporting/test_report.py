@@ -18,7 +18,7 @@ from archduel.reporting.search_sections import best_so_far, time_unit
 from archduel.reporting.statistics import Interval, wilcoxon_holm
 from archduel.reporting.tables import comparison_rows, interval_text, markdown_table, text_table
 from archduel.reporting.tiles import Row, bar_chart, heat_map, interval_chart
-from archduel.reporting.units import compact, count, duration, number, percent
+from archduel.reporting.units import brief, compact, count, duration, number, percent
 
 VOID = {"meta", "img", "line", "br", "input", "link"}
 EVIL = "<script>alert(1)</script>\"'&"
@@ -79,7 +79,7 @@ def test_a_whole_run_shows_every_part(data: dict[str, Any]) -> None:
     for part in (
         "The search gained 0.8 ± 0.3 points", "Final networks", "Search against random search", "Rank agreement", "Comparator",
         "Size against accuracy", "Learning curves", "Confusions", "Worst mistakes", "Skipped files", "Failed candidates",
-        "archduel search flowers/ --time 2h", "1 h 54 min in all of the 2 h allowed", "tulip & <other>", "loss became nan",
+        "archduel search flowers/ --time 2h", "1 h 54 min by the clock of the 2 h allowed (95 %)", "tulip & <other>", "loss became nan",
     ):  # fmt: skip
         assert part in text, part
     assert checker.tags.count("img") == len(data["mistakes"])
@@ -240,3 +240,25 @@ def test_text_tables() -> None:
     (row,) = comparison_rows(wilcoxon_holm({"a": np.arange(20) / 100, "b": np.arange(20) / 100 + 0.01}))
     assert row["difference"] == "−1.00 [−1.00, −1.00]"
     assert row["n"] == "20"
+
+
+def test_ticks_are_brief() -> None:
+    assert [brief(v) for v in (5000, 10_000, 1_500_000, 200_000, 40)] == ["5 k", "10 k", "1.5 M", "200 k", "40"]
+
+
+def test_a_crowd_of_curves_keeps_the_best_in_colour() -> None:
+    curves = [{"name": f"n{i}", "measure": "validation accuracy", "values": [0.1, 0.1 + 0.01 * i]} for i in range(12)]
+    page = report_html({"curves": curves})
+    legend = re.search(r'<ul class="legend">(.*?)</ul>', page)
+    assert legend
+    assert re.findall(r"n\d+", legend[1]) == ["n11", "n10", "n9", "n8", "n7"]
+    assert "The five best at the end; 7 others in grey." in page
+    losses = [{**curve, "measure": "training loss"} for curve in curves]
+    assert re.findall(r"</svg>(n\d+)", report_html({"curves": losses}))[:2] == ["n0", "n1"]
+
+
+def test_scores_of_another_recipe_stay_off_the_front() -> None:
+    points = [{"arch": f"a{i}", "params": 100 * i, "score": 0.1 * i, "kind": "label"} for i in (1, 2)]
+    page = report_html({"points": [*points, {"arch": "b", "params": 50, "score": 0.9, "kind": "longer", "front": False}]})
+    assert "The 2 architectures on the front" in page
+    assert "left out of it (n = 1)" in page
