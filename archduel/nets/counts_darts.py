@@ -18,6 +18,7 @@ __all__ = ["count", "count_genotype", "genotype_of", "operation", "pool_norm_of"
 
 KERNELS = {"sep_conv_3x3": 3, "sep_conv_5x5": 5, "sep_conv_7x7": 7, "dil_conv_3x3": 3, "dil_conv_5x5": 5}
 FREE = Counts(0, 0)
+ANY, SUPERCELL = DARTS("any"), SuperCell(none=True)
 
 
 def genotype_of(arch: Arch) -> Genotype:
@@ -26,9 +27,7 @@ def genotype_of(arch: Arch) -> Genotype:
     Raises:
         InvalidArchError: for other spaces and invalid choices.
     """
-    return (
-        SuperCell(none=True).genotype(arch) if arch.space == SuperCell.name else DARTS("any").genotype(arch)
-    )
+    return SUPERCELL.genotype(arch) if arch.space == SuperCell.name else ANY.genotype(arch)
 
 
 def pool_norm_of(arch: Arch, pool_norm: bool | None) -> bool:
@@ -85,6 +84,7 @@ def count_genotype(genotype: Genotype, scale: Scale, *, pool_norm: bool = False)
     """
     first, inputs = stem(scale)
     parts, c = [first], scale.channels
+    cells: dict[tuple[bool, int, int], Counts] = {}  # a network has few different ones
     for position in range(scale.depth):
         reduction = position in (scale.depth // 3, 2 * scale.depth // 3)
         c = 2 * c if reduction else c
@@ -92,7 +92,9 @@ def count_genotype(genotype: Genotype, scale: Scale, *, pool_norm: bool = False)
         parts += [conv_bn(1, c_before, c, size), conv_bn(1, c_previous, c, size)]
         out = halved(size) if reduction else size
         _, nodes, concat = genotype.cells()[reduction]
-        parts.append(_cell(nodes, c, size, out, reduction, pool_norm))
+        if (reduction, c, size) not in cells:
+            cells[reduction, c, size] = _cell(nodes, c, size, out, reduction, pool_norm)
+        parts.append(cells[reduction, c, size])
         inputs = [inputs[1], (len(concat) * c, out)]
     return total(*parts, tail(inputs[1][0], scale.n_classes))
 

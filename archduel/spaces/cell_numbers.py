@@ -54,14 +54,16 @@ def features(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     return np.concatenate(flat, -1).reshape(len(counts), 392)  # (B, 2 * 196)
 
 
-def _longest(counts: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def _longest(counts: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float32]:
     """Returns (B, 2, 4, W): for each node the heaviest way from an input under each of the (W, 8) weights."""
-    there = (counts > 0)[..., None, :] & (np.arange(len(OPS)) > 0)  # (B, 2, 14, 1, 8)
-    edge = np.where(there, weights, NEVER).max(-1)  # (B, 2, 14, W)
+    edge = np.full((*counts.shape[:3], len(weights)), NEVER, np.float32)  # (B, 2, 14, W)
+    for op in range(1, len(OPS)):
+        there = counts[..., op, None] > 0
+        np.maximum(edge, weights[:, op].astype(np.float32), out=edge, where=there)
     states = [np.zeros_like(edge[:, :, 0])] * 2
     for node in range(2, 6):
         ways = [states[s] + edge[:, :, e] for e, (s, target) in enumerate(EDGES) if target == node]
-        states.append(np.maximum(np.max(ways, axis=0), NEVER))
+        states.append(np.maximum(np.max(ways, axis=0), np.float32(NEVER)))
     return np.stack(states[2:], 2)
 
 

@@ -17,7 +17,9 @@ cnas, ctnas    all eight                      yes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
+from operator import eq, lt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,8 @@ __all__ = ["DARTS", "NODES", "PRESETS"]
 
 NAME = "darts"
 NODES = 4
+STATES = tuple(node for _ in range(2) for node in range(2, NODES + 2) for _ in range(2))
+"""For each of the 16 sources the node that reads it."""
 SEARCHED = OPS[1:]
 PRESETS: Mapping[str, tuple[tuple[str, ...], bool]] = {
     "darts": (SEARCHED, False),
@@ -72,6 +76,7 @@ class DARTS:
                 f"ops must be distinct names out of {', '.join(OPS)}; got {', '.join(self.ops) or 'none'}"
             )
         self._allowed = tuple(sorted(OPS.index(op) for op in self.ops))
+        self._known = frozenset(self._allowed)
 
     @property
     def size(self) -> int:
@@ -83,21 +88,27 @@ class DARTS:
 
     def decision(self, prefix: Sequence[int]) -> Decision | None:
         """Returns the question about the next source or operation, or None after 32."""
-        if len(prefix) >= 8 * NODES:
+        at = len(prefix)
+        if at >= 8 * NODES:
             return None
-        cell, rest = divmod(len(prefix), 4 * NODES)
-        node, slot = divmod(rest, 4)
-        where = f"{('normal', 'reduce')[cell]}/node{node + 2}"
-        if slot % 2:
-            return Decision(f"{where}/op{slot // 2}", "op", self._allowed)
-        taken = prefix[-2] if slot == 2 and not self.doubled else None
-        return Decision(
-            f"{where}/source{slot // 2}", "source", tuple(s for s in range(node + 2) if s != taken)
-        )
+        taken = prefix[-2] if at % 4 == 2 and not self.doubled else None
+        return _question(at, self._allowed, taken)
 
     def validate(self, arch: Arch) -> None:
         """Raises InvalidArchError unless ``arch`` follows the rules of this variant."""
-        check_decisions(self, arch)
+        if arch.space != NAME or not self._fits(arch.choices):
+            check_decisions(self, arch)  # which explains
+
+    def _fits(self, choices: tuple[int, ...]) -> bool:
+        """Returns whether all answers are options; asking every decision takes ten times as long."""
+        sources = choices[::2]
+        return (
+            len(choices) == 8 * NODES
+            and self._known.issuperset(choices[1::2])
+            and min(sources) >= 0
+            and all(map(lt, sources, STATES))
+            and (self.doubled or not any(map(eq, sources[::2], sources[1::2])))
+        )
 
     def read(self, text: str) -> Arch:
         """Returns the architecture of a genotype in any of the forms of :mod:`archduel.spaces.genotype_text`.
@@ -143,8 +154,7 @@ class DARTS:
     def genotype(self, arch: Arch) -> Genotype:
         """Returns the cells of ``arch``."""
         self.validate(arch)
-        half = 4 * NODES
-        return Genotype(_nodes(arch.choices[:half]), _nodes(arch.choices[half:]))
+        return _genotype(arch.choices)
 
     def arch(self, genotype: Genotype) -> Arch:
         """Returns the architecture of ``genotype``.
@@ -172,6 +182,23 @@ class DARTS:
         arch = Arch(NAME, tuple(choices))
         self.validate(arch)
         return arch
+
+
+@lru_cache(1024)
+def _question(at: int, allowed: tuple[int, ...], taken: int | None) -> Decision:
+    """Returns decision number ``at``; ``taken`` is a source that may not be named again."""
+    cell, rest = divmod(at, 4 * NODES)
+    node, slot = divmod(rest, 4)
+    where = f"{('normal', 'reduce')[cell]}/node{node + 2}"
+    if slot % 2:
+        return Decision(f"{where}/op{slot // 2}", "op", allowed)
+    return Decision(f"{where}/source{slot // 2}", "source", tuple(s for s in range(node + 2) if s != taken))
+
+
+@lru_cache(4096)
+def _genotype(choices: tuple[int, ...]) -> Genotype:
+    half = 4 * NODES
+    return Genotype(_nodes(choices[:half]), _nodes(choices[half:]))
 
 
 def _nodes(choices: Sequence[int]) -> tuple[Node, ...]:

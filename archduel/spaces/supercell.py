@@ -7,6 +7,7 @@ and so on. A node sums all its 2 to 5 edges. Found super-cells are pruned to two
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,16 +49,13 @@ class SuperCell:
 
     def decision(self, prefix: Sequence[int]) -> Decision | None:
         """Returns the operation of the next edge, or None after 28."""
-        if len(prefix) >= 2 * len(EDGES):
-            return None
-        cell, edge = divmod(len(prefix), len(EDGES))
-        source, node = EDGES[edge]
-        options = tuple(range(0 if self.none else 1, len(OPS)))
-        return Decision(f"{('normal', 'reduce')[cell]}/edge {source}->{node}", "op", options)
+        return _question(len(prefix), self.none) if len(prefix) < 2 * len(EDGES) else None
 
     def validate(self, arch: Arch) -> None:
         """Raises InvalidArchError unless ``arch`` has 28 allowed operations."""
-        check_decisions(self, arch)
+        good = arch.space == NAME and len(arch.choices) == 2 * len(EDGES)
+        if not good or not len(OPS) > max(arch.choices) >= min(arch.choices) >= 1 - self.none:
+            check_decisions(self, arch)  # which explains
 
     def read(self, text: str) -> Arch:
         """Returns the super-cell of a genotype (form ``bpe``) or of 28 integers in ``BPE_ORDER``.
@@ -131,6 +129,15 @@ class SuperCell:
         arch = Arch(NAME, tuple(choices))
         self.validate(arch)
         return arch
+
+
+@lru_cache(128)
+def _question(at: int, none: bool) -> Decision:
+    """Returns decision number ``at``."""
+    cell, edge = divmod(at, len(EDGES))
+    source, node = EDGES[edge]
+    options = tuple(range(0 if none else 1, len(OPS)))
+    return Decision(f"{('normal', 'reduce')[cell]}/edge {source}->{node}", "op", options)
 
 
 def _nodes(choices: Sequence[int]) -> tuple[Node, ...]:
