@@ -1,0 +1,146 @@
+"""Milliseconds of a training step of NAS-Bench-201 networks: memory format, precision, threads, processes, batch size.
+
+    python benchmarks/training_step.py --out benchmarks/records/training_step.json
+
+Variants of one size take turns, so that other load on the machine meets them alike. ``wall`` is the time between two
+steps, ``cpu`` the processor time of the process meanwhile (steadier where others compute too). ``side_by_side`` counts
+images a second of everything the machine does at once: two processes of one thread, one of two, one of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shlex
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ARCH = "nasbench201:3.2.3.1.3.4"  # three 3x3, one 1x1 convolution, a skip and a pool
+SIZES = [(c, s, b) for c in (8, 16) for s in (8, 16, 32) for b in (32, 128)]
+BATCHES = [(8, 16, b) for b in (16, 64, 256, 512)]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "contiguous, 1 thread": {"channels_last": False},
+    "channels last, 1 thread": {"channels_last": True},
+    "contiguous, 2 threads": {"channels_last": False, "threads": 2},
+    "channels last, 2 threads": {"channels_last": True, "threads": 2},
+    "channels last, bf16, 1 thread": {"channels_last": True, "precision": "bf16"},
+}
+CHOSEN, PLAIN = "channels last, 1 thread", "contiguous, 1 thread"
+
+
+def steps(channels: int, size: int, batch: int, n: int, *, threads: int = 1, **changes: Any) -> list[tuple[float, float]]:
+    """Returns (wall, cpu) milliseconds of ``n`` steps after one that does not count."""
+    import torch
+
+    from archduel.core import Scale, parse
+    from archduel.nets import build
+    from archduel.training.loop import seeded_build, train
+    from archduel.training.pixels import Pixels
+    from archduel.training.recipe import Recipe
+
+    torch.set_num_threads(threads)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2 * batch, 3, size, size), dtype=np.uint8)
+    pixels = Pixels(images, rng.integers(0, 10, 2 * batch), (0.5,) * 3, (0.25,) * 3)
+    recipe = Recipe(
+        epochs=(n + 2) / 2, batch_size=batch, channels=channels, depth=1, image_size=size, lr=0.01, **changes
+    )
+    model = seeded_build(lambda: build(parse(ARCH), Scale(channels, 1, size)), 0)
+    marks: list[tuple[float, float]] = []
+    train(model, pixels, recipe, seed=0, stop=lambda: marks.append((time.perf_counter(), time.process_time())) or False)
+    return [(1e3 * (b[0] - a[0]), 1e3 * (b[1] - a[1])) for a, b in pairwise(marks[1:])]
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Returns median, quartiles, minimum and number."""
+    low, median, high = np.percentile(values, (25, 50, 75))
+    return {
+        "median": round(float(median), 3), "quartiles": [round(float(low), 3), round(float(high), 3)],
+        "min": round(min(values), 3), "n": len(values),
+    }  # fmt: skip
+
+
+def compare(channels: int, size: int, batch: int, names: list[str], rounds: int, n: int) -> dict[str, Any]:
+    """Returns wall and cpu milliseconds a step of each variant."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            times[name] += steps(channels, size, batch, n, **VARIANTS[name])
+    return {
+        name: {"wall_ms": spread([t[0] for t in found]), "cpu_ms": spread([t[1] for t in found])}
+        for name, found in times.items()
+    }
+
+
+def _count(size: tuple[int, int, int], threads: int, start: Any, answers: Any, seconds: float) -> None:
+    steps(*size, 1, threads=threads, channels_last=True)  # imports and warms up
+    start.wait()
+    began, images = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        images += size[2] * (2 + len(steps(*size, 10, threads=threads, channels_last=True)))
+    answers.put(images / (time.perf_counter() - began))
+
+
+def throughput(size: tuple[int, int, int], processes: int, threads: int, seconds: float) -> float:
+    """Returns images a second of ``processes`` that train at the same time."""
+    context = multiprocessing.get_context("spawn")
+    start, answers = context.Barrier(processes), context.Queue()
+    running = [context.Process(target=_count, args=(size, threads, start, answers, seconds)) for _ in range(processes)]
+    for process in running:
+        process.start()
+    total = sum(answers.get() for _ in running)
+    for process in running:
+        process.join()
+    return total
+
+
+def side_by_side(size: tuple[int, int, int], rounds: int, seconds: float) -> dict[str, Any]:
+    """Returns images a second of the ways to use two cores."""
+    ways = {"1 process x 1 thread": (1, 1), "1 process x 2 threads": (1, 2), "2 processes x 1 thread": (2, 1)}
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, (processes, threads) in ways.items():
+            found[name].append(throughput(size, processes, threads, seconds))
+    return {name: spread(values) for name, values in found.items()}
+
+
+def label(channels: int, size: int, batch: int) -> str:
+    """Returns the name of a size in the record."""
+    return f"C={channels}, {size} px, batch {batch}"
+
+
+def main() -> None:
+    """Measures everything and writes the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    from archduel.apps.folder import environment
+
+    before = os.getloadavg()[0]
+    rounds, n = arguments.rounds, arguments.steps
+    sizes = {label(*s): compare(*s, list(VARIANTS), rounds, n) for s in SIZES}
+    batches = {label(*s): compare(*s, [CHOSEN], rounds, n) for s in BATCHES}
+    beside = {label(*s): side_by_side(s, rounds, arguments.seconds) for s in ((8, 8, 64), (8, 16, 128), (16, 32, 128))}
+    gains = [found[PLAIN]["cpu_ms"]["median"] / found[CHOSEN]["cpu_ms"]["median"] for found in sizes.values()]
+    record = {
+        "command": shlex.join(["python", *sys.argv]), **environment(), "architecture": ARCH, "depth": 1,
+        "load_average": {"before": before, "after": os.getloadavg()[0]},
+        "channels_last_speedup": spread(gains), "sizes": sizes, "batch_sizes": batches, "side_by_side_images_a_second": beside,
+    }  # fmt: skip
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Recipes: what is refused, and that the named ones are what their papers say."""
+
+from __future__ import annotations
+
+import pytest
+
+from archduel.errors import SettingError
+from archduel.training.recipe import RECIPES, Recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs must be above 0, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"lr": -0.1}, "lr must be at least 0, got -0.1"),
+        ({"lr": float("nan")}, "lr must be at least 0, got nan"),
+        ({"lr": "fast"}, "lr must be of type float, got 'fast'"),
+        ({"batch_size": 1.5}, "batch_size must be of type int, got 1.5"),
+        ({"flip": 1}, "flip must be of type bool"),
+        ({"channels": True}, "channels must be of type int, got True"),
+        ({"ema": 1.0}, r"ema must be in \[0, 1\)"),
+        ({"data_fraction": 1.5}, "data_fraction"),
+        ({"schedule": "cosin"}, "one of cosine, linear, constant, got 'cosin'"),
+        ({"precision": "int8"}, "one of fp32, bf16, fp16"),
+    ],
+)
+def test_impossible_settings_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        Recipe(**changes)  # type: ignore[arg-type]
+
+
+def test_changes_give_a_new_recipe() -> None:
+    recipe = Recipe()
+    assert recipe.with_(epochs=3).epochs == 3
+    assert recipe.epochs == 10
+    with pytest.raises(SettingError):
+        recipe.with_(epochs=-1)
+
+
+def test_named_recipes() -> None:
+    bpe = RECIPES["bpe1"]
+    assert (bpe.epochs, bpe.batch_size, bpe.channels, bpe.depth, bpe.image_size) == (10, 128, 8, 6, 16)
+    cell = RECIPES["nasbench201"]
+    assert (cell.epochs, cell.batch_size, cell.lr, cell.weight_decay, cell.channels, cell.depth) == (200, 256, 0.1, 5e-4, 16, 5)
