@@ -73,10 +73,10 @@ class Recipe:
     def __post_init__(self) -> None:
         for item in fields(self):
             kind = str(item.type)
-            value: Any = getattr(self, item.name)
+            value = getattr(self, item.name)
             if not isinstance(value, TYPES[kind]) or (kind != "bool" and isinstance(value, bool)):
                 raise SettingError(f"{item.name} must be of type {kind}, got {value!r}")
-            if not isinstance(value, str) and not value >= 0:
+            if isinstance(value, (int, float)) and not value >= 0:
                 raise SettingError(f"{item.name} must be at least 0, got {value}")
         if not self.epochs > 0:
             raise SettingError(f"epochs must be above 0, got {self.epochs}")
