@@ -46,7 +46,7 @@ def interval_chart(
     """
     narrow = width < 500
     widest = min(max((len(row.label) for row in rows), default=0) * 6.8 + 22, 260.0)
-    each, top, left = (58, 8, 10.0) if narrow else (42, 8, widest)
+    each, top, left = (58, 8, 18.0) if narrow else (42, 8, widest)
     height = top + each * len(rows) + BOTTOM
     ends = [v for row in rows for v in (row.value, row.low, row.high, *row.dots) if math.isfinite(v)]
     right = RIGHT if narrow else max((len(row.note) for row in rows), default=0) * 6.6 + 20
@@ -153,10 +153,13 @@ def heat_map(
 def _layout(rows: Sequence[str], columns: Sequence[str], width: int) -> tuple[bool, bool, float, float, float]:
     """Returns whether squares are large enough for names, whether column names are turned, left and top margin, side."""
     left = min(max(7.0 * max((len(name) for name in rows), default=1) + 16, 96.0), width * 0.3)
-    side = min((width - left - 70) / max(len(columns), 1), 56.0)
-    named = side >= 11
     longest = max((len(name) for name in columns), default=1)
-    turned = named and 7.0 * longest > side
+    side = min((width - left - 8) / max(len(columns), 1), 56.0)
+    turned = 7.0 * longest > side
+    if turned:  # names at 45 degrees stand out on the right
+        side = min((width - left - 70) / max(len(columns), 1), 56.0)
+    named = side >= 11
+    turned = turned and named
     top = (min(longest * 5.0, 95.0) if turned else 14.0 if named else 0.0) + 28
     return named, turned, left if named else 96.0, top, side
 
