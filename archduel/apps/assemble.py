@@ -15,9 +15,17 @@ from archduel.errors import SettingError, unknown
 
 __all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "derived_seed", "settings_of"]
 
-PARTNERS: dict[str, dict[str, str]] = {"ctnas": {"policy": "lstm", "ranker": "nac"}}
+PARTNERS: dict[str, dict[str, str]] = {
+    "ctnas": {"policy": "lstm", "ranker": "nac"},
+    "renas": {"ranker": "renas"},
+    "reinforce": {"policy": "logits"},
+    "bpe_rl": {"policy": "logits"},
+    "best": {"ranker": "gp"},
+    "bananas": {"ranker": "gp"},
+    "npenas": {"ranker": "gp"},
+}
 """Which policy and ranker a strategy gets unless its settings name others."""
-USUAL = {"policy": "lstm", "ranker": "best"}
+USUAL = {"policy": "lstm", "ranker": "gp"}
 RANDOMNESS = ("rng", "generator", "seed")
 
 

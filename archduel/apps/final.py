@@ -71,22 +71,15 @@ def final_fidelity(pipeline: Pipeline, found: list[FinalNetwork]) -> str:
 
 
 def _epoch_seconds(pipeline: Pipeline, arch: Arch) -> float:
-    """Returns the expected seconds of one final epoch, from a measured training of this network or of its peers."""
-    from archduel.nets import count
-
+    """Returns the expected seconds of one final epoch, from the network's re-evaluation or a few measured steps."""
     data, plan = pipeline.dataset, pipeline.plan
-    size = (len(data.train) + len(data.validation)) / len(data.train)
-    paid = {
-        checked: estimate.cost.seconds / recipe_of(fidelity, {"reevaluate": plan.reevaluate}).epochs
-        for (checked, fidelity), estimate in pipeline.paid.items()
-        if fidelity and fidelity.startswith("reevaluate") and not estimate.failed
-    }
-    if arch in paid:
-        return paid[arch] * size
-    # An unmeasured network costs what measured ones cost a multiply-add; small networks are bound by overhead instead.
-    scale = scale_of(plan.final, data)
-    rate = max(seconds / count(checked, scale).macs for checked, seconds in paid.items())
-    return max(rate * count(arch, scale).macs, min(paid.values())) * size
+    images = len(data.train) + len(data.validation)
+    for (checked, fidelity), estimate in pipeline.paid.items():
+        if checked == arch and fidelity and fidelity.startswith("reevaluate") and not estimate.failed:
+            epochs = recipe_of(fidelity, {"reevaluate": plan.reevaluate}).epochs
+            # Re-evaluations also look at the validation images after every epoch: a third of a training step each.
+            return estimate.cost.seconds / epochs * images / (len(data.train) + len(data.validation) / 3)
+    return pipeline.stopwatch.seconds_per_image(plan.final, arch) * images
 
 
 def _makespan(jobs: list[float], workers: int) -> float:

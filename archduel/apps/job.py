@@ -19,17 +19,16 @@ from archduel.apps.plan import (
     Plan,
     default_seconds,
     fixed_plan,
-    median_arch,
     timed_plan,
 )
 from archduel.apps.progress import Progress, duration
 from archduel.apps.settings import Settings
+from archduel.apps.stopwatch import Stopwatch
 from archduel.core import Scale, Space
 from archduel.data import Dataset, load
 from archduel.errors import DataError, SettingError
 from archduel.execution.processes import Processes
 from archduel.training.pixels import Pixels
-from archduel.training.recipe import Recipe
 
 __all__ = ["load_arguments", "work"]
 
@@ -48,7 +47,8 @@ def work(folder: RunFolder, settings: Settings, progress: Progress, dataset: Dat
     space: Space = registry.make("space", settings.space)
     settings = _with_budget(settings, dataset)
     _introduce(progress, settings, dataset)
-    plan, limits = _plan(folder, settings, space, dataset, progress)
+    stopwatch = Stopwatch(settings, space, dataset)
+    plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress)
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
     _announce(progress, settings, plan, dataset)
     executor = _executor(folder, settings, plan, dataset)
@@ -56,7 +56,8 @@ def work(folder: RunFolder, settings: Settings, progress: Progress, dataset: Dat
     torch.set_num_threads(settings.threads)  # comparators are small: more threads make them slower
     try:
         pipeline = Pipeline(
-            folder, settings, plan, space, dataset, executor, constraint=constraint, progress=progress
+            folder, settings, plan, space, dataset, executor, stopwatch,
+            constraint=constraint, progress=progress,
         )
         pipeline.label_and_compare()
         pipeline.confirm()
@@ -105,7 +106,7 @@ def _introduce(progress: Progress, settings: Settings, dataset: Dataset) -> None
 
 
 def _plan(
-    folder: RunFolder, settings: Settings, space: Space, dataset: Dataset, progress: Progress
+    folder: RunFolder, settings: Settings, space: Space, dataset: Dataset, stopwatch: Stopwatch, progress: Progress
 ) -> tuple[Plan, Limits]:
     """Returns the plan, made once and then read from the journal, and the limits at its final scale."""
     ladder = _ladder(settings)
@@ -117,7 +118,7 @@ def _plan(
     else:
         progress.say("measuring how long one training step takes here ...")
         fitting = _within(settings, ladder, space, dataset)
-        plan = timed_plan(settings, dataset, fitting, Stopwatch(settings, space, dataset).seconds_per_image)
+        plan = timed_plan(settings, dataset, fitting, stopwatch.seconds_per_image)
     if noted is None:
         folder.note("plan", plan=plan.to_json())
     return plan, _limits(settings, scale_of(plan.final, dataset))
@@ -163,37 +164,6 @@ def _within(
         if sum(limits(arch) for arch, _ in sizes(space, limits, rng, n)) * 2 >= n:
             fitting.append((channels, depth))
     return fitting
-
-
-class Stopwatch:
-    """Measures training steps of a typical architecture."""
-
-    def __init__(self, settings: Settings, space: Space, dataset: Dataset) -> None:
-        self.settings, self.space, self.dataset = settings, space, dataset
-        mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
-        self.pixels = Pixels(dataset.train.images, dataset.train.labels, mean, std, device=settings.device)
-
-    def seconds_per_image(self, recipe: Recipe) -> float:
-        """Returns the seconds an image of training costs, other workers' load included (measured alone, times 1.15)."""
-        from archduel.nets import build
-        from archduel.training.loop import seeded_build, train
-
-        scale = scale_of(recipe, self.dataset)
-        arch = median_arch(sizes(self.space, Limits(scale), np.random.default_rng(5), 60))
-        n = min(len(self.dataset.train), 4 * recipe.batch_size if recipe.image_size <= 16 else 2 * recipe.batch_size)
-        few = self.pixels.subset(np.arange(n))
-        before = torch.get_num_threads()
-        if self.settings.device == "cpu":
-            torch.set_num_threads(self.settings.threads)
-        try:
-            model = seeded_build(lambda: build(arch, scale), 0)
-            short = recipe.with_(epochs=1, data_fraction=1.0)
-            costs = [
-                train(model, few, short, seed=i, device=self.settings.device) for i in range(2)
-            ]
-        finally:
-            torch.set_num_threads(before)
-        return 1.15 * costs[-1].seconds / costs[-1].images
 
 
 def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Dataset) -> None:

@@ -15,6 +15,7 @@ from archduel.apps.judge import scale_of
 from archduel.apps.plan import Plan
 from archduel.apps.progress import Progress, duration
 from archduel.apps.settings import Settings
+from archduel.apps.stopwatch import Stopwatch
 from archduel.core import (
     Arch,
     Budget,
@@ -81,12 +82,13 @@ class Pipeline:
         space: Space,
         dataset: Dataset,
         executor: Executor,
+        stopwatch: Stopwatch,
         *,
         constraint: Constraint | None,
         progress: Progress,
     ) -> None:
         self.folder, self.settings, self.plan, self.space, self.dataset = folder, settings, plan, space, dataset
-        self.executor, self.constraint, self.progress = executor, constraint, progress
+        self.executor, self.stopwatch, self.constraint, self.progress = executor, stopwatch, constraint, progress
         self.arms = Arms()
         self._compare_began: float | None = None
         self.strategy = self._strategy()
