@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from archduel.core import Arch, Decision, GraphBatch, check_decisions
 from archduel.errors import InvalidArchError
 from archduel.spaces import nasbench201_features as numbers
+from archduel.spaces.nasbench201_effect import effect, effect_names
 from archduel.spaces.nasbench201_function import EDGES, OPS, function, unique_str
 
 __all__ = ["EDGES", "OPS", "NASBench201"]
@@ -49,7 +50,15 @@ class NASBench201:
         return numbers.graphs(self._choices(archs))
 
     def features(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
-        """Returns (B, 254) structural features; see ``nasbench201_features``."""
+        """Returns (B, 114) numbers about what the cells compute, equal for equal fingerprints; ``feature_names`` names them."""
+        return effect(self._choices(archs))
+
+    def feature_names(self) -> tuple[str, ...]:
+        """Returns the names of the columns of ``features``."""
+        return effect_names()
+
+    def graph_features(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
+        """Returns (B, 254) features of the labelled graph in the manner of GRAF; see ``nasbench201_features``."""
         return numbers.features(self._choices(archs))
 
     def fingerprint(self, arch: Arch) -> str:

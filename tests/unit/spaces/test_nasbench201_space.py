@@ -99,8 +99,8 @@ def test_fingerprints_by_hand() -> None:
     assert shared == "c0=1(x) out=2*c0"  # one convolution read twice is not two
 
 
-def test_features_by_hand() -> None:
-    features = SPACE.features(
+def test_graph_features_by_hand() -> None:
+    features = SPACE.graph_features(
         [SPACE.read("|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|avg_pool_3x3~2|")]
     )
     assert features.shape == (1, 254)
@@ -125,11 +125,36 @@ def test_features_by_hand() -> None:
     assert features[0, 246:].tolist() == [1, 1, 1, 1, 0, 2, 0, 1]
 
 
-def test_features_tell_all_cells_apart() -> None:
+def test_graph_features_tell_all_cells_apart() -> None:
+    assert len(np.unique(SPACE.graph_features(EVERYTHING), axis=0)) == 15_625
+
+
+def test_features_are_equal_for_equal_functions_and_hardly_any_others() -> None:
     features = SPACE.features(EVERYTHING)
-    assert len(np.unique(features, axis=0)) == 15_625
+    _, function = np.unique([SPACE.fingerprint(arch) for arch in EVERYTHING], return_inverse=True)
+    _, row = np.unique(features, axis=0, return_inverse=True)
+    assert len(np.unique(np.stack([function, row.reshape(-1)]), axis=1).T) == 5_234 == function.max() + 1
+    assert row.max() + 1 == 5_212
     some = [7, 3000, 15_624]
     assert np.array_equal(SPACE.features([EVERYTHING[i] for i in some]), features[some])
+
+
+def test_features_by_hand() -> None:
+    # 3x3 to node 1, nothing from 0 to 2, 1x1 from 1 to 2, skip from 0 to 3, nothing from 1 to 3, pool from 2 to 3
+    cell = SPACE.read("|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|avg_pool_3x3~2|")
+    found = dict(zip(SPACE.feature_names(), SPACE.features([cell])[0].tolist()))
+    assert len(found) == 114
+    one = ("n[c3]", "n[c1]", "input>c3", "way skip", "way 31p", "pooled summands out", "most pools out", "least op")
+    assert {name: found[name] for name in one} == {**dict.fromkeys(one, 1), "least op": 0}
+    none = ("c constant", "blocked", "c3>output", "input>c1", "sums read", "pools read", "way 3", "ways of 1 conv")
+    assert {name: found[name] for name in none} == dict.fromkeys(none, 0)
+    two = ("ways", "different ways", "n[conv]", "terms out", "most conv", "sum conv", "ways of 0 conv")
+    assert {name: found[name] for name in two} == {**dict.fromkeys(two, 2), "ways of 0 conv": 1}
+    assert found["mean op"] == 1.5
+    assert found["flow (2, 0.5, 0.5)"] == pytest.approx(np.log(1e-3 + 1 + 2 * 0.5 * 0.5))
+    dead = SPACE.read("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|none~0|none~1|none~2|")
+    found = dict(zip(SPACE.feature_names(), SPACE.features([dead])[0].tolist()))
+    assert (found["n[conv]"], found["ways"], found["blocked"], found["most conv"], found["least conv"]) == (0, 0, 1, -1, 5)
 
 
 def test_graphs_carry_operations_on_vertices() -> None:
