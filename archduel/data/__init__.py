@@ -4,14 +4,13 @@ from archduel.data.dataset import Dataset, Preprocessing, Split
 from archduel.data.decode import open_picture
 from archduel.data.load import load
 from archduel.data.picture import apply_preprocessing
-from archduel.data.remember import identity, remember
+from archduel.data.remember import remember
 
 __all__ = [
     "Dataset",
     "Preprocessing",
     "Split",
     "apply_preprocessing",
-    "identity",
     "load",
     "open_picture",
     "remember",

@@ -21,11 +21,14 @@ SPLIT_NAMES = {
 IGNORED = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
 
 
+File = tuple[str, int, int]  # path below the root, size, time of change
+
+
 @dataclass
 class _Listing:
-    """Files found below a folder of classes: class -> (relative path, size, mtime); and what was not a picture."""
+    """Files found below a folder of classes: class -> files; and what was not a picture."""
 
-    classes: dict[str, list[tuple[str, int, int]]] = field(default_factory=dict)
+    classes: dict[str, list[File]] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
     loose: list[str] = field(default_factory=list)
 
@@ -53,9 +56,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         raise DataError(f"the folder {folder} cannot be listed: {error.strerror}") from error
 
 
-def _walk(
-    folder: str, root: Path, listing: _Listing, into: list[tuple[str, int, int]], seen: set[str]
-) -> None:
+def _walk(folder: str, root: Path, listing: _Listing, into: list[File], seen: set[str]) -> None:
     """Adds the pictures below ``folder``, each real folder once (links may form a circle)."""
     real = os.path.realpath(folder)
     if real in seen:
@@ -171,32 +172,25 @@ def _warnings(
     return found
 
 
-def from_folder(root: Path, *, name: str = "") -> Source:
-    """Returns the source for a folder with one subfolder a class, or with such folders in `train/`, `val/`, `test/`.
+def _listings(root: Path, layout: dict[int, Path]) -> tuple[dict[int, _Listing], list[str]]:
+    """Returns split -> files (all of them as train without such a layout), and warnings."""
+    if not layout:
+        return {0: _list(root, root)}, []
+    listings = {code: _list(folder, root) for code, folder in sorted(layout.items())}
+    flat = [code for code in listings if code and not any(listings[code].classes.values())]
+    warnings = [
+        f"{layout[code]} holds no class folders with pictures; a {SPLITS[code]} split is made from train"
+        for code in flat
+    ]
+    return {code: listing for code, listing in listings.items() if code not in flat}, warnings
 
-    Raises:
-        DataError: for a path that is missing or a file, a folder without pictures, a class of a given split that train lacks.
-    """
-    _check_root(root)
-    root = root.resolve()
-    layout = _split_folders(root)
-    listings = {code: _list(folder, root) for code, folder in sorted(layout.items())} or {
-        0: _list(root, root)
-    }
-    warnings = []
-    for code in [code for code in listings if code and not any(listings[code].classes.values())]:
-        warnings.append(
-            f"{layout[code]} holds no class folders with pictures; a {SPLITS[code]} split is made from train"
-        )
-        del listings[code]
-    classes = naturally(label for label, files in listings[0].classes.items() if files)
-    if not classes:
-        raise _nothing(root, listings)
-    empty = [label for label, files in listings[0].classes.items() if not files]
-    if empty:
-        warnings.append(f"class folders without pictures are not used: {_some(empty)}")
+
+def _joined(listings: dict[int, _Listing], classes: list[str]) -> tuple[list[File], list[int], list[int]]:
+    """Returns the files of all splits, their labels and their splits."""
     number = {label: index for index, label in enumerate(classes)}
-    files, labels, given = [], [], []
+    files: list[File] = []
+    labels: list[int] = []
+    given: list[int] = []
     for code, listing in listings.items():
         unknown = [label for label, found in listing.classes.items() if found and label not in number]
         if unknown:
@@ -208,14 +202,33 @@ def from_folder(root: Path, *, name: str = "") -> Source:
             files += found
             labels += [number[label]] * len(found)
             given += [code] * len(found)
+    return files, labels, given
+
+
+def from_folder(root: Path, *, name: str = "") -> Source:
+    """Returns the source for a folder with one subfolder a class, or with such folders in `train/`, `val/`, `test/`.
+
+    Raises:
+        DataError: for a path that is missing or a file, a folder without pictures, a class of a given split that train lacks.
+    """
+    _check_root(root)
+    root = root.resolve()
+    layout = _split_folders(root)
+    listings, warnings = _listings(root, layout)
+    classes = naturally(label for label, files in listings[0].classes.items() if files)
+    if not classes:
+        raise _nothing(root, listings)
+    empty = [label for label, files in listings[0].classes.items() if not files]
+    if empty:
+        warnings.append(f"class folders without pictures are not used: {_some(empty)}")
+    files, labels, given = _joined(listings, classes)
     names = tuple(file[0] for file in files)
-    key = digest("folder", root, *files)
     return Source(
         name=name or str(root),
         labels=np.array(labels, np.int64),
         classes=tuple(classes),
         read=lambda index: open_picture(root / names[index]),
-        key=digest(key, np.array(labels), np.array(given)),
+        key=digest("folder", root, *files, np.array(labels), np.array(given)),
         given=np.array(given, np.int8),
         names=names,
         warnings=(*warnings, *_warnings(root, listings, classes, layout)),

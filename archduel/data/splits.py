@@ -53,7 +53,6 @@ def make_splits(
         DataError: if a class has too few pictures to stand in every split.
         SettingError: if a share is not inside (0, 1) or they leave nothing to train on.
     """
-    split = given.copy()
     pool = np.flatnonzero(given == 0)
     wanted = {
         code: default_fraction(len(pool)) if fraction is None else fraction
@@ -65,28 +64,32 @@ def make_splits(
             f"validation and test shares must lie in (0, 1) and sum to less than 1, got {wanted}"
         )
     counts = np.bincount(labels[pool], minlength=len(classes))
-    needed = 1 + len(wanted)
-    few = [f"{classes[i]!r} has {counts[i]}" for i in np.flatnonzero(counts < needed).tolist()]
-    if few:
-        made = " and ".join(SPLITS[code] for code in wanted)
-        aim = f"train and the splits made from it ({made})" if wanted else "train"
-        raise DataError(
-            f"every class needs at least {needed} pictures for {aim}, but {', '.join(few[:10])}"
-            f"{' ...' if len(few) > 10 else ''}; add pictures or remove the class"
-        )
-    takes = {
-        code: np.minimum(_shares(counts, fraction), counts - needed + 1) for code, fraction in wanted.items()
-    }
+    _refuse_few(counts, classes, [SPLITS[code] for code in wanted])
+    takes = {code: _shares(counts, fraction) for code, fraction in wanted.items()}
+    split = given.copy()
     rng = np.random.default_rng([seed, 0x5B117])
     for label in range(len(classes)):
         members = rng.permutation(pool[labels[pool] == label])
         start = 0
         for code, take in takes.items():
             # never so many that train, or a split made later, would go without
-            n = int(min(take[label], len(members) - start - 1 - sum(1 for later in takes if later > code)))
+            left = len(members) - start - 1 - sum(1 for later in takes if later > code)
+            n = min(int(take[label]), left)
             split[members[start : start + n]] = code
             start += n
     return split
+
+
+def _refuse_few(counts: NDArray[np.int64], classes: Sequence[str], made: Sequence[str]) -> None:
+    """Raises where a class has fewer pictures than train and the splits ``made`` from it."""
+    needed = 1 + len(made)
+    few = [f"{classes[i]!r} has {counts[i]}" for i in np.flatnonzero(counts < needed).tolist()]
+    if few:
+        aim = f"train and the splits made from it ({' and '.join(made)})" if made else "train"
+        listed = ", ".join(few[:10]) + (" ..." if len(few) > 10 else "")
+        raise DataError(
+            f"every class needs at least {needed} pictures for {aim}, but {listed}; add pictures or remove the class"
+        )
 
 
 def subset(labels: NDArray[np.int64], split: NDArray[np.int8], n: int, *, seed: int) -> NDArray[np.int64]:
