@@ -31,6 +31,8 @@ Epoch = dict[str, float]
 """One epoch's numbers: epoch (from 1, a fraction for a part), lr, train_loss, train_accuracy, val_loss, val_accuracy."""
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+TOO_LARGE = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
+"""What libraries say, in lower case, when they raise a plain RuntimeError for too little memory."""
 CHECK_EVERY = 25  # steps between two looks at the loss: reading it makes an accelerator wait
 CHECKPOINT_SECONDS = 10.0
 
@@ -115,7 +117,7 @@ def failures_as_reason(result: Trained) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         text = str(error).lower()
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "memory" not in text:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not any(t in text for t in TOO_LARGE):
             raise
         result.reason = f"out of memory: {str(error).splitlines()[0] if str(error) else 'allocation failed'}"
 
