@@ -24,11 +24,21 @@ POLICIES = {
 }
 RANKERS = {
     "nac": "archduel.rankers.nac:NAC",
+    "gp": "archduel.rankers.gp:GaussianProcess",
 }
 STRATEGIES = {
-    "random": "archduel.strategies.random:RandomSearch",
-    "evolution": "archduel.strategies.evolution:RegularizedEvolution",
+    "best": "archduel.strategies.best:Contenders",
     "ctnas": "archduel.strategies.ctnas:CTNAS",
+    "renas": "archduel.strategies.renas:ReNAS",
+    "random": "archduel.strategies.random:RandomSearch",
+    "local": "archduel.strategies.local:LocalSearch",
+    "evolution": "archduel.strategies.evolution:RegularizedEvolution",
+    "reinforce": "archduel.strategies.reinforce:Reinforce",
+    "bananas": "archduel.strategies.bananas:Bananas",
+    "npenas": "archduel.strategies.npenas:NPENAS",
+    "tpe": "archduel.strategies.tpe:TPE",
+    "bpe_rl": "archduel.strategies.bpe_rl:BPEReinforce",
+    "bpe_evolution": "archduel.strategies.bpe_evolution:BPEEvolution",
 }
 MENUS = {"space": SPACES, "policy": POLICIES, "ranker": RANKERS, "strategy": STRATEGIES}
 

@@ -18,6 +18,7 @@ from archduel.errors import SettingError
 __all__ = ["LogitsPolicy"]
 
 Allowed = Mapping[str, Sequence[int]] | None
+BLOCK = 32  # random numbers taken at a time
 
 
 def _named(space: Space, probes: int) -> dict[str, str]:
@@ -37,18 +38,21 @@ class LogitsPolicy(nn.Module):
             vector of its kind.
     """
 
-    def __init__(self, space: Space, *, generator: torch.Generator | None = None, probes: int = 200) -> None:
+    def __init__(self, space: Space, *, generator: torch.Generator | None = None, probes: int = 64) -> None:
         super().__init__()
         if probes < 1:
             raise SettingError(f"probes must be at least 1, got {probes}")
         self.space = space
-        names = _named(space, probes)
-        self._index = {name: i for i, name in enumerate(names)}
-        self._shared = {kind: len(names) + i for i, kind in enumerate(space.kinds)}
-        sizes = [space.kinds[kind] for kind in names.values()] + list(space.kinds.values())
-        self.logits = nn.ParameterList(
-            nn.Parameter(torch.zeros(size, device=generator.device if generator else None)) for size in sizes
-        )
+        self._names = _named(space, probes)
+        self._index = {name: i for i, name in enumerate(self._names)}
+        self._shared = {kind: len(self._names) + i for i, kind in enumerate(space.kinds)}
+        device = generator.device if generator is not None else None
+        # (named decisions + kinds, largest vocabulary); what is beyond a vocabulary is never an option
+        shape = len(self._names) + len(space.kinds), max(space.kinds.values())
+        self.logits = nn.Parameter(torch.zeros(shape, device=device))
+
+    def _row(self, decision: Decision) -> int:
+        return self._index.get(decision.name, self._shared[decision.kind])
 
     def _options(self, decision: Decision, allowed: Allowed) -> list[int]:
         if allowed is None or decision.kind not in allowed:
@@ -61,15 +65,12 @@ class LogitsPolicy(nn.Module):
             )
         return options
 
-    def _log_p(self, decision: Decision, allowed: Allowed) -> tuple[list[int], Tensor]:
-        """Returns the options and their log probabilities, (options,)."""
-        options = self._options(decision, allowed)
-        vector = self.logits[self._index.get(decision.name, self._shared[decision.kind])]
-        return options, vector[options].log_softmax(0)
-
     def probabilities(self) -> dict[str, Tensor]:
         """Returns the distribution of every named decision over its whole vocabulary, each (kind size,), detached."""
-        return {name: self.logits[i].detach().softmax(0) for name, i in self._index.items()}
+        sizes = self.space.kinds
+        return {
+            name: self.logits[i].detach()[: sizes[self._names[name]]].softmax(0) for name, i in self._index.items()
+        }
 
     def draw(self, n: int, generator: torch.Generator, *, allowed: Allowed = None) -> Draw:
         """Returns ``n`` architectures with their log probabilities.
@@ -77,16 +78,24 @@ class LogitsPolicy(nn.Module):
         Raises:
             SettingError: if ``allowed`` leaves a decision without answers.
         """
-        archs = [self._arch(generator, allowed) for _ in range(n)]
+        weights = (self.logits - self.logits.amax(1, keepdim=True)).detach().exp().tolist()
+        archs = [self._arch(weights, generator, allowed) for _ in range(n)]
         log_prob, entropy = self._judge(archs, allowed)
         return Draw(archs, log_prob, entropy)
 
-    @torch.no_grad()
-    def _arch(self, generator: torch.Generator, allowed: Allowed) -> Arch:
+    def _arch(self, weights: list[list[float]], generator: torch.Generator, allowed: Allowed) -> Arch:
         path: tuple[int, ...] = ()
+        random: list[float] = []
         while (decision := self.space.decision(path)) is not None:
-            options, log_p = self._log_p(decision, allowed)
-            path = (*path, options[int(torch.multinomial(log_p.exp(), 1, generator=generator))])
+            if len(path) == len(random):
+                random += torch.rand(BLOCK, generator=generator, device=generator.device).tolist()
+            row, options = weights[self._row(decision)], self._options(decision, allowed)
+            left = random[len(path)] * sum(row[option] for option in options)
+            for answer in options:
+                left -= row[answer]
+                if left < 0:
+                    break
+            path = (*path, answer)
         return Arch(self.space.name, path)
 
     def log_prob(self, archs: Sequence[Arch], *, allowed: Allowed = None) -> Tensor:
@@ -99,13 +108,17 @@ class LogitsPolicy(nn.Module):
 
     def _judge(self, archs: Sequence[Arch], allowed: Allowed) -> tuple[Tensor, Tensor]:
         """Returns log probability (N,) and entropy (N,), both summed over the decisions."""
-        log_probs, entropies = [], []
-        for arch in archs:
-            picked, spread = [], []
-            for choice, decision in zip(arch.choices, decisions(self.space, arch.choices)):
-                options, log_p = self._log_p(decision, allowed)
-                picked.append(log_p[options.index(choice)] if choice in options else log_p.new_tensor(-torch.inf))
-                spread.append(-(log_p.exp() * log_p).sum())
-            log_probs.append(torch.stack(picked).sum())
-            entropies.append(torch.stack(spread).sum())
-        return torch.stack(log_probs), torch.stack(entropies)
+        device = self.logits.device
+        asked = [(b, d, c) for b, a in enumerate(archs) for d, c in zip(decisions(self.space, a.choices), a.choices)]
+        mask = np.full((len(asked), self.logits.shape[1]), -np.inf, np.float32)
+        for i, (_, decision, _) in enumerate(asked):
+            mask[i, self._options(decision, allowed)] = 0.0
+        owner = torch.tensor([b for b, _, _ in asked], dtype=torch.int64, device=device)
+        answer = torch.tensor([c for _, _, c in asked], dtype=torch.int64, device=device)
+        rows = torch.tensor([self._row(d) for _, d, _ in asked], dtype=torch.int64, device=device)
+        barred = torch.from_numpy(mask).to(device)
+        log_p = (self.logits[rows] + barred).log_softmax(1)  # (decisions, vocabulary)
+        plogp = (log_p.exp() * log_p.masked_fill(barred.isinf(), 0.0)).sum(1)
+        zeros = torch.zeros(len(archs), device=device)
+        picked = log_p.gather(1, answer[:, None])[:, 0]
+        return zeros.index_add(0, owner, picked), zeros.index_add(0, owner, -plogp)

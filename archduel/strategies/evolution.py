@@ -58,8 +58,7 @@ class RegularizedEvolution:
         self.patience = patience
         self.ledger = Ledger()
         self.pool = Distinct(space, rng, constraint)
-        self.founders = 0
-        self.repeats = 0
+        self.founders = self.told = self.repeats = 0
         self.alive: deque[tuple[Arch, float]] = deque(maxlen=population)
 
     def ask(self, n: int) -> list[Query]:
@@ -87,6 +86,7 @@ class RegularizedEvolution:
         """Adds the answered ones to the population; the oldest leave it."""
         for query in queries:
             self.repeats = self.repeats + 1 if query.arch in self.ledger else 0
+        self.told += len(queries)
         self.alive.extend(self.ledger.record(queries, estimates))
 
     def step(self) -> StepReport | None:
@@ -106,8 +106,7 @@ class RegularizedEvolution:
         return {
             "ledger": self.ledger.state_dict(),
             "seen": self.pool.state_dict(),
-            "founders": self.founders,
-            "repeats": self.repeats,
+            "counts": [self.founders, self.told, self.repeats],
             "alive": [[str(arch), score] for arch, score in self.alive],
             "rng": self.rng.bit_generator.state,
         }
@@ -116,6 +115,6 @@ class RegularizedEvolution:
         """Continues exactly as the saved one would."""
         self.ledger.load_state_dict(state["ledger"])
         self.pool.load_state_dict(state["seen"])
-        self.founders, self.repeats = state["founders"], state["repeats"]
+        self.founders, self.told, self.repeats = state["counts"]
         self.alive = deque(((parse(text), score) for text, score in state["alive"]), maxlen=self.population)
         self.rng.bit_generator.state = state["rng"]

@@ -20,6 +20,14 @@ SMALL: dict[str, dict[str, Any]] = {
         "samples": 16, "keep": 8, "verify": 5,
     },
 }  # fmt: skip
+SMALL |= {
+    "bpe_evolution": {"population": 10, "tournament": 3, "patience": 200},
+    "renas": {"labels": 20, "top": 5},
+    "reinforce": {"lr": 0.1, "patience": 100},
+    "bpe_rl": {"patience": 100},
+    "tpe": {"patience": 5, "startup": 5},
+    "best": {"bred": 20, "generations": 2},
+}
 NEVER_REPEAT = {"random", "local", "best"}
 
 
@@ -34,6 +42,7 @@ class TestEveryStrategy(StrategyContract):
     def _named(self, name: str) -> None:
         self.name = name
         self.repeats = name not in NEVER_REPEAT
+        self.evaluations = 12 if name == "tpe" else 30
 
     def make(self, seed: int, constraint: Constraint | None = None) -> Strategy:
         return assemble(

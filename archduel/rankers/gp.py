@@ -1,0 +1,209 @@
+"""A Gaussian process on the space's features: few labels, honest uncertainty, fitted in milliseconds.
+
+Features are standardised over random architectures of the space, so that the numbers of one fit do not depend on which
+architectures happened to be labelled. Scores far below the middle teach only that they are bad: they are lifted to a floor,
+because a smooth function cannot follow networks that did not train at all. Length scale and noise maximise the marginal
+likelihood over a small grid; the signal's variance follows in closed form.
+
+Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", MIT Press 2006, Algorithm 2.1 and section 5.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.special import ndtr
+
+from archduel.core import Arch, Space, State, sample
+from archduel.errors import SettingError, StateError
+from archduel.rankers.labels import check_archs, check_labels, check_sides
+
+__all__ = ["GaussianProcess"]
+
+Matrix = NDArray[np.float64]
+LENGTHS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
+"""In units of a feature's standard deviation, as if all features were that far apart."""
+NOISES = (0.003, 0.01, 0.03, 0.1, 0.3)
+"""Label variance over signal variance."""
+GRID_LABELS = 400
+"""Length and noise are chosen on at most this many labels."""
+
+
+@dataclass(frozen=True)
+class _Posterior:
+    """What a fit found from n labels."""
+
+    x: Matrix  # (n, F) standardised features
+    factor: Matrix  # (n, n) lower Cholesky factor of kernel + noise
+    weights: Matrix  # (n,)
+    length: float
+    noise: float
+    variance: float  # of the signal, for labels of centre 0 and spread 1
+    centre: float
+    spread: float
+
+
+def _distance(first: Matrix, second: Matrix) -> Matrix:
+    """Returns (N, M) squared distances."""
+    squared = (first * first).sum(1)[:, None] + (second * second).sum(1) - 2 * first @ second.T
+    return np.maximum(squared, 0.0)
+
+
+def _matern(squared: Matrix, length: float) -> Matrix:
+    """Returns the Matern 5/2 kernel of squared distances."""
+    r = np.sqrt(5 * squared) / length
+    return np.asarray((1 + r + r * r / 3) * np.exp(-r))
+
+
+class GaussianProcess:
+    """Regression with a Matern 5/2 kernel on standardised features; predicts in the unit of the labels.
+
+    Args:
+        space: gives features.
+        floor: labels lower than the median minus this many times (upper decile - median) are lifted to it.
+        reference: random architectures that features are standardised over.
+        seed: of those architectures.
+
+    Raises:
+        SettingError: for settings out of range.
+    """
+
+    def __init__(self, space: Space, *, floor: float = 2.0, reference: int = 2_000, seed: int = 0) -> None:
+        if floor <= 0 or reference < 2:
+            raise SettingError(f"floor must be above 0 and reference at least 2, got {floor} and {reference}")
+        self.space, self.floor = space, floor
+        rng = np.random.default_rng(seed)
+        x = np.asarray(space.features([sample(space, rng) for _ in range(reference)]), np.float64)
+        deviation = x.std(0)
+        self._mean, self._used = x.mean(0), deviation > 1e-6
+        self._scale = 1.0 / (deviation[self._used] * np.sqrt(max(1, self._used.sum())))  # squared distances average 2
+        self._rows: dict[Arch, int] = {}
+        self._x: Matrix = np.empty((0, len(self._scale)))
+        self._posterior: _Posterior | None = None
+
+    def _features(self, archs: Sequence[Arch]) -> Matrix:
+        """Returns (N, F) standardised features; each architecture is encoded once."""
+        check_archs(self.space, archs)
+        new = [arch for arch in dict.fromkeys(archs) if arch not in self._rows]
+        if len(self._rows) + len(new) > 100_000:  # a cache, not a leak
+            self._rows, self._x, new = {}, self._x[:0], list(dict.fromkeys(archs))
+        if new:
+            x = np.asarray(self.space.features(new), np.float64) - self._mean
+            self._rows.update((arch, len(self._x) + i) for i, arch in enumerate(new))
+            self._x = np.concatenate([self._x, x[:, self._used] * self._scale])
+        return self._x[[self._rows[arch] for arch in archs]]
+
+    def fit(
+        self, archs: Sequence[Arch], scores: Sequence[float] | Matrix, *, pairs: Any = None
+    ) -> Mapping[str, float]:
+        """Learns from scratch; ``pairs`` are not used. Returns length scale, noise and log marginal likelihood.
+
+        Raises:
+            InvalidArchError: if an architecture does not belong to the space.
+            SettingError: for labels that are not finite, or fewer than two distinct ones.
+        """
+        unique, labels = check_labels(self.space, archs, scores)
+        y = self._lifted(labels)
+        centre, spread = float(y.mean()), float(y.std())
+        x, z = self._features(unique), (y - centre) / spread
+        few = slice(0, GRID_LABELS)
+        likelihood, length, noise = _chosen(_distance(x[few], x[few]), z[few])
+        factor = _factor(_matern(_distance(x, x), length), noise)
+        weights = cho_solve((factor, True), z)
+        variance = float(z @ weights) / len(z)
+        self._posterior = _Posterior(x, factor, weights, length, noise, variance, centre, spread)
+        return {"length": length, "noise": noise, "log_likelihood": likelihood}
+
+    def _lifted(self, labels: Matrix) -> Matrix:
+        middle, high = np.quantile(labels, [0.5, 0.9])
+        lifted = np.maximum(labels, middle - self.floor * (high - middle))
+        return np.asarray(lifted if np.ptp(lifted) > 0 else labels)  # all equal where most labels are the best
+
+    def _known(self) -> _Posterior:
+        if self._posterior is None:
+            raise StateError("the Gaussian process has learned nothing yet; call fit first")
+        return self._posterior
+
+    def _reduced(self, archs: Sequence[Arch]) -> tuple[Matrix, Matrix, Matrix]:
+        """Returns features (N, F), mean (N,) and what the labels explain (n, N); standardised labels."""
+        known, x = self._known(), self._features(archs)
+        kernel = _matern(_distance(x, known.x), known.length)  # (N, n)
+        return x, kernel @ known.weights, solve_triangular(known.factor, kernel.T, lower=True, check_finite=False)
+
+    def predict(self, archs: Sequence[Arch]) -> Matrix:
+        """Returns (N,) expected scores, in the unit of the labels.
+
+        Raises:
+            StateError: before fit.
+            InvalidArchError: for an architecture of another space.
+        """
+        known, x = self._known(), self._features(archs)
+        return known.centre + known.spread * (_matern(_distance(x, known.x), known.length) @ known.weights)
+
+    def uncertainty(self, archs: Sequence[Arch]) -> Matrix:
+        """Returns (N,) standard deviations of the noise-free score, in the unit of the labels.
+
+        Raises:
+            StateError: before fit.
+            InvalidArchError: for an architecture of another space.
+        """
+        known = self._known()
+        _, _, explained = self._reduced(archs)
+        variance = np.maximum(1 - (explained * explained).sum(0), 1e-12) * known.variance
+        return np.asarray(known.spread * np.sqrt(variance))
+
+    def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
+        """Returns (P,) probabilities that training ``first[i]`` scores at least as high as training ``second[i]``.
+
+        Raises:
+            StateError: before fit.
+            InvalidArchError: for an architecture of another space.
+            SettingError: for sides of different lengths.
+        """
+        check_sides(first, second)
+        known = self._known()
+        places = {arch: i for i, arch in enumerate(dict.fromkeys([*first, *second]))}
+        x, mean, explained = self._reduced(list(places))
+        a, b = np.array([places[arch] for arch in first], int), np.array([places[arch] for arch in second], int)
+        apart = _matern(((x[a] - x[b]) ** 2).sum(1), known.length)
+        variance = 2 - 2 * apart - ((explained[:, a] - explained[:, b]) ** 2).sum(0) + 2 * known.noise
+        return np.asarray(ndtr((mean[a] - mean[b]) / np.sqrt(np.maximum(variance, 1e-12) * known.variance)))
+
+    def state_dict(self) -> State:
+        """Returns what was learned."""
+        return {} if self._posterior is None else asdict(self._posterior)
+
+    def load_state_dict(self, state: State) -> None:
+        """Takes what another learned.
+
+        Raises:
+            StateError: if the state is of another space.
+        """
+        if state and state["x"].shape[1] != len(self._scale):
+            raise StateError(f"the state has {state['x'].shape[1]} features, {self.space.name} has {len(self._scale)}")
+        self._posterior = _Posterior(**state) if state else None
+
+
+def _factor(kernel: Matrix, noise: float) -> Matrix:
+    """Returns (n, n) the lower Cholesky factor of ``kernel`` with ``noise`` on the diagonal."""
+    kernel = kernel.copy()
+    kernel.flat[:: len(kernel) + 1] += noise
+    return np.asarray(cholesky(kernel, lower=True, overwrite_a=True, check_finite=False))
+
+
+def _chosen(squared: Matrix, z: Matrix) -> tuple[float, float, float]:
+    """Returns the highest log marginal likelihood of the grid, and its length and noise."""
+    best = (-np.inf, LENGTHS[0], NOISES[0])
+    for length in LENGTHS:
+        kernel = _matern(squared, length)
+        for noise in NOISES:
+            factor = _factor(kernel, noise)
+            variance = float(z @ cho_solve((factor, True), z, check_finite=False)) / len(z)
+            likelihood = -0.5 * len(z) * np.log(variance) - float(np.log(factor.diagonal()).sum())
+            best = max(best, (likelihood, length, noise))
+    return best

@@ -1,0 +1,111 @@
+"""Predictor-guided search in the manner of BANANAS.
+
+White, Neiswanger, Savani: "BANANAS: Bayesian Optimization with Neural Architectures for Neural Architecture Search",
+AAAI 2021, Algorithm 1.
+
+Deviations from the paper:
+1. Any ranker that knows its uncertainty is the predictor (paper: five feed-forward networks on the path encoding).
+2. Candidates are mutants of the best labelled architectures (as in the paper's experiments) and a tenth random ones, so that
+   a search cannot starve.
+3. Architectures are distinct by fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, StepReport, mutate, sample
+from archduel.errors import InfeasibleError, SettingError
+from archduel.strategies.candidates import beliefs
+from archduel.strategies.pool import first_distinct
+from archduel.strategies.rounds import Rounds
+
+__all__ = ["Bananas"]
+
+
+class Bananas:
+    """Evaluates, round by round, the mutants that independent Thompson sampling likes best.
+
+    Args:
+        space: where to search.
+        ranker: the predictor.
+        rng: the randomness.
+        constraint: which architectures are allowed.
+        initial: random architectures first.
+        batch: architectures a round.
+        candidates: mutants a round.
+        parents: labelled architectures that are mutated.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        ranker: Ranker,
+        *,
+        rng: np.random.Generator,
+        constraint: Constraint | None = None,
+        initial: int = 10,
+        batch: int = 10,
+        candidates: int = 100,
+        parents: int = 10,
+    ) -> None:
+        if min(batch, candidates, parents) < 1:
+            raise SettingError("batch, candidates and parents must be at least 1")
+        self.space, self.ranker, self.rng, self.constraint = space, ranker, rng, constraint
+        self.batch, self.candidates, self.parents = batch, candidates, parents
+        self.rounds = Rounds(space, rng, constraint, initial)
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns at most ``n`` new architectures; empty while there is something to learn first."""
+        return self.rounds.ask(n)
+
+    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
+        """Remembers the scores."""
+        self.rounds.tell(queries, estimates)
+
+    def step(self) -> StepReport | None:
+        """Fits the predictor and chooses the next batch (lines 3 to 7)."""
+        if not self.rounds.ready():
+            return None
+        archs, scores = self.rounds.ledger.labelled()
+        self.ranker.fit(archs, scores)
+        candidates = self._mutants()
+        mean, deviation = beliefs(self.ranker, candidates)
+        sampled = mean + deviation * self.rng.standard_normal(len(candidates))
+        queued = self.rounds.propose((candidates[i] for i in np.argsort(-sampled, kind="stable")), self.batch)
+        return StepReport({"labels": len(archs), "candidates": len(candidates), "queued": queued})
+
+    def _mutants(self) -> list[Arch]:
+        """Returns unlabelled candidates: mutants of the best, and random ones."""
+        best = self.rounds.ledger.ranked()[: self.parents]
+        found = {sample(self.space, self.rng, self.constraint): None for _ in range(max(1, self.candidates // 10))}
+        for i in range(self.candidates):
+            try:
+                found[mutate(self.space, best[i % len(best)], self.rng, self.constraint, tries=50)] = None
+            except InfeasibleError:  # a lonely architecture; others have mutants
+                continue
+        return list(found)
+
+    def best(self) -> Arch:
+        """Returns the architecture with the highest score; raises StateError before any tell."""
+        return self.rounds.ledger.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns the ``n`` best architectures, best first."""
+        return first_distinct(self.space, self.rounds.ledger.ranked(), n)
+
+    def state_dict(self) -> State:
+        """Returns all that changes."""
+        return {
+            "rounds": self.rounds.state_dict(),
+            "ranker": self.ranker.state_dict(),
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues exactly as the saved one would."""
+        self.rounds.load_state_dict(state["rounds"])
+        self.ranker.load_state_dict(state["ranker"])
+        self.rng.bit_generator.state = state["rng"]

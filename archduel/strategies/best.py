@@ -1,0 +1,132 @@
+"""Contenders, archduel's own search: ask the architectures that are expected to beat the best so far by most.
+
+After every few labels the ranker is fitted again and judges every architecture that is left (in a space too large to list:
+every one of a population bred for the same purpose). The next questions are those of largest expected improvement, whose
+logarithm stays informative where hardly any is expected. A ranker that is sure and unsure in the right places does the rest.
+
+Architectures with one fingerprint compute the same: one of them is asked, and nothing is asked twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, StepReport
+from archduel.errors import SettingError
+from archduel.strategies.candidates import beliefs, evolved, log_improvement, whole_space
+from archduel.strategies.pool import first_distinct
+from archduel.strategies.rounds import Rounds
+
+__all__ = ["Contenders"]
+
+
+class Contenders:
+    """Asks the architectures of largest expected improvement, a few at a time.
+
+    Args:
+        space: where to search.
+        ranker: what is fitted; one that knows its uncertainty explores, another one is followed blindly.
+        rng: the randomness.
+        constraint: which architectures are allowed.
+        initial: random architectures first.
+        batch: architectures a round.
+        whole: spaces of at most this many encodings are judged whole, larger ones are bred from.
+        bred: mutants a generation.
+        generations: of mutants a round.
+        stop: the search ends when nothing is expected to improve the ranker's scores by more than this; 0 = never.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        ranker: Ranker,
+        *,
+        rng: np.random.Generator,
+        constraint: Constraint | None = None,
+        initial: int = 6,
+        batch: int = 2,
+        whole: int = 50_000,
+        bred: int = 500,
+        generations: int = 4,
+        stop: float = 0.0,
+    ) -> None:
+        if min(batch, bred, generations) < 1 or min(whole, stop) < 0:
+            raise SettingError("batch, bred and generations must be at least 1, whole and stop not negative")
+        self.space, self.ranker, self.rng, self.constraint = space, ranker, rng, constraint
+        self.batch, self.whole, self.bred, self.generations, self.stop = batch, whole, bred, generations, stop
+        self.rounds = Rounds(space, rng, constraint, initial)
+        self._listed: list[tuple[Arch, str]] | None = None  # the whole space, once it was needed
+        self._large = whole == 0
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns at most ``n`` new architectures; empty while there is something to learn first."""
+        return self.rounds.ask(n)
+
+    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
+        """Remembers the scores."""
+        self.rounds.tell(queries, estimates)
+
+    def step(self) -> StepReport | None:
+        """Fits the ranker and chooses the next batch; None while labels are missing and when finished."""
+        if not self.rounds.ready():
+            return None
+        archs, scores = self.rounds.ledger.labelled()
+        self.ranker.fit(archs, scores)
+        incumbent = float(self.ranker.predict(archs).max())
+        candidates = self._candidates(incumbent)
+        worth = self._worth(candidates, incumbent) if candidates else np.empty(0)
+        gain = float(np.exp(worth.max())) if candidates else 0.0
+        if self.stop and gain < self.stop:
+            self.rounds.finished = True
+        else:
+            self.rounds.propose((candidates[i] for i in np.argsort(-worth, kind="stable")), self.batch)
+        return StepReport({"labels": len(archs), "candidates": len(candidates), "expected_gain": gain})
+
+    def _worth(self, archs: Sequence[Arch], incumbent: float) -> NDArray[np.float64]:
+        """Returns (N,) logarithms of the expected improvement."""
+        return log_improvement(*beliefs(self.ranker, archs), incumbent)
+
+    def _candidates(self, incumbent: float) -> list[Arch]:
+        """Returns architectures that were not asked: all there are, or the outcome of breeding."""
+        seen = self.rounds.pool.seen
+        if self._listed is None and not self._large:
+            listed = whole_space(self.space, self.constraint, self.whole)
+            self._large = listed is None
+            self._listed = [(arch, self.space.fingerprint(arch)) for arch in listed or ()]
+        if not self._large and self._listed is not None:
+            return [arch for arch, fingerprint in self._listed if fingerprint not in seen]
+        bred = evolved(
+            self.space,
+            self.rounds.ledger.ranked()[:20],
+            lambda archs: self._worth(archs, incumbent),
+            self.rng,
+            self.constraint,
+            size=self.bred,
+            rounds=self.generations,
+        )
+        return [arch for arch in bred if self.space.fingerprint(arch) not in seen]
+
+    def best(self) -> Arch:
+        """Returns the architecture with the highest score; raises StateError before any tell."""
+        return self.rounds.ledger.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns the ``n`` best architectures, best first."""
+        return first_distinct(self.space, self.rounds.ledger.ranked(), n)
+
+    def state_dict(self) -> State:
+        """Returns all that changes."""
+        return {
+            "rounds": self.rounds.state_dict(),
+            "ranker": self.ranker.state_dict(),
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues exactly as the saved one would."""
+        self.rounds.load_state_dict(state["rounds"])
+        self.ranker.load_state_dict(state["ranker"])
+        self.rng.bit_generator.state = state["rng"]

@@ -1,0 +1,79 @@
+"""Where proposals come from (the whole space, or its best corner) and what makes one worth a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr, ndtr
+
+from archduel.core import Arch, Constraint, Ranker, Space, Uncertain, enumerate_space, mutate, sample
+from archduel.errors import InfeasibleError
+
+__all__ = ["beliefs", "evolved", "log_improvement", "whole_space"]
+
+
+def whole_space(space: Space, constraint: Constraint | None, limit: int) -> list[Arch] | None:
+    """Returns one architecture of each fingerprint of a space of at most ``limit`` encodings, or None for a larger one."""
+    archs = list(islice(enumerate_space(space), limit + 1))
+    if len(archs) > limit:
+        return None
+    found: dict[str, Arch] = {}
+    for arch in archs:
+        if constraint is None or constraint(arch):
+            found.setdefault(space.fingerprint(arch), arch)
+    return list(found.values())
+
+
+def evolved(
+    space: Space,
+    parents: Sequence[Arch],
+    worth: Callable[[list[Arch]], NDArray[np.float64]],
+    rng: np.random.Generator,
+    constraint: Constraint | None,
+    *,
+    size: int,
+    rounds: int,
+) -> list[Arch]:
+    """Returns architectures bred for what ``worth`` says: ``rounds`` generations of ``size`` mutants and random ones.
+
+    A quarter of the first generation is random; each further one descends from the best tenth of all so far.
+    """
+    pool: dict[Arch, None] = {}
+    for _ in range(size // 4):
+        pool[sample(space, rng, constraint)] = None
+    for _ in range(rounds):
+        for _ in range(size):
+            parent = parents[int(rng.integers(len(parents)))]
+            try:
+                pool[mutate(space, parent, rng, constraint, tries=50)] = None
+            except InfeasibleError:  # a lonely architecture; others have mutants
+                continue
+        archs = list(pool)
+        order = np.argsort(-worth(archs), kind="stable")[: max(10, len(archs) // 10)]
+        parents = [archs[i] for i in order]
+    return list(pool)
+
+
+def beliefs(ranker: Ranker, archs: Sequence[Arch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns (N,) expected scores and (N,) standard deviations, zeros for a ranker that is never uncertain."""
+    mean = ranker.predict(archs)
+    return mean, ranker.uncertainty(archs) if isinstance(ranker, Uncertain) else np.zeros(len(archs))
+
+
+def log_improvement(
+    mean: NDArray[np.float64], deviation: NDArray[np.float64], incumbent: float
+) -> NDArray[np.float64]:
+    """Returns (N,) logarithms of the expected improvement over ``incumbent``, finite far below it too.
+
+    Source: Ament et al., "Unexpected Improvements to Expected Improvement for Bayesian Optimization", NeurIPS 2023.
+    """
+    deviation = np.maximum(deviation, 1e-12)
+    u = (mean - incumbent) / deviation
+    density = np.exp(-0.5 * u * u) / np.sqrt(2 * np.pi)
+    near = np.maximum(density + u * ndtr(u), 1e-300)
+    # far below: phi(u) + u Phi(u) -> phi(u) / u^2; log_ndtr(u) + log(|u|) is log phi(u) up to 1 / u^2
+    far = log_ndtr(u) - np.log(np.maximum(-u, 1.0))
+    return np.asarray(np.where(u > -20, np.log(near), far) + np.log(deviation))

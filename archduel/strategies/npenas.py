@@ -1,0 +1,108 @@
+"""Evolution guided by a predictor, in the manner of NPENAS-NP.
+
+Wei, Niu, Tang, Wang, Hu, Liang: "NPENAS: Neural Predictor Guided Evolution for Neural Architecture Search", TNNLS 2022,
+Algorithm 1.
+
+Deviations from the paper:
+1. Any ranker is the predictor (paper: a graph network).
+2. Architectures are distinct by fingerprint; where a population has no new mutants left, a random one takes the place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, StepReport, mutate, sample
+from archduel.errors import InfeasibleError, SettingError
+from archduel.strategies.pool import first_distinct
+from archduel.strategies.rounds import Rounds
+
+__all__ = ["NPENAS"]
+
+
+class NPENAS:
+    """Evaluates, generation by generation, the children that the predictor ranks highest.
+
+    Args:
+        space: where to search.
+        ranker: the predictor.
+        rng: the randomness.
+        constraint: which architectures are allowed.
+        initial: random architectures first.
+        batch: children evaluated a generation.
+        candidates: children bred a generation.
+        tournament: architectures that compete to become a parent.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        ranker: Ranker,
+        *,
+        rng: np.random.Generator,
+        constraint: Constraint | None = None,
+        initial: int = 10,
+        batch: int = 10,
+        candidates: int = 100,
+        tournament: int = 10,
+    ) -> None:
+        if min(batch, candidates, tournament) < 1:
+            raise SettingError("batch, candidates and tournament must be at least 1")
+        self.space, self.ranker, self.rng, self.constraint = space, ranker, rng, constraint
+        self.batch, self.candidates, self.tournament = batch, candidates, tournament
+        self.rounds = Rounds(space, rng, constraint, initial)
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns at most ``n`` new architectures; empty while there is something to learn first."""
+        return self.rounds.ask(n)
+
+    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
+        """Remembers the scores."""
+        self.rounds.tell(queries, estimates)
+
+    def step(self) -> StepReport | None:
+        """Fits the predictor, breeds children and keeps those it ranks highest (lines 4 to 10)."""
+        if not self.rounds.ready():
+            return None
+        archs, scores = self.rounds.ledger.labelled()
+        self.ranker.fit(archs, scores)
+        children = self._children(archs, scores)
+        order = np.argsort(-self.ranker.predict(children), kind="stable")
+        queued = self.rounds.propose((children[i] for i in order), self.batch)
+        return StepReport({"labels": len(archs), "children": len(children), "queued": queued})
+
+    def _children(self, archs: Sequence[Arch], scores: Sequence[float]) -> list[Arch]:
+        """Returns mutants of tournament winners (and a random architecture, so that there is always one)."""
+        found = {sample(self.space, self.rng, self.constraint): None}
+        for _ in range(self.candidates):
+            rivals = self.rng.integers(len(archs), size=self.tournament).tolist()
+            parent = archs[max(rivals, key=scores.__getitem__)]
+            try:
+                found[mutate(self.space, parent, self.rng, self.constraint, tries=50)] = None
+            except InfeasibleError:  # a lonely architecture; others have mutants
+                continue
+        return list(found)
+
+    def best(self) -> Arch:
+        """Returns the architecture with the highest score; raises StateError before any tell."""
+        return self.rounds.ledger.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns the ``n`` best architectures, best first."""
+        return first_distinct(self.space, self.rounds.ledger.ranked(), n)
+
+    def state_dict(self) -> State:
+        """Returns all that changes."""
+        return {
+            "rounds": self.rounds.state_dict(),
+            "ranker": self.ranker.state_dict(),
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues exactly as the saved one would."""
+        self.rounds.load_state_dict(state["rounds"])
+        self.ranker.load_state_dict(state["ranker"])
+        self.rng.bit_generator.state = state["rng"]

@@ -1,0 +1,144 @@
+"""REINFORCE on true scores: the policy-gradient baseline.
+
+Williams: "Simple statistical gradient-following algorithms for connectionist reinforcement learning", 1992, with the settings
+of the NAS-Bench-201 baseline (Dong and Yang, ICLR 2020): independent logits, one architecture an update, moving average as
+baseline.
+
+Deviations:
+1. Architectures that the constraint forbids are drawn again and teach nothing.
+2. A policy that brought nothing new ``patience`` times in a row ends the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import numpy as np
+import torch
+
+from archduel.core import Arch, Constraint, Estimate, Policy, Query, Space, State, StepReport, sample
+from archduel.errors import SettingError
+from archduel.strategies.ledger import Ledger
+from archduel.strategies.pool import first_distinct
+
+__all__ = ["Reinforce", "drawn"]
+
+
+def drawn(
+    policy: Policy,
+    space: Space,
+    generator: torch.Generator,
+    rng: np.random.Generator,
+    constraint: Constraint | None,
+    *,
+    tries: int = 200,
+) -> Arch:
+    """Returns an architecture of ``policy`` that the constraint allows, a uniform one if ``tries`` draws are forbidden."""
+    for _ in range(tries):
+        with torch.no_grad():
+            arch = policy.draw(1, generator).archs[0]
+        if constraint is None or constraint(arch):
+            return arch
+    return sample(space, rng, constraint)
+
+
+class Reinforce:
+    """Draws from a policy and makes what scored above average more probable. Repeats are allowed and charged once.
+
+    Args:
+        space: where to search.
+        policy: the distribution that is trained.
+        rng: the randomness where the constraint forbids all draws.
+        generator: the randomness of the draws.
+        constraint: which architectures are allowed.
+        lr: Adam's learning rate.
+        entropy: weight of an entropy bonus.
+        momentum: of the moving average of scores that is subtracted.
+        patience: repeats in a row after which the search ends.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        policy: Policy,
+        *,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+        constraint: Constraint | None = None,
+        lr: float = 0.01,
+        entropy: float = 0.0,
+        momentum: float = 0.9,
+        patience: int = 2_000,
+    ) -> None:
+        if lr <= 0 or not 0 <= momentum < 1 or patience < 1:
+            raise SettingError(f"lr must be above 0, momentum in 0..1 without 1, patience at least 1; got {lr}, {momentum}")
+        self.space, self.policy, self.constraint = space, policy, constraint
+        self.rng, self.generator = rng, generator
+        self.entropy, self.momentum, self.patience = entropy, momentum, patience
+        self.optimizer = torch.optim.Adam(policy.parameters(), lr=lr)
+        self.ledger = Ledger()
+        self.average = 0.0
+        self.updates = 0
+        self.repeats = 0
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns ``n`` draws of the policy; empty when it brings nothing new."""
+        if self.repeats >= self.patience:
+            return []
+        return [Query(drawn(self.policy, self.space, self.generator, self.rng, self.constraint)) for _ in range(n)]
+
+    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
+        """Updates the policy once for each answer; a failed evaluation scores 0."""
+        for query in queries:
+            self.repeats = self.repeats + 1 if query.arch in self.ledger else 0
+        for arch, score in self.ledger.record(queries, estimates):
+            self._update(arch, max(score, 0.0))
+
+    def _update(self, arch: Arch, score: float) -> None:
+        advantage = score - self.average / (1 - self.momentum**self.updates) if self.updates else 0.0
+        self.average = self.momentum * self.average + (1 - self.momentum) * score
+        self.updates += 1
+        if advantage == 0 and self.entropy == 0:
+            return
+        loss = -advantage * self.policy.log_prob([arch]).sum()
+        if self.entropy:
+            loss = loss - self.entropy * self.policy.draw(1, self.generator).entropy.mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def step(self) -> StepReport | None:
+        """Returns None: it learns when told."""
+        return None
+
+    def best(self) -> Arch:
+        """Returns the architecture with the highest score; raises StateError before any tell."""
+        return self.ledger.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns the ``n`` best architectures, best first."""
+        return first_distinct(self.space, self.ledger.ranked(), n)
+
+    def state_dict(self) -> State:
+        """Returns all that changes."""
+        return deepcopy(
+            {
+                "policy": dict(self.policy.state_dict()),
+                "optimizer": self.optimizer.state_dict(),
+                "ledger": self.ledger.state_dict(),
+                "progress": [self.average, self.updates, self.repeats],
+                "rng": self.rng.bit_generator.state,
+                "generator": self.generator.get_state(),
+            }
+        )
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues exactly as the saved one would."""
+        state = deepcopy(state)
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.ledger.load_state_dict(state["ledger"])
+        self.average, self.updates, self.repeats = state["progress"]
+        self.rng.bit_generator.state = state["rng"]
+        self.generator.set_state(state["generator"])

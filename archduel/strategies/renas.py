@@ -1,0 +1,119 @@
+"""ReNAS: label a thousandth of the space, learn to rank, evaluate what ranks highest.
+
+Xu, Wang, Han, Tang, Jui, Xu, Xu: "ReNAS: Relativistic Evaluation of Neural Architecture Search", CVPR 2021.
+
+    paper                        here
+    0.1 % of the search space    labels
+    predictor                    ranker
+    top-k                        top
+
+Deviations from the paper and the released code:
+1. A space that can be listed is ranked whole, as in the released code; a larger one is searched by evolution on the
+   predictor's scores (paper: "any discrete search", an evolutionary algorithm in its experiments).
+2. The labels are those the estimator gives, validation accuracies (released code: test accuracies).
+3. The ``top`` architectures are evaluated truly and the best label of all wins, labelled ones included (released code: the best
+   test accuracy among the top 10).
+4. Architectures are distinct by fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, StepReport, parse
+from archduel.errors import SettingError
+from archduel.strategies.candidates import evolved, whole_space
+from archduel.strategies.pool import first_distinct
+from archduel.strategies.rounds import Rounds
+
+__all__ = ["ReNAS"]
+
+
+class ReNAS:
+    """Learns once from random labels and evaluates the architectures that rank highest.
+
+    Args:
+        space: where to search.
+        ranker: the predictor.
+        rng: the randomness.
+        constraint: which architectures are allowed.
+        labels: random architectures that are labelled.
+        top: architectures evaluated in the end; 0 = as many as the budget allows, best ranked first.
+        whole: spaces of at most this many encodings are ranked whole.
+        population: mutants a generation in larger spaces.
+        generations: of that evolution.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        ranker: Ranker,
+        *,
+        rng: np.random.Generator,
+        constraint: Constraint | None = None,
+        labels: int = 423,
+        top: int = 10,
+        whole: int = 50_000,
+        population: int = 1_000,
+        generations: int = 20,
+    ) -> None:
+        if min(top, whole) < 0 or min(population, generations) < 1:
+            raise SettingError("top and whole must not be negative, population and generations at least 1")
+        self.space, self.ranker, self.rng, self.constraint = space, ranker, rng, constraint
+        self.top, self.whole, self.population, self.generations = top, whole, population, generations
+        self.rounds = Rounds(space, rng, constraint, labels)
+        self.ranking: list[Arch] = []
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns labels to pay for, later the highest ranked; empty while there is something to learn."""
+        return self.rounds.ask(n)
+
+    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
+        """Remembers the scores."""
+        self.rounds.tell(queries, estimates)
+
+    def step(self) -> StepReport | None:
+        """Fits the predictor, ranks, and queues the top; once."""
+        if self.ranking or not self.rounds.ready():
+            return None
+        archs, scores = self.rounds.ledger.labelled()
+        metrics = self.ranker.fit(archs, scores)
+        candidates = whole_space(self.space, self.constraint, self.whole) or evolved(
+            self.space,
+            self.rounds.ledger.ranked()[:20],
+            self.ranker.predict,
+            self.rng,
+            self.constraint,
+            size=self.population,
+            rounds=self.generations,
+        )
+        order = np.argsort(-self.ranker.predict(candidates), kind="stable")
+        self.ranking = [candidates[i] for i in order[: max(1_000, self.top)]]
+        self.rounds.propose(self.ranking, self.top or None)
+        return StepReport({f"fit_{name}": float(value) for name, value in metrics.items()})
+
+    def best(self) -> Arch:
+        """Returns the architecture with the highest score; raises StateError before any tell."""
+        return self.rounds.ledger.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns the ``n`` best labelled architectures, best first."""
+        return first_distinct(self.space, self.rounds.ledger.ranked(), n)
+
+    def state_dict(self) -> State:
+        """Returns all that changes."""
+        return {
+            "rounds": self.rounds.state_dict(),
+            "ranker": self.ranker.state_dict(),
+            "ranking": [str(arch) for arch in self.ranking],
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues exactly as the saved one would."""
+        self.rounds.load_state_dict(state["rounds"])
+        self.ranker.load_state_dict(state["ranker"])
+        self.ranking = [parse(text) for text in state["ranking"]]
+        self.rng.bit_generator.state = state["rng"]

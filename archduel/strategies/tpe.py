@@ -1,0 +1,159 @@
+"""Tree-structured Parzen estimators, by Optuna (``pip install 'archduel[optuna]'``).
+
+Bergstra, Bardenet, Bengio, Kegl: "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011.
+
+Every decision of the space is a categorical parameter; a decision whose options depend on earlier answers is a parameter of its
+own for each set of options. A draw that the constraint forbids is told as pruned and drawn again.
+
+The sampler is seeded anew for every trial by (seed, number of the trial), so that the trials alone are the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from archduel.core import (
+    Arch,
+    Constraint,
+    Decision,
+    Estimate,
+    Query,
+    Space,
+    State,
+    StepReport,
+    decisions,
+    sample,
+)
+from archduel.errors import SettingError
+from archduel.strategies.ledger import Ledger
+from archduel.strategies.pool import first_distinct
+
+__all__ = ["TPE"]
+
+
+def _name(decision: Decision) -> str:
+    return f"{decision.name} of {','.join(map(str, decision.options))}"
+
+
+class TPE:
+    """Asks what Optuna's sampler suggests. Repeats are allowed and charged once.
+
+    Args:
+        space: where to search.
+        rng: the randomness; one seed is taken from it.
+        constraint: which architectures are allowed.
+        startup: random trials first.
+        patience: repeats in a row after which the search ends.
+
+    Raises:
+        SettingError: if Optuna is not installed.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        rng: np.random.Generator,
+        constraint: Constraint | None = None,
+        startup: int = 10,
+        patience: int = 200,
+    ) -> None:
+        try:
+            import optuna
+        except ImportError as error:
+            raise SettingError("strategy 'tpe' needs Optuna; install it with `pip install 'archduel[optuna]'`") from error
+        self._optuna = optuna
+        self.space, self.rng, self.constraint = space, rng, constraint
+        self.startup, self.patience = startup, patience
+        self.seed = int(rng.integers(2**31))
+        self.ledger = Ledger()
+        self.trials: list[list[Any]] = []  # choices and score; None = pruned
+        self.repeats = self.drawn = 0
+        self._study = self._fresh_study()
+
+    def _fresh_study(self) -> Any:
+        verbosity = self._optuna.logging.get_verbosity()
+        self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
+        try:
+            return self._optuna.create_study(direction="maximize")
+        finally:
+            self._optuna.logging.set_verbosity(verbosity)
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns ``n`` suggestions; empty when they bring nothing new."""
+        if self.repeats >= self.patience:
+            return []
+        return [Query(self._suggestion()) for _ in range(n)]
+
+    def _suggestion(self) -> Arch:
+        for _ in range(20):
+            arch = self._suggest()
+            if self.constraint is None or self.constraint(arch):
+                return arch
+            self._add(arch, None)
+        return sample(self.space, self.rng, self.constraint)
+
+    def _suggest(self) -> Arch:
+        self.drawn += 1
+        seed = (self.seed + 1_000_003 * self.drawn) % 2**31
+        self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.startup)
+        trial = self._study.ask()
+        path: tuple[int, ...] = ()
+        while (decision := self.space.decision(path)) is not None:
+            path = (*path, int(trial.suggest_categorical(_name(decision), decision.options)))
+        # only what is told back counts: an open trial would be part of a state that nobody can save
+        self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+        return Arch(self.space.name, path)
+
+    def _add(self, arch: Arch, score: float | None) -> None:
+        self.trials.append([list(arch.choices), score])
+        asked = list(decisions(self.space, arch.choices))
+        state = self._optuna.trial.TrialState
+        self._study.add_trial(
+            self._optuna.trial.create_trial(
+                params={_name(d): choice for d, choice in zip(asked, arch.choices)},
+                distributions={_name(d): self._optuna.distributions.CategoricalDistribution(d.options) for d in asked},
+                value=score,
+                state=state.PRUNED if score is None else state.COMPLETE,
+            )
+        )
+
+    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
+        """Hands the scores to the sampler; a failed evaluation scores 0."""
+        for query in queries:
+            self.repeats = self.repeats + 1 if query.arch in self.ledger else 0
+        for arch, score in self.ledger.record(queries, estimates):
+            self._add(arch, score if np.isfinite(score) else 0.0)
+
+    def step(self) -> StepReport | None:
+        """Returns None: it learns when told."""
+        return None
+
+    def best(self) -> Arch:
+        """Returns the architecture with the highest score; raises StateError before any tell."""
+        return self.ledger.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns the ``n`` best architectures, best first."""
+        return first_distinct(self.space, self.ledger.ranked(), n)
+
+    def state_dict(self) -> State:
+        """Returns all that changes."""
+        return {
+            "ledger": self.ledger.state_dict(),
+            "trials": [list(trial) for trial in self.trials],
+            "counts": [self.seed, self.repeats, self.drawn],
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues exactly as the saved one would."""
+        self.ledger.load_state_dict(state["ledger"])
+        self.seed, self.repeats, self.drawn = state["counts"]
+        self.rng.bit_generator.state = state["rng"]
+        self._study, self.trials = self._fresh_study(), []
+        for choices, score in state["trials"]:
+            self._add(Arch(self.space.name, tuple(choices)), score)
