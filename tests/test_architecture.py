@@ -48,7 +48,7 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("archduel"):
             if node.module == "archduel":
-                found |= {alias.name for alias in node.names}
+                found |= {alias.name for alias in node.names if alias.name in ALLOWED}
             else:
                 found.add(part_of(node.module))
         elif isinstance(node, ast.Import):

@@ -123,7 +123,8 @@ def _gains(networks: Mapping[str, Mapping[str, Any]], metric: str, n_test: int) 
         if networks["search"]["arch"] == networks[role]["arch"]:
             sentence = f"The search and {name} chose the same network; there is nothing to compare."
         else:
-            sentence = gain_sentence(differences, 1, len(differences), other=name, n_test=n_test)
+            first = role == "random"  # what the interval covers is said once
+            sentence = gain_sentence(differences, 1, len(differences), other=name, n_test=n_test, coverage=first)
         interval = gain_interval(differences, 1, len(differences), n_test=n_test)
         found[role] = {"differences": differences, "interval": interval.record(), "sentence": sentence}
     return found
