@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from archduel.core import Scale
+from archduel.training.modes import mode_kept
 
 __all__ = ["Latency", "latency_ms"]
 
@@ -53,17 +54,13 @@ def latency_ms(
     device = torch.device(device)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch_size, scale.in_channels, scale.image_size, scale.image_size, generator=generator).to(device)
-    flags = [(module, module.training) for module in model.modules()]
-    model.to(device).eval()
-    try:
+    with mode_kept(model):
+        model.to(device).eval()
         for _ in range(warmup):
             model(x)
         times = [_timed(model, x)]
         while len(times) < repetitions and (len(times) < 5 or sum(times) < 1000 * seconds):
             times.append(_timed(model, x))
-    finally:
-        for module, flag in flags:
-            module.training = flag
     low, median, high = np.percentile(times, (25, 50, 75))
     return Latency(float(median), float(high - low), len(times))
 

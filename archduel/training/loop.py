@@ -2,56 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from archduel.errors import DataError
-from archduel.training.augment import augmented, mixed, mixup_share
-from archduel.training.average import WeightAverage
-from archduel.training.checkpointing import Stateful, identity, load_training, save_training
-from archduel.training.metrics import evaluate
+from archduel.training.modes import mode_kept
 from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
-from archduel.training.schedule import drop_path_at, learning_rate, plan
+from archduel.training.running import Epoch, Running, Trained
 from archduel.training.seeding import isolated, mix_seed, seeded_build
-from archduel.training.sgd import SGD
 
 __all__ = ["Epoch", "Trained", "seeded_build", "train"]
 
-Epoch = dict[str, float]
-"""One epoch's numbers: epoch (from 1, a fraction for a part), lr, train_loss, train_accuracy, val_loss, val_accuracy."""
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 TOO_LARGE = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
 """What libraries say, in lower case, when they raise a plain RuntimeError for too little memory."""
-CHECK_EVERY = 25  # steps between two looks at the loss: reading it makes an accelerator wait
 CHECKPOINT_SECONDS = 10.0
-
-
-@dataclass
-class Trained:
-    """What a training came to.
-
-    Attributes:
-        history: the numbers of each finished epoch.
-        seconds: time spent, that of interrupted attempts up to their last checkpoint included.
-        images: images trained on, repetitions counted.
-        reason: why it ended early, empty if it did not.
-    """
-
-    history: list[Epoch] = field(default_factory=list)
-    seconds: float = 0.0
-    images: int = 0
-    reason: str = ""
 
 
 def train(
@@ -94,7 +63,7 @@ def train(
     if len(images) < 2:
         raise DataError(f"training needs at least 2 images, got {len(images)}")
     with isolated(device) as reseed, mode_kept(model):
-        training = _Training(model, images, recipe, torch.device(device), seed, drop_path)
+        training = Running(model, images, recipe, torch.device(device), seed, drop_path)
         scored = validation.resized(recipe.image_size) if validation is not None else None
         training.resume(checkpoint)
         with failures_as_reason(training.result):
@@ -120,171 +89,3 @@ def failures_as_reason(result: Trained) -> Iterator[None]:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not any(t in text for t in TOO_LARGE):
             raise
         result.reason = f"out of memory: {str(error).splitlines()[0] if str(error) else 'allocation failed'}"
-
-
-@contextmanager
-def mode_kept(model: nn.Module) -> Iterator[None]:
-    """Gives every module the training flag back that it had."""
-    flags = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
-
-
-class _Training:
-    """A network, its optimizer and where they are in the plan."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        images: Pixels,
-        recipe: Recipe,
-        device: torch.device,
-        seed: int,
-        drop_path: Callable[[nn.Module, float], object] | None,
-    ) -> None:
-        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
-        self.images, self.recipe, self.device, self.seed, self.drop_path = images, recipe, device, seed, drop_path
-        self.plan = plan(recipe, len(images))
-        self.optimizer = SGD(
-            model,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            decay_norm_bias=recipe.decay_norm_bias,
-            grad_clip=recipe.grad_clip,
-        )
-        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
-        self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
-        self.result = Trained()
-        self.done = 0  # finished epochs
-        self._clock = self._saved = time.perf_counter()
-        self._sums = torch.zeros(3, device=device)  # loss x images, correct, images of the running epoch
-
-    def epochs(self) -> range:
-        """The epochs that are left."""
-        return range(self.done, self.plan.epochs)
-
-    def run_epoch(self, epoch: int, stop: Callable[[], bool] | None) -> bool:
-        """Trains one epoch; false if it was left early, with the reason in the result."""
-        order = torch.randperm(len(self.images), generator=_generator("cpu", self.seed, "order", epoch))
-        noise = _generator(self.device, self.seed, "noise", epoch)
-        rng = np.random.default_rng(mix_seed(self.seed, "mixup", epoch))
-        self._sums.zero_()
-        self.model.train()
-        if self.drop_path and self.recipe.drop_path:
-            self.drop_path(self.model, drop_path_at(self.recipe, epoch))
-        for step, rows in zip(self.plan.steps_of(epoch), order.tensor_split(self.plan.per_epoch)):
-            if stop is not None and stop():
-                self.result.reason = f"stopped in epoch {epoch + 1} of {self.plan.epochs}"
-                return False
-            self.optimizer.lr = learning_rate(self.recipe, step, self.plan)
-            self._step(rows, noise, rng)
-            self.result.images += len(rows)
-            if (step + 1) % CHECK_EVERY == 0 and not math.isfinite(self._sums[0].item()):
-                break
-        if not math.isfinite(self._sums[0].item()):
-            self.result.reason = f"the training loss was not finite in epoch {epoch + 1}; a smaller lr may help"
-            return False
-        return True
-
-    def _step(self, rows: Tensor, noise: torch.Generator, rng: np.random.Generator) -> None:
-        """One batch: augment, forward, backward, clip, update, average."""
-        recipe = self.recipe
-        raw, labels = self.images.batch(rows)
-        x = augmented(raw, recipe, self.images.mean, self.images.std, noise)
-        share, partner = 1.0, None
-        if recipe.mixup:
-            share = mixup_share(recipe.mixup, rng)
-            x, partner = mixed(x, share, noise)
-        with autocast(self.device, recipe.precision):
-            out = self.model(x)
-            logits, extra = out if isinstance(out, tuple) else (out, None)
-            loss = self._loss(logits, labels, share, partner)
-            if extra is not None and recipe.auxiliary_weight:
-                loss = loss + recipe.auxiliary_weight * self._loss(extra, labels, share, partner)
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)  # type: ignore[arg-type]
-        self.scaler.update()
-        if self.average:
-            self.average.update()
-        right = (logits.detach().argmax(1) == labels).sum()
-        self._sums += torch.stack((loss.detach().float() * len(rows), right, right.new_tensor(len(rows))))
-
-    def _loss(self, logits: Tensor, labels: Tensor, share: float, partner: Tensor | None) -> Tensor:
-        """Cross entropy, of two labels for mixed images."""
-        smoothing = self.recipe.label_smoothing
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
-        if partner is None:
-            return loss
-        return share * loss + (1 - share) * F.cross_entropy(
-            logits.float(), labels[partner], label_smoothing=smoothing
-        )
-
-    def note_epoch(self, epoch: int, validation: Pixels | None) -> Epoch:
-        """Writes the epoch's numbers into the history and returns them."""
-        loss, right, count = self._sums.tolist()
-        steps = self.plan.steps_of(epoch)
-        numbers: Epoch = {
-            "epoch": epoch + len(steps) / self.plan.per_epoch,
-            "lr": learning_rate(self.recipe, steps[-1], self.plan),
-            "train_loss": loss / count,
-            "train_accuracy": right / count,
-        }
-        if validation is not None:
-            with self.average.applied() if self.average else nullcontext():
-                scored = evaluate(self.model, validation, device=self.device)
-            numbers |= {"val_loss": scored.loss, "val_accuracy": scored.accuracy}
-        self.result.history.append(numbers)
-        self.done = epoch + 1
-        now = time.perf_counter()
-        self.result.seconds += now - self._clock
-        self._clock = now
-        return numbers
-
-    def _parts(self) -> dict[str, Stateful]:
-        parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
-        return {**parts, "average": self.average} if self.average else parts
-
-    def save(self, path: Path | None, every_seconds: float) -> None:
-        """Writes the checkpoint if there is one and it is time."""
-        late = time.perf_counter() - self._saved >= every_seconds
-        if path is None or not (late or self.done == self.plan.epochs):
-            return
-        progress = {
-            "done": self.done,
-            "history": self.result.history,
-            "seconds": self.result.seconds,
-            "images": self.result.images,
-        }
-        save_training(path, self._parts(), progress, identity(self.recipe, self.seed, len(self.images)))
-        self._saved = time.perf_counter()
-
-    def resume(self, path: Path | None) -> None:
-        """Goes to where the checkpoint stands, if there is one."""
-        whose = identity(self.recipe, self.seed, len(self.images))
-        progress = load_training(path, self._parts(), whose) if path is not None else None
-        if progress is not None:
-            self.done = progress["done"]
-            self.result = Trained(progress["history"], progress["seconds"], progress["images"])
-
-    def finish(self) -> None:
-        """Counts the time of an unfinished epoch and leaves the averaged weights in the network."""
-        self.result.seconds += time.perf_counter() - self._clock
-        if self.average:
-            self.average.keep()
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Returns the context in which a network computes with ``precision``."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=AUTOCAST[precision])
-
-
-def _generator(device: str | torch.device, seed: int, purpose: str, epoch: int) -> torch.Generator:
-    return torch.Generator(device).manual_seed(mix_seed(seed, purpose, epoch))

@@ -13,6 +13,7 @@ from torch import nn
 
 from archduel.errors import SettingError, unknown
 from archduel.training.augment import normalise
+from archduel.training.modes import mode_kept
 from archduel.training.pixels import Pixels
 
 __all__ = [
@@ -168,17 +169,13 @@ def evaluate(
         SettingError: if the labels are more classes than the network has outputs.
     """
     device = pixels.device if device is None else torch.device(device)
-    flags = [(module, module.training) for module in model.modules()]
-    model.to(device).eval()
     logits = []
-    try:
+    with mode_kept(model):
+        model.to(device).eval()
         for rows in torch.arange(len(pixels)).split(batch_size):
             images = pixels.batch(rows)[0].to(device)
             out = model(normalise(images, pixels.mean, pixels.std))
             logits.append((out[0] if isinstance(out, tuple) else out).double().cpu())
-    finally:
-        for module, flag in flags:
-            module.training = flag
     labels = pixels.labels.cpu()
     every = torch.cat(logits)  # (N, C)
     if int(labels.max()) >= every.shape[1]:
