@@ -54,7 +54,7 @@ class _Cells:
         row = self.rows.get(record.hash)
         if row is not None:
             return row
-        arch = self._read_cell(record.matrix, record.ops)
+        arch = self._read_cell(*record.cell())
         if (own := self._fingerprint(arch)) != record.hash:
             raise ValueError(f"its cell has the hash {own}, the record says {record.hash[:40]!r}")
         row = self.rows[record.hash] = len(self.archs)

@@ -12,8 +12,9 @@ from typing import Any
 
 __all__ = ["Measured", "Record", "read_metrics", "read_record"]
 
-_PLAIN = struct.Struct("<BdBdBdBdBd")
-_TAGS = (0x09, 0x11, 0x19, 0x21, 0x29)
+_THREE = struct.Struct("<" + ("2s" + "Bd" * 5) * 3)
+_HEAD, _TAGS = b"\x0a\x2d", (0x09, 0x11, 0x19, 0x21, 0x29)
+"""How an evaluation begins and how its five numbers do; in every record of the file there are three such in a row."""
 _FIXED = {1: 8, 5: 4}
 
 
@@ -34,8 +35,8 @@ class Record:
     Attributes:
         hash: the benchmark's hash of the cell.
         epochs: 4, 12, 36 or 108.
-        matrix: rows of 0 and 1.
-        ops: names of all vertices.
+        bits: the adjacency matrix row by row, n x n digits.
+        ops: names of all vertices, joined by commas.
         halfway: measured after half of the epochs.
         final: measured at the end.
         params: trainable parameters.
@@ -43,11 +44,23 @@ class Record:
 
     hash: str
     epochs: int
-    matrix: list[list[int]]
-    ops: list[str]
+    bits: str
+    ops: str
     halfway: Measured
     final: Measured
     params: int
+
+    def cell(self) -> tuple[list[list[int]], list[str]]:
+        """Returns the matrix and the names of all vertices.
+
+        Raises:
+            ValueError: if the matrix is no square of 0 and 1.
+        """
+        side = math.isqrt(len(self.bits))
+        if side * side != len(self.bits) or set(self.bits) - {"0", "1"}:
+            raise ValueError(f"adjacency {self.bits[:60]!r} is no square of 0 and 1")
+        rows = [self.bits[row * side : (row + 1) * side] for row in range(side)]
+        return [[int(bit) for bit in row] for row in rows], self.ops.split(",")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -86,12 +99,18 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, Any]]:
 
 
 def _measured(data: bytes) -> Measured:
-    if len(data) == _PLAIN.size:
-        parts = _PLAIN.unpack(data)
-        if parts[::2] == _TAGS:  # as every record of the file has it
-            return Measured(*parts[3::2])
     values = {field: struct.unpack("<d", value)[0] for field, wire, value in _fields(data) if wire == 1}
     return Measured(*(values.get(field, 0.0) for field in (2, 3, 4, 5)))
+
+
+def _usual(data: bytes) -> list[Measured]:
+    """Returns the three evaluations of a message in the order in which every record has them, or none."""
+    if len(data) < _THREE.size:
+        return []
+    parts = _THREE.unpack_from(data)
+    if any(parts[i] != _HEAD or parts[i + 1 : i + 11 : 2] != _TAGS for i in (0, 11, 22)):
+        return []
+    return [Measured(*parts[i + 4 : i + 11 : 2]) for i in (0, 11, 22)]
 
 
 def read_metrics(data: bytes) -> tuple[list[Measured], int]:
@@ -100,8 +119,8 @@ def read_metrics(data: bytes) -> tuple[list[Measured], int]:
     Raises:
         ValueError: if it is no such message.
     """
-    evaluations, params = [], 0
-    for field, wire, value in _fields(data):
+    evaluations, params = _usual(data), 0
+    for field, wire, value in _fields(data[_THREE.size :] if evaluations else data):
         if (field, wire) == (1, 2):
             evaluations.append(_measured(value))
         elif (field, wire) == (2, 0):
@@ -115,15 +134,11 @@ def read_record(data: bytes) -> Record:
     Raises:
         ValueError: if it is not a record of NAS-Bench-101.
     """
-    entries = json.loads(data)
+    entries = json.loads(data.decode())
     if not isinstance(entries, list) or [type(entry) for entry in entries] != [str, int, str, str, str]:
         raise ValueError("it is not a list of hash, epochs, adjacency, operations and metrics")
     hash_, epochs, bits, ops, metrics = entries
-    side = math.isqrt(len(bits))
-    if side * side != len(bits) or set(bits) - {"0", "1"}:
-        raise ValueError(f"adjacency {bits[:60]!r} is no square of 0 and 1")
     evaluations, params = read_metrics(binascii.a2b_base64(metrics))
     if len(evaluations) != 3:
         raise ValueError(f"{len(evaluations)} evaluations, expected 3: start, halfway, final")
-    matrix = [[int(bit) for bit in bits[row * side : (row + 1) * side]] for row in range(side)]
-    return Record(hash_, epochs, matrix, ops.split(","), evaluations[1], evaluations[2], params)
+    return Record(hash_, epochs, bits, ops, evaluations[1], evaluations[2], params)

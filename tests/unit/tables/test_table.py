@@ -124,6 +124,18 @@ def test_the_same_table_makes_the_same_file(table: Table, tmp_path: Path) -> Non
     assert (tmp_path / "a.table").read_bytes() == (tmp_path / "b.table").read_bytes()
 
 
+def test_the_file_format_has_not_changed(table: Table, tmp_path: Path) -> None:
+    """``golden/words.table`` was written by this test's table when the format was made (version 1)."""
+    golden = Path(__file__).parents[2] / "golden" / "words.table"
+    old = Table.open(golden, space=Letters())
+    assert old.header == table.header
+    for split in ("validation", "test", "seconds"):
+        np.testing.assert_array_equal(old.values(split), table.values(split))
+    assert [old.find(arch) for arch in (*table.archs, word(1, 0), word(1, 1))] == [0, 1, 2, 1, -1]
+    table.write(tmp_path / "words.table")
+    assert (tmp_path / "words.table").read_bytes() == golden.read_bytes()
+
+
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_tables_and_estimators_travel_to_other_processes(table: Table, tmp_path: Path, on_disk: bool) -> None:
     if on_disk:

@@ -116,7 +116,7 @@ def test_the_published_record_is_read_to_the_last_digit() -> None:
     assert len(data) == 401, "the length of the original"
     read = read_record(data)
     assert (read.hash, read.epochs, read.params) == (SAMPLE["hash"], 4, 8_555_530)
-    assert SPACE.fingerprint(SPACE.from_matrix(read.matrix, read.ops)) == SAMPLE["hash"]
+    assert SPACE.fingerprint(SPACE.from_matrix(*read.cell())) == SAMPLE["hash"]
     half, final = SAMPLE["evaluations"][1:]
     assert (read.halfway.seconds, read.halfway.train, read.halfway.validation, read.halfway.test) == half[1:]
     assert (read.final.seconds, read.final.train, read.final.validation, read.final.test) == final[1:]

@@ -1,0 +1,372 @@
+"""Time and memory of table files: load, single, cold and vectorised queries, imports; against plain dictionaries and pickle.
+
+    python benchmarks/tables.py --repeats 5 --work /tmp/tables --out benchmarks/records/tables.json
+
+Tables of the published sizes are made up first (random numbers, real architectures and hashes) and kept in the work folder:
+NAS-Bench-201 (15,625 cells x 2 budgets x 3 runs) and NAS-Bench-101 (423,624 cells x 4 budgets x 3 runs), each with
+validation, test and training accuracy and seconds. Every measurement runs in a fresh process on one core; memory is the
+increase of the process's peak over what it was before. The plain way is what the benchmarks' own readers do: parse every
+record into dictionaries; for NAS-Bench-201, unpickle everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import multiprocessing
+import os
+import pickle
+import shlex
+import statistics
+import struct
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+WORK = "ARCHDUEL_BENCHMARK_WORK"
+BUDGETS = (4, 12, 36, 108)
+N_SMALL = 4_000
+N_TRIALS = 60
+
+
+def status_mib(entry: str) -> float:
+    """Returns an entry of the process's status: VmRSS is its memory now, VmHWM the most it had."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(entry))
+
+
+class Measure:
+    """Seconds and growth of the peak memory since it was made."""
+
+    def __init__(self) -> None:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+        self.memory, self.wall, self.cpu = status_mib("VmRSS"), time.perf_counter(), time.process_time()
+
+    def read(self, times: float = 1.0, unit: str = "seconds") -> dict[str, float]:
+        """Returns wall and processor time, multiplied by ``times``, and MiB."""
+        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        return {unit: times * wall, f"cpu_{unit}": times * cpu, "increase_mib": status_mib("VmHWM") - self.memory}
+
+
+def folder() -> Path:
+    """Returns the work folder."""
+    return Path(os.environ[WORK])
+
+
+# ---------------------------------------------------------------- made-up sources
+
+
+def make_tables() -> None:
+    """Writes the two tables of published size, unless they are there."""
+    from archduel.estimators.table_build import make_table
+    from archduel.estimators.table_header import Fidelity
+    from archduel.spaces.nasbench101_enumeration import enumerate_cells, hash_cells, hash_texts
+    from archduel.spaces.nasbench201 import NASBench201
+
+    rng = np.random.default_rng(0)
+    splits = ("validation", "test", "train", "seconds")
+    if not (folder() / "nb201.table").exists():
+        space = NASBench201()
+        archs = [space.at(i) for i in range(space.size)]
+        values = {split: rng.random((2, 3, len(archs))) for split in splits}
+        fidelities = [Fidelity("12", 12), Fidelity("200", 200)]
+        table = make_table(archs, values, fidelities=fidelities, space=space, columns={"params": rng.random(len(archs))})
+        table.write(folder() / "nb201.table")
+    if not (folder() / "nb101.table").exists():
+        cells = enumerate_cells()
+        texts = hash_texts(hash_cells(cells))
+        values = {split: rng.random((4, 3, len(cells))) for split in splits}
+        fidelities = [Fidelity(str(epochs), epochs) for epochs in BUDGETS]
+        table = make_table(cells.archs(), values, fidelities=fidelities, fingerprints=texts, columns={"params": rng.random(len(cells))})
+        table.write(folder() / "nb101.table")
+
+
+def make_tfrecord() -> None:
+    """Writes a TFRecord file of N_SMALL cells x 4 budgets x 3 runs in the published format."""
+    from archduel.estimators.importers.tfrecord import masked_crc32c
+    from archduel.spaces.nasbench101 import NASBench101
+
+    path = folder() / "small.tfrecord"
+    if path.exists():
+        return
+    space, rng = NASBench101(), np.random.default_rng(1)
+    records = []
+    for arch in list(dict.fromkeys(space.draw(rng) for _ in range(2 * N_SMALL)))[:N_SMALL]:
+        matrix, ops = space.matrix(arch)
+        bits, hash_ = "".join(str(bit) for row in matrix for bit in row), space.fingerprint(arch)
+        for epochs in BUDGETS * 3:
+            numbers = rng.random((3, 5))
+            parts = [b"".join(struct.pack("<Bd", 8 * i + 9, v) for i, v in enumerate(row)) for row in numbers]
+            message = b"".join(b"\x0a\x2d" + part for part in parts) + b"\x10\xac\x02\x19" + bytes(8)
+            metrics = base64.encodebytes(message).decode()
+            records.append(json.dumps([hash_, epochs, bits, ",".join(ops), metrics]).encode())
+    lengths = [len(record).to_bytes(8, "little") for record in records]
+    sums = [masked_crc32c(rows).astype("<u4") for rows in (lengths, records)]
+    with open(path, "wb") as file:
+        for length, length_sum, record, record_sum in zip(lengths, sums[0], records, sums[1]):
+            file.write(length + length_sum.tobytes() + record + record_sum.tobytes())
+
+
+def make_pickle() -> None:
+    """Writes a pickle of the trainings of N_TRIALS cells as NAS-Bench-201's file has them (protocol 2, whole curves)."""
+    path = folder() / "trials.pickle"
+    if path.exists():
+        return
+    rng = np.random.default_rng(2)
+
+    def trial(name: str, sets: tuple[str, ...]) -> dict[str, Any]:
+        def curve() -> dict[Any, float]:
+            return dict(enumerate(rng.random(200).tolist()))
+
+        keys = [f"{set_}@{epoch}" for set_ in sets for epoch in (range(200) if set_ == sets[-1] else (199,))]
+        accuracy = dict.fromkeys(keys, 50.0)
+        return {
+            "name": name, "net_state_dict": None, "train_acc1es": curve(), "train_losses": curve(), "train_acc5es": None,
+            "train_times": OrderedDict(curve()), "arch_config": {"channel": 16}, "params": np.float64(0.3), "flop": 40.0,
+            "seed": "0777", "epochs": 200, "latency": [0.01], "eval_names": list(sets), "eval_acc1es": accuracy,
+            "eval_losses": dict.fromkeys(accuracy, 1.0), "eval_times": dict.fromkeys(accuracy, 2.0),
+        }  # fmt: skip
+
+    sets = {"cifar10-valid": ("ori-test", "x-valid"), "cifar10": ("ori-test",), "cifar100": ("x-valid", "x-test", "ori-test")}
+    cells = {
+        i: {"full": {"all_results": {(name, s): trial(name, some) for name, some in sets.items() for s in (777, 888)}}}
+        for i in range(N_TRIALS)
+    }
+    path.write_bytes(pickle.dumps({"arch2infos": cells}, 2))
+
+
+# ---------------------------------------------------------------- measurements
+
+
+def _load(name: str, space: str) -> dict[str, float]:
+    from archduel import registry
+    from archduel.apps.tables import open_table
+
+    registry.make("space", space)
+    measure = Measure()
+    table = open_table(folder() / name)
+    found = {f"load_{key}": value for key, value in measure.read().items()}
+    table.validation(), table.seconds()
+    return {**found, **{f"load_and_read_{key}": value for key, value in measure.read().items()}, "architectures": len(table)}
+
+
+def load_nb201() -> dict[str, float]:
+    """Opens NAS-Bench-201; then reads all validation accuracies and seconds too."""
+    return _load("nb201.table", "nasbench201")
+
+
+def load_nb101() -> dict[str, float]:
+    """Opens NAS-Bench-101; then reads all validation accuracies and seconds too."""
+    return _load("nb101.table", "nasbench101")
+
+
+def _per_call(name: str, call: Callable[[Any], object], arguments: list[Any]) -> dict[str, float]:
+    """Returns the median over ten parts of microseconds a call, on the wall and of this process."""
+    wall, cpu = [], []
+    for part in (arguments[i::10] for i in range(10)):
+        began = time.perf_counter(), time.process_time()
+        for argument in part:
+            call(argument)
+        wall.append(1e6 * (time.perf_counter() - began[0]) / len(part))
+        cpu.append(1e6 * (time.process_time() - began[1]) / len(part))
+    return {f"{name}_microseconds": statistics.median(wall), f"{name}_cpu_microseconds": statistics.median(cpu)}
+
+
+def _queries(name: str) -> dict[str, float]:
+    from archduel.apps.tables import open_table
+    from archduel.core import Query
+    from archduel.estimators.table_estimator import TableEstimator
+
+    table = open_table(folder() / name)
+    estimator = TableEstimator(table)
+    rows = np.random.default_rng(3).integers(0, len(table), 20_000).tolist()
+    archs = [table.arch(row) for row in rows]
+    queries = [[Query(arch)] for arch in archs]
+    estimator.estimate(queries[0])
+    accuracy = table.values("validation")[-1, 0]
+
+    def value(arch: Any) -> float:
+        return float(accuracy[table.find(arch)])
+
+    found = {
+        **_per_call("find", table.find, archs),
+        **_per_call("value", value, archs),
+        **_per_call("estimate", estimator.estimate, queries),
+    }
+    for what, read in (("mean", table.validation), ("one_run", lambda: table.validation(run=0))):
+        found |= _per_call(f"whole_space_{what}", lambda _, read=read: read(), list(range(20)))
+    return found
+
+
+def queries_nb201() -> dict[str, float]:
+    """Looks up single architectures and the whole space."""
+    return _queries("nb201.table")
+
+
+def queries_nb101() -> dict[str, float]:
+    """The same in NAS-Bench-101, and cells in a vertex order that the table does not have: hashed, then found."""
+    from archduel.apps.tables import open_table
+    from archduel.core import Query
+    from archduel.estimators.table_estimator import TableEstimator
+
+    table = open_table(folder() / "nb101.table")
+    space: Any = table.space
+    other = []
+    for row in np.random.default_rng(4).integers(64_542, len(table), 30_000).tolist():
+        matrix, ops = space.matrix(table.arch(row))
+        order = [0, *(i for i in (2, 1, 4, 3, 5)), 6]
+        swapped = [[matrix[a][b] for b in order] for a in order]
+        if not any(swapped[a][b] for a in range(7) for b in range(a + 1)):
+            arch = space.from_matrix(swapped, [ops[i] for i in order])
+            other += [(row, arch)] if arch != table.arch(row) else []
+    other = [(row, arch) for row, arch in {arch: (row, arch) for row, arch in other}.values()]
+    estimator = TableEstimator(table)
+    estimator.estimate([Query(table.arch(0))])
+    cold = _per_call("cold_estimate", estimator.estimate, [[Query(arch)] for _, arch in other])
+    assert all(table.find(arch) == row for row, arch in other)
+    return {**_queries("nb101.table"), **cold, "cold_cells": len(other)}
+
+
+def import_tfrecord() -> dict[str, float]:
+    """Imports a small TFRecord file, checksums and hashes included; time for all 5,083,488 records is extrapolated."""
+    from archduel import registry
+    from archduel.apps.table_import import ImportPlan, import_published
+
+    registry.make("space", "nasbench101")
+    measure = Measure()
+    import_published(folder() / "small.tfrecord", ImportPlan(folder() / "small.table"))
+    n = 12 * N_SMALL
+    found = measure.read()
+    return {**found, "records": n, "whole_file_seconds_extrapolated": found["cpu_seconds"] * 5_083_488 / n}
+
+
+def plain_tfrecord() -> dict[str, float]:
+    """Parses the same records into nested dictionaries, field by field, without checks, as the benchmark's reader does."""
+
+    def number(data: bytes, at: int) -> tuple[int, int]:
+        value = shift = 0
+        while True:
+            value |= (data[at] & 127) << shift
+            at, shift = at + 1, shift + 7
+            if data[at - 1] < 128:
+                return value, at
+
+    measure = Measure()
+    data, at = (folder() / "small.tfrecord").read_bytes(), 0
+    table: dict[str, dict[int, list[Any]]] = {}
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 8], "little")
+        hash_, epochs, bits, ops, metrics = json.loads(data[at + 12 : at + 12 + length])
+        at += 16 + length
+        side = int(len(bits) ** 0.5)
+        matrix = np.array([int(bit) for bit in bits]).reshape(side, side)
+        message, place, evaluations = base64.b64decode(metrics), 0, []
+        while message[place] == 0x0A:
+            size, place = number(message, place + 1)
+            evaluations.append(dict(struct.unpack_from("<Bd", message, i) for i in range(place, place + size, 9)))
+            place += size
+        table.setdefault(hash_, {}).setdefault(epochs, []).append((matrix, ops.split(","), evaluations))
+    n = 12 * N_SMALL
+    found = measure.read()
+    scale = 423_624 / N_SMALL
+    return {
+        **found, "records": n, "whole_file_seconds_extrapolated": found["cpu_seconds"] * scale,
+        "whole_file_mib_extrapolated": found["increase_mib"] * scale,
+    }  # fmt: skip
+
+
+def read_pickle() -> dict[str, float]:
+    """Reads the trainings of a few NAS-Bench-201 cells as data, keeping what a table needs."""
+    from archduel.estimators.importers.nats_trials import condense
+    from archduel.estimators.importers.pickle_makers import CONTAINERS, NUMPY
+    from archduel.estimators.importers.pickle_reader import PickleReader
+    from archduel.estimators.importers.pickle_values import Limits
+
+    measure = Measure()
+    with open(folder() / "trials.pickle", "rb") as file:
+        read = PickleReader(file.read, {**CONTAINERS, **NUMPY}, on_dict=condense, limits=Limits(size=1 << 36)).load()
+    return {**measure.read(), "mib": os.path.getsize(folder() / "trials.pickle") / 2**20, "cells": len(read["arch2infos"])}
+
+
+def plain_pickle() -> dict[str, float]:
+    """Unpickles the same file, as the benchmark's own reader does."""
+    measure = Measure()
+    with open(folder() / "trials.pickle", "rb") as file:
+        read = pickle.load(file)
+    found = measure.read()
+    size = os.path.getsize(folder() / "trials.pickle") / 2**20
+    return {**found, "mib": size, "cells": len(read["arch2infos"]), "mib_of_memory_a_mib_of_file": found["increase_mib"] / size}
+
+
+PARTS: dict[str, Callable[[], dict[str, float]]] = {
+    part.__name__: part
+    for part in (
+        load_nb201, load_nb101, queries_nb201, queries_nb101, import_tfrecord, plain_tfrecord, read_pickle, plain_pickle
+    )
+}  # fmt: skip
+
+
+def _measure(name: str, answers: Any) -> None:
+    answers.put(PARTS[name]())
+
+
+def run(name: str, repeats: int) -> dict[str, Any]:
+    """Returns median and spread of each number over fresh processes."""
+    context = multiprocessing.get_context("spawn")
+    runs = []
+    for _ in range(repeats):
+        answers = context.Queue()
+        process = context.Process(target=_measure, args=(name, answers))
+        process.start()
+        runs.append(answers.get())
+        process.join()
+    return {
+        key: {"median": statistics.median(r[key] for r in runs), "min": min(r[key] for r in runs),
+              "max": max(r[key] for r in runs), "n": repeats}
+        for key in runs[0]
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Makes the sources, measures all parts and writes the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    os.environ.update({**dict.fromkeys(THREADS, "1"), WORK: str(arguments.work)})
+    from archduel.apps.folder import environment
+
+    make_tables()
+    make_tfrecord()
+    make_pickle()
+    load_before = os.getloadavg()[0]
+    parts = {name: run(name, arguments.repeats) for name in PARTS}
+    record = {
+        "command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1,
+        "load_average": {"before": load_before, "after": os.getloadavg()[0]},
+        "ratio_of_plain_to_ours": {
+            "import NAS-Bench-101, memory of the whole file": parts["plain_tfrecord"]["whole_file_mib_extrapolated"]["median"]
+            / max(1.0, parts["load_nb101"]["load_and_read_increase_mib"]["median"]),
+            "load NAS-Bench-101, time": parts["plain_tfrecord"]["whole_file_seconds_extrapolated"]["median"]
+            / parts["load_nb101"]["load_cpu_seconds"]["median"],
+            "read NAS-Bench-201's pickle, time": parts["plain_pickle"]["cpu_seconds"]["median"]
+            / parts["read_pickle"]["cpu_seconds"]["median"],
+        },
+        "parts": parts,
+    }  # fmt: skip
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()
