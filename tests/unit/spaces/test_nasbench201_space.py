@@ -144,9 +144,27 @@ def test_features_by_hand() -> None:
     cell = SPACE.read("|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|avg_pool_3x3~2|")
     found = dict(zip(SPACE.feature_names(), SPACE.features([cell])[0].tolist()))
     assert len(found) == 114
-    one = ("n[c3]", "n[c1]", "input>c3", "way skip", "way 31p", "pooled summands out", "most pools out", "least op")
+    one = (
+        "n[c3]",
+        "n[c1]",
+        "input>c3",
+        "way skip",
+        "way 31p",
+        "pooled summands out",
+        "most pools out",
+        "least op",
+    )
     assert {name: found[name] for name in one} == {**dict.fromkeys(one, 1), "least op": 0}
-    none = ("c constant", "blocked", "c3>output", "input>c1", "sums read", "pools read", "way 3", "ways of 1 conv")
+    none = (
+        "c constant",
+        "blocked",
+        "c3>output",
+        "input>c1",
+        "sums read",
+        "pools read",
+        "way 3",
+        "ways of 1 conv",
+    )
     assert {name: found[name] for name in none} == dict.fromkeys(none, 0)
     two = ("ways", "different ways", "n[conv]", "terms out", "most conv", "sum conv", "ways of 0 conv")
     assert {name: found[name] for name in two} == {**dict.fromkeys(two, 2), "ways of 0 conv": 1}
@@ -154,7 +172,13 @@ def test_features_by_hand() -> None:
     assert found["flow (2, 0.5, 0.5)"] == pytest.approx(np.log(1e-3 + 1 + 2 * 0.5 * 0.5))
     dead = SPACE.read("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|none~0|none~1|none~2|")
     found = dict(zip(SPACE.feature_names(), SPACE.features([dead])[0].tolist()))
-    assert (found["n[conv]"], found["ways"], found["blocked"], found["most conv"], found["least conv"]) == (0, 0, 1, -1, 5)
+    assert (found["n[conv]"], found["ways"], found["blocked"], found["most conv"], found["least conv"]) == (
+        0,
+        0,
+        1,
+        -1,
+        5,
+    )
 
 
 def test_graphs_carry_operations_on_vertices() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -239,3 +240,16 @@ def test_named_numbers_do_not_depend_on_global_randomness() -> None:
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     sampled(open_space("darts"), 3, generator="bpe")
     assert np.array_equal(state, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_the_page_on_spaces_runs_and_its_table_is_right(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "spaces.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)  # our own page
+    assert capsys.readouterr().out.startswith("nasbench201:3.0.2.1.0.4\nc0=1(c1) c1=3(x) out=p(c0)+x\n")
+    for preset in ("darts", "relativenas", "ctnas"):
+        (row,) = re.findall(rf"^\| .*`{preset}`.* \| ([\d.]+e\d+) \|$", page, re.MULTILINE)
+        assert f"{DARTS(preset).size:.1e}".replace("e+", "e") == row
+    for command in re.findall(r"^archduel (?:show|draw|sample) (.*)$", page, re.MULTILINE):
+        assert command.split()[0].strip('"').split(":")[0] in {*NAMED, *registry.names("space")}
