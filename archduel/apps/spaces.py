@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,15 @@ def describe_file(
         yield {"row": number, **next(describe(space, [arch], scale))}
 
 
+def _generator(name: str, space: Space) -> Callable[[np.random.Generator], Arch]:
+    if name not in GENERATORS:
+        raise unknown("generator", name, GENERATORS)
+    home, draw = GENERATORS[name]
+    if home != space.name:
+        raise SettingError(f"generator {name!r} draws in {home}, not in {space.name}")
+    return draw
+
+
 def sampled(
     space: Space,
     n: int,
@@ -217,17 +227,12 @@ def sampled(
     """
     if n < 1:
         raise SettingError(f"n must be at least 1, got {n}")
-    if generator and generator not in GENERATORS:
-        raise unknown("generator", generator, GENERATORS)
-    if generator and GENERATORS[generator][0] != space.name:
-        raise SettingError(
-            f"generator {generator!r} draws in {GENERATORS[generator][0]}, not in {space.name}"
-        )
+    draw = _generator(generator, space) if generator else partial(sample, space, constraint=constraint)
     rng = np.random.default_rng(seed)
     found: dict[str, Arch] = {}
     for _ in range(1_000 + 100 * n):
-        arch = GENERATORS[generator][1](rng) if generator else sample(space, rng, constraint)
-        if generator and constraint is not None and not constraint(arch):
+        arch = draw(rng)
+        if constraint is not None and not constraint(arch):
             continue
         found.setdefault(space.fingerprint(arch) if distinct else str(len(found)), arch)
         if len(found) == n:

@@ -17,6 +17,10 @@ SpaceName = Annotated[
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE of the space, such as preset=ctnas; repeat")
 ]
+Archs = Annotated[
+    list[str] | None, typer.Argument(help="architectures: SPACE:1.0.4, names, or the space's text")
+]
+File = Annotated[Path | None, typer.Option(help="CSV or parquet file, one architecture a row")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
 
 
@@ -35,11 +39,9 @@ def _print(rows: Iterable[dict[str, Any]], as_json: bool) -> None:
 
 
 def describe(
-    archs: Annotated[
-        list[str] | None, typer.Argument(help="architectures: SPACE:1.0.4, names, or the space's text")
-    ] = None,
+    archs: Archs = None,
     space: SpaceName = "",
-    file: Annotated[Path | None, typer.Option(help="CSV or parquet file, one architecture a row")] = None,
+    file: File = None,
     arch_column: Annotated[str, typer.Option(help="column of the architecture's text")] = "",
     adjacency_column: Annotated[str, typer.Option(help="nasbench101: column of the matrix")] = "",
     ops_column: Annotated[str, typer.Option(help="nasbench101: column of the operations")] = "",
@@ -57,20 +59,15 @@ def describe(
     """
     from archduel.apps import spaces as app
 
-    changes = {
-        "channels": channels,
-        "depth": depth,
-        "image_size": image_size,
-        "in_channels": in_channels,
-        "n_classes": classes,
-    }
-    given = {name: value for name, value in changes.items() if value}
+    scale = {"channels": channels, "depth": depth, "image_size": image_size}
+    scale |= {"in_channels": in_channels, "n_classes": classes}
+    given = {name: value for name, value in scale.items() if value}
     options = app.settings_of(settings or ())
     if file is not None:
         columns = {"arch": arch_column, "adjacency": adjacency_column, "ops": ops_column}
         used = {part: name for part, name in columns.items() if name}
-        scale = app.scale_of(space, given)
-        _print(app.describe_file(space, file, columns=used, scale=scale, settings=options), as_json)
+        size = app.scale_of(space, given)
+        _print(app.describe_file(space, file, columns=used, scale=size, settings=options), as_json)
     elif archs:
         for text in archs:
             holder, arch = app.resolve(text, space)
