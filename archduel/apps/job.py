@@ -35,7 +35,9 @@ __all__ = ["load_arguments", "work"]
 
 def load_arguments(settings: Settings) -> dict[str, Any]:
     """Returns the keyword arguments with which a run, and each of its workers, loads the images."""
-    values = {"image_size": settings.image_size, "seed": settings.seed, "max_images": settings.max_images, "flip": settings.flip}
+    values = {name: getattr(settings, name) for name in ("image_size", "seed", "max_images", "flip", "seconds")}
+    if settings.seconds is not None and settings.device.startswith("cuda"):
+        values["pixels_per_second"] = 2e8
     return {key: value for key, value in values.items() if value is not None}
 
 
