@@ -52,7 +52,11 @@ class Measure:
     def read(self, times: float = 1.0, unit: str = "seconds") -> dict[str, float]:
         """Returns wall and processor time, multiplied by ``times``, and MiB."""
         wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
-        return {unit: times * wall, f"cpu_{unit}": times * cpu, "increase_mib": status_mib("VmHWM") - self.memory}
+        return {
+            unit: times * wall,
+            f"cpu_{unit}": times * cpu,
+            "increase_mib": status_mib("VmHWM") - self.memory,
+        }
 
 
 def folder() -> Path:
@@ -77,14 +81,22 @@ def make_tables() -> None:
         archs = [space.at(i) for i in range(space.size)]
         values = {split: rng.random((2, 3, len(archs))) for split in splits}
         fidelities = [Fidelity("12", 12), Fidelity("200", 200)]
-        table = make_table(archs, values, fidelities=fidelities, space=space, columns={"params": rng.random(len(archs))})
+        table = make_table(
+            archs, values, fidelities=fidelities, space=space, columns={"params": rng.random(len(archs))}
+        )
         table.write(folder() / "nb201.table")
     if not (folder() / "nb101.table").exists():
         cells = enumerate_cells()
         texts = hash_texts(hash_cells(cells))
         values = {split: rng.random((4, 3, len(cells))) for split in splits}
         fidelities = [Fidelity(str(epochs), epochs) for epochs in BUDGETS]
-        table = make_table(cells.archs(), values, fidelities=fidelities, fingerprints=texts, columns={"params": rng.random(len(cells))})
+        table = make_table(
+            cells.archs(),
+            values,
+            fidelities=fidelities,
+            fingerprints=texts,
+            columns={"params": rng.random(len(cells))},
+        )
         table.write(folder() / "nb101.table")
 
 
@@ -134,9 +146,19 @@ def make_pickle() -> None:
             "eval_losses": dict.fromkeys(accuracy, 1.0), "eval_times": dict.fromkeys(accuracy, 2.0),
         }  # fmt: skip
 
-    sets = {"cifar10-valid": ("ori-test", "x-valid"), "cifar10": ("ori-test",), "cifar100": ("x-valid", "x-test", "ori-test")}
+    sets = {
+        "cifar10-valid": ("ori-test", "x-valid"),
+        "cifar10": ("ori-test",),
+        "cifar100": ("x-valid", "x-test", "ori-test"),
+    }
     cells = {
-        i: {"full": {"all_results": {(name, s): trial(name, some) for name, some in sets.items() for s in (777, 888)}}}
+        i: {
+            "full": {
+                "all_results": {
+                    (name, s): trial(name, some) for name, some in sets.items() for s in (777, 888)
+                }
+            }
+        }
         for i in range(N_TRIALS)
     }
     path.write_bytes(pickle.dumps({"arch2infos": cells}, 2))
@@ -154,7 +176,11 @@ def _load(name: str, space: str) -> dict[str, float]:
     table = open_table(folder() / name)
     found = {f"load_{key}": value for key, value in measure.read().items()}
     table.validation(), table.seconds()
-    return {**found, **{f"load_and_read_{key}": value for key, value in measure.read().items()}, "architectures": len(table)}
+    return {
+        **found,
+        **{f"load_and_read_{key}": value for key, value in measure.read().items()},
+        "architectures": len(table),
+    }
 
 
 def load_nb201() -> dict[str, float]:
@@ -176,7 +202,10 @@ def _per_call(name: str, call: Callable[[Any], object], arguments: list[Any]) ->
             call(argument)
         wall.append(1e6 * (time.perf_counter() - began[0]) / len(part))
         cpu.append(1e6 * (time.process_time() - began[1]) / len(part))
-    return {f"{name}_microseconds": statistics.median(wall), f"{name}_cpu_microseconds": statistics.median(cpu)}
+    return {
+        f"{name}_microseconds": statistics.median(wall),
+        f"{name}_cpu_microseconds": statistics.median(cpu),
+    }
 
 
 def _queries(name: str) -> dict[str, float]:
@@ -270,7 +299,9 @@ def plain_tfrecord() -> dict[str, float]:
         message, place, evaluations = base64.b64decode(metrics), 0, []
         while message[place] == 0x0A:
             size, place = number(message, place + 1)
-            evaluations.append(dict(struct.unpack_from("<Bd", message, i) for i in range(place, place + size, 9)))
+            evaluations.append(
+                dict(struct.unpack_from("<Bd", message, i) for i in range(place, place + size, 9))
+            )
             place += size
         table.setdefault(hash_, {}).setdefault(epochs, []).append((matrix, ops.split(","), evaluations))
     n = 12 * N_SMALL
@@ -291,8 +322,14 @@ def read_pickle() -> dict[str, float]:
 
     measure = Measure()
     with open(folder() / "trials.pickle", "rb") as file:
-        read = PickleReader(file.read, {**CONTAINERS, **NUMPY}, on_dict=condense, limits=Limits(size=1 << 36)).load()
-    return {**measure.read(), "mib": os.path.getsize(folder() / "trials.pickle") / 2**20, "cells": len(read["arch2infos"])}
+        read = PickleReader(
+            file.read, {**CONTAINERS, **NUMPY}, on_dict=condense, limits=Limits(size=1 << 36)
+        ).load()
+    return {
+        **measure.read(),
+        "mib": os.path.getsize(folder() / "trials.pickle") / 2**20,
+        "cells": len(read["arch2infos"]),
+    }
 
 
 def plain_pickle() -> dict[str, float]:
@@ -302,7 +339,12 @@ def plain_pickle() -> dict[str, float]:
         read = pickle.load(file)
     found = measure.read()
     size = os.path.getsize(folder() / "trials.pickle") / 2**20
-    return {**found, "mib": size, "cells": len(read["arch2infos"]), "mib_of_memory_a_mib_of_file": found["increase_mib"] / size}
+    return {
+        **found,
+        "mib": size,
+        "cells": len(read["arch2infos"]),
+        "mib_of_memory_a_mib_of_file": found["increase_mib"] / size,
+    }
 
 
 PARTS: dict[str, Callable[[], dict[str, float]]] = {
@@ -336,7 +378,9 @@ def run(name: str, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     """Makes the sources, measures all parts and writes the record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

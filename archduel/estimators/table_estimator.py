@@ -76,10 +76,12 @@ class TableEstimator:
         if once not in ("never", "arch", "fingerprint"):
             raise SettingError(f"once is {once!r}, expected 'never', 'arch' or 'fingerprint'")
         self.table = table.locked()
-        self.fidelity = table.fidelities[table.position(fidelity)].name
+        self._position = table.position(fidelity)
+        self.fidelity = table.fidelities[self._position].name
         self.reduce, self.charge, self.once, self.seed = reduce, charge, once, seed
         self.asked = 0
-        self._paid: set[tuple[int, int]] = set()
+        self._paid: set[int] = set()  # row (or fingerprint class) and fidelity, as one number
+        self._n_fidelities = len(table.fidelities)
         self._classes: NDArray[np.int64] | None = self.table.classes if once == "fingerprint" else None
         self._answers: dict[int, tuple[memoryview, memoryview, memoryview]] = {}
         self._columns = {name: self.table.column(name).data for name in table.columns}
@@ -96,20 +98,22 @@ class TableEstimator:
 
     def estimate(self, queries: Sequence[Query]) -> list[Estimate]:
         """Returns one estimate a query, in order."""
-        return [self._one(query.arch, query.fidelity or self.fidelity) for query in queries]
+        self.asked += len(queries)
+        return [self._one(query.arch, query.fidelity) for query in queries]
 
-    def _one(self, arch: Arch, fidelity: str) -> Estimate:
-        row, position = self.table.find(arch), self.table.position(fidelity)
-        self.asked += 1
+    def _one(self, arch: Arch, fidelity: str | None) -> Estimate:
+        row = self.table.find(arch)
+        position = self._position if fidelity is None else self.table.position(fidelity)
         if row < 0:
             return Estimate(math.nan, reason=f"{arch} is not in table {self.table.name!r}")
         scores, seconds, images = self._answers.get(position) or self._answer(position)
         score = scores[row]
         if score != score:
+            name = self.table.fidelities[position].name
             return Estimate(
-                score, reason=f"{arch} has no value at fidelity {fidelity!r} in table {self.table.name!r}"
+                score, reason=f"{arch} has no value at fidelity {name!r} in table {self.table.name!r}"
             )
-        key = (row if self._classes is None else int(self._classes[row]), position)
+        key = (row if self._classes is None else int(self._classes[row])) * self._n_fidelities + position
         free = self.once != "never" and key in self._paid
         self._paid.add(key)
         cost = Cost() if free else Cost(seconds[row], images[row])
@@ -144,12 +148,12 @@ class TableEstimator:
 
     def state_dict(self) -> State:
         """Returns what was asked so far."""
-        return {"asked": self.asked, "paid": np.array(sorted(self._paid), np.int64).reshape(-1, 2)}
+        return {"asked": self.asked, "paid": np.array(sorted(self._paid), np.int64)}
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
         self.asked = int(state["asked"])
-        self._paid = {(int(row), int(position)) for row, position in state["paid"]}
+        self._paid = set(np.asarray(state["paid"]).tolist())
 
     def __reduce__(self) -> tuple[Any, ...]:
         settings = (self.fidelity, self.reduce, self.charge, self.once, self.seed)

@@ -6,7 +6,6 @@ Nothing is built when a table is loaded: a look-up is one CRC-32, one or two pro
 from __future__ import annotations
 
 import zlib
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,11 +54,14 @@ class ByteIndex:
 
     def find(self, key: bytes) -> int:
         """Returns the row of ``key`` (W bytes), or -1."""
-        slots, width, slot = self._slots, self._width, zlib.crc32(key)
-        for step in range(self._mask + 1):  # bounded, so that a damaged index cannot loop for ever
-            row: Any = slots[(slot + step) & self._mask]
+        slots, keys, width, mask = self._slots, self._keys, self._width, self._mask
+        slot = zlib.crc32(key) & mask
+        for _ in range(mask + 1):  # bounded, so that a damaged index cannot loop for ever
+            row: int = slots[slot]
             if row >= self._n:
                 return -1
-            if self._keys[row * width : (row + 1) * width] == key:
-                return int(row)
+            at = row * width
+            if keys[at : at + width] == key:
+                return row
+            slot = (slot + 1) & mask
         return -1

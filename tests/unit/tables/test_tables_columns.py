@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -390,6 +392,18 @@ def test_a_name_cannot_leave_the_folder(name: str) -> None:
 def test_where_the_table_goes_must_be_said(source: Path) -> None:
     with pytest.raises(SettingError, match="--out"):
         import_columns(source, "nasbench201", ImportPlan(), values={"validation": ["val"]})
+
+
+def test_reading_a_table_loads_neither_torch_nor_pandas(source: Path) -> None:
+    load(source, percent=True)
+    code = (
+        "import sys; from archduel.apps.tables import open_table; from archduel.core import Query;"
+        "from archduel.estimators.table_estimator import TableEstimator;"
+        f"table = open_table({str(source.parent / 't.table')!r}); TableEstimator(table).estimate([Query(table.archs[0])]);"
+        "print(sorted({'torch', 'pandas', 'pyarrow', 'scipy', 'sklearn'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_a_table_of_an_unknown_space_is_refused(tmp_path: Path) -> None:
