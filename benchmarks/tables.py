@@ -1,6 +1,6 @@
 """Time and memory of table files: load, single, cold and vectorised queries, imports; against plain dictionaries and pickle.
 
-    python benchmarks/tables.py --repeats 5 --work /tmp/tables --out benchmarks/records/tables.json
+    python benchmarks/tables.py --repeats 5 --only108 --work /tmp/tables --out benchmarks/records/tables.json
 
 Tables of the published sizes are made up first (random numbers, real architectures and hashes) and kept in the work folder:
 NAS-Bench-201 (15,625 cells x 2 budgets x 3 runs) and NAS-Bench-101 (423,624 cells x 4 budgets x 3 runs), each with
@@ -100,30 +100,47 @@ def make_tables() -> None:
         table.write(folder() / "nb101.table")
 
 
-def make_tfrecord() -> None:
-    """Writes a TFRecord file of N_SMALL cells x 4 budgets x 3 runs in the published format."""
+def make_tfrecord(name: str, archs: list[Any], budgets: tuple[int, ...]) -> None:
+    """Writes a TFRecord file of 3 runs of every cell and budget in the published format, unless it is there."""
     from archduel.estimators.importers.tfrecord import masked_crc32c
     from archduel.spaces.nasbench101 import NASBench101
 
-    path = folder() / "small.tfrecord"
+    path, space, rng = folder() / name, NASBench101(), np.random.default_rng(1)
     if path.exists():
         return
-    space, rng = NASBench101(), np.random.default_rng(1)
+    with open(path.with_suffix(".part"), "wb") as file:
+        for first in range(0, len(archs), 1000):
+            records = [r for arch in archs[first : first + 1000] for r in _records(space, arch, budgets, rng)]
+            lengths = [len(record).to_bytes(8, "little") for record in records]
+            sums = [masked_crc32c(rows).astype("<u4") for rows in (lengths, records)]
+            for length, length_sum, record, record_sum in zip(lengths, sums[0], records, sums[1]):
+                file.write(length + length_sum.tobytes() + record + record_sum.tobytes())
+    path.with_suffix(".part").rename(path)
+
+
+def _records(space: Any, arch: Any, budgets: tuple[int, ...], rng: np.random.Generator) -> list[bytes]:
+    """Returns the records of one cell."""
+    matrix, ops = space.matrix(arch)
+    bits, hash_ = "".join(str(bit) for row in matrix for bit in row), space.fingerprint(arch)
     records = []
-    for arch in list(dict.fromkeys(space.draw(rng) for _ in range(2 * N_SMALL)))[:N_SMALL]:
-        matrix, ops = space.matrix(arch)
-        bits, hash_ = "".join(str(bit) for row in matrix for bit in row), space.fingerprint(arch)
-        for epochs in BUDGETS * 3:
-            numbers = rng.random((3, 5))
-            parts = [b"".join(struct.pack("<Bd", 8 * i + 9, v) for i, v in enumerate(row)) for row in numbers]
-            message = b"".join(b"\x0a\x2d" + part for part in parts) + b"\x10\xac\x02\x19" + bytes(8)
-            metrics = base64.encodebytes(message).decode()
-            records.append(json.dumps([hash_, epochs, bits, ",".join(ops), metrics]).encode())
-    lengths = [len(record).to_bytes(8, "little") for record in records]
-    sums = [masked_crc32c(rows).astype("<u4") for rows in (lengths, records)]
-    with open(path, "wb") as file:
-        for length, length_sum, record, record_sum in zip(lengths, sums[0], records, sums[1]):
-            file.write(length + length_sum.tobytes() + record + record_sum.tobytes())
+    for epochs in budgets * 3:
+        numbers = rng.random((3, 5)).tolist()
+        parts = [b"".join(struct.pack("<Bd", 8 * i + 9, v) for i, v in enumerate(row)) for row in numbers]
+        message = b"".join(b"\x0a\x2d" + part for part in parts) + b"\x10\xac\x02\x19" + bytes(8)
+        metrics = base64.encodebytes(message).decode()
+        records.append(json.dumps([hash_, epochs, bits, ",".join(ops), metrics]).encode())
+    return records
+
+
+def make_tfrecords(only108: bool) -> None:
+    """Writes N_SMALL random cells at all budgets, and, if asked for, all cells at 108 epochs."""
+    from archduel.spaces.nasbench101_enumeration import enumerate_cells
+
+    archs = enumerate_cells().archs()
+    rows = np.random.default_rng(1).choice(len(archs), N_SMALL, replace=False).tolist()
+    make_tfrecord("small.tfrecord", [archs[row] for row in rows], BUDGETS)
+    if only108:
+        make_tfrecord("only108.tfrecord", archs, (108,))
 
 
 def make_pickle() -> None:
@@ -263,17 +280,26 @@ def queries_nb101() -> dict[str, float]:
     return {**_queries("nb101.table"), **cold, "cold_cells": len(other)}
 
 
-def import_tfrecord() -> dict[str, float]:
-    """Imports a small TFRecord file, checksums and hashes included; time for all 5,083,488 records is extrapolated."""
+def _import(name: str) -> dict[str, float]:
     from archduel import registry
     from archduel.apps.table_import import ImportPlan, import_published
 
     registry.make("space", "nasbench101")
     measure = Measure()
-    import_published(folder() / "small.tfrecord", ImportPlan(folder() / "small.table"))
-    n = 12 * N_SMALL
-    found = measure.read()
-    return {**found, "records": n, "whole_file_seconds_extrapolated": found["cpu_seconds"] * 5_083_488 / n}
+    table = import_published(folder() / f"{name}.tfrecord", ImportPlan(folder() / f"{name}.table"))
+    n = len(table) * len(table.fidelities) * 3
+    return {**measure.read(), "records": n, "mib": os.path.getsize(folder() / f"{name}.tfrecord") / 2**20}
+
+
+def import_tfrecord() -> dict[str, float]:
+    """Imports a small TFRecord file, checksums and hashes included; time for all 5,083,488 records is extrapolated."""
+    found = _import("small")
+    return {**found, "whole_file_seconds_extrapolated": found["cpu_seconds"] * 5_083_488 / found["records"]}
+
+
+def import_only108() -> dict[str, float]:
+    """Imports a made-up file of the size of ``nasbench_only108.tfrecord``: 423,624 cells, 1,270,872 records."""
+    return _import("only108")
 
 
 def plain_tfrecord() -> dict[str, float]:
@@ -350,7 +376,7 @@ def plain_pickle() -> dict[str, float]:
 PARTS: dict[str, Callable[[], dict[str, float]]] = {
     part.__name__: part
     for part in (
-        load_nb201, load_nb101, queries_nb201, queries_nb101, import_tfrecord, plain_tfrecord, read_pickle, plain_pickle
+        load_nb201, load_nb101, queries_nb201, queries_nb101, import_tfrecord, import_only108, plain_tfrecord, read_pickle, plain_pickle
     )
 }  # fmt: skip
 
@@ -383,6 +409,9 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument(
+        "--only108", action="store_true", help="also import a file of 423,624 cells, once (minutes)"
+    )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -390,10 +419,11 @@ def main() -> None:
     from archduel.apps.folder import environment
 
     make_tables()
-    make_tfrecord()
+    make_tfrecords(arguments.only108)
     make_pickle()
     load_before = os.getloadavg()[0]
-    parts = {name: run(name, arguments.repeats) for name in PARTS}
+    names = [name for name in PARTS if arguments.only108 or name != "import_only108"]
+    parts = {name: run(name, 1 if name == "import_only108" else arguments.repeats) for name in names}
     record = {
         "command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1,
         "load_average": {"before": load_before, "after": os.getloadavg()[0]},

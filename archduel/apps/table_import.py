@@ -264,11 +264,18 @@ def import_columns(
     plan.target()
     if "validation" not in values:
         raise SettingError("say which column holds validation accuracies: `--validation COLUMN`")
+    if not space_name:
+        raise SettingError(
+            "say which space the architectures are of: `--space SPACE` (`archduel list spaces`)"
+        )
     if not source.is_file():
         raise TableError(f"{source} does not exist, or is a folder")
     named = arch_columns(space_name, columns or {}, column_names(source))
     settings = _space_settings(source, named, space_settings or {})
-    space = registry.make("space", space_name, **settings)
+    try:
+        space = registry.make("space", space_name, **settings)
+    except TypeError as error:
+        raise SettingError(f"space {space_name!r} has no such setting: {error}") from error
     specs = {split: parse_spec(texts) for split, texts in values.items()}
     map_ = ColumnMap(tuple(named.values()), specs, dict.fromkeys(extra, ""), percent, repeats, join)
     fingerprint = cache(space.fingerprint)

@@ -80,28 +80,34 @@ def open_table(name_or_path: str | Path) -> Table:
     facts = TableHeader.read(read_table_file(path)[0])
     if facts.space not in registry.names("space"):
         raise TableError(f"{path} holds space {facts.space!r}; known: {', '.join(registry.names('space'))}")
-    return Table.open(path, space=registry.make("space", facts.space, **facts.space_settings))
+    try:
+        space = registry.make("space", facts.space, **facts.space_settings)
+    except (TypeError, ValueError, KeyError) as error:
+        raise TableError(
+            f"{path}: space {facts.space!r} cannot be made as its header says: {error}"
+        ) from error
+    return Table.open(path, space=space)
 
 
 def describe(table: Table) -> str:
     """Returns what a person wants to know of a table, a few lines of text."""
     best = table.best_validation
+    fidelities = ", ".join(fidelity.name for fidelity in table.fidelities)
     lines = [
         f"{table.name or 'table'}: {len(table):,} architectures of {table.space_name}",
-        f"  fidelities  {', '.join(f.name for f in table.fidelities)} (the last is the default)",
+        f"  fidelities  {fidelities} (the last is the default)",
         f"  runs        {table.runs}",
         f"  values      {', '.join(table.splits)}",
+        *([f"  columns     {', '.join(table.columns)}"] if table.columns else []),
         f"  best        {100 * best:.2f} % validation, mean of runs",
     ]
-    if table.columns:
-        lines.insert(-1, f"  columns     {', '.join(table.columns)}")
-    facts = [
-        f"  {key:<11} {value}"
-        for key, value in table.provenance.items()
-        if isinstance(value, (str, int, float))
-    ]
+    for key, value in table.provenance.items():
+        if isinstance(value, (str, int, float)):
+            lines.append(f"  {key:<11} {value}")
+    # what a file says of itself may hold anything, also what would steer a terminal
+    lines = ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
     where = [f"  file        {table.path}"] if table.path else []
-    return "\n".join([*lines, *facts, *where])
+    return "\n".join([*lines, *where])
 
 
 def show_table(name_or_path: str | Path, *, verify: bool = False) -> str:

@@ -273,12 +273,13 @@ class Table:
 
     @cached_property
     def best_validation(self) -> float:
-        """The highest mean validation accuracy at the most expensive fidelity."""
-        return float(np.nanmax(self.validation()))
-
-    def summary(self) -> dict[str, Any]:
-        """Returns what a person wants to know of the table, as JSON values."""
-        return {**self.header.write(), "architectures": len(self), "best_validation": self.best_validation}
+        """The highest mean validation accuracy at the most expensive fidelity; nan if there is none."""
+        values = self.validation()
+        return (
+            float(np.max(values, initial=-np.inf, where=~np.isnan(values)))
+            if (values == values).any()
+            else np.nan
+        )
 
 
 def _again(

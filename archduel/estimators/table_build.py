@@ -61,6 +61,41 @@ def _split_values(name: str, given: ArrayLike, shape: tuple[int, int, int]) -> N
     return values.astype(np.float32)
 
 
+def _check_given(
+    archs: Sequence[Arch], values: Mapping[str, ArrayLike], fidelities: Sequence[Fidelity]
+) -> None:
+    if len(set(archs)) < len(archs):
+        raise TableError(f"{len(archs) - len(set(archs))} of {len(archs)} architectures are there twice")
+    if "validation" not in values or not set(values) <= set(SPLITS):
+        known = ", ".join(SPLITS)
+        raise TableError(f"got values of {sorted(values)}, expected validation and some of {known}")
+    if len({fidelity.name for fidelity in fidelities}) < len(fidelities):
+        raise TableError(f"fidelities {[fidelity.name for fidelity in fidelities]} have equal names")
+
+
+def _identity(
+    archs: Sequence[Arch], space: Space | None, fingerprints: Sequence[str] | None
+) -> dict[str, NDArray[Any]]:
+    """Returns the arrays by which an architecture is found."""
+    choices = pack_choices(archs)
+    arrays: dict[str, NDArray[Any]] = {"choices": choices, "index": build_index(choices)}
+    if fingerprints is None and space is not None:
+        fingerprints = [space.fingerprint(arch) for arch in archs]
+    if fingerprints is not None:
+        if len(fingerprints) != len(archs):
+            raise TableError(f"{len(fingerprints)} fingerprints for {len(archs)} architectures")
+        packed = np.frombuffer(b"".join(map(digest, fingerprints)), np.uint8).reshape(-1, 16)
+        arrays |= {"fingerprints": packed, "fingerprint_index": build_index(packed)}
+    return arrays
+
+
+def _column(name: str, given: ArrayLike, n: int) -> NDArray[np.float64]:
+    numbers = np.asarray(given, np.float64)
+    if numbers.shape != (n,):
+        raise TableError(f"column {name!r} has shape {numbers.shape}, expected ({n},)")
+    return numbers
+
+
 def make_table(
     archs: Sequence[Arch],
     values: Mapping[str, ArrayLike],
@@ -91,25 +126,15 @@ def make_table(
     Raises:
         TableError: for repeated architectures, wrong shapes, or values out of range.
     """
-    choices = pack_choices(archs)
-    if len(set(archs)) < len(archs):
-        raise TableError(f"{len(archs) - len(set(archs))} of {len(archs)} architectures are there twice")
-    if "validation" not in values or not set(values) <= set(SPLITS):
-        raise TableError(
-            f"got values of {sorted(values)}, expected validation and some of {', '.join(SPLITS)}"
-        )
+    _check_given(archs, values, fidelities)
     first = np.asarray(values["validation"])
     shape = (len(fidelities), first.shape[1] if first.ndim == 3 else 1, len(archs))
-    arrays: dict[str, NDArray[Any]] = {"choices": choices, "index": build_index(choices)}
-    if fingerprints is None and space is not None:
-        fingerprints = [space.fingerprint(arch) for arch in archs]
-    if fingerprints is not None:
-        packed = np.frombuffer(b"".join(map(digest, fingerprints)), np.uint8).reshape(-1, 16)
-        arrays |= {"fingerprints": packed, "fingerprint_index": build_index(packed)}
     splits = tuple(split for split in SPLITS if split in values)
+    arrays = _identity(archs, space, fingerprints)
     arrays |= {f"value/{split}": _split_values(split, values[split], shape) for split in splits}
-    for column, numbers in (columns or {}).items():
-        arrays[f"column/{column}"] = np.asarray(numbers, np.float64).reshape(len(archs))
+    arrays |= {
+        f"column/{column}": _column(column, some, len(archs)) for column, some in (columns or {}).items()
+    }
     facts = TableHeader(
         name=name,
         space=archs[0].space,

@@ -66,10 +66,13 @@ class TableHeader:
             raise TableError(
                 f"the header's splits are {splits!r:.200}, expected validation and some of {SPLITS}"
             )
+        fidelities = tuple(_fidelity(item) for item in header["fidelities"])
+        if len({fidelity.name for fidelity in fidelities}) < len(fidelities):
+            raise TableError(f"{len(fidelities)} fidelities in the header do not have as many names")
         return cls(
             name=header["name"],
             space=header["space"],
-            fidelities=tuple(_fidelity(item) for item in header["fidelities"]),
+            fidelities=fidelities,
             runs=header["runs"],
             splits=splits,
             space_settings=header["space_settings"],

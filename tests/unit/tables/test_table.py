@@ -286,6 +286,17 @@ def test_what_cannot_be_a_table_is_refused(archs: list[Arch], values: dict[str, 
         make_table(archs, values)
 
 
+def test_a_table_without_values_at_its_last_fidelity_has_no_best() -> None:
+    values = np.array([[[0.5, 0.6]], [[NAN, NAN]]])
+    assert np.isnan(make_table([word(0), word(1)], {"validation": values}, fidelities=TWO).best_validation)
+    with pytest.raises(TableError, match="equal names"):
+        make_table([word(0), word(1)], {"validation": values}, fidelities=TWO[:1] * 2)
+    with pytest.raises(TableError, match="column 'n' has shape"):
+        make_table([word(0)], {"validation": [0.5]}, columns={"n": [1, 2]})
+    with pytest.raises(TableError, match="2 fingerprints for 1"):
+        make_table([word(0)], {"validation": [0.5]}, fingerprints=["a", "b"])
+
+
 def test_every_key_is_found_in_an_index_and_no_other() -> None:
     rng = np.random.default_rng(0)
     keys = np.unique(rng.integers(0, 4, (5000, 9)).astype(np.uint8), axis=0)

@@ -415,6 +415,48 @@ def test_a_table_of_an_unknown_space_is_refused(tmp_path: Path) -> None:
         open_table(tmp_path / "t.table")
 
 
+def test_settings_of_the_space(tmp_path: Path) -> None:
+    """RelativeNAS's cells have both edges of a node from one source, which the usual space refuses."""
+    doubled = genotypes(1)[0].replace(
+        "Genotype(normal=[[", "Genotype(normal=[[('sep_conv_3x3', 0), ('sep_conv_5x5', 0)], [", 1
+    )
+    nodes = doubled.split("], [")
+    text = "], [".join([nodes[0], *nodes[2:]])
+    source = write_csv(tmp_path / "c.csv", ["genotype", "val"], [[text, 0.9]])
+    with pytest.raises(TableError, match="row 1"):
+        load(source, "darts")
+    run("table", "import", source, "--space", "darts", "--space-set", "preset=relativenas", "--validation", "val",
+        "--out", tmp_path / "t.table")  # fmt: skip
+    table = open_table(tmp_path / "t.table")
+    assert table.space_settings == {"preset": "relativenas"}
+    assert table.find(table.archs[0]) == 0
+    with pytest.raises(SettingError, match="no such setting"):
+        load(source, "darts", space_settings={"colour": "red"})
+
+
+def test_a_header_with_impossible_settings_is_refused(tmp_path: Path) -> None:
+    from archduel.estimators.table_build import make_table
+
+    arch = NASBench201().at(0)
+    for settings in ({"colour": 1}, {"preset": [1]}):
+        make_table([arch], {"validation": [0.5]}, space_settings=settings).write(tmp_path / "t.table")
+        with pytest.raises(TableError, match="cannot be made as its header says"):
+            open_table(tmp_path / "t.table")
+
+
+def test_what_a_file_says_of_itself_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    from archduel.estimators.table_build import make_table
+
+    table = make_table(
+        [NASBench201().at(0)], {"validation": [0.5]}, provenance={"source": "a\x1b[2Jb\nc"}, name="x\ry"
+    )
+    table.write(tmp_path / "t.table")
+    said = run("table", "show", tmp_path / "t.table")
+    assert "a?[2Jb?c" in said
+    assert "\x1b" not in said
+    assert "\r" not in said
+
+
 def test_files_that_nobody_knows(tmp_path: Path) -> None:
     (tmp_path / "f.doc").write_text("x")
     (tmp_path / "folder").mkdir()
