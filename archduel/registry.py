@@ -23,6 +23,7 @@ POLICIES = {
     "logits": "archduel.policies.logits:LogitsPolicy",
 }
 RANKERS = {
+    "best": "archduel.rankers.best:Jury",
     "nac": "archduel.rankers.nac:NAC",
     "gp": "archduel.rankers.gp:GaussianProcess",
 }

@@ -1,0 +1,149 @@
+"""The jury: order, probabilities, uncertainty, equal architectures, saved states, nothing but the labels given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from archduel.core import Arch
+from archduel.core.checkpoint import load_state, save_state
+from archduel.errors import InvalidArchError, SettingError, StateError
+from archduel.rankers.best import Jury
+from archduel.rankers.panel import JUDGES
+from toy_spaces import VectorSpace
+
+FAST = {"trees": 40, "reference": 50, "folds": 3}
+
+
+class Mirrored(VectorSpace):
+    """A space in which an architecture and its reverse are equal."""
+
+    def fingerprint(self, arch: Arch) -> str:
+        return str(min(arch.choices, arch.choices[::-1]))
+
+    def features(self, archs: list[Arch]) -> np.ndarray:
+        return super().features(archs) + super().features([Arch(a.space, a.choices[::-1]) for a in archs])
+
+
+def toy(n: int = 60, seed: int = 0) -> tuple[VectorSpace, list[Arch], np.ndarray]:
+    """Returns a space, architectures and a label that counts operation 2, with noise."""
+    space, rng = VectorSpace(), np.random.default_rng(seed)
+    archs = list(dict.fromkeys(space.draw(rng) for _ in range(n)))
+    return space, archs, truth(archs) + rng.normal(0, 0.03, len(archs))
+
+
+def truth(archs: list[Arch]) -> np.ndarray:
+    return np.array([sum(c == 2 for c in a.choices) / 8 for a in archs])
+
+
+def test_it_orders_unseen_architectures_and_says_how_sure_it_is() -> None:
+    space, archs, labels = toy()
+    jury = Jury(space, **FAST)
+    info = jury.fit(archs, labels)
+    assert set(info) == {*(f"say_{judge}" for judge in JUDGES), "held_out_tau", "noise"}
+    assert info["held_out_tau"] > 0.6
+    _, others, _ = toy(seed=1)
+    scores = jury.predict(others)
+    assert np.corrcoef(scores, truth(others))[0, 1] > 0.9
+    deviation = jury.uncertainty([*archs, *others])
+    assert (deviation > 0).all()
+    assert deviation[: len(archs)].mean() < deviation[len(archs) :].mean()
+
+
+def test_probabilities_follow_scores_add_up_to_one_and_are_calibrated() -> None:
+    space, archs, labels = toy(120)
+    jury = Jury(space, **FAST)
+    jury.fit(archs, labels)
+    _, others, measured = toy(120, seed=1)
+    rng = np.random.default_rng(2)
+    a, b = rng.integers(len(others), size=(2, 3000))
+    first, second = [others[i] for i in a], [others[i] for i in b]
+    prob = jury.prob(first, second)
+    np.testing.assert_allclose(prob + jury.prob(second, first), 1)
+    scores = jury.predict(others)
+    assert ((prob > 0.5) == (scores[a] > scores[b]))[a != b].all()
+    won = measured[a] > measured[b]
+    assert abs(prob[prob > 0.5].mean() - won[prob > 0.5].mean()) < 0.06
+
+
+def test_equal_architectures_are_one() -> None:
+    space = Mirrored()
+    _, archs, labels = toy()
+    mirrored = [Arch(a.space, a.choices[::-1]) for a in archs]
+    single, doubled = Jury(space, **FAST), Jury(space, **FAST)
+    single.fit(archs, labels)
+    doubled.fit([*archs, *mirrored, archs[0]], [*(labels - 0.01), *(labels + 0.01), labels[0] - 0.01])
+    assert np.array_equal(single.predict(archs), single.predict(mirrored))
+    np.testing.assert_allclose(single.predict(archs[1:]), doubled.predict(archs[1:]), atol=0.5)
+    assert np.corrcoef(single.predict(archs), doubled.predict(archs))[0, 1] > 0.95
+
+
+def test_only_ranks_of_labels_matter() -> None:
+    space, archs, labels = toy()
+    plain, bent = Jury(space, **FAST), Jury(space, **FAST)
+    plain.fit(archs, labels)
+    bent.fit(archs, np.exp(5 * labels))
+    assert np.array_equal(plain.predict(archs), bent.predict(archs))
+
+
+def test_a_saved_jury_gives_the_same_answers_and_the_seed_matters(tmp_path) -> None:
+    space, archs, labels = toy(40)
+    jury = Jury(space, seed=3, **FAST)
+    jury.fit(archs, labels)
+    save_state(tmp_path / "jury", jury.state_dict())
+    again = Jury(space, seed=3, **FAST)
+    again.load_state_dict(load_state(tmp_path / "jury"))
+    assert np.array_equal(jury.predict(archs), again.predict(archs))
+    assert np.array_equal(jury.prob(archs[:9], archs[9:18]), again.prob(archs[:9], archs[9:18]))
+    other = Jury(space, seed=4, **FAST)
+    other.fit(archs, labels)
+    assert not np.array_equal(jury.predict(archs), other.predict(archs))
+
+
+def test_costs_are_used_and_every_architecture_is_described_once() -> None:
+    space, archs, _ = toy(40)
+    seen: list[Arch] = []
+
+    def hidden(archs: list[Arch]) -> np.ndarray:  # nothing that the features tell
+        return np.array([np.sin(7 * sum((i + 1) * c for i, c in enumerate(a.choices))) for a in archs])
+
+    def costs(asked: list[Arch]) -> np.ndarray:
+        seen.extend(asked)
+        return np.exp(5 + hidden(asked))[:, None]
+
+    jury, blind = Jury(space, costs, **FAST), Jury(space, **FAST)
+    for ranker in (jury, blind):
+        ranker.fit(archs, hidden(archs))
+    seen.clear()
+    jury.predict([archs[0], archs[1], archs[0]])
+    assert seen == [archs[0], archs[1]]
+    _, others, _ = toy(seed=1)
+    better = [np.corrcoef(ranker.predict(others), hidden(others))[0, 1] for ranker in (jury, blind)]
+    assert better[0] > 0.9 > 0.5 > better[1]
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 9])
+def test_a_handful_of_labels_is_enough_to_go_on(n: int) -> None:
+    space, archs, _ = toy()
+    order = np.argsort(truth(archs), kind="stable")
+    some = [archs[i] for i in order[np.linspace(0, len(archs) - 1, n).astype(int)]]
+    jury = Jury(space, **FAST)
+    jury.fit(some, np.arange(n) / n)
+    assert np.isfinite(jury.predict(archs)).all()
+    assert ((jury.prob(archs[:5], archs[5:10]) > 0) & (jury.prob(archs[:5], archs[5:10]) < 1)).all()
+
+
+def test_bad_input_is_refused() -> None:
+    space, archs, labels = toy(20)
+    jury = Jury(space, **FAST)
+    for use in (jury.predict, jury.uncertainty, lambda a: jury.prob(a, a)):
+        with pytest.raises(StateError, match="fit"):
+            use(archs)
+    with pytest.raises(SettingError, match="nan"):
+        jury.fit(archs, [float("nan"), *labels[1:]])
+    with pytest.raises(SettingError, match="two distinct"):
+        jury.fit(archs, np.ones(len(archs)))
+    with pytest.raises(InvalidArchError, match="elsewhere"):
+        jury.fit([Arch("elsewhere", (0,) * 8), *archs[1:]], labels)
+    with pytest.raises(SettingError, match="folds"):
+        Jury(space, folds=1)
