@@ -176,16 +176,22 @@ class _Rows:
             )
 
     def labels(self, archs: list[Arch]) -> Labels:
-        """Returns what was collected."""
-        names = sorted({name for runs in self.runs for name in runs}, key=int)
+        """Returns what was collected; a schedule under which this data set was never evaluated is left out."""
+        seen = {
+            name
+            for row in self.runs
+            for name, runs in row.items()
+            if any("validation" in run for run in runs)
+        }
+        names = sorted(seen, key=int)
         n_runs = max((len(runs) for row in self.runs for runs in row.values()), default=0)
         shape = (len(names), max(n_runs, 1), len(archs))
         values = {split: np.full(shape, np.nan) for split in ("validation", "test", "train", "seconds")}
         for place, row in enumerate(self.runs):
-            for name, runs in row.items():
-                for number, run in enumerate(runs):
+            for position, name in enumerate(names):
+                for number, run in enumerate(row.get(name, ())):
                     for split, value in run.items():
-                        values[split][names.index(name), number, place] = value
+                        values[split][position, number, place] = value
         images = DATASETS[self.dataset][3]
         return Labels(
             archs,
@@ -230,6 +236,6 @@ def read_nats(path: Path, dataset: str, read_arch: Callable[[str], Arch]) -> Lab
     if not archs:
         raise TableError(f"{path} holds no cells; a folder has files such as 000011.pickle.pbz2")
     labels = rows.labels(archs)
-    if np.isnan(labels.values["validation"]).all():
+    if not labels.fidelities or np.isnan(labels.values["validation"]).all():
         raise TableError(f"{path} has no validation accuracy on {dataset}")
     return labels

@@ -9,6 +9,11 @@ from typing import Any
 
 __all__ = ["Trial", "condense"]
 
+SHORT = 8
+"""Dicts of more entries are curves; shorter ones are left as they are."""
+DROPPED = {"dropped": True}
+"""What is left of a curve, so that a second training with the very same object would be noticed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -67,6 +72,13 @@ def condense(record: dict[Any, Any]) -> int:
     """
     if not {"train_acc1es", "eval_acc1es", "epochs", "name"} <= record.keys():
         return 0
+    curves = [
+        value
+        for value in record.values()
+        if (isinstance(value, dict) and len(value) > SHORT) or value == DROPPED
+    ]
+    if DROPPED in curves:
+        raise ValueError("two trainings share one learning curve")
     last = int(record["epochs"]) - 1
     times = record.get("train_times")
     trial = Trial(
@@ -80,11 +92,10 @@ def condense(record: dict[Any, Any]) -> int:
         macs=round(_number(record.get("flop")) * 1e6) if "flop" in record else math.nan,
         latency_ms=1000 * _mean(record.get("latency")),
     )
-    dropped = 2 * len(record)
-    for inner in record.values():
-        if isinstance(inner, (dict, list)):
-            dropped += 2 * len(inner) if isinstance(inner, dict) else len(inner)
-            inner.clear()
+    dropped = 2 * (len(record) + sum(map(len, curves)))
+    for curve in curves:
+        curve.clear()
+        curve.update(DROPPED)
     record.clear()
     record["trial"] = trial
     return dropped

@@ -103,6 +103,14 @@ def test_every_form_gives_the_same_table(tmp_path: Path, form: str, dataset: str
     assert open_table(tmp_path / "t.table").provenance["dataset"] == dataset
 
 
+def test_a_schedule_without_this_data_set_is_left_out(tmp_path: Path) -> None:
+    table = import_published(
+        write_one(tmp_path / "f.pickle.pbz2"), ImportPlan(tmp_path / "t.table"), dataset="ImageNet16-120"
+    )
+    assert [f.name for f in table.fidelities] == ["200"]
+    np.testing.assert_allclose(table.validation(run=0), (80 + np.array(INDICES) / 20) / 100, atol=1e-6)
+
+
 def test_the_size_space_is_recognised(tmp_path: Path) -> None:
     cells = {
         index: cell(index, text, names=("12", "90")) for index, text in ((0, "8:8:8:8:8"), (1, "8:8:8:8:16"))
@@ -132,6 +140,15 @@ def test_old_records_without_times(tmp_path: Path) -> None:
     table = import_published(tmp_path / "f.pickle.pbz2", ImportPlan(tmp_path / "t.table"))
     assert "seconds" not in table.splits
     assert np.isnan(table.column("latency_ms")).all()
+
+
+def test_trainings_that_share_a_curve_are_not_half_read(tmp_path: Path) -> None:
+    shared = cell(0, TEXTS[0])
+    first, second, *_ = shared["200"]["all_results"].values()
+    second["train_times"] = first["train_times"]
+    write_pbz2(tmp_path / "f.pickle.pbz2", {"arch2infos": {0: shared}})
+    with pytest.raises(TableError, match="share one learning curve"):
+        import_published(tmp_path / "f.pickle.pbz2", ImportPlan(tmp_path / "t.table"))
 
 
 class Runs:
