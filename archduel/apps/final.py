@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from archduel.apps.feasible import Limits, sizes
 from archduel.apps.folder import Stage
 from archduel.apps.judge import final_weights, recipe_of, scale_of
 from archduel.apps.pipeline import ORDINALS, Pipeline
-from archduel.core import Arch, Query, evaluation_seed
+from archduel.core import Arch, Estimate, Query, evaluation_seed
 from archduel.core.checkpoint import load_state
 from archduel.core.journal import estimate_record, record_estimate
 from archduel.errors import RunError
 
-__all__ = ["FinalNetwork", "final_fidelity", "test_networks", "train_networks"]
+__all__ = ["FinalNetwork", "final_fidelity", "networks", "survivors", "test_networks", "train_networks"]
 
 FINAL_SHARE_LEFT = 0.95
 """Share of the time that is left when the final stage begins that it may use; the rest is test, export and report."""
@@ -48,9 +51,17 @@ def networks(pipeline: Pipeline) -> list[FinalNetwork]:
         if arms.random_winner is not None:
             found.append(FinalNetwork("random", arms.random_winner, seeds))
         scale = scale_of(pipeline.plan.final, pipeline.dataset)
-        arch, _ = standard_network(scale, max_params=settings.max_params, max_macs=settings.max_macs)
+        arch, _ = standard_network(scale, max_params=settings.max_params, max_macs=_macs_limit(pipeline))
         found.append(FinalNetwork("standard", arch, seeds))
     return found
+
+
+def _macs_limit(pipeline: Pipeline) -> float:
+    """Returns the limit of the standard network: the run's, else what the largest cells of this size need."""
+    limits = Limits(scale_of(pipeline.plan.final, pipeline.dataset))
+    drawn = sizes(pipeline.space, limits, np.random.default_rng(6), 300)
+    largest = max(counts.macs for _, counts in drawn)
+    return min(pipeline.settings.max_macs or largest, largest)
 
 
 def final_fidelity(pipeline: Pipeline, found: list[FinalNetwork]) -> str:
@@ -91,10 +102,15 @@ def _makespan(jobs: list[float], workers: int) -> float:
     return max(ends)
 
 
-def train_networks(pipeline: Pipeline, found: list[FinalNetwork], fidelity: str) -> dict[tuple[str, int], Mapping[str, Any]]:
-    """Trains every network with every seed and returns (arch, seed) -> journalled values; weights are on disk."""
+def train_networks(pipeline: Pipeline, found: list[FinalNetwork], fidelity: str) -> dict[tuple[str, int], Estimate]:
+    """Trains every network with every seed and returns (arch, seed) -> estimate; weights are on disk.
+
+    A continued run tries those that failed again: a full disk or memory may be the reason.
+    """
     section = Stage(pipeline.folder, "final")
-    done = {(r["arch"], r["seed"]): record_estimate(r) for r in section.records if r["event"] == "estimate"}
+    done = {
+        (r["arch"], r["seed"]): record_estimate(r) for r in section.records if r["event"] == "estimate" and not r["reason"]
+    }
     jobs = list(dict.fromkeys((n.arch, i, seed) for i in range(pipeline.settings.final_seeds) for n in found for seed in n.seeds[i : i + 1]))
     todo = [job for job in jobs if (str(job[0]), job[2]) not in done]
     pipeline.progress.stage("final", len(jobs))
@@ -105,11 +121,31 @@ def train_networks(pipeline: Pipeline, found: list[FinalNetwork], fidelity: str)
         section.append({**estimate_record(ordinal, query, estimate), "seed": seed})
         done[str(arch), seed] = estimate
         pipeline.progress.advance(len(jobs) - len(todo) + n, pipeline.time_left().removeprefix(", "))
-    failed = [(key, estimate.reason) for key, estimate in done.items() if estimate.failed]
-    if failed:
-        raise RunError(f"final training of {failed[0][0][0]} failed: {failed[0][1]}")
     pipeline.arms.seconds["final"] = sum(r["seconds"] for r in section.records)
-    return {key: estimate.values for key, estimate in done.items()}
+    return done
+
+
+def survivors(pipeline: Pipeline, found: list[FinalNetwork], done: Mapping[tuple[str, int], Estimate]) -> list[FinalNetwork]:
+    """Returns the networks with the seeds of which the search's training ended well, so that all stay paired.
+
+    A network that failed with one of these is left out; the journal and the report name the reason.
+
+    Raises:
+        RunError: if every training of the search's network failed.
+    """
+    first = found[0]
+    seeds = tuple(seed for seed in first.seeds if not done[str(first.arch), seed].failed)
+    if not seeds:
+        reason = done[str(first.arch), first.seeds[0]].reason
+        raise RunError(f"every final training of {first.arch} failed: {reason}; the same command tries again")
+    kept = []
+    for network in found:
+        failed = [done[str(network.arch), seed].reason for seed in network.seeds if done[str(network.arch), seed].failed]
+        if failed:
+            pipeline.progress.say(f"warning: {len(failed)} of {len(network.seeds)} final trainings of {network.role} failed: {failed[0]}")
+        if not any(done[str(network.arch), seed].failed for seed in seeds):
+            kept.append(replace(network, seeds=seeds))
+    return kept
 
 
 def test_networks(pipeline: Pipeline, found: list[FinalNetwork], fidelity: str) -> list[dict[str, Any]]:
@@ -153,7 +189,6 @@ def _mistakes(evaluation: Any, dataset: Any, n: int = 12) -> list[dict[str, Any]
     import base64
     import io
 
-    import numpy as np
     from PIL import Image
 
     from archduel.training.metrics import worst_mistakes

@@ -28,7 +28,7 @@ SHARES = {"label": 0.33, "compare": 0.06, "reevaluate": 0.14, "final": 0.38}
 """Shares of the time; the rest is the proposals' labels, the random arm's extra ones, start-up, export and report."""
 
 ENOUGH_LABELS, MOST_LABELS, FEWEST_LABELS = 40, 200, 8
-ENOUGH_EPOCHS, MOST_EPOCHS, FEWEST_EPOCHS = 25, 120, 3
+ENOUGH_EPOCHS, MOST_EPOCHS, FEWEST_EPOCHS = 12, 120, 3
 
 
 @dataclass(frozen=True)
