@@ -16,7 +16,7 @@ from archduel.apps.pipeline import ORDINALS, Pipeline
 from archduel.core import Arch, Estimate, Query, evaluation_seed
 from archduel.core.checkpoint import load_state
 from archduel.core.journal import estimate_record, record_estimate
-from archduel.errors import RunError
+from archduel.errors import InfeasibleError, RunError
 
 __all__ = ["FinalNetwork", "final_fidelity", "networks", "survivors", "test_networks", "train_networks"]
 
@@ -51,8 +51,11 @@ def networks(pipeline: Pipeline) -> list[FinalNetwork]:
         if arms.random_winner is not None:
             found.append(FinalNetwork("random", arms.random_winner, seeds))
         scale = scale_of(pipeline.plan.final, pipeline.dataset)
-        arch, _ = standard_network(scale, max_params=settings.max_params, max_macs=_macs_limit(pipeline))
-        found.append(FinalNetwork("standard", arch, seeds))
+        try:
+            arch, _ = standard_network(scale, max_params=settings.max_params, max_macs=_macs_limit(pipeline))
+            found.append(FinalNetwork("standard", arch, seeds))
+        except InfeasibleError as error:
+            pipeline.progress.say(f"no standard network in this comparison: {error}")
     return found
 
 
