@@ -25,6 +25,12 @@ POLICIES = {
 RANKERS = {
     "best": "archduel.rankers.best:Jury",
     "nac": "archduel.rankers.nac:NAC",
+    "renas": "archduel.rankers.renas:ReNAS",
+    "gcn": "archduel.rankers.neural_regression:GCN",
+    "onehot_mlp": "archduel.rankers.neural_regression:OneHotMLP",
+    "boosting": "archduel.rankers.forest:Boosting",
+    "extratrees": "archduel.rankers.forest:ExtraTrees",
+    "sklearn": "archduel.rankers.scikit:ScikitLearn",
     "gp": "archduel.rankers.gp:GaussianProcess",
 }
 STRATEGIES = {

@@ -20,6 +20,7 @@ from archduel.spaces.nasbench101 import NASBench101
 from archduel.spaces.nasbench101_arrays import Cells
 from archduel.spaces.nasbench101_cell import OPS, Cell, cell_of_choices, neighbours_of
 from archduel.spaces.nasbench101_paths import Laid, lay_out
+from archduel.spaces.nasbench101_widths import vertex_widths
 
 __all__ = ["KERNELS", "count", "count_cell", "count_cells", "vertex_channels"]
 
@@ -102,28 +103,12 @@ def count_cells(cells: Cells, scale: Scale) -> tuple[NDArray[np.int64], NDArray[
     macs = np.full(len(cells), first.macs + last.macs, dtype=np.int64)
     for stack in range(3):
         size = halved(size) if stack else size
-        widths = _all_channels(laid, c << stack)
+        widths = vertex_widths(laid, c << stack)
         for times_used, c_in in ((1, c << stack >> (stack > 0)), (scale.depth - 1, c << stack)):
             weights = _all_weights(laid, widths, c_in)
             params += times_used * (weights + _all_norms(laid, widths))
             macs += times_used * weights * size * size
     return params, macs
-
-
-def _all_channels(laid: Laid, c_out: int) -> NDArray[np.int64]:
-    """Returns (N, 7) channels of the inner vertices (0 where there is none) and, last, of the output."""
-    branch = laid.edge[:, :, 6].copy()
-    branch[:, 0] = False
-    n_branches = branch.sum(axis=1, keepdims=True)  # (N, 1)
-    if (n_branches > c_out).any():
-        raise SettingError(f"channels must be at least {n_branches.max()} for as many branches, got {c_out}")
-    share, remainder = np.divmod(c_out, np.maximum(n_branches, 1))
-    channels = branch * (share + (np.cumsum(branch, axis=1) <= remainder))
-    for v in range(5, 0, -1):
-        widest = (channels[:, 1:6] * laid.edge[:, v, 1:6]).max(axis=1)
-        channels[:, v] = np.where(branch[:, v], channels[:, v], widest)
-    channels[:, 6] = c_out
-    return channels
 
 
 def _all_weights(laid: Laid, channels: NDArray[np.int64], c_in: int) -> NDArray[np.int64]:

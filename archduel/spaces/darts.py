@@ -29,6 +29,7 @@ from archduel.errors import InvalidArchError, SettingError, unknown
 from archduel.spaces import cell_numbers as numbers
 from archduel.spaces.genotype_text import read_genotype, write_genotype
 from archduel.spaces.genotypes import OPS, Genotype, Node, canonical
+from archduel.spaces.renas_cells import darts_tensors
 
 __all__ = ["DARTS", "NODES", "PRESETS"]
 
@@ -135,6 +136,11 @@ class DARTS:
         counts = np.zeros((len(archs), 2, len(numbers.EDGES), len(OPS)), np.int64)
         np.add.at(counts, (b, c, first + sources, ops), 1)
         return numbers.features(counts)
+
+    def tensors(self, archs: Sequence[Arch], *, costs: bool = True) -> NDArray[np.float32]:
+        """Returns (B, 12, 10, 10) in the manner of ReNAS, or (B, 2, 10, 10) without costs; see ``renas_cells``."""
+        sources, ops = self._arrays(archs)
+        return darts_tensors(self.graphs(archs), sources, ops, costs=costs)
 
     def fingerprint(self, arch: Arch) -> str:
         """Returns a normal form: order of edges and numbering of nodes do not matter, ``none`` edges vanish.

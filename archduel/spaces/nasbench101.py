@@ -31,6 +31,7 @@ from archduel.spaces.nasbench101_cell import (
 )
 from archduel.spaces.nasbench101_features import feature_names, features_of
 from archduel.spaces.nasbench101_hash import cell_hash
+from archduel.spaces.renas_nasbench101 import relation_tensors
 
 __all__ = ["NASBench101"]
 
@@ -139,6 +140,10 @@ class NASBench101:
     def feature_names(self) -> tuple[str, ...]:
         """Returns the F names of the columns of ``features``."""
         return feature_names()
+
+    def tensors(self, archs: Sequence[Arch], *, costs: bool = True) -> NDArray[np.float32]:
+        """Returns ReNAS's (B, 19, 7, 7), or (B, 1, 7, 7) without costs; see ``renas_nasbench101``."""
+        return relation_tensors(pack(archs), costs=costs)
 
 
 @lru_cache(maxsize=8)

@@ -20,6 +20,7 @@ from archduel.errors import InvalidArchError
 from archduel.spaces import nasbench201_features as numbers
 from archduel.spaces.nasbench201_effect import effect, effect_names
 from archduel.spaces.nasbench201_function import EDGES, OPS, function, unique_str
+from archduel.spaces.renas_cells import nasbench201_tensors
 
 __all__ = ["EDGES", "OPS", "NASBench201"]
 
@@ -60,6 +61,10 @@ class NASBench201:
     def graph_features(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
         """Returns (B, 254) features of the labelled graph in the manner of GRAF; see ``nasbench201_features``."""
         return numbers.features(self._choices(archs))
+
+    def tensors(self, archs: Sequence[Arch], *, costs: bool = True) -> NDArray[np.float32]:
+        """Returns ReNAS's (B, 31, 4, 4), or (B, 1, 4, 4) without costs; see ``renas_cells``."""
+        return nasbench201_tensors(self._choices(archs), costs=costs)
 
     def fingerprint(self, arch: Arch) -> str:
         """Returns the normal form of what the cell computes (5,234 classes); equal ones are equal functions.

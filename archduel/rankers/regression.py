@@ -1,0 +1,141 @@
+"""Any regressor as a ranker: it learns columns that describe architectures; scores are its predictions.
+
+A saved state holds architectures, labels and settings of no model: the regressor is fitted again, with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archduel.core import Arch, Space, State, parse
+from archduel.errors import StateError
+from archduel.rankers.columns import Costs, describe
+from archduel.rankers.labels import Pairs, check_archs, check_labels, check_sides, distinct, sigmoid
+from archduel.rankers.slope import held_out_slope
+
+__all__ = ["Regression", "Regressor", "graph_view"]
+
+Matrix = NDArray[np.float64]
+CHUNK = 8192
+
+
+class Regressor(Protocol):
+    """What scikit-learn's and LightGBM's regressors offer."""
+
+    def fit(self, x: NDArray[np.float32], y: Matrix) -> Any:
+        """Learns labels (n,) of columns (n, F)."""
+
+    def predict(self, x: NDArray[np.float32]) -> Any:
+        """Returns (N,) predictions."""
+
+
+def graph_view(space: Space) -> str:
+    """Returns the name of the space's method that describes graphs: ``graph_features`` where there is one."""
+    return "graph_features" if hasattr(space, "graph_features") else "features"
+
+
+class Regression:
+    """A regressor on the space's graph features, and on closed-form costs if given.
+
+    Args:
+        space: describes architectures.
+        costs: gives closed-form costs; None = not used.
+        fresh: makes an unfitted regressor.
+        seed: of the split that calibrates win probabilities.
+    """
+
+    def __init__(
+        self, space: Space, costs: Costs | None = None, *, fresh: Callable[[], Regressor], seed: int = 0
+    ) -> None:
+        self.space, self.costs, self.fresh, self.seed = space, costs, fresh, seed
+        self._archs: list[Arch] = []
+        self._labels: Matrix = np.empty(0)
+        self._fitted: Regressor | None = None
+        self._slope: float | None = None
+
+    def fit(
+        self, archs: Sequence[Arch], scores: Sequence[float] | Matrix, *, pairs: Pairs | None = None
+    ) -> Mapping[str, float]:
+        """Learns from scratch; ``pairs`` are not used. Returns ``error``, the root mean square error on the labels.
+
+        An architecture that is given several times counts once, with the mean of its labels.
+
+        Raises:
+            InvalidArchError: if an architecture does not belong to the space.
+            SettingError: for labels that are not finite, or fewer than two distinct ones.
+        """
+        self._archs, self._labels = check_labels(self.space, archs, scores)
+        self._slope = None
+        x, y = self._columns(self._archs), self._standard(self._labels)
+        self._fitted = self.fresh()
+        self._fitted.fit(x, y)
+        error = np.asarray(self._fitted.predict(x)).reshape(-1) - y
+        return {"error": float(np.sqrt((error**2).mean()) * self._labels.std())}
+
+    def _columns(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
+        return describe(self.space, archs, costs=self.costs, view=graph_view(self.space)).astype(np.float32)
+
+    def _standard(self, labels: Matrix) -> Matrix:
+        """Returns labels with mean 0 and spread 1 (of all that were given)."""
+        return np.asarray((labels - self._labels.mean()) / self._labels.std())
+
+    def predict(self, archs: Sequence[Arch]) -> Matrix:
+        """Returns (N,) scores in the unit of the labels; each distinct architecture is described once.
+
+        Raises:
+            StateError: before fit.
+            InvalidArchError: for an architecture of another space.
+        """
+        if self._fitted is None:
+            raise StateError("the regressor has learned nothing yet; call fit first")
+        check_archs(self.space, archs)
+        unique, index = distinct(archs)
+        parts = [self._columns(unique[i : i + CHUNK]) for i in range(0, len(unique), CHUNK)]
+        found = [
+            np.empty(0),
+            *(np.asarray(self._fitted.predict(part), np.float64).reshape(-1) for part in parts),
+        ]
+        return np.asarray(self._labels.mean() + self._labels.std() * np.concatenate(found)[index])
+
+    def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
+        """Returns (P,) probabilities that ``first[i]`` is at least as good as ``second[i]``.
+
+        The first call learns from four fifths of the labels how far differences of scores can be trusted.
+
+        Raises:
+            StateError: before fit.
+            InvalidArchError: for an architecture of another space.
+            SettingError: for sides of different lengths.
+        """
+        check_sides(first, second)
+        scores = self.predict([*first, *second])
+        if self._slope is None:
+            self._slope = held_out_slope(self._held_out, self._labels, seed=self.seed)
+        return sigmoid(self._slope * (scores[: len(first)] - scores[len(first) :]))
+
+    def _held_out(self, kept: NDArray[np.int64], out: NDArray[np.int64]) -> Matrix:
+        """Returns the scores of the labelled architectures ``out`` after learning from ``kept``."""
+        x, y = self._columns(self._archs), self._standard(self._labels)
+        regressor = self.fresh()
+        regressor.fit(x[kept], y[kept])
+        return np.asarray(self._labels.std() * np.asarray(regressor.predict(x[out]), np.float64).reshape(-1))
+
+    def state_dict(self) -> State:
+        """Returns the architectures and labels that were learned."""
+        if self._fitted is None:
+            return {}
+        return {"archs": [str(arch) for arch in self._archs], "labels": self._labels}
+
+    def load_state_dict(self, state: State) -> None:
+        """Learns again what another with the same settings learned.
+
+        Raises:
+            InvalidArchError: if the state is of another space.
+        """
+        self._fitted = None
+        if state:
+            self.fit([parse(text) for text in state["archs"]], state["labels"])
