@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.special import ndtr
 
-from archduel.core import Arch, Space, State, sample
+from archduel.core import Arch, Space, State, parse, sample
 from archduel.errors import SettingError, StateError
 from archduel.rankers.labels import check_archs, check_labels, check_sides
 
@@ -30,6 +30,12 @@ LENGTHS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 """In units of a feature's standard deviation, as if all features were that far apart."""
 NOISES = (0.003, 0.01, 0.03, 0.1, 0.3)
 """Label variance over signal variance."""
+KEPT = 50_000
+"""Architectures whose features are kept."""
+REMEMBERED = 20_000_000
+"""Distances between architectures and labels that are kept."""
+CHUNK = 16_384
+"""Architectures judged at a time."""
 GRID_LABELS = 400
 """Length and noise are chosen on at most this many labels."""
 
@@ -81,22 +87,52 @@ class GaussianProcess:
         x = np.asarray(space.features([sample(space, rng) for _ in range(reference)]), np.float64)
         deviation = x.std(0)
         self._mean, self._used = x.mean(0), deviation > 1e-6
-        self._scale = 1.0 / (deviation[self._used] * np.sqrt(max(1, self._used.sum())))  # squared distances average 2
+        self._scale = 1.0 / (
+            deviation[self._used] * np.sqrt(max(1, self._used.sum()))
+        )  # squared distances average 2
         self._rows: dict[Arch, int] = {}
         self._x: Matrix = np.empty((0, len(self._scale)))
+        self._columns: dict[Arch, Matrix] = {}
         self._posterior: _Posterior | None = None
 
-    def _features(self, archs: Sequence[Arch]) -> Matrix:
-        """Returns (N, F) standardised features; each architecture is encoded once."""
+    def _encoded(self, archs: Sequence[Arch]) -> Matrix:
+        """Returns (N, F) standardised features."""
+        x = np.asarray(self.space.features(archs), np.float64) - self._mean
+        return np.asarray(x[:, self._used] * self._scale)
+
+    def _places(self, archs: Sequence[Arch]) -> list[int]:
+        """Returns the rows of ``_x`` that hold the architectures; each is encoded once."""
+        places = [self._rows.get(arch, -1) for arch in archs]
+        if -1 not in places:
+            return places
         check_archs(self.space, archs)
-        new = [arch for arch in dict.fromkeys(archs) if arch not in self._rows]
-        if len(self._rows) + len(new) > 100_000:  # a cache, not a leak
-            self._rows, self._x, new = {}, self._x[:0], list(dict.fromkeys(archs))
-        if new:
-            x = np.asarray(self.space.features(new), np.float64) - self._mean
-            self._rows.update((arch, len(self._x) + i) for i, arch in enumerate(new))
-            self._x = np.concatenate([self._x, x[:, self._used] * self._scale])
-        return self._x[[self._rows[arch] for arch in archs]]
+        if len(self._rows) > KEPT:  # a cache, not a leak
+            self._rows, self._x, self._columns = {}, self._x[:0], {}
+        new = list(dict.fromkeys(arch for arch in archs if arch not in self._rows))
+        self._rows.update((arch, len(self._x) + i) for i, arch in enumerate(new))
+        self._x = np.concatenate([self._x, self._encoded(new)])
+        return [self._rows[arch] for arch in archs]
+
+    def _features(self, archs: Sequence[Arch]) -> Matrix:
+        places = self._places(archs)
+        return self._x[places]
+
+    def _column(self, arch: Arch, row: Matrix) -> Matrix:
+        """Returns squared distances of all rows of ``_x`` to a labelled architecture; only new rows are worked out."""
+        known = self._columns.get(arch, np.empty(0))
+        if len(known) < len(self._x):
+            known = np.concatenate([known, ((self._x[len(known) :] - row) ** 2).sum(1)])
+            self._columns[arch] = known
+        return known
+
+    def _kernel(self, archs: Sequence[Arch]) -> Matrix:
+        """Returns (N, n) the kernel between architectures and labels."""
+        known = self._known()
+        places = self._places(archs)
+        if len(self._x) * len(known.x) > REMEMBERED:
+            return _matern(_distance(self._x[places], known.x), known.length)
+        columns = [self._column(arch, row) for arch, row in zip(self._labelled, known.x)]
+        return _matern(np.stack(columns, 1)[places], known.length)
 
     def fit(
         self, archs: Sequence[Arch], scores: Sequence[float] | Matrix, *, pairs: Any = None
@@ -116,24 +152,38 @@ class GaussianProcess:
         factor = _factor(_matern(_distance(x, x), length), noise)
         weights = cho_solve((factor, True), z)
         variance = float(z @ weights) / len(z)
+        self._labelled = unique
         self._posterior = _Posterior(x, factor, weights, length, noise, variance, centre, spread)
         return {"length": length, "noise": noise, "log_likelihood": likelihood}
 
     def _lifted(self, labels: Matrix) -> Matrix:
         middle, high = np.quantile(labels, [0.5, 0.9])
         lifted = np.maximum(labels, middle - self.floor * (high - middle))
-        return np.asarray(lifted if np.ptp(lifted) > 0 else labels)  # all equal where most labels are the best
+        return np.asarray(
+            lifted if np.ptp(lifted) > 0 else labels
+        )  # all equal where most labels are the best
 
     def _known(self) -> _Posterior:
         if self._posterior is None:
             raise StateError("the Gaussian process has learned nothing yet; call fit first")
         return self._posterior
 
-    def _reduced(self, archs: Sequence[Arch]) -> tuple[Matrix, Matrix, Matrix]:
-        """Returns features (N, F), mean (N,) and what the labels explain (n, N); standardised labels."""
-        known, x = self._known(), self._features(archs)
-        kernel = _matern(_distance(x, known.x), known.length)  # (N, n)
-        return x, kernel @ known.weights, solve_triangular(known.factor, kernel.T, lower=True, check_finite=False)
+    def beliefs(self, archs: Sequence[Arch]) -> tuple[Matrix, Matrix]:
+        """Returns what ``predict`` and ``uncertainty`` return, each (N,), for little more than the price of one.
+
+        Raises:
+            StateError: before fit.
+            InvalidArchError: for an architecture of another space.
+        """
+        known = self._known()
+        mean, deviation = np.empty((2, len(archs)))
+        for start in range(0, len(archs), CHUNK):
+            part = slice(start, start + CHUNK)
+            kernel = self._kernel(archs[part])  # (N, n)
+            mean[part] = kernel @ known.weights
+            explained = solve_triangular(known.factor, kernel.T, lower=True, check_finite=False)
+            deviation[part] = np.sqrt(np.maximum(1 - (explained * explained).sum(0), 1e-12) * known.variance)
+        return known.centre + known.spread * mean, known.spread * deviation
 
     def predict(self, archs: Sequence[Arch]) -> Matrix:
         """Returns (N,) expected scores, in the unit of the labels.
@@ -142,8 +192,9 @@ class GaussianProcess:
             StateError: before fit.
             InvalidArchError: for an architecture of another space.
         """
-        known, x = self._known(), self._features(archs)
-        return known.centre + known.spread * (_matern(_distance(x, known.x), known.length) @ known.weights)
+        known = self._known()
+        parts = [self._kernel(archs[i : i + CHUNK]) @ known.weights for i in range(0, len(archs), CHUNK)]
+        return known.centre + known.spread * np.concatenate([np.empty(0), *parts])
 
     def uncertainty(self, archs: Sequence[Arch]) -> Matrix:
         """Returns (N,) standard deviations of the noise-free score, in the unit of the labels.
@@ -152,10 +203,7 @@ class GaussianProcess:
             StateError: before fit.
             InvalidArchError: for an architecture of another space.
         """
-        known = self._known()
-        _, _, explained = self._reduced(archs)
-        variance = np.maximum(1 - (explained * explained).sum(0), 1e-12) * known.variance
-        return np.asarray(known.spread * np.sqrt(variance))
+        return self.beliefs(archs)[1]
 
     def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
         """Returns (P,) probabilities that training ``first[i]`` scores at least as high as training ``second[i]``.
@@ -168,15 +216,22 @@ class GaussianProcess:
         check_sides(first, second)
         known = self._known()
         places = {arch: i for i, arch in enumerate(dict.fromkeys([*first, *second]))}
-        x, mean, explained = self._reduced(list(places))
-        a, b = np.array([places[arch] for arch in first], int), np.array([places[arch] for arch in second], int)
+        x, kernel = self._features(list(places)), self._kernel(list(places))
+        mean = kernel @ known.weights
+        explained = solve_triangular(known.factor, kernel.T, lower=True, check_finite=False)  # (n, U)
+        a, b = (
+            np.array([places[arch] for arch in first], int),
+            np.array([places[arch] for arch in second], int),
+        )
         apart = _matern(((x[a] - x[b]) ** 2).sum(1), known.length)
         variance = 2 - 2 * apart - ((explained[:, a] - explained[:, b]) ** 2).sum(0) + 2 * known.noise
         return np.asarray(ndtr((mean[a] - mean[b]) / np.sqrt(np.maximum(variance, 1e-12) * known.variance)))
 
     def state_dict(self) -> State:
         """Returns what was learned."""
-        return {} if self._posterior is None else asdict(self._posterior)
+        if self._posterior is None:
+            return {}
+        return {"labelled": [str(arch) for arch in self._labelled], **asdict(self._posterior)}
 
     def load_state_dict(self, state: State) -> None:
         """Takes what another learned.
@@ -185,7 +240,11 @@ class GaussianProcess:
             StateError: if the state is of another space.
         """
         if state and state["x"].shape[1] != len(self._scale):
-            raise StateError(f"the state has {state['x'].shape[1]} features, {self.space.name} has {len(self._scale)}")
+            raise StateError(
+                f"the state has {state['x'].shape[1]} features, {self.space.name} has {len(self._scale)}"
+            )
+        state = dict(state)
+        self._labelled = [parse(text) for text in state.pop("labelled", [])]
         self._posterior = _Posterior(**state) if state else None
 
 

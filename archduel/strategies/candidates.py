@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +58,18 @@ def evolved(
     return list(pool)
 
 
+@runtime_checkable
+class Believer(Protocol):
+    """A ranker that tells both at once, because they share most of the work."""
+
+    def beliefs(self, archs: Sequence[Arch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns expected scores (N,) and standard deviations (N,)."""
+
+
 def beliefs(ranker: Ranker, archs: Sequence[Arch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Returns (N,) expected scores and (N,) standard deviations, zeros for a ranker that is never uncertain."""
+    if isinstance(ranker, Believer):
+        return ranker.beliefs(archs)
     mean = ranker.predict(archs)
     return mean, ranker.uncertainty(archs) if isinstance(ranker, Uncertain) else np.zeros(len(archs))
 

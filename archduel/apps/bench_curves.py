@@ -1,0 +1,119 @@
+"""From finished searches to curves and records: incumbents chosen by validation, test values read last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archduel.apps.assemble import derived_seed
+from archduel.apps.bench_trials import Protocol, Trial
+from archduel.core import Query
+from archduel.estimators.table import Table
+from archduel.estimators.table_estimator import TableEstimator
+from archduel.reporting.statistics import mean_interval
+
+__all__ = ["Curve", "area", "curve", "record"]
+
+REACHED = 1e-9
+"""An incumbent this close to the table's best validation accuracy is the best."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """All runs of one strategy with one budget, seen by what was known after every query.
+
+    Attributes:
+        title: the strategy.
+        queries: the budget Q.
+        validation: (R, Q) validation accuracy of the incumbent.
+        regret: (R, Q) the table's best validation accuracy minus that.
+        seconds: (R, Q) simulated seconds paid.
+        rows: (R, Q) the incumbent's row in the table.
+        paid: (R,) queries that were paid; fewer than Q where a search ended by itself.
+        cpu_seconds: (R,) processor time of each search.
+    """
+
+    title: str
+    queries: int
+    validation: NDArray[np.float64]
+    regret: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    paid: NDArray[np.int64]
+    cpu_seconds: NDArray[np.float64]
+
+
+def curve(trials: Sequence[Trial], best: Sequence[float]) -> Curve:
+    """Returns the curve of paired runs 0..R-1; ``best`` (R,) is the highest score that each could have met."""
+    queries = trials[0].queries
+    rows = np.empty((len(trials), queries), np.int64)
+    validation, seconds = np.empty((2, len(trials), queries))
+    for run, trial in enumerate(trials):
+        scores = np.array([-math.inf if math.isnan(score) else score for score in trial.scores])
+        rises = np.concatenate([[True], scores[1:] > np.maximum.accumulate(scores)[:-1]])
+        incumbent = np.maximum.accumulate(np.where(rises, np.arange(len(scores)), 0))
+        take = np.minimum(np.arange(queries), len(scores) - 1)  # a search that ended early keeps its last
+        rows[run] = np.array(trial.rows)[incumbent[take]]
+        validation[run] = scores[incumbent[take]]
+        seconds[run] = np.array(trial.seconds)[take]
+    return Curve(
+        title=trials[0].title,
+        queries=queries,
+        validation=validation,
+        regret=np.asarray(best)[:, None] - validation,
+        seconds=seconds,
+        rows=rows,
+        paid=np.array([len(trial.rows) for trial in trials]),
+        cpu_seconds=np.array([trial.cpu_seconds for trial in trials]),
+    )
+
+
+def best_validation(table: Table, protocol: Protocol, run: int) -> float:
+    """Returns the highest score that a query of paired run ``run`` can be told."""
+    if protocol.reduce != "sample":
+        number = int(protocol.reduce) if protocol.reduce.isdigit() else None
+        return float(np.nanmax(table.validation(fidelity=protocol.fidelity, run=number)))
+    seed = derived_seed(derived_seed(protocol.seed, f"run/{run}"), "table")
+    estimator = TableEstimator(table, fidelity=protocol.fidelity, reduce="sample", seed=seed)
+    return max(e.score for e in estimator.estimate([Query(arch) for arch in table.archs]) if not e.failed)
+
+
+def area(curve: Curve, queries: int) -> NDArray[np.float64]:
+    """Returns (R,) mean validation regret over the first ``queries`` queries: the area under its curve, per query."""
+    return np.asarray(curve.regret[:, :queries].mean(1))
+
+
+def record(table: Table, protocol: Protocol, curve: Curve, queries: int) -> dict[str, Any]:
+    """Returns the numbers of a strategy at ``queries`` queries; here, and only here, test values are read."""
+    rows = curve.rows[:, queries - 1]
+    every = table.test(fidelity=protocol.fidelity)  # (N,) mean of the runs
+    test = every[rows]
+    better = np.array([np.count_nonzero(every > value) for value in test])
+    ranks = 100.0 * (better + 1) / np.count_nonzero(~np.isnan(every))
+    measured: Mapping[str, NDArray[np.float64]] = {
+        "test": test[~np.isnan(test)],
+        "validation": curve.validation[:, queries - 1],
+        "regret": curve.regret[:, queries - 1],
+        "regret_area": area(curve, queries),
+        "test_rank_percent": ranks[~np.isnan(test)],
+    }
+    found: dict[str, Any] = {"strategy": curve.title, "queries": queries, "runs": len(rows)}
+    for name, values in measured.items():
+        if len(values):
+            mean = mean_interval(values)
+            ends = {f"{name}_low": mean.low, f"{name}_high": mean.high} if mean.known else {}
+            found |= {f"mean_{name}": mean.value, **ends, f"median_{name}": float(np.median(values))}
+    return {
+        **found,
+        "best_test": float(np.nanmax(test)),
+        "std_test": float(np.nanstd(test, ddof=1)) if len(test) > 1 else None,
+        "share_best": float(np.mean(curve.regret[:, queries - 1] < REACHED)),
+        "seconds": float(curve.seconds[:, queries - 1].mean()),
+        "paid_queries": float(np.minimum(curve.paid, queries).mean()),
+        "cpu_seconds": float(curve.cpu_seconds.mean()),
+    }

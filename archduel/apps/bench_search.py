@@ -1,0 +1,211 @@
+"""`archduel bench search`: strategies on a tabular benchmark, paired runs, honest statistics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archduel.apps.bench_curves import Curve, area, best_validation, curve, record
+from archduel.apps.bench_trials import (
+    Contestant,
+    Job,
+    Protocol,
+    Trial,
+    TrialFile,
+    by_budget,
+    parse_contestants,
+    run_trials,
+)
+from archduel.apps.tables import open_table
+from archduel.errors import BudgetError, SettingError, TableError, unknown
+from archduel.estimators.table import Table
+from archduel.reporting.statistics import Comparison, Nemenyi, nemenyi, wilcoxon_holm
+
+__all__ = ["Bench", "bench_search"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A finished comparison.
+
+    Attributes:
+        records: one JSON-able mapping a strategy and number of queries.
+        curves: title and budget -> its runs.
+        comparisons: paired Wilcoxon tests on the area under the regret curve of one strategy minus each other one.
+        ranks: average ranks by that area; None for a single strategy.
+        facts: table, protocol, seeds, versions: what a reader needs to repeat it.
+    """
+
+    records: list[dict[str, Any]]
+    curves: dict[tuple[str, int], Curve]
+    comparisons: list[Comparison]
+    ranks: Nemenyi | None
+    facts: dict[str, Any]
+
+
+def bench_search(
+    table: str | Path,
+    strategies: str | Sequence[str],
+    *,
+    queries: int | Sequence[int] = 150,
+    runs: int = 100,
+    seed: int = 0,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    fidelity: str | None = None,
+    reduce: str = "mean",
+    against: str = "",
+    workers: int | None = None,
+    trials: Path | None = None,
+    on_trial: Callable[[int, int], None] | None = None,
+) -> Bench:
+    """Returns the comparison of ``strategies`` on a table.
+
+    A query counts when its row of the table was not asked before in that search, the incumbent is chosen by validation
+    accuracy, and its test accuracy is read after the last search has ended.
+
+    Args:
+        table: a table's name or file.
+        strategies: names, with settings where wanted: ``best,ctnas[baseline=fixed]``.
+        queries: at how many queries the strategies are compared; the largest is the budget.
+        runs: paired repetitions: run r has the same seed for every strategy.
+        seed: of the whole comparison.
+        settings: strategy's name -> settings for all its entries.
+        fidelity: of the evaluations; None = the most expensive.
+        reduce: what the search is told: ``mean`` of the table's runs, ``sample`` = one of them, or a run's number.
+        against: the strategy that all others are tested against; empty = ``best`` if it takes part, else the one of least area.
+        workers: processes; None = one a core, 0 = this one.
+        trials: a file that keeps finished searches; the same call goes on from there.
+        on_trial: called with (finished, all) after each search.
+
+    Raises:
+        BudgetError: for more queries than architectures, or none.
+        SettingError: for zero runs or unknown settings.
+        TableError: for a table without test values.
+        UnknownNameError: for a table or strategy that there is not.
+    """
+    contestants = _configured(strategies, settings or {})
+    opened = open_table(table)
+    budgets = _checked(opened, queries, runs, reduce)
+    if against and against not in {contestant.title for contestant in contestants}:
+        raise unknown("strategy to compare with", against, [contestant.title for contestant in contestants])
+    protocol = Protocol(str(table), seed, fidelity, reduce)
+    jobs: list[Job] = [
+        (contestant, budget, run)
+        for run in range(runs)
+        for contestant in contestants
+        for budget in (budgets if by_budget(contestant) else budgets[-1:])
+    ]
+    found = _finished(protocol, jobs, TrialFile(trials, protocol), _workers(workers), on_trial)
+    best = [best_validation(opened, protocol, run) for run in range(runs)]
+    curves = {
+        (title, budget): curve([found[title, budget, run] for run in range(runs)], best)
+        for title, budget in dict.fromkeys((contestant.title, budget) for contestant, budget, _ in jobs)
+    }
+    shown = {(c, budget): curves[c.title, budget if by_budget(c) else budgets[-1]] for c in contestants for budget in budgets}
+    records = [record(opened, protocol, seen, budget) for (_, budget), seen in shown.items()]
+    areas = {c.title: area(shown[c, budgets[-1]], budgets[-1]) for c in contestants}
+    comparisons = _comparisons(areas, against)
+    _note(records, comparisons, budgets[-1])
+    ranks = nemenyi({title: -values for title, values in areas.items()}) if len(areas) > 1 else None
+    return Bench(records, curves, comparisons, ranks, _facts(opened, protocol, runs, budgets))
+
+
+def _configured(strategies: str | Sequence[str], settings: Mapping[str, Mapping[str, Any]]) -> list[Contestant]:
+    text = strategies if isinstance(strategies, str) else ",".join(strategies)
+    contestants = parse_contestants(text)
+    for name in settings:
+        if name not in {contestant.strategy for contestant in contestants}:
+            raise SettingError(f"settings for {name!r} were given, but it does not take part in {text!r}")
+    return [contestant.with_defaults(settings.get(contestant.strategy, {})) for contestant in contestants]
+
+
+def _checked(table: Table, queries: int | Sequence[int], runs: int, reduce: str) -> list[int]:
+    """Returns the numbers of queries, ascending."""
+    budgets = sorted({queries} if isinstance(queries, int) else set(queries))
+    if runs < 1:
+        raise SettingError(f"a comparison needs at least 1 run, got {runs}")
+    if not budgets or budgets[0] < 1:
+        raise BudgetError(f"queries must be at least 1, got {budgets}")
+    if budgets[-1] > len(table):
+        raise BudgetError(f"{budgets[-1]} queries were asked for, table {table.name!r} has {len(table)} architectures")
+    if "test" not in table.splits:
+        raise TableError(
+            f"table {table.name!r} has no test values (only {', '.join(table.splits)}); import it with --test COLUMN"
+        )
+    if reduce not in ("mean", "sample") and not (reduce.isdigit() and int(reduce) < table.runs):
+        raise SettingError(f"reduce is {reduce!r}, expected mean, sample or the number of a run from 0 to {table.runs - 1}")
+    return budgets
+
+
+def _workers(workers: int | None) -> int:
+    if workers is not None and workers < 0:
+        raise SettingError(f"workers must not be negative, got {workers}")
+    if workers is not None:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _finished(
+    protocol: Protocol,
+    jobs: Sequence[Job],
+    file: TrialFile,
+    workers: int,
+    on_trial: Callable[[int, int], None] | None,
+) -> dict[tuple[str, int, int], Trial]:
+    """Returns all trials by (title, queries, run): those of the file, and those run now."""
+    found = {(trial.title, trial.queries, trial.run): trial for trial in file.read()}
+    left = [job for job in jobs if (job[0].title, job[1], job[2]) not in found]
+    for done, trial in enumerate(run_trials(protocol, left, workers=min(workers, len(left))), len(jobs) - len(left) + 1):
+        found[trial.title, trial.queries, trial.run] = trial
+        file.append(trial)
+        if on_trial is not None:
+            on_trial(done, len(jobs))
+    return found
+
+
+def _comparisons(areas: Mapping[str, NDArray[np.float64]], against: str) -> list[Comparison]:
+    """Returns the paired tests of one strategy with every other one; lower areas are better."""
+    least = min(areas, key=lambda title: float(areas[title].mean()))
+    reference = against or ("best" if "best" in areas else least)
+    return wilcoxon_holm(areas, pairs=[(reference, title) for title in areas if title != reference])
+
+
+def _note(records: Sequence[dict[str, Any]], comparisons: Sequence[Comparison], queries: int) -> None:
+    """Adds the tests to the records they are about."""
+    for comparison in comparisons:
+        for found in records:
+            if found["strategy"] == comparison.second and found["queries"] == queries:
+                found |= {"against": comparison.first, "p_wilcoxon": comparison.p, "p_holm": comparison.p_holm}
+
+
+def _facts(table: Table, protocol: Protocol, runs: int, budgets: Sequence[int]) -> dict[str, Any]:
+    import platform
+
+    import scipy
+
+    import archduel
+
+    return {
+        "table": table.name,
+        "architectures": len(table),
+        "space": table.space_name,
+        "fidelity": table.fidelities[table.position(protocol.fidelity)].name,
+        "reduce": protocol.reduce,
+        "simulated_seconds": "seconds" in table.splits,
+        "best_validation": table.best_validation,
+        "queries": list(budgets),
+        "runs": runs,
+        "seed": protocol.seed,
+        "versions": {
+            "archduel": archduel.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+        },
+    }
