@@ -13,7 +13,7 @@ from archduel import registry
 from archduel.core import Constraint, Space, Strategy
 from archduel.errors import SettingError, unknown
 
-__all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "derived_seed", "settings_of"]
+__all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "begins_with_labels", "derived_seed", "settings_of"]
 
 PARTNERS: dict[str, dict[str, str]] = {
     "ctnas": {"policy": "lstm", "ranker": "nac"},
@@ -37,6 +37,11 @@ def derived_seed(seed: int, purpose: str) -> int:
 def accepted_partners(strategy: str) -> set[str]:
     """Returns which of policy and ranker the constructor of ``strategy`` takes."""
     return USUAL.keys() & inspect.signature(registry.entry("strategy", strategy)).parameters.keys()
+
+
+def begins_with_labels(strategy: str) -> bool:
+    """Whether ``strategy`` first asks for as many random architectures as its setting ``labels`` says."""
+    return "labels" in settings_of("strategy", strategy)
 
 
 def settings_of(role: str, name: str) -> dict[str, Any]:

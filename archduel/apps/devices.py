@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from archduel.core import Arch, Scale
+from archduel.errors import SettingError
 
-__all__ = ["latency_of"]
+__all__ = ["check_device", "latency_of"]
+
+
+def check_device(device: str) -> None:
+    """Raises SettingError unless torch can compute on ``device`` here."""
+    import torch
+
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises for a missing device
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise SettingError(f"--device {device}: torch cannot use it; here it has {', '.join(there)}") from error
 
 
 def latency_of(scale: Scale, *, batch_size: int, device: str) -> Callable[[Arch], float]:

@@ -66,9 +66,13 @@ def constraint_for(space: Space, limits: Limits, rng: np.random.Generator) -> Co
     if not limits:
         return None
     try:
-        sample(space, rng, limits, tries=2_000)
+        # Each try of a latency limit is a measurement: the smallest networks decide, not thousands of random ones.
+        tries = 2_000 if limits.max_latency_ms is None else 20
+        sample(space, rng, limits, tries=tries)
     except InfeasibleError as error:
         drawn = sizes(space, limits, rng, 1_000)
+        if limits.max_latency_ms is not None and any(limits(arch) for arch, _ in drawn[:10]):
+            return limits
         smallest, counts = drawn[0]
         least_macs = min(counts.macs for _, counts in drawn)
         needs = f"{counts.params:,} parameters, {least_macs:,} multiply-adds"

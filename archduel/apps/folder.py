@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import ValidationError
+
 from archduel.apps.settings import Settings
 from archduel.core.checkpoint import write_atomic
-from archduel.core.journal import Journal
+from archduel.core.journal import Journal, read_journal
 from archduel.errors import RunError
 
 __all__ = ["RunFolder", "Stage", "environment", "read_settings", "read_toml"]
@@ -64,7 +66,10 @@ def read_settings(folder: Path) -> Settings:
     path = folder / "run.toml"
     if not path.is_file():
         raise RunError(f"{folder} holds no run (no run.toml); start one with `archduel search DATA --out {folder}`")
-    return Settings(**read_toml(path)["run"])
+    try:
+        return Settings(**read_toml(path)["run"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise RunError(f"{path} is not a run of this version of archduel: {error}") from error
 
 
 def _differences(old: Settings, new: Settings) -> list[str]:
@@ -98,8 +103,11 @@ class RunFolder:
             raise RunError(f"{path} is a file; --out wants a folder")
         if path.is_dir() and any(path.iterdir()) and not ((path / "run.toml").exists() or (path / ".lock").exists()):
             raise RunError(f"{path} is not empty and holds no run; give another --out")
-        path.mkdir(parents=True, exist_ok=True)
-        self._lock = self._take_lock()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock()
+        except OSError as error:
+            raise RunError(f"{path} cannot be written: {error.strerror}; give another --out") from error
         try:
             self._check(settings, command)
             self.journal = Journal(path / "journal.jsonl", fsync=fsync)
@@ -131,16 +139,21 @@ class RunFolder:
         path = self.path / "run.toml"
         if path.exists():
             differences = _differences(read_settings(self.path), settings)
-            if differences:
+            if differences and self._evaluated():
                 raise RunError(
                     f"{self.path} holds another run:\n" + "\n".join(differences) + "\ngive another --out, or the same settings"
                 )
-            return
+            if not differences:
+                return
+            (self.path / "journal.jsonl").unlink(missing_ok=True)  # nothing was trained yet: these settings take its place
         import tomli_w
 
         run = {key: value for key, value in settings.model_dump().items() if value is not None}
         text = tomli_w.dumps({"command": command, "run": run, **environment()})
         write_atomic(path, text.encode())
+
+    def _evaluated(self) -> bool:
+        return any(record["event"] == "estimate" for record in read_journal(self.path / "journal.jsonl"))
 
     @property
     def clock(self) -> float:

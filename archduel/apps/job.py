@@ -9,6 +9,8 @@ import torch
 
 from archduel import registry
 from archduel.apps import final
+from archduel.apps.assemble import begins_with_labels
+from archduel.apps.devices import check_device, latency_of
 from archduel.apps.feasible import Limits, constraint_for, sizes
 from archduel.apps.folder import RunFolder
 from archduel.apps.judge import JudgeFactory, joined, scale_of
@@ -20,17 +22,19 @@ from archduel.apps.plan import (
     default_seconds,
     fixed_plan,
     timed_plan,
+    whole_number,
 )
 from archduel.apps.progress import Progress, duration
 from archduel.apps.settings import Settings
 from archduel.apps.stopwatch import Stopwatch
 from archduel.core import Scale, Space
 from archduel.data import Dataset, load
+from archduel.data.load import source_of
 from archduel.errors import DataError, SettingError
 from archduel.execution.processes import Processes
 from archduel.training.pixels import Pixels
 
-__all__ = ["load_arguments", "work"]
+__all__ = ["hand_over", "load_arguments", "work"]
 
 
 def load_arguments(settings: Settings) -> dict[str, Any]:
@@ -41,13 +45,14 @@ def load_arguments(settings: Settings) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def work(folder: RunFolder, settings: Settings, progress: Progress, dataset: Dataset | None = None) -> None:
-    """Does all that is left of a run; ``dataset`` is given where ``settings.data`` is no name or path."""
-    if dataset is None:
-        dataset = load(settings.data, **load_arguments(settings))
-    _same_data(folder, dataset)
+def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
+    """Does all that is left of a run."""
+    check_device(settings.device)
     space: Space = registry.make("space", settings.space)
-    settings = _with_budget(settings, dataset)
+    settings = _with_budget(settings)
+    dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
+    progress.end()
+    _same_data(folder, dataset)
     _introduce(progress, settings, dataset)
     stopwatch = Stopwatch(settings, space, dataset)
     plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress)
@@ -67,16 +72,18 @@ def work(folder: RunFolder, settings: Settings, progress: Progress, dataset: Dat
         pipeline.reevaluate()
         found = final.networks(pipeline)
         fidelity = final.final_fidelity(pipeline, found)
-        values = final.train_networks(pipeline, found, fidelity)
+        trained = final.train_networks(pipeline, found, fidelity)
     finally:
         executor.close()
         torch.set_num_threads(before)
     progress.end()
+    found = final.survivors(pipeline, found, trained)
+    values = {key: estimate.values for key, estimate in trained.items()}
     tests = final.test_networks(pipeline, found, fidelity)
     result = result_of(pipeline, found, fidelity, values, tests)
     folder.write_json("result.json", result)
     folder.note("finished", seconds=round(folder.clock, 2))
-    _hand_over(folder, result, progress)
+    hand_over(folder, result, progress)
 
 
 def _same_data(folder: RunFolder, dataset: Dataset) -> None:
@@ -91,11 +98,12 @@ def _same_data(folder: RunFolder, dataset: Dataset) -> None:
         )
 
 
-def _with_budget(settings: Settings, dataset: Dataset) -> Settings:
+def _with_budget(settings: Settings) -> Settings:
+    """Returns the settings with a time, chosen before the pictures are decoded because it limits their resolution."""
     if settings.seconds is not None or settings.evaluations is not None:
         return settings
-    n = len(dataset.train) + len(dataset.validation) + len(dataset.test)
-    return settings.model_copy(update={"seconds": default_seconds(n)})
+    n = len(source_of(settings.data))
+    return settings.model_copy(update={"seconds": default_seconds(min(n, settings.max_images or n))})
 
 
 def _introduce(progress: Progress, settings: Settings, dataset: Dataset) -> None:
@@ -103,8 +111,6 @@ def _introduce(progress: Progress, settings: Settings, dataset: Dataset) -> None
     progress.say(f"{dataset.name}: {dataset.n_classes} classes, {splits}; {dataset.image_size} px, {dataset.preprocessing.rule}")
     for warning in dataset.warnings:
         progress.say(f"warning: {warning}")
-    if dataset.skipped:
-        progress.say(f"{len(dataset.skipped)} unreadable files skipped, named in the report")
 
 
 def _plan(
@@ -130,7 +136,8 @@ def _ladder(settings: Settings) -> tuple[tuple[int, int], ...]:
     given = settings.section("plan")
     if "channels" in given or "depth" in given:
         default = LADDERS.get(settings.space, ((16, 5),))[-1]
-        return ((int(given.get("channels", default[0])), int(given.get("depth", default[1]))),)
+        channels, depth = (whole_number(f"plan.{n}", given.get(n, d), 1) for n, d in zip(("channels", "depth"), default))
+        return ((channels, depth),)
     if settings.space not in LADDERS:
         raise SettingError(
             f"no ladder of sizes for space {settings.space!r}; give --set plan.channels=16 --set plan.depth=5"
@@ -139,8 +146,6 @@ def _ladder(settings: Settings) -> tuple[tuple[int, int], ...]:
 
 
 def _limits(settings: Settings, scale: Scale) -> Limits:
-    from archduel.apps.devices import latency_of
-
     measure = None
     if settings.max_latency_ms is not None:
         measure = latency_of(scale, batch_size=settings.latency_batch, device=settings.device)
@@ -177,8 +182,12 @@ def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Datas
     budget = f"{settings.evaluations} evaluations" if settings.seconds is None else duration(settings.seconds)
     progress.say(f"plan for {budget} on {settings.device}, {settings.workers} at a time:")
     each = f", about {plan.seconds_per_label:.1f} s each" if plan.seconds_per_label else ""
-    progress.say(f"  label      {plan.labels} architectures of {settings.space} with a cheap recipe ({cheap}){each}")
-    progress.say(f"  compare    {settings.strategy} proposes {plan.confirm} more")
+    if begins_with_labels(settings.strategy):
+        progress.say(f"  label      {plan.labels} architectures of {settings.space} with a cheap recipe ({cheap}){each}")
+        progress.say(f"  compare    {settings.strategy} proposes {plan.confirm} more")
+    else:
+        number = plan.labels + plan.confirm
+        progress.say(f"  label      {number} architectures of {settings.space} that {settings.strategy} asks for ({cheap}){each}")
     arms = "the search and random search at equal cost" if settings.baselines else "the search"
     progress.say(f"  reevaluate {plan.shortlist} each for {arms}, {plan.reevaluate.epochs:g} epochs at {size}")
     nets = "3 networks (search, random search, a standard ResNet)" if settings.baselines else "the winner"
@@ -206,14 +215,15 @@ def _executor(folder: RunFolder, settings: Settings, plan: Plan, dataset: Datase
     return Processes(factory, workers=settings.workers, run_seed=settings.seed, threads=settings.threads)
 
 
-def _hand_over(folder: RunFolder, result: dict[str, Any], progress: Progress) -> None:
-    """Exports, writes the report and says in plain words what came out."""
+def hand_over(folder: RunFolder, result: dict[str, Any], progress: Progress) -> None:
+    """Exports, writes the report and says in plain words what came out; noted, so that a killed run does it again."""
     from archduel.apps.handover import export_run
     from archduel.apps.report import write_report
 
     progress.say("exporting ...")
     export_run(folder.path, result, folder.path / "export", progress=progress)
     write_report(folder.path)
+    folder.note("handed over")
     progress.say("")
     for line in gain(result):
         progress.say(line)

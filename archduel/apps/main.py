@@ -16,8 +16,6 @@ from archduel.errors import RunError
 if TYPE_CHECKING:
     import torch
 
-    from archduel.data import Dataset
-
 __all__ = ["Run", "search"]
 
 
@@ -102,11 +100,10 @@ def search(
     Raises:
         ArchduelError: one of its kinds for data, settings, limits or a folder that cannot be used.
     """
-    from archduel.apps.job import work
+    from archduel.apps.job import hand_over, work
 
-    dataset = None if isinstance(data, (str, Path)) else _loaded(data, settings)
     checked = make_settings(
-        data=str(data) if dataset is None else f"{dataset.name}:{dataset.fingerprint[:12]}",
+        data=str(data) if isinstance(data, (str, Path)) else _remembered(data),
         seconds=None if time is None else parse_seconds(time),
         evaluations=evaluations,
         max_params=None if max_params is None else parse_count(max_params),
@@ -118,10 +115,12 @@ def search(
     progress = Progress(quiet=quiet)
     folder = RunFolder(path, checked, command or " ".join(sys.argv) or "archduel.search(...)")
     try:
-        if (path / "result.json").is_file():
-            progress.say(f"{path} is finished; nothing to do (another --out starts a new run)")
+        if not (path / "result.json").is_file():
+            work(folder, checked, progress)
+        elif folder.noted("handed over") is None:  # it was stopped between the result and the export
+            hand_over(folder, Run(path).result, progress)
         else:
-            work(folder, checked, progress, dataset)
+            progress.say(f"{path} is finished; nothing to do (another --out starts a new run)")
     except KeyboardInterrupt:
         progress.end()
         progress.say(f"stopped after {duration(folder.clock)}; the same command continues {path}")
@@ -132,12 +131,11 @@ def search(
     return Run(path)
 
 
-def _loaded(data: Any, settings: dict[str, Any]) -> Dataset:
-    """Returns arrays or a dataset object as three splits; the fingerprint stands for them in the record."""
-    from archduel.data import load
+def _remembered(data: Any) -> str:
+    """Returns the name under which arrays or a dataset object are kept, so that any process can continue the run."""
+    from archduel.data import remember
 
-    wanted = {key: settings[key] for key in ("image_size", "seed", "max_images", "flip") if settings.get(key) is not None}
-    return load(data, **wanted)
+    return remember(data)
 
 
 def _name(settings: Settings) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from archduel.apps.assemble import USUAL, accepted_partners, assemble, settings_of
+from archduel.apps.arms import Arms, make_strategy
+from archduel.apps.assemble import begins_with_labels
 from archduel.apps.folder import RunFolder, Stage
-from archduel.apps.judge import scale_of
 from archduel.apps.plan import Plan
 from archduel.apps.progress import Progress, duration
 from archduel.apps.settings import Settings
@@ -27,48 +25,19 @@ from archduel.core import (
     Query,
     Space,
     StepReport,
-    Strategy,
     Told,
     sample,
     search,
 )
 from archduel.core.journal import estimate_record, record_estimate, record_query
 from archduel.data import Dataset
-from archduel.errors import RunError
+from archduel.errors import RunError, StateError
 
-__all__ = ["Arms", "Pipeline"]
+__all__ = ["ORDINALS", "Pipeline"]
 
 LABEL = "label"
-MAIN_JOB: dict[str, dict[str, Any]] = {
-    "ctnas": {"batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256, "chunk": 10}
-}
-"""Settings that differ from a paper's defaults here: with tens of labels and hundreds of updates instead of 423 and 10,000
-the policy takes larger, centred steps (``--set strategy.batch=1 --set strategy.lr=2e-4`` and so on for the paper's)."""
 ORDINALS = {"random": 100_000, "confirm": 200_000, "reevaluate": 300_000, "final": 900_000}
 """First ordinal of each stage's evaluations: an evaluation's seed depends on the run's seed and its ordinal only."""
-
-
-@dataclass
-class Arms:
-    """What the stages before the final training found.
-
-    Attributes:
-        search: (arch, cheap score) the search paid for, in order.
-        random: (arch, cheap score) of the random arm, labels that both share included.
-        reevaluated: arch -> score with more epochs, both arms.
-        winner: the search's choice.
-        random_winner: the random arm's choice, None without baselines.
-        seconds: stage -> core seconds paid.
-        notes: facts for the report.
-    """
-
-    search: list[tuple[Arch, float]] = field(default_factory=list)
-    random: list[tuple[Arch, float]] = field(default_factory=list)
-    reevaluated: dict[Arch, float] = field(default_factory=dict)
-    winner: Arch | None = None
-    random_winner: Arch | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -91,38 +60,12 @@ class Pipeline:
         self.executor, self.stopwatch, self.constraint, self.progress = executor, stopwatch, constraint, progress
         self.arms = Arms()
         self._compare_began: float | None = None
-        self.strategy = self._strategy()
+        self.strategy = make_strategy(settings, plan, space, dataset, constraint)
         self.paid: dict[tuple[Arch, str | None], Estimate] = {
             (record_query(r).arch, r["fidelity"]): record_estimate(r)
             for r in folder.journal.records
             if r["event"] == "estimate"
         }
-
-    def _strategy(self) -> Strategy:
-        """Returns the strategy with the plan's numbers for those of its settings that it has."""
-        settings = self.settings.section("strategy")
-        names = {"labels": self.plan.labels, "iterations": self.plan.iterations, **MAIN_JOB.get(self.settings.strategy, {})}
-        accepted = settings_of("strategy", self.settings.strategy)
-        planned = {name: value for name, value in names.items() if name in accepted}
-        from archduel.nets import count
-
-        scale = scale_of(self.plan.final, self.dataset)
-
-        def costs(archs: Sequence[Arch]) -> np.ndarray[Any, Any]:
-            return np.array([count(arch, scale) for arch in archs], dtype=np.float64)
-
-        partners = {"policy": self.settings.section("policy"), "ranker": self.settings.section("ranker")}
-        for role, given in partners.items():
-            if given or (role == "ranker" and "ranker" in accepted_partners(self.settings.strategy)):
-                settings.setdefault(role, {"name": USUAL[role] if role == "policy" else self.settings.ranker, **given})
-        return assemble(
-            self.settings.strategy,
-            self.space,
-            seed=self.settings.seed,
-            constraint=self.constraint,
-            costs=costs,
-            settings={**planned, **settings},
-        )
 
     def time_left(self) -> str:
         """Returns the time left as text, empty without a time budget."""
@@ -134,7 +77,7 @@ class Pipeline:
 
     def label_and_compare(self) -> None:
         """Trains the sampled architectures with the cheap recipe, then lets the strategy compare and propose."""
-        total = self.plan.labels
+        total = self.plan.labels if self._compares else self.plan.labels + self.plan.confirm
         self.progress.stage("label", total)
         best = -math.inf
 
@@ -144,28 +87,34 @@ class Pipeline:
             self.arms.search.append((told.query.arch, told.estimate.score))
             if not told.estimate.failed:
                 best = max(best, told.estimate.score)
-            self.progress.advance(told.ordinal + 1, f"best {best:.4f}{self.time_left()}")
+            said = "all failed so far" if best == -math.inf else f"best {best:.4f}"
+            self.progress.advance(told.ordinal + 1, f"{said}{self.time_left()}")
             self._keep_pace(told.ordinal + 1)
-            if told.ordinal + 1 == getattr(self.strategy, "labels", total):
-                self.progress.stage("compare", 1)
 
         steps: list[Mapping[str, float]] = []
 
         def on_step(report: StepReport) -> None:
+            if self._compares and not steps:
+                self.progress.stage("compare", self.plan.iterations)
             steps.append(dict(report.metrics))
+            if self._compares:
+                self.progress.advance(int(report.metrics.get("iteration", 0)), self.time_left().removeprefix(", "))
 
-        result = search(
-            self.strategy,
-            self.executor,
-            budget=self._label_budget(),
-            window=2 * self.settings.workers,
-            journal=Stage(self.folder, LABEL),
-            on_told=on_told,
-            on_step=on_step,
-            enough=self._enough_steps,
-        )
-        self._check_alive(result.told)
-        self.progress.advance(1, f"{len(steps)} steps{self.time_left()}")
+        try:
+            result = search(
+                self.strategy,
+                self.executor,
+                budget=self._label_budget(),
+                window=2 * self.settings.workers,
+                journal=Stage(self.folder, LABEL),
+                on_told=on_told,
+                on_step=on_step,
+                enough=self._enough_steps if self._compares else None,
+            )
+        except StateError as error:
+            self._check_alive()
+            raise RunError(f"the search cannot go on: {error}") from error
+        self._check_alive()
         self.arms.seconds["label"] = sum(told.estimate.cost.seconds for told in result.told)
         self.arms.seconds["compare"] = sum(report.cost.seconds for report in result.steps)
         self.arms.notes["steps"] = steps
@@ -199,16 +148,25 @@ class Pipeline:
             self.folder.note("fewer labels", labels=labels, seconds_per_label=round(rate, 3))
             self.strategy.labels = labels
 
-    def _label_budget(self) -> Budget:
-        """Returns the budget of the strategy: those that ask labels first and then step limit themselves."""
-        return Budget() if hasattr(self.strategy, "labels") else Budget(evaluations=self.plan.labels)
+    @property
+    def _compares(self) -> bool:
+        """Whether the strategy asks for its labels, then only compares, and so limits itself."""
+        return hasattr(self.strategy, "labels")
 
-    def _check_alive(self, told: Sequence[Told]) -> None:
-        failed = [t for t in told if t.estimate.failed]
-        if len(failed) == len(told):
-            raise RunError(
-                f"all {len(told)} trainings failed; the first said: {failed[0].estimate.reason if failed else 'nothing'}"
-            )
+    def _label_budget(self) -> Budget:
+        """Returns the budget of the strategy; of one that limits itself there is none."""
+        if self._compares:
+            return Budget()
+        share = self.plan.seconds.get(LABEL)
+        seconds = None if share is None else 1.2 * share * self.settings.workers
+        return Budget(evaluations=self.plan.labels + self.plan.confirm, seconds=seconds)
+
+    def _check_alive(self) -> None:
+        """Raises RunError where no training, or only one, gave a score."""
+        estimates = [self.paid[arch, LABEL] for arch, _ in self.arms.search]
+        failed = [estimate for estimate in estimates if estimate.failed]
+        if failed and len(estimates) - len(failed) < 2:
+            raise RunError(f"{len(failed)} of {len(estimates)} trainings failed; the first said: {failed[0].reason}")
 
     # -- evaluations outside the strategy ------------------------------------------------------------------------------
 
@@ -223,12 +181,15 @@ class Pipeline:
         for i, (query, ordinal, estimate) in enumerate(zip(queries, ordinals, self.executor.run(queries, ordinals)), 1):
             section.append(estimate_record(ordinal, query, estimate))
             self.paid[query.arch, fidelity] = estimate
-            self.progress.advance(len(archs) - len(new) + i, f"last {estimate.score:.4f}{self.time_left()}")
+            last = "last failed" if estimate.failed else f"last {estimate.score:.4f}"
+            self.progress.advance(len(archs) - len(new) + i, f"{last}{self.time_left()}")
         self.arms.seconds[stage] = sum(r["seconds"] for r in section.records if r["event"] == "estimate")
         return [self.paid[arch, fidelity] for arch in archs]
 
     def confirm(self) -> None:
-        """Trains what the comparator proposes with the cheap recipe too."""
+        """Trains what the comparator proposes with the cheap recipe too; other strategies have asked for it already."""
+        if not self._compares:
+            return
         proposals = self._proposals(self.plan.confirm + len(self.arms.search))
         known = {arch for arch, _ in self.arms.search}
         new = [arch for arch in proposals if arch not in known][: self.plan.confirm]
@@ -247,8 +208,7 @@ class Pipeline:
         """Random search at equal cost: shared labels count for both, comparator and policy time buys extra labels."""
         if not self.settings.baselines:
             return
-        uniform = getattr(self.strategy, "labels", getattr(self.strategy, "population", 0))
-        self.arms.random = list(self.arms.search[: min(uniform, self.plan.labels)])
+        self.arms.random = list(self.arms.search[: self._n_shared()])
         owed = sum(self.arms.seconds.get(stage, 0.0) for stage in ("label", "compare", "confirm"))
         owed -= sum(self.paid[arch, LABEL].cost.seconds for arch, _ in self.arms.random)
         rng = np.random.default_rng([self.settings.seed, 77])
@@ -256,6 +216,12 @@ class Pipeline:
         for arch, estimate in zip(extra, self.evaluate("random", extra, LABEL)):
             self.arms.random.append((arch, estimate.score))
         self.arms.seconds.setdefault("random", 0.0)
+
+    def _n_shared(self) -> int:
+        """Returns how many of the search's first evaluations are random architectures, which count for both arms."""
+        if begins_with_labels(self.settings.strategy):
+            return int(getattr(self.strategy, "labels", self.plan.labels))
+        return int(getattr(self.strategy, "population", 0))
 
     def _n_extra(self, owed_seconds: float) -> int:
         """Returns how many extra labels the random arm gets; with a budget in evaluations the number is fixed."""

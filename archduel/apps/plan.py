@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from archduel.apps.assemble import begins_with_labels
 from archduel.apps.settings import Settings
 from archduel.core import Arch
 from archduel.data import Dataset
 from archduel.errors import BudgetError, SettingError
 from archduel.training.recipe import Recipe
 
-__all__ = ["LADDERS", "SHARES", "Plan", "base_recipe", "default_seconds", "fixed_plan", "timed_plan"]
+__all__ = ["LADDERS", "SHARES", "Plan", "base_recipe", "default_seconds", "fixed_plan", "timed_plan", "whole_number"]
 
 LADDERS: dict[str, tuple[tuple[int, int], ...]] = {
     "nasbench201": ((4, 1), (8, 1), (16, 1), (16, 2), (16, 3), (16, 5), (32, 3), (32, 5), (64, 5)),
@@ -26,6 +27,9 @@ LADDERS: dict[str, tuple[tuple[int, int], ...]] = {
 
 SHARES = {"label": 0.33, "compare": 0.06, "reevaluate": 0.14, "final": 0.38}
 """Shares of the time; the rest is the proposals' labels, the random arm's extra ones, start-up, export and report."""
+
+UNSHARED = 0.6
+"""Part of the label share that a search gets whose architectures are not random and so do not count for random search."""
 
 ENOUGH_LABELS, MOST_LABELS, FEWEST_LABELS = 40, 200, 8
 ENOUGH_EPOCHS, MOST_EPOCHS, FEWEST_EPOCHS = 12, 120, 3
@@ -120,7 +124,21 @@ def _numbers(settings: Settings, **defaults: int) -> dict[str, int]:
     wrong = sorted(set(given) - set(defaults) - {"channels", "depth"})
     if wrong:
         raise SettingError(f"--set plan.{wrong[0]}: the plan has {', '.join(sorted(defaults))}, channels, depth")
-    return {key: int(given.get(key, value)) for key, value in defaults.items()}
+    return {key: whole_number(f"plan.{key}", given.get(key, value), LEAST[key]) for key, value in defaults.items()}
+
+
+LEAST = {"labels": 2, "confirm": 0, "shortlist": 1, "iterations": 0, "channels": 1, "depth": 1}
+
+
+def whole_number(name: str, value: object, least: int) -> int:
+    """Returns ``value`` if it is a whole number of at least ``least``.
+
+    Raises:
+        SettingError: for anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or int(value) != value or value < least:
+        raise SettingError(f"--set {name}: expected a whole number of at least {least}, got {value!r}")
+    return int(value)
 
 
 def fixed_plan(settings: Settings, dataset: Dataset, ladder: Sequence[tuple[int, int]]) -> Plan:
@@ -129,7 +147,7 @@ def fixed_plan(settings: Settings, dataset: Dataset, ladder: Sequence[tuple[int,
     base = base_recipe(dataset, settings.space)
     given = settings.section("plan")
     start = ladder[min(2 if dataset.image_size <= 16 else 3, len(ladder) - 1)]
-    channels, depth = int(given.get("channels", start[0])), int(given.get("depth", start[1]))
+    channels, depth = (whole_number(f"plan.{n}", given.get(n, d), 1) for n, d in zip(("channels", "depth"), start))
     confirm = max(2, settings.evaluations // 6)
     numbers = _numbers(
         settings,
@@ -178,7 +196,10 @@ def timed_plan(
             f"--time {settings.seconds:.0f} s is too short: the smallest final networks would be trained for only "
             f"{epochs:.1f} epochs of {n_final:,} images; give about {needed:.0f} s, a smaller --image-size or --max-images"
         )
-    label, labels, label_cost = _cheap(base, channels, depth, len(dataset.train), SHARES["label"] * capacity, seconds_per_image)
+    share = SHARES["label"] * capacity
+    if settings.baselines and not begins_with_labels(settings.strategy):
+        share *= UNSHARED  # random search pays for labels of its own
+    label, labels, label_cost = _cheap(base, channels, depth, len(dataset.train), share, seconds_per_image)
     if labels < FEWEST_LABELS:
         raise BudgetError(
             f"--time {settings.seconds:.0f} s is too short: only {labels} cheap trainings of {label_cost:.1f} s fit, at least "
@@ -195,7 +216,7 @@ def timed_plan(
         iterations=200 if settings.seconds < 600 else 500 if settings.seconds < 3600 else 1000,
     )
     per_check = SHARES["reevaluate"] * capacity / ((2 if settings.baselines else 1) * numbers["shortlist"])
-    check_epochs = max(2.0, min(epochs, round(per_check / (len(dataset.train) * cost))))
+    check_epochs = max(2.0, min(float(int(epochs)), per_check // (len(dataset.train) * cost)))
     return Plan(
         **numbers,
         label=_override(label, settings, "label"),

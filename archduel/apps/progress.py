@@ -27,6 +27,9 @@ class Progress:
         self._live: Any = None
         self._task: Any = None
         self._printed = 0.0
+        self._reading = 0.0
+        self._name = ""
+        self._total = 0
         self.live = not quiet and sys.stdout.isatty()
 
     def say(self, text: str = "") -> None:
@@ -41,7 +44,7 @@ class Progress:
     def stage(self, name: str, total: int) -> None:
         """Begins a stage of ``total`` units of work."""
         self.end()
-        self._name, self._total, self._done, self._printed = name, total, 0, 0.0
+        self._name, self._total, self._printed = name, total, 0.0
         if self.live:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bars
@@ -52,6 +55,15 @@ class Progress:
             )  # fmt: skip
             self._live.start()
             self._task = self._live.add_task(name, total=total, note="")
+
+    def reading(self, done: int, total: int) -> None:
+        """Says how many pictures are decoded, once that has taken two seconds."""
+        now = time.monotonic()
+        self._reading = self._reading or now
+        if self._name != "read" and now - self._reading > 2.0:
+            self.stage("read", total)
+        if self._name == "read":
+            self.advance(done, "pictures")
 
     def advance(self, done: int, note: str = "") -> None:
         """Says that ``done`` units are finished; ``note`` tells the best so far and the time left."""

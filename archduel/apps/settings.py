@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from archduel.errors import SettingError
+from archduel.errors import SettingError, unknown
 
 __all__ = ["Settings", "make_settings", "parse_count", "parse_seconds"]
 
@@ -69,7 +69,7 @@ class Settings(BaseModel):
     latency_batch: int = Field(1, ge=1)
     image_size: int | None = Field(None, ge=8, le=1024)
     max_images: int | None = Field(None, ge=20)
-    metric: str = Field("accuracy", pattern="^(accuracy|balanced_accuracy|macro_f1)$")
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1"] = "accuracy"
     seed: int = Field(0, ge=0)
     final_seeds: int = Field(3, ge=1, le=20)
     flip: bool | None = None
@@ -106,6 +106,11 @@ def make_settings(**values: Any) -> Settings:
     for key in values.get("set", {}):
         if key.partition(".")[0] not in SECTIONS or "." not in key:
             raise SettingError(f"--set {key}: expected SECTION.NAME=VALUE with a section of {', '.join(SECTIONS)}")
+        if values["set"][key] is None:
+            raise SettingError(f"--set {key}: null is no value; leave it out for the default")
+    strange = next((key for key in values if key not in Settings.model_fields), None)
+    if strange is not None:
+        raise SettingError(str(unknown("setting", strange, Settings.model_fields)))
     values.setdefault("workers", default_workers(values.get("device", "cpu")))
     try:
         return Settings(**values)

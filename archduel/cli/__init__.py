@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
 from pkgutil import iter_modules
@@ -20,6 +21,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""A full or read-only disk, a missing permission: nothing that a traceback explains."""
+
+
 @app.callback()
 def _root() -> None:
     """Neural architecture search by comparison."""
@@ -30,12 +35,17 @@ for _module in sorted(module.name for module in iter_modules(__path__)):
 
 
 def main() -> None:
-    """Runs the command line; deliberate errors become one line and exit code 2, Ctrl-C 130."""
+    """Runs the command line; deliberate errors and full disks become one line and exit code 2, Ctrl-C 130."""
     try:
         app()
     except ArchduelError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in OUTSIDE:
+            raise  # our own mistake, with its traceback
+        where = f": {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror}{where}; the same command continues once that is mended", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
         sys.exit(130)

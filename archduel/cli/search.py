@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,17 @@ def register(app: typer.Typer) -> None:
         """Turn a folder of images into a trained, exported network and an honest report."""
         from archduel.apps import main
 
-        main.search(
-            data, time=time, evaluations=evaluations, max_params=max_params, max_macs=max_macs,
+        call = partial(
+            main.search, data, time=time, evaluations=evaluations, max_params=max_params, max_macs=max_macs,
             max_latency_ms=max_latency_ms, latency_batch=latency_batch, out=out, space=space, strategy=strategy,
             ranker=ranker, metric=metric, image_size=image_size, max_images=max_images, flip=flip,
             final_seeds=final_seeds, baselines=baselines, seed=seed, device=device, workers=workers,
             set=_assignments(set_), quiet=quiet, command=shlex.join(["archduel", *sys.argv[1:]]),
         )  # fmt: skip
+        try:
+            call()
+        except KeyboardInterrupt as stop:  # said already; some versions of typer would make it exit code 1
+            raise typer.Exit(130) from stop
 
     @app.command()
     def report(run: Path = typer.Argument(help="folder of a run, finished or not")) -> None:

@@ -100,25 +100,56 @@ def test_the_same_call_again_does_nothing(finished: archduel.Run) -> None:
     assert (finished.folder / "journal.jsonl").read_bytes() == before
 
 
-def test_killed_at_random_points_gives_the_result_of_the_uninterrupted_run(finished: archduel.Run, tmp_path: Path) -> None:
-    out, rng = tmp_path / "killed", random.Random(4)
+def lines(out: Path) -> int:
+    """Returns how many lines the run's journal has."""
+    path = out / "journal.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def stopped_at(out: Path, line: int, how: signal.Signals) -> tuple[int, str, str]:
+    """Starts the small run, sends a signal when its journal has ``line`` lines, returns exit code, output and errors."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    kills = 0
-    for _ in range(12):
-        process = subprocess.Popen(command(out), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        wait = rng.uniform(4.0, 9.0) if kills < 3 else 300.0
-        try:
-            _, errors = process.communicate(timeout=wait)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            continue
-        assert process.returncode == 0, errors.decode()
-        break
-    assert kills >= 1
-    killed = archduel.Run(out).result
-    assert timeless(killed) == timeless(finished.result)
+    process = subprocess.Popen(command(out), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and lines(out) < line:
+        time.sleep(0.02)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    workers = children.read_text().split() if children.exists() else []
+    process.send_signal(how)
+    output, errors = process.communicate(timeout=600)
+    deadline = time.monotonic() + 60
+    while any(alive(worker) for worker in workers):
+        assert time.monotonic() < deadline, "worker processes outlive the run"
+        time.sleep(0.1)
+    return process.returncode, output, errors
+
+
+def alive(pid: str) -> bool:
+    """Whether a process is there and is not only waiting to be collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_stopped_and_killed_at_random_points_gives_the_result_of_the_uninterrupted_run(
+    finished: archduel.Run, tmp_path: Path
+) -> None:
+    out, whole, rng = tmp_path / "killed", lines(finished.folder), random.Random(time.time_ns())
+    points = sorted(rng.sample(range(3, whole - 2), 2))
+    code, output, errors = stopped_at(out, points[0], signal.SIGINT)
+    assert code == 130, (points, errors)
+    assert output.splitlines()[-1].startswith("stopped after")
+    assert f"the same command continues {out}" in output.splitlines()[-1]
+    assert "Traceback" not in errors
+    for point in (points[1], whole - 1):  # the last is between the result and the report
+        code, _, errors = stopped_at(out, point, signal.SIGKILL)
+        assert code == -signal.SIGKILL, (points, errors)
+    assert not (out / "report.html").exists()
+    last = subprocess.run(command(out), capture_output=True, text=True, timeout=600)
+    assert last.returncode == 0, (points, last.stderr)
+    assert timeless(archduel.Run(out).result) == timeless(finished.result), points
+    assert (out / "report.html").is_file()
+    assert (out / "export" / "model.py").is_file()
 
 
 def test_other_settings_in_the_same_folder_are_refused_with_the_difference(finished: archduel.Run) -> None:
@@ -149,23 +180,27 @@ def test_limits_nothing_satisfies_say_what_the_smallest_needs(tmp_path: Path) ->
 
 
 def test_limits_hold_for_every_trained_architecture(tmp_path: Path) -> None:
-    run = archduel.search("digits", out=tmp_path / "r", quiet=True, max_params=4000, max_latency_ms=50, **SMALL)
+    run = archduel.search("digits", out=tmp_path / "r", quiet=True, max_params=8000, max_latency_ms=5000, **SMALL)
     for line in (run.folder / "journal.jsonl").read_text().splitlines():
         record = json.loads(line)
         if record["event"] == "estimate" and record["stage"] in ("label", "confirm", "random") and not record["reason"]:
-            assert record["values"]["params"] <= 4000
-    assert all(network["params"] <= 4000 for network in run.result["networks"].values())
+            assert record["values"]["params"] <= 8000
+    assert all(network["params"] <= 8000 for network in run.result["networks"].values())
 
 
 def test_arrays_and_one_seed_and_no_baselines(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 2
     images = (rng.integers(0, 60, (200, 8, 8, 3)) + labels[:, None, None, None] * 120).astype(np.uint8)
-    settings = {**SMALL, "final_seeds": 1, "max_images": None, "baselines": False}
+    plain = {key: value for key, value in SMALL["set"].items() if key.split(".")[0] not in ("ranker", "strategy")}
+    settings = {**SMALL, "final_seeds": 1, "max_images": None, "baselines": False, "workers": 1, "set": plain}
     run = archduel.search((images, labels), out=tmp_path / "r", quiet=True, strategy="evolution", **settings)
     assert set(run.result["networks"]) == {"search"}
     assert run.result["gain"] == {}
-    assert run.report().is_file()
+    assert len(run.result["search"]) == 8  # a strategy that asks itself gets all evaluations
+    again = archduel.search((images, labels), out=tmp_path / "r", quiet=True, strategy="evolution", **settings)
+    assert again.result == run.result
+    assert run.settings.data.startswith("arrays:")
 
 
 def test_a_short_time_budget_is_honoured(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""The two arms of a comparison, and the strategy of the search's arm with the numbers of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from archduel.apps.assemble import USUAL, accepted_partners, assemble, settings_of
+from archduel.apps.judge import scale_of
+from archduel.apps.plan import Plan
+from archduel.apps.settings import Settings
+from archduel.core import Arch, Constraint, Space, Strategy
+from archduel.data import Dataset
+from archduel.errors import SettingError
+
+__all__ = ["Arms", "make_strategy"]
+
+MAIN_JOB: dict[str, dict[str, Any]] = {
+    "ctnas": {"batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256, "chunk": 10}
+}
+"""Settings that differ from a paper's defaults here: with tens of labels and hundreds of updates instead of 423 and 10,000
+the policy takes larger, centred steps (``--set strategy.batch=1 --set strategy.lr=2e-4`` and so on for the paper's)."""
+
+
+@dataclass
+class Arms:
+    """What the stages before the final training found.
+
+    Attributes:
+        search: (arch, cheap score) the search paid for, in order.
+        random: (arch, cheap score) of the random arm, labels that both share included.
+        reevaluated: arch -> score with more epochs, both arms.
+        winner: the search's choice.
+        random_winner: the random arm's choice, None without baselines.
+        seconds: stage -> core seconds paid.
+        notes: facts for the report.
+    """
+
+    search: list[tuple[Arch, float]] = field(default_factory=list)
+    random: list[tuple[Arch, float]] = field(default_factory=list)
+    reevaluated: dict[Arch, float] = field(default_factory=dict)
+    winner: Arch | None = None
+    random_winner: Arch | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def make_strategy(settings: Settings, plan: Plan, space: Space, dataset: Dataset, constraint: Constraint | None) -> Strategy:
+    """Returns the run's strategy with the plan's numbers for those of its settings that it has."""
+    from archduel.nets import count
+
+    given = settings.section("strategy")
+    names = {"labels": plan.labels, "iterations": plan.iterations, **MAIN_JOB.get(settings.strategy, {})}
+    accepted = settings_of("strategy", settings.strategy)
+    if "initial" in accepted:  # a small budget must leave something to learn with
+        names["initial"] = min(int(accepted["initial"]), max(2, plan.labels // 2))
+    planned = {name: value for name, value in names.items() if name in accepted}
+    scale = scale_of(plan.final, dataset)
+
+    def costs(archs: Sequence[Arch]) -> np.ndarray[Any, Any]:
+        return np.array([count(arch, scale) for arch in archs], dtype=np.float64)
+
+    for role in ("policy", "ranker"):
+        wanted = settings.section(role)
+        if role not in accepted_partners(settings.strategy):
+            if wanted:
+                raise SettingError(f"--set {role}.{next(iter(wanted))}: strategy {settings.strategy!r} has no {role}")
+            continue
+        if role == "ranker" or wanted:
+            given.setdefault(role, {"name": USUAL[role] if role == "policy" else settings.ranker, **wanted})
+    return assemble(
+        settings.strategy,
+        space,
+        seed=settings.seed,
+        constraint=constraint,
+        costs=costs,
+        settings={**planned, **given},
+    )
