@@ -148,7 +148,7 @@ def fixed_plan(settings: Settings, dataset: Dataset, ladder: Sequence[tuple[int,
     given = settings.section("plan")
     start = ladder[min(2 if dataset.image_size <= 16 else 3, len(ladder) - 1)]
     channels, depth = (whole_number(f"plan.{n}", given.get(n, d), 1) for n, d in zip(("channels", "depth"), start))
-    confirm = max(2, settings.evaluations // 6)
+    confirm = max(2, settings.evaluations // 3)
     numbers = _numbers(
         settings,
         labels=max(2, settings.evaluations - confirm),
@@ -207,7 +207,7 @@ def timed_plan(
         )
     cap = min(MOST_LABELS, settings.evaluations or MOST_LABELS)
     labels = min(labels, cap)
-    confirm = max(2, labels // 8)
+    confirm = max(2, labels // 3)  # fewer proposals leave the two arms nearly the same architectures
     numbers = _numbers(
         settings,
         labels=labels - confirm,
