@@ -12,6 +12,7 @@ from archduel.apps.judge import final_weights, recipe_of, scale_of
 from archduel.apps.pipeline import Pipeline
 from archduel.core import Arch
 from archduel.core.space import TextSpace
+from archduel.errors import StateError
 from archduel.reporting.statistics import gain_interval, gain_sentence, kendall_tau
 
 __all__ = ["gain", "result_of"]
@@ -163,7 +164,10 @@ def _win_matrix(pipeline: Pipeline) -> dict[str, Any] | None:
         return None
     first = [a for a in archs for _ in archs]
     second = [b for _ in archs for b in archs]
-    probabilities = ranker.prob(first, second).reshape(len(archs), len(archs))
+    try:
+        probabilities = ranker.prob(first, second).reshape(len(archs), len(archs))
+    except StateError:  # all labels were equal: there was no order to learn
+        return None
     return {"archs": [str(arch) for arch in archs], "probabilities": probabilities.round(4).tolist()}
 
 

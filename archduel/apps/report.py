@@ -57,9 +57,17 @@ def report_data(folder: Path) -> dict[str, Any]:
     if noted is not None:
         data |= {"skipped": noted["skipped"], "warnings": noted["warnings"]}
     if result is None:
-        data["unfinished"] = "This run is not finished; the same command continues it."
+        data["unfinished"] = _how_far(records)
         return data
     return data | _finished(folder, result)
+
+
+def _how_far(records: Records) -> str:
+    """Returns how far an unfinished run has come."""
+    stages = [f"{row['evaluations']} x {row['stage']}" for row in _costs(records)]
+    clock = duration(float(records[-1].get("clock", 0.0))) if records else "no time"
+    done = f"trainings so far: {', '.join(stages)}" if stages else "nothing is trained yet"
+    return f"This run is not finished ({clock}; {done}). The same command continues it."
 
 
 def _finished(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:

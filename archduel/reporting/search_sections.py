@@ -44,13 +44,14 @@ def finals(data: ReportData) -> str:
         )
         for final in networks
     ]  # fmt: skip
+    measure = data.get("metric", "validation accuracy").replace("validation", "test")
     pictures = f" on {data['n_test']:,} pictures" if data.get("n_test") else ""
     how = (
-        f"Test accuracy{pictures}, read once for each network after all of them were fixed. Small marks are training "
+        f"{measure.capitalize()}{pictures}, read once for each network after all of them were fixed. Small marks are training "
         "seeds, large marks their mean, lines the 95 % interval of the mean over seeds."
     )
-    headers = ("network", "test accuracy", "parameters", "MACs", "latency", "architecture")
-    drawing = chart(lambda width: interval_chart(rows, x_label="test accuracy", x_text=_percent_text(rows), width=width))
+    headers = ("network", measure, "parameters", "MACs", "latency", "architecture")
+    drawing = chart(lambda width: interval_chart(rows, x_label=measure, x_text=_percent_text(rows), width=width))
     numbers = table(headers, lines, numeric=(1, 2, 3, 4), strong=True)
     return section("networks", "Final networks", how, drawing, numbers)
 
@@ -104,7 +105,7 @@ def trajectory(data: ReportData) -> str:
     )  # fmt: skip
     how = (
         f"Best {metric} so far over what was paid; faint marks are single evaluations. This is what the search sees, "
-        "measured with cheap training: compare the arms here, the networks by their test accuracy above."
+        "measured with cheap training: compare the arms here, the networks by their test scores above."
     )
     return section("trajectory", "Search against random search", how, drawing)
 
