@@ -27,6 +27,7 @@ class Boosting(Regression):
         min_leaf: labels in a leaf at least.
         rows: share of the labels each tree sees.
         columns: share of the columns each tree sees.
+        target: the ``label``, or its ``rank``; see :class:`~archduel.rankers.regression.Regression`.
         seed: of what the trees see.
 
     Raises:
@@ -38,12 +39,13 @@ class Boosting(Regression):
         space: Space,
         costs: Costs | None = None,
         *,
-        trees: int = 500,
+        trees: int = 300,
         lr: float = 0.03,
         leaves: int = 15,
         min_leaf: int = 5,
         rows: float = 0.8,
         columns: float = 0.3,
+        target: str = "label",
         seed: int = 0,
     ) -> None:
         if min(trees, leaves - 1, min_leaf) < 1 or lr <= 0 or not 0 < rows <= 1 or not 0 < columns <= 1:
@@ -52,7 +54,7 @@ class Boosting(Regression):
             )
         self.trees, self.lr, self.leaves, self.min_leaf = trees, lr, leaves, min_leaf
         self.rows, self.columns = rows, columns
-        super().__init__(space, costs, fresh=self._booster, seed=seed)
+        super().__init__(space, costs, fresh=self._booster, target=target, seed=seed)
 
     def _booster(self) -> Regressor:
         try:
@@ -80,6 +82,7 @@ class ExtraTrees(Regression):
         costs: gives closed-form costs; None = not used.
         trees: how many.
         columns: share of the columns looked at in each split.
+        target: the ``label``, or its ``rank``; see :class:`~archduel.rankers.regression.Regression`.
         seed: of the trees.
 
     Raises:
@@ -93,6 +96,7 @@ class ExtraTrees(Regression):
         *,
         trees: int = 300,
         columns: float = 0.4,
+        target: str = "label",
         seed: int = 0,
     ) -> None:
         if trees < 1 or not 0 < columns <= 1:
@@ -100,7 +104,7 @@ class ExtraTrees(Regression):
                 f"trees must be at least 1, columns above 0 and at most 1; got {trees} and {columns}"
             )
         self.trees, self.columns = trees, columns
-        super().__init__(space, costs, fresh=self._forest, seed=seed)
+        super().__init__(space, costs, fresh=self._forest, target=target, seed=seed)
 
     def _forest(self) -> Regressor:
         from sklearn.ensemble import ExtraTreesRegressor

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core import Arch, Space, State, parse
-from archduel.errors import StateError
-from archduel.rankers.columns import Costs, describe
+from archduel.errors import SettingError, StateError
+from archduel.rankers.columns import Costs, describe, normal_scores
 from archduel.rankers.labels import Pairs, check_archs, check_labels, check_sides, distinct, sigmoid
 from archduel.rankers.slope import held_out_slope
 
@@ -45,13 +45,26 @@ class Regression:
         space: describes architectures.
         costs: gives closed-form costs; None = not used.
         fresh: makes an unfitted regressor.
+        target: what is regressed: the ``label``, or the normal score of its ``rank``, which networks that failed to train
+            cannot stretch.
         seed: of the split that calibrates win probabilities.
+
+    Raises:
+        SettingError: for another target.
     """
 
     def __init__(
-        self, space: Space, costs: Costs | None = None, *, fresh: Callable[[], Regressor], seed: int = 0
+        self,
+        space: Space,
+        costs: Costs | None = None,
+        *,
+        fresh: Callable[[], Regressor],
+        target: str = "label",
+        seed: int = 0,
     ) -> None:
-        self.space, self.costs, self.fresh, self.seed = space, costs, fresh, seed
+        if target not in ("label", "rank"):
+            raise SettingError(f"target is {target!r}, expected 'label' or 'rank'")
+        self.space, self.costs, self.fresh, self.target, self.seed = space, costs, fresh, target, seed
         self._archs: list[Arch] = []
         self._labels: Matrix = np.empty(0)
         self._fitted: Regressor | None = None
@@ -60,7 +73,8 @@ class Regression:
     def fit(
         self, archs: Sequence[Arch], scores: Sequence[float] | Matrix, *, pairs: Pairs | None = None
     ) -> Mapping[str, float]:
-        """Learns from scratch; ``pairs`` are not used. Returns ``error``, the root mean square error on the labels.
+        """Learns from scratch; ``pairs`` are not used. Returns ``error``, the root mean square error on the targets,
+        in standard deviations.
 
         An architecture that is given several times counts once, with the mean of its labels.
 
@@ -70,21 +84,23 @@ class Regression:
         """
         self._archs, self._labels = check_labels(self.space, archs, scores)
         self._slope = None
-        x, y = self._columns(self._archs), self._standard(self._labels)
+        x, y = self._columns(self._archs), self._targets()
         self._fitted = self.fresh()
         self._fitted.fit(x, y)
         error = np.asarray(self._fitted.predict(x)).reshape(-1) - y
-        return {"error": float(np.sqrt((error**2).mean()) * self._labels.std())}
+        return {"error": float(np.sqrt((error**2).mean()))}
 
     def _columns(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
         return describe(self.space, archs, costs=self.costs, view=graph_view(self.space)).astype(np.float32)
 
-    def _standard(self, labels: Matrix) -> Matrix:
-        """Returns labels with mean 0 and spread 1 (of all that were given)."""
-        return np.asarray((labels - self._labels.mean()) / self._labels.std())
+    def _targets(self) -> Matrix:
+        """Returns (n,) what is regressed: standardised labels or normal scores."""
+        if self.target == "rank":
+            return normal_scores(self._labels)
+        return np.asarray((self._labels - self._labels.mean()) / self._labels.std())
 
     def predict(self, archs: Sequence[Arch]) -> Matrix:
-        """Returns (N,) scores in the unit of the labels; each distinct architecture is described once.
+        """Returns (N,) scores, in the unit of the labels or as normal scores; each distinct architecture is described once.
 
         Raises:
             StateError: before fit.
@@ -99,7 +115,8 @@ class Regression:
             np.empty(0),
             *(np.asarray(self._fitted.predict(part), np.float64).reshape(-1) for part in parts),
         ]
-        return np.asarray(self._labels.mean() + self._labels.std() * np.concatenate(found)[index])
+        scores = np.concatenate(found)[index]
+        return np.asarray(scores if self.target == "rank" else self._labels.mean() + self._labels.std() * scores)
 
     def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
         """Returns (P,) probabilities that ``first[i]`` is at least as good as ``second[i]``.
@@ -119,10 +136,11 @@ class Regression:
 
     def _held_out(self, kept: NDArray[np.int64], out: NDArray[np.int64]) -> Matrix:
         """Returns the scores of the labelled architectures ``out`` after learning from ``kept``."""
-        x, y = self._columns(self._archs), self._standard(self._labels)
+        x, y = self._columns(self._archs), self._targets()
         regressor = self.fresh()
         regressor.fit(x[kept], y[kept])
-        return np.asarray(self._labels.std() * np.asarray(regressor.predict(x[out]), np.float64).reshape(-1))
+        unit = 1.0 if self.target == "rank" else self._labels.std()
+        return np.asarray(unit * np.asarray(regressor.predict(x[out]), np.float64).reshape(-1))
 
     def state_dict(self) -> State:
         """Returns the architectures and labels that were learned."""

@@ -33,6 +33,7 @@ class ScikitLearn(Regression):
         costs: gives closed-form costs; None = not used.
         regressor: dotted name.
         settings: of that class, JSON values.
+        target: the ``label``, or its ``rank``; see :class:`~archduel.rankers.regression.Regression`.
         seed: handed over as ``random_state`` where the class has one.
 
     Raises:
@@ -46,6 +47,7 @@ class ScikitLearn(Regression):
         *,
         regressor: str = "sklearn.ensemble.RandomForestRegressor",
         settings: Mapping[str, Any] | None = None,
+        target: str = "label",
         seed: int = 0,
     ) -> None:
         self.regressor, self.settings = regressor, dict(settings or {})
@@ -60,7 +62,7 @@ class ScikitLearn(Regression):
             raise SettingError(f"settings of {regressor} must be JSON values: {error}") from error
         self._given = {"random_state": seed, "n_jobs": 1}
         self._given = {name: value for name, value in self._given.items() if name in known} | self.settings
-        super().__init__(space, costs, fresh=self._pipeline, seed=seed)
+        super().__init__(space, costs, fresh=self._pipeline, target=target, seed=seed)
 
     def _pipeline(self) -> Regressor:
         from sklearn.pipeline import make_pipeline

@@ -141,6 +141,18 @@ def test_every_variant_and_loss_of_renas_learns(variant: int, loss: str | None) 
     assert np.corrcoef(ranker.predict(archs), labels)[0, 1] > 0.8
 
 
+def test_ranks_as_target_ignore_how_far_a_label_is_off() -> None:
+    archs, labels = toy(SPACES["cells"])
+    answers = []
+    for lowest in (-0.1, -100.0):
+        forest = ExtraTrees(SPACES["cells"], trees=30, target="rank")
+        forest.fit(archs, np.where(np.arange(len(archs)) == 7, lowest, labels))
+        answers.append(forest.predict(archs))
+    assert np.array_equal(*answers)
+    with pytest.raises(SettingError, match="rank"):
+        ExtraTrees(SPACES["cells"], target="best")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"loss": "l2"}, "logistic"), ({"tensor": "half"}, "full"), ({"epochs": 0}, "epochs"), ({"consistency": -1.0}, "consistency")],
