@@ -13,7 +13,7 @@ from archduel import registry
 from archduel.core import Constraint, Space, Strategy
 from archduel.errors import SettingError, unknown
 
-__all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "begins_with_labels", "derived_seed", "settings_of"]
+__all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "begins_with_labels", "collaborator", "derived_seed", "settings_of"]
 
 PARTNERS: dict[str, dict[str, str]] = {
     "ctnas": {"policy": "lstm", "ranker": "nac"},
@@ -84,17 +84,33 @@ def assemble(
     ready = {"space": space, "constraint": constraint, "costs": costs, "device": device, **(given or {})}
     parameters = inspect.signature(registry.entry("strategy", strategy)).parameters
     for role in partners.keys() & parameters.keys() - ready.keys():
-        ready[role] = _partner(role, settings.pop(role, partners[role]), space, ready, seed)
+        wanted = settings.pop(role, partners[role])
+        ready[role] = collaborator(role, wanted, space, seed=seed, costs=costs, device=device)
     return _made("strategy", strategy, ready, settings, seed)  # type: ignore[no-any-return]
 
 
-def _partner(role: str, wanted: Any, space: Space, ready: Mapping[str, Any], seed: int) -> Any:
-    """Returns the policy or ranker that ``wanted`` (a name, or a mapping with a name) describes."""
+def collaborator(
+    role: str, wanted: str | Mapping[str, Any], space: Space, *, seed: int, costs: Any = None, device: str = "cpu"
+) -> Any:
+    """Returns the policy or ranker that ``wanted`` describes, its randomness derived from ``seed``.
+
+    Args:
+        role: ``policy`` or ``ranker``.
+        wanted: a name on the menu, or a mapping with a ``name`` and settings.
+        space: what it works on.
+        seed: of whatever is random in it.
+        costs: closed-form costs, handed on if it takes them.
+        device: where it computes.
+
+    Raises:
+        UnknownNameError: for a name that is not on the menu.
+        SettingError: for settings the constructor does not have.
+    """
     wanted = {"name": wanted} if isinstance(wanted, str) else dict(wanted)
     if "name" not in wanted:
         raise SettingError(f"{role} is {wanted}, expected a name, or a mapping with a name and settings")
     name = wanted.pop("name")
-    return _made(role, name, {key: ready[key] for key in ("costs", "device")} | {"space": space}, wanted, seed)
+    return _made(role, name, {"space": space, "costs": costs, "device": device}, wanted, seed)
 
 
 def _made(role: str, name: str, ready: Mapping[str, Any], settings: Mapping[str, Any], seed: int) -> Any:

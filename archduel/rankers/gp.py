@@ -2,8 +2,9 @@
 
 Features are standardised over random architectures of the space, so that the numbers of one fit do not depend on which
 architectures happened to be labelled. Scores far below the middle teach only that they are bad: they are lifted to a floor,
-because a smooth function cannot follow networks that did not train at all. Length scale and noise maximise the marginal
-likelihood over a small grid; the signal's variance follows in closed form.
+because a smooth function cannot follow networks that did not train at all. A common length scale and the noise maximise the
+marginal likelihood over a small grid; from there each feature finds how much it counts (see ``relevance``). The signal's
+variance follows in closed form.
 
 Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", MIT Press 2006, Algorithm 2.1 and section 5.4.
 """
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.special import ndtr
 
-from archduel.core import Arch, Space, State, parse, sample
+from archduel.core import Arch, Space, State, sample
 from archduel.errors import SettingError, StateError
 from archduel.rankers.labels import check_archs, check_labels, check_sides
+from archduel.rankers.relevance import matern, relevances
 
 __all__ = ["GaussianProcess"]
 
@@ -32,8 +34,6 @@ NOISES = (0.003, 0.01, 0.03, 0.1, 0.3)
 """Label variance over signal variance."""
 KEPT = 50_000
 """Architectures whose features are kept."""
-REMEMBERED = 20_000_000
-"""Distances between architectures and labels that are kept."""
 CHUNK = 16_384
 """Architectures judged at a time."""
 GRID_LABELS = 400
@@ -44,10 +44,10 @@ GRID_LABELS = 400
 class _Posterior:
     """What a fit found from n labels."""
 
-    x: Matrix  # (n, F) standardised features
+    scale: Matrix  # (F,) factor of each standardised feature: square root of its relevance
+    x: Matrix  # (n, F) scaled features
     factor: Matrix  # (n, n) lower Cholesky factor of kernel + noise
     weights: Matrix  # (n,)
-    length: float
     noise: float
     variance: float  # of the signal, for labels of centre 0 and spread 1
     centre: float
@@ -60,17 +60,13 @@ def _distance(first: Matrix, second: Matrix) -> Matrix:
     return np.maximum(squared, 0.0)
 
 
-def _matern(squared: Matrix, length: float) -> Matrix:
-    """Returns the Matern 5/2 kernel of squared distances."""
-    r = np.sqrt(5 * squared) / length
-    return np.asarray((1 + r + r * r / 3) * np.exp(-r))
-
-
 class GaussianProcess:
-    """Regression with a Matern 5/2 kernel on standardised features; predicts in the unit of the labels.
+    """Regression with a Matern 5/2 kernel on features that count as much as they matter; predicts in the labels' unit.
 
     Args:
         space: gives features.
+        spread: how far (natural log) a feature's relevance may easily be from the common one; 0 = all are equal.
+        iterations: of the search for relevances.
         floor: labels lower than the median minus this many times (upper decile - median) are lifted to it.
         reference: random architectures that features are standardised over.
         seed: of those architectures.
@@ -79,10 +75,22 @@ class GaussianProcess:
         SettingError: for settings out of range.
     """
 
-    def __init__(self, space: Space, *, floor: float = 2.0, reference: int = 2_000, seed: int = 0) -> None:
-        if floor <= 0 or reference < 2:
-            raise SettingError(f"floor must be above 0 and reference at least 2, got {floor} and {reference}")
-        self.space, self.floor = space, floor
+    def __init__(
+        self,
+        space: Space,
+        *,
+        spread: float = 1.5,
+        iterations: int = 20,
+        floor: float = 2.0,
+        reference: int = 2_000,
+        seed: int = 0,
+    ) -> None:
+        if spread < 0 or iterations < 0 or floor <= 0 or reference < 2:
+            raise SettingError(
+                "spread and iterations must not be negative, floor above 0, reference at least 2; "
+                f"got {spread}, {iterations}, {floor}, {reference}"
+            )
+        self.space, self.spread, self.iterations, self.floor = space, spread, iterations, floor
         rng = np.random.default_rng(seed)
         x = np.asarray(space.features([sample(space, rng) for _ in range(reference)]), np.float64)
         deviation = x.std(0)
@@ -92,7 +100,6 @@ class GaussianProcess:
         )  # squared distances average 2
         self._rows: dict[Arch, int] = {}
         self._x: Matrix = np.empty((0, len(self._scale)))
-        self._columns: dict[Arch, Matrix] = {}
         self._posterior: _Posterior | None = None
 
     def _encoded(self, archs: Sequence[Arch]) -> Matrix:
@@ -107,7 +114,7 @@ class GaussianProcess:
             return places
         check_archs(self.space, archs)
         if len(self._rows) > KEPT:  # a cache, not a leak
-            self._rows, self._x, self._columns = {}, self._x[:0], {}
+            self._rows, self._x = {}, self._x[:0]
         new = list(dict.fromkeys(arch for arch in archs if arch not in self._rows))
         self._rows.update((arch, len(self._x) + i) for i, arch in enumerate(new))
         self._x = np.concatenate([self._x, self._encoded(new)])
@@ -117,27 +124,15 @@ class GaussianProcess:
         places = self._places(archs)
         return self._x[places]
 
-    def _column(self, arch: Arch, row: Matrix) -> Matrix:
-        """Returns squared distances of all rows of ``_x`` to a labelled architecture; only new rows are worked out."""
-        known = self._columns.get(arch, np.empty(0))
-        if len(known) < len(self._x):
-            known = np.concatenate([known, ((self._x[len(known) :] - row) ** 2).sum(1)])
-            self._columns[arch] = known
-        return known
-
     def _kernel(self, archs: Sequence[Arch]) -> Matrix:
         """Returns (N, n) the kernel between architectures and labels."""
         known = self._known()
-        places = self._places(archs)
-        if len(self._x) * len(known.x) > REMEMBERED:
-            return _matern(_distance(self._x[places], known.x), known.length)
-        columns = [self._column(arch, row) for arch, row in zip(self._labelled, known.x)]
-        return _matern(np.stack(columns, 1)[places], known.length)
+        return matern(_distance(self._features(archs) * known.scale, known.x))
 
     def fit(
         self, archs: Sequence[Arch], scores: Sequence[float] | Matrix, *, pairs: Any = None
     ) -> Mapping[str, float]:
-        """Learns from scratch; ``pairs`` are not used. Returns length scale, noise and log marginal likelihood.
+        """Learns from scratch; ``pairs`` are not used. Returns common length, noise and log posterior density.
 
         Raises:
             InvalidArchError: if an architecture does not belong to the space.
@@ -149,12 +144,17 @@ class GaussianProcess:
         x, z = self._features(unique), (y - centre) / spread
         few = slice(0, GRID_LABELS)
         likelihood, length, noise = _chosen(_distance(x[few], x[few]), z[few])
-        factor = _factor(_matern(_distance(x, x), length), noise)
+        relevance = np.full(x.shape[1], length**-2.0)
+        if self.spread and self.iterations:
+            relevance, noise, likelihood = relevances(
+                x[few], z[few], start=length**-2.0, noise=noise, spread=self.spread, iterations=self.iterations
+            )
+        scale = np.sqrt(relevance)
+        factor = _factor(matern(_distance(x * scale, x * scale)), noise)
         weights = cho_solve((factor, True), z)
         variance = float(z @ weights) / len(z)
-        self._labelled = unique
-        self._posterior = _Posterior(x, factor, weights, length, noise, variance, centre, spread)
-        return {"length": length, "noise": noise, "log_likelihood": likelihood}
+        self._posterior = _Posterior(scale, x * scale, factor, weights, noise, variance, centre, spread)
+        return {"length": length, "noise": noise, "log_density": likelihood}
 
     def _lifted(self, labels: Matrix) -> Matrix:
         middle, high = np.quantile(labels, [0.5, 0.9])
@@ -223,15 +223,13 @@ class GaussianProcess:
             np.array([places[arch] for arch in first], int),
             np.array([places[arch] for arch in second], int),
         )
-        apart = _matern(((x[a] - x[b]) ** 2).sum(1), known.length)
+        apart = matern((((x[a] - x[b]) * known.scale) ** 2).sum(1))
         variance = 2 - 2 * apart - ((explained[:, a] - explained[:, b]) ** 2).sum(0) + 2 * known.noise
         return np.asarray(ndtr((mean[a] - mean[b]) / np.sqrt(np.maximum(variance, 1e-12) * known.variance)))
 
     def state_dict(self) -> State:
         """Returns what was learned."""
-        if self._posterior is None:
-            return {}
-        return {"labelled": [str(arch) for arch in self._labelled], **asdict(self._posterior)}
+        return {} if self._posterior is None else asdict(self._posterior)
 
     def load_state_dict(self, state: State) -> None:
         """Takes what another learned.
@@ -243,8 +241,6 @@ class GaussianProcess:
             raise StateError(
                 f"the state has {state['x'].shape[1]} features, {self.space.name} has {len(self._scale)}"
             )
-        state = dict(state)
-        self._labelled = [parse(text) for text in state.pop("labelled", [])]
         self._posterior = _Posterior(**state) if state else None
 
 
@@ -259,7 +255,7 @@ def _chosen(squared: Matrix, z: Matrix) -> tuple[float, float, float]:
     """Returns the highest log marginal likelihood of the grid, and its length and noise."""
     best = (-np.inf, LENGTHS[0], NOISES[0])
     for length in LENGTHS:
-        kernel = _matern(squared, length)
+        kernel = matern(squared / length**2)
         for noise in NOISES:
             factor = _factor(kernel, noise)
             variance = float(z @ cho_solve((factor, True), z, check_finite=False)) / len(z)

@@ -81,6 +81,8 @@ class ToyRanker:
         self.weights: NDArray[np.float64] | None = None
 
     def _x(self, archs: Sequence[Arch]) -> NDArray[np.float64]:
+        for arch in archs:
+            self.space.validate(arch)
         x = np.asarray(self.space.features(archs), np.float64)
         return np.concatenate([x, np.ones((len(archs), 1))], axis=1)
 

@@ -1,0 +1,47 @@
+"""Every ranker on the menu keeps the contract, and so does the one that is shipped for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from archduel import registry
+from archduel.apps.assemble import collaborator
+from archduel.core import Arch, Ranker
+from archduel.spaces.nasbench201 import NASBench201
+from archduel.testing.rankers import RankerContract
+from archduel.testing.toy import ToyRanker
+
+SMALL: dict[str, dict[str, Any]] = {
+    "nac": {"epochs": 30, "lr": 2e-3, "embedding_dim": 32},
+    "renas": {"epochs": 40},
+    "gcn": {"epochs": 60, "lr": 2e-3, "embedding_dim": 32},
+    "onehot_mlp": {"epochs": 60},
+    "boosting": {"trees": 60},
+    "extratrees": {"trees": 30},
+    "sklearn": {"settings": {"n_estimators": 30}},
+    "best": {"trees": 30, "reference": 100, "folds": 3},
+    "gp": {"reference": 200},
+}
+WORTH = (0.0, 0.05, 0.07, 0.1, 0.02)
+
+
+@pytest.mark.parametrize("name", registry.names("ranker"), scope="class")
+class TestEveryRanker(RankerContract):
+    space = NASBench201()
+
+    @pytest.fixture(autouse=True)
+    def _named(self, name: str) -> None:
+        self.name = name
+
+    def make(self, seed: int) -> Ranker:
+        return collaborator("ranker", {"name": self.name, **SMALL.get(self.name, {})}, self.space, seed=seed)
+
+    def score(self, arch: Arch) -> float:
+        return 0.3 + sum(WORTH[op] * weight for op, weight in zip(arch.choices, (1.2, 1.1, 1, 1, 1, 1)))
+
+
+class TestToyRanker(RankerContract):
+    def make(self, seed: int) -> Ranker:
+        return ToyRanker(self.space, seed=seed)
