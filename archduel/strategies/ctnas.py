@@ -3,58 +3,46 @@
 Chen, Guo, Tan, Li, et al.: "Contrastive Neural Architecture Search with Neural Architecture Comparators", CVPR 2021.
 
     paper               here
-    M                   labels          architectures that get a true label
+    M                   labels              architectures that get a true label
+    A                   rounds.ledger       the labelled architectures
     T, N                iterations, batch
     pi(.; theta)        policy
-    NAC(a, b)           ranker.prob     Pr[R(a) >= R(b)]
-    beta, B             beta, baselines the baseline; all baselines so far
-    S                   samples         the latest draws for exploration
-    C = A + D           ledger, pairs   labelled architectures; pseudo-labelled pairs
-    K                   keep            pseudo-labelled pairs kept of one exploration
+    NAC(a, b)           ranker.prob         Pr[R(a) >= R(b)]
+    beta, B             baselines           the last one; all of them
+    S                   sampled             the latest draws for exploration
+    D, K                pairs, keep         pseudo-labelled pairs; how many of one exploration are kept
     r                   a setting of the ranker (pseudo_ratio)
 
-Deviations from the paper (P) and from the released code (R):
- 1. The comparator is fitted on the labels first and then updated every ``explore_every`` = 100 iterations, as R does; P
-    writes "every iteration", which 10,000 times over would take hours.
- 2. Exploration keeps the K pairs with the largest \\|p - 0.5\\| (P); R keeps the largest p, so that nearly all labels are 1.
-    ``variant="released"`` does as R.
- 3. The next baseline is the strongest of B + S (P, Algorithm 2); R takes the best of 10 fresh draws only.
-    ``variant="released"`` does as R.
- 4. The comparator learns from at most ``memory`` pseudo-labelled pairs at a time, drawn from all of C.
- 5. A draw that the constraint or the space forbids gets reward 0 and is in neither S nor B (P limits multiply-adds, says not
-    how).
- 6. Added: the ``verify`` strongest candidates may be evaluated truly at the end; the best is then the best label.
- 7. Added: ``centre`` subtracts the mean reward of the batch (needs batch > 1); off in P and R.
- 8. Labels are of architectures that differ in fingerprint; failed evaluations are replaced by further ones.
+Deviations from the paper (P) and the released code (R); ``variant="released"`` imitates R in 2 and 3:
+ 1. The comparator is fitted on the labels first, then updated every ``explore_every`` iterations (R: 100), not every one (P).
+ 2. Exploration keeps the K pairs with the largest confidence, p away from 1/2 (P); R keeps the largest p, all labelled 1.
+ 3. The next baseline is the strongest of B + S (P); R takes the best of 10 fresh draws and forgets the history.
+ 4. The comparator learns from at most ``memory`` pseudo-labelled pairs at a time, drawn from all of D.
+ 5. A draw that the constraint or the space forbids gets reward 0 and is in neither S nor B (P limits size, says not how).
+ 6. Added: the ``verify`` strongest candidates are evaluated truly in the end; the best is then the best label.
+ 7. Added: ``centre`` subtracts the mean reward of the batch (for batch > 1); off in P and R.
+ 8. The labelled architectures differ in fingerprint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from archduel.core import Arch, Constraint, Estimate, Policy, Query, Ranker, Space, State, StepReport, parse
-from archduel.errors import InvalidArchError, SettingError, StateError
-from archduel.strategies.ledger import Ledger
-from archduel.strategies.pool import Distinct, first_distinct
+from archduel.errors import InvalidArchError, SettingError
+from archduel.strategies.duels import by_wins, learn_more
+from archduel.strategies.pool import first_distinct
+from archduel.strategies.rounds import Rounds
 
 __all__ = ["CTNAS"]
 
 BASELINES = ("curriculum", "fixed", "random")
 VARIANTS = ("paper", "released")
-
-
-@runtime_checkable
-class Updatable(Protocol):
-    """A ranker that can go on learning from where it is."""
-
-    def update(self, archs: Sequence[Arch], scores: Sequence[float], *, pairs: Any = None, epochs: int = 1) -> Any:
-        """Learns for ``epochs`` more passes."""
+RIVALS = 10  # draws among which the released code looks for the next baseline
 
 
 class CTNAS:
@@ -76,12 +64,12 @@ class CTNAS:
         centre: subtract the mean reward of the batch.
         baseline: ``curriculum`` (strongest so far), ``fixed`` (the first) or ``random`` (redrawn).
         baseline_every: iterations between new baselines.
-        explore_every: iterations between explorations; 0 = no exploration.
-        samples: architectures drawn for an exploration.
+        explore_every: iterations between explorations; 0 = none.
+        samples: architectures drawn for an exploration, and pairs made of them.
         keep: pseudo-labelled pairs kept of an exploration.
         memory: pseudo-labelled pairs the comparator learns from at a time.
         epochs: passes over the labels after an exploration.
-        verify: candidates that get a true label at the end.
+        verify: candidates that get a true label in the end.
         chunk: iterations a step.
         variant: ``paper`` or ``released``.
     """
@@ -114,101 +102,57 @@ class CTNAS:
         variant: str = "paper",
     ) -> None:
         if baseline not in BASELINES or variant not in VARIANTS:
-            raise SettingError(f"baseline {baseline!r} and variant {variant!r}: expected one of {BASELINES}, {VARIANTS}")
-        if min(labels, samples) < 2 or min(batch, baseline_every, chunk, keep, memory) < 1:
-            raise SettingError("labels and samples must be at least 2; batch, baseline_every, chunk, keep, memory at least 1")
-        if min(iterations, explore_every, epochs, verify) < 0:
-            raise SettingError("iterations, explore_every, epochs and verify must not be negative")
+            raise SettingError(f"baseline {baseline!r}, variant {variant!r}: expected one of {BASELINES}, {VARIANTS}")
+        if min(samples - 1, batch, baseline_every, chunk, keep, memory, iterations, epochs) < 1:
+            raise SettingError("samples must be at least 2; iterations, batch, baseline_every, chunk, keep, memory, epochs 1")
+        if min(explore_every, verify) < 0 or lr <= 0:
+            raise SettingError(f"explore_every and verify must not be negative, lr above 0; got {explore_every}, {verify}, {lr}")
         self.space, self.policy, self.ranker = space, policy, ranker
         self.rng, self.generator, self.constraint = rng, generator, constraint
-        self.labels, self.iterations, self.batch, self.centre = labels, iterations, batch, centre
-        self.entropy, self.baseline, self.baseline_every = entropy, baseline, baseline_every
+        self.iterations, self.batch, self.entropy, self.centre = iterations, batch, entropy, centre
+        self.baseline, self.baseline_every, self.variant = baseline, baseline_every, variant
         self.explore_every, self.samples, self.keep, self.memory = explore_every, samples, keep, memory
-        self.epochs, self.verify, self.chunk, self.variant = epochs, verify, chunk, variant
+        self.epochs, self.verify, self.chunk = epochs, verify, chunk
         self.optimizer = torch.optim.Adam(policy.parameters(), lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay)
-        self.ledger = Ledger()
-        self.pool = Distinct(space, rng, constraint)
-        self.asked = self.told = 0
-        self.exhausted = False
-        self.iteration = -1  # -1: the comparator is not fitted yet
+        self.rounds = Rounds(space, rng, constraint, labels)
+        self.iteration = -1  # before the comparator's first fit
         self.baselines: list[Arch] = []
         self.sampled: list[Arch] = []
         self.pairs: list[tuple[Arch, Arch, float]] = []
-        self.verified = 0
-
-    # Labels: Algorithm 1, line 1, and the true evaluation of the finalists
 
     def ask(self, n: int) -> list[Query]:
-        """Returns architectures to label, and after the search the candidates to verify; otherwise nothing."""
-        if self.iteration >= self.iterations:
-            archs = self._unverified(min(n, self.verify - self.verified))
-            self.verified += len(archs)
-        else:
-            archs = self._unlabelled(n)
-        self.asked += len(archs)
-        return [Query(arch) for arch in archs]
-
-    def _unlabelled(self, n: int) -> list[Arch]:
-        known = len(self.ledger.labelled()[0]) if self.told >= self.labels else self.told
-        wanted = min(n, self.labels - known - (self.asked - self.told), 2 * self.labels - self.asked)
-        archs: list[Arch] = []
-        while len(archs) < wanted and not self.exhausted:
-            arch = self.pool.draw()
-            self.exhausted = arch is None
-            archs += [arch] if arch is not None else []
-        return archs
-
-    def _unverified(self, n: int) -> list[Arch]:
-        if n <= 0:
-            return []
-        strongest = self._ranked(self._candidates())
-        return first_distinct(self.space, (arch for arch in strongest if self.pool.add(arch)), n)
+        """Returns architectures to label (Algorithm 1, line 1), and after the search candidates to verify."""
+        return self.rounds.ask(n)
 
     def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
         """Remembers the labels."""
-        self.ledger.record(queries, estimates)
-        self.told += len(queries)
-
-    # The search: Algorithm 1, lines 2 to 9
+        self.rounds.tell(queries, estimates)
 
     def step(self) -> StepReport | None:
-        """Fits the comparator, then makes ``chunk`` iterations a call; None while labels are missing and when finished.
-
-        Raises:
-            StateError: if fewer than two evaluations gave a score.
-        """
-        if self.told == 0 or self.told < self.asked or self.iteration >= self.iterations:
+        """Fits the comparator, then makes ``chunk`` iterations a call; None while labels are missing and when finished."""
+        if self.iteration == self.iterations or not self.rounds.ready():
             return None
         if self.iteration < 0:
-            return None if self._tied() else self._fit()
+            return self._begin()
         rewards = []
         for _ in range(min(self.chunk, self.iterations - self.iteration)):
             if self.explore_every and self.iteration % self.explore_every == 0:
                 self._explore()
             if self.iteration > 0 and self.iteration % self.baseline_every == 0:
-                self._raise_baseline()
+                self._next_baseline()
             rewards.append(self._improve())
             self.iteration += 1
         if self.iteration == self.iterations:
-            self._draw_samples()  # what the trained policy offers
+            self._end()
         return StepReport({"iteration": self.iteration, "reward": float(np.mean(rewards)), "pairs": len(self.pairs)})
 
-    def _tied(self) -> bool:
-        """Whether all labels are equal: there is no order to learn, the labelled architectures are all there is to say."""
-        scores = self.ledger.labelled()[1]
-        return len(scores) > 1 and min(scores) == max(scores)
-
-    def _fit(self) -> StepReport:
-        archs, scores = self.ledger.labelled()
-        if len(archs) < 2:
-            raise StateError(f"{len(archs)} of {self.told} evaluations gave a score; a comparator needs at least 2")
-        metrics = self.ranker.fit(archs, scores)
+    def _begin(self) -> StepReport:
+        """Trains the comparator on A and draws the first baseline (Algorithm 1, lines 1 to 3)."""
+        metrics = self.ranker.fit(*self.rounds.ledger.labelled())
         self.iteration = 0
-        self._draw_samples()
-        first = self.sampled if self.sampled else archs
-        self.baselines = [first[int(self.rng.integers(len(first)))]]  # beta ~ pi(.; theta)
-        if self.iterations == 0:
-            self._raise_baseline()
+        self._draw()
+        first = self.sampled or self.rounds.ledger.labelled()[0]
+        self.baselines = [first[int(self.rng.integers(len(first)))]]
         return StepReport({f"fit_{name}": float(value) for name, value in metrics.items()})
 
     def _improve(self) -> float:
@@ -233,87 +177,63 @@ class CTNAS:
             return False
         return self.constraint is None or self.constraint(arch)
 
-    def _draw_samples(self) -> None:
-        """S <- feasible draws of the policy (line 6)."""
+    def _draw(self) -> None:
+        """S <- distinct feasible draws of the policy (line 6)."""
         with torch.no_grad():
             draw = self.policy.draw(self.samples, self.generator)
-        unique = dict.fromkeys(draw.archs)
-        self.sampled = [arch for arch in unique if self._feasible(arch)]
-
-    # Algorithm 3: data exploration
+        self.sampled = [arch for arch in dict.fromkeys(draw.archs) if self._feasible(arch)]
 
     def _explore(self) -> None:
-        """Pseudo-labels the surest pairs of S and lets the comparator learn from labels and pseudo labels."""
+        """Pseudo-labels the surest pairs of S (Algorithm 3) and trains the comparator on A + D (Algorithm 1, line 3)."""
         if self.iteration > 0:
-            self._draw_samples()
+            self._draw()
         if len(self.sampled) < 2:
             return
-        first = [self.sampled[i] for i in self.rng.integers(len(self.sampled), size=self.samples)]
-        second = [self.sampled[i] for i in self.rng.integers(len(self.sampled), size=self.samples)]
+        first, second = ([self.sampled[i] for i in self._places()] for _ in range(2))
         p = self.ranker.prob(first, second)
         confidence = p if self.variant == "released" else np.abs(p - 0.5)
         surest = np.argsort(-confidence, kind="stable")[: self.keep]
         self.pairs += [(first[i], second[i], float(p[i] >= 0.5)) for i in surest if first[i] != second[i]]
-        self._learn()
+        lesson = [self.pairs[i] for i in self.rng.permutation(len(self.pairs))[: self.memory].tolist()]
+        if lesson:
+            learn_more(self.ranker, *self.rounds.ledger.labelled(), lesson, epochs=self.epochs)
 
-    def _learn(self) -> None:
-        """Trains the comparator on C (line 3)."""
-        if not self.epochs or not self.pairs:
-            return
-        picked = self.rng.permutation(len(self.pairs))[: self.memory]
-        first, second, label = zip(*(self.pairs[i] for i in picked.tolist()))
-        pairs = (list(first), list(second), np.array(label))
-        archs, scores = self.ledger.labelled()
-        if isinstance(self.ranker, Updatable):
-            self.ranker.update(archs, scores, pairs=pairs, epochs=self.epochs)
-        elif self.iteration % self.baseline_every == 0:
-            self.ranker.fit(archs, scores, pairs=pairs)
+    def _places(self) -> list[int]:
+        return self.rng.integers(len(self.sampled), size=self.samples).tolist()
 
-    # Algorithm 2: baseline update
-
-    def _raise_baseline(self) -> None:
-        """Takes the strongest of history and samples as the next baseline."""
-        if self.baseline == "fixed":
+    def _next_baseline(self) -> None:
+        """Appends the strongest of history and samples (Algorithm 2)."""
+        if self.baseline == "fixed" or not self.sampled:
             return
         if self.baseline == "random":
-            if self.sampled:
-                self.baselines.append(self.sampled[int(self.rng.integers(len(self.sampled)))])
+            self.baselines.append(self.sampled[int(self.rng.integers(len(self.sampled)))])
             return
-        rivals = self.sampled[:10] if self.variant == "released" else [*self.baselines, *self.sampled]
-        if rivals:
-            self.baselines.append(self._ranked(rivals)[0])
+        rivals = self.sampled[:RIVALS] if self.variant == "released" else [*self.baselines, *self.sampled]
+        self.baselines.append(by_wins(self.ranker, rivals)[0])
 
-    def _ranked(self, archs: Sequence[Arch]) -> list[Arch]:
-        """Returns distinct architectures, strongest first: by the mean probability to win against the others."""
-        archs = list(dict.fromkeys(archs))
-        n = len(archs)
-        if n < 2:
-            return archs
-        p = self.ranker.prob([a for a in archs for _ in range(n)], archs * n).reshape(n, n)
-        strength: NDArray[np.float64] = (p.sum(1) - p.diagonal()) / (n - 1)
-        return [archs[i] for i in np.argsort(-strength, kind="stable")]
-
-    # Results
+    def _end(self) -> None:
+        """Draws what the trained policy offers and queues the strongest candidates for a true label."""
+        self._draw()
+        if self.verify:
+            self.rounds.propose(by_wins(self.ranker, self._candidates()), self.verify)
 
     def _candidates(self) -> list[Arch]:
-        """Returns baselines, samples and as many of the best labelled architectures, all feasible."""
-        return [*self.baselines, *self.sampled, *self.ledger.ranked()[: max(20, len(self.sampled) // 4)]]
+        """Returns baselines, samples and the best labelled architectures."""
+        return [*self.baselines, *self.sampled, *self.rounds.ledger.ranked()[: max(20, len(self.sampled) // 4)]]
 
     def finalists(self, n: int) -> list[Arch]:
-        """Returns at most ``n`` architectures that differ in fingerprint, strongest first; by label before the search.
-
-        """
-        ranked = self.ledger.ranked() if self.iteration < 0 else self._ranked(self._candidates())
+        """Returns at most ``n`` architectures that differ in fingerprint, strongest first; by label before the search."""
+        ranked = self.rounds.ledger.ranked() if self.iteration < 0 else by_wins(self.ranker, self._candidates())
         return first_distinct(self.space, ranked, n)
 
     def best(self) -> Arch:
-        """Returns the best label if candidates were verified (or nothing was learned yet), otherwise the strongest candidate.
+        """Returns the strongest candidate; the best label before the search and where candidates are verified.
 
         Raises:
             StateError: before any tell.
         """
-        if self.iteration < 0 or (self.verified and self.told == self.asked):
-            return self.ledger.best()
+        if self.iteration < 0 or (self.verify and self.iteration == self.iterations):
+            return self.rounds.ledger.best()
         return self.finalists(1)[0]
 
     def state_dict(self) -> State:
@@ -323,9 +243,8 @@ class CTNAS:
                 "policy": dict(self.policy.state_dict()),
                 "ranker": self.ranker.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "ledger": self.ledger.state_dict(),
-                "seen": self.pool.state_dict(),
-                "counts": [self.asked, self.told, self.iteration, self.verified, int(self.exhausted)],
+                "rounds": self.rounds.state_dict(),
+                "iteration": self.iteration,
                 "baselines": [str(arch) for arch in self.baselines],
                 "sampled": [str(arch) for arch in self.sampled],
                 "pairs": [[str(first), str(second), label] for first, second, label in self.pairs],
@@ -340,10 +259,8 @@ class CTNAS:
         self.policy.load_state_dict(state["policy"])
         self.ranker.load_state_dict(state["ranker"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.ledger.load_state_dict(state["ledger"])
-        self.pool.load_state_dict(state["seen"])
-        self.asked, self.told, self.iteration, self.verified, exhausted = state["counts"]
-        self.exhausted = bool(exhausted)
+        self.rounds.load_state_dict(state["rounds"])
+        self.iteration = state["iteration"]
         self.baselines = [parse(text) for text in state["baselines"]]
         self.sampled = [parse(text) for text in state["sampled"]]
         self.pairs = [(parse(first), parse(second), label) for first, second, label in state["pairs"]]
