@@ -1,0 +1,224 @@
+"""A table of one's own: train many architectures with one recipe and several seeds, and keep the numbers."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archduel import registry
+from archduel.apps.folder import environment
+from archduel.apps.plan import base_recipe
+from archduel.apps.progress import Progress
+from archduel.core import Arch, Cost, Estimate, Journal, Query, Space, enumerate_space, sample
+from archduel.core.journal import estimate_record
+from archduel.data import Dataset, load
+from archduel.errors import RunError, SettingError
+from archduel.estimators.table_build import make_table
+from archduel.estimators.table_header import Fidelity
+from archduel.estimators.training import TrainingEstimator
+from archduel.execution.processes import Processes
+from archduel.training.pixels import Pixels
+from archduel.training.recipe import Recipe
+
+__all__ = ["TableJudge", "distinct_cells", "train_table"]
+
+ENUMERABLE = 100_000
+"""Spaces up to this size are listed whole, so that every functional class has the same chance."""
+
+
+@dataclass(frozen=True)
+class TableJudge:
+    """Trains an architecture once and scores it on validation and on test: a table needs both, a search sees one.
+
+    Attributes:
+        train: training images.
+        validation: images of the validation column.
+        test: images of the test column.
+        recipe: how to train.
+        n_classes: outputs.
+    """
+
+    train: Pixels
+    validation: Pixels
+    test: Pixels
+    recipe: Recipe
+    n_classes: int
+
+    def __call__(self) -> Callable[[Query, int], Estimate]:
+        """Returns ``judge(query, seed)``."""
+        return self.judge
+
+    def judge(self, query: Query, seed: int) -> Estimate:
+        """Returns validation accuracy as the score, test and training accuracy among the values."""
+        from archduel.nets.ops import set_drop_path
+        from archduel.training.loop import train
+        from archduel.training.metrics import evaluate
+
+        estimator = TrainingEstimator(
+            self.train,
+            self.validation,
+            {"table": self.recipe},
+            n_classes=self.n_classes,
+            run_seed=0,
+            default="table",
+        )
+        model = estimator.network(query.arch, self.recipe, seed)
+        trained = train(model, self.train, self.recipe, seed=seed, drop_path=set_drop_path)
+        if trained.reason:
+            return Estimate(float("nan"), Cost(trained.seconds, trained.images), {}, trained.reason)
+        scores = {name: evaluate(model, getattr(self, name)).accuracy for name in ("validation", "test")}
+        values = {"test": scores["test"], "train": trained.history[-1]["train_accuracy"]}
+        return Estimate(scores["validation"], Cost(trained.seconds, trained.images), values)
+
+
+def distinct_cells(space: Space, n: int, seed: int) -> list[Arch]:
+    """Returns ``n`` architectures of different fingerprints in random order; more seeds of one size share a beginning.
+
+    Raises:
+        SettingError: if the space has fewer.
+    """
+    rng = np.random.default_rng(seed)
+    found: dict[str, Arch] = {}
+    if getattr(space, "size", ENUMERABLE + 1) <= ENUMERABLE:
+        for arch in enumerate_space(space):
+            found.setdefault(space.fingerprint(arch), arch)
+        order = list(found.values())
+        if n > len(order):
+            raise SettingError(
+                f"{space.name} has {len(order)} functionally different architectures, {n} were asked for"
+            )
+        return [order[i] for i in rng.permutation(len(order))[:n]]
+    while len(found) < n:
+        arch = sample(space, rng)
+        found.setdefault(space.fingerprint(arch), arch)
+    return list(found.values())
+
+
+def train_table(
+    data: Any,
+    out: Path,
+    *,
+    space: str = "nasbench201",
+    cells: int = 300,
+    seeds: int = 3,
+    seed: int = 0,
+    recipe: Mapping[str, Any] | None = None,
+    load_settings: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    name: str = "",
+    quiet: bool = False,
+) -> Path:
+    """Trains ``cells`` functionally different architectures with every seed, writes a table file and returns its path.
+
+    The same call continues an interrupted one and extends a smaller one: answers are kept in ``OUT.jsonl``.
+
+    Args:
+        data: what :func:`archduel.data.load` takes.
+        out: the ``.table`` file.
+        space: a name on the menu of spaces.
+        cells: how many architectures.
+        seeds: trainings of each.
+        seed: which architectures, and the seeds of their trainings.
+        recipe: settings of :class:`~archduel.training.recipe.Recipe` that differ from the main job's.
+        load_settings: of :func:`archduel.data.load`, such as ``max_images``.
+        workers: trainings at a time, one thread each.
+        name: what the table is called; empty = the file's name.
+        quiet: print nothing.
+
+    Raises:
+        RunError: if more than one training in twenty fails.
+    """
+    dataset = load(data, seed=seed, **(load_settings or {}))
+    home: Space = registry.make("space", space)
+    chosen = base_recipe(dataset, space).with_(**(recipe or {}))
+    jobs = [
+        (arch, number, run)
+        for number, arch in enumerate(distinct_cells(home, cells, seed))
+        for run in range(seeds)
+    ]
+    done = _trained(dataset, chosen, jobs, out.with_suffix(".jsonl"), seed, workers, Progress(quiet=quiet))
+    failed = sum(record["score"] is None for record in done.values())
+    if 20 * failed > len(jobs):
+        raise RunError(f"{failed} of {len(jobs)} trainings failed; see {out.with_suffix('.jsonl')}")
+    _write(out, home, jobs, done, chosen, dataset, name or out.stem, seeds)
+    return out
+
+
+def _trained(
+    dataset: Dataset,
+    recipe: Recipe,
+    jobs: list[tuple[Arch, int, int]],
+    path: Path,
+    seed: int,
+    workers: int,
+    progress: Progress,
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """Returns (arch, run) -> record; what the journal holds is not trained again."""
+    journal = Journal(path, fsync=False)
+    done = {(r["arch"], r["run"]): r for r in journal.records}
+    todo = [job for job in jobs if (str(job[0]), job[2]) not in done]
+    mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
+    pixels = [
+        Pixels(s.images, s.labels, mean, std) for s in (dataset.train, dataset.validation, dataset.test)
+    ]
+    factory = TableJudge(pixels[0], pixels[1], pixels[2], recipe=recipe, n_classes=dataset.n_classes)
+    queries = [Query(arch) for arch, _, _ in todo]
+    ordinals = [1_000 * number + run for _, number, run in todo]
+    progress.stage("train", len(jobs))
+    with Processes(factory, workers=workers, run_seed=seed) as executor:
+        answers = executor.run(queries, ordinals) if todo else []
+        for n, ((arch, _, run), query, ordinal, estimate) in enumerate(
+            zip(todo, queries, ordinals, answers), 1
+        ):
+            record = {**estimate_record(ordinal, query, estimate), "run": run}
+            journal.append(record)
+            done[str(arch), run] = record
+            progress.advance(len(jobs) - len(todo) + n, f"last {estimate.score:.3f}")
+    progress.end()
+    journal.close()
+    return done
+
+
+def _write(
+    out: Path,
+    space: Space,
+    jobs: list[tuple[Arch, int, int]],
+    done: Mapping[tuple[str, int], Mapping[str, Any]],
+    recipe: Recipe,
+    dataset: Dataset,
+    name: str,
+    seeds: int,
+) -> None:
+    archs = list(dict.fromkeys(arch for arch, _, _ in jobs))
+
+    def grid(read: Callable[[Mapping[str, Any]], float | None]) -> np.ndarray[Any, Any]:
+        values = [[read(done[str(arch), run]) for arch in archs] for run in range(seeds)]
+        return np.array(values, dtype=np.float64)[None]  # (1, R, N)
+
+    table = make_table(
+        archs,
+        {
+            "validation": grid(lambda r: r["score"]),
+            "test": grid(lambda r: r["values"].get("test")),
+            "seconds": grid(lambda r: r["seconds"]),
+        },
+        name=name,
+        fidelities=(
+            Fidelity("full", recipe.epochs, round(recipe.epochs * recipe.data_fraction * len(dataset.train))),
+        ),
+        space=space,
+        provenance={
+            "command": shlex.join(["python", *sys.argv]),
+            "data": dataset.name,
+            "splits": {split: len(getattr(dataset, split)) for split in ("train", "validation", "test")},
+            "recipe": asdict(recipe),
+            **environment(),
+        },
+    )
+    table.write(out)

@@ -1,0 +1,46 @@
+"""A table of one's own: trained, continued, extended, read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from archduel import registry
+from archduel.apps.table_train import distinct_cells, train_table
+from archduel.apps.tables import open_table
+from archduel.errors import SettingError
+
+QUICK = {"epochs": 1, "channels": 4, "depth": 1}
+
+
+def test_a_table_is_trained_once_extended_and_read(tmp_path: Path) -> None:
+    out = tmp_path / "mine.table"
+    settings = {"recipe": QUICK, "load_settings": {"max_images": 200}, "quiet": True}
+    train_table("digits", out, cells=2, seeds=2, **settings)
+    before = [json.loads(line) for line in out.with_suffix(".jsonl").read_text().splitlines()]
+    train_table("digits", out, cells=3, seeds=2, **settings)
+    after = [json.loads(line) for line in out.with_suffix(".jsonl").read_text().splitlines()]
+    assert len(before) == 4
+    assert after[:4] == before
+    assert len(after) == 6
+    table = open_table(out)
+    assert table.space_name == "nasbench201"
+    assert [str(arch) for arch in table.archs] == list(dict.fromkeys(record["arch"] for record in after))
+    means = [np.mean([r["score"] for r in after if r["arch"] == str(arch)]) for arch in table.archs]
+    assert np.allclose(table.validation(), means, atol=1e-6)
+
+
+def test_architectures_are_distinct_and_a_larger_set_begins_with_the_smaller() -> None:
+    for name in ("nasbench201", "nasbench101"):
+        space = registry.make("space", name)
+        few, many = distinct_cells(space, 5, 0), distinct_cells(space, 9, 0)
+        assert many[:5] == few
+        assert len({space.fingerprint(arch) for arch in many}) == 9
+
+
+def test_more_architectures_than_there_are_is_an_error() -> None:
+    with pytest.raises(SettingError, match="5234 functionally different"):
+        distinct_cells(registry.make("space", "nasbench201"), 6000, 0)
