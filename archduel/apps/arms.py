@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from archduel.core import Arch, Constraint, Space, Strategy
 from archduel.data import Dataset
 from archduel.errors import SettingError
 
-__all__ = ["Arms", "make_strategy"]
+__all__ = ["Arms", "check_types", "make_strategy"]
 
 MAIN_JOB: dict[str, dict[str, Any]] = {
     "ctnas": {"batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256, "chunk": 10}
@@ -48,6 +48,15 @@ class Arms:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+def check_types(role: str, name: str, given: Mapping[str, Any]) -> None:
+    """Raises SettingError for a value of another type than the setting's default (whole numbers may stand for any)."""
+    for key, default in settings_of(role, name).items():
+        kinds = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}.get(type(default))
+        value = given.get(key, default)
+        if kinds and (not isinstance(value, kinds) or isinstance(value, bool) is not isinstance(default, bool)):
+            raise SettingError(f"--set {role}.{key}: expected {type(default).__name__}, such as {default!r}, got {value!r}")
+
+
 def make_strategy(settings: Settings, plan: Plan, space: Space, dataset: Dataset, constraint: Constraint | None) -> Strategy:
     """Returns the run's strategy with the plan's numbers for those of its settings that it has."""
     from archduel.nets import count
@@ -70,7 +79,10 @@ def make_strategy(settings: Settings, plan: Plan, space: Space, dataset: Dataset
                 raise SettingError(f"--set {role}.{next(iter(wanted))}: strategy {settings.strategy!r} has no {role}")
             continue
         if role == "ranker" or wanted:
-            given.setdefault(role, {"name": USUAL[role] if role == "policy" else settings.ranker, **wanted})
+            name = USUAL[role] if role == "policy" else settings.ranker
+            check_types(role, name, wanted)
+            given.setdefault(role, {"name": name, **wanted})
+    check_types("strategy", settings.strategy, given)
     return assemble(
         settings.strategy,
         space,

@@ -13,7 +13,7 @@ from archduel import registry
 from archduel.core import Constraint, Space, Strategy
 from archduel.errors import SettingError, unknown
 
-__all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "begins_with_labels", "collaborator", "derived_seed", "settings_of"]
+__all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "begins_with_labels", "collaborator", "compares", "derived_seed", "settings_of"]
 
 PARTNERS: dict[str, dict[str, str]] = {
     "ctnas": {"policy": "lstm", "ranker": "nac"},
@@ -42,6 +42,11 @@ def accepted_partners(strategy: str) -> set[str]:
 def begins_with_labels(strategy: str) -> bool:
     """Whether ``strategy`` first asks for as many random architectures as its setting ``labels`` says."""
     return "labels" in settings_of("strategy", strategy)
+
+
+def compares(strategy: str) -> bool:
+    """Whether ``strategy`` then makes many steps without any training, and proposes what is worth one at the end."""
+    return begins_with_labels(strategy) and "iterations" in settings_of("strategy", strategy)
 
 
 def settings_of(role: str, name: str) -> dict[str, Any]:

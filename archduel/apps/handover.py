@@ -39,6 +39,9 @@ def load_winner(folder: Path, result: Mapping[str, Any]) -> torch.nn.Module:
     class Normalise(nn.Module):
         """Subtracts the training mean and divides by the standard deviation, per channel."""
 
+        mean: torch.Tensor
+        std: torch.Tensor
+
         def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
             super().__init__()
             self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))

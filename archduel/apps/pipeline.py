@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from archduel.apps.arms import Arms, make_strategy
-from archduel.apps.assemble import begins_with_labels
+from archduel.apps.assemble import begins_with_labels, compares
 from archduel.apps.folder import RunFolder, Stage
 from archduel.apps.plan import Plan
 from archduel.apps.progress import Progress, duration
@@ -60,6 +60,8 @@ class Pipeline:
         self.executor, self.stopwatch, self.constraint, self.progress = executor, stopwatch, constraint, progress
         self.arms = Arms()
         self._compare_began: float | None = None
+        self._compares = compares(settings.strategy)
+        self._evaluations = plan.labels + plan.confirm
         self.strategy = make_strategy(settings, plan, space, dataset, constraint)
         self.paid: dict[tuple[Arch, str | None], Estimate] = {
             (record_query(r).arch, r["fidelity"]): record_estimate(r)
@@ -77,7 +79,7 @@ class Pipeline:
 
     def label_and_compare(self) -> None:
         """Trains the sampled architectures with the cheap recipe, then lets the strategy compare and propose."""
-        total = self.plan.labels if self._compares else self.plan.labels + self.plan.confirm
+        total = self.plan.labels if self._compares else self._evaluations
         self.progress.stage("label", total)
         best = -math.inf
 
@@ -148,18 +150,11 @@ class Pipeline:
             self.folder.note("fewer labels", labels=labels, seconds_per_label=round(rate, 3))
             self.strategy.labels = labels
 
-    @property
-    def _compares(self) -> bool:
-        """Whether the strategy asks for its labels, then only compares, and so limits itself."""
-        return hasattr(self.strategy, "labels")
-
     def _label_budget(self) -> Budget:
-        """Returns the budget of the strategy; of one that limits itself there is none."""
-        if self._compares:
-            return Budget()
+        """Returns the budget of the strategy: one that compares keeps pace itself, others end in time."""
         share = self.plan.seconds.get(LABEL)
-        seconds = None if share is None else 1.2 * share * self.settings.workers
-        return Budget(evaluations=self.plan.labels + self.plan.confirm, seconds=seconds)
+        seconds = None if share is None or self._compares else 1.2 * share * self.settings.workers
+        return Budget(evaluations=self._evaluations, seconds=seconds)
 
     def _check_alive(self) -> None:
         """Raises RunError where no training, or only one, gave a score."""
@@ -188,11 +183,10 @@ class Pipeline:
 
     def confirm(self) -> None:
         """Trains what the comparator proposes with the cheap recipe too; other strategies have asked for it already."""
-        if not self._compares:
-            return
-        proposals = self._proposals(self.plan.confirm + len(self.arms.search))
+        left = min(self.plan.confirm, self._evaluations - len(self.arms.search)) if self._compares else 0
+        proposals = self._proposals(left + len(self.arms.search))
         known = {arch for arch, _ in self.arms.search}
-        new = [arch for arch in proposals if arch not in known][: self.plan.confirm]
+        new = [arch for arch in proposals if arch not in known][:left]
         for arch, estimate in zip(new, self.evaluate("confirm", new, LABEL)):
             self.arms.search.append((arch, estimate.score))
         self.arms.notes["proposals"] = [str(arch) for arch in proposals[:20]]

@@ -127,7 +127,7 @@ def _numbers(settings: Settings, **defaults: int) -> dict[str, int]:
     return {key: whole_number(f"plan.{key}", given.get(key, value), LEAST[key]) for key, value in defaults.items()}
 
 
-LEAST = {"labels": 2, "confirm": 0, "shortlist": 1, "iterations": 0, "channels": 1, "depth": 1}
+LEAST = {"labels": 2, "confirm": 1, "shortlist": 1, "iterations": 1, "channels": 1, "depth": 1}
 
 
 def whole_number(name: str, value: object, least: int) -> int:

@@ -28,6 +28,7 @@ class Progress:
         self._task: Any = None
         self._printed = 0.0
         self._reading = 0.0
+        self._said = ""
         self._name = ""
         self._total = 0
         self.live = not quiet and sys.stdout.isatty()
@@ -70,13 +71,17 @@ class Progress:
         if self.quiet:
             return
         if self._live is not None:
+            self._said = f"{self._name:<13} {done}/{self._total}  {note}"
             self._live.update(self._task, completed=done, note=note)
         elif done >= self._total or time.monotonic() - self._printed > 5.0:
             print(f"{self._name:<13} {done}/{self._total}  {note}", flush=True)
             self._printed = time.monotonic()
 
     def end(self) -> None:
-        """Ends the stage's live view."""
+        """Ends the stage's live view; what it said last stays."""
         if self._live is not None:
             self._live.stop()
             self._live = self._task = None
+            if self._said:
+                self.say(self._said)
+            self._said = ""

@@ -120,6 +120,15 @@ class CTNAS:
         self.sampled: list[Arch] = []
         self.pairs: list[tuple[Arch, Arch, float]] = []
 
+    @property
+    def labels(self) -> int:
+        """How many random architectures are labelled first; may be lowered while they are asked for."""
+        return self.rounds.initial
+
+    @labels.setter
+    def labels(self, number: int) -> None:
+        self.rounds.initial = number
+
     def ask(self, n: int) -> list[Query]:
         """Returns architectures to label (Algorithm 1, line 1), and after the search candidates to verify."""
         return self.rounds.ask(n)

@@ -66,6 +66,15 @@ class ReNAS:
         self.rounds = Rounds(space, rng, constraint, labels)
         self.ranking: list[Arch] = []
 
+    @property
+    def labels(self) -> int:
+        """How many random architectures are labelled first; may be lowered while they are asked for."""
+        return self.rounds.initial
+
+    @labels.setter
+    def labels(self, number: int) -> None:
+        self.rounds.initial = number
+
     def ask(self, n: int) -> list[Query]:
         """Returns labels to pay for, later the highest ranked; empty while there is something to learn."""
         return self.rounds.ask(n)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,10 @@ def lines(out: Path) -> int:
 def stopped_at(out: Path, line: int, how: signal.Signals) -> tuple[int, str, str]:
     """Starts the small run, sends a signal when its journal has ``line`` lines, returns exit code, output and errors."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command(out), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(out), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore Ctrl-C
+    )  # fmt: skip
     while process.poll() is None and lines(out) < line:
         time.sleep(0.02)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")

@@ -1,0 +1,55 @@
+"""The search's arm: settings of strategies, rankers and policies from the command line are checked before anything is trained."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from archduel import registry
+from archduel.apps.arms import check_types, make_strategy
+from archduel.apps.plan import LADDERS, fixed_plan
+from archduel.apps.settings import make_settings
+from archduel.errors import SettingError
+
+PICTURES: Any = SimpleNamespace(
+    image_size=8, flip=True, train=range(60), validation=range(20), test=range(20), in_channels=1, n_classes=2
+)
+
+
+def made(strategy: str, **given: object) -> Any:
+    settings = make_settings(data="x", evaluations=8, strategy=strategy, workers=1, set=given)
+    space = registry.make("space", "nasbench201")
+    return make_strategy(settings, fixed_plan(settings, PICTURES, LADDERS["nasbench201"]), space, PICTURES, None)
+
+
+def test_the_plan_sets_labels_and_iterations_unless_told_otherwise() -> None:
+    assert (made("ctnas").labels, made("ctnas").iterations) == (6, 100)
+    assert made("ctnas", **{"strategy.iterations": 7}).iterations == 7
+
+
+def test_a_small_budget_leaves_something_to_learn_with() -> None:
+    assert made("local").initial == 3
+
+
+@pytest.mark.parametrize("strategy", sorted(registry.STRATEGIES))
+def test_every_strategy_of_the_menu_can_be_made(strategy: str) -> None:
+    try:
+        assert made(strategy).ask(2)
+    except SettingError as error:  # it says what it lacks
+        assert "needs" in str(error)  # noqa: PT017
+
+
+def test_settings_of_another_type_are_named() -> None:
+    for value in ("x", 1.5, True):
+        with pytest.raises(SettingError, match=r"--set strategy.samples: expected int, such as \d+, got"):
+            made("ctnas", **{"strategy.samples": value})
+    with pytest.raises(SettingError, match=r"--set ranker.epochs: expected int"):
+        made("ctnas", **{"ranker.epochs": "many"})
+    check_types("strategy", "ctnas", {"lr": 1})
+
+
+def test_partners_that_a_strategy_has_not_are_named() -> None:
+    with pytest.raises(SettingError, match=r"--set ranker.epochs: strategy 'evolution' has no ranker"):
+        made("evolution", **{"ranker.epochs": 3})

@@ -1,0 +1,62 @@
+"""Progress: plain lines when piped, a live view on a terminal, nothing when quiet."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from archduel.apps import progress as module
+from archduel.apps.progress import Progress, duration
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(progress: Progress) -> None:
+    progress.say("hello")
+    progress.stage("label", 3)
+    for done in (1, 2, 3):
+        progress.advance(done, f"best 0.{done}")
+    progress.end()
+
+
+def test_piped_output_has_the_first_and_the_last_line_of_a_quick_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    shown(Progress())
+    assert capsys.readouterr().out.splitlines() == ["hello", "label         1/3  best 0.1", "label         3/3  best 0.3"]
+
+
+def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    shown(Progress(quiet=True))
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_the_live_view_leaves_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    shown(Progress())
+    assert "hello" in terminal.getvalue()
+    assert terminal.getvalue().rstrip().endswith("label         3/3  best 0.3")
+
+
+def test_reading_is_said_only_when_it_takes_time(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    progress = Progress()
+    progress.reading(1, 9)
+    now[0] += 1.0
+    progress.reading(2, 9)
+    assert capsys.readouterr().out == ""
+    now[0] += 5.0
+    progress.reading(5, 9)
+    progress.reading(9, 9)
+    assert capsys.readouterr().out.splitlines() == ["read          5/9  pictures", "read          9/9  pictures"]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (-3, "0 s")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
