@@ -63,7 +63,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 def test_imports_only_what_the_table_allows(path: Path) -> None:
     part = path.relative_to(ROOT).parts[0].removesuffix(".py")
     assert part in ALLOWED, f"{path} is a part that the import table does not know"
-    assert imports(path) - {part} <= ALLOWED[part]
+    root = {"__init__"} if part == "apps" else set()  # the version, for records
+    assert imports(path) - {part} - root <= ALLOWED[part]
 
 
 def test_the_import_table_has_no_cycle() -> None:
