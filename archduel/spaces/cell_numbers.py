@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from archduel.core import GraphBatch
 from archduel.spaces.genotypes import OPS
 
-__all__ = ["EDGES", "features", "graphs"]
+__all__ = ["CONVOLUTIONS", "EDGES", "features", "graphs", "longest_ways"]
 
 EDGES = tuple((source, target) for target in range(2, 6) for source in range(target))
 """(source, node) of the 14 edges of a cell with four nodes: node 2 from 0, 1, node 3 from 0, 1, 2, ..."""
@@ -36,8 +36,8 @@ def features(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     real = counts[..., 1:].sum(-1)  # (B, 2, 14)
     leaving = np.stack([real[..., [s == state for s, _ in EDGES]].sum(-1) for state in range(5)], -1)
     weights = np.stack([np.ones(len(OPS)), CONVOLUTIONS, GROWTH, *np.eye(len(OPS))[1:]])  # (10, 8)
-    longest = _longest(counts, weights)  # (B, 2, 4, 10)
-    shortest = -_longest(counts, -np.ones((1, len(OPS))))  # (B, 2, 4, 1)
+    longest = longest_ways(counts, weights)  # (B, 2, 4, 10)
+    shortest = -longest_ways(counts, -np.ones((1, len(OPS))))  # (B, 2, 4, 1)
     unreached = longest[..., :1] < 0
     parts = [
         counts,
@@ -54,7 +54,7 @@ def features(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     return np.concatenate(flat, -1).reshape(len(counts), 392)  # (B, 2 * 196)
 
 
-def _longest(counts: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float32]:
+def longest_ways(counts: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float32]:
     """Returns (B, 2, 4, W): for each node the heaviest way from an input under each of the (W, 8) weights."""
     edge = np.full((*counts.shape[:3], len(weights)), NEVER, np.float32)  # (B, 2, 14, W)
     for op in range(1, len(OPS)):

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from archduel.core import Arch, Decision, GraphBatch, check_decisions
 from archduel.errors import InvalidArchError, SettingError, unknown
 from archduel.spaces import cell_numbers as numbers
+from archduel.spaces.cell_summary import summary, summary_names
 from archduel.spaces.genotype_text import read_genotype, write_genotype
 from archduel.spaces.genotypes import OPS, Genotype, Node, canonical
 from archduel.spaces.renas_cells import darts_tensors
@@ -129,13 +130,25 @@ class DARTS:
         return numbers.graphs(sources, np.repeat(np.arange(2, NODES + 2), 2), ops)
 
     def features(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
+        """Returns (B, 46) numbers about the cells, equal for equal fingerprints; ``feature_names`` names them."""
+        return summary(self._counts(archs))
+
+    def feature_names(self) -> tuple[str, ...]:
+        """Returns the names of the columns of ``features``."""
+        return summary_names()
+
+    def graph_features(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
         """Returns (B, 392) structural features; see :func:`archduel.spaces.cell_numbers.features`."""
+        return numbers.features(self._counts(archs))
+
+    def _counts(self, archs: Sequence[Arch]) -> NDArray[np.int64]:
+        """Returns (B, 2, 14, 8): how often each operation stands on each edge of each cell."""
         sources, ops = self._arrays(archs)
         first = np.array([0, 0, 2, 2, 5, 5, 9, 9])  # the number of the node's edge from state 0
         b, c = np.arange(len(archs))[:, None, None], np.arange(2)[:, None]
         counts = np.zeros((len(archs), 2, len(numbers.EDGES), len(OPS)), np.int64)
         np.add.at(counts, (b, c, first + sources, ops), 1)
-        return numbers.features(counts)
+        return counts
 
     def tensors(self, archs: Sequence[Arch], *, costs: bool = True) -> NDArray[np.float32]:
         """Returns (B, 12, 10, 10) in the manner of ReNAS, or (B, 2, 10, 10) without costs; see ``renas_cells``."""

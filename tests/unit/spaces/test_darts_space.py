@@ -96,7 +96,20 @@ def test_graphs_are_those_of_ctnas() -> None:
 
 
 def test_features_by_hand() -> None:
-    features = DARTS().features([V2]).reshape(2, -1)
+    found = dict(zip(DARTS().feature_names(), DARTS().features([V2])[0].tolist()))
+    assert len(found) == 46
+    normal = {name.removeprefix("normal: "): value for name, value in found.items() if name.startswith("normal")}
+    counted = ("skip_connect", "sep_conv_3x3", "dil_conv_3x3", "sep", "conv", "pool", "5x5")
+    assert [normal[name] for name in counted] == [2, 5, 1, 5, 6, 0, 0]
+    assert [normal[f"from input{name}"] for name in ("s", " 0", " 1")] == [7, 4, 3]
+    assert [normal[f"{name} from inputs"] for name in ("skip", "sep", "pool", "dil", "5x5")] == [2, 5, 0, 0, 0]
+    depths = ("longest way", "most convolutions", "sum of longest ways", "sum of most convolutions")
+    assert [normal[name] for name in depths] == [2, 3, 5, 9]
+    assert found["reduce: pool"] == sum("pool" in op for node in read_genotype(named("darts_v2").text).reduce for op, _ in node)
+
+
+def test_graph_features_by_hand() -> None:
+    features = DARTS().graph_features([V2]).reshape(2, -1)
     counts, totals = features[0, :112].reshape(14, 8), features[0, 112:120]
     assert counts.sum() == 8
     assert [EDGES[e] for e in np.nonzero(counts.sum(1))[0]] == [
@@ -261,3 +274,17 @@ def test_bpe_generator_is_uniform_over_edges_and_operations() -> None:
     assert ops[0] == 0
     assert np.abs(ops[1:] - 1 / 7).max() < 0.03
     assert random_darts(np.random.default_rng(5)) == random_darts(np.random.default_rng(5))
+
+
+def test_features_do_not_depend_on_the_numbering_of_nodes() -> None:
+    space, rng = DARTS("relativenas"), np.random.default_rng(0)
+    for _ in range(20):
+        cells = rng.integers(1, 8, (2, 4, 2, 2))  # cell, node, edge, (source, operation)
+        cells[:, :2, :, 0] = rng.integers(0, 2, (2, 2, 2))  # nodes 2 and 3 read inputs only
+        cells[:, 2:, :, 0] = rng.integers(0, 4, (2, 2, 2))
+        swapped = cells[:, [1, 0, 2, 3]]
+        later = swapped[:, 2:, :, 0]
+        swapped[:, 2:, :, 0] = np.where(later == 2, 3, np.where(later == 3, 2, later))
+        one, two = (Arch("darts", tuple(c.ravel().tolist())) for c in (cells, swapped))
+        assert space.fingerprint(one) == space.fingerprint(two)
+        assert np.array_equal(space.features([one]), space.features([two]))
