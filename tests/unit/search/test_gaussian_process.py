@@ -1,0 +1,136 @@
+"""The Gaussian process against its textbook formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from archduel.core import Arch, sample
+from archduel.errors import SettingError, StateError
+from archduel.rankers.gp import GaussianProcess
+from archduel.rankers.relevance import _negative_log_likelihood, matern, relevances
+from archduel.spaces.nasbench201 import NASBench201
+from archduel.testing.toy import ToySpace, toy_score
+
+SPACE = ToySpace()
+
+
+def data(n: int, seed: int = 0) -> tuple[list[Arch], list[float]]:
+    """Distinct toy architectures and their scores."""
+    rng = np.random.default_rng(seed)
+    archs = list(dict.fromkeys(sample(SPACE, rng) for _ in range(4 * n)))[:n]
+    return archs, [toy_score(arch) for arch in archs]
+
+
+def test_the_kernel_by_hand() -> None:
+    # r = 1: (1 + sqrt 5 + 5/3) exp(-sqrt 5)
+    assert matern(np.array([0.0, 1.0])) == pytest.approx([1.0, (1 + 5**0.5 + 5 / 3) * np.exp(-(5**0.5))])
+
+
+def test_the_slope_is_that_of_differences() -> None:
+    rng = np.random.default_rng(0)
+    x, z = rng.normal(size=(12, 4)), rng.normal(size=12)
+    at = np.array([0.3, -0.5, 0.1, -1.0, np.log(0.1)])
+
+    def value(at: np.ndarray) -> float:
+        return _negative_log_likelihood(x, z, np.exp(at[:4]), float(np.exp(at[4])))[0]
+
+    slope = _negative_log_likelihood(x, z, np.exp(at[:4]), 0.1)[1]
+    steps = 1e-5 * np.eye(5)
+    assert slope == pytest.approx([(value(at + s) - value(at - s)) / 2e-5 for s in steps], rel=1e-4, abs=1e-6)
+
+
+def test_features_that_matter_count_more() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 6)) / np.sqrt(6)
+    z = np.sin(4 * x[:, 0]) + x[:, 1]
+    weights, _, _ = relevances(x, z - z.mean(), start=1.0, noise=0.03, spread=2.0, iterations=50)
+    assert weights[:2].min() > weights[2:].max()
+
+
+def test_mean_deviation_and_probability_are_the_textbook_s() -> None:
+    archs, scores = data(25)
+    ranker = GaussianProcess(SPACE)
+    ranker.fit(archs, scores)
+    known = ranker._known()
+    rest, _ = data(12, seed=9)
+    y = (np.asarray(scores) - known.centre) / known.spread
+    x = ranker._features(archs) * known.scale
+    new = ranker._features(rest) * known.scale
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return matern(((a[:, None] - b[None]) ** 2).sum(-1))
+
+    inverse = np.linalg.inv(kernel(x, x) + known.noise * np.eye(25))
+    cross = kernel(new, x)
+    variance = float(y @ inverse @ y) / 25
+    mean = cross @ inverse @ y
+    covariance = variance * (kernel(new, new) - cross @ inverse @ cross.T)
+    floor_not_used = min(scores) >= np.median(scores) - 2 * (np.quantile(scores, 0.9) - np.median(scores))
+    assert floor_not_used
+    assert ranker.predict(rest) == pytest.approx(known.centre + known.spread * mean, abs=1e-8)
+    assert ranker.uncertainty(rest) == pytest.approx(known.spread * np.sqrt(covariance.diagonal()), rel=1e-5, abs=1e-7)
+    from scipy.stats import norm
+
+    gap = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1] + 2 * known.noise * variance
+    assert ranker.prob(rest[:1], rest[1:2])[0] == pytest.approx(norm.cdf((mean[0] - mean[1]) / np.sqrt(gap)), abs=1e-6)
+
+
+def test_win_probabilities_of_both_orders_add_up_to_one() -> None:
+    ranker = GaussianProcess(SPACE)
+    ranker.fit(*data(30))
+    rest, _ = data(20, seed=3)
+    assert ranker.prob(rest[1:], rest[:-1]) + ranker.prob(rest[:-1], rest[1:]) == pytest.approx(np.ones(19))
+
+
+def test_beliefs_are_predict_and_uncertainty_in_any_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranker = GaussianProcess(SPACE)
+    ranker.fit(*data(30))
+    rest, _ = data(50, seed=3)
+    mean, deviation = ranker.beliefs(rest)
+    assert np.array_equal(mean, ranker.predict(rest))
+    monkeypatch.setattr("archduel.rankers.gp.CHUNK", 7)
+    again = ranker.beliefs(rest)
+    assert again[0] == pytest.approx(mean, abs=1e-12)
+    assert again[1] == pytest.approx(deviation, abs=1e-9)
+
+
+def test_functionally_equal_cells_are_one() -> None:
+    space = NASBench201()
+    rng = np.random.default_rng(0)
+    archs = [sample(space, rng) for _ in range(30)]
+    ranker = GaussianProcess(space, reference=200)
+    ranker.fit(archs, [sum(arch.choices) + 0.1 * arch.choices[0] for arch in archs])
+    # conv on 0->1 is dead where node 1 leads nowhere
+    twins = [Arch("nasbench201", (op, 3, 0, 1, 0, 3)) for op in (0, 2, 3)]
+    assert len({space.fingerprint(arch) for arch in twins}) == 1
+    assert np.ptp(ranker.predict(twins)) < 1e-9
+
+
+def test_networks_that_did_not_train_do_not_bend_the_rest() -> None:
+    archs, scores = data(30)
+    one, two = GaussianProcess(SPACE), GaussianProcess(SPACE)
+    worst = int(np.argmin(scores))
+    one.fit(archs, [-5.0 if i == worst else s for i, s in enumerate(scores)])
+    two.fit(archs, [-50.0 if i == worst else s for i, s in enumerate(scores)])
+    rest, _ = data(20, seed=3)
+    assert one.predict(rest) == pytest.approx(two.predict(rest), abs=1e-9)
+
+
+def test_more_labels_than_the_grid_looks_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archduel.rankers.gp.GRID_LABELS", 20)
+    ranker = GaussianProcess(SPACE)
+    ranker.fit(*data(60))
+    rest, truth = data(100, seed=5)
+    assert np.corrcoef(ranker.predict(rest), truth)[0, 1] > 0.8
+
+
+def test_misuse_is_explained() -> None:
+    with pytest.raises(SettingError, match="floor"):
+        GaussianProcess(SPACE, floor=0.0)
+    with pytest.raises(StateError, match="call fit first"):
+        GaussianProcess(SPACE).beliefs([])
+    ranker = GaussianProcess(SPACE)
+    ranker.fit(*data(10))
+    with pytest.raises(StateError, match="features"):
+        GaussianProcess(NASBench201(), reference=50).load_state_dict(ranker.state_dict())
