@@ -32,7 +32,7 @@ UNSHARED = 0.6
 """Part of the label share that a search gets whose architectures are not random and so do not count for random search."""
 
 ENOUGH_LABELS, MOST_LABELS, FEWEST_LABELS = 40, 200, 8
-ENOUGH_EPOCHS, MOST_EPOCHS, FEWEST_EPOCHS = 12, 120, 3
+ENOUGH_EPOCHS, MOST_EPOCHS, FEWEST_EPOCHS = 20, 120, 3
 
 
 @dataclass(frozen=True)

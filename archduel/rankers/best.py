@@ -4,8 +4,8 @@
 2. Labels become normal scores of their ranks.
 3. Three judges learn them from the space's description and closed-form costs: boosted trees, random trees, and a Gaussian
    process that counts each column as much as the trees found it to matter.
-4. Each judge is weighed by how it did on labels it had not seen (out of fold), shrunk towards equal say; the same held-out
-   labels calibrate the win probabilities.
+4. Each judge is weighed by how it did on labels it had not seen (out of fold); the same held-out labels calibrate the win
+   probabilities.
 
 Nothing is used but the labels given to ``fit``, the space, and random unlabelled architectures of it.
 """
@@ -24,7 +24,7 @@ from archduel.errors import SettingError, StateError
 from archduel.rankers.columns import Costs, Ruler, describe, measure, normal_scores
 from archduel.rankers.labels import Pairs, check_archs, check_labels, check_sides, distinct
 from archduel.rankers.panel import JUDGES, Opinion, Panel, fit_panel
-from archduel.rankers.verdict import Verdict, agree, equal_say
+from archduel.rankers.verdict import Verdict, agree, usual_say
 
 __all__ = ["Jury"]
 
@@ -48,8 +48,8 @@ class Jury:
     Args:
         space: the space; its ``features`` describe architectures, its ``fingerprint`` says which are equal.
         costs: gives closed-form costs of architectures, such as parameters and multiply-adds; None = not used.
-        folds: parts in which held-out labels weigh the judges and calibrate; 0 = equal say, uncalibrated, several times
-            faster.
+        folds: parts in which held-out labels weigh the judges and calibrate; 0 = the usual say, uncalibrated, several
+            times faster.
         trees: boosted trees; half as many random ones.
         reference: random unlabelled architectures that set the scale of each column.
         seed: of trees, folds and those architectures.
@@ -108,7 +108,7 @@ class Jury:
         """Returns the judges' say and the calibration from labels that they had not seen."""
         folds = min(self.folds, len(y) // 4)
         if folds < 2:
-            return equal_say(y)
+            return usual_say()
         part = np.random.default_rng([self.seed, 2]).permutation(len(y)) % folds
         scores, deviation = np.empty((len(y), len(JUDGES))), np.empty(len(y))
         noise = np.empty(len(y))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from toy_spaces import CellSpace, VectorSpace
 
 from archduel.core import Arch
 from archduel.core.checkpoint import load_state, save_state
 from archduel.errors import InvalidArchError, SettingError, StateError
 from archduel.rankers.nac import NAC
-from toy_spaces import CellSpace, VectorSpace
 
 FAST = {"embedding_dim": 16, "epochs": 60, "lr": 3e-3}
 
