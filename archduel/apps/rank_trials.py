@@ -93,8 +93,8 @@ def run_rank_trial(protocol: Protocol, entrant: Entrant, labels: int, split: int
     learned = [field.archs[i] for i in sides.labelled.tolist()]
     judged = [field.archs[i] for i in sides.judged.tolist()]
     with threadpool_limits(1):
-        ranker = entrant.make(field.space, int(np.random.SeedSequence([protocol.seed, split]).generate_state(1)[0]))
         clock = [_clock()]
+        ranker = entrant.make(field.space, int(np.random.SeedSequence([protocol.seed, split]).generate_state(1)[0]))
         ranker.fit(learned, field.labels[sides.labelled])
         clock.append(_clock())
         scores = ranker.predict(judged)
