@@ -38,7 +38,7 @@ class Two:
     """A space of two decisions, the second with as many options as the first says (1 to 3)."""
 
     name = "two"
-    kinds = {"a": 3, "b": 3}  # noqa: RUF012
+    kinds = {"a": 3, "b": 3}
 
     def decision(self, prefix: Sequence[int]) -> Decision | None:
         if len(prefix) == 0:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from toy_spaces import VectorSpace
 
 from archduel.core import Arch
 from archduel.core.checkpoint import load_state, save_state
 from archduel.errors import InvalidArchError, SettingError, StateError
 from archduel.rankers.best import Jury
 from archduel.rankers.panel import JUDGES
-from toy_spaces import VectorSpace
 
 FAST = {"trees": 40, "reference": 50, "folds": 3}
 
