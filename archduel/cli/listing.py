@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from archduel.errors import unknown
+
 __all__ = ["register"]
 
 
@@ -22,6 +24,8 @@ def register(app: typer.Typer) -> None:
                 typer.echo(line)
             return
 
-        singular = {"strategies": "strategy", "policies": "policy"}.get(what, what.removesuffix("s"))
-        for name in registry.names(singular):
+        menus = {f"{role[:-1]}ies" if role.endswith("y") else f"{role}s": role for role in registry.MENUS}
+        if what not in menus:
+            raise unknown("menu", what, [*menus, "architectures"])
+        for name in registry.names(menus[what]):
             typer.echo(name)
