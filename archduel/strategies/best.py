@@ -58,7 +58,7 @@ class Contenders:
         self.space, self.ranker, self.rng, self.constraint = space, ranker, rng, constraint
         self.batch, self.whole, self.bred, self.generations, self.stop = batch, whole, bred, generations, stop
         self.rounds = Rounds(space, rng, constraint, initial)
-        self._listed: list[tuple[Arch, str]] | None = None  # the whole space, once it was needed
+        self._listed: dict[str, Arch] | None = None  # the whole space by fingerprint, once it was needed
         self._large = whole == 0
 
     def ask(self, n: int) -> list[Query]:
@@ -93,11 +93,10 @@ class Contenders:
         """Returns architectures that were not asked: all there are, or the outcome of breeding."""
         seen = self.rounds.pool.seen
         if self._listed is None and not self._large:
-            listed = whole_space(self.space, self.constraint, self.whole)
-            self._large = listed is None
-            self._listed = [(arch, self.space.fingerprint(arch)) for arch in listed or ()]
-        if not self._large and self._listed is not None:
-            return [arch for arch, fingerprint in self._listed if fingerprint not in seen]
+            self._listed = whole_space(self.space, self.constraint, self.whole)
+            self._large = self._listed is None
+        if self._listed is not None:
+            return [arch for fingerprint, arch in self._listed.items() if fingerprint not in seen]
         bred = evolved(
             self.space,
             self.rounds.ledger.ranked()[:20],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +17,20 @@ from archduel.errors import InfeasibleError
 __all__ = ["beliefs", "evolved", "log_improvement", "whole_space"]
 
 
-def whole_space(space: Space, constraint: Constraint | None, limit: int) -> list[Arch] | None:
-    """Returns one architecture of each fingerprint of a space of at most ``limit`` encodings, or None for a larger one."""
-    archs = list(islice(enumerate_space(space), limit + 1))
-    if len(archs) > limit:
-        return None
+_listed: WeakKeyDictionary[Any, tuple[int, list[tuple[str, Arch]]]] = WeakKeyDictionary()
+"""Space -> (limit, all architectures with fingerprints), so that many searches in one space list it once."""
+
+
+def whole_space(space: Space, constraint: Constraint | None, limit: int) -> dict[str, Arch] | None:
+    """Returns fingerprint -> its first architecture for a space of at most ``limit`` encodings, None for a larger one."""
+    if space not in _listed or _listed[space][0] != limit:
+        archs = list(islice(enumerate_space(space), limit + 1))
+        _listed[space] = limit, [] if len(archs) > limit else [(space.fingerprint(arch), arch) for arch in archs]
     found: dict[str, Arch] = {}
-    for arch in archs:
-        if constraint is None or constraint(arch):
-            found.setdefault(space.fingerprint(arch), arch)
-    return list(found.values())
+    for fingerprint, arch in _listed[space][1]:
+        if fingerprint not in found and (constraint is None or constraint(arch)):
+            found[fingerprint] = arch
+    return found if _listed[space][1] else None
 
 
 def evolved(

@@ -89,7 +89,8 @@ class ReNAS:
             return None
         archs, scores = self.rounds.ledger.labelled()
         metrics = self.ranker.fit(archs, scores)
-        candidates = whole_space(self.space, self.constraint, self.whole) or evolved(
+        listed = whole_space(self.space, self.constraint, self.whole) if self.whole else None
+        candidates = list(listed.values()) if listed else evolved(
             self.space,
             self.rounds.ledger.ranked()[:20],
             self.ranker.predict,
