@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core.arch import Arch
-from archduel.errors import InfeasibleError, InvalidArchError
+from archduel.errors import InfeasibleError, InvalidArchError, SettingError
 
 __all__ = [
+    "Allowed",
     "Constraint",
     "Decision",
     "Drawer",
@@ -20,16 +21,21 @@ __all__ = [
     "GraphSpace",
     "Space",
     "TextSpace",
+    "WordedSpace",
     "check_decisions",
     "decisions",
     "enumerate_space",
     "mutate",
     "neighbours",
+    "permitted",
     "sample",
 ]
 
 Constraint = Callable[[Arch], bool]
 """A rule that says whether an architecture is allowed (size limits, latency limits)."""
+
+Allowed = Mapping[str, Sequence[int]]
+"""A stage's mask: the answers left to a kind of decision, or to one decision by its name (which counts before its kind)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,14 @@ class TextSpace(Protocol):
 
 
 @runtime_checkable
+class WordedSpace(Protocol):
+    """A space whose answers have names, such as those of its operations."""
+
+    def words(self, kind: str) -> tuple[str, ...]:
+        """Returns the names of the vocabulary of ``kind``, in the order of its indices."""
+
+
+@runtime_checkable
 class Drawer(Protocol):
     """A space that draws architectures itself, because uniform decisions are not uniform architectures there."""
 
@@ -145,26 +159,55 @@ def check_decisions(space: Space, arch: Arch) -> None:
         pass
 
 
-def _complete(space: Space, prefix: tuple[int, ...], rng: np.random.Generator) -> tuple[int, ...]:
+def permitted(decision: Decision, allowed: Allowed | None) -> tuple[int, ...]:
+    """Returns the options of ``decision`` that the mask ``allowed`` leaves, all of them where it says nothing.
+
+    Raises:
+        SettingError: if it leaves none.
+    """
+    key = decision.name if allowed is not None and decision.name in allowed else decision.kind
+    if allowed is None or key not in allowed:
+        return decision.options
+    wanted = set(allowed[key])
+    options = tuple(option for option in decision.options if option in wanted)
+    if not options:
+        raise SettingError(
+            f"allowed[{key!r}] = {sorted(wanted)} leaves no answer to {decision.name}, which takes {list(decision.options)}"
+        )
+    return options
+
+
+def _complete(
+    space: Space, prefix: tuple[int, ...], rng: np.random.Generator, allowed: Allowed | None = None
+) -> tuple[int, ...]:
     """Returns ``prefix`` continued by uniform random answers."""
     while (decision := space.decision(prefix)) is not None:
-        prefix = (*prefix, decision.options[int(rng.integers(len(decision.options)))])
+        options = permitted(decision, allowed)
+        prefix = (*prefix, options[int(rng.integers(len(options)))])
     return prefix
 
 
 def sample(
-    space: Space, rng: np.random.Generator, constraint: Constraint | None = None, *, tries: int = 10_000
+    space: Space,
+    rng: np.random.Generator,
+    constraint: Constraint | None = None,
+    *,
+    tries: int = 10_000,
+    allowed: Allowed | None = None,
 ) -> Arch:
     """Returns a random architecture that satisfies ``constraint``.
 
     Uniform over answers at each decision, which is uniform over encodings where the tree is regular; spaces that need
-    more draw themselves (:class:`Drawer`) and say over what they are uniform.
+    more draw themselves (:class:`Drawer`) and say over what they are uniform. Under a mask it is uniform over the answers
+    that are left to each decision.
 
     Raises:
         InfeasibleError: if none of ``tries`` architectures satisfies the constraint.
+        SettingError: if ``allowed`` leaves a decision without answers.
     """
+    draws = allowed is None and isinstance(space, Drawer)
     for _ in range(tries):
-        arch = space.draw(rng) if isinstance(space, Drawer) else Arch(space.name, _complete(space, (), rng))
+        arch = space.draw(rng) if draws else Arch(space.name, _complete(space, (), rng, allowed))  # type: ignore[attr-defined]
         if constraint is None or constraint(arch):
             return arch
     raise InfeasibleError(

@@ -6,18 +6,18 @@ the start. A decision that other answers decide about is drawn from the same vec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from archduel.core import Arch, Decision, Draw, Space, decisions, sample
+from archduel.core.space import Allowed, permitted
 from archduel.errors import SettingError
 
 __all__ = ["LogitsPolicy"]
 
-Allowed = Mapping[str, Sequence[int]] | None
 BLOCK = 32  # random numbers taken at a time
 
 
@@ -54,17 +54,6 @@ class LogitsPolicy(nn.Module):
     def _row(self, decision: Decision) -> int:
         return self._index.get(decision.name, self._shared[decision.kind])
 
-    def _options(self, decision: Decision, allowed: Allowed) -> list[int]:
-        if allowed is None or decision.kind not in allowed:
-            return list(decision.options)
-        options = [option for option in decision.options if option in set(allowed[decision.kind])]
-        if not options:
-            raise SettingError(
-                f"allowed[{decision.kind!r}] = {list(allowed[decision.kind])} leaves no answer to {decision.name}, "
-                f"which takes {list(decision.options)}"
-            )
-        return options
-
     def probabilities(self) -> dict[str, Tensor]:
         """Returns the distribution of every named decision over its whole vocabulary, each (kind size,), detached."""
         sizes = self.space.kinds
@@ -72,7 +61,7 @@ class LogitsPolicy(nn.Module):
             name: self.logits[i].detach()[: sizes[self._names[name]]].softmax(0) for name, i in self._index.items()
         }
 
-    def draw(self, n: int, generator: torch.Generator, *, allowed: Allowed = None) -> Draw:
+    def draw(self, n: int, generator: torch.Generator, *, allowed: Allowed | None = None) -> Draw:
         """Returns ``n`` architectures with their log probabilities.
 
         Raises:
@@ -83,13 +72,13 @@ class LogitsPolicy(nn.Module):
         log_prob, entropy = self._judge(archs, allowed)
         return Draw(archs, log_prob, entropy)
 
-    def _arch(self, weights: list[list[float]], generator: torch.Generator, allowed: Allowed) -> Arch:
+    def _arch(self, weights: list[list[float]], generator: torch.Generator, allowed: Allowed | None) -> Arch:
         path: tuple[int, ...] = ()
         random: list[float] = []
         while (decision := self.space.decision(path)) is not None:
             if len(path) == len(random):
                 random += torch.rand(BLOCK, generator=generator, device=generator.device).tolist()
-            row, options = weights[self._row(decision)], self._options(decision, allowed)
+            row, options = weights[self._row(decision)], permitted(decision, allowed)
             left = random[len(path)] * sum(row[option] for option in options)
             for answer in options:
                 left -= row[answer]
@@ -98,7 +87,7 @@ class LogitsPolicy(nn.Module):
             path = (*path, answer)
         return Arch(self.space.name, path)
 
-    def log_prob(self, archs: Sequence[Arch], *, allowed: Allowed = None) -> Tensor:
+    def log_prob(self, archs: Sequence[Arch], *, allowed: Allowed | None = None) -> Tensor:
         """Returns (N,) natural log probabilities, differentiable.
 
         Raises:
@@ -106,13 +95,13 @@ class LogitsPolicy(nn.Module):
         """
         return self._judge(archs, allowed)[0]
 
-    def _judge(self, archs: Sequence[Arch], allowed: Allowed) -> tuple[Tensor, Tensor]:
+    def _judge(self, archs: Sequence[Arch], allowed: Allowed | None) -> tuple[Tensor, Tensor]:
         """Returns log probability (N,) and entropy (N,), both summed over the decisions."""
         device = self.logits.device
         asked = [(b, d, c) for b, a in enumerate(archs) for d, c in zip(decisions(self.space, a.choices), a.choices)]
         mask = np.full((len(asked), self.logits.shape[1]), -np.inf, np.float32)
         for i, (_, decision, _) in enumerate(asked):
-            mask[i, self._options(decision, allowed)] = 0.0
+            mask[i, list(permitted(decision, allowed))] = 0.0
         owner = torch.tensor([b for b, _, _ in asked], dtype=torch.int64, device=device)
         answer = torch.tensor([c for _, _, c in asked], dtype=torch.int64, device=device)
         rows = torch.tensor([self._row(d) for _, d, _ in asked], dtype=torch.int64, device=device)

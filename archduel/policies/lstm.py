@@ -12,17 +12,16 @@ Deviations from the papers:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from archduel.core import Arch, Decision, Draw, Space, decisions
+from archduel.core.space import Allowed, permitted
 from archduel.errors import SettingError
 
 __all__ = ["LSTMPolicy"]
-
-Allowed = Mapping[str, Sequence[int]] | None
 
 
 class LSTMPolicy(nn.Module):
@@ -67,17 +66,9 @@ class LSTMPolicy(nn.Module):
             self._paths[prefix] = self.space.decision(prefix)
         return self._paths[prefix]
 
-    def _row(self, decision: Decision, allowed: Allowed) -> Tensor:
+    def _row(self, decision: Decision, allowed: Allowed | None) -> Tensor:
         """Returns (V,) float32: 0 for the answers that may be given, minus infinity for all others."""
-        options = decision.options
-        if allowed is not None and decision.kind in allowed:
-            wanted = set(allowed[decision.kind])
-            options = tuple(option for option in options if option in wanted)
-            if not options:
-                raise SettingError(
-                    f"allowed[{decision.kind!r}] = {sorted(wanted)} leaves no answer to {decision.name}, "
-                    f"which takes {list(decision.options)}"
-                )
+        options = permitted(decision, allowed)
         key = (decision.kind, options)
         if key not in self._rows:
             first = self._first[self._kind[decision.kind]]
@@ -86,7 +77,7 @@ class LSTMPolicy(nn.Module):
             self._rows[key] = row.to(self.head.weight.device)
         return self._rows[key]
 
-    def draw(self, n: int, generator: torch.Generator, *, allowed: Allowed = None) -> Draw:
+    def draw(self, n: int, generator: torch.Generator, *, allowed: Allowed | None = None) -> Draw:
         """Returns ``n`` architectures with their log probabilities.
 
         Raises:
@@ -97,7 +88,7 @@ class LSTMPolicy(nn.Module):
         return Draw(archs, log_prob, entropy)
 
     @torch.no_grad()
-    def _paths_drawn(self, n: int, generator: torch.Generator, allowed: Allowed) -> list[tuple[int, ...]]:
+    def _paths_drawn(self, n: int, generator: torch.Generator, allowed: Allowed | None) -> list[tuple[int, ...]]:
         """Returns ``n`` sequences of answers, all drawn side by side."""
         paths: list[tuple[int, ...]] = [()] * n
         token = torch.full((n,), self.vocabulary, device=self.head.weight.device)
@@ -117,7 +108,7 @@ class LSTMPolicy(nn.Module):
             for i, answer in zip(open_, picked.tolist()):
                 paths[i] = (*paths[i], answer - self._first[questions[i]])
 
-    def log_prob(self, archs: Sequence[Arch], *, allowed: Allowed = None) -> Tensor:
+    def log_prob(self, archs: Sequence[Arch], *, allowed: Allowed | None = None) -> Tensor:
         """Returns (N,) natural log probabilities, differentiable.
 
         Raises:
@@ -128,7 +119,7 @@ class LSTMPolicy(nn.Module):
                 pass
         return self._judge(archs, allowed)[0]
 
-    def _judge(self, archs: Sequence[Arch], allowed: Allowed) -> tuple[Tensor, Tensor]:
+    def _judge(self, archs: Sequence[Arch], allowed: Allowed | None) -> tuple[Tensor, Tensor]:
         """Returns log probability (N,) and entropy (N,), both summed over the decisions."""
         device = self.head.weight.device
         longest = max((len(arch.choices) for arch in archs), default=0)

@@ -88,6 +88,10 @@ class DARTS:
             per_cell *= inputs * (inputs if self.doubled else inputs - 1) * len(self.ops) ** 2
         return per_cell**2
 
+    def words(self, kind: str) -> tuple[str, ...]:
+        """Returns the names of the operations; sources are numbers."""
+        return OPS if kind == "op" else tuple(map(str, range(self.kinds[kind])))
+
     def decision(self, prefix: Sequence[int]) -> Decision | None:
         """Returns the question about the next source or operation, or None after 32."""
         at = len(prefix)

@@ -36,6 +36,10 @@ class NASBench201:
     kinds: Mapping[str, int] = {"op": len(OPS)}
     size = len(OPS) ** len(EDGES)
 
+    def words(self, kind: str) -> tuple[str, ...]:
+        """Returns the names of the operations."""
+        return OPS[: self.kinds[kind]]
+
     def decision(self, prefix: Sequence[int]) -> Decision | None:
         """Returns the operation of the next edge, or None after six."""
         return DECISIONS[len(prefix)] if len(prefix) < len(EDGES) else None

@@ -47,6 +47,10 @@ class SuperCell:
         """The number of architectures."""
         return (len(OPS) - (not self.none)) ** (2 * len(EDGES))
 
+    def words(self, kind: str) -> tuple[str, ...]:
+        """Returns the names of the operations."""
+        return OPS[: self.kinds[kind]]
+
     def decision(self, prefix: Sequence[int]) -> Decision | None:
         """Returns the operation of the next edge, or None after 28."""
         return _question(len(prefix), self.none) if len(prefix) < 2 * len(EDGES) else None

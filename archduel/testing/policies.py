@@ -78,6 +78,8 @@ class PolicyContract:
         policy, generator = self._made()
         for arch in policy.draw(50, generator, allowed={"op": (1, 3)}).archs:
             assert set(arch.choices[1:]) <= {1, 3}
+        mixed = {"op": (1, 3), "op0": (2,)}  # the name of a decision counts before its kind
+        assert all(a.choices[1] == 2 and set(a.choices[2:]) <= {1, 3} for a in policy.draw(50, generator, allowed=mixed).archs)
         with pytest.raises(SettingError):
             policy.draw(1, generator, allowed={"op": ()})
 
