@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
 from archduel.core import Arch, Scale
 from archduel.nets.counts_darts import KERNELS, genotype_of, pool_norm_of
+from archduel.nets.features import pyramid, stepwise
 from archduel.nets.maps import darts_stem, halved
 from archduel.nets.ops import (
     AuxiliaryHead,
@@ -121,6 +124,27 @@ class Network(nn.Module):
                 extra = self.auxiliary(previous)
         logits = self.tail(previous)
         return logits if extra is None else (logits, extra)
+
+    def features(self, x: torch.Tensor) -> dict[int, torch.Tensor]:
+        """Returns stride -> the last map (N, c, H / stride, W / stride) of that size, finest first; differentiable.
+
+        Args:
+            x: (N, C, H, W) normalised pictures of any size, also another than the network was built for.
+        """
+        return pyramid(x, self._maps(x))
+
+    def _maps(self, x: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Yields the maps of the stem, layer by layer, and of the cells."""
+        ends = []
+        for part in self.stem.children():
+            made = list(stepwise(x, part.children()))
+            yield from made
+            x = made[-1]
+            ends.append(x)
+        before, previous = ends[0], ends[-1]
+        for cell in self.cells:
+            before, previous = previous, cell(before, previous)
+            yield previous
 
 
 def _stem(scale: Scale, kind: str) -> nn.ModuleList:

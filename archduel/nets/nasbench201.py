@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from archduel.core import Arch, Scale
+from archduel.nets.features import pyramid, stepwise
 from archduel.nets.maps import halved, stem_strides
 from archduel.nets.ops import AuxiliaryHead, ReLUConvBN, Tail, Zero, conv
 from archduel.spaces.nasbench201 import EDGES, OPS, NASBench201
@@ -108,6 +109,14 @@ class Network(nn.Module):
                 extra = self.auxiliary(x)
         logits = self.tail(x)
         return logits if extra is None else (logits, extra)
+
+    def features(self, x: torch.Tensor) -> dict[int, torch.Tensor]:
+        """Returns stride -> the last map (N, c, H / stride, W / stride) of that size, finest first; differentiable.
+
+        Args:
+            x: (N, C, H, W) normalised pictures of any size, also another than the network was built for.
+        """
+        return pyramid(x, stepwise(x, [*self.stem.children(), *self.blocks]))
 
 
 def build(arch: Arch, scale: Scale, *, auxiliary: bool = False) -> Network:
