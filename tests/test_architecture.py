@@ -24,7 +24,7 @@ ALLOWED = {
         for part in ("data", "spaces", "policies", "rankers", "strategies", "training", "execution", "reporting")
     },
     "nets": {"spaces", "core", "errors"},
-    "supernets": {"nets", "training", "core", "errors"},
+    "supernets": {"nets", "training", "spaces", "core", "errors"},
     "estimators": {"nets", "training", "core", "errors"},
     "export": {"nets", "core", "errors"},
     "proxies": {"training", "estimators", "core", "errors"},

@@ -1,6 +1,7 @@
 """The vocabulary that everything else speaks: values, roles, the search loop, the journal."""
 
 from archduel.core.arch import Arch, parse
+from archduel.core.fair import fair_sample
 from archduel.core.journal import Journal
 from archduel.core.protocols import (
     Cost,
@@ -12,15 +13,14 @@ from archduel.core.protocols import (
     Policy,
     Query,
     Ranker,
-    SharedEstimator,
     State,
     StepReport,
     Strategy,
-    Supernet,
     Uncertain,
 )
 from archduel.core.scale import Counts, Scale
 from archduel.core.search import Budget, Local, Result, Told, evaluation_seed, search
+from archduel.core.shared import MixingSupernet, SharedEstimator, Supernet
 from archduel.core.space import (
     Constraint,
     Decision,
@@ -54,6 +54,7 @@ __all__ = [
     "GraphSpace",
     "Journal",
     "Local",
+    "MixingSupernet",
     "Policy",
     "Query",
     "Ranker",
@@ -72,6 +73,7 @@ __all__ = [
     "decisions",
     "enumerate_space",
     "evaluation_seed",
+    "fair_sample",
     "mutate",
     "neighbours",
     "parse",

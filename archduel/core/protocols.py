@@ -13,7 +13,7 @@ The whole of a search is::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -35,11 +35,9 @@ __all__ = [
     "Policy",
     "Query",
     "Ranker",
-    "SharedEstimator",
     "State",
     "StepReport",
     "Strategy",
-    "Supernet",
     "Uncertain",
 ]
 
@@ -134,19 +132,6 @@ class Estimator(Protocol):
         """Continues exactly as the saved one would."""
 
 
-class SharedEstimator(Estimator, Protocol):
-    """An estimator over a supernet, given to one-shot strategies; it owns weights, optimizer and data cursor."""
-
-    def learn(self, archs: Iterable[Arch], n_batches: int) -> Cost:
-        """Trains the shared weights for ``n_batches`` batches, one architecture a batch, and returns the cost."""
-
-    def inherit(self, winner: Arch, loser: Arch) -> None:
-        """Merges the two learners' weights into the weight set (RelativeNAS)."""
-
-    def batches(self, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yields batches of ``train`` or ``validation``."""
-
-
 class Ranker(Protocol):
     """Learns the order of architectures from labels."""
 
@@ -201,16 +186,6 @@ class Policy(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Any:
         """Takes the parameters."""
-
-
-class Supernet(Protocol):
-    """One network that holds every architecture's weights."""
-
-    def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
-        """Returns (N, classes) logits of ``arch``; only its operations run."""
-
-    def extract(self, arch: Arch) -> torch.nn.Module:
-        """Returns a stand-alone network with these weights."""
 
 
 class Strategy(Protocol):
