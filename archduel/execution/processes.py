@@ -9,11 +9,15 @@ from __future__ import annotations
 import math
 import multiprocessing
 import signal
+import sys
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
+from types import ModuleType
 
 from archduel.core import Cost, Estimate, Query, evaluation_seed
 from archduel.errors import RunError, SettingError
@@ -21,6 +25,9 @@ from archduel.execution.local import Judge
 from archduel.execution.worker import BROKEN, READY, work
 
 __all__ = ["Processes"]
+
+MAIN = b"__main__"
+"""Stands in a pickled factory that is defined in the script itself; its workers have to run that first."""
 
 Job = tuple[int, int, Query, int]
 """Number of the run, place of the query in it, query, seed."""
@@ -127,10 +134,16 @@ class _Worker:
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unknown state
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, self.factory, self.threads), daemon=True)
-        self.process.start()
+        self.process = context.Process(target=work, args=(theirs, self.threads), daemon=True)
+        factory = ForkingPickler.dumps(self.factory)
+        with main_hidden(MAIN not in bytes(factory)):
+            self.process.start()
         theirs.close()  # the worker holds the only copy, so its death closes the pipe
         self.ready = False
+        try:  # not as an argument: a process that dies while it reads those leaves the one that writes them waiting
+            self.connection.send_bytes(factory)
+        except (BrokenPipeError, ConnectionResetError):
+            self._died()  # raises, because it was not ready
         return self.connection
 
     def take(self) -> tuple[Job, Estimate | None]:
@@ -160,7 +173,7 @@ class _Worker:
         self.end()
         if not was_ready:
             raise RunError(
-                f"a worker process {reason} before it was ready; a script that starts workers needs "
+                f"a worker process {reason} before it was ready; a script that gives workers its own classes needs "
                 "`if __name__ == '__main__':` around what it does"
             )
         return Estimate(math.nan, Cost(seconds), {}, f"the worker process {reason}")
@@ -176,6 +189,18 @@ class _Worker:
                 self.process.kill()
                 self.process.join()
         self.process = self.connection = self.job = None
+
+
+@contextmanager
+def main_hidden(hidden: bool) -> Iterator[None]:
+    """Lets processes start that do not run the script of this one again, which then needs no guard against it."""
+    script = sys.modules["__main__"]
+    if hidden:
+        sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def how_it_ended(exitcode: int | None) -> str:

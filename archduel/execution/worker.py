@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
 
 from archduel.core import Estimate
@@ -21,12 +22,12 @@ __all__ = ["BROKEN", "DONE", "READY", "work"]
 READY, BROKEN, DONE = "ready", "broken", "done"
 
 
-def work(connection: Connection, factory: Callable[[], Judge], threads: int) -> None:
+def work(connection: Connection, threads: int) -> None:
     """Judges what comes through the pipe until it closes.
 
     Args:
-        connection: gives (run, place, query, seed); takes (READY, ""), (BROKEN, traceback) or (DONE, estimate).
-        factory: makes the judge, once.
+        connection: gives the pickled factory that makes the judge, then (run, place, query, seed); takes (READY, ""),
+            (BROKEN, traceback) or (DONE, estimate).
         threads: for torch and BLAS.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides what ends
@@ -35,6 +36,7 @@ def work(connection: Connection, factory: Callable[[], Judge], threads: int) -> 
         os.environ[name] = str(threads)  # for libraries that are not loaded yet
     try:
         _limit_torch(threads)
+        factory: Callable[[], Judge] = ForkingPickler.loads(connection.recv_bytes())
         judge = factory()
         _limit_torch(threads)
     except Exception:
