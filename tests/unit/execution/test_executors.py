@@ -135,3 +135,35 @@ def test_workers_end_with_their_parent_however_it_ends(number: signal.Signals, t
     assert eventually(lambda: not any(alive(worker) for worker in workers))
     if number == signal.SIGINT:
         assert (parent.returncode, output) == (0, "interrupted\n")
+
+
+UNGUARDED = """
+import sys
+sys.path.insert(0, {folder!r})
+from functools import partial
+import worker_judges
+{own}
+from archduel.core import Arch, Query
+from archduel.execution.processes import Processes
+
+print("script", flush=True)
+with Processes({factory}, workers=2, run_seed=0) as executor:
+    print(len(list(executor.run([Query(Arch("s", (i,))) for i in range(3)], range(3)))))
+"""
+
+
+def run_script(path: Path, own: str, factory: str) -> subprocess.CompletedProcess[str]:
+    path.write_text(UNGUARDED.format(folder=str(Path(__file__).parent), own=own, factory=factory))
+    return subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=30)
+
+
+def test_a_script_needs_no_guard_around_what_starts_workers(tmp_path: Path) -> None:
+    done = run_script(tmp_path / "script.py", "", "partial(worker_judges.ignoring, bytes(1_000_000))")
+    assert (done.returncode, done.stdout) == (0, "script\n3\n"), done.stderr
+
+
+def test_a_script_with_a_factory_of_its_own_is_told_that_it_needs_one(tmp_path: Path) -> None:
+    own = "def own(data): return worker_judges.judge"
+    done = run_script(tmp_path / "script.py", own, "partial(own, bytes(1_000_000))")
+    assert done.returncode == 1
+    assert "needs `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
