@@ -64,7 +64,7 @@ class Jury:
         costs: Costs | None = None,
         *,
         folds: int = 5,
-        trees: int = 300,
+        trees: int = 150,
         reference: int = 1000,
         seed: int = 0,
     ) -> None:

@@ -18,8 +18,9 @@ Matrix = NDArray[np.float64]
 JUDGES = ("process", "boosting", "forest")
 FLOOR = 0.1
 """Importance that all columns share equally in the process, besides what the trees found."""
+LEAVES = 8, 31
+"""Of each boosted tree: with few labels, and from ``MANY`` on."""
 MANY = 1000
-"""From this many labels on, boosted trees get twice as many leaves."""
 
 
 class Opinion(NamedTuple):
@@ -59,7 +60,7 @@ def fit_panel(x: Matrix, y: Matrix, *, trees: int, seed: int) -> Panel:
         n_estimators=trees,
         learning_rate=15 / trees,
         max_depth=None,
-        max_leaf_nodes=15 if n < MANY else 31,
+        max_leaf_nodes=LEAVES[n >= MANY],
         min_samples_leaf=max(1, min(5, n // 8)),
         subsample=0.8,
         max_features=0.3,
