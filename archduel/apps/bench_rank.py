@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-import archduel
+from archduel.apps.folder import environment
 from archduel.apps.rank_protocol import PRESETS, Entrant, Protocol, parse_entrants
 from archduel.apps.rank_trials import RankTrial, open_field, run_rank_trials
 from archduel.errors import SettingError, unknown
@@ -86,7 +85,7 @@ def bench_rank(
     n_archs = len(open_field(protocol.table, protocol.learn, protocol.run).archs)
     protocol.sides(n_archs, max(protocol.labels), 0)
     finished = run_rank_trials(protocol, entrants, workers, trials, on_trial)
-    return RankBench(_records(protocol, entrants, finished, against), _facts(protocol))
+    return RankBench(_records(protocol, entrants, finished, against), _facts(protocol, workers))
 
 
 def _records(
@@ -147,25 +146,20 @@ def _compare(rows: Mapping[str, dict[str, Any]], group: Mapping[str, Sequence[Ra
         }
 
 
-def _facts(protocol: Protocol) -> dict[str, Any]:
+def _facts(protocol: Protocol, workers: int) -> dict[str, Any]:
     import scipy
     import sklearn
-    import torch
 
     field = open_field(protocol.table, protocol.learn, protocol.run)
+    around = environment()
     return {
         **asdict(protocol),
         "space": field.space.name,
         "architectures": len(field.archs),
         "classes": len(np.unique(field.classes)),
         "judged_by": field.judged_by,
-        "versions": {
-            "archduel": archduel.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "scikit-learn": sklearn.__version__,
-            "torch": torch.__version__,
-        },
-        "machine": f"{platform.machine()}, one thread",
+        "versions": {**around["versions"], "scipy": scipy.__version__, "scikit-learn": sklearn.__version__},
+        "hardware": around["hardware"],
+        "processes": max(1, workers),
+        "threads_each": 1,
     }

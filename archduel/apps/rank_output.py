@@ -13,10 +13,11 @@ from archduel.reporting.tables import text_table
 __all__ = ["summary", "write_figure", "write_json"]
 
 
-def write_json(bench: RankBench, path: Path) -> None:
-    """Writes the records as a list, each with the facts of the comparison under ``facts``."""
+def write_json(bench: RankBench, path: Path, *, command: str = "") -> None:
+    """Writes the records as a list, each with the facts of the comparison (and the command, if told) under ``facts``."""
+    facts = {**bench.facts, "command": command} if command else bench.facts
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([{**record, "facts": bench.facts} for record in bench.records], indent=1) + "\n")
+    path.write_text(json.dumps([{**record, "facts": facts} for record in bench.records], indent=1) + "\n")
 
 
 def write_figure(bench: RankBench, path: Path) -> None:

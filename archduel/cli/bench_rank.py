@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -73,7 +74,7 @@ def rank(
         judge=judge,
     )
     if json_ is not None:
-        write_json(bench, json_)
+        write_json(bench, json_, command=shlex.join(["archduel", *sys.argv[1:]]))
     if figure is not None:
         write_figure(bench, figure)
     typer.echo(summary(bench))
