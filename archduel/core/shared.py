@@ -31,8 +31,12 @@ class Supernet(Protocol):
     def extract(self, arch: Arch) -> torch.nn.Module:
         """Returns a stand-alone network with copies of these weights; in eval mode it says the same as ``forward``."""
 
+    @property
+    def operations(self) -> frozenset[str]:
+        """The names of the submodules that belong to one choice; all others belong to every architecture."""
+
     def modules_of(self, arch: Arch) -> frozenset[str]:
-        """Returns the names of the operations (submodules) that ``arch`` uses; what has no such name belongs to everybody."""
+        """Returns which of ``operations`` the architecture uses."""
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """Yields all weights, in a fixed order."""

@@ -76,6 +76,11 @@ class ToySupernet(nn.Module):
         """Returns a copy that is called without an architecture."""
         return _Alone(deepcopy(self), arch)
 
+    @property
+    def operations(self) -> frozenset[str]:
+        """The names of the 20 operations."""
+        return frozenset(f"places.{place}.{op}" for place in range(4) for op in range(5))
+
     def modules_of(self, arch: Arch) -> frozenset[str]:
         """Returns ``places.i.o`` for each operation used."""
         return frozenset(f"places.{place}.{op}" for place, op in enumerate(arch.choices[1:]))

@@ -1,0 +1,229 @@
+"""The DARTS supernet: a search network whose 14 edges a cell hold all eight operations.
+
+With the defaults it is DARTS's and CNAS's search network (1,930,618 weights at 16 channels and 8 cells); with ``affine=True,
+pool_norm=False`` it is RelativeNAS's weight set (1,987,194). Deviation from both: two equal edges of a node run once and count
+twice, so their batch norm sees the images once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from archduel import nets
+from archduel.core import Arch, Scale
+from archduel.nets.darts import Cell, Network, build, operation
+from archduel.nets.ops import DropPath
+from archduel.spaces.darts import DARTS, NODES
+from archduel.spaces.genotypes import OPS
+from archduel.supernets.weights import adopt, plain_norms
+
+__all__ = ["DARTSSupernet"]
+
+SPACE = DARTS("any")
+NONE = OPS.index("none")
+EDGES = tuple((source, node) for node in range(2, NODES + 2) for source in range(node))
+"""The 14 edges of a cell: node 2 from 0 and 1, node 3 from 0, 1 and 2, ..."""
+FIRST = tuple(EDGES.index((0, node)) for node in range(2, NODES + 2))
+"""The number of each node's edge from state 0."""
+Use = tuple[int, int, int, int]
+"""Edge, operation, source, and how often."""
+
+
+@lru_cache(maxsize=4096)
+def plan(choices: tuple[int, ...]) -> tuple[tuple[tuple[Use, ...], ...], ...]:
+    """Returns for both kinds of cell and each node the edges that it sums; ``none`` is left out."""
+    cells = []
+    for kind in range(2):
+        nodes = []
+        for node in range(NODES):
+            at = 4 * (kind * NODES + node)
+            picked = [(choices[at + i], choices[at + i + 1]) for i in (0, 2)]
+            nodes.append(
+                tuple(
+                    (FIRST[node] + source, op, source, picked.count((source, op)))
+                    for source, op in dict.fromkeys(picked)
+                    if op != NONE
+                )
+            )
+        cells.append(tuple(nodes))
+    return tuple(cells)
+
+
+class SuperCell(nn.Module):
+    """A cell with every operation on every edge, around the two preprocessing layers of an evaluation cell.
+
+    Args:
+        cell: gives the preprocessing layers.
+        channels: inside.
+        reduction: whether edges from the two inputs have stride 2.
+        affine: whether batch norms have weights.
+        pool_norm: whether a batch norm follows a pool.
+    """
+
+    def __init__(self, cell: Cell, channels: int, *, reduction: bool, affine: bool, pool_norm: bool) -> None:
+        super().__init__()
+        self.before, self.previous, self.reduction = cell.before, cell.previous, reduction
+        self.edges = nn.ModuleList(
+            nn.ModuleList(
+                operation(op, channels, 2 if reduction and source < 2 else 1, affine=affine, pool_norm=pool_norm)
+                for op in OPS
+            )
+            for source, _ in EDGES
+        )
+        self.drop = DropPath()
+        if not affine:
+            plain_norms(self)
+
+    def _run(self, edge: int, op: int, x: torch.Tensor) -> torch.Tensor:
+        """Returns what an operation says; identities are never dropped."""
+        layers: nn.Module = self.edges[edge][op]  # type: ignore[index]
+        return x if isinstance(layers, nn.Identity) else self.drop(layers(x))  # type: ignore[no-any-return]
+
+    def _empty(self, state: torch.Tensor) -> torch.Tensor:
+        """Returns the zeros of a node without edges, at the size of the cell's output."""
+        return torch.zeros_like(state[:, :, ::2, ::2] if self.reduction else state)
+
+    def forward(
+        self, before: torch.Tensor, previous: torch.Tensor, nodes: tuple[tuple[Use, ...], ...]
+    ) -> torch.Tensor:
+        """Returns (N, 4 * channels, H, W); only the operations named in ``nodes`` run."""
+        states = [self.before(before), self.previous(previous)]
+        for uses in nodes:
+            total: torch.Tensor | None = None
+            for edge, op, source, times in uses:
+                out = self._run(edge, op, states[source])
+                for _ in range(times):
+                    total = out if total is None else total + out
+            states.append(self._empty(states[1]) if total is None else total)
+        return torch.cat(states[2:], dim=1)
+
+    def mix(
+        self, before: torch.Tensor, previous: torch.Tensor, weights: torch.Tensor, used: list[list[float]]
+    ) -> torch.Tensor:
+        """Returns (N, 4 * channels, H, W) where every edge is a weighted sum; ``used`` are the weights (14, 8) as numbers."""
+        states = [self.before(before), self.previous(previous)]
+        for node in range(2, NODES + 2):
+            total = self._empty(states[1])
+            for source in range(node):
+                edge = FIRST[node - 2] + source
+                for op in range(len(OPS)):
+                    if op != NONE and used[edge][op] != 0:
+                        total = total + weights[edge, op] * self._run(edge, op, states[source])
+            states.append(total)
+        return torch.cat(states[2:], dim=1)
+
+
+class DARTSSupernet(nn.Module):
+    """All DARTS networks at once.
+
+    Args:
+        scale: as for the networks; ``depth`` is the number of cells, reductions at a third and two thirds.
+        affine: whether batch norms in cells have weights (RelativeNAS); DARTS, CNAS and BPE have none in search.
+        pool_norm: whether a batch norm follows a pool (DARTS, CNAS, BPE).
+
+    Raises:
+        SettingError: for images under 4 px or a single channel.
+    """
+
+    mix_ops = OPS
+    mix_shapes: Mapping[str, tuple[int, int]] = {
+        "normal": (len(EDGES), len(OPS)),
+        "reduce": (len(EDGES), len(OPS)),
+    }
+
+    def __init__(self, scale: Scale, *, affine: bool = False, pool_norm: bool = True) -> None:
+        super().__init__()
+        self.scale, self.pool_norm = scale, pool_norm
+        network: Network = build(Arch(SPACE.name, (0, NONE) * 16), scale)
+        self.stem, self.tail = network.stem, network.tail
+        reductions = (scale.depth // 3, 2 * scale.depth // 3)
+        self.cells, channels = nn.ModuleList(), scale.channels
+        for position, cell in enumerate(network.cells):
+            assert isinstance(cell, Cell)
+            reduction = position in reductions
+            channels *= 1 + reduction
+            self.cells.append(
+                SuperCell(cell, channels, reduction=reduction, affine=affine, pool_norm=pool_norm)
+            )
+
+    def _through(self, x: torch.Tensor, run: list[tuple[SuperCell, tuple[object, ...], bool]]) -> torch.Tensor:
+        """Returns the logits; each cell is called, or mixed, with arguments of its own."""
+        before = self.stem[0](x)
+        previous = self.stem[1](before) if len(self.stem) > 1 else before
+        for cell, arguments, mixed in run:
+            step = cell.mix if mixed else cell
+            before, previous = previous, step(before, previous, *arguments)  # type: ignore[arg-type]
+        return self.tail(previous)  # type: ignore[no-any-return]
+
+    def _kinds(self) -> list[tuple[SuperCell, int]]:
+        """Returns the cells, each with 0 (normal) or 1 (reduction)."""
+        return [(cell, int(cell.reduction)) for cell in self.cells if isinstance(cell, SuperCell)]
+
+    def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
+        """Returns (N, classes) logits of ``arch``; only its operations run.
+
+        Raises:
+            InvalidArchError: for an architecture of another space.
+        """
+        SPACE.validate(arch)
+        nodes = plan(arch.choices)
+        return self._through(x, [(cell, (nodes[kind],), False) for cell, kind in self._kinds()])
+
+    def mix(self, x: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Returns (N, classes) logits with every edge the sum of its operations.
+
+        ``weights["normal"]`` and ``weights["reduce"]`` are (14, 8), edges in the order of DARTS.
+        """
+        both = [weights[kind] for kind in self.mix_shapes]
+        used = [part.detach().tolist() for part in both]
+        return self._through(x, [(cell, (both[kind], used[kind]), True) for cell, kind in self._kinds()])
+
+    def derive(self, weights: Mapping[str, torch.Tensor]) -> Arch:
+        """Returns DARTS's choice: of each node the two edges whose best operation other than ``none`` weighs most."""
+        choices: list[int] = []
+        for kind in self.mix_shapes:
+            value, op = weights[kind].detach()[:, NONE + 1 :].max(1)
+            for node in range(2, NODES + 2):
+                first = FIRST[node - 2]
+                order = torch.argsort(value[first : first + node], descending=True, stable=True)
+                for source in sorted(int(s) for s in order[:2]):
+                    choices += [source, int(op[first + source]) + NONE + 1]
+        return Arch(SPACE.name, tuple(choices))
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """The names of all operations."""
+        places = ((i, edge, op) for i in range(len(self.cells)) for edge in range(len(EDGES)) for op in range(len(OPS)))
+        return frozenset(f"cells.{i}.edges.{edge}.{op}" for i, edge, op in places)
+
+    def modules_of(self, arch: Arch) -> frozenset[str]:
+        """Returns the names of the operations of ``arch``, in every cell; ``none`` has no name."""
+        SPACE.validate(arch)
+        nodes = plan(arch.choices)
+        return frozenset(
+            f"cells.{i}.edges.{edge}.{op}"
+            for i, (_, kind) in enumerate(self._kinds())
+            for uses in nodes[kind]
+            for edge, op, _, _ in uses
+        )
+
+    def extract(self, arch: Arch) -> nn.Module:
+        """Returns ``nets.build(arch)`` with these weights; pools have a batch norm if they have one here."""
+        device = next(self.parameters()).device
+        network = nets.build(arch, self.scale, generator=torch.Generator(), pool_norm=self.pool_norm).to(device)
+        adopt(network.stem, self.stem)  # type: ignore[arg-type]
+        adopt(network.tail, self.tail)  # type: ignore[arg-type]
+        for (mine, kind), cell in zip(self._kinds(), network.cells):  # type: ignore[arg-type]
+            adopt(cell.before, mine.before)
+            adopt(cell.previous, mine.previous)
+            at = 16 * kind
+            genes = [(arch.choices[at + i], arch.choices[at + i + 1]) for i in range(0, 16, 2)]
+            for gene, (source, op) in enumerate(genes):
+                target, layers = cell.edges[gene], mine.edges[FIRST[gene // 2] + source][op]  # type: ignore[index]
+                if not isinstance(target, nn.Identity):
+                    adopt(target[0], layers)
+        return network
