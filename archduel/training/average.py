@@ -20,6 +20,8 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
+        self._names = [name for name, tensor in model.state_dict().items() if tensor.is_floating_point()]
+        self._buffers = {name for name, _ in model.named_buffers()}
         self._live = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
         self._average = [tensor.clone() for tensor in self._live]
 
@@ -29,6 +31,10 @@ class WeightAverage:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         torch._foreach_lerp_(self._average, self._live, 1 - decay)
+
+    def buffers(self) -> list[Tensor]:
+        """Returns the averages of buffers, which differ between processes where parameters do not."""
+        return [average for name, average in zip(self._names, self._average) if name in self._buffers]
 
     @torch.no_grad()
     def _swap(self) -> None:

@@ -11,10 +11,13 @@ from torch import nn
 
 from archduel.errors import DataError
 from archduel.training.modes import mode_kept
-from archduel.training.pixels import Pixels
+from archduel.training.pixels import Images
 from archduel.training.recipe import Recipe
 from archduel.training.running import Epoch, Running, Trained
+from archduel.training.schedule import plan
 from archduel.training.seeding import isolated, mix_seed, seeded_build
+from archduel.training.sync_norm import synced
+from archduel.training.team import ALONE, Team
 
 __all__ = ["Epoch", "Trained", "seeded_build", "train"]
 
@@ -25,17 +28,20 @@ CHECKPOINT_SECONDS = 10.0
 
 def train(
     model: nn.Module,
-    train: Pixels,
+    train: Images,
     recipe: Recipe,
     *,
     seed: int,
     device: str | torch.device = "cpu",
-    validation: Pixels | None = None,
+    validation: Images | None = None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     drop_path: Callable[[nn.Module, float], object] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    team: Team = ALONE,
+    compiled: bool = False,
+    deterministic: bool = False,
 ) -> Trained:
     """Trains ``model`` in place and returns what happened; the same arguments give the same weights on a CPU.
 
@@ -53,22 +59,30 @@ def train(
         checkpoint_seconds: least time between two writes (the end is always written).
         drop_path: sets the drop-path probability of a network; without it that of the recipe has no effect.
         on_epoch: called with each epoch's numbers.
-        stop: asked before each step; true ends the training there.
+        stop: asked before each step; true ends the training there (for one process).
+        team: the processes that train together (:func:`archduel.training.team.joined`). Their weights are those of one
+            process with the same batch size, to rounding, if batch norm is synchronised and the network draws no random
+            numbers of its own (dropout, drop path: each process draws its own masks) and there is no mixup.
+        compiled: calls the network through ``torch.compile``.
+        deterministic: only algorithms that repeat bit for bit, also on CUDA; slower there.
 
     Raises:
         DataError: for fewer than two training images.
+        SettingError: for a step too small for the team.
         StateError: for a checkpoint of another training.
     """
     images = train.resized(recipe.image_size).fraction(recipe.data_fraction, seed=0)
     if len(images) < 2:
         raise DataError(f"training needs at least 2 images, got {len(images)}")
-    with isolated(device) as reseed, mode_kept(model):
-        training = Running(model, images, recipe, torch.device(device), seed, drop_path)
+    team.check(len(images) // plan(recipe, len(images)).per_epoch)
+    with isolated(device) as reseed, mode_kept(model), synced(model, team.sync_norm), repeatable(deterministic):
+        reseed(seed)
+        training = Running(model, images, recipe, torch.device(device), seed, drop_path, team, compiled=compiled)
         scored = validation.resized(recipe.image_size) if validation is not None else None
         training.resume(checkpoint)
         with failures_as_reason(training.result):
             for epoch in training.epochs():
-                reseed(mix_seed(seed, "layers", epoch))
+                reseed(mix_seed(seed, "layers", epoch, *([team.rank] if team.size > 1 else [])))
                 if not training.run_epoch(epoch, stop):
                     break
                 numbers = training.note_epoch(epoch, scored)
@@ -77,6 +91,22 @@ def train(
                     on_epoch(numbers)
         training.finish()
     return training.result
+
+
+@contextmanager
+def repeatable(wanted: bool) -> Iterator[None]:
+    """Lets torch use deterministic algorithms only, for a while."""
+    if not wanted:
+        yield
+        return
+    before, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import nn
 from archduel.errors import SettingError, unknown
 from archduel.training.augment import normalise
 from archduel.training.modes import mode_kept
-from archduel.training.pixels import Pixels
+from archduel.training.pixels import Images
 
 __all__ = [
     "METRICS",
@@ -27,6 +27,7 @@ __all__ = [
     "evaluate",
     "macro_f1",
     "recall",
+    "reliability",
     "top_k",
     "worst_mistakes",
 ]
@@ -86,6 +87,26 @@ def calibration_error(probabilities: NDArray[np.float32], labels: NDArray[np.int
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # bins are (low, high]
     gaps = np.bincount(place, weights=confidence - right, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def reliability(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64], bins: int = 15
+) -> list[dict[str, float]]:
+    """Returns the rows of a calibration diagram, empty bins left out.
+
+    Each has ``low`` and ``high`` (edges of the confidence), ``pictures``, mean ``confidence`` and ``accuracy``.
+    """
+    confidence = probabilities.max(1).astype(float)
+    right = probabilities.argmax(1) == labels
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # as in calibration_error
+    rows = []
+    for number in np.unique(place).tolist():
+        inside = place == number
+        rows.append({
+            "low": number / bins, "high": (number + 1) / bins, "pictures": int(inside.sum()),
+            "confidence": float(confidence[inside].mean()), "accuracy": float(right[inside].mean()),
+        })  # fmt: skip
+    return rows
 
 
 @dataclass(frozen=True)
@@ -161,7 +182,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, pixels: Pixels, *, batch_size: int = 256, device: str | torch.device | None = None
+    model: nn.Module, pixels: Images, *, batch_size: int = 256, device: str | torch.device | None = None
 ) -> Evaluation:
     """Returns what ``model`` says about ``pixels``; its training flags and batch-norm statistics stay as they were.
 
@@ -172,9 +193,8 @@ def evaluate(
     logits = []
     with mode_kept(model):
         model.to(device).eval()
-        for rows in torch.arange(len(pixels)).split(batch_size):
-            images = pixels.batch(rows)[0].to(device)
-            out = model(normalise(images, pixels.mean, pixels.std))
+        for images, _ in pixels.batches(torch.arange(len(pixels)).split(batch_size), 0):
+            out = model(normalise(images.to(device), pixels.mean, pixels.std))
             logits.append((out[0] if isinstance(out, tuple) else out).double().cpu())
     labels = pixels.labels.cpu()
     every = torch.cat(logits)  # (N, C)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import mmap
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,10 +16,34 @@ from torch.nn import functional as F
 
 from archduel.errors import DataError, SettingError
 
-__all__ = ["Pixels"]
+__all__ = ["Images", "Pixels"]
 
 RESIDENT_BYTES = 4 << 30
 CHUNK = 1024  # images resized at a time: bounds the float copy
+
+
+class Images(Protocol):
+    """Labelled images as training and evaluation see them: :class:`Pixels`, or pictures read from disk meanwhile."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    labels: Tensor
+    device: torch.device
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+
+    def batches(self, parts: Sequence[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the images (B, C, H, W) uint8 and labels (B,) of each part; ``seed`` is that of random crops, if any."""
+
+    def subset(self, rows: Tensor) -> Images:
+        """Returns the images numbered ``rows``."""
+
+    def resized(self, image_size: int) -> Images:
+        """Returns the images at ``image_size`` x ``image_size``."""
+
+    def fraction(self, share: float, seed: int) -> Images:
+        """Returns a random share of the images."""
 
 
 class Pixels:
@@ -82,6 +106,11 @@ class Pixels:
         chosen = rows if self._rows is None else self._rows[rows]
         images = self._images.index_select(0, chosen.to(self._images.device))
         return images.to(self.device, non_blocking=True), self.labels.index_select(0, rows.to(self.device))
+
+    def batches(self, parts: Sequence[Tensor], seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields :meth:`batch` of each of ``parts``; nothing is random here."""
+        for rows in parts:
+            yield self.batch(rows)
 
     def subset(self, rows: Tensor | NDArray[Any] | Sequence[int]) -> Pixels:
         """Returns the images numbered ``rows`` as a set of its own that shares these pixels.

@@ -10,7 +10,11 @@ from archduel.errors import SettingError
 __all__ = ["RECIPES", "Recipe"]
 
 TYPES: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
-CHOICES = {"schedule": ("cosine", "linear", "constant"), "precision": ("fp32", "bf16", "fp16")}
+CHOICES = {
+    "schedule": ("cosine", "linear", "linear_tail", "exponential", "constant"),
+    "lr_update": ("step", "epoch"),
+    "precision": ("fp32", "bf16", "fp16"),
+}
 
 
 @dataclass(frozen=True)
@@ -20,18 +24,28 @@ class Recipe:
     Attributes:
         epochs: passes over the training images.
         batch_size: images a step.
-        lr: peak learning rate of SGD with Nesterov momentum.
+        lr: peak learning rate of SGD.
         momentum: of SGD.
+        nesterov: whether the momentum is Nesterov's (the released codes of the papers use the plain one).
         weight_decay: L2, on all parameters unless ``decay_norm_bias`` is false.
         decay_norm_bias: whether norms and biases decay too.
-        schedule: ``cosine`` or ``linear``, per step, to ``lr_min``; ``constant``.
+        schedule: ``cosine`` or ``linear`` to ``lr_min``; ``linear_tail`` to 0 with a slower end (RelativeNAS);
+            ``exponential``, times ``gamma`` an epoch; ``constant``.
+        lr_update: whether the learning rate changes with every ``step`` or, as in the papers, with every ``epoch``.
         lr_min: learning rate at the end.
+        gamma: factor of the ``exponential`` schedule.
         warmup_epochs: linear rise from 0 (may be a fraction).
         grad_clip: largest gradient norm, 0 = off.
         label_smoothing: 0..1.
         mixup: alpha of the Beta distribution, 0 = off.
         cutout: side of the square in pixels (of ``image_size``), 0 = off.
         crop_pad: zero padding before the random crop in pixels (of ``image_size``), 0 = off.
+        crop_scale: least share of a picture's area that a random crop of random shape keeps (ImageNet: 0.08), 0 = off; for
+            pictures that are read from disk while training.
+        centre_share: share of the centre square's side that is looked at when testing, for pictures read while training
+            (ImageNet: 0.875, which is 224 of 256 px).
+        colour_jitter: largest relative change of brightness, contrast and saturation, 0 = off.
+        hue_jitter: largest turn of the hue as a share of the circle, 0..0.5.
         flip: random horizontal flip.
         drop_path: largest drop-path probability, rising linearly over the epochs.
         auxiliary_weight: loss weight of the auxiliary head, 0 = no head.
@@ -49,16 +63,23 @@ class Recipe:
     batch_size: int = 128
     lr: float = 0.1
     momentum: float = 0.9
+    nesterov: bool = True
     weight_decay: float = 5e-4
     decay_norm_bias: bool = True
     schedule: str = "cosine"
+    lr_update: str = "step"
     lr_min: float = 0.0
+    gamma: float = 0.97
     warmup_epochs: float = 0.0
     grad_clip: float = 5.0
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutout: int = 0
     crop_pad: int = 4
+    crop_scale: float = 0.0
+    centre_share: float = 1.0
+    colour_jitter: float = 0.0
+    hue_jitter: float = 0.0
     flip: bool = True
     drop_path: float = 0.0
     auxiliary_weight: float = 0.0
@@ -86,8 +107,14 @@ class Recipe:
         for name in ("momentum", "label_smoothing", "drop_path", "ema"):
             if not getattr(self, name) < 1:
                 raise SettingError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if not 0 < self.data_fraction <= 1:
-            raise SettingError(f"data_fraction must be in (0, 1], got {self.data_fraction}")
+        for name, most in (("data_fraction", 1.0), ("centre_share", 1.0), ("gamma", 1.0)):
+            if not 0 < getattr(self, name) <= most:
+                raise SettingError(f"{name} must be in (0, {most:g}], got {getattr(self, name)}")
+        for name, most in (("crop_scale", 1.0), ("colour_jitter", 1.0), ("hue_jitter", 0.5)):
+            if getattr(self, name) > most:
+                raise SettingError(f"{name} must be in [0, {most:g}], got {getattr(self, name)}")
+        if self.crop_scale and self.crop_pad:
+            raise SettingError("crop_scale and crop_pad exclude each other; set crop_pad to 0 for crops of random shape")
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise SettingError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
@@ -97,15 +124,24 @@ class Recipe:
         return replace(self, **changes)
 
 
-# BPE crops with 4 px at 32 px and then shrinks to 16 px, where that is 2 px.
+_BPE = Recipe(
+    epochs=10, batch_size=128, lr=0.03, nesterov=False, lr_update="epoch", weight_decay=3e-4, channels=8, depth=6, image_size=16,
+    drop_path=0.2, auxiliary_weight=0.4, crop_pad=2,
+)  # fmt: skip
+"""BPE's released code crops with 4 px at 32 px and then shrinks to 16 px, where that is 2 px."""
+
 RECIPES = {
-    "bpe1": Recipe(
-        epochs=10, batch_size=128, lr=0.03, weight_decay=3e-4, channels=8, depth=6, image_size=16,
-        drop_path=0.2, auxiliary_weight=0.4, crop_pad=2,
+    "bpe1": _BPE,
+    "bpe2": _BPE.with_(epochs=30, channels=16, depth=16),
+    # DARTS's search: its supernet has neither auxiliary head nor drop path
+    "darts_search": Recipe(
+        epochs=50, batch_size=64, lr=0.025, lr_min=0.001, nesterov=False, lr_update="epoch", weight_decay=3e-4,
+        channels=16, depth=8, image_size=32,
     ),
-    "bpe2": Recipe(
-        epochs=30, batch_size=128, lr=0.03, weight_decay=3e-4, channels=16, depth=16, image_size=16,
-        drop_path=0.2, auxiliary_weight=0.4, crop_pad=2,
+    # the final training of DARTS and BPE on CIFAR-10
+    "full": Recipe(
+        epochs=600, batch_size=96, lr=0.025, nesterov=False, lr_update="epoch", weight_decay=3e-4, cutout=16,
+        drop_path=0.2, auxiliary_weight=0.4, channels=36, depth=20, image_size=32,
     ),
     "nasbench201": Recipe(epochs=200, batch_size=256, lr=0.1, weight_decay=5e-4, grad_clip=0.0),
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from archduel.training.augment import augmented, mixed, mixup_share
+from archduel.training.augment import Changes, augmented, mixed, mixup_share
 from archduel.training.average import WeightAverage
 from archduel.training.checkpointing import Stateful, identity, load_training, save_training
 from archduel.training.metrics import evaluate
-from archduel.training.pixels import Pixels
+from archduel.training.pixels import Images
 from archduel.training.recipe import Recipe
 from archduel.training.schedule import drop_path_at, learning_rate, plan
 from archduel.training.seeding import mix_seed
 from archduel.training.sgd import SGD
+from archduel.training.team import ALONE, Team
+from archduel.training.unused import unused_parameters
 
 __all__ = ["Epoch", "Running", "Trained", "autocast"]
 
@@ -56,20 +58,25 @@ class Running:
     def __init__(
         self,
         model: nn.Module,
-        images: Pixels,
+        images: Images,
         recipe: Recipe,
         device: torch.device,
         seed: int,
         drop_path: Callable[[nn.Module, float], object] | None,
+        team: Team = ALONE,
+        *,
+        compiled: bool = False,
     ) -> None:
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
         self.images, self.recipe, self.device, self.seed, self.drop_path = images, recipe, device, seed, drop_path
+        self.team = team
         self.plan = plan(recipe, len(images))
         self.optimizer = SGD(
             model,
             lr=recipe.lr,
             momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
             decay_norm_bias=recipe.decay_norm_bias,
             grad_clip=recipe.grad_clip,
@@ -78,6 +85,10 @@ class Running:
         self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
         self.result = Trained()
         self.done = 0  # finished epochs
+        unused = team.size > 1 and bool(unused_parameters(self.model, images, device))
+        self.forward = team.wrapped(self.model, device, some_unused=unused)
+        if compiled:
+            self.forward.compile()
         self._clock = self._saved = time.perf_counter()
         self._sums = torch.zeros(3, device=device)  # loss x images, correct, images of the running epoch
 
@@ -91,46 +102,67 @@ class Running:
         noise = _generator(self.device, self.seed, "noise", epoch)
         rng = np.random.default_rng(mix_seed(self.seed, "mixup", epoch))
         self._sums.zero_()
-        self.model.train()
+        self.forward.train()
         if self.drop_path and self.recipe.drop_path:
             self.drop_path(self.model, drop_path_at(self.recipe, epoch))
-        for step, rows in zip(self.plan.steps_of(epoch), order.tensor_split(self.plan.per_epoch)):
+        steps = self.plan.steps_of(epoch)
+        wanted = list(zip(steps, order.tensor_split(self.plan.per_epoch)))
+        parts = [rows[part] for _, rows in wanted for part in self.team.parts(len(rows))]
+        batches = self.images.batches(parts, mix_seed(self.seed, "crops", epoch))
+        for step, rows in wanted:
             if stop is not None and stop():
                 self.result.reason = f"stopped in epoch {epoch + 1} of {self.plan.epochs}"
                 return False
             self.optimizer.lr = learning_rate(self.recipe, step, self.plan)
-            self._step(rows, noise, rng)
+            self._step(len(rows), batches, noise, rng)
             self.result.images += len(rows)
-            if (step + 1) % CHECK_EVERY == 0 and not math.isfinite(self._sums[0].item()):
+            if (step + 1) % CHECK_EVERY == 0 and not self._finite():
                 break
-        if not math.isfinite(self._sums[0].item()):
+        if not self._finite():
             self.result.reason = f"the training loss was not finite in epoch {epoch + 1}; a smaller lr may help"
             return False
         return True
 
-    def _step(self, rows: Tensor, noise: torch.Generator, rng: np.random.Generator) -> None:
-        """One batch: augment, forward, backward, clip, update, average."""
+    def _finite(self) -> bool:
+        """Whether the epoch's loss is a number, on all processes."""
+        return math.isfinite(self.team.total(self._sums[0]).item())
+
+    def _step(
+        self, n: int, batches: Iterator[tuple[Tensor, Tensor]], noise: torch.Generator, rng: np.random.Generator
+    ) -> None:
+        """One step of ``n`` images, of which this process takes its parts: forward, backward, clip, update, average."""
+        changes: Changes | None = None
+        parts = self.team.parts(n)
+        self.optimizer.zero_grad()
+        for number, part in enumerate(parts, 1):
+            raw, labels = next(batches)
+            changes = changes or Changes.draw(self.recipe, n, raw.shape[2], noise)
+            x = augmented(raw, self.recipe, self.images.mean, self.images.std, changes.part(part))
+            with self.team.adding(self.forward, number == len(parts)):
+                self._add(x, labels, len(labels) * self.team.size / n, noise, rng)
+        self.scaler.step(self.optimizer)  # type: ignore[arg-type]
+        self.scaler.update()
+        if self.average:
+            self.average.update()
+
+    def _add(
+        self, x: Tensor, labels: Tensor, weight: float, noise: torch.Generator, rng: np.random.Generator
+    ) -> None:
+        """Adds the gradients of a micro-batch, whose mean loss counts ``weight``."""
         recipe = self.recipe
-        raw, labels = self.images.batch(rows)
-        x = augmented(raw, recipe, self.images.mean, self.images.std, noise)
         share, partner = 1.0, None
         if recipe.mixup:
             share = mixup_share(recipe.mixup, rng)
             x, partner = mixed(x, share, noise)
         with autocast(self.device, recipe.precision):
-            out = self.model(x)
+            out = self.forward(x)
             logits, extra = out if isinstance(out, tuple) else (out, None)
             loss = self._loss(logits, labels, share, partner)
             if extra is not None and recipe.auxiliary_weight:
                 loss = loss + recipe.auxiliary_weight * self._loss(extra, labels, share, partner)
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)  # type: ignore[arg-type]
-        self.scaler.update()
-        if self.average:
-            self.average.update()
+        self.scaler.scale(loss if weight == 1 else loss * weight).backward()
         right = (logits.detach().argmax(1) == labels).sum()
-        self._sums += torch.stack((loss.detach().float() * len(rows), right, right.new_tensor(len(rows))))
+        self._sums += torch.stack((loss.detach().float() * len(labels), right, right.new_tensor(len(labels))))
 
     def _loss(self, logits: Tensor, labels: Tensor, share: float, partner: Tensor | None) -> Tensor:
         """Cross entropy, of two labels for mixed images."""
@@ -142,9 +174,10 @@ class Running:
             logits.float(), labels[partner], label_smoothing=smoothing
         )
 
-    def note_epoch(self, epoch: int, validation: Pixels | None) -> Epoch:
+    def note_epoch(self, epoch: int, validation: Images | None) -> Epoch:
         """Writes the epoch's numbers into the history and returns them."""
-        loss, right, count = self._sums.tolist()
+        self._share_buffers()
+        loss, right, count = self.team.total(self._sums).tolist()
         steps = self.plan.steps_of(epoch)
         numbers: Epoch = {
             "epoch": epoch + len(steps) / self.plan.per_epoch,
@@ -154,14 +187,31 @@ class Running:
         }
         if validation is not None:
             with self.average.applied() if self.average else nullcontext():
-                scored = evaluate(self.model, validation, device=self.device)
-            numbers |= {"val_loss": scored.loss, "val_accuracy": scored.accuracy}
+                numbers |= self._scored(validation)
         self.result.history.append(numbers)
         self.done = epoch + 1
         now = time.perf_counter()
         self.result.seconds += now - self._clock
         self._clock = now
         return numbers
+
+    def _share_buffers(self) -> None:
+        """Gives all processes the mean of their running statistics, unless they are synchronised anyway."""
+        if self.team.size > 1 and not self.team.sync_norm:
+            self.team.average([b for b in self.model.buffers() if b.is_floating_point()])
+            self.team.average(self.average.buffers() if self.average else [])
+
+    def _scored(self, validation: Images) -> dict[str, float]:
+        """Returns loss and accuracy on ``validation``, of which each process looks at its share."""
+        n, team = len(validation), self.team
+        rows = torch.arange(min(team.rank, n - 1), n, team.size)
+        scored = evaluate(self.model, validation if team.size == 1 else validation.subset(rows), device=self.device)
+        if team.size == 1:
+            return {"val_loss": scored.loss, "val_accuracy": scored.accuracy}
+        weight = float(len(rows)) if team.rank < n else 0.0
+        sums = torch.tensor([scored.loss * weight, scored.accuracy * weight], device=self.device)
+        loss, right = team.total(sums).tolist()
+        return {"val_loss": loss / n, "val_accuracy": right / n}
 
     def _parts(self) -> dict[str, Stateful]:
         parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
@@ -170,7 +220,7 @@ class Running:
     def save(self, path: Path | None, every_seconds: float) -> None:
         """Writes the checkpoint if there is one and it is time."""
         late = time.perf_counter() - self._saved >= every_seconds
-        if path is None or not (late or self.done == self.plan.epochs):
+        if path is None or not self.team.main or not (late or self.done == self.plan.epochs):
             return
         progress = {
             "done": self.done,
@@ -188,6 +238,7 @@ class Running:
         if progress is not None:
             self.done = progress["done"]
             self.result = Trained(progress["history"], progress["seconds"], progress["images"])
+        self.team.agree(self.done, "the checkpoint", self.device)
 
     def finish(self) -> None:
         """Counts the time of an unfinished epoch and leaves the averaged weights in the network."""

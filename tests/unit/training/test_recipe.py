@@ -21,7 +21,7 @@ from archduel.training.recipe import RECIPES, Recipe
         ({"channels": True}, "channels must be of type int, got True"),
         ({"ema": 1.0}, r"ema must be in \[0, 1\)"),
         ({"data_fraction": 1.5}, "data_fraction"),
-        ({"schedule": "cosin"}, "one of cosine, linear, constant, got 'cosin'"),
+        ({"schedule": "cosin"}, "one of cosine, linear, linear_tail, exponential, constant, got 'cosin'"),
         ({"precision": "int8"}, "one of fp32, bf16, fp16"),
     ],
 )
