@@ -10,24 +10,63 @@ High Dimensions", ICML 2024, for the worth of such priors.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
+from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
-__all__ = ["matern", "relevances"]
+__all__ = ["distance", "factor_of", "first_guess", "matern", "relevances"]
 
 Matrix = NDArray[np.float64]
 ROOT5 = np.sqrt(5.0)
+LENGTHS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
+"""In units of a feature's standard deviation, as if all features were that far apart."""
+NOISES = (0.003, 0.01, 0.03, 0.1, 0.3)
+"""Label variance over signal variance."""
 NOISE, NOISE_SPREAD = 0.03, 1.5
 """Centre and spread of the noise's log-normal prior; label variance over signal variance."""
 BOUNDS = (-8.0, 6.0)
 
 
-def matern(squared: Matrix) -> Matrix:
-    """Returns the Matern 5/2 kernel of squared distances in units of the length scale."""
-    r = ROOT5 * np.sqrt(squared)
-    return np.asarray((1 + r + r * r / 3) * np.exp(-r))
+def matern(squared: NDArray[Any]) -> NDArray[Any]:
+    """Returns the Matern 5/2 kernel of squared distances in units of the length scale, in their precision."""
+    r = np.sqrt(squared)
+    r *= r.dtype.type(ROOT5)
+    kernel = r * r
+    kernel /= 3
+    kernel += r
+    kernel += 1
+    kernel *= np.exp(np.negative(r, out=r), out=r)
+    return np.asarray(kernel)
+
+
+def distance(first: Matrix, second: Matrix) -> Matrix:
+    """Returns (N, M) squared distances."""
+    squared = (first * first).sum(1)[:, None] + (second * second).sum(1) - 2 * first @ second.T
+    return np.maximum(squared, 0.0)
+
+
+def factor_of(kernel: Matrix, noise: float) -> Matrix:
+    """Returns (n, n) the lower Cholesky factor of ``kernel`` with ``noise`` on the diagonal."""
+    kernel = kernel.copy()
+    kernel.flat[:: len(kernel) + 1] += noise
+    return np.asarray(cholesky(kernel, lower=True, overwrite_a=True, check_finite=False))
+
+
+def first_guess(squared: Matrix, z: Matrix) -> tuple[float, float, float]:
+    """Returns the highest log marginal likelihood of the grid, and its length and noise."""
+    best = (-np.inf, LENGTHS[0], NOISES[0])
+    for length in LENGTHS:
+        kernel = matern(squared / length**2)
+        for noise in NOISES:
+            factor = factor_of(kernel, noise)
+            variance = float(z @ cho_solve((factor, True), z, check_finite=False)) / len(z)
+            likelihood = -0.5 * len(z) * np.log(variance) - float(np.log(factor.diagonal()).sum())
+            best = max(best, (likelihood, length, noise))
+    return best
 
 
 def relevances(
@@ -74,7 +113,7 @@ def _negative_log_likelihood(x: Matrix, z: Matrix, weights: Matrix, noise: float
     kernel = (1 + r + r * r / 3) * falling
     kernel.flat[:: n + 1] += noise
     factor = cholesky(kernel, lower=True, overwrite_a=True, check_finite=False)
-    inverse = cho_solve((factor, True), np.eye(n), check_finite=False)
+    inverse = _inverse(factor)
     a = inverse @ z
     variance = float(z @ a) / n
     value = 0.5 * n * float(np.log(variance)) + float(np.log(factor.diagonal()).sum())
@@ -83,3 +122,9 @@ def _negative_log_likelihood(x: Matrix, z: Matrix, weights: Matrix, noise: float
     # sum_ij G_ij (x_if - x_jf)^2 = 2 sum_i g_i x_if^2 - 2 sum_ij x_if G_ij x_jf, for symmetric G with row sums g
     to_weights = 2 * ((x * x * to_squared.sum(1)[:, None]).sum(0) - (x * (to_squared @ x)).sum(0))
     return value, np.append(to_weights * weights, to_kernel.diagonal().sum() * noise)
+
+
+def _inverse(factor: Matrix) -> Matrix:
+    """Returns the (n, n) inverse of the matrix whose lower Cholesky factor is given."""
+    inverse, _ = dpotri(factor, lower=1)  # fills the lower half
+    return np.tril(inverse) + np.tril(inverse, -1).T

@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, StepReport
 from archduel.errors import SettingError
-from archduel.strategies.candidates import beliefs, evolved, log_improvement, whole_space
+from archduel.strategies.candidates import Believer, beliefs, evolved, log_improvement, whole_space
 from archduel.strategies.pool import first_distinct
 from archduel.strategies.rounds import Rounds
 
 __all__ = ["Contenders"]
+
+SHORTLIST = 500
+"""Architectures among which a batch is chosen."""
 
 
 class Contenders:
@@ -58,8 +61,7 @@ class Contenders:
         self.space, self.ranker, self.rng, self.constraint = space, ranker, rng, constraint
         self.batch, self.whole, self.bred, self.generations, self.stop = batch, whole, bred, generations, stop
         self.rounds = Rounds(space, rng, constraint, initial)
-        self._listed: dict[str, Arch] | None = None  # the whole space by fingerprint, once it was needed
-        self._large = whole == 0
+        self._listed: tuple[tuple[str, ...], tuple[Arch, ...]] | None = None  # the space, once it was needed
 
     def ask(self, n: int) -> list[Query]:
         """Returns at most ``n`` new architectures; empty while there is something to learn first."""
@@ -76,27 +78,42 @@ class Contenders:
         archs, scores = self.rounds.ledger.labelled()
         self.ranker.fit(archs, scores)
         incumbent = float(self.ranker.predict(archs).max())
-        candidates = self._candidates(incumbent)
-        worth = self._worth(candidates, incumbent) if candidates else np.empty(0)
-        gain = float(np.exp(worth.max())) if candidates else 0.0
+        candidates, new = self._candidates(incumbent)
+        worth = np.where(new, self._worth(candidates, incumbent), -np.inf) if any(new) else np.empty(0)
+        gain = float(np.exp(worth.max())) if len(worth) else 0.0
         if self.stop and gain < self.stop:
             self.rounds.finished = True
         else:
-            self.rounds.propose((candidates[i] for i in np.argsort(-worth, kind="stable")), self.batch)
-        return StepReport({"labels": len(archs), "candidates": len(candidates), "expected_gain": gain})
+            order = [int(i) for i in np.argsort(-worth, kind="stable") if new[i]]
+            self.rounds.propose(self._batch([candidates[i] for i in order], incumbent), self.batch)
+        return StepReport({"labels": len(archs), "candidates": int(np.count_nonzero(new)), "expected_gain": gain})
 
     def _worth(self, archs: Sequence[Arch], incumbent: float) -> NDArray[np.float64]:
         """Returns (N,) logarithms of the expected improvement."""
         return log_improvement(*beliefs(self.ranker, archs), incumbent)
 
-    def _candidates(self, incumbent: float) -> list[Arch]:
-        """Returns architectures that were not asked: all there are, or the outcome of breeding."""
+    def _batch(self, archs: list[Arch], incumbent: float) -> list[Arch]:
+        """Returns ``archs``, best first, with a batch in front whose members do not ask the same question.
+
+        Each one is chosen as if those before it had been evaluated with the expected result.
+        Source: Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to parallelize optimization", 2010.
+        """
+        if not isinstance(self.ranker, Believer):
+            return archs
+        chosen, rest = archs[:1], archs[1:SHORTLIST]
+        while rest and len(chosen) < self.batch:
+            mean, deviation = self.ranker.beliefs(rest, assumed=chosen)
+            chosen.append(rest.pop(int(np.argmax(log_improvement(mean, deviation, incumbent)))))
+        return chosen + rest
+
+    def _candidates(self, incumbent: float) -> tuple[Sequence[Arch], NDArray[np.bool_]]:
+        """Returns N architectures (all there are, always the same tuple, or the outcome of breeding) and which are new (N,)."""
         seen = self.rounds.pool.seen
-        if self._listed is None and not self._large:
-            self._listed = whole_space(self.space, self.constraint, self.whole)
-            self._large = self._listed is None
-        if self._listed is not None:
-            return [arch for fingerprint, arch in self._listed.items() if fingerprint not in seen]
+        if self._listed is None:
+            self._listed = whole_space(self.space, self.constraint, self.whole) if self.whole else ((), ())
+        fingerprints, archs = self._listed
+        if archs:
+            return archs, np.array([fingerprint not in seen for fingerprint in fingerprints])
         bred = evolved(
             self.space,
             self.rounds.ledger.ranked()[:20],
@@ -106,7 +123,7 @@ class Contenders:
             size=self.bred,
             rounds=self.generations,
         )
-        return [arch for arch in bred if self.space.fingerprint(arch) not in seen]
+        return bred, np.array([self.space.fingerprint(arch) not in seen for arch in bred], bool)
 
     def best(self) -> Arch:
         """Returns the architecture with the highest score; raises StateError before any tell."""

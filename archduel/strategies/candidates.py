@@ -14,23 +14,32 @@ from scipy.special import log_ndtr, ndtr
 from archduel.core import Arch, Constraint, Ranker, Space, Uncertain, enumerate_space, mutate, sample
 from archduel.errors import InfeasibleError
 
-__all__ = ["beliefs", "evolved", "log_improvement", "whole_space"]
+__all__ = ["Believer", "beliefs", "evolved", "log_improvement", "whole_space"]
 
 
-_listed: WeakKeyDictionary[Any, tuple[int, list[tuple[str, Arch]]]] = WeakKeyDictionary()
-"""Space -> (limit, all architectures with fingerprints), so that many searches in one space list it once."""
+_listed: WeakKeyDictionary[Any, tuple[int, tuple[str, ...], tuple[Arch, ...]]] = WeakKeyDictionary()
+"""Space -> limit, fingerprints, their first architectures: many searches in one space list it once."""
 
 
-def whole_space(space: Space, constraint: Constraint | None, limit: int) -> dict[str, Arch] | None:
-    """Returns fingerprint -> its first architecture for a space of at most ``limit`` encodings, None for a larger one."""
+def whole_space(space: Space, constraint: Constraint | None, limit: int) -> tuple[tuple[str, ...], tuple[Arch, ...]]:
+    """Returns each fingerprint and its first architecture for a space of at most ``limit`` encodings, nothing for a larger one.
+
+    Without a constraint the very same tuples come back each time, so that rankers can keep what they know of them.
+    """
     if space not in _listed or _listed[space][0] != limit:
         archs = list(islice(enumerate_space(space), limit + 1))
-        _listed[space] = limit, [] if len(archs) > limit else [(space.fingerprint(arch), arch) for arch in archs]
-    found: dict[str, Arch] = {}
-    for fingerprint, arch in _listed[space][1]:
-        if fingerprint not in found and (constraint is None or constraint(arch)):
-            found[fingerprint] = arch
-    return found if _listed[space][1] else None
+        found: dict[str, Arch] = {}
+        for arch in archs if len(archs) <= limit else []:
+            found.setdefault(space.fingerprint(arch), arch)
+        _listed[space] = limit, tuple(found), tuple(found.values())
+    fingerprints, first = _listed[space][1:]
+    if constraint is None or not first:
+        return fingerprints, first
+    allowed: dict[str, Arch] = {}
+    for arch in enumerate_space(space):
+        if constraint(arch):
+            allowed.setdefault(space.fingerprint(arch), arch)
+    return tuple(allowed), tuple(allowed.values())
 
 
 def evolved(
@@ -65,10 +74,12 @@ def evolved(
 
 @runtime_checkable
 class Believer(Protocol):
-    """A ranker that tells both at once, because they share most of the work."""
+    """A ranker that tells both at once, because they share most of the work, and what more labels would leave unsure."""
 
-    def beliefs(self, archs: Sequence[Arch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Returns expected scores (N,) and standard deviations (N,)."""
+    def beliefs(
+        self, archs: Sequence[Arch], *, assumed: Sequence[Arch] = ()
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns expected scores (N,) and standard deviations (N,), as if ``assumed`` had been labelled as expected."""
 
 
 def beliefs(ranker: Ranker, archs: Sequence[Arch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

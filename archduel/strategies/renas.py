@@ -89,8 +89,8 @@ class ReNAS:
             return None
         archs, scores = self.rounds.ledger.labelled()
         metrics = self.ranker.fit(archs, scores)
-        listed = whole_space(self.space, self.constraint, self.whole) if self.whole else None
-        candidates = list(listed.values()) if listed else evolved(
+        listed = whole_space(self.space, self.constraint, self.whole)[1] if self.whole else ()
+        candidates = listed or evolved(
             self.space,
             self.rounds.ledger.ranked()[:20],
             self.ranker.predict,

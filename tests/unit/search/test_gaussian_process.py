@@ -88,11 +88,40 @@ def test_beliefs_are_predict_and_uncertainty_in_any_chunk(monkeypatch: pytest.Mo
     ranker.fit(*data(30))
     rest, _ = data(50, seed=3)
     mean, deviation = ranker.beliefs(rest)
-    assert np.array_equal(mean, ranker.predict(rest))
+    assert mean == pytest.approx(ranker.predict(rest), abs=1e-4)
+    assert deviation == pytest.approx(ranker.uncertainty(rest), abs=1e-4)
+    assert ranker.beliefs(tuple(rest))[0] == pytest.approx(mean, abs=1e-5)
     monkeypatch.setattr("archduel.rankers.gp.CHUNK", 7)
     again = ranker.beliefs(rest)
-    assert again[0] == pytest.approx(mean, abs=1e-12)
-    assert again[1] == pytest.approx(deviation, abs=1e-9)
+    assert again[0] == pytest.approx(mean, abs=1e-5)
+    assert again[1] == pytest.approx(deviation, abs=1e-5)
+
+
+def test_assumed_labels_change_deviations_only() -> None:
+    archs, scores = data(25)
+    ranker = GaussianProcess(SPACE)
+    ranker.fit(archs, scores)
+    known = ranker._known()
+    rest, _ = data(12, seed=9)
+    mean, deviation = ranker.beliefs(rest, assumed=rest[:2])
+    x = ranker._features([*archs, *rest[:2]]) * known.scale
+    new = ranker._features(rest) * known.scale
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return matern(((a[:, None] - b[None]) ** 2).sum(-1))
+
+    inverse = np.linalg.inv(kernel(x, x) + known.noise * np.eye(27))
+    variance = known.variance * (1 - np.einsum("ij,jk,ik->i", kernel(new, x), inverse, kernel(new, x)))
+    assert mean == pytest.approx(ranker.predict(rest), abs=1e-4)
+    assert deviation == pytest.approx(known.spread * np.sqrt(variance), abs=1e-4)
+
+
+def test_another_tuple_is_described_anew() -> None:
+    ranker = GaussianProcess(SPACE)
+    ranker.fit(*data(30))
+    first, second = tuple(data(8, seed=3)[0]), tuple(data(8, seed=4)[0])
+    for archs in (first, second, first):
+        assert ranker.beliefs(archs)[0] == pytest.approx(ranker.predict(list(archs)), abs=1e-4)
 
 
 def test_functionally_equal_cells_are_one() -> None:

@@ -168,10 +168,13 @@ def test_log_improvement_stays_in_order_far_below() -> None:
 
 
 def test_whole_space_lists_one_of_each_fingerprint() -> None:
-    assert len(whole_space(SPACE, None, 780) or ()) == 341
-    assert whole_space(SPACE, None, 779) is None
-    short = whole_space(SPACE, lambda arch: arch.choices[0] == 0, 780) or {}
-    assert short == {str(op or ""): Arch("toy", (0, op)) for op in range(5)}
+    fingerprints, archs = whole_space(SPACE, None, 780)
+    assert len(archs) == len(set(fingerprints)) == 341
+    assert [SPACE.fingerprint(arch) for arch in archs] == list(fingerprints)
+    assert whole_space(SPACE, None, 780)[1] is archs  # rankers may keep what they know of it
+    assert whole_space(SPACE, None, 779) == ((), ())
+    fingerprints, archs = whole_space(SPACE, lambda arch: arch.choices[0] == 0, 780)
+    assert dict(zip(fingerprints, archs)) == {str(op or ""): Arch("toy", (0, op)) for op in range(5)}
 
 
 def test_breeding_finds_what_is_worth_most() -> None:
@@ -210,6 +213,21 @@ def test_contenders_stop_when_nothing_is_expected() -> None:
 def test_contenders_find_the_best_of_the_toy_space() -> None:
     asked = run(Contenders(SPACE, ToyRanker(SPACE), rng=np.random.default_rng(0)), 60)
     assert max(map(toy_score, asked)) == 1.0
+
+
+def test_a_batch_does_not_ask_one_question_twice() -> None:
+    """Once the best is assumed to be known, a distant one promises more than its twin."""
+
+    class Twins(ToyRanker):
+        def beliefs(self, archs, *, assumed=()):  # type: ignore[no-untyped-def]
+            near = [bool(assumed) and arch.choices[0] == assumed[0].choices[0] for arch in archs]
+            return np.array([toy_score(arch) for arch in archs]), np.where(near, 1e-9, 1.0)
+
+    strategy = Contenders(SPACE, Twins(SPACE), rng=np.random.default_rng(0), batch=2)
+    archs = [Arch("toy", (0, op)) for op in range(5)] + [Arch("toy", (1, 0, 0))]
+    chosen = strategy._batch(archs, incumbent=2.0)
+    assert chosen[:2] == [archs[0], archs[-1]]
+    assert sorted(chosen, key=str) == sorted(archs, key=str)
 
 
 def test_contenders_breed_where_the_space_is_too_large() -> None:
