@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
     """Adds the command to ``app``."""
 
     @app.command("list")
-    def list_(what: str = typer.Argument(help="spaces, strategies, rankers, policies, ..., architectures")) -> None:
+    def list_(what: str = typer.Argument(help="spaces, strategies, rankers, policies, ..., architectures, recipes")) -> None:
         """Print the names on a menu, one a line."""
         from archduel import registry
 
@@ -24,8 +24,15 @@ def register(app: typer.Typer) -> None:
                 typer.echo(line)
             return
 
+        if what == "recipes":
+            from archduel.apps.recipes import summaries as recipes
+
+            for line in recipes():
+                typer.echo(line)
+            return
+
         menus = {f"{role[:-1]}ies" if role.endswith("y") else f"{role}s": role for role in registry.MENUS}
         if what not in menus:
-            raise unknown("menu", what, [*menus, "architectures"])
+            raise unknown("menu", what, [*menus, "architectures", "recipes"])
         for name in registry.names(menus[what]):
             typer.echo(name)

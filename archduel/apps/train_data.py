@@ -1,0 +1,103 @@
+"""The pictures of a final training: what is trained on, what is watched meanwhile, what is tested once at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from archduel.apps.judge import joined
+from archduel.data import Dataset, Preprocessing, load
+from archduel.errors import DataError
+from archduel.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from archduel.training.pixels import Images
+
+__all__ = ["Task", "open_task"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One classification task, ready for training.
+
+    Attributes:
+        train: what weights are trained on.
+        watched: looked at after every epoch, or None; nothing is chosen by it.
+        test: looked at once, at the end.
+        classes: names in label order.
+        preprocessing: how a picture becomes an input.
+        recipe: the recipe, without what these pictures do not allow (mirrored digits).
+        facts: for the record: name, fingerprint, numbers of pictures.
+        notes: what a person should know.
+    """
+
+    train: Images
+    watched: Images | None
+    test: Images
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    recipe: Recipe
+    facts: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def in_channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return len(self.preprocessing.mean)
+
+
+def open_task(
+    data: Any, recipe: Recipe, *, hold_out: bool, max_images: int | None, seed: int, device: str
+) -> Task:
+    """Returns the task of data in memory or in a decoded cache.
+
+    Args:
+        data: what :func:`archduel.data.load` takes, or a :class:`Dataset`.
+        recipe: ``image_size`` is the size at which pictures are read.
+        hold_out: keeps the validation split out of the training and watches it.
+        max_images: use at most so many.
+        seed: of splits that are made.
+        device: where batches are wanted.
+
+    Raises:
+        DataError: for pictures that cannot be used, or fewer than a batch of them.
+    """
+    from archduel.training.pixels import Pixels
+
+    dataset = data if isinstance(data, Dataset) else load(data, image_size=recipe.image_size, max_images=max_images, seed=seed)
+    train, validation, test = dataset.train, dataset.validation, dataset.test
+    mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
+    images, labels = train.images, train.labels
+    if not hold_out:
+        images, labels = joined(images, validation.images), np.concatenate([labels, validation.labels])
+    check_number(len(labels), recipe)
+    notes = list(dataset.warnings)
+    if recipe.flip and not dataset.flip:
+        recipe = replace(recipe, flip=False)
+        notes.append("pictures are not mirrored: a mirrored digit or letter is another one")
+    watched = Pixels(validation.images, validation.labels, mean, std, device) if hold_out else None
+    return Task(
+        Pixels(images, labels, mean, std, device),
+        watched,
+        Pixels(test.images, test.labels, mean, std, device),
+        dataset.classes,
+        replace(dataset.preprocessing, size=recipe.image_size),
+        recipe,
+        {
+            "name": dataset.name, "fingerprint": dataset.fingerprint, "hold_out": hold_out, "train": len(labels),
+            "validation": len(validation) if hold_out else 0, "test": len(test), "max_images": max_images,
+        },
+        tuple(notes),
+    )  # fmt: skip
+
+
+def check_number(n: int, recipe: Recipe) -> None:
+    """Raises DataError for fewer images than a batch."""
+    used = round(n * recipe.data_fraction)
+    if used < recipe.batch_size:
+        raise DataError(
+            f"there are {used} training images, fewer than the batch of {recipe.batch_size}; "
+            f"say --set batch_size={max(2, used // 4)} or give more images"
+        )
