@@ -229,7 +229,7 @@ class NAC:
         n = len(labels)
         return (losses.sum() - losses.diagonal().sum()) / (n * (n - 1))
 
-    def _halves(self, archs: Sequence[Arch], *, chunk: int = 4096) -> NDArray[np.float64]:
+    def _halves(self, archs: Sequence[Arch], *, chunk: int = 512) -> NDArray[np.float64]:
         """Returns (2, N), the parts of the logit as first and as second; each distinct one is encoded once."""
         if self._student is None:
             raise StateError("the comparator has learned nothing yet; call fit first")
@@ -272,8 +272,10 @@ class NAC:
             StateError: before fit.
             InvalidArchError: for an architecture of another space.
         """
-        first, second = self._halves(archs)
-        return sigmoid(first[:, None] + second)
+        lost, won = np.exp(-np.clip(self._halves(archs), -300, 300))  # 2 N exponentials instead of N * N
+        odds = np.multiply.outer(lost, won)  # (N, N)
+        odds += 1
+        return np.asarray(np.reciprocal(odds, out=odds))
 
     def state_dict(self) -> State:
         """Returns weights, optimizer and random state, so that :meth:`update` goes on exactly."""
