@@ -14,12 +14,14 @@ from archduel.errors import DataError
 if TYPE_CHECKING:
     import torch
 
+    from archduel.apps.handed import Handed
     from archduel.apps.progress import Progress
+    from archduel.export import ExportReport
 
-__all__ = ["export_run", "load_winner", "predict"]
+__all__ = ["export_network", "export_run", "load_weights", "load_winner", "predict", "predict_network"]
 
 
-def _winner(folder: Path, result: Mapping[str, Any]) -> tuple[torch.nn.Module, Arch, Scale]:
+def load_weights(folder: Path, result: Mapping[str, Any]) -> tuple[torch.nn.Module, Arch, Scale]:
     """Returns the winner with the weights of its first seed (chosen before test was read)."""
     from archduel.nets import build
 
@@ -31,8 +33,8 @@ def _winner(folder: Path, result: Mapping[str, Any]) -> tuple[torch.nn.Module, A
     return model.eval(), arch, scale
 
 
-def load_winner(folder: Path, result: Mapping[str, Any]) -> torch.nn.Module:
-    """Returns the trained winner behind its normalisation: input (N, C, H, W) float32 in 0..1, output logits."""
+def _with_normalisation(model: torch.nn.Module, preprocessing: Mapping[str, Any]) -> torch.nn.Module:
+    """Returns the network behind its normalisation: input (N, C, H, W) float32 in 0..1, output logits."""
     import torch
     from torch import nn
 
@@ -50,16 +52,19 @@ def load_winner(folder: Path, result: Mapping[str, Any]) -> torch.nn.Module:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return (x - self.mean) / self.std
 
-    model, _, _ = _winner(folder, result)
-    preprocessing = result["data"]["preprocessing"]
     return nn.Sequential(Normalise(preprocessing["mean"], preprocessing["std"]), model).eval()
+
+
+def load_winner(folder: Path, result: Mapping[str, Any]) -> torch.nn.Module:
+    """Returns the trained winner behind its normalisation: input (N, C, H, W) float32 in 0..1, output logits."""
+    return _with_normalisation(load_weights(folder, result)[0], result["data"]["preprocessing"])
 
 
 def export_run(folder: Path, result: Mapping[str, Any], to: Path, *, progress: Progress | None = None) -> Path:
     """Writes the stand-alone folder of a run's winner and returns its path."""
     from archduel.export import export_folder
 
-    model, arch, scale = _winner(folder, result)
+    model, arch, scale = load_weights(folder, result)
     network, data = result["networks"]["search"], result["data"]
     scores = network["test"][result["metric"]]
     facts = {
@@ -77,17 +82,48 @@ def export_run(folder: Path, result: Mapping[str, Any], to: Path, *, progress: P
     return to
 
 
+def export_network(network: Handed, to: Path) -> ExportReport:
+    """Writes the stand-alone folder of any trained network (a training folder's, the zoo's) and returns what was checked.
+
+    Raises:
+        ExportError: if it cannot be written, or ``to`` holds other files.
+    """
+    from archduel.export import export_folder
+
+    facts = network.facts
+    known = {name: facts[name] for name in ("text", "data", "recipe", "test") if facts.get(name)}
+    return export_folder(
+        network.model, facts["arch"] or facts["text"], Scale(**facts["scale"]), to, classes=facts["classes"],
+        preprocessing=facts["preprocessing"], facts={**known, **network.counts._asdict()},
+    )  # fmt: skip
+
+
 def predict(folder: Path, result: Mapping[str, Any], pictures: Sequence[Path]) -> list[list[tuple[str, float]]]:
     """Returns for each picture its classes with probabilities, most probable first.
 
     Raises:
         DataError: naming the first picture that cannot be read.
     """
+    return _predict(load_winner(folder, result), result["data"], pictures)
+
+
+def predict_network(network: Handed, pictures: Sequence[Path]) -> list[list[tuple[str, float]]]:
+    """Returns the same for any trained network.
+
+    Raises:
+        DataError: naming the first picture that cannot be read.
+    """
+    return _predict(_with_normalisation(network.model, network.facts["preprocessing"]), network.facts, pictures)
+
+
+def _predict(
+    model: torch.nn.Module, facts: Mapping[str, Any], pictures: Sequence[Path]
+) -> list[list[tuple[str, float]]]:
     import torch
 
     from archduel.data import Preprocessing, apply_preprocessing, open_picture
 
-    model, look = load_winner(folder, result), Preprocessing(**result["data"]["preprocessing"])
+    look = Preprocessing(**facts["preprocessing"])
     answers = []
     for path in pictures:
         try:
@@ -98,5 +134,5 @@ def predict(folder: Path, result: Mapping[str, Any], pictures: Sequence[Path]) -
         with torch.inference_mode():
             logits = model(torch.from_numpy(pixels).float()[None] / 255)
         probabilities = logits.softmax(1)[0].tolist()
-        answers.append(sorted(zip(result["data"]["classes"], probabilities), key=lambda pair: -pair[1]))
+        answers.append(sorted(zip(facts["classes"], probabilities), key=lambda pair: -pair[1]))
     return answers

@@ -64,7 +64,7 @@ class ExportReport:
 
 def export_folder(
     model: nn.Module,
-    arch: Arch,
+    arch: Arch | str,
     scale: Scale,
     folder: Path,
     *,
@@ -76,7 +76,7 @@ def export_folder(
 
     Args:
         model: the trained network; input (N, C, H, W) normalised float32, output logits. It is not changed.
-        arch: what it is.
+        arch: what it is; a text where no space holds it.
         scale: how large it was built.
         folder: where to; an earlier export there is replaced.
         classes: names in the order of the logits.
@@ -154,7 +154,7 @@ def _template(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _write(
-    model: nn.Module, arch: Arch, scale: Scale, folder: Path, settings: Mapping[str, Any], classes: Sequence[str],
+    model: nn.Module, arch: Arch | str, scale: Scale, folder: Path, settings: Mapping[str, Any], classes: Sequence[str],
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Writes all files and returns the numbers of the report."""

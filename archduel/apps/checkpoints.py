@@ -1,0 +1,137 @@
+"""Weights that somebody else's code saved: read without running anything, given to our network by structure.
+
+Released networks name their layers differently, but they register them in the order in which we build them: stem, cells
+(input projections, then operations node by node), classifier. So the layers are matched in order, each by the names and
+shapes of its own tensors. Two neighbours of one shape that stand in another order cannot be noticed that way: the
+accuracy must be checked (`archduel eval`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from archduel.errors import DataError, StateError
+
+__all__ = ["Layer", "layers_of", "matched", "read_checkpoint"]
+
+HARMLESS: list[Any] = [argparse.Namespace]
+"""Classes besides torch's own allow-list that training scripts put beside the weights; they only hold values."""
+BOUND = ("num_batches_tracked",)
+WRAPPED = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
+
+
+class Layer(NamedTuple):
+    """The tensors of one module.
+
+    Attributes:
+        name: of the module.
+        tensors: their own names -> tensor, sorted.
+    """
+
+    name: str
+    tensors: dict[str, Tensor]
+
+    @property
+    def shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Names and shapes."""
+        return tuple((name, tuple(value.shape)) for name, value in self.tensors.items())
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Returns the tensors of a ``.pt``/``.pth`` file (pickle, allow-listed types only) or a ``.safetensors`` file.
+
+    Raises:
+        DataError: for a file that is missing, damaged, holds other types, or no tensors.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no file {path}")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{path} is no safetensors file: {error}") from error
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"{path} cannot be read as weights: {_reason(error)}. Only tensors, numbers, texts and containers are read, never "
+            "objects that would run code; save `model.state_dict()` alone where the network can still be loaded"
+        ) from error
+    tensors = _tensors(saved)
+    if not tensors:
+        raise DataError(f"{path} holds no tensors by name; expected a state dict, alone or under {', '.join(WRAPPED[:3])}")
+    return tensors
+
+
+def _reason(error: Exception) -> str:
+    """Returns the line of a reader's message that says what it met."""
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if "GLOBAL" in line), lines[0] if lines else type(error).__name__)
+
+
+def _tensors(saved: object) -> dict[str, Tensor]:
+    """Returns the named tensors of what a file holds, looking below the usual names."""
+    if not isinstance(saved, Mapping):
+        return {}
+    found = {str(name): value for name, value in saved.items() if isinstance(value, Tensor)}
+    below = [_tensors(saved[name]) for name in WRAPPED if isinstance(saved.get(name), Mapping)]
+    return max([found, *below], key=len)
+
+
+def layers_of(weights: Mapping[str, Tensor]) -> list[Layer]:
+    """Returns the layers in order of first appearance, auxiliary heads and batch counters left out, the classifier last."""
+    layers: dict[str, dict[str, Tensor]] = {}
+    for key, value in weights.items():
+        module, _, own = key.rpartition(".")
+        auxiliary = any(part.lower().startswith("aux") for part in module.split("."))
+        if not auxiliary and own not in BOUND:
+            layers.setdefault(module, {})[own] = value
+    ordered = [Layer(name, dict(sorted(tensors.items()))) for name, tensors in layers.items()]
+    last = [layer for layer in ordered if "weight" in layer.tensors and layer.tensors["weight"].ndim == 2]
+    return [layer for layer in ordered if layer not in last] + last if len(last) == 1 else ordered
+
+
+def matched(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Returns the weights under our names; equal names are taken as they are, others layer by layer in order.
+
+    Raises:
+        StateError: where a layer does not fit, naming both sides.
+    """
+    own = model.state_dict()
+    wanted = {name for name in own if not name.startswith("auxiliary.") and not name.endswith(BOUND)}
+    kept = {name: value for name, value in own.items() if name.endswith(BOUND) and not name.startswith("auxiliary.")}
+    if wanted <= set(weights) and all(weights[name].shape == own[name].shape for name in wanted):
+        return kept | {name: weights[name] for name in own if name in weights and not name.startswith("auxiliary.")}
+    if where.endswith(".safetensors"):
+        raise StateError(
+            f"{where} has other names than ours and, as every safetensors file, no order of layers; give the .pt file"
+        )
+    ours, theirs = layers_of(own), layers_of(weights)
+    for number, (mine, other) in enumerate(zip(ours, theirs)):
+        if mine.shapes != other.shapes:
+            raise StateError(
+                f"{where} belongs to another architecture or size: layer {number} of {len(ours)} is {mine.name} "
+                f"{_said(mine)} here and {other.name} {_said(other)} there"
+            )
+    if len(ours) != len(theirs):
+        raise StateError(
+            f"{where} belongs to another architecture or size: it has {len(theirs)} layers with weights, this network "
+            f"{len(ours)}"
+        )
+    pairs = ((f"{mine.name}.{name}", value) for mine, other in zip(ours, theirs) for name, value in other.tensors.items())
+    return kept | dict(pairs)
+
+
+def _said(layer: Layer) -> str:
+    return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in layer.shapes)

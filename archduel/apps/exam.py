@@ -1,0 +1,201 @@
+"""The pictures a trained network is examined on: a test split, never one that it learned from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archduel.data.dataset import Preprocessing
+from archduel.data.decode import SUFFIXES, decoded, open_picture
+from archduel.data.folder import SPLIT_NAMES
+from archduel.data.load import source_of
+from archduel.data.source import Source
+from archduel.data.splits import make_splits, subset
+from archduel.errors import DataError, SettingError
+
+__all__ = ["Exam", "batches", "examine", "same_data"]
+
+TRAIN, VALIDATION, TEST = range(3)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Test pictures with labels in the order of the network's classes.
+
+    Attributes:
+        source: the pictures.
+        rows: (N,) numbers of the test pictures in ``source``.
+        labels: (N,) int64.
+        name: of the data.
+        split: which pictures these are, in words.
+    """
+
+    source: Source
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    name: str
+    split: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def first(self, n: int | None, seed: int = 0) -> Exam:
+        """Returns about ``n`` of the pictures, drawn with the classes' shares kept; all of them for None."""
+        if n is None or n >= len(self):
+            return self
+        kept = subset(self.labels, np.zeros(len(self), np.int8), n, seed=seed)
+        words = f"{len(kept):,} of {len(self):,} pictures of the {self.split}"
+        return replace(self, rows=self.rows[kept], labels=self.labels[kept], split=words)
+
+
+def examine(data: Any, facts: Mapping[str, Any], *, split: str = "test", labels: Path | None = None) -> Exam:
+    """Returns the test pictures of ``data`` for the network that ``facts`` describe.
+
+    A given test split is taken; where there is none, ``val`` (ImageNet's way), unless the network was trained on this
+    data: then the test split that its training held out. A folder without splits is a test set as a whole if the network
+    was trained on other data.
+
+    Args:
+        data: a name, a folder, an ``.npz``, a pair of arrays; None = the data it was trained on.
+        facts: of the network: ``classes`` and, where known, ``data`` (``name``, ``seed``).
+        split: only ``test`` is taken.
+        labels: a file that names the class of every picture, for a flat folder (ImageNet's validation pictures).
+
+    Raises:
+        SettingError: for another split, or no data.
+        DataError: for a training folder, classes that the network does not know, labels that are missing.
+    """
+    if split != "test":
+        raise SettingError(f"a network is examined on test pictures only, which it never learned from; got --split {split}")
+    known = facts.get("data") or {}
+    data = data if data is not None else known.get("name")
+    if data is None:
+        raise SettingError("this network does not say what it was trained on; name the test data with --data")
+    name = str(data) if isinstance(data, (str, Path)) else type(data).__name__
+    if labels is not None:
+        return _matched(_flat(Path(str(data)), labels, facts["classes"]), None, name, "flat folder", facts["classes"])
+    source = source_of(data)
+    if Path(source.name).name.lower() in [word for word, code in SPLIT_NAMES.items() if code == TRAIN]:
+        raise DataError(f"{name} is a training split by its name; a network is examined on pictures it never learned from")
+    chosen, words = _chosen(source, known, same_data(data, known.get("name")))
+    return _matched(source, chosen, name, words, facts["classes"])
+
+
+def same_data(data: Any, other: Any) -> bool:
+    """Returns whether two names or paths mean the same data."""
+    if data is None or other is None:
+        return False
+    texts = [str(value).removeprefix("imagefolder:") for value in (data, other)]
+    return texts[0] == texts[1] or Path(texts[0]).expanduser().resolve() == Path(texts[1]).expanduser().resolve()
+
+
+def _chosen(source: Source, known: Mapping[str, Any], trained_on_it: bool) -> tuple[NDArray[np.int64] | None, str]:
+    """Returns the numbers of the test pictures (None = all), and which they are."""
+    if bool(np.any(source.given == TEST)):
+        return np.flatnonzero(source.given == TEST), "given test split"
+    if trained_on_it:
+        seed = int(known.get("seed", 0))
+        split = make_splits(
+            source.labels, source.given, source.classes, seed=seed,
+            validation=known.get("validation"), test=known.get("test"),
+        )  # fmt: skip
+        return np.flatnonzero(split == TEST), f"test split that its training held out (seed {seed})"
+    if bool(np.any(source.given == VALIDATION)):
+        return np.flatnonzero(source.given == VALIDATION), "given validation split (there is no test split)"
+    return None, "whole set"
+
+
+def _matched(
+    source: Source, rows: NDArray[np.int64] | None, name: str, split: str, classes: Sequence[str]
+) -> Exam:
+    """Returns the exam with the network's numbers for the classes."""
+    rows = np.arange(len(source)) if rows is None else rows
+    place = {label: number for number, label in enumerate(classes)}
+    strange = [label for label in source.classes if label not in place]
+    numbered = list(classes) == [str(i) for i in range(len(classes))]
+    if strange and numbered and len(source.classes) == len(classes):  # the network has no names: order decides
+        place, strange = {label: number for number, label in enumerate(source.classes)}, []
+    if strange:
+        raise DataError(
+            f"{name} has {len(source.classes)} classes, {len(strange)} of which the network does not know "
+            f"({', '.join(strange[:3])}{' ...' if len(strange) > 3 else ''}); it knows {len(classes)} "
+            f"({', '.join(list(classes)[:3])} ...)"
+        )
+    if not len(rows):
+        raise DataError(f"{name} has no test pictures")
+    translate = np.array([place[label] for label in source.classes], np.int64)
+    return Exam(source, rows, translate[source.labels[rows]], name, split)
+
+
+def _flat(folder: Path, labels: Path, classes: Sequence[str]) -> Source:
+    """Returns the pictures that lie loose in ``folder``, their classes read from ``labels``."""
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}")
+    files = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise DataError(f"{folder} holds no pictures outside class folders; leave --labels out for class folders")
+    said = _read_labels(labels, files)
+    missing = [name for name in files if name not in said]
+    if missing:
+        raise DataError(f"{labels} has no class for {len(missing)} of {len(files)} pictures, such as {missing[0]}")
+    place = {label: number for number, label in enumerate(classes)}
+    place |= {str(number): number for number in range(len(classes)) if str(number) not in place}
+    strange = sorted({label for label in said.values() if label not in place})
+    if strange:
+        raise DataError(f"{labels} names the class {strange[0]!r}, which is none of the network's {len(classes)}")
+    codes = np.array([place[said[name]] for name in files], np.int64)
+    given = np.full(len(files), TEST, np.int8)
+    return Source(str(folder), codes, tuple(classes), lambda i: open_picture(folder / files[i]), None, given, names=files)
+
+
+def _read_labels(path: Path, files: Sequence[str]) -> dict[str, str]:
+    """Returns file name -> class of lines ``NAME CLASS ...`` (or with commas), or of one class a line in order of names."""
+    try:
+        lines = [re.split(r"[\s,;]+", line.strip()) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"the labels {path} cannot be read: {error}") from error
+    if lines and all(len(line) == 1 for line in lines):
+        if len(lines) != len(files):
+            raise DataError(f"{path} has {len(lines)} lines for {len(files)} pictures; expected one class each, or NAME CLASS")
+        if all(line[0].isdigit() for line in lines):
+            raise DataError(
+                f"{path} holds numbers alone; whether they count the classes by name or in another order (the ImageNet "
+                "kit's own) cannot be known: give NAME CLASS lines, or one class name a line"
+            )
+        return {name: line[0] for name, line in zip(files, lines)}
+    by_stem = {Path(name).stem: name for name in files}
+    found = {by_stem.get(Path(line[0]).stem, ""): line[1] for line in lines if len(line) > 1}
+    return {name: label for name, label in found.items() if name}
+
+
+def batches(
+    exam: Exam, look: Preprocessing, skipped: dict[str, str], *, size: int = 256
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    """Yields pictures (B, C, size, size) uint8 and labels (B,), a few at a time, decoded in threads.
+
+    Args:
+        exam: which pictures.
+        look: how the network wants them.
+        skipped: gets file -> reason for what cannot be read.
+        size: pictures a batch.
+    """
+    place = dict(zip(exam.rows.tolist(), exam.labels.tolist()))
+    pixels: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    for row, picture in decoded(exam.source, exam.rows, look):
+        if isinstance(picture, str):
+            skipped[exam.source.label_of(row)] = picture
+            continue
+        pixels.append(picture)
+        labels.append(place[row])
+        if len(pixels) == size:
+            yield np.stack(pixels), np.array(labels, np.int64)
+            pixels, labels = [], []
+    if pixels:
+        yield np.stack(pixels), np.array(labels, np.int64)

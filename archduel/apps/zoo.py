@@ -1,0 +1,219 @@
+"""`archduel zoo`: published networks by name, with our own weights where there are some, or with released ones from a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archduel.apps.named import counts_of_named, show
+from archduel.apps.trained import load_trained, network_of, read_facts, save_trained, take_weights
+from archduel.core import Scale
+from archduel.errors import SettingError, StateError, unknown
+from archduel.spaces.named import NAMED, Named, named
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["LOOKS", "Entry", "entries", "import_weights", "load", "load_to", "record_of", "shipped"]
+
+LOOKS: Mapping[str, dict[str, Any]] = {
+    "cifar10": {"size": 32, "mode": "RGB", "rule": "none", "mean": [0.49139968, 0.48215827, 0.44653124], "std": [0.24703233, 0.24348505, 0.26158768]},
+    "cifar100": {"size": 32, "mode": "RGB", "rule": "none", "mean": [0.50707516, 0.48654887, 0.44091784], "std": [0.26733429, 0.25643846, 0.27615047]},
+    "imagenet": {"size": 224, "mode": "RGB", "rule": "crop", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+}  # fmt: skip
+"""Data -> how the released training scripts feed their networks. For ImageNet they resize to 256 px and cut out 224 px."""
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the zoo.
+
+    Attributes:
+        name: of the network.
+        space: it belongs to.
+        params: at the first published size.
+        weights: names of our own trained weights, best known first; empty where there are none.
+        source: where it was published.
+    """
+
+    name: str
+    space: str
+    params: int
+    weights: tuple[str, ...]
+    source: str
+
+
+def _folder() -> Path:
+    return Path(str(files("archduel"))) / "weights"
+
+
+def _weights(name: str) -> tuple[str, ...]:
+    """Returns the tags of the weights shipped for a network."""
+    return tuple(sorted(path.name.partition(".")[2] for path in _folder().glob(f"{name}.*") if path.is_dir()))
+
+
+def entries() -> list[Entry]:
+    """Returns all networks of the zoo."""
+    found = []
+    for item in NAMED.values():
+        params = counts_of_named(item, item.scales[0][1]).params
+        found.append(Entry(item.name, item.space or "-", params, _weights(item.name), item.source))
+    return found
+
+
+def shipped(name: str) -> Path:
+    """Returns the folder with our weights of ``NAME`` (the first there are) or ``NAME.TAG``.
+
+    Raises:
+        UnknownNameError: for a network or weights that there are not.
+    """
+    network, _, tag = name.partition(".")
+    item = named(network)
+    tags = _weights(item.name)
+    if not tags:
+        have = [entry.name for entry in entries() if entry.weights]
+        raise unknown(f"no weights of our own for {item.name}; weights of", item.name, have, command="archduel zoo list")
+    if tag and tag not in tags:
+        raise unknown(f"weights of {item.name}", tag, tags)
+    return _folder() / f"{item.name}.{tag or tags[0]}"
+
+
+def record_of(name: str) -> dict[str, Any]:
+    """Returns what is known of a network: what was published, our counts, and the record of each of our weights.
+
+    Raises:
+        UnknownNameError: for a name that there is not.
+    """
+    network, _, _ = name.partition(".")
+    shown = show(network)
+    shown["weights"] = {tag: read_facts(shipped(f"{shown['name']}.{tag}")) for tag in _weights(shown["name"])}
+    return shown
+
+
+def _facts(item: Named, scale: Scale, classes: Sequence[str], look: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the facts of ``model.json``; cells of no space are kept as their genotype."""
+    arch = show(item.name).get("arch")
+    return {
+        "arch": arch, "text": item.text, "name": item.name, "scale": asdict(scale), "options": dict(item.options),
+        "classes": list(classes), "preprocessing": dict(look),
+    }  # fmt: skip
+
+
+def load(
+    name: str,
+    *,
+    pretrained: bool | str = False,
+    scale: Scale | None = None,
+    auxiliary: bool = False,
+    device: str | torch.device = "cpu",
+    **size: int,
+) -> nn.Module:
+    """Returns a published network, untrained at its first published size, or with our weights at theirs.
+
+    Args:
+        name: `archduel zoo list`; ``NAME.TAG`` for particular weights.
+        pretrained: our weights; a text chooses which. Their size, classes and input are theirs: ``model.facts`` says them.
+        scale: size of an untrained network; None = as first published.
+        auxiliary: adds the auxiliary head to an untrained network.
+        device: where to.
+        **size: fields of :class:`Scale` that differ from the published one: ``channels``, ``depth``, ``image_size``,
+            ``in_channels``, ``n_classes``.
+
+    Raises:
+        UnknownNameError: for a network or weights that there are not.
+        SettingError: for a size beside ``pretrained``, or a field that there is not.
+    """
+    network, _, tag = name.partition(".")
+    item = named(network)
+    if pretrained or tag:
+        if scale is not None or size or auxiliary:
+            raise SettingError(f"the weights of {item.name} have a size of their own; leave {', '.join(size) or 'scale'} out")
+        wanted = tag or (pretrained if isinstance(pretrained, str) else "")
+        model, facts = load_trained(shipped(f"{item.name}.{wanted}" if wanted else item.name), device=device)
+        model.facts = facts  # type: ignore[assignment]
+        return model
+    facts = _facts(item, _resized(scale or item.scales[0][1], size), (), {})
+    return network_of(facts, auxiliary=auxiliary).to(device)
+
+
+def _resized(scale: Scale, size: Mapping[str, int]) -> Scale:
+    strange = set(size) - set(asdict(scale))
+    if strange:
+        raise unknown("size", min(strange), asdict(scale))
+    return replace(scale, **size)
+
+
+def import_weights(
+    name: str,
+    file: Path,
+    to: Path,
+    *,
+    data: str = "cifar10",
+    classes: Sequence[str] = (),
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    size: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Makes a training folder of a released checkpoint and returns its facts; `archduel eval` then checks it.
+
+    Args:
+        name: the published network that the file belongs to.
+        file: ``.pt``, ``.pth`` or ``.safetensors``; types off the allow-list are refused, layers matched by structure.
+        to: the folder, see :func:`archduel.apps.trained.save_trained`.
+        data: ``cifar10``, ``cifar100`` or ``imagenet``: normalisation and classes.
+        classes: names in the order of the outputs; default those of CIFAR-10, or the numbers from 0.
+        mean: one a channel, of values in 0..1, where the release differs.
+        std: likewise.
+        size: fields of :class:`Scale` that differ from the published sizes, each of which is tried.
+
+    Raises:
+        UnknownNameError: for a network, data or field that there is not.
+        DataError: for a file that cannot be read as weights.
+        StateError: for weights of another architecture or size.
+    """
+    from archduel.apps.checkpoints import matched, read_checkpoint
+
+    item = named(name)
+    if data not in LOOKS:
+        raise unknown("data", data, LOOKS)
+    weights = read_checkpoint(file)
+    look = {**LOOKS[data], **({"mean": list(mean)} if mean else {}), **({"std": list(std)} if std else {})}
+    refused = []
+    for scale in _candidates(item, look["size"], size or {}):
+        look["size"] = scale.image_size
+        facts = _facts(item, scale, classes or _classes(data, scale.n_classes), look)
+        model = network_of(facts)
+        try:
+            take_weights(model, matched(model, weights, str(file)), str(file))
+        except StateError as error:
+            refused.append(f"C{scale.channels} L{scale.depth}, {scale.n_classes} classes: {error}")
+            continue
+        return save_trained(to, model, {**facts, "imported": {"file": file.name, "of": item.source}})
+    raise StateError(f"no size of {item.name} fits. " + " | ".join(refused))
+
+
+def _candidates(item: Named, image_size: int, size: Mapping[str, int]) -> list[Scale]:
+    """Returns the published sizes for pictures of this size, changed as asked; without any, the first published one."""
+    scales = [scale for _, scale in item.scales if scale.image_size == image_size]
+    return list(dict.fromkeys(_resized(scale, size) for scale in scales or [item.scales[0][1]]))
+
+
+def _classes(data: str, n: int) -> tuple[str, ...]:
+    return CIFAR10 if data == "cifar10" and n == 10 else tuple(map(str, range(n)))
+
+
+def load_to(name: str, to: Path, *, pretrained: bool | str = True) -> dict[str, Any]:
+    """Writes our weights of a network as a training folder and returns its facts.
+
+    Raises:
+        UnknownNameError: for a network or weights that there are not.
+    """
+    model = load(name, pretrained=pretrained)
+    return save_trained(to, model, json.loads(json.dumps(model.facts)))

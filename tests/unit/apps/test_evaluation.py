@@ -1,0 +1,142 @@
+"""`archduel eval`: the right pictures, the right numbers, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import judged_network as net
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from archduel.apps.evaluation import RECORD, evaluate_network, text_of
+from archduel.apps.exam import examine
+from archduel.apps.trained import load_trained
+from archduel.cli import app
+from archduel.data import load
+from archduel.errors import DataError, RunError, SettingError, UnknownNameError
+from archduel.training.metrics import evaluate
+from archduel.training.pixels import Pixels
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("net")
+    net.teach(net.save_network(root / "net"), net.write_pictures(root / "learn"))
+    return root / "net"
+
+
+def test_the_numbers_are_those_of_the_metrics(folder: Path, tmp_path: Path) -> None:
+    pictures = net.write_pictures(tmp_path / "exam", n=5, seed=1)
+    record = evaluate_network(folder, pictures, batch_size=4, corruptions=["contrast", "jpeg"], severities=[5])
+    model, _ = load_trained(folder)
+    data = load(pictures, image_size=8, rule="crop")
+    images = np.concatenate([data.train.images, data.validation.images, data.test.images])
+    labels = np.concatenate([data.train.labels, data.validation.labels, data.test.labels])
+    expected = evaluate(model, Pixels(images, labels, (0.5,) * 3, (0.25,) * 3))
+    assert record["data"]["split"] == "whole set"
+    assert record["data"]["pictures"] == 15
+    assert record["top1"] == pytest.approx(expected.accuracy)
+    assert record["top5"] == 1.0
+    assert record["loss"] == pytest.approx(expected.loss, rel=1e-5)
+    assert record["confusion"] == expected.confusion.tolist()
+    assert sum(row["pictures"] for row in record["per_class"]) == 15
+    assert sum(row["pictures"] for row in record["calibration"]) == 15
+    assert {(row["kind"], row["severity"]) for row in record["corruptions"]["rows"]} == {("contrast", 5), ("jpeg", 5)}
+    assert record["top1"] > 0.6  # it learned these colours
+    assert json.loads((folder / RECORD).read_text())["top1"] == record["top1"]
+    assert any("contrast" in line for line in text_of(record))
+
+
+def test_the_test_split_of_its_own_data_is_the_one_that_was_held_out(tmp_path: Path) -> None:
+    pictures = net.write_pictures(tmp_path / "all", n=10)
+    net.save_network(tmp_path / "net", data={"name": str(pictures), "seed": 3})
+    exam = examine(None, {**net.facts_of(), "data": {"name": str(pictures), "seed": 3}})
+    data = load(pictures, image_size=8, seed=3)
+    assert sorted(exam.source.names[row] for row in exam.rows) == sorted(data.test.names)
+    assert "held out" in evaluate_network(tmp_path / "net")["data"]["split"]
+
+
+def test_given_splits_are_respected(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        net.write_pictures(tmp_path / "set" / name, n=4)
+    assert len(examine(tmp_path / "set", net.facts_of())) == 12
+    assert examine(tmp_path / "set", net.facts_of()).split.startswith("given validation split")
+    net.write_pictures(tmp_path / "set" / "test", n=2)
+    exam = examine(tmp_path / "set", net.facts_of())
+    assert exam.split == "given test split"
+    assert len(exam) == 6
+    assert len(exam.first(3)) == 3
+
+
+def test_training_pictures_are_refused(folder: Path, tmp_path: Path) -> None:
+    net.write_pictures(tmp_path / "set" / "train", n=4)
+    with pytest.raises(DataError, match="training split by its name"):
+        evaluate_network(folder, tmp_path / "set" / "train")
+    with pytest.raises(SettingError, match="--split train"):
+        evaluate_network(folder, tmp_path / "set", split="train")
+
+
+@pytest.mark.parametrize("form", ["names", "kaggle", "one a line", "numbers by name"])
+def test_a_flat_folder_takes_its_labels_from_a_file(folder: Path, tmp_path: Path, form: str) -> None:
+    pictures = net.write_pictures(tmp_path / "flat", n=3, flat=True)
+    whole = evaluate_network(folder, net.write_pictures(tmp_path / "folders", n=3))
+    lines = (tmp_path / "labels.txt").read_text().splitlines()
+    if form == "kaggle":
+        lines = ["ImageId,PredictionString", *(line.replace(" ", ",", 1) for line in lines)]
+    if form == "one a line":
+        lines = [line.split()[1] for line in sorted(lines)]
+    if form == "numbers by name":
+        lines = [f"{line.split()[0]}.png {net.CLASSES.index(line.split()[1])}" for line in lines]
+    (tmp_path / "labels.txt").write_text("\n".join(lines))
+    record = evaluate_network(folder, pictures, labels=tmp_path / "labels.txt")
+    assert record["confusion"] == whole["confusion"]
+
+
+def test_labels_that_say_too_little_are_refused(folder: Path, tmp_path: Path) -> None:
+    pictures, labels = net.write_pictures(tmp_path / "flat", n=1, flat=True), tmp_path / "labels.txt"
+    for text, words in (("1\n2\n3", "numbers alone"), ("b0 blue", "no class for 2 of 3"), ("blue", "1 lines for 3"), ("b0 x\ng0 x\nr0 x", "none of the network's")):
+        labels.write_text(text)
+        with pytest.raises(DataError, match=words):
+            evaluate_network(folder, pictures, labels=labels)
+
+
+def test_classes_that_the_network_does_not_know_are_named(folder: Path, tmp_path: Path) -> None:
+    pictures = net.write_pictures(tmp_path / "exam", n=2)
+    (pictures / "red").rename(pictures / "pink")
+    with pytest.raises(DataError, match=r"1 of which the network does not know \(pink\)"):
+        evaluate_network(folder, pictures)
+
+
+def test_unreadable_pictures_are_skipped_and_named(folder: Path, tmp_path: Path) -> None:
+    pictures = net.write_pictures(tmp_path / "exam", n=2)
+    (pictures / "red" / "0.png").write_bytes(b"no picture")
+    record = evaluate_network(folder, pictures)
+    assert record["data"]["pictures"] == 5
+    assert list(record["data"]["skipped"]) == ["red/0.png"]
+
+
+def test_bad_settings_are_refused_in_words(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no trained network"):
+        evaluate_network(tmp_path, "digits")
+    with pytest.raises(UnknownNameError, match="did you mean 'noise'"):
+        evaluate_network(folder, "digits", corruptions=["noize"])
+    with pytest.raises(SettingError, match="1 to 5"):
+        evaluate_network(folder, "digits", corruptions=["noise"], severities=[9])
+    with pytest.raises(SettingError, match="--data"):
+        evaluate_network(folder)
+    with pytest.raises(SettingError, match="torch cannot use it"):
+        evaluate_network(folder, "digits", device="cuda:99")
+
+
+def test_the_command_prints_and_writes(folder: Path, tmp_path: Path) -> None:
+    pictures = net.write_pictures(tmp_path / "exam", n=2, seed=5)
+    arguments = ["eval", str(folder), "--data", str(pictures), "--corrupt", "all", "--severity", "2", "--out", str(tmp_path / "r" / "e.json")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "top-1" in done.output
+    record = json.loads((tmp_path / "r" / "e.json").read_text())
+    assert len(record["corruptions"]["rows"]) == 4
+    assert torch.tensor(record["confusion"]).sum() == 6
