@@ -3,7 +3,7 @@
     python benchmarks/search_memory.py --out benchmarks/records/search_memory.json
 
 The trainings are cut short (memory is that of a step, not of an epoch); sizes of networks, batches and data are those of an
-uncut run. Counted is the proportional set size, in which a page that several processes share counts once, every 50 ms.
+uncut run. Counted is the proportional set size, in which a page that several processes share counts once, every 0.2 s.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def watch(command: list[str], environment: dict[str, str]) -> dict[str, float]:
         most = max(most, len(pids))
         for name, value in memory_mb(pids).items():
             peak[name] = max(peak[name], value)
-        time.sleep(0.05)
+        time.sleep(0.2)
     if process.returncode:
         raise SystemExit(f"the search ended with code {process.returncode}: {shlex.join(command)}")
     return {
