@@ -1,6 +1,6 @@
 """Milliseconds of a training step of NAS-Bench-201 networks: memory format, precision, threads, processes, batch size.
 
-    python benchmarks/training_step.py --out benchmarks/records/training_step.json
+    python benchmarks/training_step.py --part sizes --out benchmarks/records/training_step.json
 
 Variants of one size take turns, so that other load on the machine meets them alike. ``wall`` is the time between two
 steps, ``cpu`` the processor time of the process meanwhile (steadier where others compute too; waiting threads count, they
@@ -115,9 +115,32 @@ def label(channels: int, size: int, batch: int) -> str:
     return f"C={channels}, {size} px, batch {batch}"
 
 
+def sizes_part(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Compares memory formats and precisions at several sizes."""
+    found = {label(*size): compare(*size, list(VARIANTS), arguments.rounds, arguments.steps) for size in SIZES}
+    cpu = [{name: row["cpu_ms"]["median"] for name, row in rows.items()} for rows in found.values()]
+    return {"milliseconds": found, "channels_last_speedup": spread([row[PLAIN] / row[CHOSEN] for row in cpu])}
+
+
+def batches_part(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measures the chosen variant at several batch sizes."""
+    rows = {label(*size): compare(*size, [CHOSEN], arguments.rounds, arguments.steps) for size in BATCHES}
+    return {"milliseconds": rows}
+
+
+def beside_part(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Compares the ways to use two cores."""
+    rows = {label(*size): side_by_side(size, arguments.rounds, arguments.seconds) for size in BESIDE}
+    return {"images_a_second": rows}
+
+
+PARTS = {"sizes": sizes_part, "batches": batches_part, "side_by_side": beside_part}
+
+
 def main() -> None:
-    """Measures everything and writes the record."""
+    """Measures a part and writes it into the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=list(PARTS), required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)
@@ -125,20 +148,14 @@ def main() -> None:
     arguments = parser.parse_args()
     from archduel.apps.folder import environment
 
-    rounds, n = arguments.rounds, arguments.steps
-    record: dict[str, Any] = {
-        "command": shlex.join(["python", *sys.argv]), **environment(), "architecture": ARCH, "depth": 1,
-        "load_average": {"before": os.getloadavg()[0]},
-        "sizes": {label(*size): compare(*size, list(VARIANTS), rounds, n) for size in SIZES},
-    }  # fmt: skip
-    cpu = [{name: row["cpu_ms"]["median"] for name, row in found.items()} for found in record["sizes"].values()]
-    record["channels_last_speedup"] = spread([row[PLAIN] / row[CHOSEN] for row in cpu])
-    record["batch_sizes"] = {label(*size): compare(*size, [CHOSEN], rounds, n) for size in BATCHES}
-    record["side_by_side_images_a_second"] = {label(*s): side_by_side(s, rounds, arguments.seconds) for s in BESIDE}
-    record["load_average"]["after"] = os.getloadavg()[0]
+    record = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"architecture": ARCH, "depth": 1}
+    part: dict[str, Any] = {"command": shlex.join(["python", *sys.argv]), **environment()}
+    part["load_average"] = {"before": os.getloadavg()[0]}
+    record[arguments.part] = part | PARTS[arguments.part](arguments)
+    part["load_average"]["after"] = os.getloadavg()[0]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record, indent=1))
+    print(json.dumps(record[arguments.part], indent=1))
 
 
 if __name__ == "__main__":
