@@ -46,6 +46,12 @@ STRATEGIES = {
     "tpe": "archduel.strategies.tpe:TPE",
     "bpe_rl": "archduel.strategies.bpe_rl:BPEReinforce",
     "bpe_evolution": "archduel.strategies.bpe_evolution:BPEEvolution",
+    "spos": "archduel.strategies.spos:SPOS",
+    "cnas": "archduel.strategies.cnas:CNAS",
+    "relativenas": "archduel.strategies.relativenas:RelativeNAS",
+    "darts": "archduel.strategies.darts:DARTS",
+    "gdas": "archduel.strategies.gdas:GDAS",
+    "ctnas_oneshot": "archduel.strategies.ctnas_oneshot:CTNASOneShot",
 }
 MENUS = {"space": SPACES, "policy": POLICIES, "ranker": RANKERS, "strategy": STRATEGIES}
 

@@ -23,7 +23,7 @@ from archduel.strategies.rounds import Rounds
 __all__ = ["Contenders"]
 
 SHORTLIST = 500
-"""Architectures among which a batch is chosen."""
+"""Architectures, besides the batch itself, among which it is chosen."""
 
 
 class Contenders:
@@ -84,7 +84,7 @@ class Contenders:
         if self.stop and gain < self.stop:
             self.rounds.finished = True
         else:
-            order = [int(i) for i in np.argsort(-worth, kind="stable") if new[i]]
+            order = np.argsort(-worth, kind="stable")[: min(np.count_nonzero(new), self.batch + SHORTLIST)].tolist()
             self.rounds.propose(self._batch([candidates[i] for i in order], incumbent), self.batch)
         return StepReport({"labels": len(archs), "candidates": int(np.count_nonzero(new)), "expected_gain": gain})
 
@@ -100,7 +100,7 @@ class Contenders:
         """
         if not isinstance(self.ranker, Believer):
             return archs
-        chosen, rest = archs[:1], archs[1:SHORTLIST]
+        chosen, rest = archs[:1], archs[1:]
         while rest and len(chosen) < self.batch:
             mean, deviation = self.ranker.beliefs(rest, assumed=chosen)
             chosen.append(rest.pop(int(np.argmax(log_improvement(mean, deviation, incumbent)))))

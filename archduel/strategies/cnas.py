@@ -1,0 +1,247 @@
+"""CNAS: a curriculum over search spaces, operation by operation.
+
+Guo, Chen, Zheng, Zhao, Chen, Huang, Tan: "Breaking the Curse of Space Explosion: Towards Efficient NAS with Curriculum
+Search", ICML 2020.
+
+    paper               here
+    Omega_i             stages[i]           masks over the decisions of one space
+    O_1 ... O_K         order               operations, the first has weights
+    w                   shared              the weights, learned on the training images
+    pi(.; theta)        policy              one for all stages
+    R(a, w)             shared.estimate     accuracy on a batch of validation images
+    lambda              entropy
+
+Deviations from the paper (P) and the released code (R):
+ 1. The final choice, and that of every stage, is made on validation images with recalibrated batch norm (R: on the test set, batch
+    norm never in evaluation mode).
+ 2. The policy's head covers all operations from the start and the stage masks it (R: 4 of the 8 can never be chosen).
+ 3. w learns before theta in each epoch, as in R (P lists theta first).
+ 4. The moving average of rewards starts at the first reward (P and R do not say; R's moves before it is used, as here).
+ 5. ``grow="nodes"`` gives nodes that are not there yet the operation ``none``; ``grow="fixed"`` is the control: all stages have the
+    whole space, so it takes as many epochs (P: the stage's space from scratch; R: one stage only).
+ 6. w learns from every draw; a draw that the constraint forbids has reward 0 and is never chosen.
+ 7. Added: ``verify`` of the best candidates are evaluated on their own in the end.
+ 8. The option ``batches`` makes an epoch a part of a pass; ``batch`` architectures share a policy update (P and R: 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+
+import numpy as np
+import torch
+
+from archduel.core import (
+    Arch,
+    Constraint,
+    Cost,
+    Estimate,
+    Policy,
+    Query,
+    SharedEstimator,
+    Space,
+    State,
+    StepReport,
+    sample,
+)
+from archduel.core.space import Allowed
+from archduel.errors import SettingError
+from archduel.strategies.closing import Closing, distinct_draws, feasible
+from archduel.strategies.curriculum import node_stages, numbered, operation_stages, random_order
+
+__all__ = ["CNAS"]
+
+GROWTH = ("operations", "nodes", "fixed")
+
+
+class CNAS:
+    """Learns weights and policy in a space that grows from stage to stage; both are kept.
+
+    Args:
+        space: where to search.
+        policy: the distribution that is trained.
+        shared: the weights.
+        rng: the randomness of the order of operations and of warm-ups.
+        generator: the randomness of the policy's draws.
+        constraint: which architectures may be chosen.
+        grow: ``operations`` (the paper's), ``nodes`` or ``fixed`` (the control).
+        kind: the kind of decision whose options are the operations.
+        order: operations (names or numbers) in the order of the stages, those left out are never searched; None = random.
+        warmup_epochs: of w alone with uniform sampling, at the beginning of a stage.
+        stage_epochs: of w and theta, after the warm-up.
+        batches: training batches, and at most validation batches, of an epoch; 0 = a whole pass.
+        batch: architectures a policy update.
+        lr: Adam's learning rate for the policy.
+        weight_decay: Adam's, for the policy.
+        grad_clip: largest gradient norm of the policy, 0 = off.
+        entropy: weight of the entropy bonus.
+        momentum: of the moving average of rewards.
+        uniform: whether w learns from uniform architectures after the warm-up too.
+        candidates: architectures drawn at the end of a stage, the best of which is the stage's choice.
+        verify: candidates that are evaluated on their own in the end.
+
+    Raises:
+        UnknownNameError: for an operation in ``order`` that the space does not have.
+        SettingError: for numbers out of range, or a space that cannot grow so.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        policy: Policy,
+        shared: SharedEstimator,
+        *,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+        constraint: Constraint | None = None,
+        grow: str = "operations",
+        kind: str = "op",
+        order: Sequence[str | int] | None = None,
+        warmup_epochs: int = 20,
+        stage_epochs: int = 40,
+        batches: int = 0,
+        batch: int = 1,
+        lr: float = 3e-4,
+        weight_decay: float = 5e-4,
+        grad_clip: float = 5.0,
+        entropy: float = 5e-3,
+        momentum: float = 0.99,
+        uniform: bool = False,
+        candidates: int = 10,
+        verify: int = 0,
+    ) -> None:
+        if grow not in GROWTH:
+            raise SettingError(f"grow is {grow!r}, expected one of {', '.join(GROWTH)}")
+        if min(warmup_epochs, batches) < 0 or min(stage_epochs, batch, candidates) < 1 or lr <= 0 or not 0 <= momentum < 1:
+            raise SettingError(
+                f"stage_epochs, batch and candidates must be at least 1, warmup_epochs and batches 0, lr above 0, momentum in "
+                f"0..1 without 1; got {stage_epochs}, {batch}, {candidates}, {warmup_epochs}, {batches}, {lr}, {momentum}"
+            )
+        self.space, self.policy, self.shared, self.constraint = space, policy, shared, constraint
+        self.rng, self.generator, self.grow, self.kind = rng, generator, grow, kind
+        self.warmup_epochs, self.stage_epochs, self.batch, self.candidates = warmup_epochs, stage_epochs, batch, candidates
+        self.entropy, self.momentum, self.grad_clip, self.uniform = entropy, momentum, grad_clip, uniform
+        self.batches = batches or shared.n_batches("train")
+        self.checks = min(self.batches, shared.n_batches("validation")) if batches else shared.n_batches("validation")
+        self.order = [] if order is None else numbered(space, kind, order)
+        self._idle_stages = node_stages(space, kind, "none") if grow == "nodes" else []
+        self.optimizer = torch.optim.Adam(policy.parameters(), lr=lr, weight_decay=weight_decay)
+        self.closing = Closing(space, verify)
+        self.epoch = 0
+        self.baseline: float | None = None
+
+    @property
+    def stages(self) -> list[Allowed]:
+        """The masks Omega_1, Omega_2, ..."""
+        if self.grow == "nodes":
+            return self._idle_stages
+        grown = operation_stages(self.space, self.kind, self.order)
+        return grown if self.grow == "operations" else [grown[-1]] * len(grown)
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns candidates to evaluate on their own, after the search."""
+        return self.closing.ask(n)
+
+    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
+        """Remembers their scores."""
+        self.closing.tell(queries, estimates)
+
+    def step(self) -> StepReport | None:
+        """Makes one epoch (Algorithm 1): of w alone while a stage warms up, of w and theta after that; None when finished."""
+        if self.closing.any is None:
+            self._begin()
+        per_stage, stages = self.warmup_epochs + self.stage_epochs, self.stages
+        stage, place = divmod(self.epoch, per_stage)
+        if stage == len(stages):
+            return None
+        omega, warm = stages[stage], place < self.warmup_epochs
+        cost = self.shared.learn(self._draws(omega, uniform=warm or self.uniform), self.batches)
+        metrics: dict[str, float] = {"stage": stage + 1, "warmup": float(warm)}
+        if not warm:
+            learned, paid = self._improve_policy(omega)
+            metrics, cost = metrics | learned, cost + paid
+        self.epoch += 1
+        if place == per_stage - 1:
+            cost += self._choose(omega, last=stage + 1 == len(stages))
+        return StepReport(metrics | {"epoch": self.epoch, "done": self.epoch / (per_stage * len(stages))}, Cost(images=cost.images))
+
+    def _begin(self) -> None:
+        """Draws the order of operations, and an architecture to name before any is judged."""
+        self.order = self.order or random_order(self.space, self.kind, self.rng)
+        self.closing.any = sample(self.space, self.rng, self.constraint)
+
+    def _draws(self, omega: Allowed, *, uniform: bool) -> Iterator[Arch]:
+        """Yields an architecture a batch: uniform in Omega_i or from the policy."""
+        if uniform:
+            while True:
+                yield sample(self.space, self.rng, allowed=omega)
+        with torch.no_grad():  # closed before the first yield, or the weights would learn without gradients
+            archs = self.policy.draw(self.batches, self.generator, allowed=omega).archs
+        yield from archs
+
+    def _improve_policy(self, omega: Allowed) -> tuple[dict[str, float], Cost]:
+        """One pass of REINFORCE over validation batches (Algorithm 1, the update of theta); returns metrics and cost."""
+        rewards, entropies, cost = [], [], Cost()
+        for _ in range(max(1, self.checks // self.batch)):
+            draw = self.policy.draw(self.batch, self.generator, allowed=omega)
+            scores, paid = self._rewards(draw.archs)
+            advantage = draw.log_prob.new_tensor([score - self._moved(score) for score in scores])
+            self.optimizer.zero_grad()
+            (-(draw.log_prob * advantage + self.entropy * draw.entropy).mean()).backward()
+            if self.grad_clip:
+                torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.grad_clip)
+            self.optimizer.step()
+            rewards += scores
+            entropies.append(float(draw.entropy.detach().mean()))
+            cost += paid
+        return {"reward": float(np.mean(rewards)), "entropy": float(np.mean(entropies))}, cost
+
+    def _rewards(self, archs: Sequence[Arch]) -> tuple[list[float], Cost]:
+        """Returns R(a, w) of each architecture on the next validation batch; 0 for a forbidden one or a failure."""
+        queries = [Query(arch, "batch") for arch in archs if self._allows(arch)]
+        estimates = self.shared.estimate(queries) if queries else []
+        found = {q.arch: 0.0 if e.failed else e.score for q, e in zip(queries, estimates)}
+        return [found.get(arch, 0.0) for arch in archs], sum((e.cost for e in estimates), Cost())
+
+    def _allows(self, arch: Arch) -> bool:
+        return feasible(self.space, arch, self.constraint)
+
+    def _moved(self, reward: float) -> float:
+        """Returns the moving average after it took ``reward`` in."""
+        before = reward if self.baseline is None else self.baseline
+        self.baseline = self.momentum * before + (1 - self.momentum) * reward
+        return self.baseline
+
+    def _choose(self, omega: Allowed, *, last: bool) -> Cost:
+        """Judges draws of the policy on validation images; the best is the stage's choice, in the end the search's."""
+        found = distinct_draws(self.policy, self.candidates, self.generator, omega, self._allows)
+        if not found and last:
+            found = [sample(self.space, self.rng, self.constraint) for _ in range(self.candidates)]
+        cost = self.closing.judge(self.shared, found) if found else Cost()
+        if last:
+            self.closing.finish()
+        return cost
+
+    def best(self) -> Arch:
+        """Returns the best candidate of the last finished stage; raises StateError before any step."""
+        return self.closing.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns at most ``n`` candidates that differ in fingerprint, best first."""
+        return self.closing.finalists(n)
+
+    def state_dict(self) -> State:
+        """Returns all that changes, the shared weights included."""
+        state = {name: getattr(self, name).state_dict() for name in ("policy", "optimizer", "shared", "closing")}
+        state |= {"order": self.order, "epoch": self.epoch, "baseline": self.baseline}
+        return deepcopy(state | {"rng": self.rng.bit_generator.state, "generator": self.generator.get_state()})
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues exactly as the saved one would."""
+        state = deepcopy(state)
+        for name in ("policy", "optimizer", "shared", "closing"):
+            getattr(self, name).load_state_dict(state[name])
+        self.order, self.epoch, self.baseline = list(state["order"]), state["epoch"], state["baseline"]
+        self.rng.bit_generator.state = state["rng"]
+        self.generator.set_state(state["generator"])

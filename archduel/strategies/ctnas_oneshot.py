@@ -1,0 +1,187 @@
+"""CTNAS over a supernet: architectures scored with inherited weights are the labels of the comparator.
+
+Chen, Guo, Tan, Li, et al.: "Contrastive Neural Architecture Search with Neural Architecture Comparators", CVPR 2021, the
+experiments in the DARTS and MobileNetV3 spaces. The search itself is :class:`archduel.strategies.ctnas.CTNAS`.
+
+    paper                                   here
+    120 epochs, uniform sampling            epochs, sampling
+    1,000 architectures                     labels
+    mean over the last 10 epochs            average
+
+Deviations:
+ 1. Batch norm is recalibrated for every architecture that is scored.
+ 2. Added: the strongest candidates are scored with the weights of the end (``candidates``), and ``verify`` of them evaluated on
+    their own; with both 0 the comparator's first choice is the result, as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import numpy as np
+import torch
+
+from archduel.core import (
+    Arch,
+    Constraint,
+    Cost,
+    Estimate,
+    Policy,
+    Query,
+    Ranker,
+    SharedEstimator,
+    Space,
+    State,
+    StepReport,
+    parse,
+    sample,
+)
+from archduel.errors import SettingError
+from archduel.strategies.closing import Closing
+from archduel.strategies.ctnas import CTNAS
+from archduel.strategies.oneshot import SupernetTraining
+
+__all__ = ["CTNASOneShot"]
+
+AT_A_TIME = 50  # labels a step
+
+
+class CTNASOneShot:
+    """Trains the supernet, labels random architectures with it, then lets CTNAS search.
+
+    Args:
+        space: where to search.
+        policy: the distribution that CTNAS trains.
+        ranker: the comparator.
+        shared: the weights.
+        rng: the randomness of sampling, labels and pairs.
+        generator: the randomness of the policy's draws.
+        constraint: which architectures are allowed.
+        epochs: of the supernet.
+        batches: of an epoch; 0 = a whole pass.
+        sampling: ``uniform`` or ``fair``.
+        average: a label is the mean score after each of the last so many epochs.
+        labels: architectures that are scored.
+        iterations: policy updates of CTNAS.
+        batch: architectures an update.
+        lr: learning rate of the policy.
+        centre: subtract the mean reward of the batch.
+        baseline_every: iterations between new baselines.
+        explore_every: iterations between explorations.
+        samples: architectures drawn for an exploration.
+        keep: pseudo-labelled pairs kept of an exploration.
+        chunk: iterations a step.
+        candidates: of CTNAS's finalists, how many are scored with the shared weights; 0 = none.
+        verify: of these, how many are evaluated on their own.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        policy: Policy,
+        ranker: Ranker,
+        shared: SharedEstimator,
+        *,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+        constraint: Constraint | None = None,
+        epochs: int = 120,
+        batches: int = 0,
+        sampling: str = "uniform",
+        average: int = 10,
+        labels: int = 1_000,
+        iterations: int = 10_000,
+        batch: int = 1,
+        lr: float = 2e-4,
+        centre: bool = False,
+        baseline_every: int = 1_000,
+        explore_every: int = 100,
+        samples: int = 512,
+        keep: int = 256,
+        chunk: int = 50,
+        candidates: int = 10,
+        verify: int = 0,
+    ) -> None:
+        if not 1 <= average <= epochs or not 0 <= verify <= max(candidates, 0):
+            raise SettingError(
+                f"average must be in 1..epochs, candidates at least 0, verify in 0..candidates; got {average}, {epochs}, {candidates}, {verify}"
+            )
+        self.space, self.shared, self.rng, self.constraint = space, shared, rng, constraint
+        self.average, self.labels, self.candidates = average, labels, candidates
+        self.training = SupernetTraining(space, shared, rng=rng, epochs=epochs, batches=batches, sampling=sampling)
+        self.search = CTNAS(
+            space, policy, ranker, rng=rng, generator=generator, constraint=constraint, labels=labels, iterations=iterations,
+            batch=batch, lr=lr, centre=centre, baseline_every=baseline_every, explore_every=explore_every, samples=samples,
+            keep=keep, chunk=chunk,
+        )  # fmt: skip
+        self.closing = Closing(space, verify)
+        self.asked: list[Arch] = []
+        self.sums: list[float] = []
+        self.finished = False
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns candidates to evaluate on their own, after the search."""
+        return self.closing.ask(n)
+
+    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
+        """Remembers their scores."""
+        self.closing.tell(queries, estimates)
+
+    def step(self) -> StepReport | None:
+        """Makes an epoch of the supernet with its labels, later ``chunk`` iterations of CTNAS; None when finished."""
+        if self.closing.any is None:
+            self.closing.any = sample(self.space, self.rng, self.constraint)
+        training = self.training
+        if not training.finished:
+            cost = training.run_epoch()
+            if training.epoch > training.epochs - self.average:
+                self._label()
+            return StepReport({"epoch": training.epoch, "done": 0.9 * training.epoch / training.epochs}, Cost(images=cost.images))
+        report = self.search.step()
+        if report is not None:
+            part = (max(0, self.search.iteration) + 1) / (self.search.iterations + 1)
+            return StepReport({**report.metrics, "done": 0.9 + 0.09 * part}, Cost())
+        if self.finished:
+            return None
+        self.finished = True
+        if self.candidates:
+            self.closing.judge(self.shared, self.search.finalists(self.candidates))
+        self.closing.finish()
+        return StepReport({"done": 1.0}, Cost())
+
+    def _label(self) -> None:
+        """Adds this epoch's scores to the labels' sums; after the last epoch CTNAS is told their means."""
+        if not self.asked:
+            while queries := self.search.ask(AT_A_TIME):
+                self.asked += [query.arch for query in queries]
+            self.sums = [0.0] * len(self.asked)
+        queries = [Query(arch) for arch in self.asked]
+        self.sums = [total + estimate.score for total, estimate in zip(self.sums, self.shared.estimate(queries))]
+        if self.training.finished:
+            means = [total / self.average for total in self.sums]
+            self.search.tell(queries, [Estimate(m, Cost(), {}, "not finite" if m != m else "") for m in means])
+
+    def best(self) -> Arch:
+        """Returns the best candidate, CTNAS's best before they are scored; raises StateError before any step."""
+        return self.finalists(1)[0] if self.closing.any else self.closing.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns at most ``n`` architectures that differ in fingerprint, best first."""
+        if self.closing.ranked() or not self.training.finished:
+            return self.closing.finalists(n)
+        return self.search.finalists(n)
+
+    def state_dict(self) -> State:
+        """Returns all that changes, the shared weights included."""
+        state = {name: getattr(self, name).state_dict() for name in ("search", "shared", "closing")}
+        state |= {"epoch": self.training.epoch, "finished": self.finished}
+        return deepcopy(state | {"asked": [str(arch) for arch in self.asked], "sums": self.sums})
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues exactly as the saved one would."""
+        state = deepcopy(state)
+        for name in ("search", "shared", "closing"):  # the search's state holds the randomness, which all share
+            getattr(self, name).load_state_dict(state[name])
+        self.training.epoch, self.finished = state["epoch"], state["finished"]
+        self.asked, self.sums = [parse(text) for text in state["asked"]], list(state["sums"])

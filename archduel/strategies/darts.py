@@ -1,0 +1,244 @@
+"""DARTS: the architecture as weights of a mixture, learned by gradient descent.
+
+Liu, Simonyan, Yang: "DARTS: Differentiable Architecture Search", ICLR 2019.
+
+    paper               here
+    alpha               alphas              one matrix (edges, operations) for each kind of cell
+    w                   shared.supernet     moved by shared.update
+    xi                  shared.lr           step size of the virtual step; order=1 sets it to 0
+    epsilon             RADIUS / ||grad of L_val with respect to w'||
+
+Deviations:
+ 1. The virtual step is w - xi (grad + weight_decay w + momentum v), as in the authors' code; the paper's equation 7 has the
+    gradient alone. The finite difference (equation 8) is taken at w, before the virtual step, and w is put back bit by bit.
+ 2. The real step of w is the shared estimator's, which is Nesterov's and clips.
+ 3. The derived cell is the supernet's ``derive`` of the softmax of alpha. Where the constraint forbids it, cells derived from alphas
+    with Gumbel noise take its place: it stands first among the finalists, the others follow by their score with shared weights.
+ 4. Added: ``verify`` of the finalists are evaluated on their own in the end (P: the best of four searches).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from archduel.core import (
+    Arch,
+    Constraint,
+    Cost,
+    Estimate,
+    MixingSupernet,
+    Query,
+    SharedEstimator,
+    Space,
+    State,
+    StepReport,
+    sample,
+)
+from archduel.errors import InfeasibleError, SettingError
+from archduel.strategies.closing import Closing, feasible
+from archduel.strategies.pool import first_distinct
+
+__all__ = ["DARTS"]
+
+RADIUS = 0.01
+Batch = tuple[Tensor, Tensor]
+
+
+class DARTS:
+    """Descends on alpha with validation batches and on w with training batches, in turns.
+
+    Args:
+        space: where to search.
+        shared: the weights; its supernet must be able to mix.
+        generator: the randomness of the first alphas and of the candidates.
+        constraint: which architectures are allowed.
+        order: 2 differentiates through a step of w, 1 does not.
+        epochs: passes over the training batches.
+        batches: of an epoch; 0 = a whole pass.
+        lr: Adam's learning rate for alpha.
+        weight_decay: Adam's, for alpha.
+        candidates: architectures that are judged in the end, the derived one included.
+        verify: of these, how many are evaluated on their own.
+
+    Raises:
+        SettingError: for a supernet that cannot mix, or numbers out of range.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        shared: SharedEstimator,
+        *,
+        generator: torch.Generator,
+        constraint: Constraint | None = None,
+        order: int = 2,
+        epochs: int = 50,
+        batches: int = 0,
+        lr: float = 3e-4,
+        weight_decay: float = 1e-3,
+        candidates: int = 5,
+        verify: int = 0,
+    ) -> None:
+        if order not in (1, 2) or min(epochs, candidates) < 1 or batches < 0 or lr <= 0:
+            raise SettingError(
+                f"order must be 1 or 2, epochs and candidates at least 1, batches 0, lr above 0; got {order}, {epochs}, "
+                f"{candidates}, {batches}, {lr}"
+            )
+        if not isinstance(shared.supernet, MixingSupernet):
+            raise SettingError(f"the supernet of space {space.name} cannot mix operations; search it with spos, cnas or relativenas")
+        self.space, self.shared, self.generator, self.constraint = space, shared, generator, constraint
+        self.order, self.epochs, self.candidates = order, epochs, candidates
+        self.batches = batches or shared.n_batches("train")
+        self.supernet: MixingSupernet = shared.supernet
+        device = next(iter(shared.supernet.parameters())).device
+        self.alphas = {
+            name: (1e-3 * torch.randn(shape, generator=generator, device=generator.device)).to(device).requires_grad_()
+            for name, shape in self.supernet.mix_shapes.items()
+        }
+        self.optimizer = torch.optim.Adam(self.alphas.values(), lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay)
+        self.closing = Closing(space, verify)
+        self.epoch = 0
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns candidates to evaluate on their own, after the search."""
+        return self.closing.ask(n)
+
+    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
+        """Remembers their scores."""
+        self.closing.tell(queries, estimates)
+
+    def step(self) -> StepReport | None:
+        """Makes one epoch (Algorithm 1); None when finished."""
+        if self.epoch == self.epochs:
+            return None
+        train, validation = self.shared.batches("train"), self.shared.batches("validation")
+        losses, images = 0.0, 0
+        if self.closing.any is None:  # until a cell that is allowed has been derived
+            self.closing.any = sample(self.space, np.random.default_rng(0), self.constraint)
+        for _ in range(self.batches):
+            batch = next(train)
+            self._update_alphas(batch, next(validation))
+            loss = self.shared.loss(self._weights(), batch)
+            self.shared.update(loss)
+            losses, images = losses + float(loss.detach()), images + len(batch[1])
+        self.epoch += 1
+        metrics = {"epoch": self.epoch, "done": self.epoch / self.epochs, "loss": losses / self.batches}
+        if feasible(self.space, derived := self._derived(), self.constraint):
+            self.closing.any = derived
+        if self.epoch == self.epochs:
+            self.closing.judge(self.shared, self._candidates())
+            self.closing.finish()
+        return StepReport(metrics | {"entropy": self.entropy(), "skips": self._skips()}, Cost(images=images))
+
+    def _weights(self) -> Mapping[str, Tensor]:
+        """Returns the mixture: the softmax of alpha over the operations of each edge."""
+        return {name: alpha.softmax(1) for name, alpha in self.alphas.items()}
+
+    def _update_alphas(self, train: Batch, validation: Batch) -> None:
+        """Takes one step of Adam on L_val(w - xi grad L_train(w, alpha), alpha)."""
+        gradients = self.gradients(train, validation)
+        for alpha, gradient in zip(self.alphas.values(), gradients):
+            alpha.grad = gradient
+        self.optimizer.step()
+
+    def gradients(self, train: Batch, validation: Batch) -> list[Tensor]:
+        """Returns the gradient for each alpha: equation 7 and 8 for ``order=2``, else with xi = 0."""
+        if self.order == 1:
+            return self._slopes(validation)[0]
+        weights = list(self.shared.supernet.parameters())
+        kept = [w.detach().clone() for w in weights]
+        xi, momentum, decay = self.shared.lr, self.shared.momentum, self.shared.weight_decay
+        steps = self._slopes(train, weights)[1]
+        with torch.no_grad():
+            for w, g in zip(weights, steps):
+                w.sub_(xi * (g + decay * w + momentum * self.shared.velocity(w)))  # w'
+        direct, slopes = self._slopes(validation, weights)
+        norm = float(torch.stack([g.norm() for g in slopes]).norm())
+        if norm == 0.0:
+            self._put(weights, kept)
+            return direct
+        epsilon = RADIUS / norm
+        self._put(weights, [w + epsilon * g for w, g in zip(kept, slopes)])  # w+
+        above = self._slopes(train)[0]
+        self._put(weights, [w - epsilon * g for w, g in zip(kept, slopes)])  # w-
+        below = self._slopes(train)[0]
+        self._put(weights, kept)
+        return [d - xi * (a - b) / (2 * epsilon) for d, a, b in zip(direct, above, below)]
+
+    def _slopes(self, batch: Batch, weights: Sequence[Tensor] = ()) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns the gradients of the loss on ``batch`` for the alphas and for ``weights`` (zeros where it depends on none)."""
+        wanted = [*self.alphas.values(), *weights]
+        found = torch.autograd.grad(self.shared.loss(self._weights(), batch), wanted, allow_unused=True)
+        filled = [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, found)]
+        return filled[: len(self.alphas)], filled[len(self.alphas) :]
+
+    @torch.no_grad()
+    def _put(self, weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        for w, value in zip(weights, values):
+            w.copy_(value)
+
+    def entropy(self) -> float:
+        """Returns the mean entropy of the edges' softmax in nats; log of the number of operations at the start."""
+        rows = torch.cat([alpha.detach().log_softmax(1) for alpha in self.alphas.values()])
+        return float(-(rows.exp() * rows).sum(1).mean())
+
+    def _skips(self) -> float:
+        """Returns the share of edges on which skip is the strongest operation (the collapse that DARTS is known for)."""
+        skips = [i for i, name in enumerate(self.supernet.mix_ops) if name.startswith("skip")]
+        strongest = torch.cat([alpha.detach().argmax(1) for alpha in self.alphas.values()])
+        return float(sum((strongest == i).double().mean() for i in skips))
+
+    def _derived(self, noise: float = 0.0) -> Arch:
+        """Returns the cell of the alphas, with ``noise`` times Gumbel noise."""
+        return self.supernet.derive({k: (a.detach() + noise * self._gumbel(a)).softmax(1) for k, a in self.alphas.items()})
+
+    def _gumbel(self, like: Tensor) -> Tensor:
+        """Returns standard Gumbel noise of the shape of ``like``."""
+        drawn = torch.empty(like.shape, device=self.generator.device).exponential_(generator=self.generator)
+        return -drawn.log().to(like.device)
+
+    def _candidates(self, tries: int = 2000) -> list[Arch]:
+        """Returns the derived cell and cells of noisy alphas, those that are allowed; the noise grows until there are enough."""
+        found: dict[Arch, None] = {}
+        for i in range(tries):
+            arch = self._derived(2.0 * i / tries)
+            if feasible(self.space, arch, self.constraint):
+                found[arch] = None
+            if len(found) == self.candidates:
+                break
+        if not found:
+            raise InfeasibleError(f"none of {tries} cells derived from alphas satisfies the constraint; loosen the limits")
+        self.closing.any = next(iter(found))
+        return list(found)
+
+    def best(self) -> Arch:
+        """Returns the best by stand-alone score, the derived cell where there is none; raises StateError before any step."""
+        return self.finalists(1)[0] if self.closing.any else self.closing.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns at most ``n`` cells that differ in fingerprint: by stand-alone score, the derived one, the others."""
+        closing = self.closing
+        derived = [closing.any] if closing.any and closing.any not in closing.trained else []
+        return first_distinct(self.space, [*closing.trained.ranked(), *derived, *closing.ranked()], n)
+
+    def state_dict(self) -> State:
+        """Returns all that changes, the shared weights included."""
+        state = {name: getattr(self, name).state_dict() for name in ("optimizer", "shared", "closing")}
+        state |= {"alphas": {name: alpha.detach() for name, alpha in self.alphas.items()}, "epoch": self.epoch}
+        return deepcopy(state | {"generator": self.generator.get_state()})
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues exactly as the saved one would."""
+        state = deepcopy(state)
+        for name in ("optimizer", "shared", "closing"):
+            getattr(self, name).load_state_dict(state[name])
+        with torch.no_grad():
+            for name, alpha in self.alphas.items():
+                alpha.copy_(state["alphas"][name])
+        self.epoch = state["epoch"]
+        self.generator.set_state(state["generator"])

@@ -1,0 +1,212 @@
+"""RelativeNAS (first PairNAS): pairs of learners, the slow one of which moves towards the fast one.
+
+Tan, Cheng, Huang, He, Qiu, Yang, Luo: "RelativeNAS: Relative Neural Architecture Search via Slow-Fast Learning", TNNLS 2021.
+
+    paper               here
+    N, G                population, generations
+    x, v                positions, velocities       a row each, see coding.py
+    x_f, x_s            fast, slow                  lower and higher validation loss of a pair
+    r_1, r_2            two fresh uniform vectors
+    W                   shared                      the weight set; its update rule is shared.inherit
+
+Follows the released code (R), as the paper's notation could not be confirmed. Deviations:
+ 1. R chooses no cell. Here the whole last population is judged on validation images with recalibrated batch norm, and the
+    best is named; ``verify`` of the best are evaluated on their own before.
+ 2. Validation images are not augmented (R: both halves share the training transform).
+ 3. An architecture decides by the options of its space, one gene a decision: 32 in the DARTS space with preset ``relativenas``,
+    where it is R's coding.
+ 4. A slow learner that would leave the constraint draws r_1, r_2 again, at most ``TRIES`` times, and else stays where it is.
+ 5. Estimation on a part of an epoch: ``batches`` (R: one epoch).
+ 6. A pair that fails with both learners teaches nothing; a failed learner is slow.
+ 7. Two learners of one architecture: the first counts as the fast one, its training is W.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+
+import numpy as np
+
+from archduel.core import (
+    Arch,
+    Constraint,
+    Cost,
+    Estimate,
+    Query,
+    SharedEstimator,
+    Space,
+    State,
+    StepReport,
+    sample,
+)
+from archduel.errors import SettingError
+from archduel.strategies.closing import Closing, feasible
+from archduel.strategies.coding import Coding, Vector
+
+__all__ = ["RelativeNAS", "cosine"]
+
+TRIES = 20
+
+
+def cosine(start: float, end: float, share: float) -> float:
+    """Returns the learning rate after ``share`` (0..1) of a half cosine from ``start`` to ``end``."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+class RelativeNAS:
+    """A population of vectors that learns in pairs, over one set of shared weights.
+
+    Args:
+        space: where to search.
+        shared: the weight set.
+        rng: the randomness.
+        constraint: which architectures are allowed.
+        population: learners, an even number.
+        generations: how often all are paired.
+        batches: training batches of an estimation; 0 = one epoch.
+        lr: learning rate of the first generation.
+        lr_min: learning rate that the cosine over the generations runs to.
+        drop_path: largest drop-path probability, rising linearly over the generations.
+        verify: learners that are evaluated on their own in the end.
+
+    Raises:
+        SettingError: for an odd population, or numbers out of range.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        shared: SharedEstimator,
+        *,
+        rng: np.random.Generator,
+        constraint: Constraint | None = None,
+        population: int = 20,
+        generations: int = 50,
+        batches: int = 0,
+        lr: float = 0.1,
+        lr_min: float = 0.001,
+        drop_path: float = 0.3,
+        verify: int = 0,
+    ) -> None:
+        if population < 2 or population % 2:
+            raise SettingError(f"population must be even, because its members are paired; got {population}")
+        if generations < 1 or batches < 0 or not 0 < lr_min <= lr or not 0 <= drop_path < 1:
+            raise SettingError(
+                f"generations must be at least 1, batches 0, lr at least lr_min above 0, drop_path in 0..1 without 1; "
+                f"got {generations}, {batches}, {lr}, {lr_min}, {drop_path}"
+            )
+        self.space, self.shared, self.rng, self.constraint = space, shared, rng, constraint
+        self.population, self.generations = population, generations
+        self.batches = batches or shared.n_batches("train")
+        self.lr, self.lr_min, self.drop_path = lr, lr_min, drop_path
+        self.coding = Coding(space)
+        self.closing = Closing(space, verify)
+        self.positions: Vector = np.zeros((0, len(self.coding.upper)))
+        self.velocities: Vector = np.zeros((population, len(self.coding.upper)))
+        self.generation = 0
+        self.pairs: list[list[int]] = []  # of this generation, still to come
+        self.races: list[list[int]] = []  # of this generation: fast, slow
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns learners to evaluate on their own, after the search."""
+        return self.closing.ask(n)
+
+    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
+        """Remembers their scores."""
+        self.closing.tell(queries, estimates)
+
+    def step(self) -> StepReport | None:
+        """Lets one pair compete; after the last pair of a generation the slow learners move. None when finished."""
+        if self.generation == self.generations:
+            return None
+        if not len(self.positions):
+            self._begin()
+        if not self.pairs:
+            order = self.rng.permutation(self.population).tolist()
+            self.pairs = [order[i : i + 2] for i in range(0, self.population, 2)]
+        metrics, cost = self._compete(*self.pairs.pop(0))
+        if not self.pairs:
+            self._move()
+            metrics["diversity"] = self.diversity()
+            self.generation += 1
+            if self.generation == self.generations:
+                cost += self.closing.judge(self.shared, self.archs())
+                self.closing.finish()
+        per_generation = self.population // 2
+        made = self.generation * per_generation + (per_generation - len(self.pairs)) % per_generation
+        return StepReport(metrics | {"generation": self.generation, "done": made / (per_generation * self.generations)}, Cost(images=cost.images))
+
+    def _begin(self) -> None:
+        """Draws the population, uniform in the box (where the constraint allows hardly anything: uniform architectures)."""
+        rows = []
+        for _ in range(self.population):
+            drawn = (self.coding.draw(self.rng) for _ in range(TRIES))
+            x = next((x for x in drawn if self._allows(x)), None)
+            rows.append(self.coding.encode(sample(self.space, self.rng, self.constraint)) if x is None else x)
+        self.positions = np.stack(rows)  # (N, D)
+        self.closing.any = self.coding.decode(self.positions[0])
+
+    def _allows(self, x: Vector) -> bool:
+        return feasible(self.space, self.coding.decode(x), self.constraint)
+
+    def archs(self) -> list[Arch]:
+        """Returns what the population means, in its order."""
+        return [self.coding.decode(x) for x in self.positions]
+
+    def _compete(self, a: int, b: int) -> tuple[dict[str, float], Cost]:
+        """Trains both from W, finds the fast and the slow learner, and updates W; returns losses and cost."""
+        first, second = self.coding.decode(self.positions[a]), self.coding.decode(self.positions[b])
+        share = self.generation / self.generations
+        estimates = self.shared.compete(
+            first, second, self.batches, lr=cosine(self.lr, self.lr_min, share), drop_path=self.drop_path * share
+        )
+        cost = estimates[0].cost + estimates[1].cost
+        losses = [math.inf if e.failed else float(e.values["val_loss"]) for e in estimates]
+        if min(losses) == math.inf:
+            return {"loss": math.nan}, cost
+        fast, slow = ((a, first), (b, second)) if losses[0] <= losses[1] else ((b, second), (a, first))
+        self.shared.inherit(fast[1], slow[1])
+        self.races.append([fast[0], slow[0]])
+        self.closing.any = fast[1]
+        return {"loss": min(losses), "gap": max(losses) - min(losses)}, cost
+
+    def _move(self) -> None:
+        """v_s <- r_1 v_s + r_2 (x_f - x_s); x_s <- x_s + v_s, clipped to the box; fast learners stay."""
+        for fast, slow in self.races:
+            for _ in range(TRIES):
+                r1, r2 = self.rng.random((2, len(self.coding.upper)))
+                v = r1 * self.velocities[slow] + r2 * (self.positions[fast] - self.positions[slow])
+                x = np.clip(self.positions[slow] + v, 0.0, self.coding.upper)
+                if self._allows(x):
+                    self.velocities[slow], self.positions[slow] = v, x
+                    break
+        self.races = []
+
+    def diversity(self) -> float:
+        """Returns the mean Euclidean distance of the learners to their mean."""
+        return float(np.linalg.norm(self.positions - self.positions.mean(0), axis=1).mean())
+
+    def best(self) -> Arch:
+        """Returns the best learner; during the search the last pair's fast one; raises StateError before any step."""
+        return self.closing.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns at most ``n`` learners that differ in fingerprint, best first."""
+        return self.closing.finalists(n)
+
+    def state_dict(self) -> State:
+        """Returns all that changes, the weight set included."""
+        state = {name: getattr(self, name) for name in ("positions", "velocities", "generation", "pairs", "races")}
+        state |= {"shared": self.shared.state_dict(), "closing": self.closing.state_dict()}
+        return deepcopy(state | {"rng": self.rng.bit_generator.state})
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues exactly as the saved one would."""
+        state = deepcopy(state)
+        for name in ("positions", "velocities", "generation", "pairs", "races"):
+            setattr(self, name, state[name])
+        self.shared.load_state_dict(state["shared"])
+        self.closing.load_state_dict(state["closing"])
+        self.rng.bit_generator.state = state["rng"]
