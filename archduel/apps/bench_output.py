@@ -45,7 +45,7 @@ def write_trajectories(bench: Bench, path: Path) -> None:
 
 
 def write_figures(bench: Bench, folder: Path, *, suffix: str = "svg") -> list[Path]:
-    """Writes regret over queries (and over seconds where the table has times) and the critical-difference figure."""
+    """Writes regret over queries (and seconds where the table has times), and critical differences at each number of queries."""
     from archduel.reporting.search_figures import critical_difference, trajectories
 
     facts, queries = bench.facts, bench.facts["queries"][-1]
@@ -57,10 +57,10 @@ def write_figures(bench: Bench, folder: Path, *, suffix: str = "svg") -> list[Pa
     if facts["simulated_seconds"]:
         paths.append(folder / f"regret_by_seconds.{suffix}")
         trajectories(paths[-1], regrets, title=title, seconds={name: curve.seconds for name, curve in shown.items()})
-    if bench.ranks is not None:
-        paths.append(folder / f"critical_difference.{suffix}")
-        about = f"average rank by area under validation regret to {queries} queries, {facts['runs']} runs"
-        critical_difference(paths[-1], bench.ranks, title=about)
+    for number, ranks in bench.ranks.items():
+        paths.append(folder / f"critical_difference_{number}.{suffix}")
+        about = f"{facts['table']}: average rank by area under validation regret to {number} queries, {facts['runs']} runs"
+        critical_difference(paths[-1], ranks, title=about)
     return paths
 
 
@@ -97,11 +97,13 @@ def summary(bench: Bench) -> str:
         "regret area: mean validation regret over all queries so far, points; best found: share of runs that reached the",
         "table's best validation accuracy; incumbents are chosen by validation accuracy, their test accuracy is read last",
     ]
-    if bench.comparisons:
-        first = bench.comparisons[0].first
-        lines.append(f"p: paired Wilcoxon test of the regret area against {first} at {facts['queries'][-1]} queries, Holm-corrected")
-    if bench.ranks is not None:
-        order = ", ".join(f"{name} {rank:.2f}" for name, rank in bench.ranks.ranks.items())
-        lines.append(f"average ranks: {order} (critical difference {bench.ranks.critical_difference:.2f})")
+    for number, comparisons in bench.comparisons.items():
+        if comparisons:
+            lines.append(
+                f"p at {number} queries: paired Wilcoxon tests of the regret area against {comparisons[0].first}, Holm-corrected"
+            )
+    for number, ranks in bench.ranks.items():
+        order = ", ".join(f"{name} {rank:.2f}" for name, rank in ranks.ranks.items())
+        lines.append(f"average ranks at {number} queries: {order} (critical difference {ranks.critical_difference:.2f})")
     points = checklist(facts, [record["strategy"] for record in bench.records if record["queries"] == facts["queries"][-1]])
     return "\n".join([*lines, "", checklist_text(points)])

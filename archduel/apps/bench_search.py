@@ -37,15 +37,16 @@ class Bench:
     Attributes:
         records: one JSON-able mapping a strategy and number of queries.
         curves: title and budget -> its runs.
-        comparisons: paired Wilcoxon tests on the area under the regret curve of one strategy minus each other one.
-        ranks: average ranks by that area; None for a single strategy.
+        comparisons: number of queries -> paired Wilcoxon tests on the area under the regret curve up to there, of one
+            strategy minus each other one, Holm-corrected together.
+        ranks: number of queries -> average ranks by that area; empty for a single strategy.
         facts: table, protocol, seeds, versions: what a reader needs to repeat it.
     """
 
     records: list[dict[str, Any]]
     curves: dict[tuple[str, int], Curve]
-    comparisons: list[Comparison]
-    ranks: Nemenyi | None
+    comparisons: dict[int, list[Comparison]]
+    ranks: dict[int, Nemenyi]
     facts: dict[str, Any]
 
 
@@ -109,11 +110,16 @@ def bench_search(
     }
     shown = {(c, budget): curves[c.title, budget if by_budget(c) else budgets[-1]] for c in contestants for budget in budgets}
     records = [record(opened, protocol, seen, budget) for (_, budget), seen in shown.items()]
-    areas = {c.title: area(shown[c, budgets[-1]], budgets[-1]) for c in contestants}
-    comparisons = _comparisons(areas, against)
-    _note(records, comparisons, budgets[-1])
-    ranks = nemenyi({title: -values for title, values in areas.items()}) if len(areas) > 1 else None
-    return Bench(records, curves, comparisons, ranks, _facts(opened, protocol, runs, budgets))
+    comparisons: dict[int, list[Comparison]] = {}
+    ranks: dict[int, Nemenyi] = {}
+    for budget in reversed(budgets):
+        areas = {c.title: area(shown[c, budget], budget) for c in contestants}
+        against = against or _reference(areas)
+        comparisons[budget] = wilcoxon_holm(areas, pairs=[(against, title) for title in areas if title != against])
+        _note(records, comparisons[budget], budget)
+        if len(areas) > 1:
+            ranks[budget] = nemenyi({title: -values for title, values in areas.items()})
+    return Bench(records, curves, dict(sorted(comparisons.items())), dict(sorted(ranks.items())), _facts(opened, protocol, runs, budgets))
 
 
 def _configured(strategies: str | Sequence[str], settings: Mapping[str, Mapping[str, Any]]) -> list[Contestant]:
@@ -169,11 +175,9 @@ def _finished(
     return found
 
 
-def _comparisons(areas: Mapping[str, NDArray[np.float64]], against: str) -> list[Comparison]:
-    """Returns the paired tests of one strategy with every other one; lower areas are better."""
-    least = min(areas, key=lambda title: float(areas[title].mean()))
-    reference = against or ("best" if "best" in areas else least)
-    return wilcoxon_holm(areas, pairs=[(reference, title) for title in areas if title != reference])
+def _reference(areas: Mapping[str, NDArray[np.float64]]) -> str:
+    """Returns which strategy the others are tested against unless one was named; lower areas are better."""
+    return "best" if "best" in areas else min(areas, key=lambda title: float(areas[title].mean()))
 
 
 def _note(records: Sequence[dict[str, Any]], comparisons: Sequence[Comparison], queries: int) -> None:

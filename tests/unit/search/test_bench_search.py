@@ -131,7 +131,9 @@ def test_output_is_written(bench: Bench, tmp_path: Path) -> None:
     write_trajectories(bench, tmp_path / "t.csv")
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 1 + 3 * 40
     figures = write_figures(bench, tmp_path / "figures")
-    assert [figure.stem for figure in figures] == ["regret_by_queries", "regret_by_seconds", "critical_difference"]
+    assert [figure.stem for figure in figures] == [
+        "regret_by_queries", "regret_by_seconds", "critical_difference_20", "critical_difference_40"
+    ]  # fmt: skip
     assert all(figure.read_text().lstrip().startswith("<?xml") for figure in figures)
 
 
@@ -142,11 +144,14 @@ def test_the_summary_names_tests_and_checklist(bench: Bench) -> None:
     assert "no    several runs" in text
 
 
-def test_p_values_are_those_of_the_largest_budget(bench: Bench) -> None:
+def test_every_number_of_queries_is_tested(bench: Bench) -> None:
     tested = [record for record in bench.records if "p_holm" in record]
-    assert len(tested) == 2
-    assert {record["queries"] for record in tested} == {40}
+    assert [record["queries"] for record in tested] == [20, 40] * 2
+    assert len({record["against"] for record in tested}) == 1
     assert all(record["p_holm"] >= record["p_wilcoxon"] for record in tested)
+    (first, *_) = bench.comparisons[20]
+    areas = {title: area(bench.curves[title, 40], 20).mean() for title in (first.first, first.second)}
+    assert first.difference.value == pytest.approx(areas[first.first] - areas[first.second])
 
 
 @pytest.mark.parametrize(
