@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,11 +17,13 @@ from archduel.core import Arch, Cost, Estimate, Scale
 from archduel.errors import ArchduelError, UnknownNameError, unknown
 from archduel.estimators.ownership import Ownership
 from archduel.training.cursor import Cursor
-from archduel.training.metrics import METRICS, confusion_matrix, evaluate
+from archduel.training.metrics import METRICS, Evaluation, confusion_matrix
 from archduel.training.norms import averaging, batch_statistics, statistics_kept
 from archduel.training.pixels import Pixels
 
 __all__ = ["SharedJudge"]
+
+SCORED_AT_ONCE = 256
 
 
 class SharedJudge:
@@ -46,6 +49,7 @@ class SharedJudge:
             raise unknown("metric", metric, METRICS)
         self.own, self.train, self.validation, self.scale = own, train, validation, scale
         self.metric, self.recalibration, self.seed = metric, recalibration, seed
+        self._dropouts = [module for module in own.network.modules() if isinstance(module, nn.Dropout)]
 
     def estimate(self, arch: Arch, batch: tuple[Tensor, Tensor] | None = None) -> Estimate:
         """Returns the score on the validation images, or on ``batch`` alone; what is wrong with ``arch`` is a failure."""
@@ -67,16 +71,27 @@ class SharedJudge:
         except UnknownNameError:  # a plug-in's space may have a supernet but no counts
             return {}
 
+    @torch.no_grad()
     def score(self, arch: Arch) -> tuple[float, float]:
         """Returns metric and loss on the validation images, batch norm recalibrated."""
         norms, network = self.own.norms(arch), self.own.network
-        with statistics_kept(norms):
+        with statistics_kept(norms), _at_rest(self._dropouts):
             if self.recalibration:
-                with torch.no_grad(), averaging(norms):
+                with averaging(norms):
                     for x in self.calibration():
                         network(x, arch)
-            scored = evaluate(_Chosen(network, arch), self.validation, device=self.train.pixels.device)
+            with _at_rest(norms):
+                scored = self._evaluation(arch)
         return scored.score(self.metric), scored.loss
+
+    def _evaluation(self, arch: Arch) -> Evaluation:
+        """Returns what ``arch`` says about the validation images."""
+        pixels, logits = self.validation, []
+        for rows in torch.arange(len(pixels)).split(SCORED_AT_ONCE):
+            x = self.train.plain(pixels.batch(rows)[0])
+            logits.append(self.own.network(x, arch).double().cpu())
+        every, labels = torch.cat(logits), pixels.labels.cpu()  # (N, classes), (N,)
+        return Evaluation(every.softmax(1).float().numpy(), labels.numpy(), float(F.cross_entropy(every, labels)))
 
     def calibration(self) -> Iterator[Tensor]:
         """Yields the normalised training images that statistics are measured with: always the same, not augmented."""
@@ -96,12 +111,13 @@ class SharedJudge:
         return METRICS[self.metric](confusion), loss
 
 
-class _Chosen(nn.Module):
-    """A supernet with the architecture already said."""
-
-    def __init__(self, supernet: nn.Module, arch: Arch) -> None:
-        super().__init__()
-        self.supernet, self.arch = supernet, arch
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.supernet(x, self.arch)  # type: ignore[no-any-return]
+@contextmanager
+def _at_rest(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Puts some modules, all in training mode, in evaluation mode for a while; to ask all thousands of them takes longer."""
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module in modules:
+            module.training = True
