@@ -1,0 +1,300 @@
+"""One-shot strategies by hand: gradients against finite differences, masks, moves, labels, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from archduel.apps.assemble import assemble
+from archduel.core import Arch, Draw, Estimate, Query, enumerate_space, sample
+from archduel.errors import SettingError, UnknownNameError
+from archduel.policies.logits import LogitsPolicy
+from archduel.spaces.darts import DARTS as DARTSSpace
+from archduel.spaces.nasbench201 import NASBench201
+from archduel.strategies.coding import Coding
+from archduel.strategies.curriculum import node_stages, numbered, operation_stages, random_order
+from archduel.strategies.relativenas import RelativeNAS, cosine
+from archduel.testing.toy import ToyRanker, ToySpace
+from archduel.testing.toy_shared import ToyShared
+
+
+def toy(name: str, shared: Any = None, seed: int = 0, **settings: Any) -> Any:
+    """Returns a strategy over the toy space."""
+    space = ToySpace()
+    given = {"ranker": ToyRanker(space), "shared": shared or ToyShared()}
+    return assemble(name, space, seed=seed, settings=settings, given=given)
+
+
+def exact() -> ToyShared:
+    """Returns toy weights in double precision: somewhere, in motion, with weight decay."""
+    shared = ToyShared(lr=0.05)
+    shared.weight_decay = 0.01  # type: ignore[misc]
+    generator = torch.Generator().manual_seed(1)
+    shared.supernet.double()
+    with torch.no_grad():
+        for name, p in shared.supernet.named_parameters():
+            p.copy_(0.3 * torch.randn(p.shape, generator=generator))
+            shared._velocity[name] = 0.1 * torch.randn(p.shape, generator=generator).double()
+    shared._data = {split: (x.double(), y) for split, (x, y) in shared._data.items()}
+    return shared
+
+
+def unrolled_loss(darts: Any, train: Any, validation: Any) -> float:
+    """Returns L_val(w', alpha) with w' one virtual step of all weights away, w left as it is."""
+    shared = darts.shared
+    weights = list(shared.supernet.parameters())
+    kept = [w.detach().clone() for w in weights]
+    grads = torch.autograd.grad(shared.loss(darts._weights(), train), weights, allow_unused=True)
+    with torch.no_grad():
+        for w, g in zip(weights, grads):
+            w -= shared.lr * ((0 if g is None else g) + shared.weight_decay * w + shared.momentum * shared.velocity(w))
+        value = float(shared.loss(darts._weights(), validation))
+        for w, before in zip(weights, kept):
+            w.copy_(before)
+    return value
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_gradients_of_darts_are_those_of_finite_differences(order: int) -> None:
+    shared = exact()
+    darts = toy("darts", shared, order=order)
+    alpha = darts.alphas["chain"] = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    train, validation = next(shared.batches("train")), next(shared.batches("validation"))
+    before = [w.detach().clone() for w in shared.supernet.parameters()]
+    found = darts.gradients(train, validation)[0]
+    assert all(torch.equal(a, b) for a, b in zip(before, shared.supernet.parameters())), "w must be put back"
+    wanted, step = torch.zeros_like(alpha), 1e-5
+    for i in range(4):
+        for j in range(5):
+            values = []
+            for sign in (1, -1):
+                with torch.no_grad():
+                    alpha[i, j] += sign * step
+                values.append(unrolled_loss(darts, train, validation) if order == 2 else float(shared.loss(darts._weights(), validation).detach()))
+                with torch.no_grad():
+                    alpha[i, j] -= sign * step
+            wanted[i, j] = (values[0] - values[1]) / (2 * step)
+    # equation 8 is a finite difference itself, with radius 0.01: right to second order
+    torch.testing.assert_close(found, wanted, rtol=1e-6 if order == 1 else 2e-4, atol=1e-7)
+    if order == 2:
+        first = toy("darts", shared, order=1)
+        first.alphas["chain"] = alpha
+        assert float((first.gradients(train, validation)[0] - wanted).norm()) > 20 * float((found - wanted).norm())
+
+
+def test_gdas_runs_one_operation_an_edge_with_the_gradient_of_the_relaxed_sample() -> None:
+    gdas = toy("gdas", tau_max=3.0, tau_min=1.0, epochs=3)
+    gdas._noise = {"chain": gdas._gumbel(gdas.alphas["chain"])}
+    alpha, noise = gdas.alphas["chain"], gdas._noise["chain"]
+    weights = gdas._weights()["chain"]
+    assert torch.equal((weights == 1).sum(1), torch.ones(4, dtype=torch.int64))
+    assert int((weights == 0).sum()) == 16
+    relaxed = ((alpha.log_softmax(1) + noise) / 3.0).softmax(1)
+    assert torch.equal(weights.argmax(1), relaxed.argmax(1))
+    gradient = torch.autograd.grad(weights.sum(), alpha)[0]
+    torch.testing.assert_close(gradient, torch.autograd.grad(relaxed.amax(1).sum(), alpha)[0])
+
+
+class Recorded:
+    """Shared weights whose rewards are a table and that learn nothing."""
+
+    supernet = ToyShared().supernet
+
+    def __init__(self, table: Mapping[Arch, float]) -> None:
+        self.table = table
+
+    def n_batches(self, split: str) -> int:
+        """Returns 1."""
+        return 1
+
+    def estimate(self, queries: list[Query]) -> list[Estimate]:
+        """Returns the table's rewards."""
+        return [Estimate(self.table[query.arch]) for query in queries]
+
+
+def test_the_policy_gradient_of_cnas_is_that_of_expected_reward_and_entropy() -> None:
+    space, omega = ToySpace(), {"length": (0, 1), "op": (1, 2)}
+    archs = [a for a in enumerate_space(space) if a.choices[0] < 2 and set(a.choices[1:]) <= {1, 2}]
+    table = {arch: 0.1 * i for i, arch in enumerate(archs)}
+    policy = LogitsPolicy(space)
+    with torch.no_grad():
+        policy.logits.copy_(0.5 * torch.randn(policy.logits.shape, generator=torch.Generator().manual_seed(3)))
+    cnas = assemble(
+        "cnas", space, seed=0, given={"policy": policy, "shared": Recorded(table)},
+        settings={"batch": 4000, "entropy": 0.1, "grad_clip": 0.0, "momentum": 0.9999, "lr": 1e-12, "weight_decay": 0.0},
+    )  # fmt: skip
+    cnas._improve_policy(omega)
+
+    def objective() -> float:
+        p = policy.log_prob(archs, allowed=omega).exp()
+        assert float(p.sum()) == pytest.approx(1.0, abs=1e-5)
+        return float((p * torch.tensor([table[a] for a in archs]) - 0.1 * p * p.log()).sum())
+
+    found, wanted = -policy.logits.grad, torch.zeros_like(policy.logits)
+    for i, j in torch.nonzero(found).tolist():
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                policy.logits[i, j] += sign * 0.05
+                values.append(objective())
+                policy.logits[i, j] -= sign * 0.05
+        wanted[i, j] = (values[0] - values[1]) / 0.1
+    # the sum of decision entropies has the joint entropy as its mean, but its gradient lacks that of which questions come up
+    named = [row for name, row in policy._index.items() if name != "length"]
+    assert float(wanted.norm()) > 0.05
+    assert float((found - wanted)[named].abs().max()) < 0.015
+
+
+def test_stages_add_one_operation_and_the_last_ones_can_be_chosen() -> None:
+    space = DARTSSpace("cnas")
+    order = random_order(space, "op", np.random.default_rng(1))
+    assert order[0] == space.words("op").index("sep_conv_3x3")
+    assert sorted(order) == list(range(8))
+    stages = operation_stages(space, "op", order)
+    assert [len(stage["op"]) for stage in stages] == list(range(1, 9))
+    policy = LogitsPolicy(space)
+    draw: Draw = policy.draw(20, torch.Generator().manual_seed(0), allowed=stages[-1])
+    assert {op for arch in draw.archs for op in arch.choices[1::2]} == set(range(8))
+    first = policy.draw(5, torch.Generator().manual_seed(0), allowed=stages[0])
+    assert {op for arch in first.archs for op in arch.choices[1::2]} == {order[0]}
+    rng = np.random.default_rng(0)
+    assert all(set(sample(space, rng, allowed=stages[2]).choices[1::2]) <= set(order[:3]) for _ in range(20))
+
+
+def test_operations_may_be_named_and_wrong_names_are_refused() -> None:
+    space = NASBench201()
+    assert numbered(space, "op", ["nor_conv_3x3", "none", 4]) == [3, 0, 4]
+    with pytest.raises(UnknownNameError, match="did you mean 'nor_conv_3x3'"):
+        numbered(space, "op", ["nor_conv_3x4"])
+    with pytest.raises(SettingError, match="twice"):
+        numbered(space, "op", ["none", 0])
+    with pytest.raises(UnknownNameError, match="operation '7' is unknown"):
+        toy("cnas", order=[1, 7])
+    with pytest.raises(SettingError, match="must be a list"):
+        toy("cnas", order="skip")
+    with pytest.raises(SettingError, match="no decisions of kind 'colour'"):
+        toy("cnas", order=[1], kind="colour")
+
+
+def test_nodes_may_grow_where_a_node_can_be_idle() -> None:
+    space = DARTSSpace("cnas")
+    stages = node_stages(space, "op", "none")
+    assert [len(stage) for stage in stages] == [12, 8, 4, 0]  # of 16 operations, those of 3, 2, 1, 0 nodes in both cells
+    arch = sample(space, np.random.default_rng(0), allowed=stages[0])
+    assert set(arch.choices[5:16:2]) == {0}
+    with pytest.raises(SettingError, match="preset=cnas"):
+        node_stages(DARTSSpace(), "op", "none")
+    with pytest.raises(SettingError, match="cannot grow by nodes"):
+        node_stages(NASBench201(), "op", "none")
+
+
+def test_cnas_warms_up_with_weights_alone_and_grows_at_its_epochs() -> None:
+    cnas = toy("cnas", warmup_epochs=1, stage_epochs=2, batches=1, order=[4, 3, 1])
+    before = {k: v.clone() for k, v in cnas.policy.state_dict().items()}
+    reports = [cnas.step() for _ in range(2)]
+    assert [r.metrics["warmup"] for r in reports] == [1.0, 0.0]
+    assert "reward" not in reports[0].metrics
+    assert any(not torch.equal(before[k], v) for k, v in cnas.policy.state_dict().items())
+    stages = [r.metrics["stage"] for r in iter(cnas.step, None)]
+    assert stages == [1, 2, 2, 2, 3, 3, 3]
+    assert len(toy("cnas", grow="fixed", order=[4, 3, 1]).stages) == 3
+
+
+def test_the_moving_baseline_begins_at_the_first_reward_and_moves_before_it_is_used() -> None:
+    cnas = toy("cnas", momentum=0.9)
+    assert cnas._moved(0.5) == 0.5
+    assert cnas._moved(1.0) == pytest.approx(0.55)
+
+
+def test_floor_decodes_and_bounds_mean_the_last_option() -> None:
+    coding = Coding(DARTSSpace("relativenas"))
+    one_cell = [2, 7, 2, 7, 3, 7, 3, 7, 4, 7, 4, 7, 5, 7, 5, 7]
+    assert coding.upper.tolist() == one_cell * 2
+    assert coding.decode(coding.upper).choices[:4] == (1, 7, 1, 7)
+    x = np.zeros(32)
+    assert coding.decode(x).choices[:4] == (0, 1, 0, 1)
+    x[1], x[2], x[3] = 3.2, 1.0, 6.999
+    assert coding.decode(x).choices[:4] == (0, 4, 0, 7)  # 3.2 is the fourth of the options 1..7; a whole 1.0 is read as 0
+    for space in (DARTSSpace("relativenas"), DARTSSpace(), NASBench201(), ToySpace()):
+        coding, rng = Coding(space), np.random.default_rng(0)
+        for arch in (sample(space, rng) for _ in range(20)):
+            assert coding.decode(coding.encode(arch)) == arch
+        space.validate(coding.decode(coding.draw(rng)))
+
+
+def test_only_the_slow_learner_moves_and_by_the_rule() -> None:
+    strategy = toy("relativenas", population=2, generations=2)
+    strategy.rng = np.random.default_rng(5)
+    copy = np.random.default_rng(5)
+    x = np.stack([strategy.coding.draw(copy) for _ in range(2)])
+    order = copy.permutation(2).tolist()
+    strategy.step()
+    assert strategy.velocities.shape == (2, 5)
+    a, b = (strategy.coding.decode(x[i]) for i in order)
+    losses = [e.values["val_loss"] for e in ToyShared().compete(a, b, 8, lr=0.1)]
+    fast, slow = order if losses[0] <= losses[1] else order[::-1]
+    r2 = copy.random((2, 5))[1]
+    v = r2 * (x[fast] - x[slow])  # the velocity began at zero
+    np.testing.assert_allclose(strategy.velocities[slow], v)
+    np.testing.assert_allclose(strategy.positions[slow], np.clip(x[slow] + v, 0, strategy.coding.upper))
+    np.testing.assert_array_equal(strategy.positions[fast], x[fast])
+    np.testing.assert_array_equal(strategy.velocities[fast], 0)
+
+
+def test_odd_populations_and_wrong_numbers_are_refused() -> None:
+    with pytest.raises(SettingError, match="even, because its members are paired; got 7"):
+        RelativeNAS(ToySpace(), ToyShared(), rng=np.random.default_rng(0), population=7)
+    for name, wrong in (
+        ("relativenas", {"lr_min": 0.2}), ("cnas", {"grow": "sideways"}), ("cnas", {"stage_epochs": 0}), ("darts", {"order": 3}),
+        ("spos", {"sampling": "often"}), ("spos", {"rate": 0.0}), ("gdas", {"tau_min": 0.0}), ("ctnas_oneshot", {"average": 200}),
+        ("spos", {"verify": -1}),
+    ):  # fmt: skip
+        with pytest.raises(SettingError):
+            toy(name, **wrong)
+    assert cosine(0.1, 0.001, 0) == 0.1
+    assert cosine(0.1, 0.001, 1) == pytest.approx(0.001)
+
+
+def test_darts_refuses_a_supernet_that_cannot_mix() -> None:
+    shared = ToyShared()
+    shared.supernet = object()  # type: ignore[assignment]
+    with pytest.raises(SettingError, match="cannot mix"):
+        toy("darts", shared)
+
+
+def test_spos_never_scores_an_architecture_twice() -> None:
+    shared = ToyShared()
+    asked: list[Arch] = []
+    score = shared.estimate
+    shared.estimate = lambda queries: asked.extend(q.arch for q in queries) or score(queries)  # type: ignore[method-assign]
+    spos = toy("spos", shared, epochs=1, population=10, generations=5, parents=3, crossovers=5, mutants=5)
+    while spos.step() is not None:
+        pass
+    assert len(asked) == len(set(asked)) == 60
+    assert spos.best() == max(asked, key=spos.closing.inherited.score)
+
+
+def test_a_label_of_ctnas_is_the_mean_score_of_the_last_epochs() -> None:
+    shared = ToyShared()
+    seen: list[list[float]] = []
+    score = shared.estimate
+
+    def watched(queries: list[Query]) -> list[Estimate]:
+        estimates = score(queries)
+        seen.append([e.score for e in estimates])
+        return estimates
+
+    shared.estimate = watched  # type: ignore[method-assign]
+    strategy = toy("ctnas_oneshot", shared, epochs=4, average=3, labels=6, iterations=2, samples=4, keep=2)
+    for _ in range(4):
+        strategy.step()
+    archs, labels = strategy.search.rounds.ledger.labelled()
+    assert archs == strategy.asked
+    np.testing.assert_allclose(labels, np.mean(seen, axis=0))
+    assert len(seen) == 3
+    assert not any(map(math.isnan, labels))
