@@ -136,6 +136,10 @@ def joined(device: torch.device, *, accumulate: int = 1, sync_norm: bool = False
     if size == 1:
         yield Team(accumulate=accumulate)
         return
+    if distributed.is_initialized():  # by the caller, who also ends it
+        with peers_lost(size):
+            yield Team(rank, size, accumulate, sync_norm)
+        return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         with peers_lost(size):
