@@ -1,8 +1,9 @@
 """Processor time of searches on a table, and of CTNAS's parts against plain paths of the same algorithms.
 
-    python benchmarks/search_overhead.py --table nasbench201/cifar10 --repeats 5 --out benchmarks/records/search_overhead.json
+    python benchmarks/search_overhead.py --table nasbench201/cifar10 --ctnas-table nasbench101 --repeats 5 --out benchmarks/records/search_overhead.json
 
-One thread. Random search and evolution against the same algorithm written as a bare loop over arrays (no queries, no journal,
+One thread; a whole command also in seconds on the clock, with one worker. A whole search of CTNAS has the published numbers: 423
+labels, 1,000 epochs of the comparator, 10,000 updates of the policy. Random search and evolution against the same algorithm written as a bare loop over arrays (no queries, no journal,
 no resume); a policy update of CTNAS against a controller that keeps the graph of every step, as released codes do.
 """
 
@@ -17,6 +18,7 @@ import json
 import platform
 import shlex
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -129,10 +131,26 @@ def ctnas_updates(table: str, n: int, *, plain: bool) -> Callable[[], None]:
     return work
 
 
+def whole_command(table: str, strategy: str, queries: int) -> float:
+    """Returns the seconds on the clock of `archduel bench search` with 100 runs and one worker, start included."""
+    arguments = ["bench", "search", "--table", table, "--strategies", strategy, "--queries", str(queries), "--runs", "100"]
+    program = [sys.executable, "-m", "archduel"]
+    began = time.perf_counter()
+    subprocess.run([*program, *arguments, "--workers", "0", "--quiet"], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def ctnas_search(table: str) -> float:
+    """Returns the processor seconds of one search of CTNAS with 423 labels and the published numbers of updates."""
+    (contestant,) = parse_contestants("ctnas[labels=423]")
+    return run_trial(Protocol(table), contestant, 423, 0).cpu_seconds
+
+
 def main() -> None:
     """Measures and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", required=True)
+    parser.add_argument("--ctnas-table", required=True)
     parser.add_argument("--queries", type=int, default=150)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, required=True)
@@ -151,6 +169,8 @@ def main() -> None:
         measured = seconds(ctnas_updates(given.table, 200, plain=is_plain), given.repeats)
         found[name] = {**measured, "updates": 200, "milliseconds_an_update": 1e3 * measured["median"] / 200}
         print(name, f"{found[name]['milliseconds_an_update']:.2f} ms", flush=True)
+    commands = {name: whole_command(given.table, name, given.queries) for name in ("random", "evolution")}
+    found["ctnas, whole search"] = {"n": 1, "median": ctnas_search(given.ctnas_table)}
     ratios = {
         "evolution over its bare loop": found["evolution"]["median"] / plain["median"],
         "plain controller over ctnas updates": found["ctnas updates, plain controller"]["median"] / found["ctnas updates"]["median"],
@@ -162,6 +182,7 @@ def main() -> None:
         "versions": {"archduel": archduel.__version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "queries": given.queries,
         "measured": found,
+        "seconds_of_a_command_with_100_runs": commands,
         "ratios": ratios,
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)

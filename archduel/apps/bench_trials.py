@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import time
@@ -77,7 +78,7 @@ class Trial:
         queries: the budget.
         run: number of the paired run.
         rows: the table's row of every paid query, in order.
-        scores: what the search was told.
+        scores: what the search was told; nan where that was no accuracy, or one of a cheaper fidelity.
         seconds: simulated seconds paid by then.
         chosen: row of the architecture that the strategy itself calls best.
         cpu_seconds: processor time of the search, table look-ups included.
@@ -182,7 +183,7 @@ class Arena:
             queries=queries,
             run=run,
             rows=[table.find(told.query.arch) for told in result.told],
-            scores=[told.estimate.score for told in result.told],
+            scores=[told.estimate.score if told.query.fidelity in (None, fidelity) else math.nan for told in result.told],
             seconds=[told.paid.seconds for told in result.told],
             chosen=table.find(result.best),
             cpu_seconds=took,

@@ -4,6 +4,8 @@ After every few labels the ranker is fitted again and judges every architecture 
 every one of a population bred for the same purpose). The next questions are those of largest expected improvement, whose
 logarithm stays informative where hardly any is expected. A ranker that is sure and unsure in the right places does the rest.
 
+Where evaluations can be had at a cheaper fidelity, more proposals get a first look there, and the best of them the usual one.
+
 Architectures with one fingerprint compute the same: one of them is asked, and nothing is asked twice.
 """
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, StepReport
 from archduel.errors import SettingError
 from archduel.strategies.candidates import Believer, beliefs, evolved, log_improvement, whole_space
+from archduel.strategies.looks import FirstLooks
 from archduel.strategies.pool import first_distinct
 from archduel.strategies.rounds import Rounds
 
@@ -40,6 +43,9 @@ class Contenders:
         bred: mutants a generation.
         generations: of mutants a round.
         stop: the search ends when nothing is expected to improve the ranker's scores by more than this; 0 = never.
+        cheap: a fidelity that the estimator offers beside the usual one; empty = none. Proposals are then evaluated there
+            first, and the best of them at the usual fidelity.
+        looks: cheap evaluations for each usual one.
     """
 
     def __init__(
@@ -55,45 +61,63 @@ class Contenders:
         bred: int = 500,
         generations: int = 4,
         stop: float = 0.0,
+        cheap: str = "",
+        looks: int = 3,
     ) -> None:
-        if min(batch, bred, generations) < 1 or min(whole, stop) < 0:
-            raise SettingError("batch, bred and generations must be at least 1, whole and stop not negative")
+        if min(batch, bred, generations, looks) < 1 or min(whole, stop) < 0:
+            raise SettingError("batch, bred, generations and looks must be at least 1, whole and stop not negative")
         self.space, self.ranker, self.rng, self.constraint = space, ranker, rng, constraint
         self.batch, self.whole, self.bred, self.generations, self.stop = batch, whole, bred, generations, stop
+        self.cheap, self.looks = cheap, looks
         self.rounds = Rounds(space, rng, constraint, initial)
+        self.first = FirstLooks()
+        self.looking = False  # whether what is asked now is asked at the cheap fidelity
         self._listed: tuple[tuple[str, ...], tuple[Arch, ...]] | None = None  # the space, once it was needed
 
     def ask(self, n: int) -> list[Query]:
         """Returns at most ``n`` new architectures; empty while there is something to learn first."""
-        return self.rounds.ask(n)
+        queries = self.rounds.ask(n)
+        return [Query(query.arch, self.cheap) for query in queries] if self.looking else queries
 
     def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
         """Remembers the scores."""
-        self.rounds.tell(queries, estimates)
+        if self.looking:
+            self.first.record(queries, estimates)
+            self.rounds.told += len(queries)
+        else:
+            self.rounds.tell(queries, estimates)
 
     def step(self) -> StepReport | None:
         """Fits the ranker and chooses the next batch; None while labels are missing and when finished."""
         if not self.rounds.ready():
             return None
-        archs, scores = self.rounds.ledger.labelled()
+        archs, scores = self.first.labelled(self.rounds.ledger)
         self.ranker.fit(archs, scores)
-        incumbent = float(self.ranker.predict(archs).max())
+        if self.looking:
+            self.looking = False
+            promoted = self.first.promoted(self.rounds.ledger, self.ranker, self.batch)
+            if promoted:
+                self.rounds.queue.extend(promoted)
+                return StepReport({"labels": len(archs), "promoted": len(promoted)})
+        incumbent = float(self.ranker.predict(self.rounds.ledger.labelled()[0]).max())
         candidates, new = self._candidates(incumbent)
         worth = np.where(new, self._worth(candidates, incumbent), -np.inf) if any(new) else np.empty(0)
         gain = float(np.exp(worth.max())) if len(worth) else 0.0
         if self.stop and gain < self.stop:
             self.rounds.finished = True
         else:
-            order = np.argsort(-worth, kind="stable")[: min(np.count_nonzero(new), self.batch + SHORTLIST)].tolist()
-            self.rounds.propose(self._batch([candidates[i] for i in order], incumbent), self.batch)
+            size = self.batch * (self.looks if self.cheap else 1)
+            order = np.argsort(-worth, kind="stable")[: min(np.count_nonzero(new), size + SHORTLIST)].tolist()
+            self.rounds.propose(self._batch([candidates[i] for i in order], incumbent, size), size)
+            self.looking = bool(self.cheap)
         return StepReport({"labels": len(archs), "candidates": int(np.count_nonzero(new)), "expected_gain": gain})
 
     def _worth(self, archs: Sequence[Arch], incumbent: float) -> NDArray[np.float64]:
         """Returns (N,) logarithms of the expected improvement."""
         return log_improvement(*beliefs(self.ranker, archs), incumbent)
 
-    def _batch(self, archs: list[Arch], incumbent: float) -> list[Arch]:
-        """Returns ``archs``, best first, with a batch in front whose members do not ask the same question.
+    def _batch(self, archs: list[Arch], incumbent: float, size: int) -> list[Arch]:
+        """Returns ``archs``, best first, with ``size`` in front that do not ask the same question.
 
         Each one is chosen as if those before it had been evaluated with the expected result.
         Source: Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to parallelize optimization", 2010.
@@ -101,7 +125,7 @@ class Contenders:
         if not isinstance(self.ranker, Believer):
             return archs
         chosen, rest = archs[:1], archs[1:]
-        while rest and len(chosen) < self.batch:
+        while rest and len(chosen) < size:
             mean, deviation = self.ranker.beliefs(rest, assumed=chosen)
             chosen.append(rest.pop(int(np.argmax(log_improvement(mean, deviation, incumbent)))))
         return chosen + rest
@@ -138,6 +162,8 @@ class Contenders:
         return {
             "rounds": self.rounds.state_dict(),
             "ranker": self.ranker.state_dict(),
+            "looks": self.first.state_dict(),
+            "looking": self.looking,
             "rng": self.rng.bit_generator.state,
         }
 
@@ -145,4 +171,6 @@ class Contenders:
         """Continues exactly as the saved one would."""
         self.rounds.load_state_dict(state["rounds"])
         self.ranker.load_state_dict(state["ranker"])
+        self.first.load_state_dict(state["looks"])
+        self.looking = state["looking"]
         self.rng.bit_generator.state = state["rng"]

@@ -53,3 +53,11 @@ class TestEveryStrategy(StrategyContract):
             settings=SMALL.get(self.name),
             given={"ranker": ToyRanker(self.space)},
         )
+
+
+class TestFirstLooks(StrategyContract):
+    """Contenders with a cheap fidelity: each architecture may be asked twice, at the cheap fidelity and at the usual one."""
+
+    def make(self, seed: int, constraint: Constraint | None = None) -> Strategy:
+        given = {"ranker": ToyRanker(self.space)}
+        return assemble("best", self.space, seed=seed, constraint=constraint, settings={"cheap": "low"}, given=given)

@@ -20,7 +20,9 @@ from archduel.strategies.bpe_rl import BPEReinforce
 from archduel.strategies.candidates import evolved, log_improvement, whole_space
 from archduel.strategies.duels import by_wins
 from archduel.strategies.evolution import RegularizedEvolution
+from archduel.strategies.ledger import Ledger
 from archduel.strategies.local import LocalSearch
+from archduel.strategies.looks import FirstLooks
 from archduel.strategies.pool import Distinct
 from archduel.strategies.reinforce import Reinforce
 from archduel.strategies.renas import ReNAS
@@ -225,9 +227,41 @@ def test_a_batch_does_not_ask_one_question_twice() -> None:
 
     strategy = Contenders(SPACE, Twins(SPACE), rng=np.random.default_rng(0), batch=2)
     archs = [Arch("toy", (0, op)) for op in range(5)] + [Arch("toy", (1, 0, 0))]
-    chosen = strategy._batch(archs, incumbent=2.0)
+    chosen = strategy._batch(archs, 2.0, 2)
     assert chosen[:2] == [archs[0], archs[-1]]
     assert sorted(chosen, key=str) == sorted(archs, key=str)
+
+
+def test_first_looks_are_translated_by_a_line_that_an_outlier_does_not_bend() -> None:
+    archs = [Arch("toy", (0, op)) for op in range(5)] + [Arch("toy", (1, 0, op)) for op in range(4)]
+    looks, full = FirstLooks(), Ledger()
+    looks.record([Query(arch) for arch in archs], [Estimate(i / 10) for i in range(8)] + [Estimate(float("nan"), reason="x")])
+    full.record([Query(arch) for arch in archs[:3]], [Estimate(0.5), Estimate(0.52), Estimate(0.54)])
+    assert looks.labelled(full) == full.labelled()  # three pairs are too few
+    assert looks.promoted(full, ToyRanker(SPACE), 2) == [archs[7], archs[6]]
+    full.record([Query(arch) for arch in archs[3:5]], [Estimate(0.56), Estimate(-9.0)])
+    known, scores = looks.labelled(full)
+    assert known == archs[:8]  # the failed look is nowhere
+    assert scores[5:] == pytest.approx([0.6, 0.62, 0.64])  # 0.5 + 0.2 x
+
+
+def test_contenders_look_before_they_pay() -> None:
+    """Looks that tell nearly all find the best with fewer full evaluations than none."""
+    asked: list[Query] = []
+
+    def estimate(queries: list[Query]) -> list[Estimate]:
+        asked.extend(queries)
+        return [Estimate(toy_score(q.arch) * (0.5 if q.fidelity else 1.0)) for q in queries]
+
+    strategy = Contenders(SPACE, ToyRanker(SPACE), rng=np.random.default_rng(0), cheap="low", looks=3)
+    result = search(strategy, Local(estimate), budget=Budget(70), clock=None)
+    full = [query.arch for query in asked if query.fidelity is None]
+    low = [query.arch for query in asked if query.fidelity == "low"]
+    assert set(full[strategy.rounds.initial :]) < set(low)
+    assert len(low) >= 2 * (len(full) - strategy.rounds.initial)
+    assert len(set(low)) == len(low)
+    assert toy_score(result.best) == 1.0
+    assert result.best in full
 
 
 def test_contenders_breed_where_the_space_is_too_large() -> None:
