@@ -108,6 +108,15 @@ class SharedWeights:
         return f"validation_{self._judged.metric}"
 
     @property
+    def recalibration(self) -> int:
+        """Training batches that measure batch-norm statistics before a score; may be changed."""
+        return self._judged.recalibration
+
+    @recalibration.setter
+    def recalibration(self, batches: int) -> None:
+        self._judged.recalibration = batches
+
+    @property
     def lr(self) -> float:
         """The learning rate that the recipe's schedule gives the next batch."""
         return learning_rate(self.recipe, min(self._done, self._plan.steps), self._plan)

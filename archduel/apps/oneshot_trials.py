@@ -1,0 +1,257 @@
+"""Supernets trained one after the other and scored on the way; a stopped one goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import archduel
+from archduel import registry
+from archduel.apps.oneshot_protocol import OneshotProtocol, Paths, Variant, operations_in_order
+from archduel.apps.plan import base_recipe
+from archduel.apps.tables import open_table
+from archduel.core import Arch, Query, Scale, Space
+from archduel.core.checkpoint import load_state, save_state
+from archduel.data import Dataset, load
+from archduel.errors import RunError, SettingError, unknown
+from archduel.estimators.shared import SharedWeights
+from archduel.supernets import SUPERNETS, supernet
+from archduel.training.pixels import Pixels
+from archduel.training.recipe import Recipe
+
+__all__ = ["Oneshot", "OneshotTrial", "run_variants"]
+
+SAVE_SECONDS = 60.0
+PORTION = 20  # batches learned between two looks at the clock
+
+
+@dataclass(frozen=True)
+class OneshotTrial:
+    """The scores of one supernet after some passes.
+
+    Attributes:
+        sampling: of the variant.
+        curriculum: of the variant.
+        seed: of the variant.
+        passes: passes over the training images so far.
+        recalibration: batches that measured batch-norm statistics before each score.
+        scores: accuracy on the validation images of each cell.
+        train_seconds: time spent on training so far.
+        score_seconds: time spent on these scores.
+        images: images trained on so far.
+    """
+
+    sampling: str
+    curriculum: float
+    seed: int
+    passes: float
+    recalibration: int
+    scores: list[float]
+    train_seconds: float
+    score_seconds: float
+    images: int
+
+
+class Oneshot:
+    """The images, the cells and the truth of a comparison.
+
+    Args:
+        protocol: what is measured.
+        data: what :func:`archduel.data.load` takes.
+        device: where supernets are trained.
+
+    Raises:
+        UnknownNameError: for a table that there is not, or a space without a supernet.
+        SettingError: for more cells than the table has.
+    """
+
+    def __init__(self, protocol: OneshotProtocol, data: Any, device: str = "cpu") -> None:
+        self.protocol, self.data, self.device = protocol, data, device
+        self.table = open_table(protocol.table)
+        self.space: Space = registry.make("space", self.table.space_name, **self.table.space_settings)
+        if self.space.name not in SUPERNETS:
+            raise unknown("supernet of space", self.space.name, SUPERNETS)
+        self.archs, self.truth = self._cells()
+
+    def _cells(self) -> tuple[list[Arch], NDArray[np.float64]]:
+        """Returns cells of different function, and their mean test accuracy, which nothing but the comparison reads."""
+        classes = self.table.classes
+        order = np.random.default_rng(self.protocol.seed).permutation(len(self.table))
+        _, first = np.unique(classes[order], return_index=True)
+        rows = order[np.sort(first)][: self.protocol.cells]
+        if len(rows) < self.protocol.cells:
+            raise SettingError(f"table {self.table.name!r} has {len(rows)} different cells, {self.protocol.cells} were asked for")
+        return [self.table.arch(int(row)) for row in rows], self.table.test(rows)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The images."""
+        return load(self.data, seed=self.protocol.seed, **self.protocol.load)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How supernets are trained; the number of epochs is each variant's own."""
+        plain = base_recipe(self.dataset, self.space.name).with_(label_smoothing=0.0)
+        return plain.with_(**self.protocol.recipe)
+
+    @property
+    def scale(self) -> Scale:
+        """The size of the networks."""
+        size, recipe = self.dataset, self.recipe
+        channels = int(size.train.images.shape[1])
+        return Scale(recipe.channels, recipe.depth, recipe.image_size, channels, size.n_classes)
+
+    def shared(self, variant: Variant, paths: int) -> SharedWeights:
+        """Returns untrained shared weights whose schedule ends with the longest training."""
+        generator = torch.Generator().manual_seed(variant.seed)
+        network = supernet(self.space.name, self.scale, generator=generator, **self.protocol.supernet)
+        means = self.dataset.preprocessing.mean, self.dataset.preprocessing.std
+        train, validation = (
+            Pixels(split.images, split.labels, *means, self.device) for split in (self.dataset.train, self.dataset.validation)
+        )
+        return SharedWeights(
+            network,
+            train,
+            validation,
+            self.recipe.with_(epochs=self.protocol.passes[-1] / paths),
+            n_classes=self.dataset.n_classes,
+            seed=variant.seed,
+            device=self.device,
+            score_share=self.protocol.score_share,
+        )
+
+
+class Training:
+    """One supernet on its way, with its state on disk."""
+
+    def __init__(self, oneshot: Oneshot, variant: Variant, path: Path | None) -> None:
+        self.oneshot, self.variant, self.path = oneshot, variant, path
+        curriculum = bool(variant.curriculum)
+        order = operations_in_order(oneshot.space, oneshot.scale, variant.seed) if curriculum else ()
+        self.paths = Paths(oneshot.space, variant, 0, order)
+        self.shared = oneshot.shared(variant, self.paths.per_batch)
+        self.per_pass = self.shared.n_batches("train") / self.paths.per_batch
+        self.paths.batches = round(oneshot.protocol.passes[-1] * self.per_pass)
+        self.batch, self.seconds, self.images = 0, 0.0, 0
+        self._saved = time.perf_counter()
+        if path is not None and path.exists():
+            state = load_state(path)
+            self.shared.load_state_dict(state["shared"])
+            self.batch, self.seconds, self.images = state["batch"], state["seconds"], state["images"]
+
+    def advance(self, to: int, on_batch: Callable[[int, int], None] | None) -> None:
+        """Trains up to batch number ``to``; the state is written from time to time and at the end."""
+        while self.batch < to:
+            several = [self.paths[b] for b in range(self.batch, min(to, self.batch + PORTION))]
+            cost = self.shared.learn(several, len(several))
+            self.batch += len(several)
+            self.seconds, self.images = self.seconds + cost.seconds, self.images + cost.images
+            if on_batch:
+                on_batch(self.batch, self.paths.batches)
+            if self.batch >= to or time.perf_counter() - self._saved > SAVE_SECONDS:
+                self.save()
+
+    def save(self) -> None:
+        """Writes the state."""
+        self._saved = time.perf_counter()
+        if self.path is not None:
+            counts = {"batch": self.batch, "seconds": self.seconds, "images": self.images}
+            save_state(self.path, {"shared": self.shared.state_dict(), **counts})
+
+    def trial(self, passes: float, recalibration: int) -> OneshotTrial:
+        """Scores all cells.
+
+        Raises:
+            RunError: if one of them has no score.
+        """
+        began = time.perf_counter()
+        self.shared.recalibration = recalibration
+        estimates = self.shared.estimate([Query(arch) for arch in self.oneshot.archs])
+        if failed := next((e for e in estimates if e.failed), None):
+            raise RunError(f"a cell could not be scored after {passes:g} passes: {failed.reason}")
+        how = self.variant.sampling, self.variant.curriculum, self.variant.seed, passes, recalibration
+        seconds = time.perf_counter() - began
+        return OneshotTrial(*how, [e.score for e in estimates], self.seconds, seconds, self.images)
+
+
+def run_variants(
+    oneshot: Oneshot, trials: Path | None, on_batch: Callable[[str], None] | None = None
+) -> list[OneshotTrial]:
+    """Returns the trials of all variants, lengths and recalibrations.
+
+    Args:
+        oneshot: images, cells, truth.
+        trials: file that keeps finished trials; the states of unfinished trainings lie beside it.
+        on_batch: called now and then with a line that says how far it is.
+    """
+    kept = TrialFile(trials, oneshot.protocol)
+    found = kept.read()
+    done = {(t.sampling, t.curriculum, t.seed, t.passes, t.recalibration) for t in found}
+    for variant in oneshot.protocol.variants():
+        left = [
+            (passes, recalibration)
+            for passes in oneshot.protocol.passes
+            for recalibration in oneshot.protocol.recalibration
+            if (variant.sampling, variant.curriculum, variant.seed, passes, recalibration) not in done
+        ]
+        if not left:
+            continue
+        state = None if trials is None else trials.with_suffix(f".{variant.sampling}-{variant.curriculum:g}-{variant.seed}.state")
+        training = Training(oneshot, variant, state)
+
+        def told(batch: int, batches: int, title: str = variant.title) -> None:
+            if on_batch:
+                on_batch(f"{title}: batch {batch} of {batches}")
+
+        for passes, recalibration in left:
+            training.advance(round(passes * training.per_pass), told)
+            trial = training.trial(passes, recalibration)
+            kept.append(trial)
+            found.append(trial)
+        if state is not None:
+            state.unlink(missing_ok=True)
+    return found
+
+
+class TrialFile:
+    """Finished trials, one JSON object a line."""
+
+    def __init__(self, path: Path | None, protocol: OneshotProtocol) -> None:
+        plain: Mapping[str, Any] = json.loads(json.dumps(asdict(protocol)))
+        self.path, self.protocol = path, {**plain, "archduel": archduel.__version__}
+
+    def read(self) -> list[OneshotTrial]:
+        """Returns the trials of this protocol that are there; a torn last line is left out.
+
+        Raises:
+            SettingError: if the file holds trials of another protocol.
+        """
+        if self.path is None or not self.path.exists():
+            return []
+        found = []
+        for line in self.path.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if (other := record.pop("protocol")) != self.protocol:
+                differing = [key for key in self.protocol if other.get(key) != self.protocol[key]]
+                raise SettingError(f"{self.path} holds another comparison (other {', '.join(differing)}); name another --json")
+            found.append(OneshotTrial(**record))
+        return found
+
+    def append(self, trial: OneshotTrial) -> None:
+        """Adds a trial."""
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a") as file:
+                file.write(json.dumps({"protocol": self.protocol, **asdict(trial)}) + "\n")
