@@ -53,7 +53,10 @@ STRATEGIES = {
     "gdas": "archduel.strategies.gdas:GDAS",
     "ctnas_oneshot": "archduel.strategies.ctnas_oneshot:CTNASOneShot",
 }
-MENUS = {"space": SPACES, "policy": POLICIES, "ranker": RANKERS, "strategy": STRATEGIES}
+TRACKERS = {
+    "tensorboard": "archduel.training.tracking:TensorBoard",
+}
+MENUS = {"space": SPACES, "policy": POLICIES, "ranker": RANKERS, "strategy": STRATEGIES, "tracker": TRACKERS}
 
 
 def names(role: str) -> list[str]:

@@ -63,7 +63,7 @@ def examine(data: Any, facts: Mapping[str, Any], *, split: str = "test", labels:
 
     Args:
         data: a name, a folder, an ``.npz``, a pair of arrays; None = the data it was trained on.
-        facts: of the network: ``classes`` and, where known, ``data`` (``name``, ``seed``).
+        facts: of the network: ``classes`` and, where known, ``seed`` and ``data`` (``name``).
         split: only ``test`` is taken.
         labels: a file that names the class of every picture, for a flat folder (ImageNet's validation pictures).
 
@@ -73,7 +73,7 @@ def examine(data: Any, facts: Mapping[str, Any], *, split: str = "test", labels:
     """
     if split != "test":
         raise SettingError(f"a network is examined on test pictures only, which it never learned from; got --split {split}")
-    known = facts.get("data") or {}
+    known = {"seed": facts.get("seed", 0), **(facts.get("data") or {})}
     data = data if data is not None else known.get("name")
     if data is None:
         raise SettingError("this network does not say what it was trained on; name the test data with --data")
@@ -100,11 +100,8 @@ def _chosen(source: Source, known: Mapping[str, Any], trained_on_it: bool) -> tu
     if bool(np.any(source.given == TEST)):
         return np.flatnonzero(source.given == TEST), "given test split"
     if trained_on_it:
-        seed = int(known.get("seed", 0))
-        split = make_splits(
-            source.labels, source.given, source.classes, seed=seed,
-            validation=known.get("validation"), test=known.get("test"),
-        )  # fmt: skip
+        seed = int(known["seed"])
+        split = make_splits(source.labels, source.given, source.classes, seed=seed)
         return np.flatnonzero(split == TEST), f"test split that its training held out (seed {seed})"
     if bool(np.any(source.given == VALIDATION)):
         return np.flatnonzero(source.given == VALIDATION), "given validation split (there is no test split)"

@@ -70,7 +70,8 @@ def _run_facts(folder: Path) -> dict[str, Any]:
         "scale": result["scale"],
         "classes": data["classes"],
         "preprocessing": data["preprocessing"],
-        "data": {"name": settings.data, "seed": settings.seed},
+        "data": {"name": settings.data},
+        "seed": settings.seed,
     }
 
 

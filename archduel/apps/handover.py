@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from archduel.apps.progress import Progress
     from archduel.export import ExportReport
 
-__all__ = ["export_network", "export_run", "load_weights", "load_winner", "predict", "predict_network"]
+__all__ = ["export_from", "export_network", "export_run", "load_weights", "load_winner", "predict", "predict_from"]
 
 
 def load_weights(folder: Path, result: Mapping[str, Any]) -> tuple[torch.nn.Module, Arch, Scale]:
@@ -107,12 +107,31 @@ def predict(folder: Path, result: Mapping[str, Any], pictures: Sequence[Path]) -
     return _predict(load_winner(folder, result), result["data"], pictures)
 
 
-def predict_network(network: Handed, pictures: Sequence[Path]) -> list[list[tuple[str, float]]]:
-    """Returns the same for any trained network.
+def export_from(where: str, to: Path) -> str:
+    """Writes the stand-alone folder of whatever lies at ``where`` and returns what to tell people.
 
     Raises:
+        RunError: for a folder without a trained network.
+        ExportError: if it cannot be written, or ``to`` holds other files.
+    """
+    from archduel.apps.handed import facts_at, open_network
+    from archduel.apps.main import Run
+
+    if facts_at(where)[0] == "run":
+        return str(Run(where).export(to))
+    return export_network(open_network(where), to).summary
+
+
+def predict_from(where: str, pictures: Sequence[Path]) -> list[list[tuple[str, float]]]:
+    """Returns for each picture its classes with probabilities, for a search's winner or any trained network.
+
+    Raises:
+        RunError: for a folder without a trained network.
         DataError: naming the first picture that cannot be read.
     """
+    from archduel.apps.handed import open_network
+
+    network = open_network(where)
     return _predict(_with_normalisation(network.model, network.facts["preprocessing"]), network.facts, pictures)
 
 

@@ -74,33 +74,41 @@ def register(app: typer.Typer) -> None:
             raise typer.Exit(130) from stop
 
     @app.command()
-    def report(run: Path = typer.Argument(help="folder of a run, finished or not")) -> None:
-        """Write report.html of a run."""
+    def report(
+        run: list[Path] = typer.Argument(help="folder of a search or a training, finished or not; or several trainings"),
+        out: Path | None = typer.Option(None, help="the file, for trainings; default report.html in the (first) folder"),
+    ) -> None:
+        """Write report.html: of a search, or the learning curves of trainings."""
+        if len(run) > 1 or (run[0] / "train.toml").is_file():
+            from archduel.apps.curves import write_curves
+
+            typer.echo(write_curves(run, out))
+            return
         from archduel.apps.main import Run
 
-        typer.echo(Run(run).report())
+        typer.echo(Run(run[0]).report())
 
     @app.command()
     def export(
-        run: Path = typer.Argument(help="folder of a finished run"),
+        run: str = typer.Argument(help="folder of a finished search or training, or zoo:NAME"),
         to: Path = typer.Option(..., "--to", help="folder to write"),
     ) -> None:
-        """Write the winner as a folder that needs nothing of archduel."""
-        from archduel.apps.main import Run
+        """Write the trained network (a search's winner) as a folder that needs nothing of archduel."""
+        from archduel.apps.handover import export_from
 
-        typer.echo(Run(run).export(to))
+        typer.echo(export_from(run, to))
 
     @app.command()
     def predict(
-        run: Path = typer.Argument(help="folder of a finished run"),
+        run: str = typer.Argument(help="folder of a finished search or training, or zoo:NAME"),
         pictures: list[Path] = typer.Argument(help="pictures of any size and mode"),
         top: int = typer.Option(1, help="classes to print"),
         as_json: bool = typer.Option(False, "--json", help="one JSON object a picture"),
     ) -> None:
-        """Print what the winner sees in pictures."""
-        from archduel.apps.main import Run
+        """Print what the network (a search's winner) sees in pictures."""
+        from archduel.apps.handover import predict_from
 
-        for picture, answer in zip(pictures, Run(run).predict(pictures)):
+        for picture, answer in zip(pictures, predict_from(run, pictures)):
             if as_json:
                 typer.echo(json.dumps({"file": str(picture), "classes": dict(answer[:top])}))
             else:

@@ -32,14 +32,18 @@ def register(app: typer.Typer) -> None:
         compiled: bool = typer.Option(False, "--compile", help="through torch.compile"),
         deterministic: bool = typer.Option(False, help="only algorithms that repeat bit for bit, also on CUDA"),
         workers: int | None = typer.Option(None, help="processes that read pictures from disk; default one a core"),
+        track: str = typer.Option("", help="also tell a tracker: tensorboard, or package.module:Class"),
         quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
     ) -> None:
         """Train a named or found architecture with a recipe, test it once, keep it in a folder."""
         from archduel.apps.spaces import settings_of
+        from archduel.apps.track import followed
         from archduel.apps.train import train_network
 
-        train_network(
-            arch, data, out, recipe=recipe, changes=settings_of(set_), space=space, start=from_, seed=seed, device=device,
-            hold_out=hold_out, max_images=max_images, accumulate=accumulate, sync_norm=sync_norm, compiled=compiled,
-            deterministic=deterministic, workers=workers, quiet=quiet, command=shlex.join(["archduel", *sys.argv[1:]]),
-        )  # fmt: skip
+        with followed(track, out) as on_epoch:
+            train_network(
+                arch, data, out, recipe=recipe, changes=settings_of(set_), space=space, start=from_, seed=seed, device=device,
+                hold_out=hold_out, max_images=max_images, accumulate=accumulate, sync_norm=sync_norm, compiled=compiled,
+                deterministic=deterministic, workers=workers, quiet=quiet, command=shlex.join(["archduel", *sys.argv[1:]]),
+                on_epoch=on_epoch,
+            )  # fmt: skip

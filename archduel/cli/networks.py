@@ -1,0 +1,86 @@
+"""`archduel compare`, `latency` and `track`: trained networks side by side, their speed, their numbers elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["register"]
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of lines")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to ``app``."""
+    app.command("compare")(compare)
+    app.command("latency")(latency)
+    app.command("track")(track)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="training folder, or a folder with one training a seed")],
+    second: Annotated[Path, typer.Argument(help="likewise, the same recipe, pictures and seeds")],
+    data: Annotated[str | None, typer.Option(help="test pictures; default: the test split of their data")] = None,
+    labels: Annotated[Path | None, typer.Option(help="flat folder of pictures: file with NAME CLASS lines")] = None,
+    max_images: Annotated[int | None, typer.Option(help="a random part of the test pictures")] = None,
+    batch_size: Annotated[int, typer.Option(help="pictures a forward pass")] = 256,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Compare two networks that were trained alike, with a test of significance.
+
+    archduel compare runs/relativenas runs/cnas
+    """
+    from archduel.apps import compare as app
+
+    record = app.compare(first, second, data, labels=labels, max_images=max_images, batch_size=batch_size, device=device)
+    for line in [json.dumps(record)] if as_json else app.text_of(record):
+        typer.echo(line)
+
+
+def latency(
+    networks: Annotated[list[str], typer.Argument(help="names, texts, training folders, finished searches, zoo:NAME")],
+    space: Annotated[str, typer.Option(help="of texts that do not say their space")] = "",
+    batch: Annotated[int, typer.Option(help="pictures a batch")] = 1,
+    device: Device = "cpu",
+    threads: Annotated[int, typer.Option(help="of torch on a CPU")] = 1,
+    channels: Annotated[int, typer.Option(help="width; 0 = as trained or published")] = 0,
+    depth: Annotated[int, typer.Option(help="depth; 0 = as trained or published")] = 0,
+    image_size: Annotated[int, typer.Option(help="side in pixels; 0 = as trained or published")] = 0,
+    repetitions: Annotated[int, typer.Option(help="batches that are timed")] = 100,
+    seconds: Annotated[float, typer.Option(help="ends a measurement early, not before 5 batches")] = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the time of a forward pass: median and distance of the quartiles in milliseconds.
+
+    archduel latency relativenas cnas --batch 32
+    """
+    from archduel.apps import timing as app
+
+    size = {name: value for name, value in (("channels", channels), ("depth", depth), ("image_size", image_size)) if value}
+    records = app.measure(
+        networks, space=space, size=size, batch_size=batch, device=device, threads=threads, repetitions=repetitions,
+        seconds=seconds,
+    )  # fmt: skip
+    for record in records:
+        typer.echo(json.dumps(record) if as_json else app.text_of(record))
+
+
+def track(
+    training: Annotated[Path, typer.Argument(help="folder of a training, finished or not")],
+    to: Annotated[str, typer.Option(help="tensorboard, or package.module:Class")] = "tensorboard",
+    out: Annotated[Path | None, typer.Option(help="where the tracker writes; default tracking/ in the folder")] = None,
+) -> None:
+    """Tell a tracker what a training wrote; `archduel train --track` does it while it runs.
+
+    archduel track runs/relativenas --to tensorboard
+    """
+    from archduel.apps import track as app
+
+    place = out or training / app.TRACKED
+    epochs = app.replay(training, app.make_tracker(to, place))
+    typer.echo(f"{epochs} epochs told to {to} in {place}")
