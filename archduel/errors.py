@@ -60,7 +60,15 @@ class RunError(ArchduelError, RuntimeError):
 
 
 class BudgetError(ArchduelError, ValueError):
-    """A budget that nothing fits in."""
+    """A budget that nothing fits in.
+
+    Attributes:
+        needed: seconds that would be enough, where that is known.
+    """
+
+    def __init__(self, message: str, needed: float | None = None) -> None:
+        super().__init__(message)
+        self.needed = needed
 
 
 class StateError(ArchduelError, RuntimeError):

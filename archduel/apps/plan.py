@@ -14,7 +14,7 @@ from archduel.data import Dataset
 from archduel.errors import BudgetError, SettingError
 from archduel.training.recipe import Recipe
 
-__all__ = ["LADDERS", "SHARES", "Plan", "base_recipe", "default_seconds", "fixed_plan", "timed_plan", "whole_number"]
+__all__ = ["LADDERS", "SHARES", "Plan", "base_recipe", "default_seconds", "fixed_plan", "longer_plan", "timed_plan", "whole_number"]
 
 LADDERS: dict[str, tuple[tuple[int, int], ...]] = {
     "nasbench201": ((4, 1), (8, 1), (16, 1), (16, 2), (16, 3), (16, 5), (32, 3), (32, 5), (64, 5)),
@@ -72,6 +72,10 @@ class Plan:
         """Returns the plan that :meth:`to_json` wrote."""
         recipes = {name: Recipe(**value[name]) for name in ("label", "reevaluate", "final")}
         return cls(**{**{f.name: value[f.name] for f in fields(cls)}, **recipes})
+
+
+LONGER = 1.3
+"""Times what would just be enough, where the tool chooses the time itself: measured step times vary."""
 
 
 def default_seconds(n_images: int) -> float:
@@ -194,16 +198,19 @@ def timed_plan(
         needed = settings.seconds * FEWEST_EPOCHS / max(epochs, 1e-9)
         raise BudgetError(
             f"--time {settings.seconds:.0f} s is too short: the smallest final networks would be trained for only "
-            f"{epochs:.1f} epochs of {n_final:,} images; give about {needed:.0f} s, a smaller --image-size or --max-images"
+            f"{epochs:.1f} epochs of {n_final:,} images; give about {needed:.0f} s, a smaller --image-size or --max-images",
+            needed,
         )
     share = SHARES["label"] * capacity
     if settings.baselines and not begins_with_labels(settings.strategy):
         share *= UNSHARED  # random search pays for labels of its own
     label, labels, label_cost = _cheap(base, channels, depth, len(dataset.train), share, seconds_per_image)
     if labels < FEWEST_LABELS:
+        needed = settings.seconds * FEWEST_LABELS / max(labels, 0.2)
         raise BudgetError(
             f"--time {settings.seconds:.0f} s is too short: only {labels} cheap trainings of {label_cost:.1f} s fit, at least "
-            f"{FEWEST_LABELS} are needed; give about {settings.seconds * FEWEST_LABELS / max(labels, 0.2):.0f} s"
+            f"{FEWEST_LABELS} are needed; give about {needed:.0f} s",
+            needed,
         )
     cap = min(MOST_LABELS, settings.evaluations or MOST_LABELS)
     labels = min(labels, cap)
@@ -226,6 +233,22 @@ def timed_plan(
         seconds_per_label=label_cost,
         seconds_per_epoch=len(dataset.train) * cost,
     )
+
+
+def longer_plan(
+    settings: Settings,
+    dataset: Dataset,
+    fitting: Sequence[tuple[int, int]],
+    seconds_per_image: Callable[[Recipe], float],
+) -> tuple[Settings, Plan]:
+    """Returns the plan of :func:`timed_plan`, and the settings with more time where theirs is too short for any."""
+    while True:
+        try:
+            return settings, timed_plan(settings, dataset, fitting, seconds_per_image)
+        except BudgetError as error:
+            if error.needed is None:
+                raise
+            settings = settings.model_copy(update={"seconds": LONGER * error.needed})
 
 
 def _final_size(

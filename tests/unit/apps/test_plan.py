@@ -17,6 +17,7 @@ from archduel.apps.plan import (
     Plan,
     default_seconds,
     fixed_plan,
+    longer_plan,
     timed_plan,
 )
 from archduel.apps.settings import make_settings
@@ -79,6 +80,16 @@ def test_what_the_error_says_is_enough_is_enough() -> None:
             seconds = float(re.search(r"give about (\d+) s", str(error))[1]) + 1  # type: ignore[index]
     else:
         pytest.fail(f"still too short with {seconds} s")
+
+
+def test_a_time_that_the_tool_chose_is_raised_until_something_fits() -> None:
+    short = make_settings(data="x", seconds=30.0, workers=2)
+    settings, plan = longer_plan(short, pictures(50_000), LADDER, cost)
+    assert settings.seconds is not None
+    assert settings.seconds > 30
+    assert plan == timed_plan(settings, pictures(50_000), LADDER, cost)
+    enough = make_settings(data="x", seconds=86_400.0, workers=2)
+    assert longer_plan(enough, pictures(50_000), LADDER, cost)[0] is enough
 
 
 def test_more_time_never_means_smaller_final_networks() -> None:
