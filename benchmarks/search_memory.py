@@ -2,8 +2,8 @@
 
     python benchmarks/search_memory.py --out benchmarks/records/search_memory.json
 
-The trainings are cut short (memory is that of a step, not of an epoch); sizes of networks, batches and data are those of an
-uncut run. Counted is the proportional set size, in which a page that several processes share counts once, every 0.2 s.
+The plan is that of one hour on this machine; then the trainings are cut short (memory is that of a step, not of an epoch).
+Sizes of networks, batches and data are those of an uncut run. Counted is the proportional set size, in which a page that several processes share counts once, every 0.2 s.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 SIDE, CLASSES = 32, 10
-SHORT = ["--evaluations", "6", "--final-seeds", "1", "--quiet"]
+SHORT = ["--time", "1h", "--evaluations", "6", "--final-seeds", "1", "--quiet"]
 CUT = {"label.epochs": 0.05, "reevaluate.epochs": 0.02, "final.epochs": 0.02}
 
 
@@ -74,6 +74,13 @@ def watch(command: list[str], environment: dict[str, str]) -> dict[str, float]:
     }  # fmt: skip
 
 
+def sizes(run: Path) -> dict[str, dict[str, int]]:
+    """Returns what the plan chose."""
+    plan = next(r["plan"] for r in map(json.loads, (run / "journal.jsonl").read_text().splitlines()) if r["event"] == "plan")
+    names = ("channels", "depth", "batch_size", "image_size")
+    return {stage: {name: plan[stage][name] for name in names} for stage in ("label", "final")}
+
+
 def main() -> None:
     """Runs the search on 5,000 and on 50,000 pictures and writes the record."""
     parser = argparse.ArgumentParser(
@@ -105,7 +112,7 @@ def main() -> None:
             command += ["--out", str(Path(folder) / "run")]
             command += [word for name, value in CUT.items() for word in ("--set", f"{name}={value}")]
             own = os.environ | {"ARCHDUEL_CACHE": str(Path(folder) / "cache")}
-            rows[str(n)] = watch(command, own)
+            rows[str(n)] = watch(command, own) | {"plan": sizes(Path(folder) / "run")}
     record = {
         "command": shlex.join(["python", *sys.argv]), **environment(), "search": shlex.join(["archduel", "search", *SHORT]),
         "cut": CUT, "by_images": rows,
