@@ -14,7 +14,7 @@ from archduel.reporting import run_sections, search_sections
 from archduel.reporting.parts import notice
 from archduel.reporting.schema import KeyFigure, ReportData
 
-__all__ = ["report_html"]
+__all__ = ["document", "report_html"]
 
 SECTIONS = (
     ("networks", "Networks", search_sections.finals),
@@ -81,14 +81,23 @@ def report_html(data: ReportData | Mapping[str, Any]) -> str:
     known = cast(ReportData, data)
     built = [(name, label, build(known)) for name, label, build in SECTIONS]
     links = "".join(f'<a href="#{name}">{label}</a>' for name, label, body in built if body)
+    body = f"{_header(known, links)}\n<main>\n" + "\n".join(body for _, _, body in built if body) + "\n</main>\n"
+    return document(f"{known.get('title', 'run')} – archduel", body)
+
+
+def document(title: str, body: str) -> str:
+    """Returns a page that needs nothing but itself.
+
+    Args:
+        title: of the window, escaped here.
+        body: HTML of header and main part; a button with the id ``theme`` switches between light and dark.
+    """
     style, script = _asset("report.css"), _asset("report.js")
-    title = escape(f"{known.get('title', 'run')} – archduel")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f"{_header(known, links)}\n<main>\n" + "\n".join(body for _, _, body in built if body) + "\n</main>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}"
         "<footer><p>Written by archduel. Accuracies are shares of pictures, MACs are multiply-adds for one picture.</p></footer>\n"
         f"<script>{script}</script>\n</body>\n</html>\n"
     )

@@ -1,0 +1,37 @@
+"""What `archduel proxy check` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from archduel.reporting.tables import text_table
+from archduel.reporting.units import duration
+
+__all__ = ["bounded_text", "check_text"]
+
+
+def bounded_text(value: Mapping[str, float | None]) -> str:
+    """Returns ``0.52 [0.31, 0.68]``; a dash for what is unknown."""
+    if value["value"] is None:
+        return "–"
+    if value["low"] is None or value["high"] is None:
+        return f"{value['value']:.3f}"
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def check_text(result: Mapping[str, Any]) -> str:
+    """Returns agreement, intervals and cost of a checked recipe as text."""
+    seconds, images = result["seconds"], result["images"]
+    rows = []
+    for name, key, found in (("recipe", "recipe", result["agreement"]), ("reference again", "again", result["ceiling"])):
+        if found is None:
+            continue
+        rows.append(
+            [name, bounded_text(found["kendall"]), bounded_text(found["spearman"]), duration(seconds[key]), f"{images[key]:,}",
+             f"{seconds[key] / max(seconds['reference'], 1e-9):.1%}"]
+        )  # fmt: skip
+    headers = ["", "Kendall tau", "Spearman rho", "seconds each", "images each", "of the reference"]
+    n = result["agreement"]["n"]
+    about = f"agreement with the reference on {n} random architectures of {result['settings']['space']}; 95 % bootstrap intervals"
+    return f"{text_table(headers, rows)}\n\n{about}"

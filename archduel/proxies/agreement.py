@@ -1,0 +1,153 @@
+"""How well a cheap score keeps the order of a trusted one: rank correlations with bootstrap intervals.
+
+Architectures are the units that are resampled: the interval says what other architectures of the same kind might have given. It
+does not cover the noise of training seeds, which lowers every agreement alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from archduel.errors import SettingError
+
+__all__ = ["MEASURES", "Agreement", "Bounded", "agreement", "agreement_difference", "kendall", "spearman"]
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+class Bounded(NamedTuple):
+    """A number and where the truth may lie; nan ends are unknown."""
+
+    value: float
+    low: float
+    high: float
+
+    def record(self) -> dict[str, float | None]:
+        """Returns the JSON form; what is unknown is None."""
+        return {name: float(value) if np.isfinite(value) else None for name, value in self._asdict().items()}
+
+
+class Agreement(NamedTuple):
+    """How well two lists of scores agree.
+
+    Attributes:
+        n: architectures with both scores.
+        spearman: rank correlation, -1..1; nan where one list is constant.
+        kendall: tau-b, likewise.
+    """
+
+    n: int
+    spearman: Bounded
+    kendall: Bounded
+
+    def record(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {"n": self.n, "spearman": self.spearman.record(), "kendall": self.kendall.record()}
+
+
+def spearman(first: Floats, second: Floats, rows: Rows) -> Floats:
+    """Returns (D,) Spearman's rho of the resamples ``rows`` (D, n) of two lists (N,)."""
+    a, b = (stats.rankdata(scores[rows], axis=1) for scores in (first, second))
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1)))
+
+
+def kendall(first: Floats, second: Floats, rows: Rows) -> Floats:
+    """Returns (D,) Kendall's tau-b of the resamples ``rows`` (D, n) of two lists (N,)."""
+    signs = [np.sign(scores[:, None] - scores[None, :]) for scores in (first, second)]  # (N, N)
+    found = np.empty(len(rows))
+    for i, chosen in enumerate(rows):
+        a, b = (sign[np.ix_(chosen, chosen)] for sign in signs)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found[i] = (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())
+    return found
+
+
+MEASURES: dict[str, Callable[[Floats, Floats, Rows], Floats]] = {"spearman": spearman, "kendall": kendall}
+
+
+def _both(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if a.shape != b.shape or a.ndim != 1:
+        raise SettingError(f"rank agreement needs two lists of one length, got shapes {a.shape} and {b.shape}")
+    valid = np.isfinite(a) & np.isfinite(b)
+    return a[valid], b[valid]
+
+
+def _resamples(n: int, draws: int, seed: int) -> Rows:
+    return np.random.default_rng(seed).integers(0, n, (draws, n))
+
+
+def _percentiles(values: Floats, level: float) -> tuple[float, float]:
+    known = values[np.isfinite(values)]
+    if len(known) < 2:
+        return np.nan, np.nan
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def agreement(
+    scores: ArrayLike, truth: ArrayLike, *, draws: int = 1000, seed: int = 0, level: float = 0.95
+) -> Agreement:
+    """Returns rank correlations of two lists with percentile bootstrap intervals; pairs with a nan are left out.
+
+    Args:
+        scores: (N,) of the cheap recipe.
+        truth: (N,) of the reference.
+        draws: resamples; 0 = no intervals.
+        seed: of the resamples.
+        level: confidence.
+
+    Raises:
+        SettingError: if the two do not have the same length.
+    """
+    a, b = _both(scores, truth)
+    n = len(a)
+    if n < 2:
+        nothing = Bounded(np.nan, np.nan, np.nan)
+        return Agreement(n, nothing, nothing)
+    rows = _resamples(n, draws if n > 4 else 0, seed)
+    whole = np.arange(n)[None]
+    found = []
+    for measure in (spearman, kendall):
+        low, high = _percentiles(measure(a, b, rows), level)
+        found.append(Bounded(float(measure(a, b, whole)[0]), low, high))
+    return Agreement(n, *found)
+
+
+def agreement_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    truth: ArrayLike,
+    *,
+    measure: str = "kendall",
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Bounded:
+    """Returns by how much ``first`` agrees better with ``truth`` than ``second`` does, with a paired bootstrap interval.
+
+    Both are resampled with the same architectures, so that what they have in common cancels out.
+
+    Raises:
+        SettingError: if the lists do not have the same length.
+    """
+    lists: Sequence[Floats] = [np.asarray(scores, np.float64) for scores in (first, second, truth)]
+    if len({scores.shape for scores in lists}) > 1 or lists[0].ndim != 1:
+        raise SettingError(
+            f"rank agreement needs lists of one length, got shapes {[scores.shape for scores in lists]}"
+        )
+    valid = np.all([np.isfinite(scores) for scores in lists], axis=0)
+    a, b, true = (scores[valid] for scores in lists)
+    correlate = MEASURES[measure]
+    rows = _resamples(len(a), draws, seed)
+    whole = np.arange(len(a))[None]
+    value = correlate(a, true, whole)[0] - correlate(b, true, whole)[0]
+    return Bounded(float(value), *_percentiles(correlate(a, true, rows) - correlate(b, true, rows), level))

@@ -1,0 +1,229 @@
+"""Finding, checking and using cheap recipes on digits: continued as if never stopped, refused where it cannot work."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archduel.apps import proxy_bench
+from archduel.apps.proxy_check import check_proxy
+from archduel.apps.proxy_find import find_proxy
+from archduel.apps.proxy_recipes import depth_of, fitted, read_recipe, recipe_text, text_recipe
+from archduel.apps.proxy_search import search_cell
+from archduel.apps.proxy_text import check_text
+from archduel.apps.proxy_train import read_archs, train_file
+from archduel.apps.tables import open_table
+from archduel.core import Cost, Estimate, Query
+from archduel.data import load
+from archduel.errors import BudgetError, InvalidArchError, RunError, SettingError, UnknownNameError
+from archduel.training.recipe import RECIPES
+
+FEW: dict[str, Any] = {"load_settings": {"max_images": 60}, "quiet": True}
+TINY = {"epochs": 1, "channels": 4, "depth": 1}
+GENOTYPE = (
+    "Genotype(normal=[[('avg_pool_3x3', 0), ('dil_conv_5x5', 1)], [('max_pool_3x3', 0), ('avg_pool_3x3', 1)], "
+    "[('max_pool_3x3', 0), ('avg_pool_3x3', 3)], [('sep_conv_5x5', 0), ('dil_conv_3x3', 1)]], normal_concat=range(2, 6), "
+    "reduce=[[('dil_conv_5x5', 1), ('dil_conv_3x3', 0)], [('dil_conv_3x3', 2), ('max_pool_3x3', 0)], [('dil_conv_3x3', 3), "
+    "('sep_conv_3x3', 2)], [('dil_conv_3x3', 3), ('dil_conv_5x5', 4)]], reduce_concat=range(2, 6))"
+)
+
+
+class Pretended:
+    """Answers at once: a fixed score an architecture and recipe; stops after some answers as a killed process would."""
+
+    def __init__(self, stop_after: float = float("inf")) -> None:
+        self.answered, self.stop_after = 0, stop_after
+
+    def run(self, queries: list[Query], ordinals: list[int]) -> Iterator[Estimate]:
+        for query in queries:
+            if self.answered == self.stop_after:
+                raise KeyboardInterrupt
+            self.answered += 1
+            recipe = text_recipe(query.fidelity or "{}")
+            ops = query.arch.choices
+            noise = (hash((ops, recipe.epochs, recipe.channels)) % 1000) / 1000 / recipe.epochs
+            yield Estimate((sum(ops) + noise) / 100, Cost(0.01 * recipe.epochs * recipe.channels, 10), {"params": 1, "macs": 1})
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> Any:
+    executors: list[Pretended] = []
+
+    def use(stop_after: float = float("inf")) -> None:
+        executors.append(Pretended(stop_after))
+
+    def make(*_: Any, **__: Any) -> Pretended:
+        return executors[-1]
+
+    for module in ("proxy_find", "proxy_check", "proxy_search", "proxy_train"):
+        monkeypatch.setattr(f"archduel.apps.{module}.executor_for", make)
+    use.executors = executors  # type: ignore[attr-defined]
+    return use
+
+
+def _find(out: Path, **settings: Any) -> dict[str, Any]:
+    given = {"truth": 6, "time": "60s", "samples": 4, "changes": {"epochs": 8, "channels": 16, "depth": 2}, **FEW, **settings}
+    return find_proxy("digits", out, **given)
+
+
+def test_a_search_for_recipes_continues_with_the_result_of_the_uninterrupted_one(tmp_path: Path, pretended: Any) -> None:
+    pretended()
+    whole = _find(tmp_path / "whole")
+    paid = pretended.executors[-1].answered
+    for stop in (3, 20, 45):
+        pretended(stop)
+        with pytest.raises(KeyboardInterrupt):
+            _find(tmp_path / f"cut{stop}")
+        pretended()
+        assert _find(tmp_path / f"cut{stop}") == whole
+        assert pretended.executors[-1].answered == paid - stop
+    assert json.loads((tmp_path / "whole" / "proxies.json").read_text()) == json.loads(json.dumps(whole))
+
+
+def test_what_a_search_for_recipes_leaves_behind(tmp_path: Path, pretended: Any) -> None:
+    pretended()
+    result = _find(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    for part in ("recommended", "front", "pruning", "trials", "about"):
+        assert f'id="{part}"' in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+    assert set(result["recommended"]) == {"quick", "trusted"}
+    for kind, name in result["recommended"].items():
+        trial = next(t for t in result["trials"] if t["name"] == name)
+        assert recipe_text(read_recipe(str(tmp_path / f"{kind}.json"))) == recipe_text(type(RECIPES["bpe1"])(**trial["recipe"]))
+    assert result["seconds"] <= 60
+    assert len({t["name"] for t in result["trials"]}) == len(result["trials"])
+    assert all(len(t["scores"]) == 6 for t in result["trials"])
+
+
+def test_another_command_on_the_folder_is_refused_with_the_difference(tmp_path: Path, pretended: Any) -> None:
+    pretended()
+    _find(tmp_path / "one")
+    with pytest.raises(RunError, match="truth: it has 6, now 7"):
+        _find(tmp_path / "one", truth=7)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("mine")
+    with pytest.raises(RunError, match="not empty"):
+        _find(tmp_path / "other")
+
+
+def test_too_little_time_and_nothing_to_vary_are_said(tmp_path: Path, pretended: Any) -> None:
+    pretended()
+    with pytest.raises(BudgetError, match="more than there is"):
+        _find(tmp_path / "a", time="1s")
+    levels = {"epochs": [8], "depth": [2], "channels": [16], "image_size": [8], "data_fraction": [1.0], "batch_size": [64]}
+    with pytest.raises(SettingError, match="nothing is varied"):
+        _find(tmp_path / "b", levels=levels)
+    with pytest.raises(SettingError, match="at least 5"):
+        _find(tmp_path / "c", truth=2)
+
+
+def test_a_recipe_is_checked_against_a_reference(tmp_path: Path) -> None:
+    settings = {"truth": 5, "changes": TINY, "reference_changes": TINY, "again": True, **FEW}
+    result = check_proxy("digits", tmp_path, **settings)
+    again = check_proxy("digits", tmp_path, **settings)
+    assert again == result
+    assert result["agreement"]["n"] == 5
+    assert result["ceiling"]["n"] == 5
+    assert result["scores"]["again"] != [] and result["seconds"]["recipe"] > 0  # noqa: PT018
+    text = check_text(result)
+    assert "5 random architectures of nasbench201" in text
+    assert "reference again" in text
+
+
+def test_a_file_of_architectures_becomes_a_table(tmp_path: Path) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text("# two cells, one twice\nnasbench201:3.2.2.1.1.4\n\nnasbench201:3.0.3.1.0.3\nnasbench201:3.2.2.1.1.4\n")
+    settings = {"recipe": "bpe1", "changes": TINY, "seeds": 2, **FEW}
+    trained = train_file(file, "digits", tmp_path / "job", **settings)
+    assert [row["line"] for row in trained.rows] == [2, 4, 5]
+    assert trained.rows[0] | {"line": 5} == trained.rows[2]
+    assert all(row["runs"] == 2 for row in trained.rows)
+    with open(trained.csv, newline="") as lines:
+        assert [row["arch"] for row in csv.DictReader(lines)] == [row["arch"] for row in trained.rows]
+    assert trained.table is not None
+    table = open_table(trained.table)
+    assert len(table) == 2
+    assert table.validation() == pytest.approx([row["score"] for row in trained.rows[:2]], abs=1e-6)
+    journal = (tmp_path / "job" / "journal.jsonl").read_text()
+    assert train_file(file, "digits", tmp_path / "job", **settings).rows == trained.rows
+    assert (tmp_path / "job" / "journal.jsonl").read_text() == journal
+    assert "architecture" in trained.best()
+
+
+def test_lines_of_all_forms_are_read_and_wrong_ones_named(tmp_path: Path) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text(f"{GENOTYPE}\n|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|\nea_bpe1\n")
+    assert [arch.space for _, arch in read_archs(file)] == ["darts", "nasbench201", "darts"]
+    file.write_text("nasbench201:3.2.2.1.1.4\nnasbench201:9.9\n")
+    with pytest.raises(InvalidArchError, match="line 2"):
+        read_archs(file)
+    file.write_text("# nothing\n")
+    with pytest.raises(RunError, match="holds no architecture"):
+        read_archs(file)
+    with pytest.raises(RunError, match="cannot be read"):
+        read_archs(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("method", ["random", "rl", "ea"])
+def test_searches_end_in_a_cell_with_two_inputs_and_continue(tmp_path: Path, pretended: Any, method: str) -> None:
+    settings = {"method": method, "steps": 8, "masks": 3, **FEW}
+    pretended()
+    whole = search_cell("digits", tmp_path / "whole", **settings)
+    for stop in (1, 5):
+        pretended(stop)
+        with pytest.raises(KeyboardInterrupt):
+            search_cell("digits", tmp_path / f"cut{stop}", **settings)
+        pretended()
+        assert search_cell("digits", tmp_path / f"cut{stop}", **settings) == whole
+    text = (tmp_path / "whole" / "genotype.txt").read_text().strip()
+    assert text == whole["genotype"]
+    ((_, arch),) = read_archs(tmp_path / "whole" / "genotype.txt")
+    assert str(arch) == whole["arch"]
+    assert whole["trainings"] == 8 + (3 if method == "ea" else 0)
+    kept = [s for s in whole["trajectory"][1 if method == "rl" else 0 :] if s is not None]
+    assert whole["searched_score"] == max(kept)
+
+
+def test_a_super_cell_search_trains_real_networks(tmp_path: Path) -> None:
+    result = search_cell("digits", tmp_path, method="ea", steps=2, masks=1, changes=TINY | {"depth": 3}, **FEW)
+    assert result["trainings"] == 3
+    assert all(score is not None for score in [*result["trajectory"], *result["prunings"]])
+
+
+def test_failures_are_said_with_their_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Pretended):
+        def run(self, queries: list[Query], ordinals: list[int]) -> Iterator[Estimate]:
+            for _ in queries:
+                yield Estimate(float("nan"), Cost(1.0), {}, "out of memory: the card is full")
+
+    monkeypatch.setattr("archduel.apps.proxy_find.executor_for", lambda *_, **__: Failing())
+    monkeypatch.setattr("archduel.apps.proxy_search.executor_for", lambda *_, **__: Failing())
+    with pytest.raises(RunError, match="out of memory"):
+        _find(tmp_path / "find")
+    with pytest.raises(RunError, match="training"):
+        search_cell("digits", tmp_path / "search", steps=3, **FEW)
+
+
+def test_recipes_are_fitted_and_found_by_name() -> None:
+    digits = load("digits", max_images=60)
+    recipe, notes = fitted(RECIPES["full"], digits)
+    assert (recipe.image_size, recipe.crop_pad, recipe.cutout, recipe.flip) == (8, 1, 4, False)
+    assert len(notes) == 4
+    assert fitted(recipe, digits) == (recipe, [])
+    assert [depth_of(6, s) for s in ("darts", "nasbench201")] == [6, 1]
+    assert read_recipe("bpe2", "nasbench201").depth == 5
+    assert text_recipe(recipe_text(recipe)) == recipe
+    with pytest.raises(UnknownNameError, match="bpe1"):
+        read_recipe("bpe3")
+    with pytest.raises(UnknownNameError, match="method"):
+        search_cell("digits", Path("never"), method="annealing", **FEW)
+    assert proxy_bench.PER_RECIPE > 1000
