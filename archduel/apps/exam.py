@@ -115,8 +115,9 @@ def _matched(
     rows = np.arange(len(source)) if rows is None else rows
     place = {label: number for number, label in enumerate(classes)}
     strange = [label for label in source.classes if label not in place]
-    numbered = list(classes) == [str(i) for i in range(len(classes))]
-    if strange and numbered and len(source.classes) == len(classes):  # the network has no names: order decides
+    numbers = tuple(str(i) for i in range(len(classes)))
+    nameless = numbers in (tuple(classes), source.classes)
+    if strange and nameless and len(source.classes) == len(classes):  # one of the two has no names: order decides
         place, strange = {label: number for number, label in enumerate(source.classes)}, []
     if strange:
         raise DataError(
