@@ -90,7 +90,7 @@ def train_network(
         chosen = _architecture(arch, space, start)
         file = load_recipe(recipe or default_recipe(str(data), chosen.space))
         wanted = file.with_(changes or {}, chosen.space)
-        task = open_task(data, wanted, hold_out=hold_out, max_images=max_images, seed=seed, device=place)
+        task = open_task(data, wanted, hold_out=hold_out, max_images=max_images, seed=seed, device=place, workers=workers)
         job = _Job(chosen, file, task, start, seed, place)
         team = stack.enter_context(joined(torch.device(place), accumulate=accumulate, sync_norm=sync_norm))
         progress = Progress(quiet=quiet or not team.main)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from archduel.apps.judge import joined
 from archduel.data import Dataset, Preprocessing, load
+from archduel.data.cache import cache_root
+from archduel.data.listing import catalogues
 from archduel.errors import DataError
 from archduel.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from archduel.training.pixels import Images
 
-__all__ = ["Task", "open_task"]
+__all__ = ["Task", "check_number", "open_task"]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""What pictures read while training are normalised with, as every ImageNet recipe does."""
+HELD_OUT = 0.02
+"""Share of them that is kept out of the training to be watched, if asked."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +58,31 @@ class Task:
 
 
 def open_task(
-    data: Any, recipe: Recipe, *, hold_out: bool, max_images: int | None, seed: int, device: str
+    data: Any,
+    recipe: Recipe,
+    *,
+    hold_out: bool,
+    max_images: int | None,
+    seed: int,
+    device: str,
+    workers: int | None = None,
 ) -> Task:
-    """Returns the task of data in memory or in a decoded cache.
+    """Returns the task of data in memory or in a decoded cache, or read while training for recipes with ``crop_scale``.
 
     Args:
-        data: what :func:`archduel.data.load` takes, or a :class:`Dataset`.
+        data: what :func:`archduel.data.load` takes, or a :class:`Dataset`; with ``crop_scale`` a folder like ImageNet's.
         recipe: ``image_size`` is the size at which pictures are read.
         hold_out: keeps the validation split out of the training and watches it.
         max_images: use at most so many.
         seed: of splits that are made.
         device: where batches are wanted.
+        workers: processes that read pictures.
 
     Raises:
         DataError: for pictures that cannot be used, or fewer than a batch of them.
     """
+    if recipe.crop_scale:
+        return _streamed_task(data, recipe, hold_out=hold_out, max_images=max_images, seed=seed, device=device, workers=workers)
     from archduel.training.pixels import Pixels
 
     dataset = data if isinstance(data, Dataset) else load(data, image_size=recipe.image_size, max_images=max_images, seed=seed)
@@ -90,6 +109,51 @@ def open_task(
             "validation": len(validation) if hold_out else 0, "test": len(test), "max_images": max_images,
         },
         tuple(notes),
+    )  # fmt: skip
+
+
+def _streamed_task(
+    data: Any,
+    recipe: Recipe,
+    *,
+    hold_out: bool,
+    max_images: int | None,
+    seed: int,
+    device: str,
+    workers: int | None,
+) -> Task:
+    """Returns the task of pictures that are read from disk while training."""
+    from archduel.data.stream import Stream
+    from archduel.training.streamed import Streamed
+
+    if not isinstance(data, (str, os.PathLike)) or not Path(data).expanduser().is_dir():
+        raise DataError(
+            f"this recipe crops pictures at random sizes while they are read, which needs a folder with train/ and val/, got {data}; "
+            "--set crop_scale=0 --set crop_pad=4 trains on pictures of one size"
+        )
+    lists = catalogues(Path(data), cache_root())
+    tested = lists.get("test") or lists.get("validation")
+    if tested is None:
+        raise DataError(f"{data} has no val/ or test/ beside train/; a network needs pictures that it never saw")
+    look = Preprocessing(recipe.image_size, "RGB", recipe.test_rule, IMAGENET_MEAN, IMAGENET_STD)
+    learned = Streamed(Stream(lists["train"], look, scale=recipe.crop_scale, workers=workers), lists["train"].labels, device)
+    plain = Streamed(Stream(lists["train"], look, workers=workers), lists["train"].labels, device)
+    test = Streamed(Stream(tested, look, workers=workers), tested.labels, device)
+    order = np.random.default_rng(seed).permutation(len(learned))[:max_images]
+    held = round(len(order) * HELD_OUT) if hold_out else 0
+    train = learned if max_images is None and not held else learned.subset(np.sort(order[held:]))
+    check_number(len(train), recipe)
+    return Task(
+        train,
+        plain.subset(np.sort(order[:held])) if held else None,
+        test,
+        lists["train"].classes,
+        look,
+        recipe,
+        {
+            "name": str(data), "fingerprint": lists["train"].key, "hold_out": hold_out, "train": len(train),
+            "validation": held, "test": len(test), "max_images": max_images,
+        },
     )  # fmt: skip
 
 

@@ -19,8 +19,8 @@ class Preprocessing:
     Attributes:
         size: side of the square in pixels.
         mode: ``RGB`` or ``L`` (grey).
-        rule: ``crop`` (short side to ``size``, centre crop), ``letterbox`` (long side to ``size``, padded with black) or
-            ``none`` (images already have that size).
+        rule: ``crop`` (short side to ``size``, centre crop), ``inner`` (short side to 8/7 of ``size``, centre crop),
+            ``letterbox`` (long side to ``size``, padded with black) or ``none`` (images already have that size).
         mean: per channel, of values in 0..1, over the training split.
         std: per channel, likewise.
     """

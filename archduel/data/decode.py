@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +59,8 @@ class ColourFoundError(DataError):
     """A colour picture in a set that looked grey."""
 
 
-def open_picture(path: str | Path) -> Image.Image:
-    """Returns the picture in a file, its pixels not yet decoded.
+def open_picture(path: str | Path | BinaryIO) -> Image.Image:
+    """Returns the picture in a file (or an opened one), its pixels not yet decoded.
 
     Raises:
         DataError: for a picture so large that decoding it could exhaust the memory.

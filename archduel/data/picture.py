@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-__all__ = ["apply_preprocessing"]
+__all__ = ["apply_preprocessing", "upright"]
 
+INNER = 224 / 256
+"""Share of the centre square's side that the rule ``inner`` keeps: ImageNet's usual 224 of 256 px."""
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 
@@ -38,7 +40,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 def _square(image: Image.Image, size: int, rule: str) -> Image.Image:
     """Returns the picture as ``size`` x ``size`` pixels, its aspect ratio kept."""
     width, height = image.size
-    if (width, height) == (size, size):
+    if (width, height) == (size, size) and rule != "inner":
         return image
     if rule == "letterbox":
         scale = size / max(width, height)
@@ -48,9 +50,17 @@ def _square(image: Image.Image, size: int, rule: str) -> Image.Image:
         square = Image.new(image.mode, (size, size))  # black
         square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
         return square
-    side = min(width, height)
+    side = min(width, height) * (INNER if rule == "inner" else 1)
     left, top = (width - side) / 2, (height - side) / 2
     return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+
+
+def upright(image: Image.Image, mode: str) -> Image.Image:
+    """Returns the picture with the camera's rotation undone, 8 bits a channel, opaque, in ``mode``."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode in DEEP:
+        image = _eight_bit(image)
+    return _opaque(image).convert(mode)
 
 
 def apply_preprocessing(image: Image.Image, preprocessing: Any) -> NDArray[np.uint8]:
@@ -62,15 +72,12 @@ def apply_preprocessing(image: Image.Image, preprocessing: Any) -> NDArray[np.ui
     Args:
         image: a picture of any mode and size.
         preprocessing: anything with ``size`` (pixels), ``mode`` (``RGB`` or ``L``) and ``rule`` (``crop``,
-            ``letterbox``, or ``none``: expected to have that size already, cropped if not).
+            ``inner``, ``letterbox``, or ``none``: expected to have that size already, cropped if not).
 
     Returns:
         (C, size, size) uint8, C = 3 for ``RGB`` and 1 for ``L``.
     """
-    image = ImageOps.exif_transpose(image)
-    if image.mode in DEEP:
-        image = _eight_bit(image)
-    image = _opaque(image).convert(preprocessing.mode)
+    image = upright(image, preprocessing.mode)
     array = np.asarray(_square(image, preprocessing.size, preprocessing.rule), dtype=np.uint8)
     if array.ndim == 2:
         array = array[:, :, None]  # (H, W) -> (H, W, 1)

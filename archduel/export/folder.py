@@ -25,6 +25,7 @@ __all__ = ["ExportReport", "export_folder"]
 
 RULES = {
     "crop": "resized so that the short side is {0} px and cropped to the centre",
+    "inner": "resized so that the short side is 8/7 of {0} px and cropped to the centre",
     "letterbox": "resized so that the long side is {0} px and padded with black",
     "none": "taken as it is: pictures have {0} x {0} px already",
 }

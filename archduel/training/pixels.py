@@ -33,6 +33,9 @@ class Images(Protocol):
     def __len__(self) -> int:
         """Returns how many there are."""
 
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the images (B, C, H, W) uint8 and labels (B,) numbered ``rows``."""
+
     def batches(self, parts: Sequence[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields the images (B, C, H, W) uint8 and labels (B,) of each part; ``seed`` is that of random crops, if any."""
 

@@ -14,6 +14,7 @@ CHOICES = {
     "schedule": ("cosine", "linear", "linear_tail", "exponential", "constant"),
     "lr_update": ("step", "epoch"),
     "precision": ("fp32", "bf16", "fp16"),
+    "test_rule": ("crop", "inner"),
 }
 
 
@@ -42,8 +43,8 @@ class Recipe:
         crop_pad: zero padding before the random crop in pixels (of ``image_size``), 0 = off.
         crop_scale: least share of a picture's area that a random crop of random shape keeps (ImageNet: 0.08), 0 = off; for
             pictures that are read from disk while training.
-        centre_share: share of the centre square's side that is looked at when testing, for pictures read while training
-            (ImageNet: 0.875, which is 224 of 256 px).
+        test_rule: how pictures read while training are looked at when testing: ``crop`` the whole centre square, ``inner`` the
+            inner 7/8 of its side (ImageNet: 224 of 256 px).
         colour_jitter: largest relative change of brightness, contrast and saturation, 0 = off.
         hue_jitter: largest turn of the hue as a share of the circle, 0..0.5.
         flip: random horizontal flip.
@@ -77,7 +78,7 @@ class Recipe:
     cutout: int = 0
     crop_pad: int = 4
     crop_scale: float = 0.0
-    centre_share: float = 1.0
+    test_rule: str = "crop"
     colour_jitter: float = 0.0
     hue_jitter: float = 0.0
     flip: bool = True
@@ -107,7 +108,7 @@ class Recipe:
         for name in ("momentum", "label_smoothing", "drop_path", "ema"):
             if not getattr(self, name) < 1:
                 raise SettingError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name, most in (("data_fraction", 1.0), ("centre_share", 1.0), ("gamma", 1.0)):
+        for name, most in (("data_fraction", 1.0), ("gamma", 1.0)):
             if not 0 < getattr(self, name) <= most:
                 raise SettingError(f"{name} must be in (0, {most:g}], got {getattr(self, name)}")
         for name, most in (("crop_scale", 1.0), ("colour_jitter", 1.0), ("hue_jitter", 0.5)):

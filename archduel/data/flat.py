@@ -1,0 +1,67 @@
+"""Labels of loose pictures: ImageNet's validation pictures lie in one folder and are named in a list beside them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from archduel.errors import DataError
+
+__all__ = ["LISTS", "find_list", "read_list"]
+
+LISTS = (
+    "val.txt", "val_labels.txt", "validation_labels.txt", "val_annotations.txt", "LOC_val_solution.csv",
+    "imagenet_2012_validation_synset_labels.txt", "ILSVRC2012_validation_ground_truth.txt", "labels.txt", "labels.csv",
+)  # fmt: skip
+"""Names under which such lists are found, beside the folder of pictures or inside it."""
+
+
+def find_list(folder: Path) -> Path | None:
+    """Returns the list of labels of the loose pictures in ``folder``, or None."""
+    return next((place / name for name in LISTS for place in (folder, folder.parent) if (place / name).is_file()), None)
+
+
+def read_list(path: Path, names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Returns the label of each of ``names`` (file names in sorted order).
+
+    The list has a line a picture: ``NAME CLASS`` (space, tab or comma between; more words are left out; a class is its name or
+    a number from 0 in the order of the classes), or ``CLASS`` alone in the order of the sorted names.
+
+    Raises:
+        DataError: for a picture without label, an unknown class, or numbers that say no classes.
+    """
+    with open(path, encoding="utf-8", newline="") as file:
+        lines = file.read().splitlines()
+    rows = [row for row in csv.reader(_tidied(lines), delimiter=" ", skipinitialspace=True) if row]
+    if rows and rows[0][0].lower() in ("imageid", "image", "filename", "file", "name"):
+        rows = rows[1:]
+    place = {label: number for number, label in enumerate(classes)}
+    if rows and all(len(row) == 1 for row in rows):
+        if len(rows) != len(names):
+            raise DataError(f"{path} has {len(rows)} labels for {len(names)} pictures")
+        if all(row[0].isdigit() for row in rows) and not set(classes) >= {row[0] for row in rows}:
+            raise DataError(
+                f"{path} has bare numbers, which do not say their classes (ImageNet's development kit counts in an order of its "
+                "own); give a list of lines `NAME CLASS`, with the names of the class folders"
+            )
+        said = {name: row[0] for name, row in zip(names, rows)}
+    else:
+        said = {Path(row[0]).stem: row[1] for row in rows if len(row) > 1}
+        said = {name: said[Path(name).stem] for name in names if Path(name).stem in said}
+    missing = [name for name in names if name not in said]
+    if missing:
+        raise DataError(f"{path} has no label for {len(missing)} of {len(names)} pictures, such as {missing[0]}")
+    return [_code(said[name], place, len(classes), path) for name in names]
+
+
+def _tidied(lines: Sequence[str]) -> list[str]:
+    return [line.replace(",", " ").replace("\t", " ").strip() for line in lines]
+
+
+def _code(text: str, place: dict[str, int], n: int, path: Path) -> int:
+    if text in place:
+        return place[text]
+    if text.isdigit() and int(text) < n:
+        return int(text)
+    raise DataError(f"{path} names the class {text!r}, which the training pictures do not have")

@@ -1,0 +1,221 @@
+"""Batches of pictures read from disk while training: worker processes decode and crop into shared memory, ahead of time.
+
+Memory is a few batches and a memory-mapped list, whatever the number of pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archduel.data.catalogue import Catalogue
+from archduel.data.dataset import Preprocessing
+from archduel.data.reader import ANSWER, TASK
+from archduel.errors import DataError
+
+__all__ = ["Stream"]
+
+CHUNK = 16
+"""Pictures a task: enough that handing it over costs nothing, few enough that workers end together."""
+AHEAD = 3
+"""Tasks a worker has waiting."""
+
+
+class Stream:
+    """Pictures of a list, as uint8 batches.
+
+    Args:
+        catalogue: the list.
+        look: how a picture becomes an input; its ``rule`` is used where ``scale`` is 0.
+        scale: least share of the area that a random crop keeps, 0 = no random crop (testing).
+        workers: processes; None = one a core.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, look: Preprocessing, *, scale: float = 0.0, workers: int | None = None
+    ) -> None:
+        self.catalogue, self.look, self.scale = catalogue, look, scale
+        self.workers = len(os.sched_getaffinity(0)) if workers is None else max(1, workers)
+        self._crew: _Crew | None = None
+
+    def __len__(self) -> int:
+        return len(self.catalogue)
+
+    def batches(self, parts: Sequence[NDArray[np.int64]], seed: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """Yields (B, C, S, S) uint8 for the rows of each part; a batch is valid until the next one is asked for.
+
+        Raises:
+            DataError: for a picture that cannot be read, naming it, or a worker that was killed.
+        """
+        if not parts:
+            return
+        largest = max(len(part) for part in parts)
+        if self._crew is None or self._crew.largest < largest or self._crew.broken:
+            self.close()
+            self._crew = _Crew(self, max(largest, 4 * CHUNK))
+        yield from self._crew.run(parts, seed)
+
+    def close(self) -> None:
+        """Ends the workers; they start again when they are needed."""
+        if self._crew is not None:
+            self._crew.end()
+            self._crew = None
+
+
+class _Crew:
+    """The workers of a stream and the memory they write into."""
+
+    def __init__(self, stream: Stream, largest: int) -> None:
+        self.largest, self.workers, self.broken = largest, stream.workers, False
+        look = stream.look
+        depth = 2 + math.ceil(AHEAD * CHUNK * self.workers / largest)
+        shape = (depth, largest, 3 if look.mode == "RGB" else 1, look.size, look.size)
+        descriptor = _memory(math.prod(shape))
+        self.slots = np.frombuffer(mmap.mmap(descriptor, math.prod(shape)), np.uint8).reshape(shape)
+        told = {
+            "catalogue": str(stream.catalogue.folder), "look": asdict(look), "scale": stream.scale, "shape": shape, "memory": descriptor,
+        }  # fmt: skip
+        self.running = [_start(json.dumps(told).encode() + b"\n", descriptor) for _ in range(self.workers)]
+        os.close(descriptor)
+        self.selector = selectors.DefaultSelector()
+        for number, process in enumerate(self.running):
+            self.selector.register(process.stdout, selectors.EVENT_READ, number)  # type: ignore[arg-type]
+        self.end = weakref.finalize(self, _end, self.running, self.selector)
+
+    def run(self, parts: Sequence[NDArray[np.int64]], seed: int) -> Iterator[NDArray[np.uint8]]:
+        """Yields the batches in order; tasks go out as slots and workers become free."""
+        chunks = _chunks(parts, self.workers)
+        todo = deque([next(chunks)])
+        left = [len(part) for part in parts]  # pictures of a batch that are not there yet
+        out: list[dict[tuple[int, int], tuple[int, int]]] = [{} for _ in self.running]
+        given = 0  # batches that were handed out
+        try:
+            for number, part in enumerate(parts):
+                while left[number]:
+                    self._hand_out(todo, chunks, out, given, seed)
+                    for done, n in self._answers(out):
+                        left[done] -= n
+                yield self.slots[number % len(self.slots), : len(part)]
+                given = number + 1
+        finally:
+            self._drain(out)
+
+    def _hand_out(
+        self, todo: deque[Any], chunks: Iterator[Any], out: list[dict[Any, Any]], given: int, seed: int
+    ) -> None:
+        """Gives waiting tasks to the workers with the fewest, as far as slots are free."""
+        while todo and todo[0][0] < given + len(self.slots):
+            worker = min(range(len(out)), key=lambda i: len(out[i]))
+            if len(out[worker]) >= AHEAD:
+                return
+            number, first, rows = todo.popleft()
+            todo.extend(chunk for chunk in [next(chunks, None)] if chunk is not None)
+            slot = number % len(self.slots)
+            out[worker][slot, first] = (number, len(rows))
+            pipe = self.running[worker].stdin
+            assert pipe is not None
+            try:
+                pipe.write(TASK.pack(slot, first, len(rows), seed) + rows.astype(np.int64).tobytes())
+                pipe.flush()
+            except BrokenPipeError:
+                self._killed(worker)
+
+    def _answers(self, out: list[dict[Any, Any]]) -> Iterator[tuple[int, int]]:
+        """Yields (batch, pictures) of finished tasks, waiting for one at least."""
+        for key, _ in self.selector.select():
+            worker = key.data
+            pipe = self.running[worker].stdout
+            assert pipe is not None
+            head = pipe.read(ANSWER.size)
+            if len(head) < ANSWER.size:
+                self._killed(worker)
+            slot, first, length = ANSWER.unpack(head)
+            done = out[worker].pop((slot, first))
+            if length:
+                raise DataError(f"a picture cannot be read: {pipe.read(length).decode()}; repair or remove it, the same command continues")
+            yield done
+
+    def _killed(self, worker: int) -> None:
+        self.broken = True
+        code = self.running[worker].wait()
+        raise DataError(
+            f"a process that reads pictures ended (exit code {code}); too little memory is the usual reason: fewer --workers. "
+            "The same command continues"
+        )
+
+    def _drain(self, out: list[dict[Any, Any]]) -> None:
+        """Waits for tasks whose batches nobody wants any more."""
+        while not self.broken and any(out):
+            try:
+                for _ in self._answers(out):
+                    pass
+            except DataError:
+                continue
+
+
+def _chunks(
+    parts: Sequence[NDArray[np.int64]], workers: int
+) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    """Yields (batch, first place in it, rows) in order."""
+    for number, part in enumerate(parts):
+        n = max(1, min(CHUNK, math.ceil(len(part) / workers)))
+        for first in range(0, len(part), n):
+            yield number, first, np.asarray(part[first : first + n])
+
+
+def _memory(n: int) -> int:
+    """Returns a descriptor of ``n`` bytes that processes can share; they go when the last of them does."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("archduel")
+    else:
+        file, name = tempfile.mkstemp()
+        os.unlink(name)
+        descriptor = file
+    os.truncate(descriptor, n)
+    return descriptor
+
+
+def _start(told: bytes, descriptor: int) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "archduel.data.reader"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=(descriptor,),
+        bufsize=0,  # nothing may wait in a buffer that select does not see
+    )
+    assert process.stdin is not None
+    process.stdin.write(told)
+    process.stdin.flush()
+    return process
+
+
+def _end(running: list[subprocess.Popen[bytes]], selector: selectors.BaseSelector) -> None:
+    """Closes the workers' input, upon which they end."""
+    selector.close()
+    for process in running:
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+    for process in running:
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
