@@ -2,10 +2,11 @@
 
 1. Architectures that the space's fingerprint makes equal are one, with the mean of their labels.
 2. Labels become normal scores of their ranks.
-3. Three judges learn them from the space's description and closed-form costs: boosted trees, random trees, and a Gaussian
-   process that counts each column as much as the trees found it to matter.
-4. Each judge is weighed by how it did on labels it had not seen (out of fold); the same held-out labels calibrate the win
-   probabilities.
+3. Four judges learn them from the space's description and closed-form costs: boosted trees, random trees, a Gaussian
+   process that counts each column as much as the trees found it to matter, and another that goes on from there to where the
+   labels are likelier.
+4. Each judge is weighed by how it did on labels it had not seen (out of fold), the more so the more labels there are; the
+   same held-out labels calibrate the win probabilities.
 
 Nothing is used but the labels given to ``fit``, the space, and random unlabelled architectures of it.
 """
@@ -43,7 +44,7 @@ class _Trial(NamedTuple):
 
 
 class Jury:
-    """Three judges who look at an architecture's description; scores are normal scores (0 = the median label).
+    """Four judges who look at an architecture's description; scores are normal scores (0 = the median label).
 
     Args:
         space: the space; its ``features`` describe architectures, its ``fingerprint`` says which are equal.

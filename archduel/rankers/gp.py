@@ -156,7 +156,12 @@ class GaussianProcess:
         relevance = np.full(x.shape[1], length**-2.0)
         if self.spread and self.iterations:
             relevance, noise, likelihood = relevances(
-                x[few], z[few], start=length**-2.0, noise=noise, spread=self.spread, iterations=self.iterations
+                x[few],
+                z[few],
+                start=length**-2.0,
+                noise=noise,
+                spread=self.spread,
+                iterations=self.iterations,
             )
         scale = np.sqrt(relevance)
         factor = factor_of(matern(distance(x * scale, x * scale)), noise)
@@ -193,17 +198,23 @@ class GaussianProcess:
         lengths, squares = (known.scale**2).astype(np.float32), (known.x**2).sum(1).astype(np.float32)
         for start in range(0, len(archs), CHUNK):
             part = slice(start, start + CHUNK)
-            kernel = matern(np.maximum((x[part] ** 2 @ lengths)[:, None] + squares - 2 * (x[part] @ labels), 0))  # (N, n)
+            kernel = matern(
+                np.maximum((x[part] ** 2 @ lengths)[:, None] + squares - 2 * (x[part] @ labels), 0)
+            )  # (N, n)
             mean[part] = kernel @ known.weights.astype(np.float32)
             explained = solve_triangular(factor, kernel.T, lower=True, check_finite=False)
-            deviation[part] = np.sqrt(np.maximum(1 - np.einsum("ij,ij->j", explained, explained), 1e-6) * known.variance)
+            deviation[part] = np.sqrt(
+                np.maximum(1 - np.einsum("ij,ij->j", explained, explained), 1e-6) * known.variance
+            )
         return known.centre + known.spread * mean, known.spread * deviation
 
     def _assuming(self, archs: Sequence[Arch]) -> _Posterior:
         """Returns the posterior as if ``archs`` had the labels that are expected of them: only deviations change."""
         known = self._known()
         x = self._features(archs) * known.scale
-        across = solve_triangular(known.factor, matern(distance(known.x, x)), lower=True, check_finite=False)  # (n, m)
+        across = solve_triangular(
+            known.factor, matern(distance(known.x, x)), lower=True, check_finite=False
+        )  # (n, m)
         corner = factor_of(matern(distance(x, x)) - across.T @ across, known.noise)
         factor = np.block([[known.factor, np.zeros_like(across)], [across.T, corner]])
         weights = np.append(known.weights, np.zeros(len(x)))

@@ -1,28 +1,34 @@
 """A Gaussian process whose distance counts every column as much as trees found it to matter.
 
 Trees know which of hundreds of columns carry the order but predict in steps; a Gaussian process is smooth but lost among
-useless columns. Weighing squared distances by the trees' importances joins the two.
+useless columns. Weighing squared distances by the trees' importances joins the two. A second process starts from those weights
+and moves them to where the labels are likelier (see ``relevance``).
 
 Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", MIT Press 2006, Algorithm 2.1 and section 5.4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-__all__ = ["Process", "believe", "fit_process"]
+from archduel.rankers.relevance import matern, relevances
+
+__all__ = ["Process", "believe", "fit_process", "refine_process"]
 
 Matrix = NDArray[np.float64]
-LENGTHS = (0.3, 0.45, 0.65, 0.9, 1.3, 2.0, 3.0)
+LENGTHS = (0.3, 0.5, 0.8, 1.3, 2.0, 3.0, 4.5, 7.0)
 """In units of the median distance between labelled architectures."""
-NOISES = (0.01, 0.03, 0.07, 0.15, 0.3, 0.6)
+NOISES = (0.003, 0.01, 0.03, 0.07, 0.15, 0.3, 0.6)
 """Label variance over signal variance."""
 GRID_LABELS = 500
-"""Length and noise are chosen on at most this many labels."""
+"""Length, noise and relevances are chosen on at most this many labels."""
+SPREAD, ITERATIONS = 1.5, 10
+"""How far (natural log) relevances may easily move from the trees' importances, and in how many steps."""
 
 
 class Process(NamedTuple):
@@ -35,6 +41,7 @@ class Process(NamedTuple):
     centre: float
     variance: float  # of the signal
     noise: float  # of a label, over the signal's variance
+    kernel: Callable[[Matrix], Matrix]  # of squared distances
 
 
 def _squared(first: Matrix, second: Matrix) -> Matrix:
@@ -58,20 +65,47 @@ def fit_process(x: Matrix, y: Matrix, importance: Matrix) -> Process:
         importance: (F,), not negative, how much each column counts in squared distances.
     """
     scale = np.sqrt(importance / max(importance.sum(), 1e-300))
-    centre, spread = float(y.mean()), float(y.std()) or 1.0
-    z = (y - centre) / spread
     few = slice(0, GRID_LABELS)
     squared = _squared(x[few] * scale, x[few] * scale)
     apart = squared[squared > 1e-12]
     median = float(np.median(apart)) if apart.size else 1.0
-    length, noise = _chosen(squared / median, z[few])
-    scale = scale / (length * np.sqrt(median))
-    kernel = _matern(_squared(x * scale, x * scale))
-    kernel.flat[:: len(kernel) + 1] = 1 + noise
-    factor = np.asarray(cholesky(kernel, lower=True, overwrite_a=True, check_finite=False))
+    length, noise = _chosen(squared / median, _standardised(y)[few])
+    return _posterior(x, y, scale / (length * np.sqrt(median)), noise, _matern)
+
+
+def refine_process(process: Process, x: Matrix, y: Matrix) -> Process:
+    """Returns a process of the same labels whose columns count as much as makes the labels likely, near ``process``.
+
+    Columns that ``process`` does not look at stay unseen.
+    """
+    few, seen = slice(0, GRID_LABELS), process.scale > 0
+    relevance, noise, _ = relevances(
+        x[few][:, seen],
+        _standardised(y)[few],
+        start=process.scale[seen] ** 2,
+        noise=process.noise,
+        spread=SPREAD,
+        iterations=ITERATIONS,
+    )
+    scale = np.zeros_like(process.scale)
+    scale[seen] = np.sqrt(relevance)
+    return _posterior(x, y, scale, noise, matern)
+
+
+def _standardised(y: Matrix) -> Matrix:
+    return np.asarray((y - y.mean()) / (float(y.std()) or 1.0))
+
+
+def _posterior(
+    x: Matrix, y: Matrix, scale: Matrix, noise: float, kernel: Callable[[Matrix], Matrix]
+) -> Process:
+    spread, z = float(y.std()) or 1.0, _standardised(y)
+    matrix = kernel(_squared(x * scale, x * scale))
+    matrix.flat[:: len(matrix) + 1] = 1 + noise
+    factor = np.asarray(cholesky(matrix, lower=True, overwrite_a=True, check_finite=False))
     weights = cho_solve((factor, True), z, check_finite=False)
-    variance = float(z @ weights) / len(z)
-    return Process(scale, x * scale, factor, weights * spread, centre, variance * spread**2, noise)
+    variance = float(z @ weights) / len(z) * spread**2
+    return Process(scale, x * scale, factor, weights * spread, float(y.mean()), variance, noise, kernel)
 
 
 def _chosen(squared: Matrix, z: Matrix) -> tuple[float, float]:
@@ -89,7 +123,7 @@ def _chosen(squared: Matrix, z: Matrix) -> tuple[float, float]:
 
 def believe(process: Process, x: Matrix, *, deviation: bool = True) -> tuple[Matrix, Matrix]:
     """Returns mean (N,) and standard deviation (N,; empty unless ``deviation``) of the noise-free value at ``x`` (N, F)."""
-    kernel = _matern(_squared(x * process.scale, process.x))  # (N, n)
+    kernel = process.kernel(_squared(x * process.scale, process.x))  # (N, n)
     mean = process.centre + kernel @ process.weights
     if not deviation:
         return mean, np.empty(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -69,9 +70,10 @@ class VectorEncoder(nn.Module):
     def __init__(self, n_features: int, *, dim: int = 512) -> None:
         super().__init__()
         self.out_dim = dim
-        self.layers = nn.Sequential(
-            nn.Linear(n_features, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim)
-        )
+        sizes = [n_features, dim, dim, dim]
+        with torch.random.fork_rng(devices=[]):  # torch's own first draw must not move the global state
+            linear = [nn.Linear(*pair) for pair in pairwise(sizes)]
+        self.layers = nn.Sequential(linear[0], nn.ReLU(), linear[1], nn.ReLU(), linear[2])
 
     def forward(self, features: Tensor) -> Tensor:
         """Returns (B, dim) from ``features`` (B, F)."""

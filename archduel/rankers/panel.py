@@ -1,6 +1,6 @@
-"""The three judges of the jury, each fitted to normal scores of labels: boosted trees, random trees, a Gaussian process.
+"""The judges of the jury, each fitted to normal scores of labels: two Gaussian processes, boosted trees, random trees.
 
-The trees also say how much each column matters; the process measures distances by that.
+The trees also say how much each column matters; the first process measures distances by that, the second starts from there.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.rankers.kernel import Process, believe, fit_process
+from archduel.rankers.kernel import Process, believe, fit_process, refine_process
 
 __all__ = ["JUDGES", "Opinion", "Panel", "fit_panel"]
 
 Matrix = NDArray[np.float64]
-JUDGES = ("process", "boosting", "forest")
+JUDGES = ("process", "refined", "boosting", "forest")
 FLOOR = 0.1
 """Importance that all columns share equally in the process, besides what the trees found."""
 LEAVES = 8, 31
@@ -26,22 +26,25 @@ MANY = 1000
 class Opinion(NamedTuple):
     """What the judges think of N architectures."""
 
-    scores: Matrix  # (N, 3), in the order of JUDGES
-    deviation: Matrix  # (N,) the process's standard deviation of the noise-free score
+    scores: Matrix  # (N, 4), in the order of JUDGES
+    deviation: Matrix  # (N,) the process's standard deviation of the noise-free score, from the first process
 
 
 class Panel(NamedTuple):
-    """Three fitted judges."""
+    """The fitted judges."""
 
     process: Process
+    refined: Process
     boosting: Any
     forest: Any
 
     def judge(self, x: Matrix, *, deviation: bool = True) -> Opinion:
         """Returns the scores of architectures with columns ``x`` (N, F)."""
         mean, spread = believe(self.process, x, deviation=deviation)
+        refined, _ = believe(self.refined, x, deviation=False)
         small = x.astype(np.float32)
-        return Opinion(np.stack([mean, self.boosting.predict(small), self.forest.predict(small)], 1), spread)
+        trees = self.boosting.predict(small), self.forest.predict(small)
+        return Opinion(np.stack([mean, refined, *trees], 1), spread)
 
 
 def fit_panel(x: Matrix, y: Matrix, *, trees: int, seed: int) -> Panel:
@@ -71,4 +74,5 @@ def fit_panel(x: Matrix, y: Matrix, *, trees: int, seed: int) -> Panel:
     boosting.fit(small, y)
     forest.fit(small, y)
     importance = (boosting.feature_importances_ + forest.feature_importances_) / 2
-    return Panel(fit_process(x, y, importance + FLOOR / x.shape[1]), boosting, forest)
+    process = fit_process(x, y, importance + FLOOR / x.shape[1])
+    return Panel(process, refine_process(process, x, y), boosting, forest)

@@ -116,7 +116,9 @@ class Regression:
             *(np.asarray(self._fitted.predict(part), np.float64).reshape(-1) for part in parts),
         ]
         scores = np.concatenate(found)[index]
-        return np.asarray(scores if self.target == "rank" else self._labels.mean() + self._labels.std() * scores)
+        return np.asarray(
+            scores if self.target == "rank" else self._labels.mean() + self._labels.std() * scores
+        )
 
     def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
         """Returns (P,) probabilities that ``first[i]`` is at least as good as ``second[i]``.

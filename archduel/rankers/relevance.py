@@ -70,20 +70,20 @@ def first_guess(squared: Matrix, z: Matrix) -> tuple[float, float, float]:
 
 
 def relevances(
-    x: Matrix, z: Matrix, *, start: float, noise: float, spread: float, iterations: int
+    x: Matrix, z: Matrix, *, start: float | Matrix, noise: float, spread: float, iterations: int
 ) -> tuple[Matrix, float, float]:
     """Returns the weight of each feature in squared distances (F,), the noise, and the log posterior density.
 
     Args:
         x: (n, F) standardised features.
         z: (n,) labels of mean 0.
-        start: the weight around which the prior holds all of them.
+        start: the weight around which the prior holds all of them, or one a feature, (F,).
         noise: where the search for the noise begins.
         spread: of the prior, natural log.
         iterations: of L-BFGS at most.
     """
     f = x.shape[1]
-    middle = float(np.log(start))
+    middle = np.broadcast_to(np.log(start), (f,))
 
     def loss(at: Matrix) -> tuple[float, Matrix]:
         value, slope = _negative_log_likelihood(x, z, np.exp(at[:f]), float(np.exp(at[f])))
@@ -93,8 +93,8 @@ def relevances(
         slope[f] += off_noise / NOISE_SPREAD**2
         return value, slope
 
-    begin = np.append(np.full(f, middle), np.log(noise))
-    limits = [(BOUNDS[0] + middle, BOUNDS[1] + middle)] * f + [(np.log(1e-3), np.log(0.5))]
+    begin = np.append(middle, np.log(noise))
+    limits = [(BOUNDS[0] + m, BOUNDS[1] + m) for m in middle] + [(np.log(1e-3), np.log(0.5))]
     found = minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": iterations})
     return np.exp(found.x[:f]), float(np.exp(found.x[f])), -float(found.fun)
 

@@ -17,8 +17,10 @@ STRETCHES = np.geomspace(0.4, 4.0, 25)
 PAIRS = 20_000
 SHRINK = 1.0
 """Strength of the pull towards the usual say, as a number of labels."""
-USUAL = (0.4, 0.3, 0.3)
-"""Say of the process, the boosted and the random trees without held-out labels; half of the say with them."""
+USUAL = (0.3, 0.3, 0.2, 0.2)
+"""Say of the two processes, the boosted and the random trees without held-out labels."""
+TRUST = 200
+"""Labels from which on what held-out labels say counts more than the usual say."""
 
 
 class Verdict(NamedTuple):
@@ -54,7 +56,7 @@ def agree(scores: Matrix, deviation: Matrix, y: Matrix) -> Verdict:
 
 
 def _weights(scores: Matrix, y: Matrix) -> Matrix:
-    """Returns (J,) weights: half the usual ones, half least squares, not negative, pulled towards the usual ones.
+    """Returns (J,) weights: those of least squares, not negative, and the more of the usual ones the fewer the labels.
 
     Judges agree far more than they differ, so that few labels say little about who is right.
     """
@@ -63,7 +65,7 @@ def _weights(scores: Matrix, y: Matrix) -> Matrix:
     usual = np.array(USUAL)
     pull = np.sqrt(SHRINK * scores.var()) * np.eye(len(usual))
     say, _ = nnls(np.concatenate([scores, pull]), np.concatenate([y, pull @ usual]))
-    return np.asarray((say + usual) / 2)
+    return np.asarray((len(y) * say + TRUST * usual) / (len(y) + TRUST))
 
 
 def _stretch(joint: Matrix, deviation: Matrix, y: Matrix) -> float:

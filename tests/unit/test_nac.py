@@ -120,3 +120,19 @@ def test_an_architecture_given_twice_counts_once_with_the_mean_label() -> None:
     single = NAC(space, **FAST)
     single.fit(archs, labels)
     np.testing.assert_allclose(doubled.predict(archs), single.predict(archs))
+
+
+def test_networks_of_spaces_without_graphs_leave_the_global_generator_alone() -> None:
+    before = torch.random.get_rng_state()
+    NAC(VectorSpace(), epochs=1).fit([VectorSpace().draw(np.random.default_rng(i)) for i in range(4)], [1, 2, 3, 4])
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_matrix_is_what_single_comparisons_say() -> None:
+    space, rng = CellSpace(), np.random.default_rng(0)
+    archs = [space.draw(rng) for _ in range(12)]
+    for antisymmetric in (True, False):
+        nac = NAC(space, epochs=5, antisymmetric=antisymmetric)
+        nac.fit(archs, np.arange(12) / 12)
+        single = [[nac.prob([a], [b])[0] for b in archs] for a in archs]
+        np.testing.assert_allclose(nac.matrix(archs), single, atol=1e-6)
