@@ -30,7 +30,7 @@ def _root() -> None:
     """Neural architecture search by comparison."""
 
 
-for _module in sorted(module.name for module in iter_modules(__path__)):
+for _module in sorted((module.name for module in iter_modules(__path__)), key=lambda name: (name != "search", name)):
     import_module(f"{__name__}.{_module}").register(app)
 
 
