@@ -12,7 +12,7 @@ from archduel.apps.assemble import USUAL, accepted_partners, assemble, settings_
 from archduel.apps.judge import scale_of
 from archduel.apps.plan import Plan
 from archduel.apps.settings import Settings
-from archduel.core import Arch, Constraint, Space, Strategy
+from archduel.core import Arch, Constraint, SharedEstimator, Space, Strategy
 from archduel.data import Dataset
 from archduel.errors import SettingError
 
@@ -57,14 +57,34 @@ def check_types(role: str, name: str, given: Mapping[str, Any]) -> None:
             raise SettingError(f"--set {role}.{key}: expected {type(default).__name__}, such as {default!r}, got {value!r}")
 
 
-def make_strategy(settings: Settings, plan: Plan, space: Space, dataset: Dataset, constraint: Constraint | None) -> Strategy:
-    """Returns the run's strategy with the plan's numbers for those of its settings that it has."""
+def make_strategy(
+    settings: Settings,
+    plan: Plan,
+    space: Space,
+    dataset: Dataset,
+    constraint: Constraint | None,
+    *,
+    shared: SharedEstimator | None = None,
+    numbers: Mapping[str, Any] | None = None,
+) -> Strategy:
+    """Returns the run's strategy with the plan's numbers for those of its settings that it has.
+
+    Args:
+        settings: of the run.
+        plan: numbers of labels and iterations, the final scale.
+        space: where to search.
+        dataset: the images.
+        constraint: which architectures are allowed.
+        shared: shared weights, for a strategy that takes them.
+        numbers: settings that replace those that follow from ``plan``.
+    """
     from archduel.nets import count
 
     given = settings.section("strategy")
     names = {"labels": plan.labels, "iterations": plan.iterations, **MAIN_JOB.get(settings.strategy, {})}
+    names = names if numbers is None else dict(numbers)
     accepted = settings_of("strategy", settings.strategy)
-    if "initial" in accepted:  # a small budget must leave something to learn with
+    if "initial" in accepted and numbers is None:  # a small budget must leave something to learn with
         names["initial"] = min(int(accepted["initial"]), max(2, plan.labels // 2))
     planned = {name: value for name, value in names.items() if name in accepted}
     scale = scale_of(plan.final, dataset)
@@ -90,4 +110,5 @@ def make_strategy(settings: Settings, plan: Plan, space: Space, dataset: Dataset
         constraint=constraint,
         costs=costs,
         settings={**planned, **given},
+        given=None if shared is None else {"shared": shared},
     )

@@ -13,7 +13,7 @@ from archduel import registry
 from archduel.core import Constraint, Space, Strategy
 from archduel.errors import SettingError, unknown
 
-__all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "begins_with_labels", "collaborator", "compares", "derived_seed", "settings_of"]
+__all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "begins_with_labels", "collaborator", "compares", "derived_seed", "settings_of", "shares_weights"]
 
 PARTNERS: dict[str, dict[str, str]] = {
     "ctnas": {"policy": "lstm", "ranker": "nac"},
@@ -23,6 +23,7 @@ PARTNERS: dict[str, dict[str, str]] = {
     "best": {"ranker": "gp"},
     "bananas": {"ranker": "gp"},
     "npenas": {"ranker": "gp"},
+    "ctnas_oneshot": {"policy": "lstm", "ranker": "nac"},
 }
 """Which policy and ranker a strategy gets unless its settings name others."""
 USUAL = {"policy": "lstm", "ranker": "gp"}
@@ -41,7 +42,12 @@ def accepted_partners(strategy: str) -> set[str]:
 
 def begins_with_labels(strategy: str) -> bool:
     """Whether ``strategy`` first asks for as many random architectures as its setting ``labels`` says."""
-    return "labels" in settings_of("strategy", strategy)
+    return "labels" in settings_of("strategy", strategy) and not shares_weights(strategy)
+
+
+def shares_weights(strategy: str) -> bool:
+    """Whether ``strategy`` works on shared weights (one-shot), which score its architectures."""
+    return "shared" in inspect.signature(registry.entry("strategy", strategy)).parameters
 
 
 def compares(strategy: str) -> bool:

@@ -9,11 +9,12 @@ import torch
 
 from archduel import registry
 from archduel.apps import final
-from archduel.apps.assemble import begins_with_labels
+from archduel.apps.assemble import begins_with_labels, shares_weights
 from archduel.apps.devices import check_device, latency_of
 from archduel.apps.feasible import Limits, constraint_for, sizes
 from archduel.apps.folder import RunFolder
 from archduel.apps.judge import JudgeFactory, joined, scale_of
+from archduel.apps.one_shot import CHECKED, OneShotPipeline, check_space
 from archduel.apps.outcome import gain, result_of
 from archduel.apps.pipeline import Pipeline
 from archduel.apps.plan import (
@@ -21,6 +22,7 @@ from archduel.apps.plan import (
     Plan,
     default_seconds,
     fixed_plan,
+    longer_plan,
     timed_plan,
     whole_number,
 )
@@ -49,20 +51,25 @@ def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
     """Does all that is left of a run."""
     check_device(settings.device)
     space: Space = registry.make("space", settings.space)
+    one_shot = shares_weights(settings.strategy)
+    if one_shot:
+        check_space(settings.space)
+    free = settings.seconds is None and settings.evaluations is None  # the tool chooses the time
     settings = _with_budget(settings)
     dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
     progress.end()
     _same_data(folder, dataset)
     _introduce(progress, settings, dataset)
     stopwatch = Stopwatch(settings, space, dataset)
-    plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress)
+    settings, plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress, free)
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
     _announce(progress, settings, plan, dataset)
     executor = _executor(folder, settings, plan, dataset)
     before = torch.get_num_threads()
     torch.set_num_threads(settings.threads)  # comparators are small: more threads make them slower
     try:
-        pipeline = Pipeline(
+        stages = OneShotPipeline if one_shot else Pipeline
+        pipeline = stages(
             folder, settings, plan, space, dataset, executor, stopwatch,
             constraint=constraint, progress=progress,
         )
@@ -114,22 +121,38 @@ def _introduce(progress: Progress, settings: Settings, dataset: Dataset) -> None
 
 
 def _plan(
-    folder: RunFolder, settings: Settings, space: Space, dataset: Dataset, stopwatch: Stopwatch, progress: Progress
-) -> tuple[Plan, Limits]:
-    """Returns the plan, made once and then read from the journal, and the limits at its final scale."""
+    folder: RunFolder,
+    settings: Settings,
+    space: Space,
+    dataset: Dataset,
+    stopwatch: Stopwatch,
+    progress: Progress,
+    free: bool,
+) -> tuple[Settings, Plan, Limits]:
+    """Returns the plan, made once and then read from the journal, and the limits at its final scale.
+
+    Where the tool chose the time (``free``) and this machine is too slow for it, the settings get more.
+    """
     ladder = _ladder(settings)
     noted = folder.noted("plan")
     if noted is not None:
         plan = Plan.from_json(noted["plan"])
+        settings = settings.model_copy(update={"seconds": noted.get("time", settings.seconds)})
     elif settings.seconds is None:
         plan = fixed_plan(settings, dataset, _within(settings, ladder, space, dataset))
     else:
         progress.say("measuring how long one training step takes here ...")
         fitting = _within(settings, ladder, space, dataset)
-        plan = timed_plan(settings, dataset, fitting, stopwatch.seconds_per_image)
+        given = settings.seconds
+        if free:
+            settings, plan = longer_plan(settings, dataset, fitting, stopwatch.seconds_per_image)
+        else:
+            plan = timed_plan(settings, dataset, fitting, stopwatch.seconds_per_image)
+        if settings.seconds != given:
+            progress.say(f"{duration(given)}, the usual time, is too short for these images here; instead:")
     if noted is None:
-        folder.note("plan", plan=plan.to_json())
-    return plan, _limits(settings, scale_of(plan.final, dataset))
+        folder.note("plan", plan=plan.to_json(), time=settings.seconds)
+    return settings, plan, _limits(settings, scale_of(plan.final, dataset))
 
 
 def _ladder(settings: Settings) -> tuple[tuple[int, int], ...]:
@@ -182,7 +205,9 @@ def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Datas
     budget = f"{settings.evaluations} evaluations" if settings.seconds is None else duration(settings.seconds)
     progress.say(f"plan for {budget} on {settings.device}, {settings.workers} at a time:")
     each = f", about {plan.seconds_per_label:.1f} s each" if plan.seconds_per_label else ""
-    if begins_with_labels(settings.strategy):
+    if shares_weights(settings.strategy):
+        progress.say(f"  check      {CHECKED} random architectures of {settings.space} trained alone with a cheap recipe ({cheap}){each}")
+    elif begins_with_labels(settings.strategy):
         progress.say(f"  label      {plan.labels} architectures of {settings.space} with a cheap recipe ({cheap}){each}")
         progress.say(f"  compare    {settings.strategy} proposes {plan.confirm} more")
     else:

@@ -15,7 +15,9 @@ from archduel.core.space import TextSpace
 from archduel.errors import StateError
 from archduel.reporting.statistics import gain_interval, gain_sentence, kendall_tau
 
-__all__ = ["gain", "result_of"]
+__all__ = ["SHARED", "gain", "ranking_sentence", "result_of"]
+
+SHARED = "shared weights"
 
 
 def result_of(
@@ -133,10 +135,17 @@ def _gains(networks: Mapping[str, Mapping[str, Any]], metric: str, n_test: int) 
 
 def _agreement(pipeline: Pipeline, networks: Mapping[str, Mapping[str, Any]], metric: str) -> list[dict[str, Any]]:
     """Returns how each stage's order agrees with the next one's on this data: Kendall tau with an interval."""
-    cheap = {arch: score for arch, score in [*pipeline.arms.search, *pipeline.arms.random] if not math.isnan(score)}
+    inherited: Mapping[Arch, float] = pipeline.arms.notes.get("inherited", {})
+    scored = [*([] if inherited else pipeline.arms.search), *pipeline.arms.random]
+    cheap = {arch: score for arch, score in scored if not math.isnan(score)}
     checked = {arch: s for arch, s in pipeline.arms.reevaluated.items() if not math.isnan(s)}
+    rows = []
+    if inherited:  # what the shared weights say, against trainings of random cells alone, and of the finalists
+        for stage, alone in (("label", cheap), ("re-evaluation", checked)):
+            both = [arch for arch in alone if arch in inherited]
+            rows.append(_tau(SHARED, stage, [inherited[a] for a in both], [alone[a] for a in both]))
     both = [arch for arch in checked if arch in cheap]
-    rows = [_tau("label", "re-evaluation", [cheap[a] for a in both], [checked[a] for a in both])]
+    rows.append(_tau("label", "re-evaluation", [cheap[a] for a in both], [checked[a] for a in both]))
     tested = {_arch(n["arch"]): sum(n["test"][metric]) / len(n["test"][metric]) for n in networks.values()}
     both = [arch for arch in checked if arch in tested]
     rows.append(_tau("re-evaluation", "final test", [checked[a] for a in both], [tested[a] for a in both]))
@@ -181,6 +190,22 @@ def gain(result: Mapping[str, Any]) -> list[str]:
         f"        test {result['metric'].replace('_', ' ')} {mean:.2%} (mean of {len(scores)} trainings), "
         f"{winner['params']:,} parameters, {winner['macs']:,} multiply-adds",
     ]
-    return lines + [part["sentence"] for part in result["gain"].values()]
+    ranked = ranking_sentence(result)
+    return lines + [part["sentence"] for part in result["gain"].values()] + ([ranked] if ranked else [])
+
+
+def ranking_sentence(result: Mapping[str, Any]) -> str:
+    """Returns what the scores of shared weights were worth on random cells, empty for runs without shared weights."""
+    row = next((r for r in result["agreement"] if (r["first"], r["second"]) == (SHARED, "label")), None)
+    if row is None:
+        return ""
+    if row["tau"] is None:
+        return f"How well the shared weights rank is not known: {row['n']} random cells were trained alone, or all scores are equal."
+    known = row["low"] is not None and row["high"] is not None
+    ends = f", 95 % interval {row['low']:.2f} to {row['high']:.2f}" if known else ""
+    said = f"Kendall tau {row['tau']:.2f}{ends}, n = {row['n']} random cells trained alone with the cheap recipe"
+    if not known or row["low"] <= 0:
+        return f"The shared weights may rank cells at random: {said}. Trust the re-evaluation, not the one-shot scores."
+    return f"The shared weights rank cells better than chance: {said}."
 
 

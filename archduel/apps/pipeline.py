@@ -25,6 +25,7 @@ from archduel.core import (
     Query,
     Space,
     StepReport,
+    Strategy,
     Told,
     sample,
     search,
@@ -36,7 +37,7 @@ from archduel.errors import RunError, StateError
 __all__ = ["ORDINALS", "Pipeline"]
 
 LABEL = "label"
-ORDINALS = {"random": 100_000, "confirm": 200_000, "reevaluate": 300_000, "final": 900_000}
+ORDINALS = {"random": 100_000, "confirm": 200_000, "reevaluate": 300_000, "check": 400_000, "final": 900_000}
 """First ordinal of each stage's evaluations: an evaluation's seed depends on the run's seed and its ordinal only."""
 
 
@@ -62,12 +63,15 @@ class Pipeline:
         self._compare_began: float | None = None
         self._compares = compares(settings.strategy)
         self._evaluations = plan.labels + plan.confirm
-        self.strategy = make_strategy(settings, plan, space, dataset, constraint)
+        self.strategy = self._make_strategy()
         self.paid: dict[tuple[Arch, str | None], Estimate] = {
             (record_query(r).arch, r["fidelity"]): record_estimate(r)
             for r in folder.journal.records
             if r["event"] == "estimate"
         }
+
+    def _make_strategy(self) -> Strategy:
+        return make_strategy(self.settings, self.plan, self.space, self.dataset, self.constraint)
 
     def time_left(self) -> str:
         """Returns the time left as text, empty without a time budget."""
@@ -202,8 +206,8 @@ class Pipeline:
         """Random search at equal cost: shared labels count for both, comparator and policy time buys extra labels."""
         if not self.settings.baselines:
             return
-        self.arms.random = list(self.arms.search[: self._n_shared()])
-        owed = sum(self.arms.seconds.get(stage, 0.0) for stage in ("label", "compare", "confirm"))
+        self.arms.random = self._random_evaluations()
+        owed = sum(self.arms.seconds.get(stage, 0.0) for stage in ("label", "compare", "confirm", "one-shot"))
         owed -= sum(self.paid[arch, LABEL].cost.seconds for arch, _ in self.arms.random)
         rng = np.random.default_rng([self.settings.seed, 77])
         extra = self._draws(rng, {arch for arch, _ in self.arms.random}, self._n_extra(owed))
@@ -211,11 +215,11 @@ class Pipeline:
             self.arms.random.append((arch, estimate.score))
         self.arms.seconds.setdefault("random", 0.0)
 
-    def _n_shared(self) -> int:
-        """Returns how many of the search's first evaluations are random architectures, which count for both arms."""
+    def _random_evaluations(self) -> list[tuple[Arch, float]]:
+        """Returns the search's first evaluations, those of random architectures, which count for both arms."""
         if begins_with_labels(self.settings.strategy):
-            return int(getattr(self.strategy, "labels", self.plan.labels))
-        return int(getattr(self.strategy, "population", 0))
+            return self.arms.search[: int(getattr(self.strategy, "labels", self.plan.labels))]
+        return self.arms.search[: int(getattr(self.strategy, "population", 0))]
 
     def _n_extra(self, owed_seconds: float) -> int:
         """Returns how many extra labels the random arm gets; with a budget in evaluations the number is fixed."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from archduel.apps.folder import read_settings, read_toml
+from archduel.apps.one_shot_report import cells_over_time, one_shot_cost, one_shot_curves
+from archduel.apps.outcome import ranking_sentence
 from archduel.apps.progress import duration
 from archduel.core.checkpoint import write_atomic
 from archduel.core.journal import read_journal
@@ -49,7 +51,7 @@ def report_data(folder: Path) -> dict[str, Any]:
         "costs": _costs(records),
         "arms": _arms(records, settings.strategy),
         "points": _points(records),
-        "curves": _curves(records, result),
+        "curves": [*one_shot_curves(records), *_curves(records, result)],
     }  # fmt: skip
     if settings.seconds is not None:
         data["budget_seconds"] = settings.seconds
@@ -59,18 +61,18 @@ def report_data(folder: Path) -> dict[str, Any]:
     if result is None:
         data["unfinished"] = _how_far(records)
         return data
-    return data | _finished(folder, result)
+    return data | _finished(folder, result, records)
 
 
 def _how_far(records: Records) -> str:
     """Returns how far an unfinished run has come."""
-    stages = [f"{row['evaluations']} x {row['stage']}" for row in _costs(records)]
+    stages = [f"{row['evaluations']} x {row['stage']}" for row in _costs(records) if "evaluations" in row]
     clock = duration(float(records[-1].get("clock", 0.0))) if records else "no time"
     done = f"trainings so far: {', '.join(stages)}" if stages else "nothing is trained yet"
     return f"This run is not finished ({clock}; {done}). The same command continues it."
 
 
-def _finished(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict[str, Any]:
     """Returns the parts that only a finished run has."""
     data, metric = result["data"], result["metric"]
     splits, networks = data["splits"], result["networks"]
@@ -92,14 +94,14 @@ def _finished(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "agreement": [{k: row[k] for k in ("first", "second", "tau", "low", "high", "n")} for row in result["agreement"]],
         **({"wins": {"names": result["comparator"]["archs"], "prob": result["comparator"]["probabilities"]}} if result["comparator"] else {}),
-        "cells": _cells(networks["search"]),
+        "cells": [*_cells(networks["search"]), *cells_over_time(records)],
         "confusion": {
             "classes": data["classes"], "counts": networks["search"]["confusion"], "network": "the search's network, first seed",
             "split": "test",
         },
         "mistakes": mistakes,
         "balance": _balance(data),
-        "warnings": data["warnings"],
+        "warnings": [*data["warnings"], *filter(None, [ranking_sentence(result)])],
         "skipped": data["skipped"],
     }  # fmt: skip
 
@@ -128,8 +130,8 @@ def _failures(records: Records) -> list[dict[str, Any]]:
 
 
 def _costs(records: Records) -> list[dict[str, Any]]:
-    rows = []
-    for stage in ("label", "confirm", "random", "reevaluate", "final"):
+    rows = one_shot_cost(records)
+    for stage in ("label", "confirm", "check", "random", "reevaluate", "final"):
         found = _estimates(records, stage)
         if found:
             rows.append({
@@ -141,8 +143,10 @@ def _costs(records: Records) -> list[dict[str, Any]]:
 
 def _arms(records: Records, strategy: str) -> list[dict[str, Any]]:
     """Returns both arms' evaluations with a running total of what each paid; shared labels count for both."""
-    label, confirm, random = (_estimates(records, stage) for stage in ("label", "confirm", "random"))
-    ours, theirs = [*label, *confirm], [*label, *random]
+    label, confirm, check, random = (_estimates(records, stage) for stage in ("label", "confirm", "check", "random"))
+    ours, theirs = [*label, *confirm], [*label, *check, *random]
+    if not ours:  # a one-shot search: its scores and those of trainings are not of one kind
+        return []
     arms = [_arm(f"search ({strategy})", ours)]
     return [*arms, _arm("random search", theirs)] if random else arms
 
@@ -156,7 +160,7 @@ def _arm(name: str, records: Records) -> dict[str, Any]:
 
 
 def _points(records: Records) -> list[dict[str, Any]]:
-    kinds = {"label": "labelled", "confirm": "proposed by the comparator", "random": "random search", "reevaluate": "re-evaluated"}
+    kinds = {"label": "labelled", "check": "random search", "confirm": "proposed by the comparator", "random": "random search", "reevaluate": "re-evaluated"}
     return [
         {
             "arch": r["arch"], "params": r["values"].get("params", 0), "macs": r["values"].get("macs", 0),

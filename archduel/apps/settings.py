@@ -85,7 +85,7 @@ class Settings(BaseModel):
         return {key[len(start) :]: value for key, value in self.set.items() if key.startswith(start)}
 
 
-SECTIONS = ("strategy", "ranker", "policy", "label", "reevaluate", "final", "plan")
+SECTIONS = ("strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan")
 
 
 def default_workers(device: str) -> int:
@@ -111,6 +111,8 @@ def make_settings(**values: Any) -> Settings:
     strange = next((key for key in values if key not in Settings.model_fields), None)
     if strange is not None:
         raise SettingError(str(unknown("setting", strange, Settings.model_fields)))
+    if ":" not in str(values.get("strategy", "")):
+        values["strategy"] = str(values.get("strategy", "ctnas")).replace("-", "_")
     values.setdefault("workers", default_workers(values.get("device", "cpu")))
     try:
         return Settings(**values)
