@@ -19,7 +19,7 @@ from archduel.apps.oneshot_trials import Oneshot, OneshotTrial, run_variants
 from archduel.reporting.rank_quality import rank_quality
 from archduel.reporting.statistics import kendall_tau
 
-__all__ = ["OneshotBench", "bench_oneshot", "tau_difference"]
+__all__ = ["OneshotBench", "bench_oneshot", "effects_of", "tau_difference"]
 
 RESAMPLES = 1000
 Floats = NDArray[np.float64]
@@ -68,7 +68,7 @@ def bench_oneshot(
     found = run_variants(oneshot, trials, on_batch)
     records = [_record(trial, oneshot.truth) for trial in found]
     facts = {**asdict(protocol), **_facts(oneshot), "device": device}
-    return OneshotBench(records, _effects(found, oneshot.truth, protocol.seed), facts)
+    return OneshotBench(records, effects_of(records, oneshot.truth, seed=protocol.seed), facts)
 
 
 def _facts(oneshot: Oneshot) -> dict[str, Any]:
@@ -125,18 +125,17 @@ def tau_difference(
     return {"value": difference(np.arange(len(truth))), "low": float(low), "high": float(high), "n": len(truth)}
 
 
-def _effects(trials: Sequence[OneshotTrial], truth: Floats, seed: int) -> list[dict[str, Any]]:
-    """Returns for each option the difference in tau to its first value, all else equal."""
+def effects_of(records: Sequence[Mapping[str, Any]], truth: Floats, *, seed: int) -> list[dict[str, Any]]:
+    """Returns for each option the difference in tau to its first value, all else equal; see :func:`tau_difference`."""
     options = ("sampling", "curriculum", "recalibration")
     effects = []
     for option in options:
-        firsts: dict[tuple[Any, ...], OneshotTrial] = {}
-        for trial in trials:
-            fields = asdict(trial)
-            rest: Mapping[str, Any] = {k: fields[k] for k in (*options, "seed", "passes") if k != option}
-            base = firsts.setdefault(tuple(rest.values()), trial)
-            if base is not trial:
-                difference = tau_difference(trial.scores, base.scores, truth, seed)
-                about = {"option": option, "value": fields[option], "against": getattr(base, option), **rest}
+        firsts: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+        for record in records:
+            rest = {k: record[k] for k in (*options, "seed", "passes") if k != option}
+            base = firsts.setdefault(tuple(rest.values()), record)
+            if base is not record:
+                difference = tau_difference(record["scores"], base["scores"], truth, seed)
+                about = {"option": option, "value": record[option], "against": base[option], **rest}
                 effects.append({**about, "difference": difference})
     return effects

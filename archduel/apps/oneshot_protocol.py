@@ -51,7 +51,8 @@ class OneshotProtocol:
         curriculum: variants of the share of the training in which operations are added.
         recalibration: variants of the number of batches that measure batch-norm statistics before a score; 0 = none.
         seeds: trainings of each variant.
-        seed: first seed, and which cells.
+        seed: which cells, and the split and sample of the images.
+        first: seed of the first training; the others count on.
         score_share: share of the validation images that scores read.
         recipe: settings of the recipe that differ from the default.
         supernet: options of the supernet.
@@ -70,6 +71,7 @@ class OneshotProtocol:
     recalibration: tuple[int, ...] = (8,)
     seeds: int = 1
     seed: int = 0
+    first: int = 0
     score_share: float = 1.0
     recipe: Mapping[str, Any] = field(default_factory=dict)
     supernet: Mapping[str, Any] = field(default_factory=dict)
@@ -93,7 +95,7 @@ class OneshotProtocol:
     def variants(self) -> list[Variant]:
         """Returns the trainings."""
         return [
-            Variant(sampling, curriculum, self.seed + run)
+            Variant(sampling, curriculum, self.first + run)
             for run in range(self.seeds)
             for sampling in self.sampling
             for curriculum in self.curriculum

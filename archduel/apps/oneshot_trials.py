@@ -30,7 +30,7 @@ from archduel.training.recipe import Recipe
 
 __all__ = ["Oneshot", "OneshotTrial", "run_variants"]
 
-SAVE_SECONDS = 60.0
+SAVE_SECONDS = 30.0
 PORTION = 20  # batches learned between two looks at the clock
 
 
