@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import nn
 from archduel import nets
 from archduel.core import Arch, Cost, Estimate, Query, Scale, State, evaluation_seed
 from archduel.errors import SettingError, unknown
+from archduel.estimators.fused import judged_together, planned
 from archduel.nets.ops import set_drop_path
 from archduel.training.loop import Trained, train
 from archduel.training.metrics import METRICS, Evaluation, evaluate
@@ -43,10 +45,13 @@ class TrainingEstimator:
         default: the recipe of queries without a fidelity.
         curves: also validates after every epoch.
         checkpoints: folder for unfinished trainings, which then continue after a kill; None = they start again.
+        fused: how many of the queries that :meth:`estimate` is given are trained at once (see ``docs/fused.md``): a number,
+            ``auto`` = measured for each recipe when it is first needed, ``off`` = one by one. A group is a run of queries of
+            one recipe in ask order; each ends as it would alone, but for rounding.
 
     Raises:
         UnknownNameError: for a metric or default recipe that does not exist.
-        SettingError: for training and validation images of different channels.
+        SettingError: for a value of ``fused`` that is none of these, and for training and validation images of different channels.
     """
 
     def __init__(
@@ -63,7 +68,10 @@ class TrainingEstimator:
         default: str = "cheap",
         curves: bool = False,
         checkpoints: Path | None = None,
+        fused: int | str = "off",
     ) -> None:
+        if fused not in ("auto", "off") and not (isinstance(fused, int) and fused >= 1):
+            raise SettingError(f"fused must be 'auto', 'off' or a number of networks from 1, got {fused!r}")
         if metric not in METRICS:
             raise unknown("metric", metric, METRICS)
         if default not in recipes:
@@ -75,6 +83,8 @@ class TrainingEstimator:
         self.train, self.validation, self.recipes = train, validation, dict(recipes)
         self.n_classes, self.run_seed, self.device = n_classes, run_seed, torch.device(device)
         self.threads, self.default, self.curves, self.checkpoints = threads, default, curves, checkpoints
+        self.fused = fused
+        self._groups: dict[str, int] = {}  # recipe -> networks at once, once measured
         self._metric = metric
         self._ordinal = 0
 
@@ -120,6 +130,12 @@ class TrainingEstimator:
             seconds = time.perf_counter() - began
             return Estimate(math.nan, Cost(seconds), {}, f"{type(error).__name__}: {error}")
         seconds = max(time.perf_counter() - began, trained.seconds)  # an interrupted training counts as a whole
+        return self.estimate_of(trained, scored, values, seconds, recipe)
+
+    def estimate_of(
+        self, trained: Trained, scored: Evaluation | None, values: dict[str, Any], seconds: float, recipe: Recipe
+    ) -> Estimate:
+        """Returns what a training came to as an estimate; ``values`` gets what was measured."""
         values |= {"epochs": recipe.epochs, "history": trained.history}
         if trained.history:
             values["train_loss"] = trained.history[-1]["train_loss"]
@@ -157,19 +173,45 @@ class TrainingEstimator:
 
     def estimate(self, queries: Sequence[Query]) -> list[Estimate]:
         """Returns one estimate a query; evaluations are numbered in the order in which they are asked for."""
-        estimates = []
-        for query in queries:
-            estimates.append(self.judge(query, evaluation_seed(self.run_seed, self._ordinal)))
-            self._ordinal += 1
+        estimates: list[Estimate] = []
+        while len(estimates) < len(queries):
+            first = queries[len(estimates)]
+            same = list(takewhile(lambda q: self.recipe(q) == self.recipe(first), queries[len(estimates) :]))  # noqa: B023
+            group = same[: self.at_once(same)]
+            seeds = [evaluation_seed(self.run_seed, self._ordinal + place) for place in range(len(group))]
+            estimates += self.judge_together(group, seeds)
+            self._ordinal += len(group)
         return estimates
 
+    def at_once(self, waiting: Sequence[Query]) -> int:
+        """Returns how many of the ``waiting`` queries of one recipe are trained at once; measures it if that is asked for."""
+        if len(waiting) == 1 or self.fused == "off":
+            return 1
+        if isinstance(self.fused, int):
+            return self.fused
+        name = waiting[0].fidelity or self.default
+        if name not in self._groups:
+            with _threads(self.threads):
+                self._groups[name] = planned(self, waiting)
+        return self._groups[name]
+
+    def judge_together(self, queries: Sequence[Query], seeds: Sequence[int]) -> list[Estimate]:
+        """Returns the estimates of queries of one recipe, trained at once; one by one where that cannot be."""
+        if len(queries) > 1:
+            with _threads(self.threads):
+                estimates = judged_together(self, queries, seeds)
+            if estimates is not None:
+                return estimates
+        return [self.judge(query, seed) for query, seed in zip(queries, seeds)]
+
     def state_dict(self) -> State:
-        """Returns the number of the next evaluation."""
-        return {"ordinal": self._ordinal}
+        """Returns the number of the next evaluation, and how many are trained at once under each recipe."""
+        return {"ordinal": self._ordinal, "groups": dict(self._groups)}
 
     def load_state_dict(self, state: State) -> None:
-        """Continues the numbering."""
+        """Continues the numbering, with groups as they were."""
         self._ordinal = int(state["ordinal"])
+        self._groups = dict(state.get("groups", {}))
 
 
 @contextmanager

@@ -167,11 +167,12 @@ class Running:
     def _loss(self, logits: Tensor, labels: Tensor, share: float, partner: Tensor | None) -> Tensor:
         """Cross entropy, of two labels for mixed images."""
         smoothing = self.recipe.label_smoothing
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         if partner is None:
             return loss
         return share * loss + (1 - share) * F.cross_entropy(
-            logits.float(), labels[partner], label_smoothing=smoothing
+            logits, labels[partner], label_smoothing=smoothing
         )
 
     def note_epoch(self, epoch: int, validation: Images | None) -> Epoch:
