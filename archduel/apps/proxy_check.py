@@ -19,6 +19,7 @@ from archduel.core import Arch, Estimate, Space
 from archduel.data import load
 from archduel.errors import SettingError
 from archduel.proxies.agreement import agreement
+from archduel.proxies.readings import READINGS, readings
 from archduel.training.recipe import Recipe
 
 __all__ = ["check_proxy"]
@@ -98,6 +99,7 @@ def _checked(rows: Mapping[str, list[Estimate]], archs: Sequence[Arch], settings
         "settings": dict(settings),
         "reference": trusted,
         "agreement": agreement(scores["recipe"], scores["reference"]).record(),
+        "readings": {kind: agreement(readings(rows["recipe"], kind), scores["reference"]).record() for kind in READINGS},
         "ceiling": agreement(scores["again"], scores["reference"]).record() if "again" in rows else None,
         "seconds": {name: cost.seconds for name, cost in costs.items()},
         "images": {name: cost.images for name, cost in costs.items()},

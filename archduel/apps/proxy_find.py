@@ -18,11 +18,12 @@ from archduel.apps.proxy_reference import TRUTH_SHARE, random_archs, reference_r
 from archduel.apps.settings import parse_seconds
 from archduel.core import Space
 from archduel.data import Dataset, load
-from archduel.errors import BudgetError, SettingError
+from archduel.errors import BudgetError, SettingError, unknown
 from archduel.proxies.agreement import agreement
 from archduel.proxies.factors import Grid, Setting, default_factors, factor
 from archduel.proxies.find import Found, Trial, find, front, recommend
 from archduel.proxies.pruning import MinimumImportancePruning, Pruning
+from archduel.proxies.readings import READINGS, readings
 from archduel.training.recipe import Recipe
 
 __all__ = ["chosen_reference", "find_proxy"]
@@ -52,6 +53,7 @@ def find_proxy(
     changes: Mapping[str, Any] | None = None,
     levels: Mapping[str, Sequence[Any]] | None = None,
     by: str = "spearman",
+    reading: str = "score",
     samples: int = 6,
     sampling: str = "spread",
     scope: str = "open",
@@ -78,6 +80,8 @@ def find_proxy(
         changes: settings of the reference that differ.
         levels: recipe setting -> values, cheapest first, instead of the usual ones; a single value is not varied.
         by: ``spearman`` (BPE) or ``kendall``.
+        reading: what of a cheap training is compared with the reference's score: ``score`` (BPE) or a loss, see
+            :mod:`archduel.proxies.readings`; the result has the agreement of all.
         samples: recipes a round.
         sampling: ``spread``, ``cheapest`` or ``random``.
         scope: importance over the ``open`` hyper-parameters or ``all``.
@@ -95,6 +99,8 @@ def find_proxy(
     """
     if truth < 5:
         raise SettingError(f"truth must be at least 5 architectures, got {truth}")
+    if reading not in READINGS:
+        raise unknown("reading", reading, READINGS)
     if cost not in ("seconds", "macs"):
         raise SettingError(f"cost must be seconds or macs, got {cost!r}")
     seconds = parse_seconds(time) * workers
@@ -102,7 +108,7 @@ def find_proxy(
     dataset, progress = load(data, seed=seed, **(load_settings or {})), Progress(quiet=quiet)
     settings = {
         "job": "find", "data": dataset.fingerprint, "space": space, "truth": truth, "reference": reference,
-        "changes": dict(changes or {}), "levels": dict(levels or {}), "time": parse_seconds(time), "by": by, "samples": samples,
+        "changes": dict(changes or {}), "levels": dict(levels or {}), "time": parse_seconds(time), "by": by, "reading": reading, "samples": samples,
         "sampling": sampling, "scope": scope, "cost": cost, "seed": seed, "metric": metric,
     }  # fmt: skip
     executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers)
@@ -148,7 +154,7 @@ class _Search:
         self.work = Work(dataset, self.archs)
         self.truth: list[float] = []
         self.truth_seconds = 0.0
-        self.scores: dict[str, list[float]] = {}
+        self.readings: dict[str, dict[str, list[float]]] = {}
 
     def run(self, seconds: float) -> Found:
         """Returns the measured recipes and prunings.
@@ -189,14 +195,16 @@ class _Search:
         """Returns the agreement of a recipe with the truth, and its cost."""
         recipe, name = self.grid.recipe(setting), self.grid.text(setting)
         estimates = self.bench.train(name, recipe, self.archs)
-        self.scores[name] = [estimate.score for estimate in estimates]
+        for kind in READINGS:
+            self.readings.setdefault(kind, {})[name] = readings(estimates, kind)
+        scores = self.readings[self.settings["reading"]][name]
         cost = mean_cost(estimates)
         self.work.learn(recipe, cost.seconds)
         price = cost.seconds if self.settings["cost"] == "seconds" else 3 * self.work.images(recipe) * self.work.macs(
             recipe.channels, recipe.depth, recipe.image_size
         )
         paid = sum(estimate.cost.seconds for estimate in estimates)
-        return Trial(name, price, agreement(self.scores[name], self.truth), setting, paid)
+        return Trial(name, price, agreement(scores, self.truth), setting, paid)
 
     def _say(self, trial: Trial) -> None:
         value = trial.value(self.settings["by"]).value
@@ -238,7 +246,8 @@ class _Search:
             "share_of_reference": trial.paid / max(self.truth_seconds, 1e-9),
             "images": self.work.images(recipe), "macs": self.work.macs(recipe.channels, recipe.depth, recipe.image_size),
             **trial.agreement.record(),
-            "scores": [score if score == score else None for score in self.scores[trial.name]],
+            "scores": [score if score == score else None for score in self.readings["score"][trial.name]],
+            "readings": {kind: agreement(found[trial.name], self.truth, draws=0).record() for kind, found in self.readings.items()},
         }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""BPE's searches on the DARTS space under a cheap recipe: random search, reinforcement learning, evolution.
+"""BPE's searches on the DARTS space under a cheap recipe: random search, reinforcement learning, evolution, DARTS.
 
 Each ends in a cell with two inputs a node, ready for final training. Reinforcement learning and evolution search super-cells, which
 keep all edges: afterwards reinforcement learning keeps, for each node, the two edges whose operations the policy was surest of
@@ -10,8 +10,8 @@ scores are of validation images, never of test images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,24 @@ from archduel import registry
 from archduel.apps.assemble import assemble
 from archduel.apps.progress import Progress
 from archduel.apps.proxy_bench import Bench, executor_for
+from archduel.apps.proxy_darts import darts_cell, supernet_recipe
 from archduel.apps.proxy_recipes import changed, fitted, read_recipe, recipe_text
 from archduel.core import Arch, Budget, Estimate, Executor, Query, Result, Space, Told, search
 from archduel.core.checkpoint import write_atomic
 from archduel.core.journal import Records
-from archduel.data import load
+from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError, StateError, unknown
+from archduel.proxies.readings import READINGS, readings
+from archduel.proxies.readings import reading as read_one
 from archduel.spaces.supercell import masked, pruned
 from archduel.training.recipe import Recipe
 
 __all__ = ["METHODS", "search_cell"]
 
-METHODS = {"random": ("darts", "random"), "rl": ("darts_supercell", "bpe_rl"), "ea": ("darts_supercell", "bpe_evolution")}
+METHODS = {
+    "random": ("darts", "random"), "rl": ("darts_supercell", "bpe_rl"), "ea": ("darts_supercell", "bpe_evolution"),
+    "darts": ("darts", "darts"),
+}  # fmt: skip
 """Method -> (space, strategy)."""
 
 
@@ -53,14 +59,15 @@ class _SearchRecords:
 
 
 class _WithRecipe:
-    """Trains what a strategy asks for with the recipe of the search."""
+    """Trains what a strategy asks for with the recipe of the search, and reads the answer as it says."""
 
-    def __init__(self, executor: Executor, recipe: Recipe) -> None:
-        self.executor, self.text = executor, recipe_text(recipe)
+    def __init__(self, executor: Executor, recipe: Recipe, kind: str) -> None:
+        self.executor, self.text, self.kind = executor, recipe_text(recipe), kind
 
-    def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Any:
+    def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Iterator[Estimate]:
         """Yields one estimate a query, in order."""
-        return self.executor.run([Query(query.arch, self.text) for query in queries], ordinals)
+        for estimate in self.executor.run([Query(query.arch, self.text) for query in queries], ordinals):
+            yield replace(estimate, score=read_one(estimate, self.kind))
 
     def close(self) -> None:
         """Nothing to end: the bench ends the executor."""
@@ -85,6 +92,7 @@ def search_cell(
     changes: Mapping[str, Any] | None = None,
     steps: int = 100,
     masks: int = 10,
+    reading: str = "score",
     seed: int = 0,
     metric: str = "accuracy",
     device: str = "cpu",
@@ -99,11 +107,12 @@ def search_cell(
     Args:
         data: what :func:`archduel.data.load` takes.
         out: folder of the job.
-        method: ``random``, ``rl`` or ``ea``.
+        method: ``random``, ``rl``, ``ea`` or ``darts`` (for which ``steps``, ``masks``, ``reading`` and ``workers`` mean nothing).
         recipe: a name or a file.
         changes: settings of the recipe that differ.
         steps: trainings of the search.
         masks: prunings of evolution's best super-cell that are trained.
+        reading: what of a training is its score, see :mod:`archduel.proxies.readings`.
         seed: of everything.
         metric: what a score is.
         device: where to train.
@@ -117,22 +126,35 @@ def search_cell(
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
+    if reading not in READINGS:
+        raise unknown("reading", reading, READINGS)
     if steps < 2 or masks < 1:
         raise SettingError(f"a search needs at least 2 steps and 1 mask, got {steps} and {masks}")
     dataset, progress = load(data, seed=seed, **(load_settings or {})), Progress(quiet=quiet)
     chosen, notes = fitted(changed(read_recipe(recipe), changes or {}), dataset)
+    chosen = supernet_recipe(chosen) if method == "darts" else chosen
     for note in notes:
         progress.say(note)
     settings = {
         "job": "search", "method": method, "recipe": asdict(chosen), "data": dataset.fingerprint, "steps": steps, "masks": masks,
-        "seed": seed, "metric": metric, "window": workers,
+        "reading": reading, "seed": seed, "metric": metric, "window": workers,
     }  # fmt: skip
     executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers)
     with Bench(Path(out), settings, executor, progress) as bench:
-        result = _Cell(bench, chosen, method, settings).run(workers)
+        if method == "darts":
+            result = _darts(bench, dataset, chosen, settings, device)
+        else:
+            result = _Cell(bench, chosen, method, settings).run(workers)
         bench.write_json("result.json", result)
         write_atomic(Path(out) / "genotype.txt", (result["genotype"] + "\n").encode())
     return result
+
+
+def _darts(bench: Bench, dataset: Dataset, recipe: Recipe, settings: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """Returns the result of DARTS as JSON values; its cell is derived, so it has no score of its own."""
+    cell, how = darts_cell(bench, dataset, recipe, seed=settings["seed"], device=device)
+    darts: Any = registry.make("space", "darts")
+    return {"settings": dict(settings), "arch": str(cell), "genotype": darts.write(cell), "score": None, **how}
 
 
 class _Cell:
@@ -159,7 +181,7 @@ class _Cell:
             best[0] = max(best[0], told.estimate.score) if not told.estimate.failed else best[0]
             self.bench.progress.advance(told.ordinal + 1, f"best {best[0]:.4f}")
 
-        executor = _WithRecipe(self.bench.executor, self.recipe)
+        executor = _WithRecipe(self.bench.executor, self.recipe, self.settings["reading"])
         try:
             result = search(
                 strategy, executor, budget=Budget(evaluations=steps), window=window, journal=records, on_told=on_told
@@ -183,7 +205,8 @@ class _Cell:
         rng = np.random.default_rng([self.settings["seed"], 63])
         archs = [masked(best, rng) for _ in range(self.settings["masks"])]
         estimates = self.bench.train("prunings", self.recipe, archs, first=self.settings["steps"])
-        scores = [-1.0 if estimate.failed else estimate.score for estimate in estimates]
+        read = readings(estimates, self.settings["reading"])
+        scores = [-1.0 if score != score else score for score in read]
         if max(scores) < 0:
             raise RunError(f"every pruned cell failed to train: {estimates[0].reason}")
         place = int(np.argmax(scores))
@@ -202,7 +225,7 @@ class _Cell:
             "searched": str(searched),
             "searched_score": max(told.estimate.score for told in result.told if told.query.arch == searched),
             "trajectory": [None if told.estimate.failed else told.estimate.score for told in result.told],
-            "prunings": [None if estimate.failed else estimate.score for estimate in prunings],
+            "prunings": [None if score != score else score for score in readings(prunings, self.settings["reading"])],
             "trainings": len(result.told) + len(prunings),
             "seconds": cost.seconds,
             "images": cost.images,

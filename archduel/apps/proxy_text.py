@@ -23,15 +23,17 @@ def bounded_text(value: Mapping[str, float | None]) -> str:
 def check_text(result: Mapping[str, Any]) -> str:
     """Returns agreement, intervals and cost of a checked recipe as text."""
     seconds, images = result["seconds"], result["images"]
-    rows = []
-    for name, key, found in (("recipe", "recipe", result["agreement"]), ("reference again", "again", result["ceiling"])):
-        if found is None:
-            continue
-        rows.append(
-            [name, bounded_text(found["kendall"]), bounded_text(found["spearman"]), duration(seconds[key]), f"{images[key]:,}",
-             f"{seconds[key] / max(seconds['reference'], 1e-9):.1%}"]
-        )  # fmt: skip
-    headers = ["", "Kendall tau", "Spearman rho", "seconds each", "images each", "of the reference"]
+    kinds = [(f"recipe, {kind}", "recipe", found) for kind, found in result["readings"].items()]
+    ceiling = [("reference again, score", "again", result["ceiling"])] if result["ceiling"] else []
+    rows = [
+        [name, bounded_text(found["kendall"]), bounded_text(found["spearman"]), duration(seconds[key]), f"{images[key]:,}",
+         f"{seconds[key] / max(seconds['reference'], 1e-9):.1%}"]
+        for name, key, found in [*kinds, *ceiling]
+    ]  # fmt: skip
+    headers = ["reading", "Kendall tau", "Spearman rho", "time each", "images each", "of the reference"]
     n = result["agreement"]["n"]
-    about = f"agreement with the reference on {n} random architectures of {result['settings']['space']}; 95 % bootstrap intervals"
+    about = (
+        f"agreement with the reference's score on {n} random architectures of {result['settings']['space']}; 95 % bootstrap "
+        "intervals. Losses cost nothing more than the score: they come from the same trainings."
+    )
     return f"{text_table(headers, rows)}\n\n{about}"

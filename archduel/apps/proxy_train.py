@@ -25,7 +25,7 @@ from archduel.reporting.tables import text_table
 
 __all__ = ["TrainedFile", "read_archs", "train_file"]
 
-COLUMNS = ("line", "arch", "score", "spread", "runs", "params", "macs", "seconds", "images", "train_loss", "text", "reason")
+COLUMNS = ("line", "arch", "score", "spread", "runs", "params", "macs", "seconds", "images", "train_loss", "val_loss", "text", "reason")
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,7 @@ def _row(number: int, arch: Arch, estimates: tuple[Estimate, ...]) -> dict[str, 
         "seconds": float(np.mean([estimate.cost.seconds for estimate in estimates])),
         "images": estimates[0].cost.images,
         "train_loss": values.get("train_loss"),
+        "val_loss": values.get("val_loss"),
         "text": write(open_space(arch.space), arch),
         "reason": next((estimate.reason for estimate in estimates if estimate.failed), ""),
     }

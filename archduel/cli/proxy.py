@@ -13,6 +13,7 @@ from archduel.errors import SettingError
 __all__ = ["register"]
 
 proxy = typer.Typer(help="Cheap training recipes that keep the ranking: find, check, use.", no_args_is_help=True)
+READING = "what of a training is compared: score, val_loss, train_loss, late_losses or all_losses"
 DATA = typer.Argument(help="what `archduel search` takes: a folder, .npz, digits ...")
 RECIPE = "bpe1, bpe2, darts_search, full, nasbench201, or a JSON file"
 
@@ -61,6 +62,7 @@ def find(
     set_: list[str] = typer.Option([], "--set", help="NAME=VALUE of the reference, such as --set epochs=40"),
     levels: list[str] = typer.Option([], help="NAME=VALUE,VALUE cheapest first instead of the usual; one value = not varied"),
     by: str = typer.Option("spearman", help="spearman or kendall"),
+    reading: str = typer.Option("score", help=READING),
     samples: int = typer.Option(6, min=2, help="recipes a round"),
     sampling: str = typer.Option("spread", help="spread, cheapest or random"),
     scope: str = typer.Option("open", help="importance over the open hyper-parameters, or all"),
@@ -78,7 +80,7 @@ def find(
 
     find_proxy(
         data, out, time=time, space=space, truth=truth, reference=reference, changes=_changes(set_), levels=_levels(levels), by=by,
-        samples=samples, sampling=sampling, scope=scope, cost=cost, seed=seed, metric=metric, device=device, workers=workers,
+        reading=reading, samples=samples, sampling=sampling, scope=scope, cost=cost, seed=seed, metric=metric, device=device, workers=workers,
         load_settings=_load(max_images, image_size), quiet=quiet,
     )  # fmt: skip
 
@@ -153,6 +155,7 @@ def search(
     set_: list[str] = typer.Option([], "--set", help="NAME=VALUE of the recipe"),
     steps: int = typer.Option(100, min=2, help="trainings of the search (epochs of the supernet are in the recipe)"),
     masks: int = typer.Option(10, min=1, help="ea: prunings of the best super-cell that are trained"),
+    reading: str = typer.Option("score", help=READING),
     seed: int = typer.Option(0, help="of everything"),
     max_images: int | None = typer.Option(None, help="use at most so many images"),
     image_size: int | None = typer.Option(None, help="side in pixels; default chosen from the images"),
@@ -165,7 +168,7 @@ def search(
     from archduel.apps.proxy_search import search_cell
 
     result = search_cell(
-        data, out, method=method, recipe=recipe, changes=_changes(set_), steps=steps, masks=masks, seed=seed, metric=metric,
+        data, out, method=method, recipe=recipe, changes=_changes(set_), steps=steps, masks=masks, reading=reading, seed=seed, metric=metric,
         device=device, workers=workers, load_settings=_load(max_images, image_size), quiet=quiet,
     )  # fmt: skip
     typer.echo(result["genotype"])

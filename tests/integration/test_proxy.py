@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from archduel.apps import proxy_bench
+from archduel.apps.progress import Progress
 from archduel.apps.proxy_check import check_proxy
 from archduel.apps.proxy_find import find_proxy
 from archduel.apps.proxy_recipes import depth_of, fitted, read_recipe, recipe_text, text_recipe
@@ -21,6 +22,7 @@ from archduel.apps.tables import open_table
 from archduel.core import Cost, Estimate, Query
 from archduel.data import load
 from archduel.errors import BudgetError, InvalidArchError, RunError, SettingError, UnknownNameError
+from archduel.proxies.readings import READINGS
 from archduel.training.recipe import RECIPES
 
 FEW: dict[str, Any] = {"load_settings": {"max_images": 60}, "quiet": True}
@@ -47,7 +49,10 @@ class Pretended:
             recipe = text_recipe(query.fidelity or "{}")
             ops = query.arch.choices
             noise = (hash((ops, recipe.epochs, recipe.channels)) % 1000) / 1000 / recipe.epochs
-            yield Estimate((sum(ops) + noise) / 100, Cost(0.01 * recipe.epochs * recipe.channels, 10), {"params": 1, "macs": 1})
+            yield Estimate((sum(ops) + noise) / 100, Cost(0.01 * recipe.epochs * recipe.channels, 10), self.values(sum(ops) + noise))
+
+    def values(self, good: float) -> dict[str, Any]:
+        return {"params": 1, "macs": 1, "val_loss": 3 - good / 100, "history": [{"train_loss": 3 - good / 200}]}
 
     def close(self) -> None:
         """Nothing to end."""
@@ -137,6 +142,8 @@ def test_a_recipe_is_checked_against_a_reference(tmp_path: Path) -> None:
     text = check_text(result)
     assert "5 random architectures of nasbench201" in text
     assert "reference again" in text
+    assert set(result["readings"]) == set(READINGS)
+    assert result["readings"]["score"] == result["agreement"]
 
 
 def test_a_file_of_architectures_becomes_a_table(tmp_path: Path) -> None:
@@ -173,9 +180,11 @@ def test_lines_of_all_forms_are_read_and_wrong_ones_named(tmp_path: Path) -> Non
         read_archs(tmp_path / "none.txt")
 
 
-@pytest.mark.parametrize("method", ["random", "rl", "ea"])
-def test_searches_end_in_a_cell_with_two_inputs_and_continue(tmp_path: Path, pretended: Any, method: str) -> None:
-    settings = {"method": method, "steps": 8, "masks": 3, **FEW}
+@pytest.mark.parametrize(("method", "reading"), [("random", "score"), ("rl", "train_loss"), ("ea", "score")])
+def test_searches_end_in_a_cell_with_two_inputs_and_continue(
+    tmp_path: Path, pretended: Any, method: str, reading: str
+) -> None:
+    settings = {"method": method, "steps": 8, "masks": 3, "reading": reading, **FEW}
     pretended()
     whole = search_cell("digits", tmp_path / "whole", **settings)
     for stop in (1, 5):
@@ -197,6 +206,25 @@ def test_a_super_cell_search_trains_real_networks(tmp_path: Path) -> None:
     result = search_cell("digits", tmp_path, method="ea", steps=2, masks=1, changes=TINY | {"depth": 3}, **FEW)
     assert result["trainings"] == 3
     assert all(score is not None for score in [*result["trajectory"], *result["prunings"]])
+
+
+def test_darts_under_a_recipe_continues_from_the_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"method": "darts", "changes": {"epochs": 2, "channels": 2, "depth": 2, "batch_size": 20}, **FEW}
+    whole = search_cell("digits", tmp_path / "whole", **settings)
+    with monkeypatch.context() as patch:
+
+        def stop(self: Progress, done: int, note: str = "") -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(Progress, "advance", stop)
+        with pytest.raises(KeyboardInterrupt):
+            search_cell("digits", tmp_path / "cut", **settings)
+    continued = search_cell("digits", tmp_path / "cut", **settings)
+    for key in ("arch", "genotype", "trajectory", "entropy", "images"):
+        assert continued[key] == whole[key]
+    assert len(whole["trajectory"]) == 2
+    ((_, arch),) = read_archs(tmp_path / "cut" / "genotype.txt")
+    assert str(arch) == whole["arch"]
 
 
 def test_failures_are_said_with_their_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
