@@ -173,7 +173,7 @@ class Policy(Protocol):
     """A differentiable distribution over a space."""
 
     def draw(self, n: int, generator: torch.Generator, *, allowed: Mapping[str, Sequence[int]] | None = None) -> Draw:
-        """Returns ``n`` architectures; ``allowed`` restricts the options of a kind of decision (a stage's mask)."""
+        """Returns ``n`` architectures; ``allowed`` restricts a kind of decision, or one decision by name (a stage's mask)."""
 
     def log_prob(self, archs: Sequence[Arch]) -> torch.Tensor:
         """Returns (N,) log probabilities, differentiable."""
