@@ -131,6 +131,8 @@ class OneShotPipeline(Pipeline):
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self._save()
                 saved = time.monotonic()
+            if report.metrics.get("stage_done"):  # a curriculum's stages are kept, to look at or to go on from
+                self._save(f"one-shot-stage{report.metrics['stage']:.0f}")
             self.progress.advance(int(100 * report.metrics.get("done", 0.0)), f"{_told(report.metrics)}{self._left(report)}")
 
         began = self.steps_made
@@ -161,9 +163,9 @@ class OneShotPipeline(Pipeline):
         done = report.metrics.get("done", 0.0)
         return f", {duration(self.step_seconds * (1 - done) / done)} to go" if 0 < done < 1 else ""
 
-    def _save(self) -> None:
+    def _save(self, name: str = "one-shot") -> None:
         state = {"strategy": self.strategy.state_dict(), "steps": self.steps_made, "seconds": self.step_seconds}
-        path = self.folder.path / "checkpoints" / "one-shot.safetensors"
+        path = self.folder.path / "checkpoints" / f"{name}.safetensors"
         path.parent.mkdir(exist_ok=True)
         save_state(path, state)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from archduel.apps.assemble import settings_of
 from archduel.core import Space
 from archduel.errors import SettingError
 from archduel.strategies.curriculum import growing_options, node_stages
+from archduel.strategies.oneshot import group_size
 from archduel.training.recipe import RECIPES, Recipe
 
 __all__ = ["OneShotPlan", "Prices", "fitted", "supernet_recipe"]
@@ -132,7 +133,7 @@ def _farther(name: str, updates: int) -> float:
 
 
 def _spos(allowed: float, prices: Prices, n: int) -> tuple[dict[str, Any], int]:
-    epochs, batches = _epochs(0.7 * allowed / prices.learn, n, 20, 120)
+    epochs, batches = _epochs(0.7 * allowed / prices.learn, n, 20, 1000)
     scores = 0.3 * allowed / prices.score
     population = _within(6, scores / 4, 50)
     generations = _within(1, scores / population - 1, 20)
@@ -142,7 +143,7 @@ def _spos(allowed: float, prices: Prices, n: int) -> tuple[dict[str, Any], int]:
 
 
 def _ctnas(allowed: float, prices: Prices, n: int) -> tuple[dict[str, Any], int]:
-    epochs, batches = _epochs(0.6 * allowed / prices.learn, n, 20, 120)
+    epochs, batches = _epochs(0.6 * allowed / prices.learn, n, 20, 1000)
     labels = _within(12, 0.3 * allowed / prices.score, 1000)
     small = {"batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256, "chunk": 10}
     return {"epochs": epochs, "batches": batches, "average": 1, "labels": labels, "iterations": 200, **small}, epochs * batches
@@ -170,6 +171,8 @@ def fitted(
         given: settings of the user.
     """
     stages = _stages(space, given) if strategy == "cnas" else 0
+    if given.get("sampling") == "fair":  # a batch teaches a whole group
+        prices = replace(prices, learn=prices.learn * group_size(space))
     rules: dict[str, Callable[[], tuple[dict[str, Any], int]]] = {
         "cnas": lambda: _cnas(allowed, prices, n, stages),
         "relativenas": lambda: _relativenas(allowed, prices, n),

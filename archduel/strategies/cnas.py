@@ -157,7 +157,7 @@ class CNAS:
             return None
         omega, warm = stages[stage], place < self.warmup_epochs
         cost = self.shared.learn(self._draws(omega, uniform=warm or self.uniform), self.batches)
-        metrics: dict[str, float] = {"stage": stage + 1, "warmup": float(warm)}
+        metrics: dict[str, float] = {"stage": stage + 1, "warmup": float(warm), "stage_done": float(place == per_stage - 1)}
         if not warm:
             learned, paid = self._improve_policy(omega)
             metrics, cost = metrics | learned, cost + paid

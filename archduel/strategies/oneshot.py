@@ -6,12 +6,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from archduel.core import Arch, Cost, SharedEstimator, Space, fair_sample, sample
+from archduel.core import Arch, Cost, SharedEstimator, Space, decisions, fair_sample, sample
 from archduel.errors import SettingError
 
-__all__ = ["SAMPLING", "SupernetTraining"]
+__all__ = ["SAMPLING", "SupernetTraining", "group_size"]
 
 SAMPLING = ("uniform", "fair")
+PROBES = 64  # random architectures that are looked at to find the largest decision
+
+
+def group_size(space: Space) -> int:
+    """Returns how many architectures a fair group has: the largest number of options that a decision offers."""
+    rng = np.random.default_rng(0)
+    return max(len(d.options) for _ in range(PROBES) for d in decisions(space, sample(space, rng).choices))
 
 
 class SupernetTraining:
@@ -50,6 +57,6 @@ class SupernetTraining:
         return cost
 
     def _items(self) -> Iterator[Arch | list[Arch]]:
-        most = max(self.space.kinds.values())
+        group = group_size(self.space)
         while True:
-            yield sample(self.space, self.rng) if self.sampling == "uniform" else fair_sample(self.space, most, self.rng)
+            yield sample(self.space, self.rng) if self.sampling == "uniform" else fair_sample(self.space, group, self.rng)

@@ -102,6 +102,8 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(
         run(tmp_path / "stopped", name, baselines=False)
     stopped = run(tmp_path / "stopped", name, baselines=False)
     assert timeless(whole.result) == timeless(stopped.result)
+    if name == "cnas":
+        assert (stopped.folder / "checkpoints" / "one-shot-stage2.safetensors").is_file()
     numbers = [r["number"] for r in journal(stopped.folder) if r["event"] == "one-shot step"]
     assert numbers == list(range(1, len(numbers) + 1))
 

@@ -1,0 +1,85 @@
+"""What fits into a one-shot stage: costs near what is allowed, the user's settings kept, ends of the scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from archduel.apps.one_shot_plan import OneShotPlan, Prices, fitted, supernet_recipe
+from archduel.apps.outcome import ranking_sentence
+from archduel.errors import SettingError
+from archduel.spaces.darts import DARTS
+from archduel.spaces.nasbench201 import NASBench201
+from archduel.strategies.oneshot import group_size
+from archduel.training.recipe import Recipe
+
+PRICES = Prices(learn=0.01, reward=0.008, score=0.05, mix=0.06)
+N = 20
+RECIPE = Recipe(channels=8, depth=1, image_size=8)
+
+
+def cost(strategy: str, s: dict[str, Any], stages: int) -> float:
+    """Returns the seconds of settings ``s``, by what the strategies do."""
+    if strategy == "cnas":
+        learned = stages * (s["warmup_epochs"] + s["stage_epochs"]) * s["batches"]
+        return learned * PRICES.learn + stages * s["stage_epochs"] * s["batches"] * PRICES.reward
+    if strategy == "relativenas":
+        return s["population"] * s["generations"] * (s["batches"] * PRICES.learn + PRICES.score)
+    if strategy in ("darts", "gdas"):
+        return s["epochs"] * s["batches"] * PRICES.mix
+    scores = s["labels"] if strategy == "ctnas_oneshot" else s["population"] + s["generations"] * (s["crossovers"] + s["mutants"])
+    return s["epochs"] * s["batches"] * PRICES.learn + scores * PRICES.score
+
+
+@pytest.mark.parametrize("strategy", ["cnas", "relativenas", "darts", "gdas", "spos", "ctnas_oneshot"])
+@pytest.mark.parametrize("allowed", [30.0, 60.0, 120.0])
+def test_a_plan_costs_about_what_is_allowed(strategy: str, allowed: float) -> None:
+    plan = fitted(strategy, NASBench201(), allowed, PRICES, N, RECIPE, {})
+    most = {"relativenas": 20 * 50 * (N * PRICES.learn + PRICES.score), "darts": 50 * N * PRICES.mix}.get(strategy, allowed)
+    paid = cost(strategy, plan.settings, 5)
+    assert 0.6 * min(allowed, most) < paid < 1.15 * allowed + (5 if strategy == "ctnas_oneshot" else 0)
+    assert plan.recipe.epochs * N == pytest.approx(plan.batches)
+    assert OneShotPlan.from_json(plan.to_json()) == plan
+
+
+def test_settings_of_the_user_stay() -> None:
+    plan = fitted("spos", NASBench201(), 60, PRICES, N, RECIPE, {"population": 7, "epochs": 3})
+    assert (plan.settings["population"], plan.settings["epochs"]) == (7, 3)
+    short = fitted("cnas", NASBench201(), 30, PRICES, N, RECIPE, {"order": ["nor_conv_3x3", "none"]})
+    assert cost("cnas", short.settings, 2) == pytest.approx(30, rel=0.4)
+
+
+def test_few_updates_may_go_far_and_many_as_in_the_paper() -> None:
+    assert fitted("darts", NASBench201(), 1e5, PRICES, 4000, RECIPE, {}).settings["lr"] == 3e-4
+    assert fitted("darts", NASBench201(), 10, PRICES, N, RECIPE, {}).settings["lr"] == pytest.approx(0.035, abs=0.005)
+    assert fitted("cnas", NASBench201(), 10, PRICES, N, RECIPE, {}).settings["lr"] == 1e-2
+
+
+def test_a_fair_batch_is_paid_for_by_the_group() -> None:
+    assert group_size(NASBench201()) == 5
+    assert group_size(DARTS()) == 7
+    uniform, fair = (fitted("spos", NASBench201(), 60, PRICES, N, RECIPE, {"sampling": s}).batches for s in ("uniform", "fair"))
+    assert fair == pytest.approx(uniform / 5, rel=0.2)
+
+
+def test_the_supernet_recipe_takes_settings_and_published_recipes() -> None:
+    recipe = supernet_recipe(RECIPE.with_(label_smoothing=0.1, lr=0.1), "spos", {"channels": 4})
+    assert (recipe.channels, recipe.label_smoothing, recipe.schedule) == (4, 0.0, "cosine")
+    bpe = supernet_recipe(RECIPE, "darts", {"recipe": "bpe1"})
+    assert (bpe.channels, bpe.depth, bpe.lr, bpe.drop_path, bpe.auxiliary_weight) == (8, 6, 0.03, 0.0, 0.0)
+    assert bpe.image_size == 8
+    for wrong in ({"recipe": "bpe9"}, {"rate": 1}):
+        with pytest.raises(SettingError):
+            supernet_recipe(RECIPE, "darts", wrong)
+
+
+def test_the_sentence_about_ranking_says_chance_where_the_interval_spans_it() -> None:
+    def said(tau: float | None, low: float | None, high: float | None) -> str:
+        return ranking_sentence({"agreement": [{"first": "shared weights", "second": "label", "tau": tau, "low": low, "high": high, "n": 9}]})
+
+    assert "better than chance" in said(0.7, 0.3, 0.9)
+    assert "may rank cells at random" in said(0.3, -0.1, 0.6)
+    assert "may rank cells at random" in said(0.3, None, None)
+    assert "not known" in said(None, None, None)
+    assert ranking_sentence({"agreement": []}) == ""
