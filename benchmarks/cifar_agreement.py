@@ -11,18 +11,28 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
+import shlex
+import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from archduel import nets
+from archduel.apps.folder import environment
+from archduel.apps.proxy_text import bounded_text
 from archduel.apps.spaces import sampled
-from archduel.core import Arch, Journal, Query, evaluation_seed
-from archduel.core.journal import estimate_record
+from archduel.core import Arch, Estimate, Journal, Query, Scale, evaluation_seed
+from archduel.core.journal import estimate_record, read_journal, record_estimate
 from archduel.estimators.training import TrainingEstimator
+from archduel.proxies.agreement import agreement, agreement_difference
+from archduel.proxies.readings import READINGS, readings
+from archduel.reporting.tables import text_table
 from archduel.spaces.nasbench201 import NASBench201
 from archduel.training.pixels import Pixels
 from archduel.training.recipe import RECIPES, Recipe
@@ -67,7 +77,8 @@ def train(arguments: argparse.Namespace) -> None:
     journal = Journal(arguments.trials)
     done = {record["ordinal"] for record in journal.records}
     began = time.perf_counter()
-    for number, arch in enumerate(cells(arguments.cells)):
+    numbered = list(enumerate(cells(arguments.cells)))
+    for number, arch in reversed(numbered) if arguments.backwards else numbered:
         for name in wanted:
             ordinal = 1_000 * list(TRIED).index(name) + number
             if ordinal in done:
@@ -89,6 +100,67 @@ def published(root: Path, archs: list[Arch], column: str) -> np.ndarray:
     return np.array([table[NASBench201().index(arch)] / 100 for arch in archs])
 
 
+def measured(
+    trials: dict[str, dict[str, dict[str, object]]], archs: list[Arch], truth: np.ndarray
+) -> tuple[list[dict[str, object]], dict[tuple[str, str], np.ndarray]]:
+    """Returns a row for every recipe and reading, cheapest recipe first, and the scores (nan = not trained)."""
+    rows, scores = [], {}
+    for name, done in trials.items():
+        recipe = TRIED[name]
+        scale = Scale(recipe.channels, recipe.depth, recipe.image_size, 3, 10)
+        estimates = [record_estimate(done[str(a)]) if str(a) in done else Estimate(float("nan")) for a in archs]
+        there = [arch for arch in archs if str(arch) in done]
+        images = float(np.mean([record["images"] for record in done.values()]))
+        cost = {
+            "images": images,
+            "mean_macs": float(np.mean([nets.count(arch, scale).macs for arch in there])),
+            "images_x_macs": images * float(np.mean([nets.count(arch, scale).macs for arch in there])),
+            "cpu_seconds": float(np.mean([record["cpu_seconds"] for record in done.values()])),
+            "cpu_seconds_median": float(np.median([record["cpu_seconds"] for record in done.values()])),
+        }
+        for kind in READINGS:
+            scores[name, kind] = np.array(readings(estimates, kind))
+            found = agreement(scores[name, kind], truth)
+            rows.append({"recipe": name, "reading": kind, **cost, **found.record()})
+    return rows, scores
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Writes agreement with intervals and cost of every recipe and reading, and paired comparisons with the small BPE-1."""
+    root = Path(os.environ["ARCHDUEL_DATA"])
+    records = [record for path in arguments.trials for record in read_journal(path)]
+    trials: dict[str, dict[str, dict[str, object]]] = {}
+    for record in records:
+        trials.setdefault(record["fidelity"], {}).setdefault(record["arch"], record)
+    archs = [arch for arch in cells(arguments.cells) if any(str(arch) in done for done in trials.values())]
+    truth = published(root, archs, "cifar10_test")
+    rows, scores = measured(trials, archs, truth)
+    base = scores["bpe1_small", "score"]
+    for row in rows:
+        own = scores[row["recipe"], row["reading"]]
+        both = np.isfinite(own) & np.isfinite(base)
+        row["against_bpe1_small"] = {
+            "n": int(both.sum()),
+            **{m: agreement_difference(own, base, truth, measure=m).record() for m in ("kendall", "spearman")},
+        }
+    whole = {
+        "command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1, "processes": 1,
+        "truth": "NATS-Bench topology space, CIFAR-10 test accuracy after 200 epochs, mean of all trials",
+        "images": {"train": N_TRAIN, "validation": N_VALIDATION, "side": 16}, "cells": [str(arch) for arch in archs],
+        "recipes": {name: asdict(TRIED[name]) for name in trials}, "rows": rows,
+        "cpu_seconds_of_all": float(sum(record["cpu_seconds"] for record in records)),
+        "published_accuracy": truth.tolist(),
+        "scores": {f"{n}/{k}": [None if v != v else round(float(v), 6) for v in values] for (n, k), values in scores.items()},
+    }  # fmt: skip
+    arguments.out.write_text(json.dumps(whole, indent=1) + "\n")
+    lines = [
+        [r["recipe"], r["reading"], r["n"], bounded_text(r["kendall"]), bounded_text(r["spearman"]), f"{r['cpu_seconds']:.1f}",
+         f"{r['images_x_macs']:.2e}", f"{r['against_bpe1_small']['kendall']['value']:+.3f}"]
+        for r in rows
+    ]  # fmt: skip
+    print(text_table(["recipe", "reading", "n", "Kendall", "Spearman", "CPU s", "images x MACs", "to BPE-1"], lines))
+
+
 def main() -> None:
     """Parses and runs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -98,7 +170,13 @@ def main() -> None:
     training.add_argument("--cells", type=int, default=60)
     training.add_argument("--trials", type=Path, required=True)
     training.add_argument("--seconds", type=float, default=480)
+    training.add_argument("--backwards", action="store_true", help="last cell first, for a second process with a file of its own")
     training.set_defaults(run=train)
+    reporting = commands.add_parser("report")
+    reporting.add_argument("--trials", type=Path, nargs="+", required=True)
+    reporting.add_argument("--cells", type=int, default=60)
+    reporting.add_argument("--out", type=Path, required=True)
+    reporting.set_defaults(run=report)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

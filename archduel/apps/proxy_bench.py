@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 
 from archduel.apps.folder import environment
 from archduel.apps.progress import Progress
 from archduel.apps.proxy_recipes import recipe_text, text_recipe
-from archduel.core import Arch, Estimate, Executor, Journal, Query
+from archduel.core import Arch, Estimate, Executor, Journal, Query, evaluation_seed
 from archduel.core.checkpoint import write_atomic
 from archduel.core.journal import estimate_record, record_estimate, record_query
 from archduel.data import Dataset
-from archduel.errors import RunError
+from archduel.errors import RunError, SettingError
 from archduel.estimators.training import TrainingEstimator
 from archduel.execution.local import Sequential
 from archduel.execution.processes import Processes
 from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
 
-__all__ = ["Bench", "RecipeJudge", "executor_for"]
+__all__ = ["Bench", "RecipeJudge", "Together", "executor_for"]
 
 PER_RECIPE = 10_000
 """Ordinals a recipe: its number times this, plus the architecture's number."""
@@ -53,9 +54,9 @@ class RecipeJudge:
     threads: int = 1
     checkpoints: Path | None = None
 
-    def __call__(self) -> Callable[[Query, int], Estimate]:
-        """Returns ``judge(query, seed)``."""
-        estimator = TrainingEstimator(
+    def estimator(self, fused: int | str = "off") -> TrainingEstimator:
+        """Returns the estimator; its recipes are added as they are asked for."""
+        return TrainingEstimator(
             self.train,
             self.validation,
             {"": Recipe()},
@@ -66,7 +67,12 @@ class RecipeJudge:
             threads=self.threads,
             default="",
             checkpoints=self.checkpoints,
+            fused=fused,
         )
+
+    def __call__(self) -> Callable[[Query, int], Estimate]:
+        """Returns ``judge(query, seed)``."""
+        estimator = self.estimator()
 
         def judge(query: Query, seed: int) -> Estimate:
             text = query.fidelity or "{}"
@@ -76,15 +82,67 @@ class RecipeJudge:
         return judge
 
 
+class Together:
+    """An executor that trains waiting queries of one recipe at once (:mod:`archduel.estimators.fused`), in this process.
+
+    Args:
+        estimator: trains; how many at once is its setting ``fused``.
+        run_seed: with the ordinal it gives the seed of an evaluation.
+    """
+
+    def __init__(self, estimator: TrainingEstimator, *, run_seed: int) -> None:
+        self.estimator, self.run_seed = estimator, run_seed
+
+    def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Iterator[Estimate]:
+        """Yields one estimate a query, in order, group by group."""
+        place = 0
+        while place < len(queries):
+            text = queries[place].fidelity or "{}"
+            self.estimator.recipes[text] = text_recipe(text)
+            waiting = list(takewhile(lambda query: query.fidelity == text, queries[place:]))  # noqa: B023
+            group = waiting[: self.estimator.at_once(waiting)]
+            seeds = [evaluation_seed(self.run_seed, ordinals[place + i]) for i in range(len(group))]
+            yield from self.estimator.judge_together(group, seeds)
+            place += len(group)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
 def executor_for(
-    dataset: Dataset, folder: Path, *, seed: int, metric: str = "accuracy", device: str = "cpu", workers: int = 1
+    dataset: Dataset,
+    folder: Path,
+    *,
+    seed: int,
+    metric: str = "accuracy",
+    device: str = "cpu",
+    workers: int = 1,
+    fused: int | str = "off",
 ) -> Executor:
-    """Returns what trains queries whose fidelities are recipe texts: here, or in worker processes of one thread each."""
+    """Returns what trains queries whose fidelities are recipe texts: here, or in worker processes of one thread each.
+
+    Args:
+        dataset: the images.
+        folder: of the job.
+        seed: of the run.
+        metric: what a score is.
+        device: where to train.
+        workers: trainings at a time, in processes.
+        fused: how many are trained at once in this process: a number, ``auto`` (measured) or ``off``. Groups depend on what is
+            left to do, so a continued job with groups agrees with an uninterrupted one only up to rounding.
+
+    Raises:
+        SettingError: for fused training in several processes.
+    """
+    if fused != "off" and workers > 1:
+        raise SettingError(f"fused training works in one process; give workers=1 (got {workers}) or fused='off'")
     look = dataset.preprocessing
     parts = [Pixels(s.images, s.labels, look.mean, look.std, device=device) for s in (dataset.train, dataset.validation)]
     factory = RecipeJudge(
         parts[0], parts[1], dataset.n_classes, seed, metric=metric, device=device, checkpoints=folder / "checkpoints"
     )
+    if fused != "off":
+        return Together(factory.estimator(fused), run_seed=seed)
     if workers == 1:
         return Sequential(factory(), run_seed=seed)
     return Processes(factory, workers=workers, run_seed=seed)

@@ -41,6 +41,7 @@ def check_proxy(
     metric: str = "accuracy",
     device: str = "cpu",
     workers: int = 1,
+    fused: int | str = "off",
     load_settings: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def check_proxy(
         metric: what a score is.
         device: where to train.
         workers: trainings at a time.
+        fused: how many are trained at once in one process: a number, ``auto`` or ``off``.
         load_settings: of :func:`archduel.data.load`.
         quiet: print nothing.
 
@@ -77,7 +79,7 @@ def check_proxy(
         "job": "check", "data": dataset.fingerprint, "space": space, "truth": truth, "reference": reference, "time": seconds,
         "changes": dict(reference_changes or {}), "recipe": asdict(cheap), "again": again, "seed": seed, "metric": metric,
     }  # fmt: skip
-    executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers)
+    executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers, fused=fused)
     with Bench(Path(out), settings, executor, progress) as bench:
         noted = bench.note("reference", lambda: chosen_reference(dataset, settings, seconds, device))
         trusted = Recipe(**noted["recipe"])

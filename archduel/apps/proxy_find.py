@@ -62,6 +62,7 @@ def find_proxy(
     metric: str = "accuracy",
     device: str = "cpu",
     workers: int = 1,
+    fused: int | str = "off",
     load_settings: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -90,6 +91,7 @@ def find_proxy(
         metric: what a score is.
         device: where to train.
         workers: trainings at a time.
+        fused: how many are trained at once in one process: a number, ``auto`` or ``off``.
         load_settings: of :func:`archduel.data.load`.
         quiet: print nothing.
 
@@ -111,7 +113,7 @@ def find_proxy(
         "changes": dict(changes or {}), "levels": dict(levels or {}), "time": parse_seconds(time), "by": by, "reading": reading, "samples": samples,
         "sampling": sampling, "scope": scope, "cost": cost, "seed": seed, "metric": metric,
     }  # fmt: skip
-    executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers)
+    executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers, fused=fused)
     with Bench(Path(out), settings, executor, progress) as bench:
         noted = bench.note("reference", lambda: chosen_reference(dataset, settings, TRUTH_SHARE * seconds, device))
         trusted = Recipe(**noted["recipe"])

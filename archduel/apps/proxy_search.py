@@ -97,6 +97,7 @@ def search_cell(
     metric: str = "accuracy",
     device: str = "cpu",
     workers: int = 1,
+    fused: int | str = "off",
     load_settings: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -117,6 +118,7 @@ def search_cell(
         metric: what a score is.
         device: where to train.
         workers: trainings at a time; what is found depends on them for ``rl`` and ``ea``, which are asked as many at a time.
+        fused: how many are trained at once in one process: a number, ``auto`` or ``off``.
         load_settings: of :func:`archduel.data.load`.
         quiet: print nothing.
 
@@ -139,7 +141,7 @@ def search_cell(
         "job": "search", "method": method, "recipe": asdict(chosen), "data": dataset.fingerprint, "steps": steps, "masks": masks,
         "reading": reading, "seed": seed, "metric": metric, "window": workers,
     }  # fmt: skip
-    executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers)
+    executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers, fused=fused)
     with Bench(Path(out), settings, executor, progress) as bench:
         if method == "darts":
             result = _darts(bench, dataset, chosen, settings, device)

@@ -101,6 +101,7 @@ def train_file(
     metric: str = "accuracy",
     device: str = "cpu",
     workers: int = 1,
+    fused: int | str = "off",
     load_settings: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> TrainedFile:
@@ -120,6 +121,7 @@ def train_file(
         metric: ``accuracy``, ``balanced_accuracy`` or ``macro_f1``.
         device: where to train.
         workers: trainings at a time.
+        fused: how many are trained at once in one process: a number, ``auto`` or ``off``.
         load_settings: of :func:`archduel.data.load`.
         quiet: print nothing.
 
@@ -136,7 +138,7 @@ def train_file(
     for note in notes:
         progress.say(note)
     settings = {"job": "train", "recipe": asdict(chosen), "data": dataset.fingerprint, "seed": seed, "metric": metric}
-    executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers)
+    executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers, fused=fused)
     with Bench(Path(out), settings, executor, progress) as bench:
         runs = [bench.train(f"seed {run + 1}", chosen, archs, first=run * len(archs)) for run in range(seeds)]
     answers = dict(zip(archs, zip(*runs)))

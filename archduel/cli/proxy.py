@@ -73,6 +73,7 @@ def find(
     seed: int = typer.Option(0, help="of architectures, splits, trainings and draws"),
     device: str = typer.Option("cpu", help="cpu, cuda, cuda:1"),
     workers: int = typer.Option(1, min=1, help="trainings at a time"),
+    fused: str = typer.Option("off", help="trained at once in one process: a number, auto (measured) or off"),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
 ) -> None:
     """Find the cheapest recipes whose ranking can be trusted on your images (Minimum Importance Pruning)."""
@@ -81,7 +82,7 @@ def find(
     find_proxy(
         data, out, time=time, space=space, truth=truth, reference=reference, changes=_changes(set_), levels=_levels(levels), by=by,
         reading=reading, samples=samples, sampling=sampling, scope=scope, cost=cost, seed=seed, metric=metric, device=device, workers=workers,
-        load_settings=_load(max_images, image_size), quiet=quiet,
+        fused=_value(fused), load_settings=_load(max_images, image_size), quiet=quiet,
     )  # fmt: skip
 
 
@@ -103,6 +104,7 @@ def check(
     seed: int = typer.Option(0, help="of architectures, splits and trainings"),
     device: str = typer.Option("cpu", help="cpu, cuda, cuda:1"),
     workers: int = typer.Option(1, min=1, help="trainings at a time"),
+    fused: str = typer.Option("off", help="trained at once in one process: a number, auto (measured) or off"),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
 ) -> None:
     """How far can this recipe be trusted on these images: rank agreement with a reference, with intervals and cost."""
@@ -112,7 +114,7 @@ def check(
     result = check_proxy(
         data, out, recipe=recipe, space=space, truth=truth, reference=reference, time=time, changes=_changes(set_),
         reference_changes=_changes(set_reference, "--set-reference"), again=again, seed=seed, metric=metric, device=device,
-        workers=workers, load_settings=_load(max_images, image_size), quiet=quiet,
+        workers=workers, fused=_value(fused), load_settings=_load(max_images, image_size), quiet=quiet,
     )  # fmt: skip
     if not quiet:
         typer.echo(check_text(result))
@@ -133,6 +135,7 @@ def train(
     metric: str = typer.Option("accuracy", help="accuracy, balanced_accuracy or macro_f1"),
     device: str = typer.Option("cpu", help="cpu, cuda, cuda:1"),
     workers: int = typer.Option(1, min=1, help="trainings at a time"),
+    fused: str = typer.Option("off", help="trained at once in one process: a number, auto (measured) or off"),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
 ) -> None:
     """Train a file of architectures with one recipe as one job; the result is a table."""
@@ -140,7 +143,7 @@ def train(
 
     trained = train_file(
         file, data, out, recipe=recipe, changes=_changes(set_), space=space, seeds=seeds, seed=seed, metric=metric, device=device,
-        workers=workers, load_settings=_load(max_images, image_size), quiet=quiet,
+        workers=workers, fused=_value(fused), load_settings=_load(max_images, image_size), quiet=quiet,
     )  # fmt: skip
     if not quiet:
         typer.echo(f"{trained.best()}\n{trained.csv}")
@@ -162,6 +165,7 @@ def search(
     metric: str = typer.Option("accuracy", help="accuracy, balanced_accuracy or macro_f1"),
     device: str = typer.Option("cpu", help="cpu, cuda, cuda:1"),
     workers: int = typer.Option(1, min=1, help="trainings at a time"),
+    fused: str = typer.Option("off", help="trained at once in one process: a number, auto (measured) or off"),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
 ) -> None:
     """BPE's searches: a DARTS cell chosen under a cheap recipe, ready for final training."""
@@ -169,7 +173,8 @@ def search(
 
     result = search_cell(
         data, out, method=method, recipe=recipe, changes=_changes(set_), steps=steps, masks=masks, reading=reading, seed=seed, metric=metric,
-        device=device, workers=workers, load_settings=_load(max_images, image_size), quiet=quiet,
+        device=device, workers=workers,
+        fused=_value(fused), load_settings=_load(max_images, image_size), quiet=quiet,
     )  # fmt: skip
     typer.echo(result["genotype"])
 

@@ -20,6 +20,7 @@ from archduel.apps.proxy_text import check_text
 from archduel.apps.proxy_train import read_archs, train_file
 from archduel.apps.tables import open_table
 from archduel.core import Cost, Estimate, Query
+from archduel.core.journal import read_journal
 from archduel.data import load
 from archduel.errors import BudgetError, InvalidArchError, RunError, SettingError, UnknownNameError
 from archduel.proxies.readings import READINGS
@@ -164,6 +165,21 @@ def test_a_file_of_architectures_becomes_a_table(tmp_path: Path) -> None:
     assert train_file(file, "digits", tmp_path / "job", **settings).rows == trained.rows
     assert (tmp_path / "job" / "journal.jsonl").read_text() == journal
     assert "architecture" in trained.best()
+
+
+def test_several_architectures_are_trained_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text("nasbench201:3.2.2.1.1.4\nnasbench201:3.0.3.1.0.3\nnasbench201:1.0.3.1.0.3\n")
+    alone, together = (
+        train_file(file, "digits", tmp_path / str(fused), changes=TINY, fused=fused, **FEW) for fused in ("off", 2)
+    )
+    for one, other in zip(alone.rows, together.rows):
+        assert other["arch"] == one["arch"]
+        assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)  # the same images and weights
+    journal = read_journal(tmp_path / "2" / "journal.jsonl")
+    assert [r["values"].get("fused") for r in journal if r["event"] == "estimate"] == [2, 2, None]
+    with pytest.raises(SettingError, match="one process"):
+        train_file(file, "digits", tmp_path / "x", fused=2, workers=2, **FEW)
 
 
 def test_lines_of_all_forms_are_read_and_wrong_ones_named(tmp_path: Path) -> None:
