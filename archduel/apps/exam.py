@@ -115,8 +115,7 @@ def _matched(
     rows = np.arange(len(source)) if rows is None else rows
     place = {label: number for number, label in enumerate(classes)}
     strange = [label for label in source.classes if label not in place]
-    numbers = tuple(str(i) for i in range(len(classes)))
-    nameless = numbers in (tuple(classes), source.classes)
+    nameless = _nameless(classes) or _nameless(source.classes)
     if strange and nameless and len(source.classes) == len(classes):  # one of the two has no names: order decides
         place, strange = {label: number for number, label in enumerate(source.classes)}, []
     if strange:
@@ -129,6 +128,11 @@ def _matched(
         raise DataError(f"{name} has no test pictures")
     translate = np.array([place[label] for label in source.classes], np.int64)
     return Exam(source, rows, translate[source.labels[rows]], name, split)
+
+
+def _nameless(classes: Sequence[str]) -> bool:
+    """Returns whether the classes are but numbers from 0."""
+    return list(classes) == [str(number) for number in range(len(classes))]
 
 
 def _flat(folder: Path, labels: Path, classes: Sequence[str]) -> Source:
@@ -144,6 +148,9 @@ def _flat(folder: Path, labels: Path, classes: Sequence[str]) -> Source:
         raise DataError(f"{labels} has no class for {len(missing)} of {len(files)} pictures, such as {missing[0]}")
     place = {label: number for number, label in enumerate(classes)}
     place |= {str(number): number for number in range(len(classes)) if str(number) not in place}
+    names = sorted(set(said.values()))
+    if _nameless(classes) and len(names) == len(classes) and not set(names) <= set(place):
+        place = {label: number for number, label in enumerate(names)}  # as folders of these names would be counted
     strange = sorted({label for label in said.values() if label not in place})
     if strange:
         raise DataError(f"{labels} names the class {strange[0]!r}, which is none of the network's {len(classes)}")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from archduel.errors import SettingError
+
 __all__ = ["register"]
 
 Name = Annotated[str, typer.Argument(help="`archduel zoo list`; NAME.TAG for particular weights")]
@@ -20,6 +22,14 @@ def register(app: typer.Typer) -> None:
     zoo.command("show")(show)
     zoo.command("load")(load)
     app.add_typer(zoo, name="zoo")
+
+
+def _numbers(text: str) -> list[float]:
+    """Returns the numbers of ``0.49,0.48,0.45``."""
+    try:
+        return [float(part) for part in text.split(",")] if text else []
+    except ValueError as error:
+        raise SettingError(f"{text!r}: expected numbers with commas between them, such as 0.49,0.48,0.45") from error
 
 
 def list_(as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False) -> None:
@@ -61,6 +71,8 @@ def load(
     channels: Annotated[int, typer.Option(help="of the checkpoint's network; 0 = as published")] = 0,
     depth: Annotated[int, typer.Option(help="cells in all; 0 = as published")] = 0,
     classes: Annotated[int, typer.Option(help="outputs; 0 = as published")] = 0,
+    mean: Annotated[str, typer.Option(help="of the checkpoint's normalisation, values in 0..1: 0.49,0.48,0.45")] = "",
+    std: Annotated[str, typer.Option(help="likewise")] = "",
 ) -> None:
     """Write a network with weights as a folder for eval, export, predict and train --from.
 
@@ -72,6 +84,6 @@ def load(
         facts = app.load_to(name, to)
     else:
         size = {"channels": channels, "depth": depth, "n_classes": classes}
-        facts = app.import_weights(name, checkpoint, to, data=data, size={k: v for k, v in size.items() if v})
+        facts = app.import_weights(name, checkpoint, to, data=data, mean=_numbers(mean), std=_numbers(std), size={k: v for k, v in size.items() if v})
     scale = facts["scale"]
     typer.echo(f"{to}: {name}, C{scale['channels']} L{scale['depth']}, {len(facts['classes'])} classes; `archduel eval {to} --data ...` checks it")

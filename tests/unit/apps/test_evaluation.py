@@ -97,6 +97,21 @@ def test_a_flat_folder_takes_its_labels_from_a_file(folder: Path, tmp_path: Path
     assert record["confusion"] == whole["confusion"]
 
 
+def test_a_network_without_class_names_goes_by_their_order(tmp_path: Path) -> None:
+    net.teach(net.save_network(tmp_path / "net"), net.write_pictures(tmp_path / "learn"))
+    whole = evaluate_network(tmp_path / "net", tmp_path / "learn")
+    facts = json.loads((tmp_path / "net" / "model.json").read_text())
+    (tmp_path / "net" / "model.json").write_text(json.dumps(facts | {"classes": ["0", "1", "2"]}))
+    assert evaluate_network(tmp_path / "net", tmp_path / "learn")["confusion"] == whole["confusion"]
+    flat = net.write_pictures(tmp_path / "flat", flat=True)
+    assert evaluate_network(tmp_path / "net", flat, labels=tmp_path / "labels.txt")["confusion"] == whole["confusion"]
+    (flat / "r0.png").unlink()
+    for name in ("r1", "r2", "r3", "r4", "r5"):
+        (flat / f"{name}.png").unlink()
+    with pytest.raises(DataError, match="names the class 'blue'"):  # two of three names: their order is not known
+        evaluate_network(tmp_path / "net", flat, labels=tmp_path / "labels.txt")
+
+
 def test_labels_that_say_too_little_are_refused(folder: Path, tmp_path: Path) -> None:
     pictures, labels = net.write_pictures(tmp_path / "flat", n=1, flat=True), tmp_path / "labels.txt"
     for text, words in (("1\n2\n3", "numbers alone"), ("b0 blue", "no class for 2 of 3"), ("blue", "1 lines for 3"), ("b0 x\ng0 x\nr0 x", "none of the network's")):
