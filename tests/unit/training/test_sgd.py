@@ -11,20 +11,24 @@ from archduel.training.seeding import seeded_build
 from archduel.training.sgd import SGD
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("channels_last", "nesterov"), [(False, True), (True, True), (False, False)])
 @pytest.mark.parametrize(
     ("momentum", "decay_norm_bias", "clip"), [(0.9, True, 0.0), (0.9, False, 0.5), (0.0, True, 0.5), (0.0, False, 0.0)]
 )
-def test_it_is_that_of_torch(channels_last: bool, momentum: float, decay_norm_bias: bool, clip: float) -> None:
+def test_it_is_that_of_torch(
+    channels_last: bool, nesterov: bool, momentum: float, decay_norm_bias: bool, clip: float
+) -> None:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     mine, theirs = (seeded_build(Small, 3).to(memory_format=layout).eval() for _ in range(2))
-    ours = SGD(mine, lr=0.1, momentum=momentum, weight_decay=0.05, decay_norm_bias=decay_norm_bias, grad_clip=clip)
+    ours = SGD(
+        mine, lr=0.1, momentum=momentum, nesterov=nesterov, weight_decay=0.05, decay_norm_bias=decay_norm_bias, grad_clip=clip
+    )
     plain = [p for p in theirs.parameters() if p.ndim == 1]
     groups = [
         {"params": [p for p in theirs.parameters() if p.ndim > 1]},
         {"params": plain, "weight_decay": 0.05 if decay_norm_bias else 0.0},
     ]
-    reference = torch.optim.SGD(groups, lr=0.1, momentum=momentum, nesterov=momentum > 0, weight_decay=0.05)
+    reference = torch.optim.SGD(groups, lr=0.1, momentum=momentum, nesterov=nesterov and momentum > 0, weight_decay=0.05)
     generator = torch.Generator().manual_seed(0)
     for step in range(4):
         x = torch.randn(6, 3, 8, 8, generator=generator).to(memory_format=layout)
