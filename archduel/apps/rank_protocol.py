@@ -104,6 +104,7 @@ operations not removed; ``emprox``: the NASLib setting.
 """
 
 VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "best+zc": ("archduel.apps.rank_zero_cost:MeasuredJury", {}),
     "nac-paper": ("nac", {"variant": "paper"}),
     "nac-published": ("nac", {"antisymmetric": False}),
     "renas-1": ("renas", {"tensor": "type", "loss": "mse"}),
@@ -113,7 +114,7 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "renas-5": ("renas", {"tensor": "type", "loss": "logistic", "consistency": 0.1}),
     "renas-6": ("renas", {"tensor": "full", "loss": "logistic", "consistency": 0.1}),
 }
-"""Names that stand for a ranker with settings."""
+"""Names that stand for a ranker with settings; ``best+zc`` is told its data: ``best+zc[data=digits]``."""
 
 SCALES: Mapping[str, Scale] = {
     "darts": Scale(channels=36, depth=20),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from archduel.apps import tables
 from archduel.apps.bench_rank import bench_rank
 from archduel.apps.rank_output import summary, write_figure
 from archduel.apps.rank_protocol import PRESETS, VARIANTS, Protocol, Sides, closed_form_costs, parse_entrants
@@ -98,11 +99,14 @@ def test_the_number_of_processes_changes_nothing(tmp_path: Path) -> None:
 
 def test_our_ranker_sees_nothing_but_the_labels_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCHDUEL_TABLES", str(tmp_path))
+    monkeypatch.setattr(tables, "_bundled", lambda: tmp_path / "bundled")
+    (tmp_path / "bundled").mkdir()
     predictions = []
     for seed in (1, 2):  # other labels of the same architectures, in all tables there are
         field = open_field(write_table(tmp_path, "own", seed=1), "validation", None)
-        write_table(tmp_path, "other", seed=seed, noise=0.1)
-        assert len(open_table("other")) == 120
+        for folder, name in ((tmp_path, "other"), (tmp_path / "bundled", "digits201")):
+            write_table(folder, name, seed=seed, noise=0.1)
+            assert len(open_table(name)) == 120
         jury = Jury(field.space, trees=20, folds=2, reference=50)
         jury.fit(field.archs[:30], field.labels[:30])
         predictions.append(jury.predict(field.archs))
@@ -118,10 +122,11 @@ def test_what_is_learned_and_judged_can_be_chosen(tmp_path: Path) -> None:
     assert bench.records[0]["kendall_tau_low"] is None
 
 
-def test_every_preset_and_variant_can_be_made() -> None:
+def test_every_preset_and_variant_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCHDUEL_CACHE", str(tmp_path))
     for preset in PRESETS.values():
         Protocol("t", **preset)
-    for entrant in parse_entrants(",".join(VARIANTS)):
+    for entrant in parse_entrants(",".join(VARIANTS).replace("best+zc", "best+zc[data=digits]")):
         assert entrant.make(NASBench201(), 0) is not None
     assert closed_form_costs(NASBench201()) is None
     space = DARTS()
@@ -130,6 +135,23 @@ def test_every_preset_and_variant_can_be_made() -> None:
     costs = closed_form_costs(space)
     assert costs is not None
     assert costs([sample(space, np.random.default_rng(0))]).shape == (1, 2)
+
+
+def test_measured_networks_are_a_row_of_their_own_that_names_its_data_and_counts_its_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARCHDUEL_CACHE", str(tmp_path))
+    table, title = write_table(tmp_path, "one", seed=1), "best+zc[data=digits;channels=4;image_size=8;folds=0;trees=20]"
+    settings = {"labels": (12,), "splits": 1, "judge": "10"}
+    paid, cached = (bench_rank(table, title, **settings).records[0] for _ in range(2))
+    assert paid["settings"]["data"] == "digits"
+    assert paid["kendall_taus"] == cached["kendall_taus"]
+    (kept,) = (tmp_path / "zero_cost").glob("*.jsonl")
+    rows = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert len(rows) == 22
+    assert cached["fit_seconds"] + cached["query_seconds"] > sum(row["seconds"] for row in rows) > 0
+    with pytest.raises(SettingError, match="pictures"):
+        bench_rank(table, "best+zc", **settings)
 
 
 def test_bad_input_says_what_is_wrong(tmp_path: Path) -> None:
