@@ -24,7 +24,7 @@ __all__ = ["Training", "compare", "text_of", "trainings"]
 SPEC = "train.toml"
 SIZE = ("channels", "depth")
 """Settings of the network rather than of its training: they may differ, and are said."""
-ALIKE: Mapping[str, tuple[str, ...]] = {"recipe": ("name", "source", *SIZE), "scale": SIZE, "data": (), "start": ("seed",)}
+ALIKE: Mapping[str, tuple[str, ...]] = {"recipe": ("name", "source", *SIZE), "scale": SIZE, "data": (), "start": ("seed", "from")}
 """Section of train.toml that must be equal -> keys that need not be."""
 LEVEL = 0.05
 
@@ -80,6 +80,9 @@ def _check(first: Sequence[Training], second: Sequence[Training]) -> None:
     if [t.seed for t in first] != [t.seed for t in second]:
         said.append(f"  seeds: the first has {[t.seed for t in first]}, the second {[t.seed for t in second]}")
     for a, b in zip(first, second):
+        tuned = [bool(training.spec["start"].get("from")) for training in (a, b)]
+        if tuned[0] != tuned[1]:  # where each began belongs to the network, that one of them did does not
+            said.append("  start.from: one was fine-tuned, the other trained from nothing")
         said += [line for line in _differences(a.spec, b.spec) if line not in said]
     if said:
         raise RunError(

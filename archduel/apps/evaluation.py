@@ -30,6 +30,8 @@ __all__ = ["RECORD", "answers", "evaluate_network", "text_of"]
 RECORD = "evaluation.json"
 """The file in a training folder that keeps its last evaluation."""
 
+MOST_CLASSES = 200
+"""Above so many classes the matrix of confusions is left out of the record, and only the most frequent ones are kept."""
 Key = tuple[str, int]
 CLEAN: Key = ("", 0)
 
@@ -140,7 +142,8 @@ def _record(network: Handed, exam: Exam, found: dict[Key, Evaluation], skipped: 
         "calibration": reliability(clean.probabilities, clean.labels),
         "per_class": _per_class(clean.confusion, facts["classes"]),
         "classes": list(facts["classes"]),
-        "confusion": clean.confusion.tolist(),
+        "confusion": clean.confusion.tolist() if len(facts["classes"]) <= MOST_CLASSES else None,
+        "confused": _confused(clean.confusion, facts["classes"]),
     }
     spoiled = [
         {"kind": kind, "severity": severity, "top1": said.accuracy, "loss": said.loss,
@@ -165,6 +168,15 @@ def _per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dic
                 "precision": float(confusion[number, number] / said[number]) if said[number] else None,
             })  # fmt: skip
     return rows
+
+
+def _confused(confusion: NDArray[np.int64], classes: Sequence[str], n: int = 50) -> list[list[Any]]:
+    """Returns [it was, the network said, pictures] of the most frequent confusions."""
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:n]
+    pairs = zip(*np.unravel_index(order, wrong.shape))
+    return [[classes[i], classes[j], int(wrong[i, j])] for i, j in pairs if wrong[i, j]]
 
 
 def text_of(record: dict[str, Any], *, worst: int = 5) -> list[str]:

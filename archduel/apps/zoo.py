@@ -24,9 +24,9 @@ __all__ = ["LOOKS", "Entry", "entries", "import_weights", "load", "load_to", "re
 LOOKS: Mapping[str, dict[str, Any]] = {
     "cifar10": {"size": 32, "mode": "RGB", "rule": "none", "mean": [0.49139968, 0.48215827, 0.44653124], "std": [0.24703233, 0.24348505, 0.26158768]},
     "cifar100": {"size": 32, "mode": "RGB", "rule": "none", "mean": [0.50707516, 0.48654887, 0.44091784], "std": [0.26733429, 0.25643846, 0.27615047]},
-    "imagenet": {"size": 224, "mode": "RGB", "rule": "crop", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+    "imagenet": {"size": 224, "mode": "RGB", "rule": "inner", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
 }  # fmt: skip
-"""Data -> how the released training scripts feed their networks. For ImageNet they resize to 256 px and cut out 224 px."""
+"""Data -> how the released training scripts feed their networks; for ImageNet 224 of 256 px (resized bilinearly there)."""
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

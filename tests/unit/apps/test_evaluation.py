@@ -42,6 +42,7 @@ def test_the_numbers_are_those_of_the_metrics(folder: Path, tmp_path: Path) -> N
     assert record["top5"] == 1.0
     assert record["loss"] == pytest.approx(expected.loss, rel=1e-5)
     assert record["confusion"] == expected.confusion.tolist()
+    assert sum(n for _, _, n in record["confused"]) == (expected.predictions != expected.labels).sum()
     assert sum(row["pictures"] for row in record["per_class"]) == 15
     assert sum(row["pictures"] for row in record["calibration"]) == 15
     assert {(row["kind"], row["severity"]) for row in record["corruptions"]["rows"]} == {("contrast", 5), ("jpeg", 5)}
