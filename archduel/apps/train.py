@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -11,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from archduel.apps.architecture import Architecture, find_architecture
 from archduel.apps.devices import check_device
+from archduel.apps.fine_tune import take_start
 from archduel.apps.progress import Progress, duration
 from archduel.apps.recipes import RecipeFile, default_recipe, load_recipe
 from archduel.apps.train_data import Task, open_task
 from archduel.apps.train_folder import TrainFolder
-from archduel.apps.trained import load_trained, network_of, save_trained, take_weights
+from archduel.apps.trained import network_of, save_trained
 from archduel.core import Scale
 from archduel.errors import RunError, SettingError
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from archduel.training.running import Epoch, Trained
@@ -85,6 +86,8 @@ def train_network(
 
     if accumulate < 1:
         raise SettingError(f"accumulate must be at least 1, got {accumulate}")
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs for it, read when it starts
     place = _place(device)
     with ExitStack() as stack:
         chosen = _architecture(arch, space, start)
@@ -173,7 +176,7 @@ class _Job:
         auxiliary = self.task.recipe.auxiliary_weight > 0
         model = seeded_build(lambda: network_of(self.facts, auxiliary=auxiliary), self.seed)
         if self.start is not None:
-            _take_start(model, self.start, self.scale)
+            take_start(model, self.start, self.scale)
         return model
 
     def say(self, progress: Progress, model: nn.Module) -> None:
@@ -282,29 +285,3 @@ class _Teller:
         )
         if self.on_epoch:
             self.on_epoch(numbers)
-
-
-def _take_start(model: nn.Module, start: str | Path, scale: Scale) -> None:
-    """Gives ``model`` the weights of another training; a classifier of other classes starts anew."""
-    source, facts = load_trained(start)
-    weights: dict[str, torch.Tensor] = dict(source.state_dict())
-    before = facts["scale"]
-    if before["in_channels"] != scale.in_channels:
-        raise SettingError(
-            f"{start} was trained on pictures of {before['in_channels']} channels, these have {scale.in_channels}; "
-            "convert the pictures first"
-        )
-    own = model.state_dict()
-    if before["n_classes"] != scale.n_classes:
-        for name in _classifier(source):
-            if name in own:
-                weights[name] = own[name]
-    take_weights(model, weights, str(start))
-
-
-def _classifier(model: nn.Module) -> list[str]:
-    """Returns the keys of the last linear layer outside the auxiliary head."""
-    from torch import nn
-
-    layers = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not n.startswith("auxiliary")]
-    return [f"{layers[-1]}.weight", f"{layers[-1]}.bias"] if layers else []

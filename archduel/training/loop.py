@@ -95,13 +95,10 @@ def train(
 
 @contextmanager
 def repeatable(wanted: bool) -> Iterator[None]:
-    """Lets torch use deterministic algorithms only, for a while."""
-    if not wanted:
-        yield
-        return
+    """Lets torch use deterministic algorithms only, for a while; else lets CUDA try which convolution is fastest."""
     before, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(wanted or before)
+    torch.backends.cudnn.benchmark = not wanted
     try:
         yield
     finally:
