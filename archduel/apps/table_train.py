@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,20 @@ from archduel import registry
 from archduel.apps.folder import environment
 from archduel.apps.plan import base_recipe
 from archduel.apps.progress import Progress
-from archduel.core import Arch, Cost, Estimate, Journal, Query, Space, enumerate_space, sample
+from archduel.apps.table_judge import TableJudge, answers
+from archduel.core import (
+    Arch,
+    Journal,
+    Query,
+    Space,
+    enumerate_space,
+    sample,
+)
 from archduel.core.journal import estimate_record
 from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError
 from archduel.estimators.table_build import make_table
 from archduel.estimators.table_header import Fidelity
-from archduel.estimators.training import TrainingEstimator
-from archduel.execution.processes import Processes
 from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
 
@@ -30,51 +37,6 @@ __all__ = ["TableJudge", "distinct_cells", "train_table"]
 
 ENUMERABLE = 100_000
 """Spaces up to this size are listed whole, so that every functional class has the same chance."""
-
-
-@dataclass(frozen=True)
-class TableJudge:
-    """Trains an architecture once and scores it on validation and on test: a table needs both, a search sees one.
-
-    Attributes:
-        train: training images.
-        validation: images of the validation column.
-        test: images of the test column.
-        recipe: how to train.
-        n_classes: outputs.
-    """
-
-    train: Pixels
-    validation: Pixels
-    test: Pixels
-    recipe: Recipe
-    n_classes: int
-
-    def __call__(self) -> Callable[[Query, int], Estimate]:
-        """Returns ``judge(query, seed)``."""
-        return self.judge
-
-    def judge(self, query: Query, seed: int) -> Estimate:
-        """Returns validation accuracy as the score, test and training accuracy among the values."""
-        from archduel.nets.ops import set_drop_path
-        from archduel.training.loop import train
-        from archduel.training.metrics import evaluate
-
-        estimator = TrainingEstimator(
-            self.train,
-            self.validation,
-            {"table": self.recipe},
-            n_classes=self.n_classes,
-            run_seed=0,
-            default="table",
-        )
-        model = estimator.network(query.arch, self.recipe, seed)
-        trained = train(model, self.train, self.recipe, seed=seed, drop_path=set_drop_path)
-        if trained.reason:
-            return Estimate(float("nan"), Cost(trained.seconds, trained.images), {}, trained.reason)
-        scores = {name: evaluate(model, getattr(self, name)).accuracy for name in ("validation", "test")}
-        values = {"test": scores["test"], "train": trained.history[-1]["train_accuracy"]}
-        return Estimate(scores["validation"], Cost(trained.seconds, trained.images), values)
 
 
 def distinct_cells(space: Space, n: int, seed: int) -> list[Arch]:
@@ -111,6 +73,7 @@ def train_table(
     recipe: Mapping[str, Any] | None = None,
     load_settings: Mapping[str, Any] | None = None,
     workers: int = 1,
+    fused: int | str = "off",
     name: str = "",
     quiet: bool = False,
 ) -> Path:
@@ -128,12 +91,17 @@ def train_table(
         recipe: settings of :class:`~archduel.training.recipe.Recipe` that differ from the main job's.
         load_settings: of :func:`archduel.data.load`, such as ``max_images``.
         workers: trainings at a time, one thread each.
+        fused: how many networks a worker trains at once: a number, ``auto`` = as measured, ``off`` = one by one. Each ends
+            as it would alone, but for rounding (``docs/fused.md``).
         name: what the table is called; empty = the file's name.
         quiet: print nothing.
 
     Raises:
         RunError: if more than one training in twenty fails.
+        SettingError: for another value of ``fused``.
     """
+    if fused not in ("auto", "off") and not (isinstance(fused, int) and fused >= 1):
+        raise SettingError(f"fused must be 'auto', 'off' or a number of networks from 1, got {fused!r}")
     dataset = load(data, seed=seed, **(load_settings or {}))
     home: Space = registry.make("space", space)
     chosen = base_recipe(dataset, space).with_(**(recipe or {}))
@@ -142,7 +110,9 @@ def train_table(
         for number, arch in enumerate(distinct_cells(home, cells, seed))
         for run in range(seeds)
     ]
-    done = _trained(dataset, chosen, jobs, out.with_suffix(".jsonl"), seed, workers, Progress(quiet=quiet))
+    done = _trained(
+        dataset, chosen, jobs, out.with_suffix(".jsonl"), seed, workers, fused, Progress(quiet=quiet)
+    )
     failed = sum(record["score"] is None for record in done.values())
     if 20 * failed > len(jobs):
         raise RunError(f"{failed} of {len(jobs)} trainings failed; see {out.with_suffix('.jsonl')}")
@@ -157,6 +127,7 @@ def _trained(
     path: Path,
     seed: int,
     workers: int,
+    fused: int | str,
     progress: Progress,
 ) -> dict[tuple[str, int], dict[str, Any]]:
     """Returns (arch, run) -> record; what the journal holds is not trained again."""
@@ -167,14 +138,13 @@ def _trained(
     pixels = [
         Pixels(s.images, s.labels, mean, std) for s in (dataset.train, dataset.validation, dataset.test)
     ]
-    factory = TableJudge(pixels[0], pixels[1], pixels[2], recipe=recipe, n_classes=dataset.n_classes)
+    judge = TableJudge(pixels[0], pixels[1], pixels[2], recipe=recipe, n_classes=dataset.n_classes)
     queries = [Query(arch) for arch, _, _ in todo]
     ordinals = [1_000 * number + run for _, number, run in todo]
     progress.stage("train", len(jobs))
-    with Processes(factory, workers=workers, run_seed=seed) as executor:
-        answers = executor.run(queries, ordinals) if todo else []
+    with closing(answers(judge, queries, ordinals, seed, workers, fused)) as found:
         for n, ((arch, _, run), query, ordinal, estimate) in enumerate(
-            zip(todo, queries, ordinals, answers), 1
+            zip(todo, queries, ordinals, found), 1
         ):
             record = {**estimate_record(ordinal, query, estimate), "run": run}
             journal.append(record)

@@ -27,6 +27,9 @@ def train(
     seeds: int = typer.Option(3, min=1, help="trainings of each"),
     seed: int = typer.Option(0, help="which architectures, and the seeds of their trainings"),
     workers: int = typer.Option(1, min=1, help="trainings at a time"),
+    fused: str = typer.Option(
+        "off", help="networks a worker trains at once: a number, auto (measured) or off"
+    ),
     set_: list[str] = typer.Option([], "--set", help="NAME=VALUE of the recipe, such as --set epochs=20"),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
 ) -> None:
@@ -43,7 +46,16 @@ def train(
         except ValueError:
             recipe[name.strip()] = text
     path = train_table(
-        data, out, space=space, cells=cells, seeds=seeds, seed=seed, recipe=recipe, workers=workers, quiet=quiet
+        data,
+        out,
+        space=space,
+        cells=cells,
+        seeds=seeds,
+        seed=seed,
+        recipe=recipe,
+        workers=workers,
+        fused=int(fused) if fused.isdecimal() else fused,
+        quiet=quiet,
     )
     if not quiet:
         typer.echo(path)

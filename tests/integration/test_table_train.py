@@ -44,3 +44,17 @@ def test_architectures_are_distinct_and_a_larger_set_begins_with_the_smaller() -
 def test_more_architectures_than_there_are_is_an_error() -> None:
     with pytest.raises(SettingError, match="5234 functionally different"):
         distinct_cells(registry.make("space", "nasbench201"), 6000, 0)
+
+
+def test_a_table_trained_in_groups_is_the_one_trained_one_by_one(tmp_path: Path) -> None:
+    settings = {"recipe": {**QUICK, "batch_size": 40}, "load_settings": {"max_images": 200}, "quiet": True}
+    alone = open_table(train_table("digits", tmp_path / "alone.table", cells=4, seeds=1, **settings))
+    together = open_table(train_table("digits", tmp_path / "together.table", cells=4, seeds=1, fused=3, **settings))
+    assert together.archs == alone.archs
+    assert np.allclose(together.validation(), alone.validation(), atol=0.08)  # an image or two of 30 may tip over
+
+
+@pytest.mark.parametrize("fused", [0, "many", -1])
+def test_another_number_of_networks_is_an_error(tmp_path: Path, fused: object) -> None:
+    with pytest.raises(SettingError, match="'auto', 'off' or a number"):
+        train_table("digits", tmp_path / "mine.table", cells=2, fused=fused, quiet=True)  # type: ignore[arg-type]

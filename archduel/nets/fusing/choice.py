@@ -6,7 +6,8 @@ import time
 
 import torch
 
-from archduel.nets.fusing.convs import WAYS, ConvSpec, Way, suitable
+from archduel.nets.fusing.convs import ConvSpec, Way
+from archduel.nets.fusing.convs_small import WAYS, suitable
 from archduel.nets.fusing.memory import Buffers
 
 __all__ = ["choices", "fastest"]

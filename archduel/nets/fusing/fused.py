@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from archduel.core import Scale
 from archduel.errors import SettingError
 from archduel.nets.fusing.chains import Group, chains, schedule, simplified
-from archduel.nets.fusing.layers import Drop, Layer, Norm
+from archduel.nets.fusing.layer import Layer
+from archduel.nets.fusing.layers import Drop, Norm
 from archduel.nets.fusing.memory import Buffers, Weights
 from archduel.nets.fusing.runs import Maps, Run
 from archduel.nets.fusing.trace import trace

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,70 +10,12 @@ from torch import Tensor
 
 from archduel.nets.fusing.choice import fastest
 from archduel.nets.fusing.convs import ConvSpec, Way
-from archduel.nets.fusing.memory import Buffers, Rows, Weights
-from archduel.nets.fusing.trace import Node, Shape
+from archduel.nets.fusing.layer import Layer
+from archduel.nets.fusing.layers_maps import Adaptive, AvgPool, Crop, MaxPool, Narrow, Pad
 
-__all__ = ["LAYERS", "Layer", "Norm"]
+__all__ = ["LAYERS", "Conv", "Drop", "Norm", "Relu"]
 
 aten = torch.ops.aten
-
-
-class Layer:
-    """One layer of the members of a group.
-
-    Args:
-        nodes: that layer of each member.
-        owners: the network of each member.
-        before: shape of the input.
-        weights: where a layer asks for room.
-        buffers: memory that is kept.
-        key: a name of its own.
-        image: whether it reads the image, whose gradient nobody needs.
-    """
-
-    def __init__(
-        self,
-        nodes: Sequence[Node],
-        owners: list[int],
-        before: Shape,
-        weights: Weights,
-        buffers: Buffers,
-        key: str,
-        image: bool,
-    ) -> None:
-        self.node, self.modules = nodes[0], [node.module for node in nodes]
-        self.n, self.owners, self.before, self.shape = len(nodes), owners, before, nodes[0].shape
-        self.weights, self.buffers, self.key, self.image = weights, buffers, key, image
-        self.rows: dict[str, Rows] = {}
-        self._x: Tensor
-
-    def _ask(self, name: str, shape: tuple[int, ...]) -> None:
-        """Asks for room for the weights called ``name``."""
-        self.rows[name] = self.weights.add(shape, self.owners, len(shape) == 1)
-
-    def value(self, name: str) -> Tensor:
-        """Returns the weights called ``name``, (n, \\*shape)."""
-        return self.rows[name].of(self.weights.values)
-
-    def grad(self, name: str) -> Tensor:
-        """Returns their gradients, (n, \\*shape)."""
-        return self.rows[name].of(self.weights.grads)
-
-    def _out(self, x: Tensor) -> Tensor:
-        return self.buffers.take((self.key, "y"), (self.n, *self.shape, x.shape[-1]))
-
-    def _gradient(self, x: Tensor) -> Tensor:
-        """Returns memory for the gradient of the input, shared by all layers of that size: two take turns."""
-        turn = self.buffers.turn = not self.buffers.turn
-        return self.buffers.take(("gradient", turn), tuple(x.shape))
-
-    def forward(self, x: Tensor, training: bool) -> Tensor:
-        """Returns the output (n, \\*shape, B) of x (n, \\*before, B); x is not changed."""
-        raise TypeError(f"{type(self).__name__} has no forward")
-
-    def backward(self, g: Tensor) -> Tensor | None:
-        """Writes the gradients of the weights and returns that of the input (None for the image); g is not changed."""
-        raise TypeError(f"{type(self).__name__} has no backward")
 
 
 class Conv(Layer):
@@ -203,130 +145,6 @@ class Relu(Layer):
     def backward(self, g: Tensor) -> Tensor | None:
         """Returns the gradient of the input; see :class:`Layer`."""
         return aten.threshold_backward(g, self._x, 0, grad_input=self._gradient(self._x))
-
-
-class Narrow(Layer):
-    """The first channels."""
-
-    def forward(self, x: Tensor, training: bool) -> Tensor:
-        """Returns the output; see :class:`Layer`."""
-        self._x = x
-        return x[:, : self.shape[0]].contiguous()
-
-    def backward(self, g: Tensor) -> Tensor | None:
-        """Returns the gradient of the input; see :class:`Layer`."""
-        gx = self._gradient(self._x).zero_()
-        gx[:, : self.shape[0]].copy_(g)
-        return gx
-
-
-class Crop(Layer):
-    """All but the first row and column."""
-
-    def forward(self, x: Tensor, training: bool) -> Tensor:
-        """Returns the output; see :class:`Layer`."""
-        self._x = x
-        return x[:, :, 1:, 1:].contiguous()
-
-    def backward(self, g: Tensor) -> Tensor | None:
-        """Returns the gradient of the input; see :class:`Layer`."""
-        gx = self._gradient(self._x).zero_()
-        gx[:, :, 1:, 1:].copy_(g)
-        return gx
-
-
-class Pad(Layer):
-    """A row and a column of zeros in front."""
-
-    def forward(self, x: Tensor, training: bool) -> Tensor:
-        """Returns the output; see :class:`Layer`."""
-        self._x, y = x, self._out(x).zero_()
-        y[:, :, 1:, 1:].copy_(x)
-        return y
-
-    def backward(self, g: Tensor) -> Tensor | None:
-        """Returns the gradient of the input; see :class:`Layer`."""
-        return self._gradient(self._x).copy_(g[:, :, 1:, 1:])
-
-
-class Pool(Layer):
-    """Pools by the library, for which the batch are the channels of a channels-last map."""
-
-    def _turned(self, x: Tensor) -> Tensor:
-        """Returns (n, C, H, W, B) as (n C, B, H, W) without a copy."""
-        return x.flatten(0, 1).permute(0, 3, 1, 2)
-
-    def forward(self, x: Tensor, training: bool) -> Tensor:
-        """Returns the output; see :class:`Layer`."""
-        self._x = x
-        y = self._pooled(self._turned(x))  # (n C, B, H, W)
-        return self._out(x).copy_(y.permute(0, 2, 3, 1).view(self.n, *self.shape, -1))
-
-    def backward(self, g: Tensor) -> Tensor | None:
-        """Returns the gradient of the input; see :class:`Layer`."""
-        gx = self._back(self._turned(g), self._turned(self._x))
-        return self._gradient(self._x).copy_(gx.permute(0, 2, 3, 1).reshape(self._x.shape))
-
-    def _pooled(self, x: Tensor) -> Tensor:
-        raise TypeError(f"{type(self).__name__} has no forward")
-
-    def _back(self, g: Tensor, x: Tensor) -> Tensor:
-        raise TypeError(f"{type(self).__name__} has no backward")
-
-
-class AvgPool(Pool):
-    """Average of a sliding window."""
-
-    def _pooled(self, x: Tensor) -> Tensor:
-        kernel, stride, padding, ceil, include = self.node.attrs
-        return aten.avg_pool2d(x, kernel, stride, padding, ceil, include)
-
-    def _back(self, g: Tensor, x: Tensor) -> Tensor:
-        kernel, stride, padding, ceil, include = self.node.attrs
-        return aten.avg_pool2d_backward(g, x, kernel, stride, padding, ceil, include, None)
-
-
-class MaxPool(Pool):
-    """Maximum of a sliding window."""
-
-    _indices: Tensor
-
-    def _pooled(self, x: Tensor) -> Tensor:
-        kernel, stride, padding, ceil, _ = self.node.attrs
-        y, self._indices = aten.max_pool2d_with_indices(x, kernel, stride, padding, [1, 1], ceil)
-        return y
-
-    def _back(self, g: Tensor, x: Tensor) -> Tensor:
-        kernel, stride, padding, ceil, _ = self.node.attrs
-        return aten.max_pool2d_with_indices_backward(
-            g, x, kernel, stride, padding, [1, 1], ceil, self._indices
-        )
-
-
-class Adaptive(Pool):
-    """Average of the parts of a map; of all of it for one pixel."""
-
-    def forward(self, x: Tensor, training: bool) -> Tensor:
-        """Returns the output; see :class:`Layer`."""
-        if self.shape[1:] != (1, 1):
-            return super().forward(x, training)
-        self._x = x
-        return torch.mean(x.flatten(2, 3), 2, out=self._out(x).view(self.n, self.shape[0], -1)).view(
-            self.n, *self.shape, -1
-        )
-
-    def backward(self, g: Tensor) -> Tensor | None:
-        """Returns the gradient of the input; see :class:`Layer`."""
-        if self.shape[1:] != (1, 1):
-            return super().backward(g)
-        pixels = self.before[1] * self.before[2]
-        return self._gradient(self._x).copy_((g / pixels).expand_as(self._x))
-
-    def _pooled(self, x: Tensor) -> Tensor:
-        return aten._adaptive_avg_pool2d(x, self.shape[1:])
-
-    def _back(self, g: Tensor, x: Tensor) -> Tensor:
-        return aten._adaptive_avg_pool2d_backward(g, x)
 
 
 class Drop(Layer):

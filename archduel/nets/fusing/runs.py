@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from archduel.nets.fusing.chains import Chain, Group
-from archduel.nets.fusing.layers import LAYERS, Layer
+from archduel.nets.fusing.layer import Layer
+from archduel.nets.fusing.layers import LAYERS
 from archduel.nets.fusing.memory import Buffers, Weights
 from archduel.nets.fusing.trace import Shape
 

@@ -1,0 +1,178 @@
+"""More ways to compute many convolutions at once: dense matrices for small maps, depthwise ones, the library's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from archduel.nets.fusing.convs import Columns, ConvSpec, Point, Rowwise, Way, strided
+from archduel.nets.fusing.memory import Buffers
+
+__all__ = ["WAYS", "Dense", "Grouped", "Taps", "suitable"]
+
+DENSE_PIXELS = 16  # a dense matrix has (pixels in) x (pixels out) numbers a pair of channels
+DENSE_DEPTHWISE_PIXELS = 64
+
+
+@lru_cache(256)
+def _places(spec: ConvSpec, device: str) -> Tensor:
+    """Returns (Co Ho Wo Ci H W) which weight joins two pixels; the number after the last weight = none."""
+    (kh, kw), (height, width) = spec.kernel, spec.size
+    taps = torch.full((*spec.out, height, width), -1)
+    for i in range(spec.out[0]):
+        for j in range(spec.out[1]):
+            for a in range(kh):
+                for e in range(kw):
+                    row = i * spec.stride[0] - spec.padding[0] + a * spec.dilation[0]
+                    column = j * spec.stride[1] - spec.padding[1] + e * spec.dilation[1]
+                    if 0 <= row < height and 0 <= column < width:
+                        taps[i, j, row, column] = a * kw + e
+    pairs = 1 if spec.depthwise else spec.c_out * spec.c_in
+    rows = 1 if spec.depthwise else spec.c_out
+    base = (torch.arange(pairs) * kh * kw).view(rows, 1, 1, -1, 1, 1)
+    table = torch.where(taps[None, :, :, None] < 0, pairs * kh * kw, base + taps[None, :, :, None])
+    return table.flatten().to(device)
+
+
+class Dense:
+    """Small maps: a matrix from all pixels to all pixels; where a window mostly hangs over the border it is the least work."""
+
+    def _matrices(self, x: Tensor, w: Tensor, spec: ConvSpec) -> tuple[Tensor, Tensor]:
+        """Returns the matrices (m, D', D) and the maps (m, D, B); m = n, or n C for depthwise."""
+        m = w.shape[0] * (w.shape[1] if spec.depthwise else 1)
+        flat = functional.pad(w.reshape(m, -1), (0, 1))  # a zero for pixels that no weight joins
+        table = _places(spec, str(x.device))
+        maps = x.reshape(m, -1, x.shape[-1])
+        return flat.index_select(1, table).view(m, -1, maps.shape[1]), maps
+
+    def forward(self, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, y: Tensor) -> None:
+        """Writes the outputs; see :class:`Way`."""
+        matrices, maps = self._matrices(x, w, spec)
+        torch.bmm(matrices, maps, out=y.view(len(maps), -1, x.shape[-1]))
+
+    def backward(
+        self, g: Tensor, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, gw: Tensor, gx: Tensor | None
+    ) -> None:
+        """Writes the gradients; see :class:`Way`."""
+        matrices, maps = self._matrices(x, w, spec)
+        gf = g.reshape(len(maps), -1, x.shape[-1])
+        pairs = torch.bmm(gf, maps.transpose(1, 2)).view(len(maps), -1)
+        flat = pairs.new_zeros(len(maps), gw[0].numel() // (gw.shape[1] if spec.depthwise else 1) + 1)
+        flat.index_add_(1, _places(spec, str(x.device)), pairs)
+        gw.copy_(flat[:, :-1].reshape(gw.shape))
+        if gx is not None:
+            torch.bmm(matrices.transpose(1, 2), gf, out=gx.view(len(maps), -1, x.shape[-1]))
+
+
+class Taps:
+    """Depthwise: one multiply-add of shifted maps a weight."""
+
+    def _framed(self, x: Tensor, spec: ConvSpec, buffers: Buffers) -> Tensor:
+        (ph, pw), (height, width) = spec.padding, spec.size
+        framed = buffers.framed("taps", (*x.shape[:2], height + 2 * ph, width + 2 * pw, x.shape[-1]))
+        framed[:, :, ph : ph + height, pw : pw + width].copy_(x)
+        return framed
+
+    def _windows(self, framed: Tensor, spec: ConvSpec) -> list[tuple[int, int, Tensor]]:
+        return [
+            (
+                i,
+                j,
+                strided(framed[:, :, i * spec.dilation[0] :, j * spec.dilation[1] :], spec.stride, spec.out),
+            )
+            for i in range(spec.kernel[0])
+            for j in range(spec.kernel[1])
+        ]
+
+    def forward(self, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, y: Tensor) -> None:
+        """Writes the outputs; see :class:`Way`."""
+        scale = w[:, :, 0, :, :, None, None, None]
+        for i, j, seen in self._windows(self._framed(x, spec, buffers), spec):
+            if i or j:
+                y.addcmul_(seen, scale[:, :, i, j])
+            else:
+                torch.mul(seen, scale[:, :, 0, 0], out=y)
+
+    def backward(
+        self, g: Tensor, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, gw: Tensor, gx: Tensor | None
+    ) -> None:
+        """Writes the gradients; see :class:`Way`."""
+        product = buffers.take("product", tuple(g.shape))
+        for i, j, seen in self._windows(self._framed(x, spec, buffers), spec):
+            torch.mul(seen, g, out=product)
+            gw[:, :, 0, i, j] = product.flatten(2).sum(2)
+        if gx is None:
+            return
+        (ph, pw), (height, width) = spec.padding, spec.size
+        whole = buffers.take("folded", (*x.shape[:2], height + 2 * ph, width + 2 * pw, x.shape[-1])).zero_()
+        scale = w[:, :, 0, :, :, None, None, None]
+        for i, j, seen in self._windows(whole, spec):
+            seen.addcmul_(g, scale[:, :, i, j])
+        gx.copy_(whole[:, :, ph : ph + height, pw : pw + width])
+
+
+class Grouped:
+    """The library's grouped convolution on maps turned to (B, n C, H, W) and back."""
+
+    def forward(self, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, y: Tensor) -> None:
+        """Writes the outputs; see :class:`Way`."""
+        groups = self._groups(w, spec)
+        out = functional.conv2d(
+            self._turned(x, "grouped x", buffers),
+            w.flatten(0, 1),
+            None,
+            spec.stride,
+            spec.padding,
+            spec.dilation,
+            groups,
+        )
+        y.flatten(0, 1).copy_(out.permute(1, 2, 3, 0))
+
+    def _groups(self, w: Tensor, spec: ConvSpec) -> int:
+        return w.shape[0] * (w.shape[1] if spec.depthwise else 1)
+
+    def _turned(self, x: Tensor, key: str, buffers: Buffers) -> Tensor:
+        """Returns (n, C, H, W, B) as (B, n C, H, W)."""
+        n, c, height, width, b = x.shape
+        turned = buffers.take(key, (b, n * c, height, width))
+        return turned.copy_(x.flatten(0, 1).permute(3, 0, 1, 2))
+
+    def backward(
+        self, g: Tensor, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, gw: Tensor, gx: Tensor | None
+    ) -> None:
+        """Writes the gradients; see :class:`Way`."""
+        stride, padding, dilation = list(spec.stride), list(spec.padding), list(spec.dilation)
+        turned = self._turned(g, "grouped g", buffers), self._turned(x, "grouped x", buffers)
+        found = torch.ops.aten.convolution_backward(
+            *turned, w.flatten(0, 1), None, stride, padding, dilation, False, [0, 0], self._groups(w, spec),
+            [gx is not None, True, False],
+        )  # fmt: skip
+        gw.copy_(found[1].view(gw.shape))
+        if gx is not None:
+            gx.flatten(0, 1).copy_(found[0].permute(1, 2, 3, 0))
+
+
+WAYS: Mapping[str, Way] = {
+    "point": Point(),
+    "rows": Rowwise(),
+    "columns": Columns(),
+    "dense": Dense(),
+    "taps": Taps(),
+    "grouped": Grouped(),
+}
+
+
+def suitable(spec: ConvSpec) -> list[str]:
+    """Returns the names of the ways that can compute ``spec``; never empty."""
+    pixels = max(spec.size[0] * spec.size[1], spec.out[0] * spec.out[1])
+    if spec.depthwise:
+        return ["taps", "grouped"] + (["dense"] if pixels <= DENSE_DEPTHWISE_PIXELS else [])
+    if spec.kernel == (1, 1) and spec.padding == (0, 0):
+        return ["point"]
+    ways = ["columns", "grouped"] + (["dense"] if pixels <= DENSE_PIXELS else [])
+    same = all(2 * p == d * (k - 1) for p, d, k in zip(spec.padding, spec.dilation, spec.kernel))
+    return ways + (["rows"] if spec.stride == (1, 1) and same else [])
