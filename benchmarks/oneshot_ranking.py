@@ -10,6 +10,7 @@ variant has two seeds. The same command goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import shlex
@@ -46,8 +47,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", required=True)
     parser.add_argument("--images", type=int, default=25_000)
-    parser.add_argument("--cells", type=int, default=120)
-    parser.add_argument("--passes", default="20,60")
+    parser.add_argument("--cells", type=int, default=100)
+    parser.add_argument("--passes", default="12,36")
     parser.add_argument("--channels", type=int, default=8)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--batch-size", type=int, default=128)
@@ -66,6 +67,9 @@ def main() -> None:
     began, found = time.perf_counter(), []
     for part in PARTS:
         name = "-".join(str(part[key][0]) for key in ("sampling", "curriculum")) + f"-{part.get('first', 0)}"
+        lock = taken(arguments.work / f"{name}.lock")
+        if lock is None:  # another process is at it
+            continue
         bench = bench_oneshot(
             data,
             arguments.table,
@@ -86,13 +90,28 @@ def main() -> None:
                 "lr": arguments.lr,
                 "weight_decay": 3e-4,
             },
-            load={"image_size": arguments.image_size, "validation": 0.1, "test": 0.05},
+            load={"image_size": arguments.image_size, "validation": 0.06, "test": 0.05},
         )
         found.append(bench)
         write(arguments.out, found, len(PARTS))
         for record in bench.records:
             print(name, record["passes"], record["recalibration"], record["kendall_tau"], flush=True)
     print(f"{time.perf_counter() - began:.0f} s in this run")
+
+
+def taken(path: Path) -> Any:
+    """Returns a file that is locked until the process ends, or None if another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "w")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return None
+    LOCKS.append(file)
+    return file
+
+
+LOCKS: list[Any] = []
 
 
 def write(out: Path, found: list[Any], parts: int) -> None:

@@ -7,7 +7,7 @@ twice, so their batch norm sees the images once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -19,6 +19,7 @@ from archduel.nets.darts import Cell, Network, build, operation
 from archduel.nets.ops import DropPath
 from archduel.spaces.darts import DARTS, NODES
 from archduel.spaces.genotypes import OPS
+from archduel.supernets.lean import Again
 from archduel.supernets.weights import adopt, plain_norms
 
 __all__ = ["DARTSSupernet"]
@@ -117,6 +118,11 @@ class SuperCell(nn.Module):
         return torch.cat(states[2:], dim=1)
 
 
+def _once(step: Callable[..., torch.Tensor], *inputs: object) -> torch.Tensor:
+    """Returns ``step(*inputs)``."""
+    return step(*inputs)
+
+
 class DARTSSupernet(nn.Module):
     """All DARTS networks at once.
 
@@ -124,6 +130,7 @@ class DARTSSupernet(nn.Module):
         scale: as for the networks; ``depth`` is the number of cells, reductions at a third and two thirds.
         affine: whether batch norms in cells have weights (RelativeNAS); DARTS, CNAS and BPE have none in search.
         pool_norm: whether a batch norm follows a pool (DARTS, CNAS, BPE).
+        lean: whether training computes each cell a second time on the way back instead of keeping what is inside.
 
     Raises:
         SettingError: for images under 4 px or a single channel.
@@ -135,7 +142,7 @@ class DARTSSupernet(nn.Module):
         "reduce": (len(EDGES), len(OPS)),
     }
 
-    def __init__(self, scale: Scale, *, affine: bool = False, pool_norm: bool = True) -> None:
+    def __init__(self, scale: Scale, *, affine: bool = False, pool_norm: bool = True, lean: bool = False) -> None:
         super().__init__()
         self.scale, self.pool_norm = scale, pool_norm
         network: Network = build(Arch(SPACE.name, (0, NONE) * 16), scale)
@@ -149,14 +156,17 @@ class DARTSSupernet(nn.Module):
             self.cells.append(
                 SuperCell(cell, channels, reduction=reduction, affine=affine, pool_norm=pool_norm)
             )
+        self._again = [Again(cell) for cell in self.cells] if lean else []
 
     def _through(self, x: torch.Tensor, run: list[tuple[SuperCell, tuple[object, ...], bool]]) -> torch.Tensor:
         """Returns the logits; each cell is called, or mixed, with arguments of its own."""
         before = self.stem[0](x)
         previous = self.stem[1](before) if len(self.stem) > 1 else before
-        for cell, arguments, mixed in run:
-            step = cell.mix if mixed else cell
-            before, previous = previous, step(before, previous, *arguments)  # type: ignore[arg-type]
+        lean = bool(self._again) and self.training and torch.is_grad_enabled()
+        runners: Sequence[Callable[..., torch.Tensor]] = self._again if lean else [_once] * len(run)
+        for (cell, arguments, mixed), runner in zip(run, runners):
+            step: Callable[..., torch.Tensor] = cell.mix if mixed else cell
+            before, previous = previous, runner(step, before, previous, *arguments)
         return self.tail(previous)  # type: ignore[no-any-return]
 
     def _kinds(self) -> list[tuple[SuperCell, int]]:

@@ -124,6 +124,18 @@ def test_drop_path_acts_within_a_competition_only() -> None:
     assert {cell.drop.p for cell in two.supernet.cells} == {0.0}
 
 
+def test_computing_cells_twice_changes_nothing_but_memory() -> None:
+    """Weights and running statistics are the same, also with drop path, whose masks must be those of the first time."""
+    arch, other = Arch("darts", (0, 4, 1, 6) * 8), Arch("darts", (1, 5, 0, 3) * 8)
+    plain, lean = (shared("darts", 0, {"affine": True, "lean": lean}, channels=2) for lean in (False, True))
+    for one in (plain, lean):
+        one.learn([arch, other], 2)
+        one.compete(arch, other, 2, drop_path=0.5)
+        one.inherit(arch, other)
+    for (name, mine), theirs in zip(weights_of(lean).items(), weights_of(plain).values()):
+        assert torch.allclose(mine.double(), theirs.double(), atol=1e-6), name
+
+
 def test_a_score_is_that_of_the_extracted_network_with_measured_statistics() -> None:
     one, validation = shared(recalibration=3), pixels(24, 2)
     one.learn([FIRST, SECOND] * 4, 8)
