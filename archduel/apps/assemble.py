@@ -15,17 +15,17 @@ from archduel.errors import SettingError, unknown
 
 __all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "begins_with_labels", "collaborator", "compares", "derived_seed", "settings_of", "shares_weights"]
 
-PARTNERS: dict[str, dict[str, str]] = {
+PARTNERS: dict[str, dict[str, str | dict[str, Any]]] = {
     "ctnas": {"policy": "lstm", "ranker": "nac"},
     "renas": {"ranker": "renas"},
     "reinforce": {"policy": "logits"},
     "bpe_rl": {"policy": "logits"},
-    "best": {"ranker": "gp"},
+    "best": {"ranker": {"name": "gp", "share": 0.5}},
     "bananas": {"ranker": "gp"},
     "npenas": {"ranker": "gp"},
     "ctnas_oneshot": {"policy": "lstm", "ranker": "nac"},
 }
-"""Which policy and ranker a strategy gets unless its settings name others."""
+"""Which policy and ranker (a name, or a name with settings) a strategy gets unless its settings name others."""
 USUAL = {"policy": "lstm", "ranker": "gp"}
 RANDOMNESS = ("rng", "generator", "seed")
 

@@ -97,11 +97,9 @@ def summary(bench: Bench) -> str:
         "regret area: mean validation regret over all queries so far, points; best found: share of runs that reached the",
         "table's best validation accuracy; incumbents are chosen by validation accuracy, their test accuracy is read last",
     ]
-    for number, comparisons in bench.comparisons.items():
-        if comparisons:
-            lines.append(
-                f"p at {number} queries: paired Wilcoxon tests of the regret area against {comparisons[0].first}, Holm-corrected"
-            )
+    against = {comparison.first for comparisons in bench.comparisons.values() for comparison in comparisons}
+    if against:
+        lines.append(f"p: paired Wilcoxon tests of the regret area against {against.pop()}, Holm-corrected at each number of queries")
     for number, ranks in bench.ranks.items():
         order = ", ".join(f"{name} {rank:.2f}" for name, rank in ranks.ranks.items())
         lines.append(f"average ranks at {number} queries: {order} (critical difference {ranks.critical_difference:.2f})")

@@ -206,6 +206,7 @@ def _facts(table: Table, protocol: Protocol, runs: int, budgets: Sequence[int]) 
         "queries": list(budgets),
         "runs": runs,
         "seed": protocol.seed,
+        "hardware": {"machine": platform.machine(), "cores": os.cpu_count()},
         "versions": {
             "archduel": archduel.__version__,
             "python": platform.python_version(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -100,6 +101,7 @@ def search(
         trials=None if json_ is None else json_.with_suffix(".trials.jsonl"),
         on_trial=None if quiet else _progress,
     )
+    bench.facts["command"] = shlex.join(["archduel", *sys.argv[1:]])
     if json_ is not None:
         write_json(bench, json_)
     if csv is not None:

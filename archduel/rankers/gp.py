@@ -61,6 +61,8 @@ class GaussianProcess:
         space: gives features.
         spread: how far (natural log) a feature's relevance may easily be from the common one; 0 = all are equal.
         iterations: of the search for relevances.
+        share: of the features that a fit looks at, drawn anew for each number of labels; below 1, what chance
+            correlations hide in one fit is seen in the next.
         floor: labels lower than the median minus this many times (upper decile - median) are lifted to it.
         reference: random architectures that features are standardised over.
         seed: of those architectures.
@@ -75,16 +77,18 @@ class GaussianProcess:
         *,
         spread: float = 1.5,
         iterations: int = 8,
+        share: float = 1.0,
         floor: float = 2.0,
         reference: int = 2_000,
         seed: int = 0,
     ) -> None:
-        if spread < 0 or iterations < 0 or floor <= 0 or reference < 2:
+        if spread < 0 or iterations < 0 or floor <= 0 or reference < 2 or not 0 < share <= 1:
             raise SettingError(
-                "spread and iterations must not be negative, floor above 0, reference at least 2; "
-                f"got {spread}, {iterations}, {floor}, {reference}"
+                "spread and iterations must not be negative, floor above 0, reference at least 2, "
+                f"share above 0 and at most 1; got {spread}, {iterations}, {floor}, {reference}, {share}"
             )
         self.space, self.spread, self.iterations, self.floor = space, spread, iterations, floor
+        self.share, self.seed = share, seed
         rng = np.random.default_rng(seed)
         x = np.asarray(space.features([sample(space, rng) for _ in range(reference)]), np.float64)
         deviation = x.std(0)
@@ -151,24 +155,31 @@ class GaussianProcess:
         y = self._lifted(labels)
         centre, spread = float(y.mean()), float(y.std())
         x, z = self._features(unique), (y - centre) / spread
-        few = slice(0, GRID_LABELS)
-        likelihood, length, noise = first_guess(distance(x[few], x[few]), z[few])
-        relevance = np.full(x.shape[1], length**-2.0)
+        scale = self._picked(len(unique))
+        seen, few = x[:, scale > 0] * scale[scale > 0], slice(0, GRID_LABELS)
+        likelihood, length, noise = first_guess(distance(seen[few], seen[few]), z[few])
+        relevance = np.full(seen.shape[1], length**-2.0)
         if self.spread and self.iterations:
             relevance, noise, likelihood = relevances(
-                x[few],
+                seen[few],
                 z[few],
                 start=length**-2.0,
                 noise=noise,
                 spread=self.spread,
                 iterations=self.iterations,
             )
-        scale = np.sqrt(relevance)
+        scale[scale > 0] *= np.sqrt(relevance)
         factor = factor_of(matern(distance(x * scale, x * scale)), noise)
         weights = cho_solve((factor, True), z)
         variance = float(z @ weights) / len(z)
         self._posterior = _Posterior(scale, x * scale, factor, weights, noise, variance, centre, spread)
         return {"length": length, "noise": noise, "log_density": likelihood}
+
+    def _picked(self, labels: int) -> Matrix:
+        """Returns (F,) zeros for features that a fit to this many labels leaves out, else what keeps distances alike."""
+        f = len(self._scale)
+        chosen = np.random.default_rng([self.seed, labels]).permutation(f) < np.ceil(self.share * f)
+        return np.asarray(chosen * np.sqrt(f / max(1, chosen.sum())))
 
     def _lifted(self, labels: Matrix) -> Matrix:
         middle, high = np.quantile(labels, [0.5, 0.9])
@@ -193,9 +204,11 @@ class GaussianProcess:
             InvalidArchError: for an architecture of another space.
         """
         known = self._assuming(assumed) if assumed else self._known()
-        x, mean, deviation = self._single(archs), *np.empty((2, len(archs)))
-        labels, factor = (known.x * known.scale).T.astype(np.float32), known.factor.astype(np.float32)
-        lengths, squares = (known.scale**2).astype(np.float32), (known.x**2).sum(1).astype(np.float32)
+        picked = known.scale > 0
+        x, mean, deviation = self._single(archs)[:, picked], *np.empty((2, len(archs)))
+        labels = (known.x * known.scale)[:, picked].T.astype(np.float32)
+        lengths, squares = (known.scale[picked] ** 2).astype(np.float32), (known.x**2).sum(1).astype(np.float32)
+        factor = known.factor.astype(np.float32)
         for start in range(0, len(archs), CHUNK):
             part = slice(start, start + CHUNK)
             kernel = matern(

@@ -116,6 +116,24 @@ def test_assumed_labels_change_deviations_only() -> None:
     assert deviation == pytest.approx(known.spread * np.sqrt(variance), abs=1e-4)
 
 
+def test_a_share_of_the_features_is_drawn_anew_for_each_number_of_labels() -> None:
+    ranker = GaussianProcess(SPACE, share=0.5, seed=3)
+    archs, scores = data(30)
+    seen = []
+    for n in (20, 30, 20):
+        ranker.fit(archs[:n], scores[:n])
+        seen.append(ranker._known().scale > 0)
+        mean, deviation = ranker.beliefs(archs)
+        assert mean == pytest.approx(ranker.predict(archs), abs=1e-4)
+        assert deviation == pytest.approx(ranker.uncertainty(archs), abs=1e-3)
+    f = len(ranker._scale)
+    assert [chosen.sum() for chosen in seen] == [np.ceil(f / 2)] * 3
+    assert (seen[0] == seen[2]).all()
+    assert (seen[0] != seen[1]).any()
+    with pytest.raises(SettingError, match="share"):
+        GaussianProcess(SPACE, share=0.0)
+
+
 def test_another_tuple_is_described_anew() -> None:
     ranker = GaussianProcess(SPACE)
     ranker.fit(*data(30))
