@@ -31,6 +31,8 @@ __all__ = ["Jury"]
 
 Matrix = NDArray[np.float64]
 CHUNK = 4096
+HEARD = 500
+"""Held-out labels that are enough; with more, the remaining folds are not learned."""
 
 
 class _Trial(NamedTuple):
@@ -49,8 +51,8 @@ class Jury:
     Args:
         space: the space; its ``features`` describe architectures, its ``fingerprint`` says which are equal.
         costs: gives closed-form costs of architectures, such as parameters and multiply-adds; None = not used.
-        folds: parts in which held-out labels weigh the judges and calibrate; 0 = the usual say, uncalibrated, several
-            times faster.
+        folds: parts in which held-out labels weigh the judges and calibrate, as many of them as give 500 held-out labels;
+            0 = the usual say, uncalibrated, several times faster.
         trees: boosted trees; half as many random ones.
         reference: random unlabelled architectures that set the scale of each column.
         seed: of trees, folds and those architectures.
@@ -111,14 +113,15 @@ class Jury:
         if folds < 2:
             return usual_say()
         part = np.random.default_rng([self.seed, 2]).permutation(len(y)) % folds
+        heard = part < min(folds, -(-HEARD * folds // len(y)))
         scores, deviation = np.empty((len(y), len(JUDGES))), np.empty(len(y))
         noise = np.empty(len(y))
-        for fold in range(folds):
+        for fold in range(part[heard].max() + 1):
             out = part == fold
             panel = fit_panel(x[~out], y[~out], trees=self.trees, seed=self.seed)
             scores[out], deviation[out] = panel.judge(x[out])
             noise[out] = panel.process.noise * panel.process.variance
-        return agree(scores, np.sqrt(deviation**2 + noise), y)
+        return agree(scores[heard], np.sqrt(deviation**2 + noise)[heard], y[heard])
 
     def _hear(self, archs: Sequence[Arch], *, deviation: bool) -> tuple[Matrix, Matrix]:
         """Returns (N,) scores and (N,) standard deviations; each distinct architecture is described once."""

@@ -9,8 +9,9 @@ from toy_spaces import VectorSpace
 from archduel.core import Arch
 from archduel.core.checkpoint import load_state, save_state
 from archduel.errors import InvalidArchError, SettingError, StateError
+from archduel.rankers import best
 from archduel.rankers.best import Jury
-from archduel.rankers.panel import JUDGES
+from archduel.rankers.panel import JUDGES, Panel, fit_panel
 
 FAST = {"trees": 40, "reference": 50, "folds": 3}
 
@@ -131,6 +132,24 @@ def test_a_handful_of_labels_is_enough_to_go_on(n: int) -> None:
     jury.fit(some, np.arange(n) / n)
     assert np.isfinite(jury.predict(archs)).all()
     assert ((jury.prob(archs[:5], archs[5:10]) > 0) & (jury.prob(archs[:5], archs[5:10]) < 1)).all()
+
+
+def test_with_many_labels_not_every_fold_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, archs, labels = toy(90)
+    sizes: list[int] = []
+
+    def counted(x: np.ndarray, y: np.ndarray, **settings: int) -> Panel:
+        sizes.append(len(y))
+        return fit_panel(x, y, **settings)
+
+    monkeypatch.setattr(best, "fit_panel", counted)
+    for enough, fits in ((500, 4), (50, 3), (20, 2)):
+        monkeypatch.setattr(best, "HEARD", enough)
+        sizes.clear()
+        info = Jury(space, **FAST).fit(archs, labels)
+        assert len(sizes) == fits
+        assert sizes[-1] == len(archs)
+        assert info["held_out_tau"] > 0.6
 
 
 def test_bad_input_is_refused() -> None:
