@@ -99,7 +99,7 @@ def _pruning(result: Mapping[str, Any]) -> str:
     names = list(rounds[0]["importance"])
     ranked = sorted(names, key=lambda name: -max(r["importance"][name] for r in rounds))
     lines = [
-        Line(name, list(range(1, len(rounds) + 1)), [r["importance"][name] for r in rounds]) for name in ranked[:SHOWN]
+        Line(name, [r["measured"] for r in rounds], [r["importance"][name] for r in rounds]) for name in ranked[:SHOWN]
     ]
     rows = [
         (str(i), r["fixed"], r["at"], str(r["measured"]),
@@ -112,11 +112,28 @@ def _pruning(result: Mapping[str, Any]) -> str:
     )
     figure = chart(
         lambda width: line_chart(
-            lines, x_label="round", y_label="importance", x_text=lambda v: f"{v:g}", y_text=number, width=width
+            lines, x_label="recipes measured", y_label="importance", x_text=lambda v: f"{v:g}", y_text=number, width=width
         ),
         legend=legend([line.name for line in lines], lines=True),
     )
     return section("pruning", "What matters", how, figure, table(("round", "fixed", "at", "recipes so far", "importance"), rows))
+
+
+def _readings(result: Mapping[str, Any]) -> str:
+    by_name = {trial["name"]: trial for trial in result["trials"]}
+    by = result["settings"]["by"]
+    rows = [
+        (f"{kind}.json", *(number(_value(found, by)) for found in by_name[name]["readings"].values()))
+        for kind, name in result["recommended"].items()
+    ]
+    if not rows:
+        return ""
+    names = list(next(iter(by_name.values()))["readings"])
+    how = (
+        f"{_measure(by)} of what else can be read from the same trainings: validation score and loss, training loss of the last epoch, "
+        f"of the last quarter, of all epochs. The recipes were chosen by {result['settings']['reading']}."
+    )
+    return section("readings", "Other readings", how, table(("file", *names), rows, numeric=tuple(range(1, len(names) + 1))))
 
 
 def _trials(result: Mapping[str, Any]) -> str:
@@ -166,5 +183,5 @@ def proxy_html(result: Mapping[str, Any]) -> str:
         f'{escape(result["settings"]["space"])}</p><button id="theme" type="button">Dark theme</button>'
         f'<p class="sentence">{escape(headline)}</p></header>\n'
     )
-    body = "\n".join(build(result) for build in (_recommended, _front, _pruning, _trials, _about))
+    body = "\n".join(build(result) for build in (_recommended, _front, _readings, _pruning, _trials, _about))
     return document(f"Cheap recipes for {result['data']} – archduel", f"{header}<main>\n{body}\n</main>\n")

@@ -98,7 +98,7 @@ def test_what_a_search_for_recipes_leaves_behind(tmp_path: Path, pretended: Any)
     pretended()
     result = _find(tmp_path)
     page = (tmp_path / "report.html").read_text()
-    for part in ("recommended", "front", "pruning", "trials", "about"):
+    for part in ("recommended", "front", "readings", "pruning", "trials", "about"):
         assert f'id="{part}"' in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
     assert set(result["recommended"]) == {"quick", "trusted"}
