@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from archduel.apps.evaluation import RECORD
 from archduel.apps.folder import read_toml
+from archduel.apps.handed import RECORD
 from archduel.apps.progress import duration
 from archduel.core.checkpoint import write_atomic
 from archduel.core.journal import read_journal

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from archduel.apps.devices import check_device
 from archduel.apps.exam import Exam, batches, examine
 from archduel.apps.folder import environment
-from archduel.apps.handed import Handed, open_network
+from archduel.apps.handed import RECORD, Handed, open_network
 from archduel.core.checkpoint import write_atomic
 from archduel.data.dataset import Preprocessing
 from archduel.errors import DataError, SettingError, unknown
@@ -25,10 +25,7 @@ from archduel.training.metrics import Evaluation, calibration_error, evaluate, r
 from archduel.training.pixels import Pixels
 from archduel.training.seeding import mix_seed
 
-__all__ = ["RECORD", "answers", "evaluate_network", "text_of"]
-
-RECORD = "evaluation.json"
-"""The file in a training folder that keeps its last evaluation."""
+__all__ = ["answers", "evaluate_network", "text_of"]
 
 MOST_CLASSES = 200
 """Above so many classes the matrix of confusions is left out of the record, and only the most frequent ones are kept."""

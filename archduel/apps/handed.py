@@ -16,8 +16,10 @@ from archduel.errors import RunError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ZOO", "Handed", "facts_at", "open_network"]
+__all__ = ["RECORD", "ZOO", "Handed", "facts_at", "open_network"]
 
+RECORD = "evaluation.json"
+"""The file in a training folder that keeps its last evaluation."""
 ZOO = "zoo:"
 """What a name of the zoo begins with where a folder could stand too."""
 

@@ -9,10 +9,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archduel.apps.handed import RECORD
 from archduel.apps.named import counts_of_named, show
-from archduel.apps.trained import load_trained, network_of, read_facts, save_trained, take_weights
+from archduel.apps.trained import (
+    FACTS,
+    WEIGHTS,
+    load_trained,
+    network_of,
+    read_facts,
+    save_trained,
+    take_weights,
+)
 from archduel.core import Scale
-from archduel.errors import SettingError, StateError, unknown
+from archduel.errors import RunError, SettingError, StateError, unknown
 from archduel.spaces.named import NAMED, Named, named
 
 if TYPE_CHECKING:
@@ -176,6 +185,7 @@ def import_weights(
     Raises:
         UnknownNameError: for a network, data or field that there is not.
         DataError: for a file that cannot be read as weights.
+        RunError: for a folder that holds something else.
         StateError: for weights of another architecture or size.
     """
     from archduel.apps.checkpoints import matched, read_checkpoint
@@ -183,6 +193,7 @@ def import_weights(
     item = named(name)
     if data not in LOOKS:
         raise unknown("data", data, LOOKS)
+    _check_free(to)
     weights = read_checkpoint(file)
     look = {**LOOKS[data], **({"mean": list(mean)} if mean else {}), **({"std": list(std)} if std else {})}
     refused = []
@@ -209,11 +220,21 @@ def _classes(data: str, n: int) -> tuple[str, ...]:
     return CIFAR10 if data == "cifar10" and n == 10 else tuple(map(str, range(n)))
 
 
+def _check_free(to: Path) -> None:
+    """Raises RunError for a folder that holds anything but an earlier network of the zoo."""
+    present = {path.name for path in to.iterdir()} if to.is_dir() else set()
+    if to.is_file() or not present <= {WEIGHTS, FACTS, RECORD}:
+        other = ", ".join(sorted(present)[:3]) or "it is a file"
+        raise RunError(f"{to} holds something else ({other}); give another --to")
+
+
 def load_to(name: str, to: Path, *, pretrained: bool | str = True) -> dict[str, Any]:
     """Writes our weights of a network as a training folder and returns its facts.
 
     Raises:
         UnknownNameError: for a network or weights that there are not.
+        RunError: for a folder that holds something else.
     """
+    _check_free(to)
     model = load(name, pretrained=pretrained)
     return save_trained(to, model, json.loads(json.dumps(model.facts)))

@@ -11,8 +11,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from archduel.apps.evaluation import RECORD, evaluate_network, text_of
+from archduel.apps.evaluation import evaluate_network, text_of
 from archduel.apps.exam import examine
+from archduel.apps.handed import RECORD
 from archduel.apps.trained import load_trained
 from archduel.cli import app
 from archduel.data import load

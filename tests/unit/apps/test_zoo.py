@@ -20,7 +20,7 @@ from archduel.apps.named import counts_of_named
 from archduel.apps.trained import load_trained
 from archduel.cli import app
 from archduel.core import Scale
-from archduel.errors import DataError, SettingError, StateError, UnknownNameError
+from archduel.errors import DataError, RunError, SettingError, StateError, UnknownNameError
 from archduel.spaces.named import NAMED
 
 TINY = {"channels": 4, "depth": 3}
@@ -188,6 +188,14 @@ def test_the_commands(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "archduel eval" in done.output
     assert load_trained(tmp_path / "net")[1]["name"] == "cnas"
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    torch.save(zoo.load("cnas", **TINY).state_dict(), tmp_path / "cnas.pt")
+    with pytest.raises(RunError, match=r"holds something else \(cnas\.pt\)"):
+        zoo.import_weights("cnas", tmp_path / "cnas.pt", tmp_path, size=TINY)
+    for _ in range(2):  # its own earlier work is replaced
+        zoo.import_weights("cnas", tmp_path / "cnas.pt", tmp_path / "net", size=TINY)
 
 
 def test_weights_have_a_size_of_their_own() -> None:
