@@ -39,6 +39,8 @@ class Layer:
         self.n, self.owners, self.before, self.shape = len(nodes), owners, before, nodes[0].shape
         self.weights, self.buffers, self.key, self.image = weights, buffers, key, image
         self.rows: dict[str, Rows] = {}
+        self.target: Tensor | None = None  # where the output shall stand, if not in memory of its own
+        self.spare = False  # whether the input may be overwritten by the output
         self._x: Tensor
 
     def _ask(self, name: str, shape: tuple[int, ...]) -> None:
@@ -54,6 +56,9 @@ class Layer:
         return self.rows[name].of(self.weights.grads)
 
     def _out(self, x: Tensor) -> Tensor:
+        """Returns memory for the output."""
+        if self.target is not None:
+            return self.target
         return self.buffers.take((self.key, "y"), (self.n, *self.shape, x.shape[-1]))
 
     def _gradient(self, x: Tensor) -> Tensor:

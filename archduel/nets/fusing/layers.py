@@ -139,7 +139,7 @@ class Relu(Layer):
 
     def forward(self, x: Tensor, training: bool) -> Tensor:
         """Returns the output; see :class:`Layer`."""
-        self._x = torch.clamp_min(x, 0, out=self._out(x))
+        self._x = torch.clamp_min(x, 0, out=x if self.spare else self._out(x))
         return self._x
 
     def backward(self, g: Tensor) -> Tensor | None:

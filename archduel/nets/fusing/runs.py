@@ -58,6 +58,7 @@ class Slots:
         self.maps, self.shape, self.key, self.n = maps, shape, key, len(slots)
         first = slots[0]
         self.first = first if list(slots) == list(range(first, first + len(slots))) else None
+        self.views = shape is None or self.first is not None  # whether reading copies nothing
         self.index = torch.tensor(slots, device=maps.buffers.device)
         self.stop = max(slots) + 1  # so that what is added is never in the memory that it is added to
 
@@ -120,9 +121,12 @@ class Run:
             out.zero_()
             return
         x = self._joined(out if not self.layers else None)
+        if self.layers:
+            self.layers[-1].target = out
+            self.layers[0].spare = len(self.layers) > 1 and bool(self.head or not self.inputs[0].views)
         for layer in self.layers:
             x = layer.forward(x, training)
-        if self.layers:
+        if x.data_ptr() != out.data_ptr():
             out.copy_(x)
 
     def _joined(self, out: Tensor | None) -> Tensor:
