@@ -22,6 +22,8 @@ from archduel.errors import DataError, SettingError
 __all__ = ["Exam", "batches", "examine", "same_data"]
 
 TRAIN, VALIDATION, TEST = range(3)
+LEARNED = frozenset(word for word, code in SPLIT_NAMES.items() if code == TRAIN)
+"""Names of folders with training pictures."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def examine(data: Any, facts: Mapping[str, Any], *, split: str = "test", labels:
 
     Raises:
         SettingError: for another split, or no data.
-        DataError: for a training folder, classes that the network does not know, labels that are missing.
+        DataError: for a training folder, data without test pictures, unknown classes, labels that are missing.
     """
     if split != "test":
         raise SettingError(f"a network is examined on test pictures only, which it never learned from; got --split {split}")
@@ -81,7 +83,7 @@ def examine(data: Any, facts: Mapping[str, Any], *, split: str = "test", labels:
     if labels is not None:
         return _matched(_flat(Path(str(data)), labels, facts["classes"]), None, name, "flat folder", facts["classes"])
     source = source_of(data)
-    if Path(source.name).name.lower() in [word for word, code in SPLIT_NAMES.items() if code == TRAIN]:
+    if Path(source.name).name.lower() in LEARNED:
         raise DataError(f"{name} is a training split by its name; a network is examined on pictures it never learned from")
     chosen, words = _chosen(source, known, same_data(data, known.get("name")))
     return _matched(source, chosen, name, words, facts["classes"])
@@ -105,6 +107,11 @@ def _chosen(source: Source, known: Mapping[str, Any], trained_on_it: bool) -> tu
         return np.flatnonzero(split == TEST), f"test split that its training held out (seed {seed})"
     if bool(np.any(source.given == VALIDATION)):
         return np.flatnonzero(source.given == VALIDATION), "given validation split (there is no test split)"
+    if source.names and all(Path(name).parts[0].lower() in LEARNED for name in source.names):
+        raise DataError(
+            f"{source.name} has a training split, but neither test/ nor val/ with class folders; for a flat folder of pictures "
+            f"say --data {source.name}/val --labels FILE"
+        )
     return None, "whole set"
 
 

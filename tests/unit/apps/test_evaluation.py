@@ -9,6 +9,7 @@ import judged_network as net
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from archduel.apps.evaluation import evaluate_network, text_of
@@ -81,6 +82,25 @@ def test_training_pictures_are_refused(folder: Path, tmp_path: Path) -> None:
         evaluate_network(folder, tmp_path / "set" / "train")
     with pytest.raises(SettingError, match="--split train"):
         evaluate_network(folder, tmp_path / "set", split="train")
+    net.write_pictures(tmp_path / "set" / "val", n=2, flat=True)  # ImageNet as it comes: train/ in folders, val/ flat
+    with pytest.raises(DataError, match=r"neither test/ nor val/ with class folders.*--labels"):
+        evaluate_network(folder, tmp_path / "set")
+
+
+def test_a_class_called_train_is_no_split(folder: Path, tmp_path: Path) -> None:
+    pictures = net.write_pictures(tmp_path / "vehicles", n=2)
+    (pictures / "red").rename(pictures / "train")
+    facts = net.facts_of() | {"classes": ["blue", "green", "train"]}
+    assert len(examine(pictures, facts)) == 6
+
+
+def test_arrays_and_datasets_are_taken(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (9, 8, 8, 3)).astype(np.uint8), np.arange(9) % 3
+    first = evaluate_network(folder, (images, labels))
+    assert first["data"]["pictures"] == 9
+    items = [(Image.fromarray(image), int(label)) for image, label in zip(images, labels)]
+    assert evaluate_network(folder, items)["confusion"] == first["confusion"]
 
 
 @pytest.mark.parametrize("form", ["names", "kaggle", "one a line", "numbers by name"])
