@@ -17,7 +17,7 @@ from archduel.apps.progress import Progress, duration
 from archduel.apps.recipes import RecipeFile, default_recipe, load_recipe
 from archduel.apps.train_data import Task, open_task
 from archduel.apps.train_folder import TrainFolder
-from archduel.apps.trained import network_of, save_trained
+from archduel.apps.trained import network_of, read_facts, save_trained
 from archduel.core import Scale
 from archduel.errors import RunError, SettingError
 
@@ -92,7 +92,7 @@ def train_network(
     with ExitStack() as stack:
         chosen = _architecture(arch, space, start)
         file = load_recipe(recipe or default_recipe(str(data), chosen.space))
-        wanted = file.with_(changes or {}, chosen.space)
+        wanted = file.with_({**_size_of(start), **(changes or {})}, chosen.space)
         task = open_task(data, wanted, hold_out=hold_out, max_images=max_images, seed=seed, device=place, workers=workers)
         job = _Job(chosen, file, task, start, seed, place)
         team = stack.enter_context(joined(torch.device(place), accumulate=accumulate, sync_norm=sync_norm))
@@ -127,6 +127,12 @@ def _architecture(arch: str | None, space: str, start: str | Path | None) -> Arc
     if start is None:
         raise SettingError("say which architecture to train (a name, a text, a file, a run folder), or --from a training folder")
     return find_architecture(str(start))
+
+
+def _size_of(start: str | Path | None) -> dict[str, int]:
+    """Returns width and depth of the network to start from: its weights fit no other."""
+    scale = {} if start is None else read_facts(start)["scale"]
+    return {name: scale[name] for name in ("channels", "depth") if name in scale}
 
 
 class _Job:

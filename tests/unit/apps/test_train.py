@@ -112,7 +112,10 @@ def test_fine_tuning_keeps_the_body_and_replaces_the_classifier(tmp_path, monkey
         return model
 
     monkeypatch.setattr(app._Job, "network", spy)
-    result = run(tmp_path / "second", None, pictures(4, 80), start=tmp_path / "first")
+    few = {"epochs": 1, "batch_size": 16}  # width and depth are those of the start
+    result = train_network(
+        None, pictures(4, 80), tmp_path / "second", recipe="nasbench201", changes={**few, "image_size": 8}, start=tmp_path / "first", quiet=True
+    )
     assert seen[0]["stem.0.weight"].equal(body["stem.0.weight"])
     assert [n for n in body if body[n].shape != seen[0][n].shape] == ["tail.4.weight", "tail.4.bias"]
     assert result["test"]["accuracy"] >= 0
