@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--table", required=True)
     parser.add_argument("--images", type=int, default=25_000)
     parser.add_argument("--cells", type=int, default=100)
-    parser.add_argument("--passes", default="12,36")
+    parser.add_argument("--passes", default="8,24")
     parser.add_argument("--channels", type=int, default=8)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--batch-size", type=int, default=128)
