@@ -131,6 +131,8 @@ def _made(role: str, name: str, ready: Mapping[str, Any], settings: Mapping[str,
     keywords = dict(settings)
     for parameter in parameters.values():
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            if parameter.name == "shared" and "shared" not in ready:
+                raise SettingError(f"strategy {name!r} works on shared weights; use `archduel search DATA --strategy {name}`")
             if parameter.name not in ready:
                 raise SettingError(f"{role} {name!r} needs {parameter.name!r}, and there is none to give")
             collaborators.append(ready[parameter.name])

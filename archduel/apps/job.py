@@ -28,6 +28,7 @@ from archduel.apps.plan import (
 )
 from archduel.apps.progress import Progress, duration
 from archduel.apps.settings import Settings
+from archduel.apps.spaces import open_space
 from archduel.apps.stopwatch import Stopwatch
 from archduel.core import Scale, Space
 from archduel.data import Dataset, load
@@ -50,7 +51,8 @@ def load_arguments(settings: Settings) -> dict[str, Any]:
 def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
     """Does all that is left of a run."""
     check_device(settings.device)
-    space: Space = registry.make("space", settings.space)
+    variant = settings.section("space")  # such as preset=cnas
+    space = open_space(settings.space, **variant) if variant else registry.make("space", settings.space)
     one_shot = shares_weights(settings.strategy)
     if one_shot:
         check_space(settings.space)
@@ -206,7 +208,8 @@ def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Datas
     progress.say(f"plan for {budget} on {settings.device}, {settings.workers} at a time:")
     each = f", about {plan.seconds_per_label:.1f} s each" if plan.seconds_per_label else ""
     if shares_weights(settings.strategy):
-        progress.say(f"  check      {CHECKED} random architectures of {settings.space} trained alone with a cheap recipe ({cheap}){each}")
+        checked = min(CHECKED, settings.evaluations or CHECKED) if settings.seconds is None else CHECKED
+        progress.say(f"  check      {checked} random architectures of {settings.space} trained alone with a cheap recipe ({cheap}){each}")
     elif begins_with_labels(settings.strategy):
         progress.say(f"  label      {plan.labels} architectures of {settings.space} with a cheap recipe ({cheap}){each}")
         progress.say(f"  compare    {settings.strategy} proposes {plan.confirm} more")

@@ -106,25 +106,24 @@ def _epochs(batches: float, n: int, usual: int, most: int) -> tuple[int, int]:
     return _within(usual, batches / n, most), n
 
 
-def _cnas(allowed: float, prices: Prices, n: int, stages: int) -> tuple[dict[str, Any], int]:
+def _cnas(allowed: float, prices: Prices, n: int, stages: int) -> dict[str, Any]:
     each = allowed / (stages * (3 * prices.learn + 2 * prices.reward))  # one epoch of warm-up, two of both
     warmup = _within(1, each / n, 20)
     batches = _within(2, each / warmup, n)
     updates = 2 * warmup * stages * batches
-    return {"warmup_epochs": warmup, "stage_epochs": 2 * warmup, "batches": batches, "lr": _farther("cnas", updates)}, 3 * updates // 2
+    return {"warmup_epochs": warmup, "stage_epochs": 2 * warmup, "batches": batches, "lr": _farther("cnas", updates)}
 
 
-def _relativenas(allowed: float, prices: Prices, n: int) -> tuple[dict[str, Any], int]:
+def _relativenas(allowed: float, prices: Prices, n: int) -> dict[str, Any]:
     population = 20 if allowed / 200 > prices.score + 4 * prices.learn else 10
     batches = _within(2, (allowed / (10 * population) - prices.score) / prices.learn, n)
     generations = _within(2, allowed / (population * (batches * prices.learn + prices.score)), 50)
-    settings = {"population": population, "generations": generations, "batches": batches}
-    return settings, population * generations * batches
+    return {"population": population, "generations": generations, "batches": batches}
 
 
-def _gradient(name: str, allowed: float, prices: Prices, n: int) -> tuple[dict[str, Any], int]:
+def _gradient(name: str, allowed: float, prices: Prices, n: int) -> dict[str, Any]:
     epochs, batches = _epochs(allowed / prices.mix, n, 25, 50 if name == "darts" else 250)
-    return {"epochs": epochs, "batches": batches, "lr": _farther(name, epochs * batches)}, epochs * batches
+    return {"epochs": epochs, "batches": batches, "lr": _farther(name, epochs * batches)}
 
 
 def _farther(name: str, updates: int) -> float:
@@ -132,21 +131,21 @@ def _farther(name: str, updates: int) -> float:
     return float(f"{min(FARTHEST[name], 3e-4 * max(1.0, PAPER_UPDATES[name] / max(1, updates))):.2g}")
 
 
-def _spos(allowed: float, prices: Prices, n: int) -> tuple[dict[str, Any], int]:
+def _spos(allowed: float, prices: Prices, n: int) -> dict[str, Any]:
     epochs, batches = _epochs(0.7 * allowed / prices.learn, n, 20, 1000)
     scores = 0.3 * allowed / prices.score
     population = _within(6, scores / 4, 50)
     generations = _within(1, scores / population - 1, 20)
     half = population // 2
     bred = {"population": population, "generations": generations, "crossovers": half, "mutants": half, "parents": max(2, population // 5)}
-    return {"epochs": epochs, "batches": batches, **bred}, epochs * batches
+    return {"epochs": epochs, "batches": batches, **bred}
 
 
-def _ctnas(allowed: float, prices: Prices, n: int) -> tuple[dict[str, Any], int]:
+def _ctnas(allowed: float, prices: Prices, n: int) -> dict[str, Any]:
     epochs, batches = _epochs(0.6 * allowed / prices.learn, n, 20, 1000)
     labels = _within(12, 0.3 * allowed / prices.score, 1000)
     small = {"batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256, "chunk": 10}
-    return {"epochs": epochs, "batches": batches, "average": 1, "labels": labels, "iterations": 200, **small}, epochs * batches
+    return {"epochs": epochs, "batches": batches, "average": 1, "labels": labels, "iterations": 200, **small}
 
 
 def _stages(space: Space, given: Mapping[str, Any]) -> int:
@@ -173,7 +172,7 @@ def fitted(
     stages = _stages(space, given) if strategy == "cnas" else 0
     if given.get("sampling") == "fair":  # a batch teaches a whole group
         prices = replace(prices, learn=prices.learn * group_size(space))
-    rules: dict[str, Callable[[], tuple[dict[str, Any], int]]] = {
+    rules: dict[str, Callable[[], dict[str, Any]]] = {
         "cnas": lambda: _cnas(allowed, prices, n, stages),
         "relativenas": lambda: _relativenas(allowed, prices, n),
         "darts": lambda: _gradient("darts", allowed, prices, n),
@@ -181,8 +180,17 @@ def fitted(
         "spos": lambda: _spos(allowed, prices, n),
         "ctnas_oneshot": lambda: _ctnas(allowed, prices, n),
     }
-    epochs, each = _epochs(allowed / prices.learn, n, 20, 1000)
-    planned, batches = rules[strategy]() if strategy in rules else ({"epochs": epochs, "batches": each}, epochs * each)
+    usual = dict(zip(("epochs", "batches"), _epochs(allowed / prices.learn, n, 20, 1000)))  # a strategy from elsewhere
+    planned = rules[strategy]() if strategy in rules else usual
     accepted = settings_of("strategy", strategy)
     settings = {**{key: value for key, value in planned.items() if key in accepted}, **given}
-    return OneShotPlan(settings, recipe.with_(epochs=max(batches, 1) / n), batches)
+    batches = max(1, _learned({**accepted, **settings}, n, stages))
+    return OneShotPlan(settings, recipe.with_(epochs=batches / n), batches)
+
+
+def _learned(settings: Mapping[str, Any], n: int, stages: int) -> int:
+    """Returns how many batches a strategy with these settings learns from: the length of the schedule."""
+    each = settings.get("batches") or n
+    if stages:
+        return int(stages * (settings["warmup_epochs"] + settings["stage_epochs"]) * each)
+    return int(settings.get("population", 1) * settings["generations"] * each if "epochs" not in settings else settings["epochs"] * each)

@@ -50,7 +50,7 @@ def one_shot_curves(records: Records) -> list[dict[str, Any]]:
 
 def cells_over_time(records: Records) -> list[dict[str, str]]:
     """Returns drawings of the cells that led during the search, evenly spread over its steps, repetitions left out."""
-    from archduel import registry
+    from archduel.apps.spaces import open_space
     from archduel.core import parse
     from archduel.spaces.drawing import draw
 
@@ -61,5 +61,5 @@ def cells_over_time(records: Records) -> list[dict[str, str]]:
         arch = parse(step["leader"])
         if step["leader"] not in drawn:
             title = f"Leading after step {step['number']} of {len(steps)}"
-            drawn[step["leader"]] = {"title": title, "svg": draw(registry.make("space", arch.space), arch), "text": step["leader"]}
+            drawn[step["leader"]] = {"title": title, "svg": draw(open_space(arch.space), arch), "text": step["leader"]}
     return list(drawn.values())

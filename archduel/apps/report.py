@@ -198,12 +198,12 @@ def _finite(value: float) -> float | None:
 
 
 def _cells(winner: Mapping[str, Any]) -> list[dict[str, str]]:
-    from archduel import registry
+    from archduel.apps.spaces import open_space
     from archduel.core import parse
     from archduel.spaces.drawing import draw
 
     arch = parse(winner["arch"])
-    return [{"title": "The winner's cell", "svg": draw(registry.make("space", arch.space), arch), "text": winner["text"]}]
+    return [{"title": "The winner's cell", "svg": draw(open_space(arch.space), arch), "text": winner["text"]}]
 
 
 def _balance(data: Mapping[str, Any]) -> list[dict[str, Any]]:

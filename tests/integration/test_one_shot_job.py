@@ -117,6 +117,16 @@ def test_other_strategies_run_too(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_a_paper_s_own_variant_of_the_space_is_searched_and_drawn(tmp_path: Path) -> None:
+    few = {"space.preset": "cnas", "strategy.grow": "nodes", "strategy.order": ["sep_conv_3x3"], "strategy.warmup_epochs": 0, "strategy.stage_epochs": 1}
+    found = run(tmp_path / "nodes", "cnas", space="darts", baselines=False, set={**few, "plan.depth": 2, "label.depth": 2, "plan.shortlist": 1})
+    assert found.result["networks"]["search"]["text"].startswith("Genotype(")
+    stages = [r["metrics"]["stage"] for r in journal(found.folder) if r["event"] == "one-shot step"]
+    assert stages == [1, 2, 3, 4]  # nodes
+    assert "Leading after step" in found.report().read_text()
+
+
+@pytest.mark.usefixtures("here")
 def test_what_cannot_be_searched_with_shared_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="supernet of space 'nasbench101' is unknown"):
         run(tmp_path / "space", "spos", space="nasbench101")

@@ -46,6 +46,8 @@ def test_a_plan_costs_about_what_is_allowed(strategy: str, allowed: float) -> No
 def test_settings_of_the_user_stay() -> None:
     plan = fitted("spos", NASBench201(), 60, PRICES, N, RECIPE, {"population": 7, "epochs": 3})
     assert (plan.settings["population"], plan.settings["epochs"]) == (7, 3)
+    assert plan.batches == 3 * N == plan.recipe.epochs * N  # the schedule is as long as what is learned
+    assert fitted("cnas", NASBench201(), 30, PRICES, N, RECIPE, {"warmup_epochs": 0, "stage_epochs": 2, "batches": 3}).batches == 30
     short = fitted("cnas", NASBench201(), 30, PRICES, N, RECIPE, {"order": ["nor_conv_3x3", "none"]})
     assert cost("cnas", short.settings, 2) == pytest.approx(30, rel=0.4)
 
