@@ -59,7 +59,8 @@ def curve(trials: Sequence[Trial], best: Sequence[float]) -> Curve:
         incumbent = np.maximum.accumulate(np.where(rises, np.arange(len(scores)), 0))
         take = np.minimum(np.arange(queries), len(scores) - 1)  # a search that ended early keeps its last
         rows[run] = np.array(trial.rows)[incumbent[take]]
-        validation[run] = scores[incumbent[take]]
+        worst = min((score for score in scores if score > -math.inf), default=math.nan)
+        validation[run] = np.maximum(scores[incumbent[take]], worst)  # before the first success: as the worst success
         seconds[run] = np.array(trial.seconds)[take]
     return Curve(
         title=trials[0].title,

@@ -178,12 +178,13 @@ class Arena:
         began = time.process_time()
         result = search(strategy, Local(estimator.estimate), budget=Budget(queries), key=trained, clock=None)
         took = time.process_time() - began
+        usual = None, estimator.fidelity
         return Trial(
             title=contestant.title,
             queries=queries,
             run=run,
             rows=[table.find(told.query.arch) for told in result.told],
-            scores=[told.estimate.score if told.query.fidelity in (None, fidelity) else math.nan for told in result.told],
+            scores=[told.estimate.score if told.query.fidelity in usual else math.nan for told in result.told],
             seconds=[told.paid.seconds for told in result.told],
             chosen=table.find(result.best),
             cpu_seconds=took,

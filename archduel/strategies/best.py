@@ -68,7 +68,7 @@ class Contenders:
             raise SettingError("batch, bred, generations and looks must be at least 1, whole and stop not negative")
         self.space, self.ranker, self.rng, self.constraint = space, ranker, rng, constraint
         self.batch, self.whole, self.bred, self.generations, self.stop = batch, whole, bred, generations, stop
-        self.cheap, self.looks = cheap, looks
+        self.cheap, self.looks = str(cheap), looks  # a fidelity may be called 12
         self.rounds = Rounds(space, rng, constraint, initial)
         self.first = FirstLooks()
         self.looking = False  # whether what is asked now is asked at the cheap fidelity

@@ -19,6 +19,7 @@ from archduel.cli import app
 from archduel.core import Arch, check_decisions, mutate, neighbours, sample
 from archduel.errors import BudgetError, InvalidArchError, SettingError, TableError, UnknownNameError
 from archduel.estimators.table_build import make_table
+from archduel.estimators.table_header import Fidelity
 from archduel.spaces.nasbench201 import NASBench201
 
 
@@ -95,6 +96,28 @@ def test_incumbents_by_hand() -> None:
     assert seen.validation.tolist() == [[0.2, 0.2, 0.5, 0.5, 0.5, 0.5]]
     assert seen.seconds.tolist() == [[1, 2, 3, 4, 4, 4]]
     assert area(seen, 4)[0] == pytest.approx((0.4 + 0.4 + 0.1 + 0.1) / 4)
+
+
+def test_before_the_first_success_a_search_has_its_worst() -> None:
+    nan = float("nan")
+    trial = Trial("x", 4, 0, [5, 3, 9, 1], [nan, 0.3, 0.2, 0.5], [1.0, 2.0, 3.0, 4.0], 9, 0.0)
+    assert curve([trial], [0.6]).validation.tolist() == [[0.2, 0.3, 0.3, 0.5]]
+
+
+def test_looks_at_a_cheap_fidelity_are_queries_but_no_incumbents(tmp_path: Path) -> None:
+    space, rng = NASBench201(), np.random.default_rng(0)
+    archs = list(dict.fromkeys(sample(space, rng) for _ in range(210)))[:200]
+    scores = np.array([quality(arch) for arch in archs])
+    values = {"validation": np.stack([0.9 * scores, 0.5 * scores])[:, None], "test": np.stack([scores, scores])[:, None]}
+    two = make_table(archs, values, name="two", space=space, fidelities=(Fidelity("12"), Fidelity("200")))
+    two.write(tmp_path / "two.table")
+    (contestant,) = parse_contestants("best[cheap=12;looks=2]")
+    trial = run_trial(Protocol(str(tmp_path / "two.table")), contestant, 30, 0)
+    looks = np.isnan(trial.scores)
+    assert len(trial.rows) == 30
+    assert looks.sum() == 16  # six in full, then four looks for two in full
+    assert set(np.array(trial.rows)[6:][~looks[6:]]) < set(np.array(trial.rows)[looks])
+    assert curve([trial], [0.5 * scores.max()]).regret.min() >= -1e-6
 
 
 def test_repeats_are_charged_once(path: Path) -> None:
