@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archduel.data.cache import cache_root
 from archduel.data.dataset import Preprocessing
 from archduel.data.decode import SUFFIXES, decoded, open_picture
+from archduel.data.flat import class_words, read_list
 from archduel.data.folder import SPLIT_NAMES
+from archduel.data.listing import catalogues
 from archduel.data.load import source_of
-from archduel.data.source import Source
+from archduel.data.source import Source, naturally
 from archduel.data.splits import make_splits, subset
 from archduel.errors import DataError, SettingError
 
@@ -82,11 +84,40 @@ def examine(data: Any, facts: Mapping[str, Any], *, split: str = "test", labels:
     name = str(data) if isinstance(data, (str, Path)) else type(data).__name__
     if labels is not None:
         return _matched(_flat(Path(str(data)), labels, facts["classes"]), None, name, "flat folder", facts["classes"])
-    source = source_of(data)
+    source = _opened(data)
     if Path(source.name).name.lower() in LEARNED:
         raise DataError(f"{name} is a training split by its name; a network is examined on pictures it never learned from")
-    chosen, words = _chosen(source, known, same_data(data, known.get("name")))
+    streamed = bool((facts.get("recipe") or {}).get("crop_scale"))  # such trainings make no splits of their own
+    chosen, words = _chosen(source, known, same_data(data, known.get("name")) and not streamed)
+    if chosen is None and source.names and all(Path(file).parts[0].lower() in LEARNED for file in source.names):
+        source = _listed(Path(source.name))
+        chosen, words = np.arange(len(source)), "given test split"
     return _matched(source, chosen, name, words, facts["classes"])
+
+
+def _opened(data: Any) -> Source:
+    """Returns the pictures of ``data``; tar archives of a folder like ImageNet's are read in place."""
+    path = Path(str(data).removeprefix("imagefolder:")).expanduser() if isinstance(data, (str, Path)) else None
+    if path is not None and path.is_dir() and any((*path.glob("train*.tar"), *path.glob("train*/*.tar"))):
+        return _listed(path)
+    return source_of(data)
+
+
+def _listed(root: Path) -> Source:
+    """Returns the test pictures of a folder with archives, or with loose validation pictures and a list of their classes.
+
+    Raises:
+        DataError: if there are none.
+    """
+    lists = catalogues(root, cache_root())
+    tested = lists.get("test") or lists.get("validation")
+    if tested is None:
+        raise DataError(f"{root} has a training split, but neither test/ nor val/")
+    given = np.full(len(tested), TEST, np.int8)
+    names = tuple(tested.name(row) for row in range(len(tested)))
+    return Source(
+        str(root), tested.labels.astype(np.int64), tested.classes, lambda row: open_picture(tested.open(row)), None, given, names=names
+    )
 
 
 def same_data(data: Any, other: Any) -> bool:
@@ -107,11 +138,6 @@ def _chosen(source: Source, known: Mapping[str, Any], trained_on_it: bool) -> tu
         return np.flatnonzero(split == TEST), f"test split that its training held out (seed {seed})"
     if bool(np.any(source.given == VALIDATION)):
         return np.flatnonzero(source.given == VALIDATION), "given validation split (there is no test split)"
-    if source.names and all(Path(name).parts[0].lower() in LEARNED for name in source.names):
-        raise DataError(
-            f"{source.name} has a training split, but neither test/ nor val/ with class folders; for a flat folder of pictures "
-            f"say --data {source.name}/val --labels FILE"
-        )
     return None, "whole set"
 
 
@@ -149,41 +175,13 @@ def _flat(folder: Path, labels: Path, classes: Sequence[str]) -> Source:
     files = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not files:
         raise DataError(f"{folder} holds no pictures outside class folders; leave --labels out for class folders")
-    said = _read_labels(labels, files)
-    missing = [name for name in files if name not in said]
-    if missing:
-        raise DataError(f"{labels} has no class for {len(missing)} of {len(files)} pictures, such as {missing[0]}")
-    place = {label: number for number, label in enumerate(classes)}
-    place |= {str(number): number for number in range(len(classes)) if str(number) not in place}
-    names = sorted(set(said.values()))
-    if _nameless(classes) and len(names) == len(classes) and not set(names) <= set(place):
-        place = {label: number for number, label in enumerate(names)}  # as folders of these names would be counted
-    strange = sorted({label for label in said.values() if label not in place})
-    if strange:
-        raise DataError(f"{labels} names the class {strange[0]!r}, which is none of the network's {len(classes)}")
-    codes = np.array([place[said[name]] for name in files], np.int64)
+    words, _ = class_words(labels, files)
+    names = naturally(set(words))
+    nameless = _nameless(classes) and len(names) == len(classes) and not all(word.isdigit() for word in words)
+    # a network without names goes by the order that folders of these names would have
+    codes = np.array(read_list(labels, files, names if nameless else classes), np.int64)
     given = np.full(len(files), TEST, np.int8)
     return Source(str(folder), codes, tuple(classes), lambda i: open_picture(folder / files[i]), None, given, names=files)
-
-
-def _read_labels(path: Path, files: Sequence[str]) -> dict[str, str]:
-    """Returns file name -> class of lines ``NAME CLASS ...`` (or with commas), or of one class a line in order of names."""
-    try:
-        lines = [re.split(r"[\s,;]+", line.strip()) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise DataError(f"the labels {path} cannot be read: {error}") from error
-    if lines and all(len(line) == 1 for line in lines):
-        if len(lines) != len(files):
-            raise DataError(f"{path} has {len(lines)} lines for {len(files)} pictures; expected one class each, or NAME CLASS")
-        if all(line[0].isdigit() for line in lines):
-            raise DataError(
-                f"{path} holds numbers alone; whether they count the classes by name or in another order (the ImageNet "
-                "kit's own) cannot be known: give NAME CLASS lines, or one class name a line"
-            )
-        return {name: line[0] for name, line in zip(files, lines)}
-    by_stem = {Path(name).stem: name for name in files}
-    found = {by_stem.get(Path(line[0]).stem, ""): line[1] for line in lines if len(line) > 1}
-    return {name: label for name, label in found.items() if name}
 
 
 def batches(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from archduel.errors import DataError
 
-__all__ = ["LISTS", "find_list", "read_list"]
+__all__ = ["LISTS", "class_words", "find_list", "read_list"]
 
 LISTS = (
     "val.txt", "val_labels.txt", "validation_labels.txt", "val_annotations.txt", "LOC_val_solution.csv",
@@ -31,28 +31,39 @@ def read_list(path: Path, names: Sequence[str], classes: Sequence[str]) -> list[
     Raises:
         DataError: for a picture without label, an unknown class, or numbers that say no classes.
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        lines = file.read().splitlines()
+    words, alone = class_words(path, names)
+    if alone and all(word.isdigit() for word in words) and not set(classes) >= set(words):
+        raise DataError(
+            f"{path} has bare numbers, which do not say their classes (ImageNet's development kit counts in an order of its "
+            "own); give a list of lines `NAME CLASS`, with the names of the class folders"
+        )
+    place = {label: number for number, label in enumerate(classes)}
+    return [_code(word, place, len(classes), path) for word in words]
+
+
+def class_words(path: Path, names: Sequence[str]) -> tuple[list[str], bool]:
+    """Returns what a list says of each of ``names``, and whether it has nothing but classes, in the order of the names.
+
+    Raises:
+        DataError: for a file that cannot be read, or a picture without label.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            lines = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the list of labels {path} cannot be read: {error}") from error
     rows = [row for row in csv.reader(_tidied(lines), delimiter=" ", skipinitialspace=True) if row]
     if rows and rows[0][0].lower() in ("imageid", "image", "filename", "file", "name"):
         rows = rows[1:]
-    place = {label: number for number, label in enumerate(classes)}
     if rows and all(len(row) == 1 for row in rows):
         if len(rows) != len(names):
             raise DataError(f"{path} has {len(rows)} labels for {len(names)} pictures")
-        if all(row[0].isdigit() for row in rows) and not set(classes) >= {row[0] for row in rows}:
-            raise DataError(
-                f"{path} has bare numbers, which do not say their classes (ImageNet's development kit counts in an order of its "
-                "own); give a list of lines `NAME CLASS`, with the names of the class folders"
-            )
-        said = {name: row[0] for name, row in zip(names, rows)}
-    else:
-        said = {Path(row[0]).stem: row[1] for row in rows if len(row) > 1}
-        said = {name: said[Path(name).stem] for name in names if Path(name).stem in said}
-    missing = [name for name in names if name not in said]
+        return [row[0] for row in rows], True
+    said = {Path(row[0]).stem: row[1] for row in rows if len(row) > 1}
+    missing = [name for name in names if Path(name).stem not in said]
     if missing:
         raise DataError(f"{path} has no label for {len(missing)} of {len(names)} pictures, such as {missing[0]}")
-    return [_code(said[name], place, len(classes), path) for name in names]
+    return [said[Path(name).stem] for name in names], False
 
 
 def _tidied(lines: Sequence[str]) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tarfile
 from pathlib import Path
 
 import judged_network as net
@@ -82,9 +84,25 @@ def test_training_pictures_are_refused(folder: Path, tmp_path: Path) -> None:
         evaluate_network(folder, tmp_path / "set" / "train")
     with pytest.raises(SettingError, match="--split train"):
         evaluate_network(folder, tmp_path / "set", split="train")
-    net.write_pictures(tmp_path / "set" / "val", n=2, flat=True)  # ImageNet as it comes: train/ in folders, val/ flat
-    with pytest.raises(DataError, match=r"neither test/ nor val/ with class folders.*--labels"):
+    with pytest.raises(DataError, match="neither test/ nor val/"):
         evaluate_network(folder, tmp_path / "set")
+
+
+@pytest.mark.parametrize("form", ["flat", "archives"])
+def test_imagenet_as_it_comes(folder: Path, tmp_path: Path, form: str) -> None:
+    whole = evaluate_network(folder, net.write_pictures(tmp_path / "folders", n=3, seed=2))
+    net.write_pictures(tmp_path / "set" / "train", n=2)
+    if form == "flat":  # val/ without class folders, and the list beside it
+        net.write_pictures(tmp_path / "set" / "val", n=3, seed=2, flat=True)
+    else:
+        for split, pictures in (("train", tmp_path / "set" / "train"), ("val", tmp_path / "folders")):
+            with tarfile.open(tmp_path / "set" / f"{split}-000.tar", "w") as archive:
+                for path in sorted(pictures.glob("*/*.png")):
+                    archive.add(path, f"{path.parent.name}/{path.name}")
+        shutil.rmtree(tmp_path / "set" / "train")
+    record = evaluate_network(folder, tmp_path / "set")
+    assert record["confusion"] == whole["confusion"]
+    assert record["data"]["split"] == "given test split"
 
 
 def test_a_class_called_train_is_no_split(folder: Path, tmp_path: Path) -> None:
@@ -130,13 +148,13 @@ def test_a_network_without_class_names_goes_by_their_order(tmp_path: Path) -> No
     (flat / "r0.png").unlink()
     for name in ("r1", "r2", "r3", "r4", "r5"):
         (flat / f"{name}.png").unlink()
-    with pytest.raises(DataError, match="names the class 'blue'"):  # two of three names: their order is not known
+    with pytest.raises(DataError, match="the class 'blue'"):  # two of three names: their order is not known
         evaluate_network(tmp_path / "net", flat, labels=tmp_path / "labels.txt")
 
 
 def test_labels_that_say_too_little_are_refused(folder: Path, tmp_path: Path) -> None:
     pictures, labels = net.write_pictures(tmp_path / "flat", n=1, flat=True), tmp_path / "labels.txt"
-    for text, words in (("1\n2\n3", "numbers alone"), ("b0 blue", "no class for 2 of 3"), ("blue", "1 lines for 3"), ("b0 x\ng0 x\nr0 x", "none of the network's")):
+    for text, words in (("1\n2\n3", "bare numbers"), ("b0 blue", "no label for 2 of 3"), ("blue", "1 labels for 3"), ("b0 x\ng0 x\nr0 x", "the class 'x'")):
         labels.write_text(text)
         with pytest.raises(DataError, match=words):
             evaluate_network(folder, pictures, labels=labels)
