@@ -25,6 +25,17 @@ from archduel.reporting.statistics import kendall_tau
 from archduel.training.pixels import Pixels
 
 
+def agreement(scores: np.ndarray) -> dict[str, object]:
+    """Returns Kendall tau between the seeds over all cells and over the better half, and the two spreads."""
+    pairs = [(i, j) for i in range(len(scores)) for j in range(i)]
+    top = np.argsort(-scores.mean(0))[: scores.shape[1] // 2]
+    return {
+        "tau": [kendall_tau(scores[i], scores[j]).record() for i, j in pairs],
+        "tau_better_half": [kendall_tau(scores[i][top], scores[j][top]).record() for i, j in pairs],
+        "seed_spread": float(scores.std(0, ddof=1).mean()), "cell_spread": float(scores.mean(0).std(ddof=1)),
+    }  # fmt: skip
+
+
 def main() -> None:
     """Trains every cell with every seed and writes Kendall tau between the seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,23 +67,23 @@ def main() -> None:
     queries = [Query(arch) for arch in cells.values()]
     began = time.perf_counter()
     with Processes(factory, workers=arguments.workers, run_seed=0) as executor:
-        scores = [
-            [e.score for e in executor.run(queries, [10_000 * seed + i for i in range(len(queries))])]
-            for seed in range(arguments.seeds)
+        trained = [
+            list(executor.run(queries, [10_000 * seed + i for i in range(len(queries))])) for seed in range(arguments.seeds)
         ]
-    taus = [kendall_tau(scores[i], scores[j]).record() for i in range(len(scores)) for j in range(i)]
-    top = np.argsort(-np.mean(scores, axis=0))[: len(queries) // 2]
+    readings = {
+        "likelihood": [[e.score for e in estimates] for estimates in trained],
+        "accuracy": [[e.values["val_accuracy"] for e in estimates] for estimates in trained],
+    }
     record = {
         "command": shlex.join(["python", *sys.argv]), **environment(),
         "seconds": time.perf_counter() - began, "recipe": {k: getattr(recipe, k) for k in ("epochs", "channels", "depth", "image_size", "batch_size", "lr")},
         "n_train": len(dataset.train), "n_validation": len(dataset.validation),
-        "tau": taus, "tau_better_half": [kendall_tau(np.array(scores[i])[top], np.array(scores[j])[top]).record() for i in range(len(scores)) for j in range(i)],
-        "seed_spread": float(np.mean(np.std(scores, axis=0, ddof=1))), "cell_spread": float(np.std(np.mean(scores, axis=0), ddof=1)),
-        "cells": [str(q.arch) for q in queries], "scores": scores,
+        "by": {name: agreement(np.array(scores)) for name, scores in readings.items()},
+        "cells": [str(q.arch) for q in queries], "scores": readings,
     }  # fmt: skip
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(record, indent=1))
-    print(json.dumps({k: record[k] for k in ("tau", "tau_better_half", "seed_spread", "cell_spread", "seconds")}, indent=1))
+    print(json.dumps({k: record[k] for k in ("by", "seconds")}, indent=1))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from archduel.errors import RunError, StateError
 __all__ = ["ORDINALS", "Pipeline"]
 
 LABEL = "label"
+READING = {"likelihood": "likelihood ", "metric": ""}
 ORDINALS = {"random": 100_000, "confirm": 200_000, "reevaluate": 300_000, "check": 400_000, "final": 900_000}
 """First ordinal of each stage's evaluations: an evaluation's seed depends on the run's seed and its ordinal only."""
 
@@ -93,7 +94,7 @@ class Pipeline:
             self.arms.search.append((told.query.arch, told.estimate.score))
             if not told.estimate.failed:
                 best = max(best, told.estimate.score)
-            said = "all failed so far" if best == -math.inf else f"best {best:.4f}"
+            said = "all failed so far" if best == -math.inf else f"best {READING[self.settings.label_by]}{best:.4f}"
             self.progress.advance(told.ordinal + 1, f"{said}{self.time_left()}")
             self._keep_pace(told.ordinal + 1)
 

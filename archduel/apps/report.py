@@ -47,6 +47,7 @@ def report_data(folder: Path) -> dict[str, Any]:
         "environment": {**toml["versions"], **{k: str(v) for k, v in toml["hardware"].items()}, "device": settings.device,
                         "workers": str(settings.workers), "threads each": str(settings.threads)},
         "metric": f"validation {settings.metric.replace('_', ' ')}",
+        **({"label_metric": "validation likelihood"} if settings.label_by == "likelihood" else {}),
         "failures": _failures(records),
         "costs": _costs(records),
         "arms": _arms(records, settings.strategy),
@@ -164,7 +165,7 @@ def _points(records: Records) -> list[dict[str, Any]]:
     return [
         {
             "arch": r["arch"], "params": r["values"].get("params", 0), "macs": r["values"].get("macs", 0),
-            "score": r["score"], "kind": kinds[r["stage"]], "front": r["stage"] != "reevaluate",
+            "score": r["values"].get("val_metric", r["score"]), "kind": kinds[r["stage"]], "front": r["stage"] != "reevaluate",
         }
         for r in _estimates(records, *kinds) if r["score"] is not None
     ]  # fmt: skip

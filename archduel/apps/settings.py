@@ -70,6 +70,7 @@ class Settings(BaseModel):
     image_size: int | None = Field(None, ge=8, le=1024)
     max_images: int | None = Field(None, ge=20)
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1"] = "accuracy"
+    label_by: Literal["likelihood", "metric"] = "likelihood"
     seed: int = Field(0, ge=0)
     final_seeds: int = Field(3, ge=1, le=20)
     flip: bool | None = None

@@ -86,6 +86,7 @@ class TrainingEstimator:
         self.fused = fused
         self._groups: dict[str, int] = {}  # recipe -> networks at once, once measured
         self._metric = metric
+        self.by_likelihood = False  # scores by the likelihood of the right classes instead of by the metric
         self._ordinal = 0
 
     @property
@@ -141,8 +142,10 @@ class TrainingEstimator:
             values["train_loss"] = trained.history[-1]["train_loss"]
         if scored is None:
             return Estimate(math.nan, Cost(seconds, trained.images), values, trained.reason)
-        values |= {"val_loss": scored.loss, "val_accuracy": scored.accuracy}
-        return Estimate(scored.score(self._metric), Cost(seconds, trained.images), values)
+        metric = scored.score(self._metric)
+        values |= {"val_loss": scored.loss, "val_accuracy": scored.accuracy, "val_metric": metric}
+        score = scored.likelihood(balanced=self._metric != "accuracy") if self.by_likelihood else metric
+        return Estimate(score, Cost(seconds, trained.images), values)
 
     def _train(self, query: Query, recipe: Recipe, seed: int) -> tuple[Trained, Evaluation | None]:
         """Returns the training and, if it ended well, what the network says about the validation images."""

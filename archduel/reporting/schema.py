@@ -151,6 +151,7 @@ class ReportData(TypedDict, total=False):
     finals: Sequence[Final]
     n_test: int
     metric: str  # "validation accuracy"; the axis of trajectory and scatter
+    label_metric: str  # that of the trajectory where the search sees another one, such as "validation likelihood"
     arms: Sequence[Arm]
     agreement: Sequence[Agreement]
     wins: WinMatrix

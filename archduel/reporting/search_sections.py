@@ -95,7 +95,7 @@ def trajectory(data: ReportData) -> str:
     timed = all(len(arm.get("seconds", ())) == len(arm["scores"]) for arm in arms)
     divisor, unit = time_unit(max(max(arm["seconds"]) for arm in arms)) if timed else (1.0, "evaluations")
     lines = [_arm_line(arm, timed, divisor) for arm in arms]
-    metric = data.get("metric", "validation accuracy")
+    metric = data.get("label_metric", data.get("metric", "validation accuracy"))
     drawing = chart(
         lambda width: line_chart(
             lines, x_label=f"search cost, {unit}", y_label=metric, x_text=lambda v: f"{v:g}", y_text=lambda v: percent(v, 1),

@@ -42,6 +42,15 @@ def test_classes_without_images() -> None:
     assert np.isnan(metrics.recall(confusion)).tolist() == [False, True, False, True]
 
 
+def test_likelihood_by_hand() -> None:
+    probabilities = np.array([[0.5, 0.5], [0.2, 0.8], [0.9, 0.1], [0.4, 0.6]], np.float32)
+    found = Evaluation(probabilities, np.array([0, 0, 0, 1]), 0.0)
+    assert found.likelihood() == pytest.approx((0.5 * 0.2 * 0.9 * 0.6) ** 0.25)
+    assert found.likelihood(balanced=True) == pytest.approx(((0.5 * 0.2 * 0.9) ** (1 / 3) * 0.6) ** 0.5)
+    sure = Evaluation(np.array([[0.0, 1.0]], np.float32), np.array([0]), 0.0)
+    assert 0 < sure.likelihood() < 1e-6
+
+
 def test_top_k() -> None:
     probabilities = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1]], np.float32)
     labels = np.array([1, 0, 0])
