@@ -27,7 +27,7 @@ from archduel.apps.proxy_text import bounded_text
 from archduel.core import Scale
 from archduel.core.journal import read_journal, record_estimate, record_query
 from archduel.proxies.agreement import MEASURES
-from archduel.proxies.readings import READINGS, readings
+from archduel.proxies.readings import READINGS, SIZES, readings, sizes
 from archduel.reporting.tables import text_table
 from archduel.spaces.nasbench201 import NASBench201
 
@@ -50,7 +50,7 @@ def run_of(folder: Path, table: np.ndarray) -> dict[str, Any]:
         "images": float(np.mean([estimate.cost.images for estimate in estimates])),
         "mean_macs": float(np.mean([nets.count(arch, scale).macs for arch in archs])),
         "truth": [float(table[NASBench201().index(arch)]) / 100 for arch in archs],
-        "readings": {kind: readings(estimates, kind) for kind in READINGS},
+        "readings": {kind: readings(estimates, kind) for kind in READINGS} | {kind: sizes(estimates, kind) for kind in SIZES},
     }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def main() -> None:
     drawn = [rng.integers(0, len(run["truth"]), (DRAWS, len(run["truth"]))) for run in runs]
     whole = [np.arange(len(run["truth"]))[None] for run in runs]
     rows = []
-    for kind in READINGS:
+    for kind in (*READINGS, *SIZES):
         row: dict[str, Any] = {"reading": kind, "n": sum(len(run["truth"]) for run in runs)}
         for measure in MEASURES:
             own = [(np.array(run["readings"][kind]), np.array(run["truth"])) for run in runs]
