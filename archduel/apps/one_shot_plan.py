@@ -107,22 +107,25 @@ def _epochs(batches: float, n: int, usual: int, most: int) -> tuple[int, int]:
 
 
 def _cnas(allowed: float, prices: Prices, n: int, stages: int) -> dict[str, Any]:
-    each = allowed / (stages * (3 * prices.learn + 2 * prices.reward))  # one epoch of warm-up, two of both
+    candidates = _within(3, 0.1 * allowed / (stages * prices.score), 10)
+    left = max(0.5 * allowed, allowed - stages * candidates * prices.score)
+    each = left / (stages * (3 * prices.learn + 2 * prices.reward))  # one epoch of warm-up, two of both
     warmup = _within(1, each / n, 20)
     batches = _within(2, each / warmup, n)
     updates = 2 * warmup * stages * batches
-    return {"warmup_epochs": warmup, "stage_epochs": 2 * warmup, "batches": batches, "lr": _farther("cnas", updates)}
+    return {"warmup_epochs": warmup, "stage_epochs": 2 * warmup, "batches": batches, "lr": _farther("cnas", updates), "candidates": candidates}
 
 
 def _relativenas(allowed: float, prices: Prices, n: int) -> dict[str, Any]:
     population = 20 if allowed / 200 > prices.score + 4 * prices.learn else 10
+    allowed = max(0.5 * allowed, allowed - population * prices.score)  # all are judged in the end
     batches = _within(2, (allowed / (10 * population) - prices.score) / prices.learn, n)
     generations = _within(2, allowed / (population * (batches * prices.learn + prices.score)), 50)
     return {"population": population, "generations": generations, "batches": batches}
 
 
 def _gradient(name: str, allowed: float, prices: Prices, n: int) -> dict[str, Any]:
-    epochs, batches = _epochs(allowed / prices.mix, n, 25, 50 if name == "darts" else 250)
+    epochs, batches = _epochs(max(0.5 * allowed, allowed - 5 * prices.score) / prices.mix, n, 25, 50 if name == "darts" else 250)
     return {"epochs": epochs, "batches": batches, "lr": _farther(name, epochs * batches)}
 
 

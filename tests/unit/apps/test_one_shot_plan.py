@@ -23,11 +23,12 @@ def cost(strategy: str, s: dict[str, Any], stages: int) -> float:
     """Returns the seconds of settings ``s``, by what the strategies do."""
     if strategy == "cnas":
         learned = stages * (s["warmup_epochs"] + s["stage_epochs"]) * s["batches"]
-        return learned * PRICES.learn + stages * s["stage_epochs"] * s["batches"] * PRICES.reward
+        judged = stages * s["candidates"] * PRICES.score
+        return learned * PRICES.learn + stages * s["stage_epochs"] * s["batches"] * PRICES.reward + judged
     if strategy == "relativenas":
-        return s["population"] * s["generations"] * (s["batches"] * PRICES.learn + PRICES.score)
+        return s["population"] * (s["generations"] * (s["batches"] * PRICES.learn + PRICES.score) + PRICES.score)
     if strategy in ("darts", "gdas"):
-        return s["epochs"] * s["batches"] * PRICES.mix
+        return s["epochs"] * s["batches"] * PRICES.mix + 5 * PRICES.score
     scores = s["labels"] if strategy == "ctnas_oneshot" else s["population"] + s["generations"] * (s["crossovers"] + s["mutants"])
     return s["epochs"] * s["batches"] * PRICES.learn + scores * PRICES.score
 
