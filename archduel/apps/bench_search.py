@@ -164,8 +164,13 @@ def _finished(
     workers: int,
     on_trial: Callable[[int, int], None] | None,
 ) -> dict[tuple[str, int, int], Trial]:
-    """Returns all trials by (title, queries, run): those of the file, and those run now."""
+    """Returns all trials by (title, queries, run): those of the file, beginnings of longer ones there, and those run now."""
     found = {(trial.title, trial.queries, trial.run): trial for trial in file.read()}
+    longer = sorted(found.values(), key=lambda trial: -trial.queries)
+    latest = {(trial.title, trial.run): trial for trial in longer if trial.queries >= max(job[1] for job in jobs)}
+    for contestant, queries, run in jobs:
+        if not by_budget(contestant) and (contestant.title, run) in latest:
+            found.setdefault((contestant.title, queries, run), latest[contestant.title, run].begun(queries))
     left = [job for job in jobs if (job[0].title, job[1], job[2]) not in found]
     for done, trial in enumerate(run_trials(protocol, left, workers=min(workers, len(left))), len(jobs) - len(left) + 1):
         found[trial.title, trial.queries, trial.run] = trial

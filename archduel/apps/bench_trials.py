@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class Trial:
         scores: what the search was told; nan where that was no accuracy, or one of a cheaper fidelity.
         seconds: simulated seconds paid by then.
         chosen: row of the architecture that the strategy itself calls best.
-        cpu_seconds: processor time of the search, table look-ups included.
+        cpu_seconds: processor time of the search, table look-ups included; of the whole one where this is its beginning.
     """
 
     title: str
@@ -92,6 +92,15 @@ class Trial:
     seconds: list[float]
     chosen: int
     cpu_seconds: float
+
+    def begun(self, queries: int) -> Trial:
+        """Returns the same search as it stood after ``queries`` queries; what it would have chosen is its incumbent."""
+        if queries >= self.queries:
+            return self
+        rows, scores = self.rows[:queries], self.scores[:queries]
+        known = [-math.inf if math.isnan(score) else score for score in scores]
+        chosen = rows[known.index(max(known))]
+        return replace(self, queries=queries, rows=rows, scores=scores, seconds=self.seconds[:queries], chosen=chosen)
 
 
 def parse_contestants(text: str) -> list[Contestant]:

@@ -83,6 +83,19 @@ def test_results_do_not_depend_on_workers_or_interruption(path: Path, tmp_path: 
         assert {k: v for k, v in one.items() if k != "cpu_seconds"} == {k: v for k, v in two.items() if k != "cpu_seconds"}
 
 
+def test_longer_searches_answer_for_shorter_ones(path: Path, tmp_path: Path) -> None:
+    settings = {"runs": 3, "seed": 7, "workers": 0}
+    bench_search(path, "evolution,local", queries=30, trials=tmp_path / "kept.jsonl", **settings)
+    ran: list[int] = []
+    short = bench_search(
+        path, "evolution,local", queries=12, trials=tmp_path / "kept.jsonl", on_trial=lambda done, _: ran.append(done), **settings
+    )
+    again = bench_search(path, "evolution,local", queries=12, **settings)
+    assert not ran
+    for one, two in zip(short.records, again.records):
+        assert {k: v for k, v in one.items() if k != "cpu_seconds"} == {k: v for k, v in two.items() if k != "cpu_seconds"}
+
+
 def test_a_strategy_with_labels_is_run_for_every_budget(path: Path) -> None:
     bench = bench_search(path, "renas[ranker=gp]", queries=[8, 16], runs=2, workers=0)
     assert set(bench.curves) == {("renas[ranker=gp]", 8), ("renas[ranker=gp]", 16)}
