@@ -106,8 +106,12 @@ def train_network(
             progress.say(f"{out} is finished already")
             return done
         model = job.network()
-        job.say(progress, model)
-        trained = job.train(model, team, Path(out), folder, progress, on_epoch, compiled=compiled, deterministic=deterministic)
+        job.say(progress)
+        try:
+            trained = job.train(model, team, Path(out), folder, progress, on_epoch, compiled=compiled, deterministic=deterministic)
+        except KeyboardInterrupt:
+            progress.say("stopped; the same command continues from the last checkpoint")
+            raise
         return job.finish(model, trained, folder, progress)
 
 
@@ -185,7 +189,7 @@ class _Job:
             take_start(model, self.start, self.scale)
         return model
 
-    def say(self, progress: Progress, model: nn.Module) -> None:
+    def say(self, progress: Progress) -> None:
         """Prints what is about to happen."""
         task, recipe = self.task, self.task.recipe
         progress.say(

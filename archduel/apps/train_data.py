@@ -131,6 +131,8 @@ def _streamed_task(
             f"this recipe crops pictures at random sizes while they are read, which needs a folder with train/ and val/, got {data}; "
             "--set crop_scale=0 --set crop_pad=4 trains on pictures of one size"
         )
+    if workers is None:  # the cores are shared with the other processes on this machine
+        workers = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     lists = catalogues(Path(data), cache_root())
     tested = lists.get("test") or lists.get("validation")
     if tested is None:

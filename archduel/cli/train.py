@@ -56,10 +56,13 @@ def register(app: typer.Typer) -> None:
         from archduel.apps.track import followed
         from archduel.apps.train import train_network
 
-        with followed(track, out) as on_epoch:
-            train_network(
-                arch, data, out, recipe=recipe, changes=settings_of(set_), space=space, start=from_, seed=seed, device=device,
-                hold_out=hold_out, max_images=max_images, accumulate=accumulate, sync_norm=sync_norm, compiled=compiled,
-                deterministic=deterministic, workers=workers, quiet=quiet, command=shlex.join(["archduel", *sys.argv[1:]]),
-                on_epoch=on_epoch,
-            )  # fmt: skip
+        try:
+            with followed(track, out) as on_epoch:
+                train_network(
+                    arch, data, out, recipe=recipe, changes=settings_of(set_), space=space, start=from_, seed=seed, device=device,
+                    hold_out=hold_out, max_images=max_images, accumulate=accumulate, sync_norm=sync_norm, compiled=compiled,
+                    deterministic=deterministic, workers=workers, quiet=quiet, on_epoch=on_epoch,
+                    command=shlex.join(["archduel", *sys.argv[1:]]),
+                )  # fmt: skip
+        except KeyboardInterrupt as stop:  # said already; some versions of typer would make it exit code 1
+            raise typer.Exit(130) from stop
