@@ -30,7 +30,7 @@ from archduel.apps.spaces import sampled
 from archduel.core import Arch, Estimate, Journal, Query, Scale, evaluation_seed
 from archduel.core.journal import estimate_record, read_journal, record_estimate
 from archduel.estimators.training import TrainingEstimator
-from archduel.proxies.agreement import agreement, agreement_difference
+from archduel.proxies.agreement import agreement, agreement_difference, agreement_of_like_size
 from archduel.proxies.readings import READINGS, SIZES, readings
 from archduel.reporting.tables import text_table
 from archduel.spaces.nasbench201 import NASBench201
@@ -38,6 +38,7 @@ from archduel.training.pixels import Pixels
 from archduel.training.recipe import RECIPES, Recipe
 
 N_TRAIN, N_VALIDATION = 2_500, 2_500
+LIKE = 0.01  # cells whose multiply-adds differ by less than this share are of one size
 FEWEST = 20  # recipes with fewer cells so far are left out of a report
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 QUICK = Recipe(
@@ -141,9 +142,12 @@ def report(arguments: argparse.Namespace) -> None:
     archs = [arch for arch in cells(arguments.cells) if any(str(arch) in done for done in trials.values())]
     truth = published(root, archs, "cifar10_test")
     rows, scores = measured(trials, archs, truth)
-    base = scores["bpe1_small", "score"]
+    base, macs = scores["bpe1_small", "score"], scores["untrained", "macs"]
     for row in rows:
         own = scores[row["recipe"], row["reading"]]
+        pairs, like = agreement_of_like_size(own, truth, macs, within=LIKE)
+        _, gain = agreement_of_like_size(own, truth, macs, against=base, within=LIKE)
+        row["of_like_size"] = {"pairs": pairs, "kendall": like.record(), "kendall_to_bpe1_small": gain.record()}
         both = np.isfinite(own) & np.isfinite(base)
         row["against_bpe1_small"] = {
             "n": int(both.sum()),
@@ -161,10 +165,11 @@ def report(arguments: argparse.Namespace) -> None:
     arguments.out.write_text(json.dumps(whole, indent=1) + "\n")
     lines = [
         [r["recipe"], r["reading"], r["n"], bounded_text(r["kendall"]), bounded_text(r["spearman"]), f"{r['cpu_seconds']:.1f}",
-         f"{r['images_x_macs']:.2e}", f"{r['against_bpe1_small']['kendall']['value']:+.3f}"]
+         f"{r['images_x_macs']:.2e}", f"{r['against_bpe1_small']['kendall']['value']:+.3f}", bounded_text(r["of_like_size"]["kendall"]),
+         bounded_text(r["of_like_size"]["kendall_to_bpe1_small"])]
         for r in rows
     ]  # fmt: skip
-    print(text_table(["recipe", "reading", "n", "Kendall", "Spearman", "CPU s", "images x MACs", "to BPE-1"], lines))
+    print(text_table(["recipe", "reading", "n", "Kendall", "Spearman", "CPU s", "images x MACs", "to BPE-1", "like size", "to BPE-1"], lines))
 
 
 def main() -> None:

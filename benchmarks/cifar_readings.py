@@ -26,13 +26,14 @@ from archduel.apps.folder import environment, read_settings
 from archduel.apps.proxy_text import bounded_text
 from archduel.core import Scale
 from archduel.core.journal import read_journal, record_estimate, record_query
-from archduel.proxies.agreement import MEASURES
+from archduel.proxies.agreement import MEASURES, agreement_of_like_size
 from archduel.proxies.readings import READINGS, SIZES, readings, sizes
 from archduel.reporting.tables import text_table
 from archduel.spaces.nasbench201 import NASBench201
 
 STAGES = ("label", "random")
 DRAWS = 2000
+LIKE = 0.01  # cells whose multiply-adds differ by less than this share are of one size
 Rows = list[tuple[np.ndarray, np.ndarray]]
 
 
@@ -90,14 +91,26 @@ def main() -> None:
             row[measure] = bounded(float(values[0]), draws[0])
             row[f"{measure}_to_score"] = bounded(float(values[0] - values[1]), draws[0] - draws[1])
             row[f"{measure}_by_run"] = [float(MEASURES[measure](*pair, all_)[0]) for pair, all_ in zip(own, whole)]
+        # sizes of different runs are made unlike, so that only cells of one run are compared
+        flat = {name: np.concatenate([run["readings"][name] for run in runs]) for name in (kind, "score")}
+        macs = np.concatenate([np.array(run["readings"]["macs"]) * 1e9**i for i, run in enumerate(runs)])
+        truth = np.concatenate([run["truth"] for run in runs])
+        pairs, like = agreement_of_like_size(flat[kind], truth, macs, within=LIKE, draws=DRAWS)
+        _, gain = agreement_of_like_size(flat[kind], truth, macs, against=flat["score"], within=LIKE, draws=DRAWS)
+        row["of_like_size"] = {"pairs": pairs, "kendall": like.record(), "kendall_to_score": gain.record()}
         rows.append(row)
     record = {
         "command": shlex.join(["python", *sys.argv]), **environment(), "draws": DRAWS,
         "truth": "NATS-Bench topology space, CIFAR-10 test accuracy after 200 epochs, mean of all trials", "rows": rows, "runs": runs,
     }  # fmt: skip
     arguments.out.write_text(json.dumps(record, indent=1) + "\n")
-    lines = [[r["reading"], r["n"], bounded_text(r["kendall"]), bounded_text(r["kendall_to_score"]), bounded_text(r["spearman"])] for r in rows]
-    print(text_table(["reading", "n", "Kendall", "difference to score", "Spearman"], lines))
+    lines = [
+        [r["reading"], r["n"], bounded_text(r["kendall"]), bounded_text(r["kendall_to_score"]), bounded_text(r["spearman"]),
+         r["of_like_size"]["pairs"], bounded_text(r["of_like_size"]["kendall"]), bounded_text(r["of_like_size"]["kendall_to_score"])]
+        for r in rows
+    ]  # fmt: skip
+    headers = ["reading", "n", "Kendall", "to score", "Spearman", "pairs", "of one size", "to score"]
+    print(text_table(headers, lines))
 
 
 if __name__ == "__main__":

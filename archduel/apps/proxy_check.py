@@ -18,8 +18,8 @@ from archduel.apps.settings import parse_seconds
 from archduel.core import Arch, Estimate, Space
 from archduel.data import load
 from archduel.errors import SettingError
-from archduel.proxies.agreement import agreement
-from archduel.proxies.readings import READINGS, readings
+from archduel.proxies.agreement import agreement, agreement_of_like_size
+from archduel.proxies.readings import READINGS, SIZES, readings, sizes
 from archduel.training.recipe import Recipe
 
 __all__ = ["check_proxy"]
@@ -102,9 +102,17 @@ def _checked(rows: Mapping[str, list[Estimate]], archs: Sequence[Arch], settings
         "reference": trusted,
         "agreement": agreement(scores["recipe"], scores["reference"]).record(),
         "readings": {kind: agreement(readings(rows["recipe"], kind), scores["reference"]).record() for kind in READINGS},
+        "of_like_size": {kind: _of_like_size(rows, kind, scores["reference"]) for kind in READINGS},
+        "sizes": {kind: agreement(sizes(rows["recipe"], kind), scores["reference"]).record() for kind in SIZES},
         "ceiling": agreement(scores["again"], scores["reference"]).record() if "again" in rows else None,
         "seconds": {name: cost.seconds for name, cost in costs.items()},
         "images": {name: cost.images for name, cost in costs.items()},
         "archs": [str(arch) for arch in archs],
         "scores": {name: [s if s == s else None for s in values] for name, values in scores.items()},
     }
+
+
+def _of_like_size(rows: Mapping[str, list[Estimate]], kind: str, truth: list[float]) -> dict[str, Any]:
+    """Returns Kendall's tau among pairs whose multiply-adds differ by a tenth at most."""
+    pairs, found = agreement_of_like_size(readings(rows["recipe"], kind), truth, sizes(rows["recipe"], "macs"))
+    return {"pairs": pairs, **found.record()}

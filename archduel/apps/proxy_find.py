@@ -23,7 +23,7 @@ from archduel.proxies.agreement import agreement
 from archduel.proxies.factors import Grid, Setting, default_factors, factor
 from archduel.proxies.find import Found, Trial, find, front, recommend
 from archduel.proxies.pruning import MinimumImportancePruning, Pruning
-from archduel.proxies.readings import READINGS, readings
+from archduel.proxies.readings import READINGS, SIZES, readings, sizes
 from archduel.training.recipe import Recipe
 
 __all__ = ["chosen_reference", "find_proxy"]
@@ -156,6 +156,7 @@ class _Search:
         self.work = Work(dataset, self.archs)
         self.truth: list[float] = []
         self.truth_seconds = 0.0
+        self.sizes: dict[str, Any] = {}
         self.readings: dict[str, dict[str, list[float]]] = {}
 
     def run(self, seconds: float) -> Found:
@@ -166,6 +167,7 @@ class _Search:
         """
         estimates = self.bench.train("reference", self.reference, self.archs)
         self.truth = accuracies(estimates, "reference recipe")
+        self.sizes = {kind: agreement(sizes(estimates, kind), self.truth).record() for kind in SIZES}
         self.truth_seconds = sum(estimate.cost.seconds for estimate in estimates)
         self.work.learn(self.reference, mean_cost(estimates).seconds)
         left = seconds - self.truth_seconds
@@ -227,6 +229,7 @@ class _Search:
             "images": {"train": len(self.dataset.train), "validation": len(self.dataset.validation)},
             "reference": {"recipe": asdict(self.reference), "seconds": self.truth_seconds, "scores": self.truth},
             "archs": [str(arch) for arch in self.archs],
+            "sizes": self.sizes,
             "factors": {each.name: [each.label(i) for i in range(len(each.levels))] for each in self.grid.factors},
             "trials": [self._trial(trial) for trial in found.trials],
             "rounds": [

@@ -23,17 +23,24 @@ def bounded_text(value: Mapping[str, float | None]) -> str:
 def check_text(result: Mapping[str, Any]) -> str:
     """Returns agreement, intervals and cost of a checked recipe as text."""
     seconds, images = result["seconds"], result["images"]
+    like = {f"recipe, {kind}": bounded_text(found) for kind, found in result["of_like_size"].items()}
     kinds = [(f"recipe, {kind}", "recipe", found) for kind, found in result["readings"].items()]
     ceiling = [("reference again, score", "again", result["ceiling"])] if result["ceiling"] else []
     rows = [
-        [name, bounded_text(found["kendall"]), bounded_text(found["spearman"]), duration(seconds[key]), f"{images[key]:,}",
+        [name, bounded_text(found["kendall"]), bounded_text(found["spearman"]), like.get(name, ""), duration(seconds[key]), f"{images[key]:,}",
          f"{seconds[key] / max(seconds['reference'], 1e-9):.1%}"]
         for name, key, found in [*kinds, *ceiling]
     ]  # fmt: skip
-    headers = ["reading", "Kendall tau", "Spearman rho", "time each", "images each", "of the reference"]
+    rows += [
+        [f"untrained, {kind}", bounded_text(found["kendall"]), bounded_text(found["spearman"]), "", "", "", ""]
+        for kind, found in result["sizes"].items()
+    ]
+    headers = ["reading", "Kendall tau", "Spearman rho", "tau at like size", "time each", "images each", "of the reference"]
     n = result["agreement"]["n"]
+    pairs = next(iter(result["of_like_size"].values()))["pairs"]
     about = (
         f"agreement with the reference's score on {n} random architectures of {result['settings']['space']}; 95 % bootstrap "
-        "intervals. Losses cost nothing more than the score: they come from the same trainings."
+        f"intervals; at like size: {pairs} pairs whose multiply-adds differ by a tenth at most. Losses cost nothing more than the score: they come from the same trainings. "
+        "A recipe that ranks no better than size is not worth its time."
     )
     return f"{text_table(headers, rows)}\n\n{about}"

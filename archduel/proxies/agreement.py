@@ -15,7 +15,7 @@ from scipy import stats
 
 from archduel.errors import SettingError
 
-__all__ = ["MEASURES", "Agreement", "Bounded", "agreement", "agreement_difference", "kendall", "spearman"]
+__all__ = ["MEASURES", "Agreement", "Bounded", "agreement", "agreement_difference", "agreement_of_like_size", "kendall", "spearman"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -151,3 +151,53 @@ def agreement_difference(
     whole = np.arange(len(a))[None]
     value = correlate(a, true, whole)[0] - correlate(b, true, whole)[0]
     return Bounded(float(value), *_percentiles(correlate(a, true, rows) - correlate(b, true, rows), level))
+
+
+def agreement_of_like_size(
+    scores: ArrayLike,
+    truth: ArrayLike,
+    size: ArrayLike,
+    *,
+    against: ArrayLike | None = None,
+    within: float = 0.1,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[int, Bounded]:
+    """Returns the number of pairs of like size, and Kendall's tau-b over them alone: what a proxy knows beyond size.
+
+    Args:
+        scores: (N,) of the cheap recipe.
+        truth: (N,) of the reference.
+        size: (N,) parameters or multiply-adds, above 0.
+        against: (N,) scores of another recipe, whose tau is subtracted.
+        within: largest difference of the logarithms of two sizes.
+        draws: resamples of the architectures for the interval.
+        seed: of the resamples.
+        level: confidence.
+
+    Raises:
+        SettingError: if the lists do not have the same length.
+    """
+    lists = [np.asarray(x, np.float64) for x in (scores, truth, size, scores if against is None else against)]
+    if len({x.shape for x in lists}) > 1 or lists[0].ndim != 1:
+        raise SettingError(f"rank agreement needs lists of one length, got shapes {[x.shape for x in lists]}")
+    a, true, sizes, b = (x[np.all([np.isfinite(y) for y in lists], axis=0)] for x in lists)
+    logs = np.log(sizes)
+    like = np.abs(logs[:, None] - logs[None, :]) <= within  # (N, N)
+    order = np.sign(true[:, None] - true[None, :]) * like
+    n_pairs = int(np.abs(order).sum()) // 2
+
+    def tau(signs: Floats, rows: NDArray[np.int64]) -> float:
+        there = np.ix_(rows, rows)
+        s, t = signs[there] * like[there], order[there]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return float((s * t).sum() / np.sqrt((s**2).sum() * (t**2).sum()))
+
+    signs = [np.sign(x[:, None] - x[None, :]) for x in (a, b)]
+
+    def value(rows: NDArray[np.int64]) -> float:
+        return tau(signs[0], rows) - (0.0 if against is None else tau(signs[1], rows))
+
+    resampled = np.array([value(rows) for rows in _resamples(len(a), draws, seed)])
+    return n_pairs, Bounded(value(np.arange(len(a))), *_percentiles(resampled, level))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from archduel.core import Estimate
 from archduel.errors import unknown
 
-__all__ = ["READINGS", "reading", "readings"]
+__all__ = ["READINGS", "SIZES", "reading", "readings", "sizes"]
 
 
 def _losses(estimate: Estimate) -> list[float]:
@@ -75,3 +75,12 @@ def reading(estimate: Estimate, name: str) -> float:
 def readings(estimates: Sequence[Estimate], name: str) -> list[float]:
     """Returns :func:`reading` of each."""
     return [reading(estimate, name) for estimate in estimates]
+
+
+SIZES = ("params", "macs")
+"""What is known without any training. Larger is often better: a proxy that ranks no better than size is not worth its time."""
+
+
+def sizes(estimates: Sequence[Estimate], name: str) -> list[float]:
+    """Returns parameters or multiply-adds of each; nan where they are unknown."""
+    return [float(estimate.values.get(name, math.nan)) for estimate in estimates]

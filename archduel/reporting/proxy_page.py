@@ -21,6 +21,7 @@ SHOWN = 6  # colours there are
 
 
 def _value(trial: Mapping[str, Any], by: str, end: str = "value") -> float:
+    """Returns a number of what was measured; nan if it is unknown."""
     value = trial[by][end]
     return math.nan if value is None else float(value)
 
@@ -133,7 +134,9 @@ def _readings(result: Mapping[str, Any]) -> str:
         f"{_measure(by)} of what else can be read from the same trainings: validation score and loss, training loss of the last epoch, "
         f"of the last quarter, of all epochs. The recipes were chosen by {result['settings']['reading']}."
     )
-    return section("readings", "Other readings", how, table(("file", *names), rows, numeric=tuple(range(1, len(names) + 1))))
+    untrained = ", ".join(f"{number(_value(found, by))} by {kind}" for kind, found in result["sizes"].items())
+    below = f'<p class="note">{escape(f"Without any training: {untrained}. A recipe that ranks no better is not worth its time.")}</p>'
+    return section("readings", "Other readings", how, table(("file", *names), rows, numeric=tuple(range(1, len(names) + 1))), below)
 
 
 def _trials(result: Mapping[str, Any]) -> str:

@@ -102,6 +102,8 @@ def test_what_a_search_for_recipes_leaves_behind(tmp_path: Path, pretended: Any)
         assert f'id="{part}"' in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
     assert set(result["recommended"]) == {"quick", "trusted"}
+    assert "Without any training" in page
+    assert set(result["sizes"]) == {"params", "macs"}
     for kind, name in result["recommended"].items():
         trial = next(t for t in result["trials"] if t["name"] == name)
         assert recipe_text(read_recipe(str(tmp_path / f"{kind}.json"))) == recipe_text(type(RECIPES["bpe1"])(**trial["recipe"]))
@@ -143,6 +145,7 @@ def test_a_recipe_is_checked_against_a_reference(tmp_path: Path) -> None:
     text = check_text(result)
     assert "5 random architectures of nasbench201" in text
     assert "reference again" in text
+    assert "untrained, macs" in text
     assert set(result["readings"]) == set(READINGS)
     assert result["readings"]["score"] == result["agreement"]
 

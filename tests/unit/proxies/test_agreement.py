@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from archduel.errors import SettingError
-from archduel.proxies.agreement import agreement, agreement_difference
+from archduel.proxies.agreement import agreement, agreement_difference, agreement_of_like_size
 
 
 def test_values_are_scipys_also_with_ties() -> None:
@@ -63,3 +63,27 @@ def test_a_paired_difference_is_surer_than_two_intervals() -> None:
     assert found.low > 0
     assert found.high - found.low < (apart[0].high - apart[0].low)
     assert agreement_difference(good, good, truth) == (0, 0, 0)
+
+
+def test_pairs_of_like_size_by_hand() -> None:
+    size = [100.0, 100.0, 105.0, 300.0]
+    truth = [1.0, 2.0, 3.0, 4.0]
+    n, found = agreement_of_like_size([2.0, 1.0, 3.0, 4.0], truth, size, draws=20)
+    assert n == 3  # the large one has nobody of its size
+    assert found.value == pytest.approx(1 / 3)  # one pair of three is the wrong way round
+    n, found = agreement_of_like_size(size, truth, size, within=0.0, draws=0)
+    assert n == 1
+    assert np.isnan(found.value)  # size tells nothing about those of one size
+    _, gain = agreement_of_like_size(truth, truth, size, against=[2.0, 1.0, 3.0, 4.0], draws=0)
+    assert gain.value == pytest.approx(2 / 3)
+    with pytest.raises(SettingError, match="one length"):
+        agreement_of_like_size([1.0], truth, size)
+
+
+def test_with_all_sizes_alike_it_is_kendalls_tau() -> None:
+    rng = np.random.default_rng(5)
+    a, b = rng.integers(0, 9, 40).astype(float), rng.integers(0, 9, 40).astype(float)
+    n, found = agreement_of_like_size(a, b, np.ones(40), draws=200, seed=1)
+    assert found.value == pytest.approx(stats.kendalltau(a, b).statistic)
+    assert found.low < found.value < found.high
+    assert n < 40 * 39 / 2  # ties in the truth are no pairs

@@ -8,7 +8,7 @@ import pytest
 
 from archduel.core import Cost, Estimate
 from archduel.errors import UnknownNameError
-from archduel.proxies.readings import READINGS, reading, readings
+from archduel.proxies.readings import READINGS, reading, readings, sizes
 
 LOSSES = (2.0, 1.5, 1.0, 0.9, 0.8, 0.7, 0.6, 0.4)
 TRAINED = Estimate(0.8, Cost(), {"val_loss": 0.5, "history": [{"train_loss": loss} for loss in LOSSES]})
@@ -29,3 +29,9 @@ def test_failed_trainings_and_missing_losses_are_nan() -> None:
     assert readings([TRAINED, Estimate(0.5)], "score") == [0.8, 0.5]
     with pytest.raises(UnknownNameError, match="train_loss"):
         reading(TRAINED, "training_loss")
+
+
+def test_sizes_are_known_without_training() -> None:
+    known = Estimate(math.nan, Cost(), {"params": 10, "macs": 20}, "failed")
+    assert sizes([known, known], "macs") == [20, 20]
+    assert math.isnan(sizes([Estimate(0.5)], "params")[0])
