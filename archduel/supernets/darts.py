@@ -19,6 +19,7 @@ from archduel.nets.darts import Cell, Network, build, operation
 from archduel.nets.ops import DropPath
 from archduel.spaces.darts import DARTS, NODES
 from archduel.spaces.genotypes import OPS
+from archduel.supernets.depthwise import quick_depthwise
 from archduel.supernets.lean import Again
 from archduel.supernets.weights import adopt, plain_norms
 
@@ -76,6 +77,7 @@ class SuperCell(nn.Module):
             for source, _ in EDGES
         )
         self.drop = DropPath()
+        quick_depthwise(self.edges)
         if not affine:
             plain_norms(self)
 

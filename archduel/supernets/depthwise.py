@@ -1,0 +1,76 @@
+"""Depthwise convolutions whose gradient costs less on a CPU.
+
+The gradient of the input of such a convolution is the same convolution with the kernel turned round, which the library computes
+several times faster forwards than as a gradient (most of all with dilation). With stride 2 and dilation 2 only every other row
+and column is ever read, so it is a convolution of neither on a quarter of the pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
+
+__all__ = ["DepthwiseConv2d", "quick_depthwise"]
+
+
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution of stride 1 that keeps the size; padding and dilation are those of both directions."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: int, dilation: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding, ctx.dilation = padding, dilation
+        return F.conv2d(x, weight, None, 1, padding, dilation, x.shape[1])
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, weight = ctx.saved_tensors
+        how = 1, ctx.padding, ctx.dilation, x.shape[1]
+        of_x = F.conv2d(grad, weight.flip(2, 3), None, *how) if ctx.needs_input_grad[0] else None
+        of_weight = conv2d_weight(x, weight.shape, grad, *how) if ctx.needs_input_grad[1] else None
+        return of_x, of_weight, None, None
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution without bias of stride 1, or of stride and dilation 2, that keeps the size (or halves it).
+
+    On a CPU in full precision its gradients take the quick way.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns (N, C, ceil(H / stride), ceil(W / stride))."""
+        if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        dilation, padding = self.dilation[0], int(self.padding[0])
+        if self.stride[0] == 2:
+            x, dilation, padding = x[:, :, ::2, ::2], 1, padding // 2
+        out = _Depthwise.apply(x, self.weight, padding, dilation)  # type: ignore[no-untyped-call]
+        assert isinstance(out, Tensor)
+        return out
+
+
+def quick_depthwise(module: nn.Module) -> None:
+    """Replaces the depthwise convolutions inside ``module`` that can be quicker; names and weights stay."""
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Conv2d and child.groups == child.in_channels == child.out_channels and _fits(child):
+                new = DepthwiseConv2d(
+                    child.in_channels, child.out_channels, child.kernel_size[0], child.stride[0], int(child.padding[0]),
+                    child.dilation[0], child.groups, bias=False,
+                )  # fmt: skip
+                new.weight = child.weight
+                setattr(parent, name, new)
+
+
+def _fits(child: nn.Conv2d) -> bool:
+    """Returns whether stride is 1, or 2 with dilation 2, and there is no bias and as much padding as keeps the size."""
+    side, stride, dilation = child.kernel_size[0], child.stride[0], child.dilation[0]
+    wanted = (stride,) * 2, (side,) * 2, (dilation,) * 2, (dilation * (side - 1) // 2,) * 2, None
+    square = (child.stride, child.kernel_size, child.dilation, child.padding, child.bias) == wanted
+    return square and side % 2 == 1 and (stride == 1 or stride == dilation == 2)
