@@ -91,9 +91,10 @@ class Taps:
     def forward(self, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, y: Tensor) -> None:
         """Writes the outputs; see :class:`Way`."""
         scale = w[:, :, 0, :, :, None, None, None]
+        product = buffers.take("product", tuple(y.shape))
         for i, j, seen in self._windows(self._framed(x, spec, buffers), spec):
             if i or j:
-                y.addcmul_(seen, scale[:, :, i, j])
+                y += torch.mul(seen, scale[:, :, i, j], out=product)  # addcmul is slow with a scale a map
             else:
                 torch.mul(seen, scale[:, :, 0, 0], out=y)
 
@@ -111,7 +112,7 @@ class Taps:
         whole = buffers.take("folded", (*x.shape[:2], height + 2 * ph, width + 2 * pw, x.shape[-1])).zero_()
         scale = w[:, :, 0, :, :, None, None, None]
         for i, j, seen in self._windows(whole, spec):
-            seen.addcmul_(g, scale[:, :, i, j])
+            seen += torch.mul(g, scale[:, :, i, j], out=product)
         gx.copy_(whole[:, :, ph : ph + height, pw : pw + width])
 
 

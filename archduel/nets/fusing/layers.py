@@ -91,12 +91,22 @@ class Norm(Layer):
             mean, var = self._statistics(flat, out)
         else:
             mean, var = self.mean, self.var
-        inverse = (var + self.eps).rsqrt_()
-        self._saved = mean, inverse
+        self._saved = mean, (var + self.eps).rsqrt_()
         weight, bias = self._scale()
-        scale = inverse if weight is None else inverse * weight
-        shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
-        torch.addcmul(shift[:, None], flat, scale[:, None], out=out)
+        none = flat.new_empty(0)
+        aten.native_batch_norm(  # with statistics given: the library's fastest multiply-add by rows
+            flat[None],
+            weight,
+            bias,
+            mean,
+            var,
+            False,
+            0.0,
+            self.eps,
+            out=out[None],
+            save_mean=none,
+            save_invstd=none,
+        )
         return y
 
     def _statistics(self, flat: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor]:
