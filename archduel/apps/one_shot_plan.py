@@ -101,6 +101,7 @@ def _within(low: float, value: float, high: float) -> int:
 
 def _epochs(batches: float, n: int, usual: int, most: int) -> tuple[int, int]:
     """Returns (epochs, batches an epoch): ``usual`` shorter epochs where a whole pass each would be too much, at most ``most``."""
+    usual = _within(1, batches, usual)
     if batches / usual <= n:
         return usual, max(1, int(batches / usual))
     return _within(usual, batches / n, most), n
