@@ -67,7 +67,8 @@ def report_data(folder: Path) -> dict[str, Any]:
 
 def _how_far(records: Records) -> str:
     """Returns how far an unfinished run has come."""
-    stages = [f"{row['evaluations']} x {row['stage']}" for row in _costs(records) if "evaluations" in row]
+    rows = _costs(records)
+    stages = [f"{r['evaluations']} x {r['stage']}" if "evaluations" in r else f"{r['images']:,} images {r['stage']}" for r in rows]
     clock = duration(float(records[-1].get("clock", 0.0))) if records else "no time"
     done = f"trainings so far: {', '.join(stages)}" if stages else "nothing is trained yet"
     return f"This run is not finished ({clock}; {done}). The same command continues it."

@@ -100,6 +100,8 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(
     monkeypatch.setattr(one_shot.OneShotPipeline, "_note_step", stopping)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "stopped", name, baselines=False)
+    page = archduel.Run(tmp_path / "stopped").report().read_text()  # of the unfinished run
+    assert "images one-shot" in page
     stopped = run(tmp_path / "stopped", name, baselines=False)
     assert timeless(whole.result) == timeless(stopped.result)
     if name == "cnas":
