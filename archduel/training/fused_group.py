@@ -54,6 +54,7 @@ class FusedGroup:
             len(self.model),
             lr=recipe.lr,
             momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
             decay_norm_bias=recipe.decay_norm_bias,
             grad_clip=recipe.grad_clip,

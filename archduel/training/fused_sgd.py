@@ -29,7 +29,8 @@ class FusedSGD:
         weights: what is trained.
         n: number of networks.
         lr: learning rate, changed through the attribute ``lr``.
-        momentum: Nesterov's, 0 = none.
+        momentum: 0 = none.
+        nesterov: whether the momentum is Nesterov's.
         weight_decay: L2.
         decay_norm_bias: whether norms and biases decay too.
         grad_clip: largest norm of all gradients of a network together, 0 = off.
@@ -43,12 +44,14 @@ class FusedSGD:
         *,
         lr: float,
         momentum: float,
+        nesterov: bool = True,
         weight_decay: float,
         decay_norm_bias: bool,
         grad_clip: float,
         rates: Sequence[float],
     ) -> None:
         self.weights, self.n, self.lr, self.momentum, self.grad_clip = weights, n, lr, momentum, grad_clip
+        self.nesterov = nesterov and momentum > 0
         self._decay = [weight_decay if decay_norm_bias or decays else 0.0 for decays in weights.decays]
         self.velocity = [torch.zeros_like(value) for value in weights.values]
         self._rates = None
@@ -75,7 +78,7 @@ class FusedSGD:
                 momentum=self.momentum,
                 lr=self.lr,
                 dampening=0.0,
-                nesterov=self.momentum > 0,
+                nesterov=self.nesterov,
                 maximize=False,
                 is_first_step=False,  # the velocity starts at zero
             )
@@ -88,7 +91,7 @@ class FusedSGD:
             grad.add_(value, alpha=decay)
             velocity.mul_(self.momentum).add_(grad)
             value.addcmul_(
-                grad.add_(velocity, alpha=self.momentum) if self.momentum else grad, rate, value=-self.lr
+                grad.add_(velocity, alpha=self.momentum) if self.nesterov else velocity, rate, value=-self.lr
             )
 
     def _clip(self) -> None:

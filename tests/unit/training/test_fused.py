@@ -193,6 +193,17 @@ def test_learning_rates_of_their_own() -> None:
     assert trained[2].history[0]["lr"] == pytest.approx(2 * trained[0].history[0]["lr"])
 
 
+@pytest.mark.parametrize("rates", [[1.0, 1.0, 1.0], [1.0, 0.5, 2.0]], ids=["one-rate", "own-rates"])
+def test_plain_momentum_and_a_rate_that_changes_by_epoch(rates: list[float]) -> None:
+    recipe = RECIPE.with_(epochs=3, nesterov=False, lr_update="epoch", decay_norm_bias=False)
+    alone, together = built("nasbench201", torch.float64), built("nasbench201", torch.float64)
+    for network, rate in zip(alone, rates):
+        train(AsDouble(network), pixels(), recipe.with_(lr=recipe.lr * rate), seed=5)
+    fused = fuse(together, SCALES["nasbench201"], dtype=torch.float64)
+    after, _, _ = train_fused(fused, pixels(), recipe, seeds=[5], rates=rates)
+    assert difference(alone, after.extract()) < 1e-9  # type: ignore[attr-defined]
+
+
 def test_what_cannot_be_fused_says_so() -> None:
     resnet = seeded_build(lambda: build(parse("resnet:0.0"), Scale(4, 1, SIDE, 1, 3)), 0)
     with pytest.raises(SettingError, match="one by one"):
