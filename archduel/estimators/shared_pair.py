@@ -33,6 +33,7 @@ def optimizer(weights: nn.Module, recipe: Recipe) -> SGD:
         weights,
         lr=recipe.lr,
         momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
         decay_norm_bias=recipe.decay_norm_bias,
         grad_clip=recipe.grad_clip,

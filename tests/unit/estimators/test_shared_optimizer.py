@@ -1,0 +1,16 @@
+"""The optimizer of shared weights is the recipe's."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from archduel.estimators.shared_pair import optimizer
+from archduel.training.recipe import RECIPES, Recipe
+
+
+@pytest.mark.parametrize("recipe", [RECIPES["bpe1"], RECIPES["darts_search"], Recipe(momentum=0.5, weight_decay=0.1, grad_clip=0.0)])
+def test_every_setting_of_sgd_is_handed_on(recipe: Recipe) -> None:
+    made = optimizer(nn.Linear(2, 2), recipe)
+    assert (made.lr, made.momentum, made.nesterov, made.grad_clip) == (recipe.lr, recipe.momentum, recipe.nesterov, recipe.grad_clip)
+    assert {group["weight_decay"] for group in made.param_groups} == {recipe.weight_decay}
