@@ -28,7 +28,7 @@ from archduel.apps.recipes import load_recipe
 from archduel.apps.trained import network_of, save_trained
 from archduel.core import Scale
 from archduel.data import Dataset, load
-from archduel.nets.ops import set_drop_path
+from archduel.nets.ops import feed_drop_path, set_drop_path
 from archduel.training.loop import train
 from archduel.training.metrics import evaluate
 from archduel.training.pixels import Pixels
@@ -86,7 +86,7 @@ def measure(name: str, data: Dataset, seconds: float, device: str, compiled: boo
         print(name, curve[-1], flush=True)
         clock["began"] = time.perf_counter()
 
-    trained = train(model, learned, recipe, seed=0, device=device, drop_path=set_drop_path, on_epoch=look, compiled=compiled)
+    trained = train(model, learned, recipe, seed=0, device=device, drop_path=feed_drop_path if compiled else set_drop_path, on_epoch=look, compiled=compiled)
     final = evaluate(model, test).accuracy
     counts = chosen.counts(scale)
     peak = next((value for key, value in PEAK_TFLOPS.items() if key in torch.cuda.get_device_name(0)), None)

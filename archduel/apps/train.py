@@ -217,7 +217,7 @@ class _Job:
     ) -> Trained:
         """Trains ``model`` in place and writes the journal."""
         from archduel.apps.train_folder import CHECKPOINT
-        from archduel.nets.ops import set_drop_path
+        from archduel.nets.ops import feed_drop_path, set_drop_path
         from archduel.training.loop import train
 
         teller = _Teller(folder, progress, self.task, on_epoch)
@@ -229,7 +229,7 @@ class _Job:
             device=self.device,
             validation=self.task.watched,
             checkpoint=out / CHECKPOINT,
-            drop_path=set_drop_path,
+            drop_path=feed_drop_path if compiled else set_drop_path,
             on_epoch=teller.tell,
             team=team,
             compiled=compiled,

@@ -15,6 +15,7 @@ __all__ = [
     "Zero",
     "conv",
     "dilated",
+    "feed_drop_path",
     "initialise",
     "separable",
     "set_drop_path",
@@ -97,15 +98,20 @@ class DropPath(nn.Module):
     Attributes:
         p: probability of being dropped, 0..1; changed during training by :func:`set_drop_path`.
         generator: where the masks come from, on the device of the input; None = torch's own of that device.
+        rate: () the probability as a tensor, which compiled networks use: a number would be compiled in (:func:`feed_drop_path`).
     """
 
     def __init__(self, p: float = 0.0) -> None:
         super().__init__()
         self.p = p
         self.generator: torch.Generator | None = None
+        self.rate: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns ``x`` with some samples zero (training) or ``x`` itself."""
+        if self.training and self.rate is not None:
+            keep = (1.0 - self.rate).to(x.dtype)
+            return x * (torch.rand(x.shape[0], 1, 1, 1, device=x.device) < keep) / keep
         if not self.training or self.p == 0.0:
             return x
         mask = x.new_empty(x.shape[0], 1, 1, 1)  # (N, 1, 1, 1)
@@ -127,6 +133,17 @@ def set_drop_path(module: nn.Module, p: float, generator: torch.Generator | None
     places = [part for part in module.modules() if isinstance(part, DropPath)]
     for part in places:
         part.p, part.generator = p, generator
+    return len(places)
+
+
+def feed_drop_path(module: nn.Module, p: float) -> int:
+    """Does what :func:`set_drop_path` does for a compiled network, which is not compiled anew for every probability."""
+    places = [part for part in module.modules() if isinstance(part, DropPath)]
+    device = next((parameter.device for parameter in module.parameters()), None)
+    for part in places:
+        if part.rate is None:
+            part.rate = torch.zeros((), device=device)
+        part.rate.fill_(p)
     return len(places)
 
 

@@ -6,11 +6,13 @@ so the gradient is that of the whole batch, whatever the number of processes and
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -70,12 +72,15 @@ class Team:
         """Returns what to call for training: the network, or it inside DistributedDataParallel."""
         if self.size == 1:
             return model
+        known = inspect.signature(DistributedDataParallel.__init__).parameters
+        # recent versions of torch have another name for it; running statistics are averaged once an epoch instead
+        sync: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
         return DistributedDataParallel(
             model,
             device_ids=[device] if device.type == "cuda" else None,
-            broadcast_buffers=False,  # running statistics are averaged once an epoch instead
             find_unused_parameters=some_unused,
             gradient_as_bucket_view=True,
+            **sync,
         )
 
     def adding(self, forward: nn.Module, last: bool) -> AbstractContextManager[None]:

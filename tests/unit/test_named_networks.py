@@ -8,8 +8,9 @@ import torch
 from archduel.apps.architecture import find_architecture
 from archduel.apps.trained import network_of
 from archduel.core import Scale
+from archduel.nets.ops import DropPath, feed_drop_path
 from archduel.spaces.named import NAMED
-from archduel.training.seeding import seeded_build
+from archduel.training.seeding import isolated, seeded_build
 
 SIZES = {"mobilenetv3": Scale(4, 1, 32, 3, 7), "nasbench101": Scale(8, 1, 16, 3, 7)}
 
@@ -30,3 +31,34 @@ def test_it_learns_and_counts(name: str) -> None:
     assert model.eval()(x).shape == (3, 7)
     own = sum(p.numel() for n, p in model.named_parameters() if not n.startswith("auxiliary"))
     assert own == chosen.counts(scale).params
+
+
+def test_a_compiled_network_is_not_compiled_anew_for_every_drop_path() -> None:
+    compiled: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        compiled.append(1)
+        return graph
+
+    class Branch(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = DropPath()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.drop(x * self.weight)
+
+    model = Branch().train()
+    feed_drop_path(model, 0.0)
+    model.compile(backend=backend)
+    x = torch.ones(4000, 1, 1, 1)
+    with isolated() as reseed:
+        reseed(0)
+        for p in (0.0, 0.1, 0.2, 0.3, 0.5):
+            feed_drop_path(model, p)
+            out = model(x).detach()
+            assert float((out == 0).float().mean()) == pytest.approx(p, abs=0.03)
+            assert float(out.max()) == pytest.approx(1 / (1 - p))
+    assert len(compiled) == 1
+    assert torch.equal(model.eval()(x), x)
