@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from archduel.apps import zoo
 from archduel.apps.checkpoints import layers_of, read_checkpoint
+from archduel.apps.evaluation import evaluate_network
 from archduel.apps.named import counts_of_named
 from archduel.apps.trained import load_trained
 from archduel.cli import app
@@ -201,3 +202,27 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
 def test_weights_have_a_size_of_their_own() -> None:
     with pytest.raises(SettingError, match="leave channels out"):
         zoo.load("relativenas", pretrained=True, channels=8)
+
+
+SHIPPED = sorted(path for path in (ROOT / "archduel" / "weights").glob("*.*") if path.is_dir())
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda path: path.name)
+def test_shipped_weights_are_small_and_as_good_as_their_record_says(folder: Path) -> None:
+    facts = json.loads((folder / "model.json").read_text())
+    assert (folder / "model.safetensors").stat().st_size < 1_000_000
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "model.json"}
+    record = evaluate_network(f"zoo:{folder.name}")
+    assert record["data"]["split"].startswith("test split that its training held out")
+    assert record["data"]["pictures"] == facts["record"]["test_pictures"]
+    assert record["top1"] == pytest.approx(facts["record"]["top1"], abs=0.01)  # other processors round otherwise
+    assert record["loss"] == pytest.approx(facts["record"]["loss"], rel=1e-3)
+    model = zoo.load(facts["name"], pretrained=folder.name.partition(".")[2])
+    assert isinstance(model, nn.Module)
+    assert facts["name"] in {entry.name for entry in zoo.entries() if entry.weights}
+
+
+def test_there_are_weights_and_hub_loads_them() -> None:
+    assert SHIPPED
+    model = torch.hub.load(str(ROOT), SHIPPED[0].name.partition(".")[0], source="local", pretrained=True)
+    assert model.facts["record"]["command"].startswith("python benchmarks/zoo_weights.py")
