@@ -99,7 +99,7 @@ def endless(loader: Any) -> Iterator[Any]:
 
 
 def released_network(size: dict[str, int], **options: bool) -> Any:
-    """Returns a network with all operations of all edges, weights in PyTorch's own layout and initialisation."""
+    """Returns a network with all operations of all edges, weights in PyTorch's own layout, layers and initialisation."""
     import torch
 
     from archduel.core import Scale
@@ -112,6 +112,25 @@ def released_network(size: dict[str, int], **options: bool) -> Any:
         if isinstance(module, DepthwiseConv2d):  # the library's own gradients
             module.__class__ = torch.nn.Conv2d
     return network
+
+
+def released_forward(network: Any, x: Any, arch: Any) -> Any:
+    """Returns the logits of an architecture: every edge's operation is called on its own, an edge that is there twice twice."""
+    import torch
+
+    from archduel.supernets.darts import plan
+
+    before = previous = network.stem[0](x)
+    nodes = plan(arch.choices)
+    for cell in network.cells:
+        states = [cell.before(before), cell.previous(previous)]
+        for uses in nodes[cell.reduction]:
+            edges = [(edge, op, source) for edge, op, source, times in uses for _ in range(times)]
+            outs = [cell.drop(cell.edges[edge][op](states[source])) for edge, op, source in edges]
+            zeros = torch.zeros_like(states[1][:, :, :: 1 + cell.reduction, :: 1 + cell.reduction])
+            states.append(sum(outs[1:], outs[0]) if outs else zeros)
+        before, previous = previous, torch.cat(states[2:], dim=1)
+    return network.tail(previous)
 
 
 def cnas_released(size: dict[str, int], steps: int, ready: Callable[[], None]) -> dict[str, list[float]]:
@@ -131,12 +150,12 @@ def cnas_released(size: dict[str, int], steps: int, ready: Callable[[], None]) -
         began = time.perf_counter()
         x, labels = next(train)
         optimizer.zero_grad(set_to_none=False)
-        F.cross_entropy(network(x, arch), labels).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(released_forward(network, x, arch), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         middle = time.perf_counter()
         x, labels = next(valid)
         with torch.no_grad():
-            (network(x, arch).argmax(1) == labels).float().mean().item()
+            (released_forward(network, x, arch).argmax(1) == labels).float().mean().item()
         found["step"].append(middle - began)
         found["reward"].append(time.perf_counter() - middle)
     return found
@@ -167,7 +186,7 @@ def relativenas_released(size: dict[str, int], steps: int, ready: Callable[[], N
             began = time.perf_counter()
             x, labels = next(train)
             optimizer.zero_grad(set_to_none=False)
-            F.cross_entropy(network(x, arch), labels).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(released_forward(network, x, arch), labels).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 5)
             optimizer.step()
             found["step"].append(time.perf_counter() - began)
@@ -176,7 +195,7 @@ def relativenas_released(size: dict[str, int], steps: int, ready: Callable[[], N
             began = time.perf_counter()
             x, labels = next(valid)
             with torch.no_grad():
-                F.cross_entropy(network(x, arch), labels).item()
+                F.cross_entropy(released_forward(network, x, arch), labels).item()
             found["validation"].append(time.perf_counter() - began)
         found["fixed"].append(fixed)
         learners.append(network)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 
 import torch
 from torch import nn
@@ -55,6 +56,20 @@ def plan(choices: tuple[int, ...]) -> tuple[tuple[tuple[Use, ...], ...], ...]:
     return tuple(cells)
 
 
+def begins_with_relu(layers: nn.Module) -> bool:
+    """Returns whether ``layers`` is a sequence whose first layer is a ReLU."""
+    return isinstance(layers, nn.Sequential) and isinstance(layers[0], nn.ReLU)
+
+
+def after_relu(layers: nn.Module, bright: torch.Tensor) -> torch.Tensor:
+    """Returns what ``layers`` say about a state whose ReLU is ``bright``; a second ReLU changes nothing."""
+    if not begins_with_relu(layers):
+        return layers(bright)  # type: ignore[no-any-return]
+    for layer in islice(layers.children(), 1, None):
+        bright = layer(bright)
+    return bright
+
+
 class SuperCell(nn.Module):
     """A cell with every operation on every edge, around the two preprocessing layers of an evaluation cell.
 
@@ -81,10 +96,19 @@ class SuperCell(nn.Module):
         if not affine:
             plain_norms(self)
 
-    def _run(self, edge: int, op: int, x: torch.Tensor) -> torch.Tensor:
-        """Returns what an operation says; identities are never dropped."""
+    def _run(self, edge: int, op: int, source: int, states: list[torch.Tensor], bright: dict[int, torch.Tensor]) -> torch.Tensor:
+        """Returns what an operation says about a state; identities are never dropped.
+
+        Most operations begin with a ReLU: that of a state is computed once, in ``bright``, for all that read it.
+        """
         layers: nn.Module = self.edges[edge][op]  # type: ignore[index]
-        return x if isinstance(layers, nn.Identity) else self.drop(layers(x))  # type: ignore[no-any-return]
+        if isinstance(layers, nn.Identity):
+            return states[source]
+        if not begins_with_relu(layers):
+            return self.drop(layers(states[source]))  # type: ignore[no-any-return]
+        if source not in bright:
+            bright[source] = torch.relu(states[source])
+        return self.drop(after_relu(layers, bright[source]))  # type: ignore[no-any-return]
 
     def _empty(self, state: torch.Tensor) -> torch.Tensor:
         """Returns the zeros of a node without edges, at the size of the cell's output."""
@@ -93,12 +117,13 @@ class SuperCell(nn.Module):
     def forward(
         self, before: torch.Tensor, previous: torch.Tensor, nodes: tuple[tuple[Use, ...], ...]
     ) -> torch.Tensor:
-        """Returns (N, 4 * channels, H, W); only the operations named in ``nodes`` run."""
-        states = [self.before(before), self.previous(previous)]
+        """Returns (N, 4 * channels, H, W); only the operations named in ``nodes`` run, and inputs have passed a ReLU."""
+        states = [after_relu(self.before, before), after_relu(self.previous, previous)]
+        bright: dict[int, torch.Tensor] = {}
         for uses in nodes:
             total: torch.Tensor | None = None
             for edge, op, source, times in uses:
-                out = self._run(edge, op, states[source])
+                out = self._run(edge, op, source, states, bright)
                 for _ in range(times):
                     total = out if total is None else total + out
             states.append(self._empty(states[1]) if total is None else total)
@@ -108,14 +133,15 @@ class SuperCell(nn.Module):
         self, before: torch.Tensor, previous: torch.Tensor, weights: torch.Tensor, used: list[list[float]]
     ) -> torch.Tensor:
         """Returns (N, 4 * channels, H, W) where every edge is a weighted sum; ``used`` are the weights (14, 8) as numbers."""
-        states = [self.before(before), self.previous(previous)]
+        states = [after_relu(self.before, before), after_relu(self.previous, previous)]
+        bright: dict[int, torch.Tensor] = {}
         for node in range(2, NODES + 2):
             total = self._empty(states[1])
             for source in range(node):
                 edge = FIRST[node - 2] + source
                 for op in range(len(OPS)):
                     if op != NONE and used[edge][op] != 0:
-                        total = total + weights[edge, op] * self._run(edge, op, states[source])
+                        total = total + weights[edge, op] * self._run(edge, op, source, states, bright)
             states.append(total)
         return torch.cat(states[2:], dim=1)
 
@@ -162,14 +188,18 @@ class DARTSSupernet(nn.Module):
 
     def _through(self, x: torch.Tensor, run: list[tuple[SuperCell, tuple[object, ...], bool]]) -> torch.Tensor:
         """Returns the logits; each cell is called, or mixed, with arguments of its own."""
-        before = self.stem[0](x)
-        previous = self.stem[1](before) if len(self.stem) > 1 else before
+        raw = self.stem[0](x)
+        before = previous = torch.relu(raw)  # cells read their inputs through a ReLU only
+        if len(self.stem) > 1:
+            raw = self.stem[1](raw)
+            previous = torch.relu(raw)
         lean = bool(self._again) and self.training and torch.is_grad_enabled()
         runners: Sequence[Callable[..., torch.Tensor]] = self._again if lean else [_once] * len(run)
         for (cell, arguments, mixed), runner in zip(run, runners):
             step: Callable[..., torch.Tensor] = cell.mix if mixed else cell
-            before, previous = previous, runner(step, before, previous, *arguments)
-        return self.tail(previous)  # type: ignore[no-any-return]
+            raw = runner(step, before, previous, *arguments)
+            before, previous = previous, torch.relu(raw) if cell is not run[-1][0] else raw
+        return self.tail(raw)  # type: ignore[no-any-return]
 
     def _kinds(self) -> list[tuple[SuperCell, int]]:
         """Returns the cells, each with 0 (normal) or 1 (reduction)."""
