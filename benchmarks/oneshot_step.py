@@ -360,6 +360,17 @@ def compared(loop: str, size: str, steps: int, repeats: int) -> dict[str, Any]:
     return record
 
 
+def write(out: Path, comparisons: list[dict[str, Any]]) -> None:
+    """Writes the record; what was measured before, of other sizes or loops, is kept."""
+    from archduel.apps.folder import environment
+
+    before = json.loads(out.read_text())["comparisons"] if out.exists() else []
+    measured = {(c["loop"], c["size"]["name"]) for c in comparisons}
+    kept = [c for c in before if (c["loop"], c["size"]["name"]) not in measured]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({**environment(), "threads": 1, "comparisons": kept + comparisons}, indent=1) + "\n")
+
+
 def main() -> None:
     """Measures and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -372,21 +383,12 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(measure(*arguments.one, arguments.steps)))
         return
-    from archduel.apps.folder import environment
-
-    comparisons = [
-        compared(loop, size, arguments.steps, arguments.repeats)
-        for size in arguments.sizes.split(",")
-        for loop in ("cnas", "relativenas")
-    ]
-    if arguments.out and arguments.out.exists():  # sizes measured before are kept
-        before = json.loads(arguments.out.read_text())["comparisons"]
-        measured = {c["size"]["name"] for c in comparisons}
-        comparisons = [c for c in before if c["size"]["name"] not in measured] + comparisons
-    record = {**environment(), "threads": 1, "comparisons": comparisons}
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    comparisons = []
+    for size in arguments.sizes.split(","):
+        for loop in ("cnas", "relativenas"):
+            comparisons.append(compared(loop, size, arguments.steps, arguments.repeats))
+            if arguments.out:
+                write(arguments.out, comparisons)
     for c in comparisons:
         for path in ("shared", "lean"):
             found = c[path]
