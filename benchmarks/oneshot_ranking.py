@@ -46,9 +46,9 @@ def main() -> None:
     """Trains, scores, and writes the record of what is finished."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", required=True)
-    parser.add_argument("--images", type=int, default=25_000)
+    parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--cells", type=int, default=100)
-    parser.add_argument("--passes", default="8,24")
+    parser.add_argument("--passes", default="10,20")
     parser.add_argument("--channels", type=int, default=8)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--batch-size", type=int, default=128)
@@ -90,7 +90,7 @@ def main() -> None:
                 "lr": arguments.lr,
                 "weight_decay": 3e-4,
             },
-            load={"image_size": arguments.image_size, "validation": 0.06, "test": 0.05},
+            load={"image_size": arguments.image_size, "validation": 0.05, "test": 0.02},
         )
         found.append(bench)
         write(arguments.out, found, len(PARTS))
