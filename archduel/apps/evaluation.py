@@ -128,7 +128,7 @@ def _record(network: Handed, exam: Exam, found: dict[Key, Evaluation], skipped: 
     interval = share_interval(int((clean.predictions == clean.labels).sum()), len(clean.labels))
     record: dict[str, Any] = {
         "network": {"from": network.where, "arch": facts["arch"] or facts["text"], **network.counts._asdict()},
-        "data": {"name": exam.name, "split": exam.split, "pictures": len(clean.labels), "skipped": skipped},
+        "data": {"name": exam.name, "split": exam.split, "pictures": len(clean.labels), "skipped": skipped, "notes": list(exam.notes)},
         "top1": clean.accuracy,
         "top1_interval": [interval.low, interval.high],
         "top5": top_k(clean.probabilities, clean.labels, 5),
@@ -196,6 +196,7 @@ def text_of(record: dict[str, Any], *, worst: int = 5) -> list[str]:
         lines.append(f"             and {len(rows) - worst} classes that are recognised more often")
     for row in record.get("corruptions", {}).get("rows", ()):
         lines.append(f"{row['kind']:<12} severity {row['severity']}: top-1 {row['top1']:.2%}, calibration {row['ece']:.4f}")
+    lines += [f"note         {note}" for note in data["notes"]]
     if data["skipped"]:
         lines.append(f"skipped      {len(data['skipped'])} pictures that cannot be read")
     return lines

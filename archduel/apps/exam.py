@@ -38,6 +38,7 @@ class Exam:
         labels: (N,) int64.
         name: of the data.
         split: which pictures these are, in words.
+        notes: what a person should know before trusting the numbers.
     """
 
     source: Source
@@ -45,6 +46,7 @@ class Exam:
     labels: NDArray[np.int64]
     name: str
     split: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -88,11 +90,25 @@ def examine(data: Any, facts: Mapping[str, Any], *, split: str = "test", labels:
     if Path(source.name).name.lower() in LEARNED:
         raise DataError(f"{name} is a training split by its name; a network is examined on pictures it never learned from")
     streamed = bool((facts.get("recipe") or {}).get("crop_scale"))  # such trainings make no splits of their own
-    chosen, words = _chosen(source, known, same_data(data, known.get("name")) and not streamed)
+    held_out = same_data(data, known.get("name")) and not streamed
+    chosen, words = _chosen(source, known, held_out)
     if chosen is None and source.names and all(Path(file).parts[0].lower() in LEARNED for file in source.names):
         source = _listed(Path(source.name))
         chosen, words = np.arange(len(source)), "given test split"
-    return _matched(source, chosen, name, words, facts["classes"])
+    exam = _matched(source, chosen, name, words, facts["classes"])
+    return replace(exam, notes=_changed(source, known)) if held_out else exam
+
+
+def _changed(source: Source, known: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns a note if there are more or fewer pictures than when the network was trained."""
+    counts = [known.get(split) for split in ("train", "validation", "test")]
+    then = sum(count for count in counts if count is not None)
+    if None in counts or known.get("max_images") or then == len(source):
+        return ()
+    return (
+        f"{len(source):,} pictures now, {then:,} were used in training: if some were added or removed since (rather than skipped "
+        "then), the held-out split is another one and may hold pictures that were trained on",
+    )
 
 
 def _opened(data: Any) -> Source:

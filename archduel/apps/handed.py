@@ -72,7 +72,7 @@ def _run_facts(folder: Path) -> dict[str, Any]:
         "scale": result["scale"],
         "classes": data["classes"],
         "preprocessing": data["preprocessing"],
-        "data": {"name": settings.data},
+        "data": {"name": settings.data, "max_images": settings.max_images, **data["splits"]},
         "seed": settings.seed,
     }
 

@@ -54,6 +54,16 @@ def test_the_evaluation_repeats_the_accuracy_of_the_training(runs: Path) -> None
         assert record["data"]["pictures"] == 48
 
 
+def test_data_that_changed_since_the_training_is_noticed(runs: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(runs / "squares.npz"))
+    np.savez(tmp_path / "squares.npz", **arrays)
+    train_network(GOOD, str(tmp_path / "squares.npz"), tmp_path / "t", recipe="digits", changes={**TINY, "epochs": 1}, quiet=True)
+    assert evaluate_network(tmp_path / "t")["data"]["notes"] == []
+    np.savez(tmp_path / "squares.npz", **{name: values[:-9] for name, values in arrays.items()})
+    (note,) = evaluate_network(tmp_path / "t")["data"]["notes"]
+    assert note.startswith("231 pictures now, 240 were used in training")
+
+
 def test_one_training_each_is_compared_picture_by_picture(runs: Path) -> None:
     record = compare(runs / "good" / "seed0", runs / "poor" / "seed0")
     (pair,) = record["pairs"]
