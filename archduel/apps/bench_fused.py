@@ -7,6 +7,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from statistics import median
 from typing import Any
 
@@ -109,13 +110,16 @@ def _row(name: str, cores: int, seconds: float, repeats: int, k: int | None) -> 
     row = ROWS[name]
     plan = _plan(row) if k is None else FusedPlan(k, math.nan, {}, 0)
     rates: dict[str, list[float]] = {"processes": [], "threads": [], "fused": []}
+    cpu: dict[str, list[float]] = {way: [] for way in rates}
     for _ in range(repeats):
-        rates["processes"].append(throughput(name, cores, 1, 1, seconds))
-        rates["threads"].append(throughput(name, 1, cores, 1, seconds))
-        faster = median(rates["processes"]) >= median(rates["threads"])
-        way = (cores, 1) if plan.k > 1 or faster else (1, cores)  # one by one in the faster way
-        rates["fused"].append(throughput(name, *way, plan.k, seconds))
+        for way in rates:
+            faster = way != "fused" or median(rates["processes"]) >= median(rates["threads"])
+            wide = (1, cores) if way == "threads" or (plan.k == 1 and not faster) else (cores, 1)
+            found = throughput(name, *wide, plan.k if way == "fused" else 1, seconds)
+            rates[way].append(found[0])
+            cpu[way].append(found[1])
     middle = {way: median(found) for way, found in rates.items()}
+    spent = {way: median(found) for way, found in cpu.items()}
     sequential = max(middle["processes"], middle["threads"])
     return {
         "row": name,
@@ -129,6 +133,8 @@ def _row(name: str, cores: int, seconds: float, repeats: int, k: int | None) -> 
         **_differences(row),
         "sequential": f"{cores} processes" if sequential == middle["processes"] else f"{cores} threads",
         "repeats": rates,
+        "cpu_seconds": spent,
+        "cpu_ratio": min(spent["processes"], spent["threads"]) / spent["fused"],
         "plan": plan.record(),
     }
 
@@ -143,8 +149,9 @@ def _pixels(row: Row) -> tuple[Pixels, Pixels]:
     )
 
 
-def _cells(row: Row, seed: int) -> list[Arch]:
-    home: Space = registry.make("space", row.space)
+@lru_cache(8)  # listing a space takes a second
+def _cells(space: str, seed: int) -> list[Arch]:
+    home: Space = registry.make("space", space)
     return distinct_cells(home, CELLS, seed)
 
 
@@ -155,14 +162,15 @@ def _network(row: Row, arch: Arch, seed: int) -> nn.Module:
 def _plan(row: Row) -> FusedPlan:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    networks = [_network(row, arch, number) for number, arch in enumerate(_cells(row, 0)[:32])]
+    networks = [_network(row, arch, number) for number, arch in enumerate(_cells(row.space, 0)[:32])]
     plan = plan_fused(networks, row.scale, _pixels(row)[0], row.recipe)
     torch.set_num_threads(before)
     return plan
 
 
-def throughput(name: str, processes: int, threads: int, k: int, seconds: float) -> float:
-    """Returns candidates a second of ``processes`` that train at the same time, ``k`` networks at once."""
+def throughput(name: str, processes: int, threads: int, k: int, seconds: float) -> tuple[float, float]:
+    """Returns candidates a second of ``processes`` that train at the same time, ``k`` networks at once, and processor
+    seconds a candidate."""
     context = multiprocessing.get_context("spawn")
     start, answers = context.Barrier(processes), context.Queue()
     jobs = [
@@ -171,14 +179,16 @@ def throughput(name: str, processes: int, threads: int, k: int, seconds: float) 
     ]
     for job in jobs:
         job.start()
-    total = float(sum(answers.get(timeout=600) for _ in jobs))
+    found = [answers.get(timeout=600) for _ in jobs]
     for job in jobs:
         job.join()
-    return total
+    return sum(done / wall for done, wall, _ in found), sum(c for _, _, c in found) / sum(
+        d for d, _, _ in found
+    )
 
 
 def _work(name: str, number: int, threads: int, k: int, seconds: float, start: Any, answers: Any) -> None:
-    """Trains candidate after candidate for a while and says how many a second that were."""
+    """Trains candidate after candidate for a while; answers how many, wall seconds and processor seconds."""
     torch.set_num_threads(threads)
     row = ROWS[name]
     train_set, validation = _pixels(row)
@@ -187,15 +197,15 @@ def _work(name: str, number: int, threads: int, k: int, seconds: float, start: A
         row, next(groups), train_set, validation, row.recipe.with_(epochs=0.2)
     )  # imports, measures, takes memory
     start.wait()
-    began, done = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
+    began, spent, done = time.perf_counter(), time.process_time(), 0
+    while not done or time.perf_counter() - began < seconds:
         done += _judge(row, next(groups), train_set, validation, row.recipe)
-    answers.put(done / (time.perf_counter() - began))
+    answers.put((done, time.perf_counter() - began, time.process_time() - spent))
 
 
 def _groups(row: Row, number: int, k: int) -> Iterator[list[Arch]]:
     """Yields groups of ``k`` different cells, other ones for every process."""
-    cells, start = _cells(row, number), 0
+    cells, start = _cells(row.space, number), 0
     while True:
         yield [cells[(start + place) % len(cells)] for place in range(k)]
         start += k
@@ -218,7 +228,7 @@ def _differences(row: Row) -> dict[str, float]:
     Alone means in the memory layout of plain tensors. How far the library's two layouts are from each other stands beside it:
     where an activation is zero but for rounding, a ReLU lets one through and not the other.
     """
-    archs, (images, _) = _cells(row, 0)[:ALIKE], _pixels(row)
+    archs, (images, _) = _cells(row.space, 0)[:ALIKE], _pixels(row)
     recipe = row.recipe.with_(epochs=5 * row.recipe.batch_size / len(images))
     plain, layout, together = ([_network(row, arch, n) for n, arch in enumerate(archs)] for _ in range(3))
     for one, other in zip(plain, layout):
