@@ -105,10 +105,13 @@ class _Crew:
         given = 0  # batches that were handed out
         try:
             for number, part in enumerate(parts):
-                while left[number]:
-                    self._hand_out(todo, chunks, out, given, seed)
-                    for done, n in self._answers(out):
+                wait = False  # first whatever is there already, so that workers are never without tasks
+                while left[number] or not wait:
+                    found = list(self._answers(out, wait=wait))
+                    for done, n in found:
                         left[done] -= n
+                    self._hand_out(todo, chunks, out, given, seed)
+                    wait = wait or not found
                 yield self.slots[number % len(self.slots), : len(part)]
                 given = number + 1
         finally:
@@ -134,9 +137,9 @@ class _Crew:
             except BrokenPipeError:
                 self._killed(worker)
 
-    def _answers(self, out: list[dict[Any, Any]]) -> Iterator[tuple[int, int]]:
-        """Yields (batch, pictures) of finished tasks, waiting for one at least."""
-        for key, _ in self.selector.select():
+    def _answers(self, out: list[dict[Any, Any]], *, wait: bool = True) -> Iterator[tuple[int, int]]:
+        """Yields (batch, pictures) of finished tasks, an answer a worker; waits for one if asked."""
+        for key, _ in self.selector.select(None if wait else 0):
             worker = key.data
             pipe = self.running[worker].stdout
             assert pipe is not None
@@ -146,7 +149,8 @@ class _Crew:
             slot, first, length = ANSWER.unpack(head)
             done = out[worker].pop((slot, first))
             if length:
-                raise DataError(f"a picture cannot be read: {pipe.read(length).decode()}; repair or remove it, the same command continues")
+                text = pipe.read(length).decode(errors="replace")
+                raise DataError(f"a picture cannot be read: {text}; repair or remove it, the same command continues")
             yield done
 
     def _killed(self, worker: int) -> None:
