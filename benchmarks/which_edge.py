@@ -42,7 +42,7 @@ def area(scores: np.ndarray, there: np.ndarray) -> float:
 def main() -> None:
     """Measures every ranker on every edge and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rankers", default="nac[epochs=400],nac-paper[epochs=400],gcn,renas,onehot_mlp,boosting,best")
+    parser.add_argument("--rankers", default="best,boosting,nac[epochs=200],nac-paper[epochs=200],gcn,onehot_mlp")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -50,6 +50,8 @@ def main() -> None:
     archs = list(dict.fromkeys(sample(space, rng) for _ in range(2 * (LEARNED + JUDGED))))[: LEARNED + JUDGED]
     choices = np.array([arch.choices for arch in archs])
     found: dict[str, dict[str, float]] = {}
+    record = {"command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1, "learned": LEARNED, "judged": JUDGED}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for entrant in parse_entrants(arguments.rankers):
         found[entrant.title] = {}
         for edge, name in enumerate(EDGES):
@@ -58,9 +60,7 @@ def main() -> None:
             ranker.fit(archs[:LEARNED], there[:LEARNED].astype(float))
             found[entrant.title][name] = area(ranker.predict(archs[LEARNED:]), there[LEARNED:])
         print(entrant.title, {name: round(value, 3) for name, value in found[entrant.title].items()}, flush=True)
-    record = {"command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1, "learned": LEARNED, "judged": JUDGED}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({**record, "area_under_curve": found}, indent=1) + "\n")
+        arguments.out.write_text(json.dumps({**record, "area_under_curve": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from archduel.core.checkpoint import load_state, save_state
 from archduel.errors import InvalidArchError, SettingError, StateError
 from archduel.rankers import best
 from archduel.rankers.best import Jury
+from archduel.rankers.kernel import believe, fit_process, refine_process
 from archduel.rankers.panel import JUDGES, Panel, fit_panel
 
 FAST = {"trees": 40, "reference": 50, "folds": 3}
@@ -150,6 +151,22 @@ def test_with_many_labels_not_every_fold_is_learned(monkeypatch: pytest.MonkeyPa
         assert len(sizes) == fits
         assert sizes[-1] == len(archs)
         assert info["held_out_tau"] > 0.6
+
+
+def test_the_refined_process_finds_the_column_that_matters_and_never_looks_at_excluded_ones() -> None:
+    rng = np.random.default_rng(0)
+    x, others = rng.normal(size=(2, 80, 6))
+    y = np.sin(2 * x[:, 0])
+    process = fit_process(x, y, np.array([1.0, 1, 1, 1, 1, 0]))
+    refined = refine_process(process, x, y)
+    assert refined.scale.argmax() == 0
+    assert refined.scale[0] > 3 * refined.scale[1:].max()
+    assert refined.scale[5] == 0
+    errors = [np.abs(believe(p, others, deviation=False)[0] - np.sin(2 * others[:, 0])).mean() for p in (process, refined)]
+    assert errors[1] < 0.5 * errors[0]
+    mean, deviation = believe(refined, x)
+    assert np.abs(mean - y).max() < 0.2
+    assert (deviation < believe(refined, 10 + others)[1].min()).all()
 
 
 def test_bad_input_is_refused() -> None:
