@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from archduel.apps import train as app
 from archduel.apps.architecture import find_architecture
 from archduel.apps.folder import read_toml
 from archduel.apps.train import train_network
 from archduel.apps.trained import load_trained
+from archduel.cli import app as cli
 from archduel.errors import (
     ArchduelError,
     DataError,
@@ -190,3 +192,22 @@ def test_a_genotype_of_no_space_is_trained_too(tmp_path) -> None:
     result = run(tmp_path / "t", "nasnet_a", changes={"epochs": 1, "depth": 3, "data_fraction": 0.5})
     assert load_trained(tmp_path / "t")[1]["arch"] is None
     assert result["images"] == 36
+
+
+def test_the_command_trains_digits(tmp_path) -> None:
+    words = ["train", ARCH, "--data", "digits", "--out", str(tmp_path / "t"), "--hold-out", "--seed", "3"]
+    sets = [word for name, value in {"epochs": 4, "channels": 8, "depth": 1, "ema": 0.9}.items() for word in ("--set", f"{name}={value}")]
+    done = CliRunner().invoke(cli, [*words, *sets], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "recipe digits, 4 epochs of 64 pictures a step" in done.stdout
+    assert done.stdout.count("  validation 0.") == 4
+    result = json.loads((tmp_path / "t" / "result.json").read_text())
+    assert result["test"]["accuracy"] > 0.5
+    assert read_toml(tmp_path / "t" / "train.toml")["recipe"]["flip"] is False
+
+
+def test_the_command_takes_a_file_of_architectures_alone(tmp_path) -> None:
+    with pytest.raises(SettingError, match="leave ARCH, --from and --track out"):
+        CliRunner().invoke(cli, ["train", ARCH, "--file", "cells.txt", "--out", str(tmp_path)], catch_exceptions=False)
+    listed = CliRunner().invoke(cli, ["list", "recipes"], catch_exceptions=False)
+    assert "cifar_relativenas" in listed.stdout
