@@ -11,9 +11,9 @@ from scipy import stats
 
 from archduel.apps.devices import check_device
 from archduel.apps.evaluation import answers
-from archduel.apps.exam import examine
+from archduel.apps.exam import Exam, examine
 from archduel.apps.folder import read_toml
-from archduel.apps.handed import open_network
+from archduel.apps.handed import Handed, open_network
 from archduel.apps.trained import FACTS
 from archduel.errors import RunError
 from archduel.reporting.paired import mcnemar
@@ -122,22 +122,32 @@ def compare(
     check_device(device)
     sides = trainings(first), trainings(second)
     _check(*sides)
-    pairs, networks = [], []
+    pairs, networks, exam = [], [], None
     for members in zip(*sides):
         opened = [open_network(member.folder, device=device) for member in members]
         exam = examine(data, opened[0].facts, labels=labels).first(max_images)
-        right = []
-        for network in opened:
-            said = next(iter(answers(network, exam, batch_size=batch_size, device=device)[0].values()))
-            right.append(said.predictions == said.labels)
-        test = mcnemar(*right)
-        networks = [{"from": str(where), "name": n.facts.get("name") or n.facts["arch"], **n.counts._asdict()} for where, n in zip((first, second), opened)]
-        pairs.append({
-            "seed": members[0].seed, "pictures": test.n, "accuracy": [float(part.mean()) for part in right],
-            "first_only": test.first_only, "second_only": test.second_only, "p": test.p,
-        })  # fmt: skip
+        pairs.append({"seed": members[0].seed, **_pair(opened, exam, batch_size, device)})
+        networks = [_facts(str(where), network) for where, network in zip((first, second), opened)]
+    assert exam is not None  # there is a training on either side
     record = {"first": networks[0], "second": networks[1], "data": exam.name, "split": exam.split, "pairs": pairs}
     return {**record, **_verdict(networks, pairs)}
+
+
+def _pair(networks: Sequence[Handed], exam: Exam, batch_size: int, device: str) -> dict[str, Any]:
+    """Returns what two networks get right of the same pictures."""
+    right = []
+    for network in networks:
+        said = next(iter(answers(network, exam, batch_size=batch_size, device=device)[0].values()))
+        right.append(said.predictions == said.labels)
+    test = mcnemar(*right)
+    return {
+        "pictures": test.n, "accuracy": [float(part.mean()) for part in right], "first_only": test.first_only,
+        "second_only": test.second_only, "p": test.p,
+    }  # fmt: skip
+
+
+def _facts(where: str, network: Handed) -> dict[str, Any]:
+    return {"from": where, "name": network.facts.get("name") or network.facts["arch"], **network.counts._asdict()}
 
 
 def _verdict(networks: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -178,8 +178,8 @@ def import_weights(
         to: the folder, see :func:`archduel.apps.trained.save_trained`.
         data: ``cifar10``, ``cifar100`` or ``imagenet``: normalisation and classes.
         classes: names in the order of the outputs; default those of CIFAR-10, or the numbers from 0.
-        mean: one a channel, of values in 0..1, where the release differs.
-        std: likewise.
+        mean: one a channel, of values in 0..1, where the release differs; ``std`` likewise.
+        std: see ``mean``.
         size: fields of :class:`Scale` that differ from the published sizes, each of which is tried.
 
     Raises:
@@ -198,8 +198,7 @@ def import_weights(
     look = {**LOOKS[data], **({"mean": list(mean)} if mean else {}), **({"std": list(std)} if std else {})}
     refused = []
     for scale in _candidates(item, look["size"], size or {}):
-        look["size"] = scale.image_size
-        facts = _facts(item, scale, classes or _classes(data, scale.n_classes), look)
+        facts = _facts(item, scale, classes or _classes(data, scale.n_classes), {**look, "size": scale.image_size})
         model = network_of(facts)
         try:
             take_weights(model, matched(model, weights, str(file)), str(file))
