@@ -15,6 +15,7 @@ from archduel.apps.proxy_bench import Bench, executor_for
 from archduel.apps.proxy_cost import Work, accuracies, mean_cost
 from archduel.apps.proxy_recipes import changed, write_recipe
 from archduel.apps.proxy_reference import TRUTH_SHARE, random_archs, reference_recipe
+from archduel.apps.proxy_text import bounded_text
 from archduel.apps.settings import parse_seconds
 from archduel.core import Space
 from archduel.data import Dataset, load
@@ -267,7 +268,7 @@ def _hand_over(bench: Bench, result: dict[str, Any]) -> None:
         path = write_recipe(Recipe(**by_name[name]["recipe"]), bench.folder / f"{kind}.json")
         value = by_name[name][result["settings"]["by"]]
         bench.progress.say(
-            f"{kind}: {name}; {result['settings']['by']} {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}], "
+            f"{kind}: {name}; {result['settings']['by']} {bounded_text(value)}, "
             f"{by_name[name]['share_of_reference']:.1%} of the reference's cost; {path}"
         )
     bench.progress.say(f"ended because {result['ended']}; report {bench.folder / 'report.html'}")

@@ -112,6 +112,21 @@ def test_what_a_search_for_recipes_leaves_behind(tmp_path: Path, pretended: Any)
     assert all(len(t["scores"]) == 6 for t in result["trials"])
 
 
+def test_recipes_whose_trainings_mostly_fail_do_not_end_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fragile(Pretended):
+        """Fails for all but four architectures, except under the reference."""
+
+        def run(self, queries: list[Query], ordinals: list[int]) -> Iterator[Estimate]:
+            for estimate, ordinal in zip(super().run(queries, ordinals), ordinals):
+                broken = ordinal >= proxy_bench.PER_RECIPE and ordinal % proxy_bench.PER_RECIPE > 3
+                yield Estimate(float("nan"), Cost(0.1), {}, "not finite") if broken else estimate
+
+    monkeypatch.setattr("archduel.apps.proxy_find.executor_for", lambda *_, **__: Fragile())
+    result = _find(tmp_path, quiet=False)
+    assert all(trial["spearman"]["low"] is None and trial["n"] == 4 for trial in result["trials"])
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
 def test_another_command_on_the_folder_is_refused_with_the_difference(tmp_path: Path, pretended: Any) -> None:
     pretended()
     _find(tmp_path / "one")
