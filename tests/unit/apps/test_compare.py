@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from archduel.apps.compare import compare, text_of, trainings
 from archduel.apps.curves import curves_data, write_curves
 from archduel.apps.evaluation import evaluate_network
 from archduel.apps.handover import export_from, predict_from
+from archduel.apps.settings import make_settings
 from archduel.apps.timing import measure
 from archduel.apps.track import followed, make_tracker, replay
 from archduel.apps.train import train_network
 from archduel.apps.trained import load_trained
 from archduel.cli import app
+from archduel.core.checkpoint import save_state
 from archduel.errors import RunError, SettingError, UnknownNameError
 from archduel.reporting.html import report_html
 
@@ -198,8 +202,6 @@ def test_a_training_is_exported_and_predicts(runs: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr("archduel.export.folder.missing_packages", lambda: ["onnx"])  # has tests of its own, and takes seconds
     folder = runs / "good" / "seed0"
     picture = tmp_path / "dark.png"
-    from PIL import Image
-
     Image.new("RGB", (8, 8), (30, 30, 30)).save(picture)
     ((best, share), *_), = predict_from(str(folder), [picture])
     assert best == "0"
@@ -215,6 +217,42 @@ def test_a_training_is_exported_and_predicts(runs: Path, tmp_path: Path, monkeyp
     assert f"{sum(p.numel() for p in model.parameters()):,}" in readme
     with pytest.raises(RunError, match="no trained network"):
         export_from(str(tmp_path), tmp_path / "no")
+
+
+def as_search(training: Path, data: Path, folder: Path) -> Path:
+    """Writes what a finished search leaves, with the network of a training as its winner."""
+    model, facts = load_trained(training)
+    save_state(folder / "w.safetensors", {"weights": dict(model.state_dict())})
+    settings = make_settings(data=str(data), evaluations=4).model_dump(exclude_none=True)
+    (folder / "run.toml").write_text(tomli_w.dumps({"command": "", "run": settings}))
+    winner = {
+        "arch": facts["arch"], "text": facts["arch"], "weights": ["w.safetensors"], "params": facts["params"],
+        "macs": facts["macs"], "test": {"accuracy": [0.5]},
+    }  # fmt: skip
+    data_facts = {"name": str(data), "classes": facts["classes"], "preprocessing": facts["preprocessing"], "splits": {"train": 144, "validation": 48, "test": 48}}
+    result = {"networks": {"search": winner}, "scale": facts["scale"], "metric": "accuracy", "data": data_facts}
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+def test_a_search_is_taken_where_a_training_is(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archduel.export.folder.missing_packages", lambda: ["onnx"])
+    training = runs / "good" / "seed0"
+    search = as_search(training, runs / "squares.npz", tmp_path)
+    own, other = evaluate_network(training), evaluate_network(search)
+    assert own["confusion"] == other["confusion"]
+    assert other["data"]["notes"] == []
+    picture = tmp_path / "x.png"
+    Image.new("RGB", (8, 8), (150, 150, 150)).save(picture)
+    assert predict_from(str(search), [picture]) == predict_from(str(training), [picture])
+    run = CliRunner().invoke
+    assert json.loads(run(app, ["predict", str(search), str(picture), "--json"]).output)["file"] == str(picture)
+    assert run(app, ["export", str(search), "--to", str(tmp_path / "shipped")]).exit_code == 0
+    assert (tmp_path / "shipped" / "model.py").is_file()
+    assert measure([str(search)], repetitions=5)[0]["channels"] == 4
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(RunError, match="not finished"):
+        evaluate_network(search)
 
 
 def test_latency_is_measured_with_its_spread(runs: Path) -> None:
