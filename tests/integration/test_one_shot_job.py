@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,13 @@ def run(out: Path, name: str, **settings: Any) -> archduel.Run:
     return archduel.search("digits", out=out, strategy=name, **{**SMALL, **settings, "set": {**SMALL["set"], **FEW[name], **settings.get("set", {})}})
 
 
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trains in this process and exports nothing: what is tested lies before that."""
-    monkeypatch.setattr(job, "Processes", lambda factory, *, run_seed, **_: Sequential(factory(), run_seed=run_seed))
-    monkeypatch.setattr(job, "hand_over", lambda folder, result, progress: folder.note("handed over"))
+@pytest.fixture(scope="module", autouse=True)
+def _here() -> Iterator[None]:
+    """Trains in this process and exports nothing, which the tests of the main job do: what is tested lies before that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "Processes", lambda factory, *, run_seed, **_: Sequential(factory(), run_seed=run_seed))
+        patch.setattr(job, "hand_over", lambda folder, result, progress: folder.note("handed over"))
+        yield
 
 
 def timeless(value: object) -> object:
@@ -75,14 +78,13 @@ def test_a_run_compares_with_random_search_and_checks_its_scores(finished: archd
 
 
 def test_the_report_shows_the_search_and_how_well_it_ranks(finished: archduel.Run) -> None:
-    page = (finished.folder / "report.html").read_text()
+    page = finished.report().read_text()
     assert "shared weights may rank cells at random" in page or "rank cells better than chance" in page or "is not known" in page
     assert "diversity of the population" in page
     assert "Leading after step" in page
     assert "one-shot" in page
 
 
-@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(("name", "checkpoints"), [("spos", 0.0), ("relativenas", 0.0), ("cnas", math.inf)])
 def test_a_stopped_run_ends_like_an_uninterrupted_one(
     name: str, checkpoints: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -110,7 +112,6 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", ["darts", "ctnas-oneshot"])
 def test_other_strategies_run_too(name: str, tmp_path: Path) -> None:
     found = run(tmp_path / name, name, baselines=False, max_params="1M")
@@ -118,7 +119,6 @@ def test_other_strategies_run_too(name: str, tmp_path: Path) -> None:
     assert found.result["networks"]["search"]["params"] <= 1_000_000
 
 
-@pytest.mark.usefixtures("here")
 def test_a_paper_s_own_variant_of_the_space_is_searched_and_drawn(tmp_path: Path) -> None:
     few = {"space.preset": "cnas", "strategy.grow": "nodes", "strategy.order": ["sep_conv_3x3"], "strategy.warmup_epochs": 0, "strategy.stage_epochs": 1}
     found = run(tmp_path / "nodes", "cnas", space="darts", baselines=False, set={**few, "plan.depth": 2, "label.depth": 2, "plan.shortlist": 1})
@@ -128,7 +128,6 @@ def test_a_paper_s_own_variant_of_the_space_is_searched_and_drawn(tmp_path: Path
     assert "Leading after step" in found.report().read_text()
 
 
-@pytest.mark.usefixtures("here")
 def test_what_cannot_be_searched_with_shared_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="supernet of space 'nasbench101' is unknown"):
         run(tmp_path / "space", "spos", space="nasbench101")
@@ -140,7 +139,6 @@ def test_what_cannot_be_searched_with_shared_weights_is_refused(tmp_path: Path) 
         run(tmp_path / "recipe", "spos", set={"supernet.rate": 5})
 
 
-@pytest.mark.usefixtures("here")
 def test_a_time_budget_is_planned_from_measured_prices(tmp_path: Path) -> None:
     out = tmp_path / "timed"
     timed = run(out, "cnas", evaluations=None, time="25s", baselines=False, set={"strategy.order": ["nor_conv_3x3"], "final.epochs": 1})
