@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -33,6 +35,12 @@ def shared(space: str = "nasbench201", seed: int = 0, options: dict[str, Any] | 
     of_recipe = {name: settings.pop(name) for name in list(settings) if name in Recipe.__dataclass_fields__}
     recipe = RECIPE.with_(**({"depth": 3} if space == "darts" else {}) | of_recipe)
     scale = Scale(recipe.channels, recipe.depth, recipe.image_size, 3, 4)
-    network = supernet(space, scale, generator=torch.Generator().manual_seed(seed), **(options or {}))
+    network = deepcopy(_network(space, scale, seed, tuple((options or {}).items())))
     train, validation = settings.pop("train", pixels(40, 1)), settings.pop("validation", pixels(24, 2))
     return SharedWeights(network, train, validation, recipe, n_classes=4, seed=seed, **{"recalibration": 2} | settings)
+
+
+@lru_cache(maxsize=16)
+def _network(space: str, scale: Scale, seed: int, options: tuple[tuple[str, Any], ...]) -> Any:
+    """Returns an untrained supernet, which is not to be changed: copies are faster than new ones."""
+    return supernet(space, scale, generator=torch.Generator().manual_seed(seed), **dict(options))
