@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["LOOKS", "Entry", "entries", "import_weights", "load", "load_to", "record_of", "shipped"]
+__all__ = ["LOOKS", "Entry", "entries", "import_weights", "load", "load_to", "record_of", "shipped", "weights_line"]
 
 LOOKS: Mapping[str, dict[str, Any]] = {
     "cifar10": {"size": 32, "mode": "RGB", "rule": "none", "mean": [0.49139968, 0.48215827, 0.44653124], "std": [0.24703233, 0.24348505, 0.26158768]},
@@ -104,6 +104,16 @@ def record_of(name: str) -> dict[str, Any]:
     shown = show(network)
     shown["weights"] = {tag: read_facts(shipped(f"{shown['name']}.{tag}")) for tag in _weights(shown["name"])}
     return shown
+
+
+def weights_line(facts: Mapping[str, Any]) -> str:
+    """Returns size, accuracy and origin of weights of ours in one line."""
+    scale, record = facts["scale"], facts["record"]
+    return (
+        f"C{scale['channels']} L{scale['depth']}, {scale['image_size']} px, {facts['params']:,} parameters; {record['top1']:.2%} of "
+        f"{record['test_pictures']:,} test pictures of {facts['data']['name']}, float16; {record['command']} "
+        f"({record['seconds']:,} s, {record['threads']} thread, {record['hardware']['cpu']})"
+    )
 
 
 def _facts(item: Named, scale: Scale, classes: Sequence[str], look: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def show(name: Name, as_json: Annotated[bool, typer.Option("--json", help="one J
         if isinstance(value, dict):
             typer.echo(f"{key}:")
             for label, item in value.items():
-                typer.echo(f"  {label}: {json.dumps(item) if isinstance(item, dict) else item}")
+                line = app.weights_line(item) if key == "weights" else json.dumps(item) if isinstance(item, dict) else item
+                typer.echo(f"  {label}: {line}")
         elif value:
             typer.echo(f"{key}: {value}")
 
