@@ -32,7 +32,7 @@ def train_fused(
     Args:
         model: the networks, initialised.
         train: training images, as for ``train``.
-        recipe: how to train; ``fp16`` is not for fused networks.
+        recipe: how to train, in ``fp32``.
         seeds: of batch order, augmentation and drop path: one for all (they see the same batches), or one a network.
         rates: factors of the learning rate, one a network; None = 1.
         validation: evaluated after each epoch.
@@ -43,12 +43,12 @@ def train_fused(
         The networks that were trained to the end, their numbers, and what happened to each of the first.
 
     Raises:
-        SettingError: for fp16, or another number of seeds or rates.
+        SettingError: for another precision, or another number of seeds or rates.
         DataError: for fewer than two training images.
     """
-    if recipe.precision == "fp16":
+    if recipe.precision != "fp32":
         raise SettingError(
-            "fused training computes in fp32 or bf16, got fp16; set precision or train one by one"
+            f"fused training computes in fp32, got {recipe.precision!r}; set precision or train one by one"
         )
     for name, values in (("seeds", seeds), ("rates", rates or [1.0] * len(model))):
         if len(values) != len(model) and (name, len(values)) != ("seeds", 1):

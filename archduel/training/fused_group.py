@@ -91,10 +91,14 @@ class FusedGroup:
         probability = drop_path_at(self.recipe, epoch) if self.recipe.drop_path else 0.0
         layers = [_generator(self.model.device, s, "layers", epoch) for s in self.seeds]
         self._sums.zero_()
-        parts = [order.tensor_split(self.plan.per_epoch) for order in orders]
-        for place, step in enumerate(self.plan.steps_of(epoch)):
+        steps = self.plan.steps_of(epoch)
+        parts = [order.tensor_split(self.plan.per_epoch)[: len(steps)] for order in orders]
+        sources = [self.images.batches(part, mix_seed(s, "crops", epoch)) for part, s in zip(parts, seeds)]
+        for place, step in enumerate(steps):
             self.optimizer.lr = learning_rate(self.recipe, step, self.plan)
-            batch = [self._batch(part[place], noise, rng) for part, noise, rng in zip(parts, noises, rngs)]
+            batch = [
+                self._batch(*next(source), noise, rng) for source, noise, rng in zip(sources, noises, rngs)
+            ]
             if probability:
                 self._draw_masks(probability, len(parts[0][place]), layers)
             self._step(batch)
@@ -105,10 +109,9 @@ class FusedGroup:
         return [k for k, good in enumerate(finite) if good]
 
     def _batch(
-        self, rows: Tensor, noise: torch.Generator, rng: np.random.Generator
+        self, raw: Tensor, labels: Tensor, noise: torch.Generator, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor, float]:
         """Returns images, labels, the labels mixed in and the share of the first."""
-        raw, labels = self.images.batch(rows)
         x = augmented(raw, self.recipe.with_(channels_last=False), self.images.mean, self.images.std, noise)
         if not self.recipe.mixup:
             return x, labels, labels, 1.0

@@ -182,13 +182,16 @@ def test_early_ends_shrink_the_batch(ema: float) -> None:
     assert difference([alone[0], alone[2]], after.extract()) < 1e-9  # type: ignore[attr-defined]
 
 
-def test_learning_rates_of_their_own() -> None:
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_learning_rates_of_their_own(nesterov: bool) -> None:
     alone, together = built("nasbench201", torch.float64), built("nasbench201", torch.float64)
     rates = [1.0, 0.5, 2.0]
     for network, rate in zip(alone, rates):
-        train(AsDouble(network), pixels(), RECIPE.with_(lr=rate * RECIPE.lr, epochs=3), seed=5)
+        recipe = RECIPE.with_(lr=rate * RECIPE.lr, epochs=3, nesterov=nesterov)
+        train(AsDouble(network), pixels(), recipe, seed=5)
     fused = fuse(together, SCALES["nasbench201"], dtype=torch.float64)
-    after, _, trained = train_fused(fused, pixels(), RECIPE.with_(epochs=3), seeds=[5], rates=rates)
+    together_recipe = RECIPE.with_(epochs=3, nesterov=nesterov)
+    after, _, trained = train_fused(fused, pixels(), together_recipe, seeds=[5], rates=rates)
     assert difference(alone, after.extract()) < 1e-9  # type: ignore[attr-defined]
     assert trained[2].history[0]["lr"] == pytest.approx(2 * trained[0].history[0]["lr"])
 
@@ -213,5 +216,20 @@ def test_what_cannot_be_fused_says_so() -> None:
     fused = fuse(built("nasbench201", torch.float32), SCALES["nasbench201"])
     with pytest.raises(SettingError, match="as many seeds"):
         train_fused(fused, pixels(), RECIPE, seeds=[1, 2])
-    with pytest.raises(SettingError, match="fp16"):
-        train_fused(fused, pixels(), RECIPE.with_(precision="fp16"), seeds=[1])
+    for precision in ("fp16", "bf16"):
+        with pytest.raises(SettingError, match=precision):
+            train_fused(fused, pixels(), RECIPE.with_(precision=precision), seeds=[1])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize("space", list(SCALES))
+def test_a_cuda_device_gives_the_same(space: str) -> None:
+    recipe = RECIPE.with_(
+        epochs=1, grad_clip=1.0, crop_pad=0, cutout=0
+    )  # augmentation draws other numbers there
+    alone, together = built(space, torch.float32), built(space, torch.float32)
+    for network in alone:
+        train(network, pixels(), recipe, seed=5)
+    after, _, _ = train_fused(fuse(together, SCALES[space], device="cuda"), pixels(), recipe, seeds=[5])
+    assert difference(alone, after.extract()) < 1e-3  # type: ignore[attr-defined]
