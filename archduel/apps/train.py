@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archduel.apps.architecture import Architecture, find_architecture
 from archduel.apps.devices import check_device
-from archduel.apps.fine_tune import take_start
-from archduel.apps.progress import Progress, duration
-from archduel.apps.recipes import RecipeFile, default_recipe, load_recipe
-from archduel.apps.train_data import Task, open_task
+from archduel.apps.progress import Progress
+from archduel.apps.recipes import default_recipe, load_recipe
+from archduel.apps.train_data import open_task
 from archduel.apps.train_folder import TrainFolder
-from archduel.apps.trained import network_of, read_facts, save_trained
-from archduel.core import Scale
-from archduel.errors import RunError, SettingError
+from archduel.apps.train_job import Job
+from archduel.apps.trained import read_facts
+from archduel.errors import SettingError
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from archduel.training.running import Epoch, Trained
+    from archduel.training.running import Epoch
     from archduel.training.team import Team
 
 __all__ = ["train_network"]
@@ -89,26 +84,45 @@ def train_network(
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs for it, read when it starts
     place = _place(device)
-    with ExitStack() as stack:
-        chosen = _architecture(arch, space, start)
-        file = load_recipe(recipe or default_recipe(str(data), chosen.space))
-        wanted = file.with_({**_size_of(start), **(changes or {})}, chosen.space)
-        task = open_task(data, wanted, hold_out=hold_out, max_images=max_images, seed=seed, device=place, workers=workers)
-        job = _Job(chosen, file, task, start, seed, place)
-        team = stack.enter_context(joined(torch.device(place), accumulate=accumulate, sync_norm=sync_norm))
+    chosen = _architecture(arch, space, start)
+    file = load_recipe(recipe or default_recipe(str(data), chosen.space))
+    wanted = file.with_({**_size_of(start), **(changes or {})}, chosen.space)
+    task = open_task(
+        data, wanted, hold_out=hold_out, max_images=max_images, seed=seed, device=place, workers=workers
+    )
+    job = Job(chosen, file, task, start, seed, place)
+    with joined(torch.device(place), accumulate=accumulate, sync_norm=sync_norm) as team:
         progress = Progress(quiet=quiet or not team.main)
-        folder = TrainFolder(Path(out), job.spec(accumulate, team), command) if team.main else None
+        options = {"compiled": compiled, "deterministic": deterministic}
+        return _in_folder(job, team, Path(out), job.spec(accumulate, team), command, progress, on_epoch, options)
+
+
+def _in_folder(
+    job: Job,
+    team: Team,
+    out: Path,
+    spec: Mapping[str, Any],
+    command: str,
+    progress: Progress,
+    on_epoch: Callable[[Epoch], None] | None,
+    options: Mapping[str, bool],
+) -> dict[str, Any]:
+    """Trains in the folder, which the main process alone opens; a finished training is not done again."""
+    import torch
+
+    with ExitStack() as stack:
+        folder = TrainFolder(out, spec, command) if team.main else None
         if folder is not None:
             stack.callback(folder.close)
         done = folder.result if folder is not None else None
-        team.agree(int(done is not None), "whether this training is finished", torch.device(place))
-        if done is not None:
+        finished = team.total(torch.tensor(int(done is not None), device=job.device))
+        if int(finished):
             progress.say(f"{out} is finished already")
-            return done
+            return done or {}
         model = job.network()
         job.say(progress)
         try:
-            trained = job.train(model, team, Path(out), folder, progress, on_epoch, compiled=compiled, deterministic=deterministic)
+            trained = job.train(model, team, out, folder, progress, on_epoch, **options)
         except KeyboardInterrupt:
             progress.say("stopped; the same command continues from the last checkpoint")
             raise
@@ -137,161 +151,3 @@ def _size_of(start: str | Path | None) -> dict[str, int]:
     """Returns width and depth of the network to start from: its weights fit no other."""
     scale = {} if start is None else read_facts(start)["scale"]
     return {name: scale[name] for name in ("channels", "depth") if name in scale}
-
-
-class _Job:
-    """What is trained, on what, and how."""
-
-    def __init__(
-        self, chosen: Architecture, file: RecipeFile, task: Task, start: str | Path | None, seed: int, device: str
-    ) -> None:
-        self.chosen, self.file, self.task, self.start, self.seed, self.device = chosen, file, task, start, seed, device
-        recipe = task.recipe
-        self.scale = Scale(recipe.channels, recipe.depth, recipe.image_size, task.in_channels, len(task.classes))
-        meant = {} if not file.meant_for(chosen.space or "darts") else file.options
-        self.options = {**meant, **chosen.options}
-        if start is not None and not chosen.folder:
-            self.options = dict(chosen.options)
-        self.counts = Architecture(chosen.arch, chosen.text, chosen.name, self.options).counts(self.scale)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What ``model.json`` says of the network."""
-        task = self.task
-        return {
-            **self.chosen.facts, "options": dict(self.options), "scale": asdict(self.scale), "classes": list(task.classes),
-            "preprocessing": asdict(task.preprocessing), "data": task.facts, "params": self.counts.params,
-            "macs": self.counts.macs, "recipe": {"name": self.file.name, **asdict(task.recipe)}, "seed": self.seed,
-        }  # fmt: skip
-
-    def spec(self, accumulate: int, team: Team) -> dict[str, Any]:
-        """Returns the content of ``train.toml``."""
-        facts = self.facts
-        return {
-            "architecture": {key: facts[key] for key in ("name", "arch", "text", "options")},
-            "recipe": {**facts["recipe"], "source": self.file.source},
-            "data": facts["data"],
-            "scale": facts["scale"],
-            "start": {"seed": self.seed, "from": None if self.start is None else str(self.start)},
-            "run": {
-                "device": self.device, "processes": team.size, "accumulate": accumulate, "sync_norm": team.sync_norm,
-                "params": self.counts.params, "macs": self.counts.macs,
-            },
-        }  # fmt: skip
-
-    def network(self) -> nn.Module:
-        """Returns the network, drawn from the seed or with the weights of the start."""
-        from archduel.training.seeding import seeded_build
-
-        auxiliary = self.task.recipe.auxiliary_weight > 0
-        model = seeded_build(lambda: network_of(self.facts, auxiliary=auxiliary), self.seed)
-        if self.start is not None:
-            take_start(model, self.start, self.scale)
-        return model
-
-    def say(self, progress: Progress) -> None:
-        """Prints what is about to happen."""
-        task, recipe = self.task, self.task.recipe
-        progress.say(
-            f"{self.chosen.name}: {self.counts.params / 1e6:.2f} M parameters, {self.counts.macs / 1e6:.1f} M multiply-adds at "
-            f"{recipe.image_size} px, {recipe.channels} channels"
-        )
-        progress.say(
-            f"{task.facts['name']}: {len(task.train):,} pictures, {len(task.classes)} classes; recipe {self.file.name}, "
-            f"{recipe.epochs:g} epochs of {recipe.batch_size} pictures a step"
-        )
-        for note in task.notes:
-            progress.say(f"  note: {note}")
-
-    def train(
-        self,
-        model: nn.Module,
-        team: Team,
-        out: Path,
-        folder: TrainFolder | None,
-        progress: Progress,
-        on_epoch: Callable[[Epoch], None] | None,
-        *,
-        compiled: bool,
-        deterministic: bool,
-    ) -> Trained:
-        """Trains ``model`` in place and writes the journal."""
-        from archduel.apps.train_folder import CHECKPOINT
-        from archduel.nets.ops import feed_drop_path, set_drop_path
-        from archduel.training.loop import train
-
-        teller = _Teller(folder, progress, self.task, on_epoch)
-        trained = train(
-            model,
-            self.task.train,
-            self.task.recipe,
-            seed=self.seed,
-            device=self.device,
-            validation=self.task.watched,
-            checkpoint=out / CHECKPOINT,
-            drop_path=feed_drop_path if compiled else set_drop_path,
-            on_epoch=teller.tell,
-            team=team,
-            compiled=compiled,
-            deterministic=deterministic,
-        )
-        if trained.reason:
-            raise RunError(f"the training of {self.chosen.name} ended early: {trained.reason}; {out} keeps its last checkpoint")
-        return trained
-
-    def finish(self, model: nn.Module, trained: Trained, folder: TrainFolder | None, progress: Progress) -> dict[str, Any]:
-        """Tests the network once and writes what there is to keep; processes without a folder return nothing."""
-        if folder is None:
-            return {}
-        from archduel.training.metrics import evaluate
-
-        began = time.perf_counter()
-        found = evaluate(model, self.task.test.resized(self.scale.image_size), device=self.device)
-        result = {
-            "test": _scores(found), "pictures": {key: self.task.facts[key] for key in ("train", "validation", "test")},
-            "last_epoch": trained.history[-1], "seconds": trained.seconds, "test_seconds": time.perf_counter() - began,
-            "images": trained.images, "images_per_second": trained.images / max(trained.seconds, 1e-9),
-            "params": self.counts.params, "macs": self.counts.macs,
-        }  # fmt: skip
-        save_trained(folder.path, model, {**self.facts, "test": result["test"]})
-        folder.finish(result)
-        progress.say(
-            f"test accuracy {found.accuracy:.4f} on {len(found.labels):,} pictures after {duration(trained.seconds)}; "
-            f"{folder.path} holds the network"
-        )
-        return result
-
-
-def _scores(found: Any) -> dict[str, float]:
-    from archduel.training.metrics import calibration_error, top_k
-
-    scores = {"accuracy": found.accuracy, "loss": found.loss, "ece": calibration_error(found.probabilities, found.labels)}
-    if found.probabilities.shape[1] > 5:
-        scores["top5"] = top_k(found.probabilities, found.labels, 5)
-    return {name: float(value) for name, value in scores.items()}
-
-
-class _Teller:
-    """Writes and prints the numbers of each epoch."""
-
-    def __init__(
-        self, folder: TrainFolder | None, progress: Progress, task: Task, on_epoch: Callable[[Epoch], None] | None
-    ) -> None:
-        self.folder, self.progress, self.on_epoch = folder, progress, on_epoch
-        self.n, self.epochs = round(len(task.train) * task.recipe.data_fraction), task.recipe.epochs
-        self.clock = time.perf_counter()
-
-    def tell(self, numbers: Epoch) -> None:
-        """Notes one epoch."""
-        if self.folder is None:
-            return
-        seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
-        line = {**numbers, "seconds": round(seconds, 3)}
-        self.folder.note(line)
-        held = f"  validation {numbers['val_accuracy']:.4f}" if "val_accuracy" in numbers else ""
-        self.progress.say(
-            f"epoch {numbers['epoch']:g}/{self.epochs:g}  loss {numbers['train_loss']:.4f}  train {numbers['train_accuracy']:.4f}"
-            f"{held}  lr {numbers['lr']:.4g}  {self.n / max(seconds, 1e-9):,.0f} pictures/s"
-        )
-        if self.on_epoch:
-            self.on_epoch(numbers)

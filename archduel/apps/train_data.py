@@ -12,6 +12,7 @@ import numpy as np
 from archduel.apps.judge import joined
 from archduel.data import Dataset, Preprocessing, load
 from archduel.data.cache import cache_root
+from archduel.data.catalogue import Catalogue
 from archduel.data.listing import catalogues
 from archduel.errors import DataError
 from archduel.training.recipe import Recipe
@@ -112,6 +113,20 @@ def open_task(
     )  # fmt: skip
 
 
+def _lists(data: Any) -> dict[str, Catalogue]:
+    """Returns the lists of ``train`` and ``test`` (the given validation pictures where there are no test pictures)."""
+    if not isinstance(data, (str, os.PathLike)) or not Path(data).expanduser().is_dir():
+        raise DataError(
+            f"this recipe crops pictures at random sizes while they are read, which needs a folder with train/ and val/, got {data}; "
+            "--set crop_scale=0 --set crop_pad=4 trains on pictures of one size"
+        )
+    lists = catalogues(Path(data), cache_root())
+    tested = lists.get("test") or lists.get("validation")
+    if tested is None:
+        raise DataError(f"{data} has no val/ or test/ beside train/; a network needs pictures that it never saw")
+    return {"train": lists["train"], "test": tested}
+
+
 def _streamed_task(
     data: Any,
     recipe: Recipe,
@@ -126,17 +141,10 @@ def _streamed_task(
     from archduel.data.stream import Stream
     from archduel.training.streamed import Streamed
 
-    if not isinstance(data, (str, os.PathLike)) or not Path(data).expanduser().is_dir():
-        raise DataError(
-            f"this recipe crops pictures at random sizes while they are read, which needs a folder with train/ and val/, got {data}; "
-            "--set crop_scale=0 --set crop_pad=4 trains on pictures of one size"
-        )
+    lists = _lists(data)
+    tested = lists["test"]
     if workers is None:  # the cores are shared with the other processes on this machine
         workers = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    lists = catalogues(Path(data), cache_root())
-    tested = lists.get("test") or lists.get("validation")
-    if tested is None:
-        raise DataError(f"{data} has no val/ or test/ beside train/; a network needs pictures that it never saw")
     look = Preprocessing(recipe.image_size, "RGB", recipe.test_rule, IMAGENET_MEAN, IMAGENET_STD)
     learned = Streamed(Stream(lists["train"], look, scale=recipe.crop_scale, workers=workers), lists["train"].labels, device)
     plain = Streamed(Stream(lists["train"], look, workers=workers), lists["train"].labels, device)

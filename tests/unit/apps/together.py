@@ -50,6 +50,7 @@ if __name__ == "__main__":
     torch.distributed.init_process_group("gloo")
     train(folder / "synced", sync_norm=True)
     train(folder / "apart", sync_norm=False)
+    train(folder / "apart", sync_norm=False)  # finished already: nothing is done
     killed_in_the_second_epoch()
     try:
         train(folder / "killed", sync_norm=True)

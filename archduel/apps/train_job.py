@@ -1,0 +1,184 @@
+"""One final training: what is trained, on what and how, and what is told and kept of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archduel.apps.architecture import Architecture
+from archduel.apps.fine_tune import take_start
+from archduel.apps.progress import Progress, duration
+from archduel.apps.recipes import RecipeFile
+from archduel.apps.train_data import Task
+from archduel.apps.train_folder import CHECKPOINT, TrainFolder
+from archduel.apps.trained import network_of, save_trained
+from archduel.core import Scale
+from archduel.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from archduel.training.running import Epoch, Trained
+    from archduel.training.team import Team
+
+__all__ = ["Job", "Teller"]
+
+
+class Job:
+    """What is trained, on what, and how."""
+
+    def __init__(
+        self, chosen: Architecture, file: RecipeFile, task: Task, start: str | Path | None, seed: int, device: str
+    ) -> None:
+        self.chosen, self.file, self.task, self.start, self.seed, self.device = chosen, file, task, start, seed, device
+        recipe = task.recipe
+        self.scale = Scale(recipe.channels, recipe.depth, recipe.image_size, task.in_channels, len(task.classes))
+        meant = {} if not file.meant_for(chosen.space or "darts") else file.options
+        self.options = {**meant, **chosen.options}
+        if start is not None and not chosen.folder:
+            self.options = dict(chosen.options)
+        self.counts = Architecture(chosen.arch, chosen.text, chosen.name, self.options).counts(self.scale)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What ``model.json`` says of the network."""
+        task = self.task
+        return {
+            **self.chosen.facts, "options": dict(self.options), "scale": asdict(self.scale), "classes": list(task.classes),
+            "preprocessing": asdict(task.preprocessing), "data": task.facts, "params": self.counts.params,
+            "macs": self.counts.macs, "recipe": {"name": self.file.name, **asdict(task.recipe)}, "seed": self.seed,
+        }  # fmt: skip
+
+    def spec(self, accumulate: int, team: Team) -> dict[str, Any]:
+        """Returns the content of ``train.toml``."""
+        facts = self.facts
+        return {
+            "architecture": {key: facts[key] for key in ("name", "arch", "text", "options")},
+            "recipe": {**facts["recipe"], "source": self.file.source},
+            "data": facts["data"],
+            "scale": facts["scale"],
+            "start": {"seed": self.seed, "from": None if self.start is None else str(self.start)},
+            "run": {
+                "device": self.device, "processes": team.size, "accumulate": accumulate, "sync_norm": team.sync_norm,
+                "params": self.counts.params, "macs": self.counts.macs,
+            },
+        }  # fmt: skip
+
+    def network(self) -> nn.Module:
+        """Returns the network, drawn from the seed or with the weights of the start."""
+        from archduel.training.seeding import seeded_build
+
+        auxiliary = self.task.recipe.auxiliary_weight > 0
+        model = seeded_build(lambda: network_of(self.facts, auxiliary=auxiliary), self.seed)
+        if self.start is not None:
+            take_start(model, self.start, self.scale)
+        return model
+
+    def say(self, progress: Progress) -> None:
+        """Prints what is about to happen."""
+        task, recipe = self.task, self.task.recipe
+        progress.say(
+            f"{self.chosen.name}: {self.counts.params / 1e6:.2f} M parameters, {self.counts.macs / 1e6:.1f} M multiply-adds at "
+            f"{recipe.image_size} px, {recipe.channels} channels"
+        )
+        progress.say(
+            f"{task.facts['name']}: {len(task.train):,} pictures, {len(task.classes)} classes; recipe {self.file.name}, "
+            f"{recipe.epochs:g} epochs of {recipe.batch_size} pictures a step"
+        )
+        for note in task.notes:
+            progress.say(f"  note: {note}")
+
+    def train(
+        self,
+        model: nn.Module,
+        team: Team,
+        out: Path,
+        folder: TrainFolder | None,
+        progress: Progress,
+        on_epoch: Callable[[Epoch], None] | None,
+        *,
+        compiled: bool,
+        deterministic: bool,
+    ) -> Trained:
+        """Trains ``model`` in place and writes the journal."""
+        from archduel.nets.ops import feed_drop_path, set_drop_path
+        from archduel.training.loop import train
+
+        teller = Teller(folder, progress, self.task, on_epoch)
+        trained = train(
+            model,
+            self.task.train,
+            self.task.recipe,
+            seed=self.seed,
+            device=self.device,
+            validation=self.task.watched,
+            checkpoint=out / CHECKPOINT,
+            drop_path=feed_drop_path if compiled else set_drop_path,
+            on_epoch=teller.tell,
+            team=team,
+            compiled=compiled,
+            deterministic=deterministic,
+        )
+        if trained.reason:
+            raise RunError(f"the training of {self.chosen.name} ended early: {trained.reason}; {out} keeps its last checkpoint")
+        return trained
+
+    def finish(self, model: nn.Module, trained: Trained, folder: TrainFolder | None, progress: Progress) -> dict[str, Any]:
+        """Tests the network once and writes what there is to keep; processes without a folder return nothing."""
+        if folder is None:
+            return {}
+        from archduel.training.metrics import evaluate
+
+        began = time.perf_counter()
+        found = evaluate(model, self.task.test.resized(self.scale.image_size), device=self.device)
+        result = {
+            "test": _scores(found), "pictures": {key: self.task.facts[key] for key in ("train", "validation", "test")},
+            "last_epoch": trained.history[-1], "seconds": trained.seconds, "test_seconds": time.perf_counter() - began,
+            "images": trained.images, "images_per_second": trained.images / max(trained.seconds, 1e-9),
+            "params": self.counts.params, "macs": self.counts.macs,
+        }  # fmt: skip
+        save_trained(folder.path, model, {**self.facts, "test": result["test"]})
+        folder.finish(result)
+        progress.say(
+            f"test accuracy {found.accuracy:.4f} on {len(found.labels):,} pictures after {duration(trained.seconds)}; "
+            f"{folder.path} holds the network"
+        )
+        return result
+
+
+def _scores(found: Any) -> dict[str, float]:
+    from archduel.training.metrics import calibration_error, top_k
+
+    scores = {"accuracy": found.accuracy, "loss": found.loss, "ece": calibration_error(found.probabilities, found.labels)}
+    if found.probabilities.shape[1] > 5:
+        scores["top5"] = top_k(found.probabilities, found.labels, 5)
+    return {name: float(value) for name, value in scores.items()}
+
+
+class Teller:
+    """Writes and prints the numbers of each epoch."""
+
+    def __init__(
+        self, folder: TrainFolder | None, progress: Progress, task: Task, on_epoch: Callable[[Epoch], None] | None
+    ) -> None:
+        self.folder, self.progress, self.on_epoch = folder, progress, on_epoch
+        self.n, self.epochs = round(len(task.train) * task.recipe.data_fraction), task.recipe.epochs
+        self.clock = time.perf_counter()
+
+    def tell(self, numbers: Epoch) -> None:
+        """Notes one epoch."""
+        if self.folder is None:
+            return
+        seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
+        line = {**numbers, "seconds": round(seconds, 3)}
+        self.folder.note(line)
+        held = f"  validation {numbers['val_accuracy']:.4f}" if "val_accuracy" in numbers else ""
+        self.progress.say(
+            f"epoch {numbers['epoch']:g}/{self.epochs:g}  loss {numbers['train_loss']:.4f}  train {numbers['train_accuracy']:.4f}"
+            f"{held}  lr {numbers['lr']:.4g}  {self.n / max(seconds, 1e-9):,.0f} pictures/s"
+        )
+        if self.on_epoch:
+            self.on_epoch(numbers)
