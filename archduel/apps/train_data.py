@@ -138,13 +138,13 @@ def _streamed_task(
     workers: int | None,
 ) -> Task:
     """Returns the task of pictures that are read from disk while training."""
-    from archduel.data.stream import Stream
+    from archduel.data.stream import Stream, usable_cores
     from archduel.training.streamed import Streamed
 
     lists = _lists(data)
     tested = lists["test"]
     if workers is None:  # the cores are shared with the other processes on this machine
-        workers = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        workers = max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     look = Preprocessing(recipe.image_size, "RGB", recipe.test_rule, IMAGENET_MEAN, IMAGENET_STD)
     learned = Streamed(Stream(lists["train"], look, scale=recipe.crop_scale, workers=workers), lists["train"].labels, device)
     plain = Streamed(Stream(lists["train"], look, workers=workers), lists["train"].labels, device)

@@ -27,12 +27,19 @@ from archduel.data.dataset import Preprocessing
 from archduel.data.reader import ANSWER, TASK
 from archduel.errors import DataError
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "usable_cores"]
 
 CHUNK = 16
 """Pictures a task: enough that handing it over costs nothing, few enough that workers end together."""
 AHEAD = 3
 """Tasks a worker has waiting."""
+
+
+def usable_cores() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Stream:
@@ -49,7 +56,7 @@ class Stream:
         self, catalogue: Catalogue, look: Preprocessing, *, scale: float = 0.0, workers: int | None = None
     ) -> None:
         self.catalogue, self.look, self.scale = catalogue, look, scale
-        self.workers = len(os.sched_getaffinity(0)) if workers is None else max(1, workers)
+        self.workers = usable_cores() if workers is None else max(1, workers)
         self._crew: _Crew | None = None
 
     def __len__(self) -> int:
