@@ -46,13 +46,7 @@ def train_fused(
         SettingError: for another precision, or another number of seeds or rates.
         DataError: for fewer than two training images.
     """
-    if recipe.precision != "fp32":
-        raise SettingError(
-            f"fused training computes in fp32, got {recipe.precision!r}; set precision or train one by one"
-        )
-    for name, values in (("seeds", seeds), ("rates", rates or [1.0] * len(model))):
-        if len(values) != len(model) and (name, len(values)) != ("seeds", 1):
-            raise SettingError(f"{len(model)} networks need as many {name}, got {len(values)}")
+    _check(len(model), recipe, seeds, rates)
     images = train.resized(recipe.image_size).fraction(recipe.data_fraction, seed=0)
     if len(images) < 2:
         raise DataError(f"training needs at least 2 images, got {len(images)}")
@@ -73,6 +67,17 @@ def train_fused(
     if group.average:
         group.average.keep()
     return group.model, group.numbers, group.results
+
+
+def _check(k: int, recipe: Recipe, seeds: Sequence[int], rates: Sequence[float] | None) -> None:
+    """Raises SettingError for settings that ``k`` fused networks cannot be trained with."""
+    if recipe.precision != "fp32":
+        raise SettingError(
+            f"fused training computes in fp32, got {recipe.precision!r}; set precision or train one by one"
+        )
+    for name, values in (("seeds", seeds), ("rates", rates or [1.0] * k)):
+        if len(values) != k and (name, len(values)) != ("seeds", 1):
+            raise SettingError(f"{k} networks need as many {name}, got {len(values)}")
 
 
 def _pruned(

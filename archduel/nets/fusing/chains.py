@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
-from archduel.nets.fusing.trace import Graph, Node, Shape
+from archduel.nets.fusing.graph import Graph, Node, Shape
 
 __all__ = ["Chain", "Group", "chains", "schedule", "simplified"]
 

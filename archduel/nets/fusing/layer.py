@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from archduel.nets.fusing.graph import Node, Shape
 from archduel.nets.fusing.memory import Buffers, Rows, Weights
-from archduel.nets.fusing.trace import Node, Shape
 
 __all__ = ["Layer"]
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from archduel.nets.fusing.chains import Chain, Group
+from archduel.nets.fusing.graph import Shape
 from archduel.nets.fusing.layer import Layer
 from archduel.nets.fusing.layers import LAYERS
 from archduel.nets.fusing.memory import Buffers, Weights
-from archduel.nets.fusing.trace import Shape
 
 __all__ = ["Maps", "Run", "Slots"]
 

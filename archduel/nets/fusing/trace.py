@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,13 +11,11 @@ from torch import fx, nn
 
 from archduel.core import Scale
 from archduel.errors import SettingError
+from archduel.nets.fusing.graph import Graph, Node, Shape
 from archduel.nets.nasbench201 import Reduction
 from archduel.nets.ops import DropPath, FactorizedReduce, Zero
 
-__all__ = ["Graph", "Node", "Shape", "trace"]
-
-Shape = tuple[int, int, int]
-"""Channels, height, width of a map."""
+__all__ = ["trace"]
 
 WHOLE = (
     Reduction,
@@ -26,43 +23,6 @@ WHOLE = (
     DropPath,
     Zero,
 )  # lowered by hand: their forward asks for sizes or flags
-
-
-@dataclass(frozen=True)
-class Node:
-    """One layer.
-
-    Attributes:
-        op: ``input``, ``zero``, ``conv``, ``norm``, ``relu``, ``sum``, ``cat``, ``narrow``, ``crop``, ``pad``, ``avg_pool``,
-            ``max_pool``, ``adaptive`` or ``drop``.
-        inputs: numbers of the nodes that it reads.
-        attrs: settings; nodes of one op, attrs and input shapes compute the same function of input and weights.
-        module: the qualified name of the module whose weights it has; empty without weights.
-        shape: of the output.
-        stage: number of the part of the network (stem, block, tail) that it stands in.
-        unit: qualified name of the operation that it is a layer of; empty for sums and other functions.
-    """
-
-    op: str
-    inputs: tuple[int, ...]
-    attrs: tuple[Any, ...]
-    module: str
-    shape: Shape
-    stage: int
-    unit: str = ""
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A traced network.
-
-    Attributes:
-        nodes: in an order in which each follows what it reads; node 0 is the image.
-        outputs: numbers of the nodes with the logits, and with those of the auxiliary head if there is one.
-    """
-
-    nodes: tuple[Node, ...]
-    outputs: tuple[int, ...]
 
 
 class _Tracer(fx.Tracer):
