@@ -43,16 +43,19 @@ def pictures(root: Path, n: int) -> tuple[Any, Any]:
 
 
 def main() -> None:
-    """Trains, scores, and writes the record of what is finished."""
+    """Trains, scores, and writes the record of what is there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", required=True)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--cells", type=int, default=100)
     parser.add_argument("--passes", default="10,20")
     parser.add_argument("--channels", type=int, default=8)
+    parser.add_argument("--depth", type=int, default=1)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--image-size", type=int, default=16)
+    parser.add_argument("--validation", type=float, default=0.05)
+    parser.add_argument("--report", action="store_true", help="train nothing, write the record of what is there")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -64,39 +67,71 @@ def main() -> None:
 
     torch.set_num_threads(1)
     data = pictures(Path(os.environ["ARCHDUEL_DATA"]), arguments.images)
-    began, found = time.perf_counter(), []
+    for part in PARTS if not arguments.report else ():
+        lock = taken(arguments.work / f"{title(part)}.lock")
+        if lock is not None:  # else another process is at it
+            kept = arguments.work / f"{title(part)}.trials.jsonl"
+            bench_oneshot(data, arguments.table, trials=kept, on_batch=Told(title(part)), **settings(part, arguments))
+            write(arguments, data)
+    write(arguments, data)
+
+
+def title(part: dict[str, Any]) -> str:
+    """Returns what a variant's files are called."""
+    return f"{part['sampling'][0]}-{part['curriculum'][0]}-{part.get('first', 0)}"
+
+
+def settings(part: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the settings of a variant's comparison."""
+    return {
+        "cells": arguments.cells,
+        "passes": tuple(float(n) for n in arguments.passes.split(",")),
+        "sampling": part["sampling"],
+        "curriculum": part["curriculum"],
+        "recalibration": (0, 8),
+        "score_share": 1.0,
+        "seed": 0,
+        "first": part.get("first", 0),
+        "recipe": {
+            "channels": arguments.channels,
+            "depth": arguments.depth,
+            "batch_size": arguments.batch_size,
+            "lr": arguments.lr,
+            "weight_decay": 3e-4,
+        },
+        "load": {"image_size": arguments.image_size, "validation": arguments.validation, "test": 0.02},
+    }
+
+
+def write(arguments: argparse.Namespace, data: Any) -> None:
+    """Writes the record of all finished trials, with the effect of each option."""
+    from archduel.apps.bench_oneshot import effects_of, facts_of, record_of
+    from archduel.apps.oneshot_protocol import OneshotProtocol
+    from archduel.apps.oneshot_trials import Oneshot, TrialFile
+
+    records, facts, wanted = list[dict[str, Any]](), dict[str, Any](), 0
     for part in PARTS:
-        name = "-".join(str(part[key][0]) for key in ("sampling", "curriculum")) + f"-{part.get('first', 0)}"
-        lock = taken(arguments.work / f"{name}.lock")
-        if lock is None:  # another process is at it
-            continue
-        bench = bench_oneshot(
-            data,
-            arguments.table,
-            trials=arguments.work / f"{name}.trials.jsonl",
-            on_batch=Told(name),
-            cells=arguments.cells,
-            passes=tuple(float(n) for n in arguments.passes.split(",")),
-            sampling=part["sampling"],
-            curriculum=part["curriculum"],
-            recalibration=(0, 8),
-            score_share=1.0,
-            seed=0,
-            first=part.get("first", 0),
-            recipe={
-                "channels": arguments.channels,
-                "depth": 1,
-                "batch_size": arguments.batch_size,
-                "lr": arguments.lr,
-                "weight_decay": 3e-4,
-            },
-            load={"image_size": arguments.image_size, "validation": 0.05, "test": 0.02},
-        )
-        found.append(bench)
-        write(arguments.out, found, len(PARTS))
-        for record in bench.records:
-            print(name, record["passes"], record["recalibration"], record["kendall_tau"], flush=True)
-    print(f"{time.perf_counter() - began:.0f} s in this run")
+        protocol = OneshotProtocol(table=arguments.table, data="given images", **settings(part, arguments))
+        wanted += len(protocol.passes) * len(protocol.recalibration)
+        oneshot = Oneshot(protocol, data)
+        facts = facts or {**facts_of(oneshot), "table": oneshot.table.name}
+        trials = TrialFile(arguments.work / f"{title(part)}.trials.jsonl", protocol).read()
+        records += [record_of(trial, oneshot.truth) for trial in trials]
+    sizes = f"{facts['n_train']} training and {facts['n_validation']} validation images"
+    whole = {
+        "command": shlex.join(["python", *sys.argv]),
+        "finished": f"{len(records)} of {wanted} trials",
+        "threads": 1,
+        "processes": 1,
+        "data": f"CIFAR-10, {sizes} of its training set at {arguments.image_size} px",
+        "facts": facts,
+        "effects": effects_of(records, np.asarray(facts["truth"]), seed=0),
+        "records": records,
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(whole, indent=1) + "\n")
+    for r in records:
+        print(r["sampling"], r["curriculum"], r["seed"], r["passes"], r["recalibration"], r["kendall_tau"], flush=True)
 
 
 def taken(path: Path) -> Any:
@@ -112,27 +147,6 @@ def taken(path: Path) -> Any:
 
 
 LOCKS: list[Any] = []
-
-
-def write(out: Path, found: list[Any], parts: int) -> None:
-    """Writes the record of the finished variants, with the effect of each option."""
-    from archduel.apps.bench_oneshot import effects_of
-
-    facts = found[0].facts
-    records = [record for bench in found for record in bench.records]
-    truth = np.asarray(facts["truth"])
-    whole = {
-        "command": shlex.join(["python", *sys.argv]),
-        "finished_variants": f"{len(found)} of {parts}",
-        "threads": 1,
-        "processes": 1,
-        "data": f"CIFAR-10, {facts['n_train']} training and {facts['n_validation']} validation images of the training set",
-        "facts": {k: v for k, v in facts.items() if k not in ("sampling", "curriculum", "data", "first")},
-        "effects": effects_of(records, truth, seed=0),
-        "records": records,
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 class Told:

@@ -19,7 +19,7 @@ from archduel.apps.oneshot_trials import Oneshot, OneshotTrial, run_variants
 from archduel.reporting.rank_quality import rank_quality
 from archduel.reporting.statistics import kendall_tau
 
-__all__ = ["OneshotBench", "bench_oneshot", "effects_of", "tau_difference"]
+__all__ = ["OneshotBench", "bench_oneshot", "effects_of", "facts_of", "record_of", "tau_difference"]
 
 RESAMPLES = 1000
 Floats = NDArray[np.float64]
@@ -66,12 +66,12 @@ def bench_oneshot(
     protocol = OneshotProtocol(table=table, data=data if isinstance(data, str) else "given images", **settings)
     oneshot = Oneshot(protocol, data, device)
     found = run_variants(oneshot, trials, on_batch)
-    records = [_record(trial, oneshot.truth) for trial in found]
-    facts = {**asdict(protocol), **_facts(oneshot), "device": device}
+    records = [record_of(trial, oneshot.truth) for trial in found]
+    facts = {**asdict(protocol), **facts_of(oneshot), "device": device}
     return OneshotBench(records, effects_of(records, oneshot.truth, seed=protocol.seed), facts)
 
 
-def _facts(oneshot: Oneshot) -> dict[str, Any]:
+def facts_of(oneshot: Oneshot) -> dict[str, Any]:
     """Returns what is known without any training, above all how well the number of weights ranks the same cells."""
     counts = np.array([nets.count(arch, oneshot.scale) for arch in oneshot.archs], np.float64)
     dataset = oneshot.dataset
@@ -88,7 +88,8 @@ def _facts(oneshot: Oneshot) -> dict[str, Any]:
     }
 
 
-def _record(trial: OneshotTrial, truth: Floats) -> dict[str, Any]:
+def record_of(trial: OneshotTrial, truth: Floats) -> dict[str, Any]:
+    """Returns a trial with what it says about the order of cells whose true accuracies (N,) are ``truth``."""
     scores = np.asarray(trial.scores)
     quality = rank_quality(scores, truth)
     better = truth >= np.median(truth)
@@ -97,6 +98,7 @@ def _record(trial: OneshotTrial, truth: Floats) -> dict[str, Any]:
         **asdict(trial),
         "kendall_tau": kendall_tau(scores, truth).record(),
         "kendall_tau_better_half": kendall_tau(scores[better], truth[better]).record(),
+        "kendall_tau_of_loss": kendall_tau(-np.asarray(trial.losses), truth).record() if trial.losses else None,
         "spearman": quality.spearman if math.isfinite(quality.spearman) else None,
         "mean_score": float(scores.mean()),
         "best_score": float(scores.max()),

@@ -30,7 +30,7 @@ def summary(bench: OneshotBench) -> str:
     """Returns the comparison as text."""
     facts = bench.facts
     headers = [
-        "sampling", "curriculum", "passes", "recalibration", "seed", "tau", "tau, better half", "accuracy %", "rank of best", "train s",
+        "sampling", "curriculum", "passes", "recalibration", "seed", "tau", "tau, better half", "tau of loss", "accuracy %", "rank of best", "train s",
     ]  # fmt: skip
     rows = [
         [
@@ -41,6 +41,7 @@ def summary(bench: OneshotBench) -> str:
             record["seed"],
             _interval(record["kendall_tau"]),
             _interval(record["kendall_tau_better_half"]),
+            _interval(record["kendall_tau_of_loss"] or {"value": None, "low": None, "high": None}),
             f"{100 * record['mean_score']:.1f}",
             record["rank_of_best"],
             f"{record['train_seconds']:.0f}",
