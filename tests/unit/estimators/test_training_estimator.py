@@ -82,7 +82,7 @@ def test_estimate_numbers_the_evaluations_and_its_state_goes_on() -> None:
     resumed = estimator(run_seed=4)
     resumed.load_state_dict({"ordinal": 2})
     assert resumed.estimate([Query(CELL)])[0].values == answers[2].values
-    assert resumed.state_dict() == whole.state_dict() == {"ordinal": 3}
+    assert resumed.state_dict() == whole.state_dict() == {"ordinal": 3, "groups": {}}
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1"])
