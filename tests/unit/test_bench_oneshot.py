@@ -109,6 +109,7 @@ def test_records_name_what_was_found_and_what_a_count_would_find(table: Path) ->
     truth = np.array(bench.facts["truth"])
     assert record["truth_of_best"] == truth[int(np.argmax(record["scores"]))]
     assert record["rank_of_best"] == 1 + (truth > record["truth_of_best"]).sum()
+    assert record["kendall_tau_of_loss"]["value"] == pytest.approx(_tau(-np.array(record["losses"]), truth))
     assert -1 <= bench.facts["tau_params"]["value"] <= 1
     assert "the number of weights ranks these cells" in summary(bench)
 
