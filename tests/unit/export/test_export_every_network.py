@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from archduel.core import Scale
 from archduel.export import export_folder
 from archduel.spaces.named import NAMED
 
+RECORD = Path(__file__).parents[3] / "benchmarks" / "records" / "export_all.json"
 LOOK = {"size": 8, "mode": "RGB", "rule": "crop", "mean": [0.5] * 3, "std": [0.25] * 3}
 
 
@@ -33,3 +35,12 @@ def test_the_source_computes_what_the_network_does(name: str, tmp_path: Path, mo
     assert (unread > 0) == (name == "relativenas")
     assert report.source_difference < 1e-4
     assert "auxiliary" not in (tmp_path / "net" / "model.py").read_text()
+
+
+def test_the_record_of_onnx_has_every_network_and_no_failure() -> None:
+    rows = {row["network"]: row for row in json.loads(RECORD.read_text())["networks"]}
+    assert set(NAMED) <= set(rows)
+    for row in rows.values():
+        assert row["params_are_those_without_auxiliary_head"]
+        assert row["onnx_difference"] is not None, row
+        assert row["onnx_difference"] < 1e-4
