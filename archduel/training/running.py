@@ -26,7 +26,7 @@ from archduel.training.sgd import SGD
 from archduel.training.team import ALONE, Team
 from archduel.training.unused import unused_parameters
 
-__all__ = ["Epoch", "Running", "Trained", "autocast"]
+__all__ = ["Epoch", "Running", "Trained", "autocast", "crashes_channels_last"]
 
 Epoch = dict[str, float]
 """One epoch's numbers: epoch (from 1, a fraction for a part), lr, train_loss, train_accuracy, val_loss, val_accuracy."""
@@ -67,7 +67,9 @@ class Running:
         *,
         compiled: bool = False,
     ) -> None:
-        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        last = recipe.channels_last and not (device.type == "cpu" and recipe.image_size > 32 and crashes_channels_last(model))
+        layout = torch.channels_last if last else torch.contiguous_format
+        self.changing = recipe.with_(channels_last=last)  # what batches are made with
         self.model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
         self.images, self.recipe, self.device, self.seed, self.drop_path = images, recipe, device, seed, drop_path
         self.team = team
@@ -137,7 +139,7 @@ class Running:
         for number, part in enumerate(parts, 1):
             raw, labels = next(batches)
             changes = changes or Changes.draw(self.recipe, n, raw.shape[2], noise)
-            x = augmented(raw, self.recipe, self.images.mean, self.images.std, changes.part(part))
+            x = augmented(raw, self.changing, self.images.mean, self.images.std, changes.part(part))
             with self.team.adding(self.forward, number == len(parts)):
                 self._add(x, labels, len(labels) * self.team.size / n, noise, rng)
         self.scaler.step(self.optimizer)  # type: ignore[arg-type]
@@ -246,6 +248,15 @@ class Running:
         self.result.seconds += time.perf_counter() - self._clock
         if self.average:
             self.average.keep()
+
+
+def crashes_channels_last(model: nn.Module) -> bool:
+    """Whether ``model`` has a 1x1 convolution of stride 2 with fewer than 8 outputs.
+
+    On maps of 64 pixels torch 2.13 writes past its memory in the gradient of such a convolution, on CPUs, channels last.
+    """
+    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    return any(m.kernel_size == (1, 1) and m.stride == (2, 2) and m.out_channels < 8 for m in convolutions)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -11,6 +11,7 @@ from archduel.errors import RunError, SettingError
 from archduel.training.loop import train
 from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
+from archduel.training.running import crashes_channels_last
 from archduel.training.seeding import seeded_build
 from archduel.training.streamed import Streamed
 from archduel.training.sync_norm import SyncedBatchNorm2d, synced
@@ -129,3 +130,17 @@ def test_a_stream_trains_as_pixels_do() -> None:
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
     with pytest.raises(SettingError, match="read at 8 px, training wants 16"):
         task.resized(16)
+
+
+def test_networks_that_torch_crashes_on_are_trained_channels_first() -> None:
+    class Halving(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body[0] = nn.Sequential(nn.Conv2d(3, 4, 1, 2, bias=False), nn.Conv2d(4, 8, 1, bias=False))
+
+    assert crashes_channels_last(seeded_build(Halving, 0))
+    assert not crashes_channels_last(seeded_build(Small, 0))
+    images, labels = stripes(50, size=64)
+    task = Pixels(images, labels, (0.4,) * 3, (0.25,) * 3)
+    result = train(seeded_build(Halving, 0), task, Recipe(epochs=2, batch_size=25, image_size=64), seed=0)
+    assert result.reason == ""
