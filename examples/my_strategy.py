@@ -1,7 +1,7 @@
 """Simulated annealing, written outside archduel in sixty lines, and held to the same contract as the strategies inside.
 
     pytest examples/my_strategy.py
-    PYTHONPATH=examples archduel bench search --table digits201 --strategies random,my_strategy:Annealing --queries 50 --runs 20
+    PYTHONPATH=examples archduel bench search --table mine.table --strategies random,my_strategy:Annealing --queries 50 --runs 20
 """
 
 import math

@@ -65,7 +65,7 @@ def open_table(name_or_path: str | Path) -> Table:
     """Returns a table, together with its space, by memory map.
 
     Args:
-        name_or_path: a ``.table`` file, or the name of one of :func:`known_tables`, such as ``digits201``.
+        name_or_path: a ``.table`` file, or the name of one of :func:`known_tables`.
 
     Raises:
         TableError: if the file is not a whole table file, or of a space that this program does not know.

@@ -52,7 +52,7 @@ def oneshot(
 ) -> None:
     """Train a supernet and compare the order it gives to cells with their accuracies in a table.
 
-    archduel bench oneshot digits --table digits201 --cells 30 --passes 4,8 --sampling uniform,fair --json out.json
+    archduel bench oneshot digits --table mine.table --cells 30 --passes 4,8 --sampling uniform,fair --json out.json
 
     The same command goes on where it was stopped when --json is given.
     """

@@ -80,7 +80,7 @@ def search(
 ) -> None:
     """Compare strategies: equal queries, paired seeds, incumbents by validation, test read last.
 
-    archduel bench search --table digits201 --strategies random,evolution,best --queries 50,100 --runs 20 --json out.json
+    archduel bench search --table mine.table --strategies random,evolution,best --queries 50,100 --runs 20 --json out.json
 
     The same command goes on where it was stopped when --json is given. Results do not depend on --workers.
     """

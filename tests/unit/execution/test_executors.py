@@ -131,7 +131,7 @@ def test_workers_end_with_their_parent_however_it_ends(number: signal.Signals, t
         os.killpg(parent.pid, number)  # as a terminal does
     else:
         parent.send_signal(number)
-    output, _ = parent.communicate(timeout=20)
+    output, _ = parent.communicate(timeout=60)
     assert eventually(lambda: not any(alive(worker) for worker in workers))
     if number == signal.SIGINT:
         assert (parent.returncode, output) == (0, "interrupted\n")
