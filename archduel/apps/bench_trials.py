@@ -17,10 +17,10 @@ from typing import Any
 import archduel
 from archduel import registry
 from archduel.apps.assemble import assemble, derived_seed, settings_of
+from archduel.apps.entries import read_entries
 from archduel.apps.restricted import searchable
 from archduel.apps.tables import open_table
 from archduel.core import Budget, Local, Query, Space, search
-from archduel.errors import SettingError
 from archduel.estimators.table import Table
 from archduel.estimators.table_estimator import TableEstimator
 
@@ -110,40 +110,12 @@ def parse_contestants(text: str) -> list[Contestant]:
         SettingError: for text of another form or a strategy that is named twice.
         UnknownNameError: for a name that is not on the menu.
     """
-    found: dict[str, Contestant] = {}
-    for title in _split(text):
-        name, bracket, rest = title.partition("[")
-        if bracket and not rest.endswith("]"):
-            raise SettingError(f"strategy {title!r}: settings end with ']', such as ctnas[baseline=fixed;labels=50]")
-        settings = dict(_setting(title, part) for part in rest[:-1].split(";") if part.strip())
+    found = []
+    example, menu = "ctnas[baseline=fixed;labels=50]", "archduel list strategies"
+    for title, name, settings in read_entries(text, "strategy", example=example, menu=menu):
         registry.entry("strategy", name)
-        if title in found:
-            raise SettingError(f"strategy {title!r} is named twice; give each once, or other settings")
-        found[title] = Contestant(title, name, json.dumps(settings))
-    if not found:
-        raise SettingError("no strategy was named; `archduel list strategies` shows them")
-    return list(found.values())
-
-
-def _split(text: str) -> list[str]:
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter == "[") - (letter == "]")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts if part.strip()]
-
-
-def _setting(title: str, text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise SettingError(f"strategy {title!r}: {text!r} should be NAME=VALUE")
-    try:
-        return key.strip(), json.loads(value)
-    except ValueError:
-        return key.strip(), value.strip()
+        found.append(Contestant(title, name, json.dumps(settings)))
+    return found
 
 
 def by_budget(contestant: Contestant) -> bool:

@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pydantic import ValidationError
 
+from archduel.apps.lock import lock_folder
 from archduel.apps.settings import Settings
 from archduel.core.checkpoint import write_atomic
 from archduel.core.journal import Journal, read_journal
@@ -105,7 +106,7 @@ class RunFolder:
             raise RunError(f"{path} is not empty and holds no run; give another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = self._take_lock()
+            self._lock = lock_folder(path)
         except OSError as error:
             raise RunError(f"{path} cannot be written: {error.strerror}; give another --out") from error
         try:
@@ -117,23 +118,6 @@ class RunFolder:
         records = self.journal.records
         self._before = float(records[-1].get("clock", 0.0)) if records else 0.0
         self._began = time.monotonic()
-
-    def _take_lock(self) -> IO[str]:
-        """Returns the held lock; the system releases it when the process ends, however it ends."""
-        import fcntl
-
-        file = open(self.path / ".lock", "a+")  # noqa: SIM115 - open as long as the run
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            file.close()
-            raise RunError(f"{self.path} is in use by process {holder}; wait for it or stop it") from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        return file
 
     def _check(self, settings: Settings, command: str) -> None:
         path = self.path / "run.toml"

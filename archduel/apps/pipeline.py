@@ -86,16 +86,11 @@ class Pipeline:
         """Trains the sampled architectures with the cheap recipe, then lets the strategy compare and propose."""
         total = self.plan.labels if self._compares else self._evaluations
         self.progress.stage("label", total)
-        best = -math.inf
 
         def on_told(told: Told) -> None:
-            nonlocal best
             self.paid[told.query.arch, LABEL] = told.estimate
             self.arms.search.append((told.query.arch, told.estimate.score))
-            if not told.estimate.failed:
-                best = max(best, told.estimate.score)
-            said = "all failed so far" if best == -math.inf else f"best {READING[self.settings.label_by]}{best:.4f}"
-            self.progress.advance(told.ordinal + 1, f"{said}{self.time_left()}")
+            self.progress.advance(told.ordinal + 1, f"{self._best_so_far()}{self.time_left()}")
             self._keep_pace(told.ordinal + 1)
 
         steps: list[Mapping[str, float]] = []
@@ -125,6 +120,10 @@ class Pipeline:
         self.arms.seconds["label"] = sum(told.estimate.cost.seconds for told in result.told)
         self.arms.seconds["compare"] = sum(report.cost.seconds for report in result.steps)
         self.arms.notes["steps"] = steps
+
+    def _best_so_far(self) -> str:
+        scores = [score for _, score in self.arms.search if not math.isnan(score)]
+        return f"best {READING[self.settings.label_by]}{max(scores):.4f}" if scores else "all failed so far"
 
     def _enough_steps(self, done: int) -> bool:
         """Ends the comparison when its share of the time is used; a continued run makes as many steps again."""

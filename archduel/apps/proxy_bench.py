@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from archduel.apps.folder import environment
+from archduel.apps.lock import lock_folder
 from archduel.apps.progress import Progress
 from archduel.apps.proxy_recipes import recipe_text, text_recipe
 from archduel.core import Arch, Estimate, Executor, Journal, Query, evaluation_seed
@@ -165,7 +165,7 @@ class Bench:
         self.folder, self.executor, self.progress = folder, executor, progress
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(folder)
+            self._lock = lock_folder(folder)
         except OSError as error:
             raise RunError(f"{folder} cannot be written: {error.strerror}; give another --out") from error
         try:
@@ -235,22 +235,6 @@ class Bench:
         self.executor.close()
         self.journal.close()
         self._lock.close()
-
-
-def _locked(folder: Path) -> IO[str]:
-    """Returns the held lock; the system releases it when the process ends."""
-    import fcntl
-
-    file = open(folder / ".lock", "a+")  # noqa: SIM115 - open as long as the bench
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise RunError(f"{folder} is in use by another process; wait for it or give another --out") from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
 
 
 def _check(folder: Path, settings: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel import registry
+from archduel.apps.entries import read_entries
 from archduel.core import Arch, Scale, Space
 from archduel.errors import SettingError, unknown
 from archduel.nets import count
@@ -166,41 +167,12 @@ def parse_entrants(text: str) -> list[Entrant]:
         SettingError: for text of another form or a ranker that is named twice.
         UnknownNameError: for a name that is not on the menu.
     """
-    found: dict[str, Entrant] = {}
-    for title in _split(text):
-        name, bracket, rest = title.partition("[")
-        if bracket and not rest.endswith("]"):
-            raise SettingError(f"ranker {title!r}: settings end with ']', such as nac[epochs=500]")
-        given = dict(_setting(title, part) for part in rest[:-1].split(";") if part.strip())
+    found = []
+    example, menu = "nac[epochs=500]", "archduel list rankers"
+    for title, name, given in read_entries(text, "ranker", example=example, menu=menu):
         ranker, settings = VARIANTS.get(name, (name, {}))
         known = registry.names("ranker")
         if ranker not in known and ":" not in ranker:
-            raise unknown("ranker", name, [*known, *VARIANTS], command="archduel list rankers")
-        if title in found:
-            raise SettingError(f"ranker {title!r} is named twice; give each once, or other settings")
-        found[title] = Entrant(title, ranker, json.dumps({**settings, **given}))
-    if not found:
-        raise SettingError("no ranker was named; `archduel list rankers` shows them")
-    return list(found.values())
-
-
-def _split(text: str) -> list[str]:
-    """Returns the parts between commas that stand in no brackets."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter == "[") - (letter == "]")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts if part.strip()]
-
-
-def _setting(title: str, text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise SettingError(f"ranker {title!r}: {text!r} should be NAME=VALUE")
-    try:
-        return key.strip(), json.loads(value)
-    except ValueError:
-        return key.strip(), value.strip()
+            raise unknown("ranker", name, [*known, *VARIANTS], command=menu)
+        found.append(Entrant(title, ranker, json.dumps({**settings, **given})))
+    return found

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import tomli_w
 
 from archduel.apps.folder import environment, read_toml
+from archduel.apps.lock import lock_folder
 from archduel.core.checkpoint import write_atomic
 from archduel.core.journal import read_journal
 from archduel.errors import RunError
@@ -58,7 +58,7 @@ class TrainFolder:
             raise RunError(f"{path} is not empty and holds no training; give another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = self._taken()
+            self._lock = lock_folder(path)
         except OSError as error:
             raise RunError(f"{path} cannot be written: {error.strerror}; give another --out") from error
         try:
@@ -67,23 +67,6 @@ class TrainFolder:
             self._lock.close()
             raise
         self._records = read_journal(path / JOURNAL)
-
-    def _taken(self) -> IO[str]:
-        """Returns the held lock; the system releases it when the process ends, however it ends."""
-        import fcntl
-
-        file = open(self.path / ".lock", "a+")  # noqa: SIM115 - open as long as the training
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            file.close()
-            raise RunError(f"{self.path} is in use by process {holder}; wait for it or stop it") from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        return file
 
     def _check(self, spec: dict[str, Any], command: str) -> None:
         path = self.path / SPEC
