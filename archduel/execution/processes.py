@@ -22,7 +22,7 @@ from types import ModuleType
 from archduel.core import Cost, Estimate, Query, evaluation_seed
 from archduel.errors import RunError, SettingError
 from archduel.execution.local import Judge
-from archduel.execution.worker import BROKEN, READY, work
+from archduel.execution.worker import BROKEN, READY, TAKEN, work
 
 __all__ = ["Processes"]
 
@@ -113,6 +113,8 @@ class _Worker:
         self.process: multiprocessing.process.BaseProcess | None = None
         self.connection: Connection | None = None
         self.ready = False
+        self.taken = False  # whether the worker has said that it has its job
+        self.again = False  # whether the job is given out for the second time
         self.job: Job | None = None
         self.began = 0.0
 
@@ -129,7 +131,7 @@ class _Worker:
         except (BrokenPipeError, ConnectionResetError):  # it died while idle, which is not this query's fault
             self.end()
             self._start().send(job)
-        self.job, self.began = job, time.perf_counter()
+        self.job, self.taken, self.began = job, False, time.perf_counter()
 
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unknown state
@@ -147,13 +149,18 @@ class _Worker:
         return self.connection
 
     def take(self) -> tuple[Job, Estimate | None]:
-        """Returns the job and its answer, or None if the worker only said that it is ready."""
+        """Returns the job and its answer, or None if there is no answer yet."""
         assert self.connection is not None
         assert self.job is not None
         job = self.job
         try:
             kind, body = self.connection.recv()
         except (EOFError, ConnectionResetError):
+            if self.ready and not self.taken and not self.again:  # it died while idle, and the pipe stayed open a moment
+                self.end()
+                self.begin(job)
+                self.again = True
+                return job, None
             return job, self._died()
         if kind == BROKEN:
             self.end()
@@ -161,7 +168,10 @@ class _Worker:
         if kind == READY:
             self.ready, self.began = True, time.perf_counter()
             return job, None
-        self.job = None
+        if kind == TAKEN:
+            self.taken = True
+            return job, None
+        self.job, self.again = None, False
         return job, body
 
     def _died(self) -> Estimate:
@@ -189,6 +199,7 @@ class _Worker:
                 self.process.kill()
                 self.process.join()
         self.process = self.connection = self.job = None
+        self.again = False
 
 
 @contextmanager

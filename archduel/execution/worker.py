@@ -17,17 +17,17 @@ from pickle import PicklingError
 from archduel.core import Estimate
 from archduel.execution.local import Judge, judged
 
-__all__ = ["BROKEN", "DONE", "READY", "work"]
+__all__ = ["BROKEN", "DONE", "READY", "TAKEN", "work"]
 
-READY, BROKEN, DONE = "ready", "broken", "done"
+READY, BROKEN, TAKEN, DONE = "ready", "broken", "taken", "done"
 
 
 def work(connection: Connection, threads: int) -> None:
     """Judges what comes through the pipe until it closes.
 
     Args:
-        connection: gives the pickled factory that makes the judge, then (run, place, query, seed); takes (READY, ""),
-            (BROKEN, traceback) or (DONE, estimate).
+        connection: gives the pickled factory that makes the judge, then (run, place, query, seed); takes (READY, "") or
+            (BROKEN, traceback) once, and (TAKEN, ""), (DONE, estimate) for every query.
         threads: for torch and BLAS.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides what ends
@@ -46,6 +46,7 @@ def work(connection: Connection, threads: int) -> None:
     try:
         while True:
             _, _, query, seed = connection.recv()
+            connection.send((TAKEN, ""))
             _answer(connection, judged(judge, query, seed))
     except (EOFError, BrokenPipeError):
         return

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -74,6 +75,20 @@ def test_a_worker_that_dies_between_two_runs_is_replaced_without_harm() -> None:
         assert eventually(lambda: not alive(before.values["worker"]))
         (after,) = executor.run(queries(1), [1])
         assert after.score == evaluation_seed(3, 1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped here")
+def test_a_query_that_a_dying_worker_never_saw_is_given_to_the_next_one() -> None:
+    with Processes(worker_judges.quick_factory, workers=1, run_seed=3) as executor:
+        (before,) = executor.run(queries(1), [0])
+        worker = before.values["worker"]
+        os.kill(worker, signal.SIGSTOP)  # its pipe takes the query, nobody reads it
+        killing = threading.Timer(0.3, os.kill, (worker, signal.SIGKILL))
+        killing.start()
+        (after,) = executor.run(queries(1), [1])
+        killing.join()
+        assert after.score == evaluation_seed(3, 1)
+        assert after.values["worker"] != worker
 
 
 def test_failures_are_estimates_with_a_reason() -> None:
