@@ -20,6 +20,7 @@ from archduel.estimators.shared_pair import Pair, optimizer
 from archduel.nets.ops import initialise
 from archduel.training.checkpointing import identity
 from archduel.training.cursor import Cursor
+from archduel.training.layout import channels_last_for
 from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
 from archduel.training.running import autocast
@@ -76,14 +77,14 @@ class SharedWeights:
         if wrong := [name for name in UNKNOWN_HERE if getattr(recipe, name)]:
             raise SettingError(f"shared weights are trained without {', '.join(wrong)}; set {wrong[0]} to 0")
         self.recipe, self.seed, self.device = recipe, seed, torch.device(device)
-        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        layout = torch.channels_last if (last := channels_last_for(supernet, recipe, self.device)) else torch.contiguous_format
         self.supernet = supernet.to(self.device, memory_format=layout).train()
         self._own = Ownership(self.supernet)
         images = train.resized(recipe.image_size).fraction(recipe.data_fraction, mix_seed(seed, "fraction"))
-        checked = validation.resized(recipe.image_size)
+        checked, batches = validation.resized(recipe.image_size), recipe.with_(channels_last=last)
         self._cursors = {
-            "train": Cursor(images, recipe, seed=mix_seed(seed, "train"), augment=True),
-            "validation": Cursor(checked, recipe, seed=mix_seed(seed, "validation"), augment=False),
+            "train": Cursor(images, batches, seed=mix_seed(seed, "train"), augment=True),
+            "validation": Cursor(checked, batches, seed=mix_seed(seed, "validation"), augment=False),
         }
         self._judged = SharedJudge(
             self._own,

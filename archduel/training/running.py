@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from archduel.training.augment import Changes, augmented, mixed, mixup_share
 from archduel.training.average import WeightAverage
 from archduel.training.checkpointing import Stateful, identity, load_training, save_training
+from archduel.training.layout import channels_last_for
 from archduel.training.metrics import evaluate
 from archduel.training.pixels import Images
 from archduel.training.recipe import Recipe
@@ -26,7 +27,7 @@ from archduel.training.sgd import SGD
 from archduel.training.team import ALONE, Team
 from archduel.training.unused import unused_parameters
 
-__all__ = ["Epoch", "Running", "Trained", "autocast", "crashes_channels_last"]
+__all__ = ["Epoch", "Running", "Trained", "autocast"]
 
 Epoch = dict[str, float]
 """One epoch's numbers: epoch (from 1, a fraction for a part), lr, train_loss, train_accuracy, val_loss, val_accuracy."""
@@ -67,7 +68,7 @@ class Running:
         *,
         compiled: bool = False,
     ) -> None:
-        last = recipe.channels_last and not (device.type == "cpu" and recipe.image_size > 32 and crashes_channels_last(model))
+        last = channels_last_for(model, recipe, device)
         layout = torch.channels_last if last else torch.contiguous_format
         self.changing = recipe.with_(channels_last=last)  # what batches are made with
         self.model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
@@ -248,15 +249,6 @@ class Running:
         self.result.seconds += time.perf_counter() - self._clock
         if self.average:
             self.average.keep()
-
-
-def crashes_channels_last(model: nn.Module) -> bool:
-    """Whether ``model`` has a 1x1 convolution of stride 2 with fewer than 8 outputs.
-
-    On maps of 64 pixels torch 2.13 writes past its memory in the gradient of such a convolution, on CPUs, channels last.
-    """
-    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
-    return any(m.kernel_size == (1, 1) and m.stride == (2, 2) and m.out_channels < 8 for m in convolutions)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

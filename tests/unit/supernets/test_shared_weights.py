@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from shared_task import pixels, shared
 from torch import nn
 from torch.nn import functional as F
 
-from archduel.core import Arch, Query, parse
+from archduel.core import Arch, Query, parse, sample
 from archduel.errors import RunError, SettingError, StateError, UnknownNameError
 from archduel.estimators.shared import SharedWeights
+from archduel.spaces.darts import DARTS
 from archduel.training.metrics import evaluate
 from archduel.training.norms import recalibrate
 
@@ -220,3 +222,15 @@ def test_a_failed_learner_has_a_reason() -> None:
     first, _ = one.compete(FIRST, SECOND, 6, lr=1e30)
     assert first.failed
     assert "not finite" in first.reason
+
+
+@pytest.mark.parametrize(("channels", "side", "last"), [(4, 64, False), (4, 32, True), (16, 64, True)])
+def test_a_supernet_that_torch_crashes_on_is_trained_channels_first(channels: int, side: int, last: bool) -> None:
+    one = shared("darts", channels=channels, image_size=side, batch_size=4)
+    images, _ = next(one.batches("train"))
+    weight = one.supernet.stem[0][0].weight
+    for tensor in (images, weight):
+        assert tensor.is_contiguous(memory_format=torch.channels_last) is last
+        assert tensor.is_contiguous() is not last
+    if not last:
+        one.learn([sample(DARTS("any"), np.random.default_rng(0))], 1)

@@ -8,10 +8,10 @@ from conftest import Small, stripes
 from torch import nn
 
 from archduel.errors import RunError, SettingError
+from archduel.training.layout import channels_last_for
 from archduel.training.loop import train
 from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
-from archduel.training.running import crashes_channels_last
 from archduel.training.seeding import seeded_build
 from archduel.training.streamed import Streamed
 from archduel.training.sync_norm import SyncedBatchNorm2d, synced
@@ -138,8 +138,13 @@ def test_networks_that_torch_crashes_on_are_trained_channels_first() -> None:
             super().__init__()
             self.body[0] = nn.Sequential(nn.Conv2d(3, 4, 1, 2, bias=False), nn.Conv2d(4, 8, 1, bias=False))
 
-    assert crashes_channels_last(seeded_build(Halving, 0))
-    assert not crashes_channels_last(seeded_build(Small, 0))
+    halving, plain = seeded_build(Halving, 0), seeded_build(Small, 0)
+    large, cpu = Recipe(image_size=64), torch.device("cpu")
+    assert not channels_last_for(halving, large, cpu)
+    assert channels_last_for(halving, large.with_(image_size=32), cpu)
+    assert channels_last_for(halving, large, torch.device("cuda"))
+    assert channels_last_for(plain, large, cpu)
+    assert not channels_last_for(plain, large.with_(channels_last=False), cpu)
     images, labels = stripes(50, size=64)
     task = Pixels(images, labels, (0.4,) * 3, (0.25,) * 3)
     result = train(seeded_build(Halving, 0), task, Recipe(epochs=2, batch_size=25, image_size=64), seed=0)
