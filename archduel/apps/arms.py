@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from archduel.apps.assemble import USUAL, accepted_partners, assemble, settings_of
+from archduel.apps.assemble import USUAL, accepted_partners, assemble, collaborator, compares, settings_of
 from archduel.apps.judge import scale_of
 from archduel.apps.plan import Plan
 from archduel.apps.settings import Settings
 from archduel.core import Arch, Constraint, SharedEstimator, Space, Strategy
 from archduel.data import Dataset
 from archduel.errors import SettingError
+from archduel.rankers.sized import SizeBelief
 
-__all__ = ["Arms", "check_types", "make_strategy"]
+__all__ = ["Arms", "check_types", "closed_form_costs", "make_strategy"]
 
 MAIN_JOB: dict[str, dict[str, Any]] = {
     "ctnas": {"batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256, "chunk": 10}
@@ -57,6 +58,20 @@ def check_types(role: str, name: str, given: Mapping[str, Any]) -> None:
             raise SettingError(f"--set {role}.{key}: expected {type(default).__name__}, such as {default!r}, got {value!r}")
 
 
+def closed_form_costs(plan: Plan, dataset: Dataset) -> Callable[[Sequence[Arch]], np.ndarray[Any, Any]]:
+    """Returns a function that gives (N, 2) parameters and multiply-adds of architectures at the size of the final networks."""
+    from archduel.nets import count
+
+    scale = scale_of(plan.final, dataset)
+    known: dict[Arch, Any] = {}
+
+    def costs(archs: Sequence[Arch]) -> np.ndarray[Any, Any]:
+        known.update((arch, count(arch, scale)) for arch in archs if arch not in known)
+        return np.array([known[arch] for arch in archs], dtype=np.float64)
+
+    return costs
+
+
 def make_strategy(
     settings: Settings,
     plan: Plan,
@@ -78,8 +93,6 @@ def make_strategy(
         shared: shared weights, for a strategy that takes them.
         numbers: settings that replace those that follow from ``plan``.
     """
-    from archduel.nets import count
-
     given = settings.section("strategy")
     names = {"labels": plan.labels, "iterations": plan.iterations, **MAIN_JOB.get(settings.strategy, {})}
     names = names if numbers is None else dict(numbers)
@@ -87,11 +100,8 @@ def make_strategy(
     if "initial" in accepted and numbers is None:  # a small budget must leave something to learn with
         names["initial"] = min(int(accepted["initial"]), max(2, plan.labels // 2))
     planned = {name: value for name, value in names.items() if name in accepted}
-    scale = scale_of(plan.final, dataset)
-
-    def costs(archs: Sequence[Arch]) -> np.ndarray[Any, Any]:
-        return np.array([count(arch, scale) for arch in archs], dtype=np.float64)
-
+    costs = closed_form_costs(plan, dataset)
+    partners: dict[str, Any] = {} if shared is None else {"shared": shared}
     for role in ("policy", "ranker"):
         wanted = settings.section(role)
         if role not in accepted_partners(settings.strategy):
@@ -102,6 +112,9 @@ def make_strategy(
             name = USUAL[role] if role == "policy" else settings.ranker
             check_types(role, name, wanted)
             given.setdefault(role, {"name": name, **wanted})
+    if compares(settings.strategy) and settings.size_belief and "ranker" in given:
+        ranker = collaborator("ranker", given.pop("ranker"), space, seed=settings.seed, costs=costs)
+        partners["ranker"] = SizeBelief(ranker, lambda archs: costs(archs)[:, 1], settings.size_belief)
     check_types("strategy", settings.strategy, given)
     return assemble(
         settings.strategy,
@@ -110,5 +123,5 @@ def make_strategy(
         constraint=constraint,
         costs=costs,
         settings={**planned, **given},
-        given=None if shared is None else {"shared": shared},
+        given=partners,
     )

@@ -220,6 +220,9 @@ class OneShotPipeline(Pipeline):
         self.folder.note("random arm", labels=number, owed_seconds=round(owed_seconds, 2))
         return number
 
+    def _lifted(self, scored: list[tuple[Arch, float]]) -> list[tuple[Arch, float]]:
+        return scored  # finalists are in the strategy's order
+
     def _shortlist(self, scored: Sequence[tuple[Arch, float]]) -> list[Arch]:
         """Returns the strategy's own order for its finalists, otherwise the best by score."""
         if scored is self.arms.search:

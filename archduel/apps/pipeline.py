@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from archduel.apps.arms import Arms, make_strategy
+from archduel.apps.arms import Arms, closed_form_costs, make_strategy
 from archduel.apps.assemble import begins_with_labels, compares
 from archduel.apps.folder import RunFolder, Stage
 from archduel.apps.plan import Plan
@@ -33,6 +33,7 @@ from archduel.core import (
 from archduel.core.journal import estimate_record, record_estimate, record_query
 from archduel.data import Dataset
 from archduel.errors import RunError, StateError
+from archduel.rankers.sized import lifted
 
 __all__ = ["ORDINALS", "Pipeline"]
 
@@ -252,7 +253,7 @@ class Pipeline:
 
     def reevaluate(self) -> None:
         """Trains the few best of each arm with more epochs and fixes each arm's choice by validation."""
-        shortlists = [self._shortlist(self.arms.search)]
+        shortlists = [self._shortlist(self._lifted(self.arms.search))]
         if self.settings.baselines:
             shortlists.append(self._shortlist(self.arms.random))
         archs = list(dict.fromkeys(arch for shortlist in shortlists for arch in shortlist))
@@ -278,6 +279,15 @@ class Pipeline:
         fidelity = f"reevaluate@{epochs:g}"
         self.folder.note("reevaluation plan", fidelity=fidelity)
         return fidelity
+
+    def _lifted(self, scored: list[tuple[Arch, float]]) -> list[tuple[Arch, float]]:
+        """Returns the search's labels with its belief about size; random search takes labels as they are."""
+        alive = [(arch, score) for arch, score in scored if not math.isnan(score)]
+        if not self.settings.size_belief or not alive:
+            return alive
+        archs, scores = zip(*alive)
+        sizes = closed_form_costs(self.plan, self.dataset)(archs)[:, 1]
+        return list(zip(archs, lifted(scores, sizes, self.settings.size_belief).tolist()))
 
     def _shortlist(self, scored: Sequence[tuple[Arch, float]]) -> list[Arch]:
         """Returns the arm's best by cheap score, one of each functional class."""

@@ -71,6 +71,7 @@ class Settings(BaseModel):
     max_images: int | None = Field(None, ge=20)
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1"] = "accuracy"
     label_by: Literal["likelihood", "metric"] = "likelihood"
+    size_belief: float = Field(0.5, ge=0)
     seed: int = Field(0, ge=0)
     final_seeds: int = Field(3, ge=1, le=20)
     flip: bool | None = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from archduel import registry
 from archduel.apps.assemble import collaborator
 from archduel.core import Arch, Ranker
+from archduel.rankers.sized import SizeBelief
 from archduel.spaces.nasbench201 import NASBench201
 from archduel.testing.rankers import RankerContract
 from archduel.testing.toy import ToyRanker
@@ -40,6 +42,14 @@ class TestEveryRanker(RankerContract):
 
     def score(self, arch: Arch) -> float:
         return 0.3 + sum(WORTH[op] * weight for op, weight in zip(arch.choices, (1.2, 1.1, 1, 1, 1, 1)))
+
+
+class TestBeliefAboutSize(TestEveryRanker):
+    """A ranker that is taught lifted labels keeps the contract too; here size says what labels say."""
+
+    def make(self, seed: int) -> Ranker:
+        sizes = lambda archs: np.array([self.score(arch) for arch in archs])  # noqa: E731
+        return SizeBelief(super().make(seed), sizes, 0.5)
 
 
 class TestToyRanker(RankerContract):

@@ -18,7 +18,11 @@ import pytest
 import archduel
 from archduel.apps.folder import RunFolder
 from archduel.apps.settings import make_settings, parse_count, parse_seconds
+from archduel.core import Scale, parse
 from archduel.errors import DataError, InfeasibleError, RunError, SettingError
+from archduel.nets import count
+from archduel.rankers.sized import lifted
+from archduel.spaces.nasbench201 import NASBench201
 
 SMALL = {
     "evaluations": 8,
@@ -63,6 +67,16 @@ def test_a_run_leaves_everything_a_person_needs(finished: archduel.Run) -> None:
     assert set(roles) == {"search", "random", "standard"}
     assert all(len(network["test"]["accuracy"]) == 2 for network in roles.values())
     assert all(0 <= score <= 1 for network in roles.values() for score in network["test"]["accuracy"])
+
+
+def test_only_the_search_believes_in_size(finished: archduel.Run) -> None:
+    space, result = NASBench201(), finished.result
+    scale = Scale(**result["scale"])
+    for arm, shortlist, weight in zip(("search", "random"), result["shortlists"], (0.5, 0.0)):
+        archs, scores = zip(*((parse(text), score) for text, score in result[arm] if score is not None))
+        order = np.argsort(-lifted(scores, [count(arch, scale).macs for arch in archs], weight), kind="stable")
+        distinct = list({space.fingerprint(archs[i]): str(archs[i]) for i in reversed(order)}.values())
+        assert set(shortlist) == set(distinct[-len(shortlist) :]), arm
 
 
 def test_test_is_read_once_a_network_and_seed_and_after_all_final_trainings(finished: archduel.Run) -> None:
