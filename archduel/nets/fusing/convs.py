@@ -134,14 +134,15 @@ class Rowwise:
         else:  # copies of g give both
             turned = w.flip(3, 4).permute(0, 3, 2, 4, 1)  # (n, kh, Ci, kw, Co)
             side, flat = self._correlate(g, turned, spec, buffers, gx), x.reshape(n, c, pixels)
-        flat = flat.transpose(1, 2)
         for row in range(kh):
             start = row * spec.dilation[0] * width * b
-            found = torch.bmm(side[:, :, start : start + pixels], flat)  # (n, kw C, C')
+            part = side[:, :, start : start + pixels].transpose(1, 2)
+            found = torch.bmm(flat, part)  # (n, C', kw C); the smaller matrix first is up to twice as fast
             if gx is None:
-                gw[:, :, :, row].copy_(found.view(n, kw, c, spec.c_out).permute(0, 3, 2, 1))
+                gw[:, :, :, row].copy_(found.view(n, spec.c_out, kw, c).transpose(2, 3))
             else:
-                gw[:, :, :, kh - 1 - row].copy_(found.view(n, kw, spec.c_out, c).flip(1).permute(0, 2, 3, 1))
+                turned = found.view(n, c, kw, spec.c_out).flip(2)
+                gw[:, :, :, kh - 1 - row].copy_(turned.permute(0, 3, 1, 2))
 
 
 class Columns:
