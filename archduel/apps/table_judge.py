@@ -71,7 +71,7 @@ class TableJudge:
             estimator.scale(self.recipe),
             self.train,
             self.recipe,
-            seeds=seeds,
+            seeds=seeds[:1] if len(set(seeds)) == 1 else seeds,  # of one seed: batches are made once
             validations=[self.validation.resized(size), self.test.resized(size)],
         )
         seconds = (time.perf_counter() - began) / len(queries)
@@ -118,15 +118,26 @@ def _judge_group(judge: TableJudge, group: Group) -> list[Estimate]:
     return judge.judge_together(*group)
 
 
+def _groups(queries: Sequence[Query], runs: Sequence[int], seed: int, k: int) -> list[Group]:
+    """Returns neighbouring queries of one run, at most ``k`` together."""
+    groups: list[Group] = []
+    for place, (query, run) in enumerate(zip(queries, runs)):
+        if not place or run != runs[place - 1] or len(groups[-1][0]) == k:
+            groups.append(([], []))
+        groups[-1][0].append(query)
+        groups[-1][1].append(evaluation_seed(seed, run))
+    return groups
+
+
 def answers(
     judge: TableJudge,
     queries: Sequence[Query],
-    ordinals: Sequence[int],
+    runs: Sequence[int],
     seed: int,
     workers: int,
     fused: int | str,
 ) -> Generator[Estimate, None, None]:
-    """Yields the estimate of each query, trained one by one or in groups."""
+    """Yields the estimate of each query, trained one by one or in groups of one run, which all have its seed."""
     if not queries:
         return
     k = (
@@ -137,9 +148,7 @@ def answers(
         else int(fused)
     )
     if k > 1:
-        seeds = [evaluation_seed(seed, ordinal) for ordinal in ordinals]
-        groups = [(list(queries[i : i + k]), seeds[i : i + k]) for i in range(0, len(queries), k)]
-        yield from _grouped(judge, groups, workers)
+        yield from _grouped(judge, _groups(queries, runs, seed, k), workers)
         return
     with Processes(judge, workers=workers, run_seed=seed) as executor:
-        yield from executor.run(queries, ordinals)
+        yield from executor.run(queries, runs)

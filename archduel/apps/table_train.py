@@ -35,6 +35,9 @@ from archduel.training.recipe import Recipe
 
 __all__ = ["TableJudge", "distinct_cells", "train_table"]
 
+BLOCK = 96
+"""Architectures that get all of their runs before the next ones get any; they can be trained in groups of one seed."""
+
 ENUMERABLE = 100_000
 """Spaces up to this size are listed whole, so that every functional class has the same chance."""
 
@@ -70,6 +73,7 @@ def train_table(
     cells: int = 300,
     seeds: int = 3,
     seed: int = 0,
+    mean_of: int = 1,
     recipe: Mapping[str, Any] | None = None,
     load_settings: Mapping[str, Any] | None = None,
     workers: int = 1,
@@ -86,8 +90,10 @@ def train_table(
         out: the ``.table`` file.
         space: a name on the menu of spaces.
         cells: how many architectures.
-        seeds: trainings of each.
+        seeds: runs of each. A run has one seed for all architectures, as in NAS-Bench-201: equal layers start alike and all
+            see the same batches.
         seed: which architectures, and the seeds of their trainings.
+        mean_of: trainings whose mean is one run: less noise at that many times the cost; seconds are their sum.
         recipe: settings of :class:`~archduel.training.recipe.Recipe` that differ from the main job's.
         load_settings: of :func:`archduel.data.load`, such as ``max_images``.
         workers: trainings at a time, one thread each.
@@ -98,17 +104,21 @@ def train_table(
 
     Raises:
         RunError: if more than one training in twenty fails.
-        SettingError: for another value of ``fused``.
+        SettingError: for another value of ``fused``, or less than one training a run.
     """
+    if mean_of < 1:
+        raise SettingError(f"mean_of must be at least 1, got {mean_of}")
     if fused not in ("auto", "off") and not (isinstance(fused, int) and fused >= 1):
         raise SettingError(f"fused must be 'auto', 'off' or a number of networks from 1, got {fused!r}")
     dataset = load(data, seed=seed, **(load_settings or {}))
     home: Space = registry.make("space", space)
     chosen = base_recipe(dataset, space).with_(**(recipe or {}))
+    archs = distinct_cells(home, cells, seed)
     jobs = [
-        (arch, number, run)
-        for number, arch in enumerate(distinct_cells(home, cells, seed))
-        for run in range(seeds)
+        (archs[number], number, run)
+        for start in range(0, cells, BLOCK)
+        for run in range(seeds * mean_of)
+        for number in range(start, min(start + BLOCK, cells))
     ]
     done = _trained(
         dataset, chosen, jobs, out.with_suffix(".jsonl"), seed, workers, fused, Progress(quiet=quiet)
@@ -116,7 +126,7 @@ def train_table(
     failed = sum(record["score"] is None for record in done.values())
     if 20 * failed > len(jobs):
         raise RunError(f"{failed} of {len(jobs)} trainings failed; see {out.with_suffix('.jsonl')}")
-    _write(out, home, jobs, done, chosen, dataset, name or out.stem, seeds)
+    _write(out, home, archs, done, chosen, dataset, name or out.stem, (seeds, mean_of))
     return out
 
 
@@ -142,7 +152,8 @@ def _trained(
     queries = [Query(arch) for arch, _, _ in todo]
     ordinals = [1_000 * number + run for _, number, run in todo]
     progress.stage("train", len(jobs))
-    with closing(answers(judge, queries, ordinals, seed, workers, fused)) as found:
+    runs = [run for _, _, run in todo]
+    with closing(answers(judge, queries, runs, seed, workers, fused)) as found:
         for n, ((arch, _, run), query, ordinal, estimate) in enumerate(
             zip(todo, queries, ordinals, found), 1
         ):
@@ -158,25 +169,26 @@ def _trained(
 def _write(
     out: Path,
     space: Space,
-    jobs: list[tuple[Arch, int, int]],
+    archs: list[Arch],
     done: Mapping[tuple[str, int], Mapping[str, Any]],
     recipe: Recipe,
     dataset: Dataset,
     name: str,
-    seeds: int,
+    runs: tuple[int, int],
 ) -> None:
-    archs = list(dict.fromkeys(arch for arch, _, _ in jobs))
+    seeds, mean_of = runs
 
     def grid(read: Callable[[Mapping[str, Any]], float | None]) -> np.ndarray[Any, Any]:
-        values = [[read(done[str(arch), run]) for arch in archs] for run in range(seeds)]
-        return np.array(values, dtype=np.float64)[None]  # (1, R, N)
+        values = [[read(done[str(arch), run]) for arch in archs] for run in range(seeds * mean_of)]
+        grouped = np.array(values, dtype=np.float64).reshape(seeds, mean_of, len(archs))
+        return grouped.mean(1)[None]  # (1, R, N)
 
     table = make_table(
         archs,
         {
             "validation": grid(lambda r: r["score"]),
             "test": grid(lambda r: r["values"].get("test")),
-            "seconds": grid(lambda r: r["seconds"]),
+            "seconds": mean_of * grid(lambda r: r["seconds"]),
         },
         name=name,
         fidelities=(
@@ -188,6 +200,7 @@ def _write(
             "data": dataset.name,
             "splits": {split: len(getattr(dataset, split)) for split in ("train", "validation", "test")},
             "recipe": asdict(recipe),
+            "mean_of": mean_of,
             **environment(),
         },
     )

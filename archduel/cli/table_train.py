@@ -24,8 +24,11 @@ def train(
     out: Path = typer.Option(..., help="the .table file; OUT.jsonl beside it continues an interrupted call"),
     space: str = typer.Option("nasbench201", help="`archduel list spaces`"),
     cells: int = typer.Option(300, min=2, help="functionally different architectures"),
-    seeds: int = typer.Option(3, min=1, help="trainings of each"),
+    seeds: int = typer.Option(3, min=1, help="runs of each; a run has one seed for all architectures"),
     seed: int = typer.Option(0, help="which architectures, and the seeds of their trainings"),
+    mean_of: int = typer.Option(
+        1, min=1, help="trainings whose mean is one of --seeds: less noise, more time"
+    ),
     workers: int = typer.Option(1, min=1, help="trainings at a time"),
     fused: str = typer.Option(
         "off", help="networks a worker trains at once: a number, auto (measured) or off"
@@ -52,6 +55,7 @@ def train(
         cells=cells,
         seeds=seeds,
         seed=seed,
+        mean_of=mean_of,
         recipe=recipe,
         workers=workers,
         fused=int(fused) if fused.isdecimal() else fused,
