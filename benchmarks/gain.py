@@ -25,7 +25,7 @@ def one(arguments: argparse.Namespace, seed: int, runs: Path) -> dict[str, objec
     run = archduel.search(
         arguments.data, time=arguments.time, out=runs / f"seed{seed}", seed=seed, space=arguments.space,
         final_seeds=arguments.final_seeds, max_images=arguments.max_images, max_params=arguments.max_params,
-        image_size=arguments.image_size, device=arguments.device, label_by=arguments.label_by,
+        image_size=arguments.image_size, device=arguments.device, rank_by=arguments.rank_by,
         size_belief=arguments.size_belief, strategy=arguments.strategy, workers=arguments.workers,
     )  # fmt: skip
     result = run.result
@@ -41,7 +41,7 @@ def one(arguments: argparse.Namespace, seed: int, runs: Path) -> dict[str, objec
         "scale": result["scale"],
         "label_recipe": {k: result["plan"]["label"][k] for k in ("epochs", "channels", "depth", "data_fraction", "image_size")},
         "n_test": result["data"]["splits"]["test"],
-        "label_by": arguments.label_by,
+        "rank_by": arguments.rank_by,
         "size_belief": arguments.size_belief,
     }
 
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--max-params")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--label-by", default="likelihood", help="what ranks cheap trainings: likelihood or metric")
+    parser.add_argument("--rank-by", default="likelihood", help="what ranks cheap trainings: likelihood or metric")
     parser.add_argument("--size-belief", type=float, default=0.5, help="how much larger networks are believed to gain")
     parser.add_argument("--strategy", default="ctnas")
     parser.add_argument("--workers", type=int)

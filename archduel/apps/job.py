@@ -239,7 +239,7 @@ def _executor(folder: RunFolder, settings: Settings, plan: Plan, dataset: Datase
         device=settings.device,
         threads=settings.threads,
         folder=folder.path.resolve(),
-        label_by=settings.label_by,
+        rank_by=settings.rank_by,
     )
     return Processes(factory, workers=settings.workers, run_seed=settings.seed, threads=settings.threads)
 

@@ -62,7 +62,7 @@ class JudgeFactory:
         device: where networks are trained.
         threads: CPU threads of one training.
         folder: the run folder, where final weights and checkpoints go.
-        label_by: the score of the cheap recipe (the first): ``metric`` or ``likelihood``.
+        rank_by: the score of all trainings but the final ones: ``metric`` or ``likelihood``.
     """
 
     train: Pixels
@@ -75,7 +75,7 @@ class JudgeFactory:
     device: str
     threads: int
     folder: Path
-    label_by: str = "likelihood"
+    rank_by: str = "likelihood"
 
     def __call__(self) -> Callable[[Query, int], Estimate]:
         """Returns ``judge(query, seed)``."""
@@ -111,7 +111,7 @@ class Judge:
             return self._final(query.arch, fidelity, recipe, seed)
         self.estimator.recipes[fidelity] = recipe
         self.estimator.curves = fidelity.startswith("reevaluate")
-        self.estimator.by_likelihood = fidelity == self.default and self.factory.label_by == "likelihood"
+        self.estimator.by_likelihood = self.factory.rank_by == "likelihood"
         return self.estimator.judge(Query(query.arch, fidelity, query.group), seed)
 
     def _final(self, arch: Arch, fidelity: str, recipe: Recipe, seed: int) -> Estimate:

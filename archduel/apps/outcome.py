@@ -128,9 +128,21 @@ def _gains(networks: Mapping[str, Mapping[str, Any]], metric: str, n_test: int) 
         else:
             first = role == "random"  # what the interval covers is said once
             sentence = gain_sentence(differences, 1, len(differences), other=name, n_test=n_test, coverage=first)
+            sentence += _size_sentence(networks["search"]["macs"], networks[role]["macs"])
         interval = gain_interval(differences, 1, len(differences), n_test=n_test)
         found[role] = {"differences": differences, "interval": interval.record(), "sentence": sentence}
     return found
+
+
+ALIKE = 0.05
+"""Networks whose multiply-adds differ by a smaller share are of one size."""
+
+
+def _size_sentence(ours: int, theirs: int) -> str:
+    """Returns how much more or less the search's network computes, because a gain may be size; empty if they are alike."""
+    if abs(ours / theirs - 1) < ALIKE:
+        return ""
+    return f" The search's network makes {ours / theirs:.2g} times its multiply-adds ({ours / 1e6:.3g} M against {theirs / 1e6:.3g} M)."
 
 
 def _agreement(pipeline: Pipeline, networks: Mapping[str, Mapping[str, Any]], metric: str) -> list[dict[str, Any]]:

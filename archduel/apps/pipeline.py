@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archduel.apps.arms import Arms, closed_form_costs, make_strategy
 from archduel.apps.assemble import begins_with_labels, compares
@@ -124,7 +125,7 @@ class Pipeline:
 
     def _best_so_far(self) -> str:
         scores = [score for _, score in self.arms.search if not math.isnan(score)]
-        return f"best {READING[self.settings.label_by]}{max(scores):.4f}" if scores else "all failed so far"
+        return f"best {READING[self.settings.rank_by]}{max(scores):.4f}" if scores else "all failed so far"
 
     def _enough_steps(self, done: int) -> bool:
         """Ends the comparison when its share of the time is used; a continued run makes as many steps again."""
@@ -259,9 +260,8 @@ class Pipeline:
         archs = list(dict.fromkeys(arch for shortlist in shortlists for arch in shortlist))
         for arch, estimate in zip(archs, self.evaluate("reevaluate", archs, self._reevaluation(len(archs)))):
             self.arms.reevaluated[arch] = estimate.score
-        chosen = [self._best(shortlist) for shortlist in shortlists]
-        self.arms.winner = chosen[0]
-        self.arms.random_winner = chosen[1] if self.settings.baselines else None
+        self.arms.winner = self._best(shortlists[0], self.settings.size_belief)
+        self.arms.random_winner = self._best(shortlists[1]) if self.settings.baselines else None
         self.arms.notes["shortlists"] = [[str(arch) for arch in shortlist] for shortlist in shortlists]
 
     def _reevaluation(self, n: int) -> str:
@@ -286,8 +286,11 @@ class Pipeline:
         if not self.settings.size_belief or not alive:
             return alive
         archs, scores = zip(*alive)
-        sizes = closed_form_costs(self.plan, self.dataset)(archs)[:, 1]
-        return list(zip(archs, lifted(scores, sizes, self.settings.size_belief).tolist()))
+        return list(zip(archs, lifted(scores, self._sizes(archs), self.settings.size_belief).tolist()))
+
+    def _sizes(self, archs: Sequence[Arch]) -> NDArray[np.float64]:
+        """Returns (N,) multiply-adds at the size of the final networks."""
+        return np.asarray(closed_form_costs(self.plan, self.dataset)(archs)[:, 1])
 
     def _shortlist(self, scored: Sequence[tuple[Arch, float]]) -> list[Arch]:
         """Returns the arm's best by cheap score, one of each functional class."""
@@ -297,11 +300,13 @@ class Pipeline:
                 chosen.setdefault(self.space.fingerprint(arch), arch)
         return list(chosen.values())[: self.plan.shortlist]
 
-    def _best(self, archs: Sequence[Arch]) -> Arch:
+    def _best(self, archs: Sequence[Arch], belief: float = 0.0) -> Arch:
+        """Returns the best by re-evaluation, whose trainings are short of the final ones too: size counts as in labels."""
         alive = [arch for arch in archs if not math.isnan(self.arms.reevaluated[arch])]
         if not alive:
             raise RunError("every re-evaluation failed; see the reasons in journal.jsonl")
-        return max(alive, key=lambda arch: self.arms.reevaluated[arch])
+        scores = lifted([self.arms.reevaluated[arch] for arch in alive], self._sizes(alive), belief)
+        return alive[int(np.argmax(scores))]
 
     # -- costs ---------------------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ def report_data(folder: Path) -> dict[str, Any]:
         "environment": {**toml["versions"], **{k: str(v) for k, v in toml["hardware"].items()}, "device": settings.device,
                         "workers": str(settings.workers), "threads each": str(settings.threads)},
         "metric": f"validation {settings.metric.replace('_', ' ')}",
-        **({"label_metric": "validation likelihood"} if settings.label_by == "likelihood" else {}),
+        **({"label_metric": "validation likelihood"} if settings.rank_by == "likelihood" else {}),
         "failures": _failures(records),
         "costs": _costs(records),
         "arms": _arms(records, settings.strategy),

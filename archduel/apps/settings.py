@@ -70,7 +70,7 @@ class Settings(BaseModel):
     image_size: int | None = Field(None, ge=8, le=1024)
     max_images: int | None = Field(None, ge=20)
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1"] = "accuracy"
-    label_by: Literal["likelihood", "metric"] = "likelihood"
+    rank_by: Literal["likelihood", "metric"] = "likelihood"
     size_belief: float = Field(0.5, ge=0)
     seed: int = Field(0, ge=0)
     final_seeds: int = Field(3, ge=1, le=20)

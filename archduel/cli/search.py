@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
         strategy: str = typer.Option("ctnas", help="`archduel list strategies`"),
         ranker: str = typer.Option("nac", help="`archduel list rankers`"),
         metric: str = typer.Option("accuracy", help="accuracy, balanced_accuracy or macro_f1"),
-        label_by: str = typer.Option("likelihood", help="what ranks cheap trainings: likelihood (of the right classes) or metric"),
+        rank_by: str = typer.Option("likelihood", help="what networks are chosen by: likelihood (of the right classes) or metric"),
         size_belief: float = typer.Option(0.5, help="how much larger networks are believed to gain from longer training; 0 = not"),
         image_size: int | None = typer.Option(None, help="side in pixels; default chosen from the images"),
         max_images: int | None = typer.Option(None, help="use at most so many images"),
@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
         call = partial(
             main.search, data, time=time, evaluations=evaluations, max_params=max_params, max_macs=max_macs,
             max_latency_ms=max_latency_ms, latency_batch=latency_batch, out=out, space=space, strategy=strategy,
-            ranker=ranker, metric=metric, label_by=label_by, size_belief=size_belief, image_size=image_size, max_images=max_images,
+            ranker=ranker, metric=metric, rank_by=rank_by, size_belief=size_belief, image_size=image_size, max_images=max_images,
             flip=flip, final_seeds=final_seeds, baselines=baselines, seed=seed, device=device, workers=workers,
             set=_assignments(set_), quiet=quiet, command=shlex.join(["archduel", *sys.argv[1:]]),
         )  # fmt: skip

@@ -69,6 +69,15 @@ def test_a_run_leaves_everything_a_person_needs(finished: archduel.Run) -> None:
     assert all(0 <= score <= 1 for network in roles.values() for score in network["test"]["accuracy"])
 
 
+def test_networks_are_chosen_by_likelihood(finished: archduel.Run) -> None:
+    events = [json.loads(line) for line in (finished.folder / "journal.jsonl").read_text().splitlines()]
+    stages = {"label", "confirm", "random", "reevaluate"}
+    ranked = [event for event in events if event["event"] == "estimate" and event["stage"] in stages]
+    assert {event["stage"] for event in ranked} == stages
+    for event in ranked:
+        assert event["score"] == pytest.approx(np.exp(-event["values"]["val_loss"]), rel=1e-6)
+
+
 def test_only_the_search_believes_in_size(finished: archduel.Run) -> None:
     space, result = NASBench201(), finished.result
     scale = Scale(**result["scale"])
@@ -77,6 +86,16 @@ def test_only_the_search_believes_in_size(finished: archduel.Run) -> None:
         order = np.argsort(-lifted(scores, [count(arch, scale).macs for arch in archs], weight), kind="stable")
         distinct = list({space.fingerprint(archs[i]): str(archs[i]) for i in reversed(order)}.values())
         assert set(shortlist) == set(distinct[-len(shortlist) :]), arm
+
+
+def test_a_gain_says_how_much_more_is_computed_for_it(finished: archduel.Run) -> None:
+    networks = finished.result["networks"]
+    ours = networks["search"]
+    for role, part in finished.result["gain"].items():
+        theirs = networks[role]
+        other_size = theirs["arch"] != ours["arch"] and abs(ours["macs"] / theirs["macs"] - 1) >= 0.05
+        assert ("times its multiply-adds" in part["sentence"]) == other_size
+        assert not other_size or f"{ours['macs'] / theirs['macs']:.2g} times" in part["sentence"]
 
 
 def test_test_is_read_once_a_network_and_seed_and_after_all_final_trainings(finished: archduel.Run) -> None:
