@@ -47,7 +47,7 @@ class LSTMPolicy(nn.Module):
         sizes = list(space.kinds.values())
         self._first = [sum(sizes[:i]) for i in range(len(sizes))]  # where a kind's answers begin in the vocabulary
         self.vocabulary = sum(sizes)
-        self._rows: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+        self._rows: dict[tuple[str, tuple[int, ...]], int] = {}
         self._paths: dict[tuple[int, ...], Decision | None] = {}
         # meta first: the default initialisation would draw from the global generator
         self.answers = nn.Embedding(self.vocabulary + 1, hidden, device="meta")  # last row: the start
@@ -58,6 +58,8 @@ class LSTMPolicy(nn.Module):
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.uniform_(-bound, bound, generator=generator)
+        self._masks: Tensor  # (R, V) added to logits; the first row allows all
+        self.register_buffer("_masks", torch.zeros(1, self.vocabulary, device=generator.device), persistent=False)
 
     def _decision(self, prefix: tuple[int, ...]) -> Decision | None:
         if prefix not in self._paths:
@@ -66,15 +68,16 @@ class LSTMPolicy(nn.Module):
             self._paths[prefix] = self.space.decision(prefix)
         return self._paths[prefix]
 
-    def _row(self, decision: Decision, allowed: Allowed | None) -> Tensor:
-        """Returns (V,) float32: 0 for the answers that may be given, minus infinity for all others."""
+    def _row(self, decision: Decision, allowed: Allowed | None) -> int:
+        """Returns the row of ``_masks`` that forbids all but the answers that may be given."""
         options = permitted(decision, allowed)
         key = (decision.kind, options)
         if key not in self._rows:
             first = self._first[self._kind[decision.kind]]
-            row = torch.full((self.vocabulary,), -torch.inf)
-            row[[first + option for option in options]] = 0.0
-            self._rows[key] = row.to(self.head.weight.device)
+            row = torch.full((1, self.vocabulary), -torch.inf)
+            row[0, [first + option for option in options]] = 0.0
+            self._rows[key] = len(self._masks)
+            self._masks = torch.cat([self._masks, row.to(self._masks)])
         return self._rows[key]
 
     def draw(self, n: int, generator: torch.Generator, *, allowed: Allowed | None = None) -> Draw:
@@ -84,29 +87,48 @@ class LSTMPolicy(nn.Module):
             SettingError: if ``allowed`` leaves a decision without answers.
         """
         archs = [Arch(self.space.name, path) for path in self._paths_drawn(n, generator, allowed)]
-        log_prob, entropy = self._judge(archs, allowed)
+        found = {arch: i for i, arch in enumerate(dict.fromkeys(archs))}  # a sharp policy often draws the same
+        log_prob, entropy = self._judge(list(found), allowed)
+        if len(found) < n:
+            places = torch.tensor([found[arch] for arch in archs], device=log_prob.device)
+            log_prob, entropy = log_prob[places], entropy[places]
         return Draw(archs, log_prob, entropy)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _paths_drawn(self, n: int, generator: torch.Generator, allowed: Allowed | None) -> list[tuple[int, ...]]:
         """Returns ``n`` sequences of answers, all drawn side by side."""
         paths: list[tuple[int, ...]] = [()] * n
-        token = torch.full((n,), self.vocabulary, device=self.head.weight.device)
-        state: tuple[Tensor, Tensor] | None = None
+        device, lstm = self.head.weight.device, self.lstm
+        weights = lstm.all_weights[0]  # to the gates: from the input, from the state, two biases
+        token = torch.full((n,), self.vocabulary, device=device)
+        state = (torch.zeros(n, lstm.hidden_size, device=device),) * 2
+        drawn = list(range(n))  # the paths that go on
         while True:
-            asked = [self._decision(path) for path in paths]
-            open_ = [i for i, decision in enumerate(asked) if decision is not None]
-            if not open_:
+            asked = [self._decision(self._ended(paths, i)) for i in drawn]
+            going = [k for k, decision in enumerate(asked) if decision is not None]
+            if not going:
                 return paths
-            questions = [self._kind[asked[i].kind] if asked[i] is not None else 0 for i in range(n)]  # type: ignore[union-attr]
-            x = self.answers(token) + self.questions(torch.tensor(questions, device=token.device))
-            out, state = self.lstm(x[:, None], state)  # (n, 1, H)
-            mask = torch.stack([self._row(asked[i], allowed) for i in open_])  # type: ignore[arg-type]
-            logits = self.head(out[open_, 0]) / self.temperature + mask  # (open, V)
-            picked = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
-            token[open_] = picked
-            for i, answer in zip(open_, picked.tolist()):
-                paths[i] = (*paths[i], answer - self._first[questions[i]])
+            if len(going) < len(drawn):
+                drawn, token, state = [drawn[k] for k in going], token[going], (state[0][going], state[1][going])
+            questions = [decision for decision in asked if decision is not None]
+            kinds = [self._kind[decision.kind] for decision in questions]
+            x = self.answers(token) + self.questions(torch.tensor(kinds, device=device))
+            state = torch.lstm_cell(x, state, *weights)  # (drawn, H) each; an LSTM of one step costs several times as much
+            rows = [self._row(decision, allowed) for decision in questions]  # may add to the masks
+            logits = self.head(state[0]) / self.temperature + self._masks[rows]  # (drawn, V)
+            token = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+            for i, kind, answer in zip(drawn, kinds, token.tolist()):
+                paths[i] = (*paths[i], answer - self._first[kind])
+
+    def _ended(self, paths: list[tuple[int, ...]], i: int) -> tuple[int, ...]:
+        """Returns path i, which is now complete if the space leaves it no choice any more."""
+        end = paths[i]
+        while (decision := self._decision(end)) is not None:
+            if len(decision.options) > 1:
+                return paths[i]
+            end = (*end, decision.options[0])
+        paths[i] = end
+        return end
 
     def log_prob(self, archs: Sequence[Arch], *, allowed: Allowed | None = None) -> Tensor:
         """Returns (N,) natural log probabilities, differentiable.
@@ -121,29 +143,27 @@ class LSTMPolicy(nn.Module):
 
     def _judge(self, archs: Sequence[Arch], allowed: Allowed | None) -> tuple[Tensor, Tensor]:
         """Returns log probability (N,) and entropy (N,), both summed over the decisions."""
-        device = self.head.weight.device
-        longest = max((len(arch.choices) for arch in archs), default=0)
-        tokens = torch.full((len(archs), longest + 1), self.vocabulary)
-        kinds = torch.zeros((len(archs), longest), dtype=torch.int64)
-        real = torch.zeros((len(archs), longest))
-        free = torch.zeros(self.vocabulary, device=device)
-        masks = []
-        for b, arch in enumerate(archs):
-            for t in range(longest):
-                if t >= len(arch.choices):
-                    masks.append(free)
-                    continue
-                decision = self._decision(arch.choices[:t])
-                assert decision is not None
-                kinds[b, t] = kind = self._kind[decision.kind]
-                tokens[b, t + 1] = self._first[kind] + arch.choices[t]
-                real[b, t] = 1.0
-                masks.append(self._row(decision, allowed))
-        tokens, kinds, real = tokens.to(device), kinds.to(device), real.to(device)
-        out, _ = self.lstm(self.answers(tokens[:, :-1]) + self.questions(kinds))  # (N, T, H)
-        mask = torch.stack(masks).view(len(archs), longest, self.vocabulary)
+        answered = [self._answered(arch, allowed) for arch in archs]
+        longest = max([1, *map(len, answered)])
+        filled = [[*each, *[(0, self.vocabulary, 0)] * (longest - len(each))] for each in answered]
+        table = torch.tensor(filled, dtype=torch.int64, device=self.head.weight.device).view(-1, longest, 3)
+        kind, token, row = table.unbind(-1)  # (N, T) each
+        before = torch.cat([torch.full_like(token[:, :1], self.vocabulary), token[:, :-1]], 1)
+        out, _ = self.lstm(self.answers(before) + self.questions(kind))  # (N, T, H)
+        mask = self._masks[row]  # (N, T, V)
         log_p = (self.head(out) / self.temperature + mask).log_softmax(-1)  # (N, T, V)
-        target = tokens[:, 1:].clamp(max=self.vocabulary - 1)
-        picked = log_p.gather(-1, target[..., None])[..., 0]  # (N, T)
+        real = (token < self.vocabulary).to(log_p.dtype)
+        picked = log_p.gather(-1, token.clamp(max=self.vocabulary - 1)[..., None])[..., 0]  # (N, T)
         plogp = log_p.exp() * log_p.masked_fill(mask.isinf(), 0.0)
         return (picked * real).sum(-1), -(plogp.sum(-1) * real).sum(-1)
+
+    def _answered(self, arch: Arch, allowed: Allowed | None) -> list[tuple[int, int, int]]:
+        """Returns kind, token and row of ``_masks`` of each answer up to the last that was a choice; the rest is certain."""
+        found, free = [], 0
+        for t, choice in enumerate(arch.choices):
+            decision = self._decision(arch.choices[:t])
+            assert decision is not None
+            kind = self._kind[decision.kind]
+            found.append((kind, self._first[kind] + choice, self._row(decision, allowed)))
+            free = t + 1 if len(decision.options) > 1 else free
+        return found[:free]

@@ -208,7 +208,7 @@ class NAC:
             self.device
         )
         places = torch.cat([batch, lesson.first[drawn], lesson.second[drawn]])
-        first, second = student.model(*(tensor[places] for tensor in lesson.inputs))
+        first, second = student.model.at(places, lesson.inputs)
         n, m = len(batch), len(batch) + n_pseudo
         loss = self._labelled_loss(first[:n], second[:n], lesson.labels[batch])
         if n_pseudo:

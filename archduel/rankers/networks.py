@@ -54,9 +54,11 @@ class CellEncoder(nn.Module):
         """Returns (B, C * dim) from ``ops`` (B, C, V) int64 and ``flow`` (B, C, V, V): row = receiver, with self loops."""
         batch, cells, nodes = ops.shape
         flow = flow.reshape(batch * cells, nodes, nodes)
-        x = self.embedding[ops.reshape(batch * cells, nodes)]  # (B * C, V, dim)
+        kinds = ops.reshape(batch * cells, nodes)
+        x = self.embedding[kinds]  # (B * C, V, dim)
         for i, weight in enumerate(self.weights):
-            new = torch.bmm(flow, x @ weight)
+            # the first layer sees n_ops different rows only: they are multiplied once each
+            new = torch.bmm(flow, x @ weight if i else (self.embedding @ weight)[kinds])
             if self.residual:
                 x = torch.relu(new + x + self.biases[i])
             else:
@@ -106,6 +108,14 @@ class Comparator(nn.Module):
         if self.second is None or self.bias is None:
             return first, -first
         return first, embedding @ self.second + self.bias
+
+    def at(self, places: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Returns both halves for ``inputs`` at ``places`` (P,); those of pairs repeat, each is encoded once."""
+        unique, index = torch.unique(places, return_inverse=True)
+        if len(unique) == len(places):
+            return self(*(tensor[places] for tensor in inputs))  # type: ignore[no-any-return]
+        first, second = self(*(tensor[unique] for tensor in inputs))
+        return first[index], second[index]
 
     def reset(self, generator: torch.Generator) -> None:
         """Draws all parameters from U(-1/sqrt(d), 1/sqrt(d)), d the size of the summed dimension (or the width)."""

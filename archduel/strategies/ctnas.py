@@ -113,12 +113,14 @@ class CTNAS:
         self.baseline, self.baseline_every, self.variant = baseline, baseline_every, variant
         self.explore_every, self.samples, self.keep, self.memory = explore_every, samples, keep, memory
         self.epochs, self.verify, self.chunk = epochs, verify, chunk
-        self.optimizer = torch.optim.Adam(policy.parameters(), lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay)
+        parameters = policy.parameters()
+        self.optimizer = torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay, fused=True)
         self.rounds = Rounds(space, rng, constraint, labels)
         self.iteration = -1  # before the comparator's first fit
         self.baselines: list[Arch] = []
         self.sampled: list[Arch] = []
         self.pairs: list[tuple[Arch, Arch, float]] = []
+        self._verdicts: dict[Arch, float] = {}  # rewards against the present baseline by the present comparator
 
     @property
     def labels(self) -> int:
@@ -144,6 +146,7 @@ class CTNAS:
         if self.iteration < 0:
             return self._begin()
         rewards = []
+        self._verdicts.clear()  # a state is saved between steps and holds none
         for _ in range(min(self.chunk, self.iterations - self.iteration)):
             if self.explore_every and self.iteration % self.explore_every == 0:
                 self._explore()
@@ -167,17 +170,22 @@ class CTNAS:
     def _improve(self) -> float:
         """One step of REINFORCE with the comparator as reward (line 5); returns the mean reward."""
         draw = self.policy.draw(self.batch, self.generator)
-        reward = np.zeros(self.batch)
-        feasible = [i for i, arch in enumerate(draw.archs) if self._feasible(arch)]
-        if feasible:
-            beta = self.baselines[-1]
-            reward[feasible] = self.ranker.prob([draw.archs[i] for i in feasible], [beta] * len(feasible))
+        self._judge(draw.archs)
+        reward = np.array([self._verdicts[arch] for arch in draw.archs])
         weight = reward - reward.mean() if self.centre else reward
         gain = draw.log_prob * torch.as_tensor(weight, dtype=draw.log_prob.dtype, device=draw.log_prob.device)
         self.optimizer.zero_grad()
         (-(gain + self.entropy * draw.entropy).mean()).backward()
         self.optimizer.step()
         return float(reward.mean())
+
+    def _judge(self, archs: Sequence[Arch]) -> None:
+        """Adds the rewards of ``archs`` to the known ones: 0 or the chance to win against the baseline."""
+        new = [arch for arch in dict.fromkeys(archs) if arch not in self._verdicts]
+        self._verdicts.update(dict.fromkeys(new, 0.0))
+        if feasible := [arch for arch in new if self._feasible(arch)]:
+            p = self.ranker.prob(feasible, [self.baselines[-1]] * len(feasible))
+            self._verdicts.update(zip(feasible, p.tolist()))
 
     def _feasible(self, arch: Arch) -> bool:
         try:
@@ -194,6 +202,7 @@ class CTNAS:
 
     def _explore(self) -> None:
         """Pseudo-labels the surest pairs of S (Algorithm 3) and trains the comparator on A + D (Algorithm 1, line 3)."""
+        self._verdicts.clear()
         if self.iteration > 0:
             self._draw()
         if len(self.sampled) < 2:
@@ -212,6 +221,7 @@ class CTNAS:
 
     def _next_baseline(self) -> None:
         """Appends the strongest of history and samples (Algorithm 2)."""
+        self._verdicts.clear()
         if self.baseline == "fixed" or not self.sampled:
             return
         if self.baseline == "random":
