@@ -1,19 +1,27 @@
 """Pictures a second read, decoded and cropped while training, against a bare Pillow loop on the same cores.
 
-    python benchmarks/streaming.py --images 600 --workers 1 --out benchmarks/records/streaming.json
+    python benchmarks/streaming.py --images 600 --workers 1 2 --out benchmarks/records/streaming.json
 
-The folder is generated (``imagenet_like.py``: 500 x 375 JPEG pictures of about 115 kB) and read once before measuring. The bare
+The folder is generated (``imagenet_like.py``: 500 x 375 JPEG pictures of about 95 kB) and read once before measuring. The bare
 loop opens a file, decodes it, crops it at random and resizes it to 224 x 224 with Pillow, one picture after the other, and
-keeps nothing. Both take turns; ``share`` is the stream's rate over the bare loop's times the number of workers.
+keeps nothing. All take turns, with everything on the cores of this process (``taskset``, as many as workers or more):
+
+- ``bare``: one loop alone; ``share`` is the stream's rate over this rate times the number of workers;
+- ``bare_together``: as many loops at once as there are workers, each with its part of the pictures; ``share_together`` is the
+  stream's rate over theirs, which leaves out what cores of one machine take from each other.
+
+``memory`` reads the same number of pictures out of lists of different length (links to the same files): peaks of this process
+and of its largest worker.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
-import resource
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
@@ -44,6 +52,25 @@ def bare(catalogue: Catalogue, rows: np.ndarray) -> float:
     return len(rows) / (time.perf_counter() - began)
 
 
+def together(catalogue: Catalogue, rows: np.ndarray, loops: int) -> float:
+    """Returns pictures a second of several bare loops at once, each in a process of its own."""
+    context = multiprocessing.get_context("fork")
+    start, running = context.Barrier(loops + 1), []
+    for part in np.array_split(rows, loops):
+        running.append(context.Process(target=_at_the_start, args=(start, catalogue, part)))
+        running[-1].start()
+    start.wait()
+    began = time.perf_counter()
+    for process in running:
+        process.join()
+    return len(rows) / (time.perf_counter() - began)
+
+
+def _at_the_start(start: Any, catalogue: Catalogue, rows: np.ndarray) -> None:
+    start.wait()
+    bare(catalogue, rows)
+
+
 def streamed(stream: Stream, rows: np.ndarray, batch: int, seed: int) -> float:
     """Returns pictures a second of the stream; its workers run already."""
     parts = [rows[first : first + batch] for first in range(0, len(rows), batch)]
@@ -63,19 +90,60 @@ def measure(catalogue: Catalogue, workers: int, rounds: int, batch: int) -> dict
     stream = Stream(catalogue, look, scale=0.08, workers=workers)
     rows = np.random.default_rng(0).permutation(len(catalogue))
     next(stream.batches([rows[:batch]]))  # starts the workers
-    found: dict[str, list[float]] = {"stream": [], "bare": []}
+    found: dict[str, list[float]] = {"stream": [], "bare": [], "bare_together": []}
     for number in range(rounds):
         found["bare"].append(bare(catalogue, rows))
+        found["bare_together"].append(together(catalogue, rows, workers))
         found["stream"].append(streamed(stream, rows, batch, number))
         print({name: round(values[-1], 1) for name, values in found.items()}, flush=True)
     assert stream._crew is not None
     held = stream._crew.slots.nbytes
     stream.close()
     shares = [a / (workers * b) for a, b in zip(found["stream"], found["bare"])]
+    at_once = [a / b for a, b in zip(found["stream"], found["bare_together"])]
     return {
         "workers": workers, "images_a_second": {name: spread(values) for name, values in found.items()},
-        "share": spread(shares), "shared_memory_bytes": held,
+        "share": spread(shares), "share_together": spread(at_once), "shared_memory_bytes": held,
     }  # fmt: skip
+
+
+def enlarged(folder: Path, to: Path, times: int) -> Path:
+    """Returns a folder with every training picture ``times`` times over, as links to the same files."""
+    for file in sorted((folder / "train").rglob("*.JPEG")):
+        place = to / "train" / file.parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        for copy in range(times):
+            os.link(file, place / f"{copy:04d}_{file.name}")
+    (to / "val").symlink_to((folder / "val").resolve())
+    (to / "val.txt").symlink_to((folder / "val.txt").resolve())
+    return to
+
+
+def peaks(folder: Path, cache: Path, n: int, batch: int) -> dict[str, int]:
+    """Returns the peak memory of a fresh process that reads ``n`` pictures of a folder with two workers, and of its workers."""
+    pictures = len(catalogues(folder, cache)["train"])  # listed before, once
+    listed = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
+    words = [sys.executable, __file__, "--read", str(folder), str(cache), "--images", str(n), "--batch", str(batch)]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    return {"pictures": pictures, "pictures_read": n, "bytes_of_the_lists": listed, **json.loads(done.stdout)}
+
+
+def read_some(folder: Path, cache: Path, n: int, batch: int) -> dict[str, int]:
+    """Reads ``n`` pictures from all over a list and returns the peaks of this process and of the largest worker."""
+    listed = catalogues(folder, cache)["train"]
+    rows = np.random.default_rng(0).permutation(len(listed))[:n]
+    stream = Stream(listed, Preprocessing(SIZE, "RGB", "inner", (0.5,) * 3, (0.25,) * 3), scale=0.08, workers=2)
+    streamed(stream, rows, batch, 0)
+    assert stream._crew is not None
+    workers = [high_water(str(process.pid)) for process in stream._crew.running]
+    stream.close()
+    return {"largest_memory_bytes": high_water("self"), "largest_of_a_worker_bytes": max(workers)}
+
+
+def high_water(process: str) -> int:
+    """Returns the most memory that a process ever had, in bytes; that of the program it began as is left out (Linux)."""
+    status = Path("/proc", process, "status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 def main() -> None:
@@ -86,8 +154,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--folder", type=Path, help="where the pictures are or are to be written; default: a temporary one")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--times", type=int, nargs="*", default=[1, 10, 100], help="length of the lists for the memory, in --images")
+    parser.add_argument("--read", type=Path, nargs=2, metavar=("FOLDER", "CACHE"), help="only read --images pictures and print the peaks")
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    if arguments.read:
+        print(json.dumps(read_some(*arguments.read, arguments.images, arguments.batch)))
+        return
+    if arguments.out is None:
+        parser.error("--out is missing")
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch) / "imagenet"
         if not (folder / "train").is_dir():
@@ -95,13 +170,16 @@ def main() -> None:
         catalogue = catalogues(folder, Path(scratch) / "cache")["train"]
         before = os.getloadavg()[0]
         parts = [measure(catalogue, workers, arguments.rounds, arguments.batch) for workers in arguments.workers]
+        memory = [
+            peaks(enlarged(folder, Path(scratch) / f"times{n}", n), Path(scratch) / f"cache{n}", len(catalogue), arguments.batch)
+            for n in arguments.times
+        ]
         total = sum((catalogue.root / catalogue.name(row)).stat().st_size for row in range(len(catalogue)))
     from archduel.apps.folder import environment
 
     record = {
         "command": shlex.join(["python", *sys.argv]), "pictures": len(catalogue), "bytes_a_picture": total // len(catalogue),
-        "size": SIZE, "batch": arguments.batch, "measured": parts, "cores": len(os.sched_getaffinity(0)),
-        "largest_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "size": SIZE, "batch": arguments.batch, "measured": parts, "memory": memory, "cores": len(os.sched_getaffinity(0)),
         "load_average": {"before": before, "after": os.getloadavg()[0]}, **environment(),
     }  # fmt: skip
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from archduel.core.checkpoint import write_atomic
 from archduel.core.journal import read_journal
 from archduel.errors import RunError
 
-__all__ = ["CHECKPOINT", "TrainFolder", "read_result"]
+__all__ = ["CHECKPOINT", "JOURNAL", "TrainFolder", "read_result"]
 
 CHECKPOINT = "checkpoint.safetensors"
 SPEC, JOURNAL, RESULT = "train.toml", "journal.jsonl", "result.json"

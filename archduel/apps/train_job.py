@@ -80,9 +80,10 @@ class Job:
     def say(self, progress: Progress) -> None:
         """Prints what is about to happen."""
         task, recipe = self.task, self.task.recipe
+        width = "" if self.chosen.space == "resnet" else f", {recipe.channels} channels"  # a ResNet's width is its own
         progress.say(
             f"{self.chosen.name}: {self.counts.params / 1e6:.2f} M parameters, {self.counts.macs / 1e6:.1f} M multiply-adds at "
-            f"{recipe.image_size} px, {recipe.channels} channels"
+            f"{recipe.image_size} px{width}"
         )
         progress.say(
             f"{task.facts['name']}: {len(task.train):,} pictures, {len(task.classes)} classes; recipe {self.file.name}, "

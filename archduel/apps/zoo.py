@@ -109,10 +109,11 @@ def record_of(name: str) -> dict[str, Any]:
 def weights_line(facts: Mapping[str, Any]) -> str:
     """Returns size, accuracy and origin of weights of ours in one line."""
     scale, record = facts["scale"], facts["record"]
+    spent = f"{record['cpu_seconds']:,} processor seconds" if "cpu_seconds" in record else f"{record['seconds']:,} s"
     return (
         f"C{scale['channels']} L{scale['depth']}, {scale['image_size']} px, {facts['params']:,} parameters; {record['top1']:.2%} of "
         f"{record['test_pictures']:,} test pictures of {facts['data']['name']}, float16; {record['command']} "
-        f"({record['seconds']:,} s, {record['threads']} thread, {record['hardware']['cpu']})"
+        f"({spent}, {record['threads']} thread, {record['hardware']['cpu']})"
     )
 
 

@@ -185,6 +185,26 @@ _ALL = (
     ),
     *BPE_CELLS,
     Named(
+        "resnet20",
+        "resnet",
+        "resnet20-16",
+        "He et al., Deep residual learning, CVPR 2016, section 4.2",
+        {"CIFAR-10 test accuracy": "91.25", "CIFAR-10 params": "0.27 M"},
+        (("CIFAR-10", Scale()),),
+        note="Made by hand, the usual yardstick. Shortcuts without weights (the paper's option A).",
+    ),
+    Named(
+        "resnet18",
+        "resnet",
+        "resnet14-64",
+        "He et al., CVPR 2016, section 4.1, with a 3x3 stem and no pool, as it is trained on CIFAR",
+        {"CIFAR-10 test accuracy": "93.02 (README of the code pytorch-cifar)", "CIFAR-10 params": "11.17 M"},
+        (("CIFAR-10", Scale()), ("CIFAR-100", Scale(n_classes=100))),
+        options={"stages": 4, "projection": True},
+        note="Made by hand. Two blocks a stage, 64-128-256-512 channels; the space's own text names the network of three stages, the "
+        "options add the fourth and the shortcuts with weights.",
+    ),
+    Named(
         "renas_nasbench101",
         "nasbench101",
         "011110|001000|000100|000001|000001|000000 "

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from archduel.core import Arch, Decision, check_decisions
 from archduel.errors import InvalidArchError
 
-__all__ = ["BLOCKS", "WIDTHS", "ResNet"]
+__all__ = ["BLOCKS", "STAGES", "WIDTHS", "ResNet"]
 
 NAME = "resnet"
+STAGES = 3
 BLOCKS = (1, 2, 3, 5, 7, 9)
 WIDTHS = (4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 112, 128)
 

@@ -126,6 +126,24 @@ def test_nasbench201_and_size_space_cost_what_is_recorded() -> None:
     assert list(count(ResNet().read("resnet20-16"), Scale())) == GOLDEN["resnet20-16"]
 
 
+@pytest.mark.parametrize(("size", "macs"), [(32, 555_422_720), (9, 77_625_024)])
+def test_resnet18_costs_what_is_known_of_it_and_what_its_layers_say(size: int, macs: int) -> None:
+    item, scale, seen = named("resnet18"), Scale(image_size=size), [0]
+    arch = ResNet().read(item.text)
+    assert count(arch, scale, **item.options) == (11_173_962, macs)
+    with torch.device("meta"):
+        network = build(arch, scale, auxiliary=True, **item.options).train()
+        for layer in network.modules():
+            if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+                layer.register_forward_hook(lambda m, _, out: seen.__setitem__(0, seen[0] + m.weight[0].numel() * out[0].numel()))
+        network.eval()(torch.zeros(1, 3, size, size))
+        assert seen == [macs]
+        assert own_params(network) == 11_173_962
+        features = network.features(torch.zeros(1, 3, 32, 32))
+    assert {stride: made.shape[1] for stride, made in features.items()} == {1: 64, 2: 128, 4: 256, 8: 512}
+    assert sum("shortcut" in name for name, _ in network.named_parameters()) == 3 * 3
+
+
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 @pytest.mark.parametrize("size", [4, 7, 8, 16, 28, 32, 33, 65, 96, 127, 128, 225])
 def test_any_image_size_works_and_costs_what_the_closed_form_says(space: Any, size: int) -> None:

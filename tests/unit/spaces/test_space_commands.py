@@ -61,14 +61,15 @@ def test_every_space_on_the_menu_has_a_network_a_count_and_facts() -> None:
 def test_all_published_architectures_are_there_and_valid() -> None:
     wanted = {"darts_v1", "darts_v2", "nasnet_a", "amoebanet_a", "cnas", "cnas_figure", "relativenas"}
     wanted |= {"ctnas_darts", "ctnas_nasbench101", "ctnas_mobile", "renas_nasbench101"}
+    wanted |= {"resnet18", "resnet20"}
     wanted |= {f"{method}_bpe{recipe}" for method in ("ea", "rl", "darts", "rs") for recipe in (1, 2)}
     assert set(NAMED) == wanted
-    assert len(summaries()) == 19
+    assert len(summaries()) == 21
     for name, item in NAMED.items():
         shown = show(name)
         assert shown["source"]
         assert shown["reported"]
-        assert all(cost["params"] > 2e6 for cost in shown["counts"].values())
+        assert all(cost["params"] > (2e5 if name == "resnet20" else 2e6) for cost in shown["counts"].values())
         if item.space:
             space = open_space(item.space)
             assert parse(space, name) == parse(space, item.text) == parse(space, shown["arch"])
@@ -194,7 +195,7 @@ def test_commands_print_what_the_functions_return(tmp_path: Path) -> None:
     assert "macs=564,024,960" in run("describe", "cnas")
     assert json.loads(run("describe", "cnas", "--json", "--classes", "100"))["params"] > 3_695_374
     assert "size=15,625" in run("describe", "--space", "nasbench201")
-    assert len(run("list", "architectures").splitlines()) == 19
+    assert len(run("list", "architectures").splitlines()) == 21
     assert "resnet" in run("list", "spaces").split()
     out = tmp_path / "cell.svg"
     assert str(out) in run("draw", "amoebanet-a", "--out", str(out))
