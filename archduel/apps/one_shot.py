@@ -21,6 +21,7 @@ from archduel.core.checkpoint import load_state, save_state
 from archduel.errors import RunError, unknown
 from archduel.estimators.shared import SharedWeights
 from archduel.supernets import SUPERNETS, supernet
+from archduel.training.memory import keep_freed_memory
 from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
 from archduel.training.seeding import mix_seed
@@ -57,6 +58,7 @@ class OneShotPipeline(Pipeline):
 
     def _weights(self, recipe: Recipe) -> SharedWeights:
         """Returns untrained shared weights."""
+        keep_freed_memory()
         data, seed = self.dataset, self.settings.seed
         mean, std = data.preprocessing.mean, data.preprocessing.std
         splits = data.train, data.validation

@@ -25,6 +25,7 @@ from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError, unknown
 from archduel.estimators.shared import SharedWeights
 from archduel.supernets import SUPERNETS, supernet
+from archduel.training.memory import keep_freed_memory
 from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
 
@@ -114,6 +115,7 @@ class Oneshot:
 
     def shared(self, variant: Variant, paths: int) -> SharedWeights:
         """Returns untrained shared weights whose schedule ends with the longest training."""
+        keep_freed_memory()
         generator = torch.Generator().manual_seed(variant.seed)
         network = supernet(self.space.name, self.scale, generator=generator, **self.protocol.supernet)
         means = self.dataset.preprocessing.mean, self.dataset.preprocessing.std

@@ -3,6 +3,10 @@
 The gradient of the input of such a convolution is the same convolution with the kernel turned round, which the library computes
 several times faster forwards than as a gradient (most of all with dilation). With stride 2 and dilation 2 only every other row
 and column is ever read, so it is a convolution of neither on a quarter of the pixels.
+
+For the gradient of the weights the library has quick code for kernels of at most three columns without dilation, about ten times
+as fast as its other code (torch 2.13, channels last). A kernel of five columns is two of three; dilation 2 is four
+convolutions without dilation, each on every other row and column.
 """
 
 from __future__ import annotations
@@ -33,8 +37,31 @@ class _Depthwise(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         how = 1, ctx.padding, ctx.dilation, x.shape[1]
         of_x = F.conv2d(grad, weight.flip(2, 3), None, *how) if ctx.needs_input_grad[0] else None
-        of_weight = conv2d_weight(x, weight.shape, grad, *how) if ctx.needs_input_grad[1] else None
+        of_weight = _weight_gradient(x, grad, weight.shape[2], *how[1:3]) if ctx.needs_input_grad[1] else None
         return of_x, of_weight, None, None
+
+
+def _weight_gradient(x: Tensor, grad: Tensor, side: int, padding: int, dilation: int) -> Tensor:
+    """Returns (C, 1, side, side): the gradient of the weights, by the library's quick code where that is possible."""
+    channels, (height, width) = x.shape[1], x.shape[2:]
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    if not last or side > 5 or dilation > 2 or (dilation == 2 and (height % 2 or width % 2)):
+        return conv2d_weight(x, (channels, 1, side, side), grad, 1, padding, dilation, channels)  # type: ignore[no-any-return]
+    if dilation == 2:
+        x, grad, padding = _every_other(x), _every_other(grad), padding // 2
+    if side == 3:
+        return conv2d_weight(x, (channels, 1, 3, 3), grad, 1, padding, 1, channels)  # type: ignore[no-any-return]
+    columns = [
+        conv2d_weight(F.pad(x, border), (channels, 1, 5, 3), grad, 1, (padding, 0), 1, channels) for border in ((2, 0), (0, 2))
+    ]
+    return torch.cat((columns[0], columns[1][..., 1:]), dim=3)  # the middle column is in both
+
+
+def _every_other(x: Tensor) -> Tensor:
+    """Returns (4 N, C, H / 2, W / 2), channels last: the even and odd rows and columns of (N, C, H, W)."""
+    n, c, h, w = x.shape
+    parts = x.unflatten(2, (h // 2, 2)).unflatten(4, (w // 2, 2)).permute(3, 5, 0, 2, 4, 1)  # (2, 2, N, H / 2, W / 2, C)
+    return parts.reshape(4 * n, h // 2, w // 2, c).permute(0, 3, 1, 2)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -49,7 +76,8 @@ class DepthwiseConv2d(nn.Conv2d):
             return super().forward(x)
         dilation, padding = self.dilation[0], int(self.padding[0])
         if self.stride[0] == 2:
-            x, dilation, padding = x[:, :, ::2, ::2], 1, padding // 2
+            layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+            x, dilation, padding = x[:, :, ::2, ::2].contiguous(memory_format=layout), 1, padding // 2
         out = _Depthwise.apply(x, self.weight, padding, dilation)  # type: ignore[no-untyped-call]
         assert isinstance(out, Tensor)
         return out

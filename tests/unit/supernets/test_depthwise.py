@@ -10,20 +10,23 @@ from archduel.nets.ops import conv, dilated, separable
 from archduel.supernets.depthwise import DepthwiseConv2d, quick_depthwise
 
 
+@pytest.mark.parametrize(("width", "layout"), [(7, torch.contiguous_format), (7, torch.channels_last), (8, torch.channels_last)])
 @pytest.mark.parametrize(
     ("kernel", "dilation", "stride"), [(3, 1, 1), (5, 1, 1), (3, 2, 1), (5, 2, 1), (3, 2, 2), (5, 2, 2)]
 )
-def test_gradients_are_those_of_the_library(kernel: int, dilation: int, stride: int) -> None:
+def test_gradients_are_those_of_the_library(
+    kernel: int, dilation: int, stride: int, width: int, layout: torch.memory_format
+) -> None:
     generator = torch.Generator().manual_seed(0)
     plain = nn.Sequential(conv(3, 3, kernel, stride, dilation=dilation, groups=3)).double()
     quick = nn.Sequential(conv(3, 3, kernel, stride, dilation=dilation, groups=3)).double()
     quick.load_state_dict(plain.state_dict())
     quick_depthwise(quick)
     assert isinstance(quick[0], DepthwiseConv2d)
-    x = torch.randn(2, 3, 6, 7, generator=generator, dtype=torch.float64)
+    x = torch.randn(2, 3, 6, width, generator=generator, dtype=torch.float64).to(memory_format=layout)
     found = []
     for network in (plain, quick):
-        own = x.clone().requires_grad_()
+        own = x.clone().requires_grad_()  # in the same layout
         out = network(own)
         out.square().sum().backward()
         found.append((out, own.grad, network[0].weight.grad))
