@@ -2,9 +2,9 @@
 
     python benchmarks/cifar_readings.py RUN_FOLDER ... --out benchmarks/records/cifar_readings.json
 
-Run folders are those of ``archduel search`` (or ``benchmarks/gain.py --runs``) on a sample of CIFAR-10 with space nasbench201; only random
-architectures count (labels and the random arm), and only what the journal holds: nothing is trained here. The table is found by
-``ARCHDUEL_DATA`` (``nasbench201/nasbench201.parquet``). Runs have images, splits and recipes of their own, so rank agreement is
+Run folders are those of ``archduel search`` (or ``benchmarks/gain.py --runs``) on a sample of CIFAR-10 with space nasbench201, ranked by
+``metric``; nothing is trained here. Of the cheap recipe only random architectures count (labels and the random arm). The table is
+found by ``ARCHDUEL_DATA`` (``nasbench201/nasbench201.parquet``). Runs have images, splits and recipes of their own, so rank agreement is
 taken within each run and averaged, weighted by its cells; the interval resamples the cells of every run.
 """
 
@@ -31,17 +31,17 @@ from archduel.proxies.readings import READINGS, SIZES, readings, sizes
 from archduel.reporting.tables import text_table
 from archduel.spaces.nasbench201 import NASBench201
 
-STAGES = ("label", "random")
+STAGES = {"label": ("label", "random"), "reevaluate": ("reevaluate",)}
 DRAWS = 2000
 LIKE = 0.01  # cells whose multiply-adds differ by less than this share are of one size
 Rows = list[tuple[np.ndarray, np.ndarray]]
 
 
-def run_of(folder: Path, table: np.ndarray) -> dict[str, Any]:
+def run_of(folder: Path, table: np.ndarray, recipe: str) -> dict[str, Any]:
     """Returns the random cells of a run with their readings, published accuracies and cost."""
     records = read_journal(folder / "journal.jsonl")
-    plan = next(record["plan"]["label"] for record in records if record["event"] == "plan")
-    labels = [r for r in records if r["event"] == "estimate" and r["stage"] in STAGES and r["score"] is not None]
+    plan = next(record["plan"][recipe] for record in records if record["event"] == "plan")
+    labels = [r for r in records if r["event"] == "estimate" and r["stage"] in STAGES[recipe] and r["score"] is not None]
     archs, estimates = [record_query(r).arch for r in labels], [record_estimate(r) for r in labels]
     scale = Scale(plan["channels"], plan["depth"], plan["image_size"], 3, 10)
     return {
@@ -59,7 +59,8 @@ def averaged(runs: Rows, measure: str, rows: list[np.ndarray]) -> np.ndarray:
     """Returns (D,) the mean over runs, weighted by their cells, of the agreement of resamples ``rows``."""
     weights = np.array([len(truth) for _, truth in runs], float)
     found = np.stack([MEASURES[measure](scores, truth, drawn) for (scores, truth), drawn in zip(runs, rows)])
-    return np.asarray(weights @ found / weights.sum())
+    there = np.isfinite(found)  # a resample of few cells may hold one cell only, which has no order
+    return np.asarray(weights @ np.where(there, found, 0.0) / (weights @ there))
 
 
 def bounded(value: float, draws: np.ndarray) -> dict[str, float]:
@@ -72,11 +73,12 @@ def main() -> None:
     """Writes agreement of every reading, and its paired difference to the score's."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--recipe", choices=list(STAGES), default="label", help="whose trainings")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     path = Path(os.environ["ARCHDUEL_DATA"]) / "nasbench201" / "nasbench201.parquet"
     table = parquet.read_table(path, columns=["cifar10_test"])["cifar10_test"].to_numpy()
-    runs = [run_of(folder, table) for folder in arguments.folders]
+    runs = [run_of(folder, table, arguments.recipe) for folder in arguments.folders]
     rng = np.random.default_rng(0)
     drawn = [rng.integers(0, len(run["truth"]), (DRAWS, len(run["truth"]))) for run in runs]
     whole = [np.arange(len(run["truth"]))[None] for run in runs]
