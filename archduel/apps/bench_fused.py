@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -109,17 +110,17 @@ def bench_fused(
 def _row(name: str, cores: int, seconds: float, repeats: int, k: int | None) -> dict[str, Any]:
     row = ROWS[name]
     plan = _plan(row) if k is None else FusedPlan(k, math.nan, {}, 0)
-    rates: dict[str, list[float]] = {"processes": [], "threads": [], "fused": []}
-    cpu: dict[str, list[float]] = {way: [] for way in rates}
+    wide = {"processes": (cores, 1), "threads": (1, cores), "fused": (cores, 1)}
+    found: dict[str, list[Throughput]] = {way: [] for way in wide}
     for _ in range(repeats):
-        for way in rates:
-            faster = way != "fused" or median(rates["processes"]) >= median(rates["threads"])
-            wide = (1, cores) if way == "threads" or (plan.k == 1 and not faster) else (cores, 1)
-            found = throughput(name, *wide, plan.k if way == "fused" else 1, seconds)
-            rates[way].append(found[0])
-            cpu[way].append(found[1])
-    middle = {way: median(found) for way, found in rates.items()}
-    spent = {way: median(found) for way, found in cpu.items()}
+        for way in wide if plan.k > 1 else ("processes", "threads"):
+            found[way].append(throughput(name, *wide[way], plan.k if way == "fused" else 1, seconds))
+    if plan.k == 1:  # one by one is what is done then, in the faster way
+        found["fused"] = max(
+            found["processes"], found["threads"], key=lambda way: median(t.rate for t in way)
+        )
+    middle = {way: median(t.rate for t in several) for way, several in found.items()}
+    spent = {way: median(t.cpu for t in several) for way, several in found.items()}
     sequential = max(middle["processes"], middle["threads"])
     return {
         "row": name,
@@ -132,8 +133,9 @@ def _row(name: str, cores: int, seconds: float, repeats: int, k: int | None) -> 
         "ratio": middle["fused"] / sequential,
         **_differences(row),
         "sequential": f"{cores} processes" if sequential == middle["processes"] else f"{cores} threads",
-        "repeats": rates,
+        "repeats": {way: [t.rate for t in several] for way, several in found.items()},
         "cpu_seconds": spent,
+        "peak_bytes": {way: max(t.peak for t in several) for way, several in found.items()},
         "cpu_ratio": min(spent["processes"], spent["threads"]) / spent["fused"],
         "plan": plan.record(),
     }
@@ -168,9 +170,22 @@ def _plan(row: Row) -> FusedPlan:
     return plan
 
 
-def throughput(name: str, processes: int, threads: int, k: int, seconds: float) -> tuple[float, float]:
-    """Returns candidates a second of ``processes`` that train at the same time, ``k`` networks at once, and processor
-    seconds a candidate."""
+class Throughput(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        rate: candidates a second of all processes together.
+        cpu: processor seconds a candidate.
+        peak: most bytes that one of the processes held, interpreter and libraries included; 0 where it cannot be asked for.
+    """
+
+    rate: float
+    cpu: float
+    peak: int
+
+
+def throughput(name: str, processes: int, threads: int, k: int, seconds: float) -> Throughput:
+    """Returns how fast ``processes`` are that train at the same time, ``k`` networks at once."""
     context = multiprocessing.get_context("spawn")
     start, answers = context.Barrier(processes), context.Queue()
     jobs = [
@@ -182,13 +197,12 @@ def throughput(name: str, processes: int, threads: int, k: int, seconds: float) 
     found = [answers.get(timeout=600) for _ in jobs]
     for job in jobs:
         job.join()
-    return sum(done / wall for done, wall, _ in found), sum(c for _, _, c in found) / sum(
-        d for d, _, _ in found
-    )
+    done, walls, spent, peaks = zip(*found)
+    return Throughput(sum(d / wall for d, wall in zip(done, walls)), sum(spent) / sum(done), max(peaks))
 
 
 def _work(name: str, number: int, threads: int, k: int, seconds: float, start: Any, answers: Any) -> None:
-    """Trains candidate after candidate for a while; answers how many, wall seconds and processor seconds."""
+    """Trains candidate after candidate for a while; answers how many, wall and processor seconds, peak bytes."""
     torch.set_num_threads(threads)
     row = ROWS[name]
     train_set, validation = _pixels(row)
@@ -200,7 +214,17 @@ def _work(name: str, number: int, threads: int, k: int, seconds: float, start: A
     began, spent, done = time.perf_counter(), time.process_time(), 0
     while not done or time.perf_counter() - began < seconds:
         done += _judge(row, next(groups), train_set, validation, row.recipe)
-    answers.put((done, time.perf_counter() - began, time.process_time() - spent))
+    answers.put((done, time.perf_counter() - began, time.process_time() - spent, _peak()))
+
+
+def _peak() -> int:
+    """Returns the most memory that this process ever held, in bytes."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _groups(row: Row, number: int, k: int) -> Iterator[list[Arch]]:

@@ -27,6 +27,8 @@ __all__ = ["FusedPlan", "judged_together", "plan_fused", "planned", "train_toget
 SIZES = (8, 16, 32)
 STEPS = 4
 MEMORY_BYTES = 2 << 30
+HOPELESS = 1.2  # a smallest group that is so much slower than one by one is not enlarged
+LARGER_GAIN = 1.02  # so much faster a group must be than one of half its size for twice its size to be tried
 GAIN = 1.1  # so much faster a group must be than one by one to be chosen
 
 
@@ -71,12 +73,13 @@ def plan_fused(
         images: training images.
         recipe: how they are trained.
         device: where.
-        sizes: numbers of networks to try.
+        sizes: numbers of networks to try, rising; larger ones only while they gain.
         memory: bytes that a group may take.
     """
     steps = recipe.with_(
         epochs=STEPS * recipe.batch_size / max(recipe.batch_size, len(images)), data_fraction=1.0
     )
+    alone = _alone(networks, images, steps, device)
     together: dict[int, float] = {}
     used, reason = 0, ""
     for k in sizes:
@@ -89,13 +92,19 @@ def plan_fused(
             reason = str(error)
             break
         used = group.buffers.bytes
-        if 2 * used > memory:
+        if 2 * used > memory or not _worth_more(list(together.values()), alone):
             break
-    alone = _alone(networks, images, steps, device)
     best = min(together, key=lambda k: together[k], default=0)
     if not best or together[best] * GAIN > alone:
         return FusedPlan(1, alone, together, used, reason or "a group is not faster")
     return FusedPlan(best, alone, together, used)
+
+
+def _worth_more(together: Sequence[float], alone: float) -> bool:
+    """Returns whether a larger group may pay: the last one was much faster than what came before, or not far behind alone."""
+    if len(together) == 1:
+        return together[0] < HOPELESS * alone
+    return together[-1] * LARGER_GAIN < together[-2]
 
 
 def _alone(networks: Sequence[nn.Module], images: Images, steps: Recipe, device: str | torch.device) -> float:

@@ -15,6 +15,7 @@ from archduel.errors import SettingError, UnknownNameError
 from archduel.estimators.fused import FusedPlan
 
 RATES = {(2, 1, 1): (4.0, 0.5), (1, 2, 1): (3.0, 0.6), (2, 1, 8): (20.0, 0.1)}
+PEAK = 1000
 
 
 class Start:
@@ -29,9 +30,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
     """Replaces the measurements by numbers; returns what was asked for."""
     asked: list[tuple[int, int, int]] = []
 
-    def throughput(name: str, processes: int, threads: int, k: int, seconds: float) -> tuple[float, float]:
+    def throughput(name: str, processes: int, threads: int, k: int, seconds: float) -> bench.Throughput:
         asked.append((processes, threads, k))
-        return RATES[asked[-1]]
+        return bench.Throughput(*RATES[asked[-1]], PEAK * k)
 
     monkeypatch.setattr(bench, "throughput", throughput)
     monkeypatch.setattr(bench, "_plan", lambda row: FusedPlan(8, 0.1, {8: 0.02}, 1000))
@@ -43,22 +44,37 @@ def test_the_baseline_is_the_faster_way(quick: list[tuple[int, int, int]], tmp_p
     assert quick == [(2, 1, 1), (1, 2, 1), (2, 1, 8)]
     assert (record["sequential_per_second"], record["fused_per_second"], record["ratio"]) == (4.0, 20.0, 5.0)
     assert record["cpu_ratio"] == pytest.approx(5.0)
-    assert 0 <= record["max_abs_difference"] < 1e-2  # which kernels run is measured, float32; exactness: test_fused.py in float64
+    assert record["peak_bytes"] == {"processes": 1000, "threads": 1000, "fused": 8000}
+    assert (
+        0 <= record["max_abs_difference"] < 1e-2
+    )  # which kernels run is measured, float32; exactness: test_fused.py in float64
     assert "ratio 5.00" in line(record)
     write_json([record], tmp_path / "out.json")
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["ratio"] == {"min": 5.0, "median": 5.0}
-    names = {"space", "recipe", "k", "device", "fused_per_second", "sequential_per_second", "ratio", "max_abs_difference"}
+    names = {
+        "space",
+        "recipe",
+        "k",
+        "device",
+        "fused_per_second",
+        "sequential_per_second",
+        "ratio",
+        "max_abs_difference",
+    }
     assert names <= set(written["records"][0])
 
 
 def test_where_a_group_loses_the_faster_way_one_by_one_is_taken(
     quick: list[tuple[int, int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "_plan", lambda row: FusedPlan(1, 0.1, {8: 0.2}, 1000, "a group is not faster"))
+    monkeypatch.setattr(
+        bench, "_plan", lambda row: FusedPlan(1, 0.1, {8: 0.2}, 1000, "a group is not faster")
+    )
     monkeypatch.setitem(RATES, (1, 2, 1), (6.0, 0.3))
     (record,) = bench.bench_fused(["nasbench201-4"], repeats=1)
-    assert quick[-1] == (1, 2, 1)
+    assert quick == [(2, 1, 1), (1, 2, 1)]  # not measured a third time: it is the faster of the two
+    assert record["fused_per_second"] == 6.0
     assert record["ratio"] == 1.0
     assert "one by one" in line(record)
 
@@ -69,11 +85,12 @@ def test_work_trains_for_a_while(k: int, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(bench.ROWS, "nasbench201-4", bench.Row(row.space, row.recipe.with_(epochs=0.1)))
     answers: queue.Queue[Any] = queue.Queue()
     bench._work("nasbench201-4", 0, 1, k, 0.01, Start(), answers)
-    done, wall, cpu = answers.get()
+    done, wall, cpu, peak = answers.get()
     assert done >= k
     assert done % k == 0
     assert wall > 0.01
     assert cpu > 0
+    assert peak >= 0
 
 
 def test_bad_settings_are_errors() -> None:

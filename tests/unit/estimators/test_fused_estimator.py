@@ -17,7 +17,10 @@ from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=1, batch_size=10, lr=0.02, channels=2, depth=1, image_size=8, crop_pad=1)
-QUERIES = [Query(parse(f"nasbench201:{text}")) for text in ("3.2.1.4.0.3", "3.3.3.3.3.3", "0.1.0.4.2.0", "2.2.2.2.2.2")]
+QUERIES = [
+    Query(parse(f"nasbench201:{text}"))
+    for text in ("3.2.1.4.0.3", "3.3.3.3.3.3", "0.1.0.4.2.0", "2.2.2.2.2.2")
+]
 
 
 def pixels(seed: int, n: int = 30) -> Pixels:
@@ -31,13 +34,18 @@ def estimator(**settings: Any) -> TrainingEstimator:
 
 
 def test_groups_give_the_estimates_of_one_by_one() -> None:
-    alone, together = estimator(curves=True).estimate(QUERIES), estimator(curves=True, fused=3).estimate(QUERIES)
+    alone, together = (
+        estimator(curves=True).estimate(QUERIES),
+        estimator(curves=True, fused=3).estimate(QUERIES),
+    )
     assert [one.values.get("fused") for one in together] == [3, 3, 3, None]
     for one, other in zip(alone, together):
         assert other.values["val_loss"] == pytest.approx(one.values["val_loss"], abs=1e-4)
         assert other.values["params"] == one.values["params"]
         assert other.cost.images == one.cost.images
-        assert [epoch.keys() for epoch in other.values["history"]] == [epoch.keys() for epoch in one.values["history"]]
+        assert [epoch.keys() for epoch in other.values["history"]] == [
+            epoch.keys() for epoch in one.values["history"]
+        ]
 
 
 def test_a_group_has_one_recipe_and_numbering_goes_on() -> None:
@@ -75,7 +83,30 @@ def test_a_plan_is_made_once_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert auto.state_dict() == {"ordinal": 6, "groups": {"cheap": 2}}
 
 
-def test_the_plan_measures_and_falls_back() -> None:
+@pytest.mark.parametrize(
+    ("alone", "groups", "tried", "k"),
+    [
+        (4.0, [3.0, 2.0, 1.0], {2, 4, 8}, 8),  # seconds a step and network: each doubling gains
+        (4.0, [3.0, 2.99, 1.0], {2, 4}, 4),  # no gain worth speaking of: the next is not tried
+        (4.0, [4.5, 2.0, 3.0], {2, 4, 8}, 4),
+        (4.0, [5.0, 1.0, 1.0], {2}, 1),  # far behind one by one
+        (4.0, [3.9, 3.8, 3.8], {2, 4, 8}, 1),  # ahead, but not by enough
+    ],
+)
+def test_larger_groups_are_tried_while_they_gain(
+    alone: float, groups: list[float], tried: set[int], k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = [estimator().network(query.arch, RECIPE, 0) for query in QUERIES]
+    sizes = (2, 4, 8)
+    times = iter([4 * alone] * min(4, len(networks)) + [4 * n * seconds for n, seconds in zip(sizes, groups)])
+    monkeypatch.setattr(fused_module, "_seconds", lambda work: next(times))
+    plan = plan_fused(networks, estimator().scale(RECIPE), pixels(0), RECIPE, sizes=sizes)
+    assert set(plan.together) == tried
+    assert plan.k == k
+
+
+def test_the_plan_measures_and_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_module, "HOPELESS", math.inf)
     networks = [estimator().network(query.arch, RECIPE, 0) for query in QUERIES]
     scale = estimator().scale(RECIPE)
     plan = plan_fused(networks, scale, pixels(0), RECIPE, sizes=(2, 4))
