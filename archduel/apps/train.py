@@ -40,7 +40,7 @@ def train_network(
     max_images: int | None = None,
     accumulate: int = 1,
     sync_norm: bool = False,
-    compiled: bool = False,
+    compiled: bool | str = False,
     deterministic: bool = False,
     workers: int | None = None,
     quiet: bool = False,
@@ -65,7 +65,7 @@ def train_network(
         max_images: use at most so many.
         accumulate: micro-batches a process adds up before a step.
         sync_norm: batch norm over all processes.
-        compiled: through ``torch.compile``.
+        compiled: through ``torch.compile`` (a text: by this backend of it); where that fails, without, and it is said.
         deterministic: only algorithms that repeat bit for bit.
         workers: processes that read pictures from disk; None = one a core.
         quiet: print nothing.
@@ -105,7 +105,7 @@ def _in_folder(
     command: str,
     progress: Progress,
     on_epoch: Callable[[Epoch], None] | None,
-    options: Mapping[str, bool],
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Trains in the folder, which the main process alone opens; a finished training is not done again."""
     import torch

@@ -101,7 +101,7 @@ class Job:
         progress: Progress,
         on_epoch: Callable[[Epoch], None] | None,
         *,
-        compiled: bool,
+        compiled: bool | str,
         deterministic: bool,
     ) -> Trained:
         """Trains ``model`` in place and writes the journal."""
@@ -121,6 +121,7 @@ class Job:
             on_epoch=teller.tell,
             team=team,
             compiled=compiled,
+            on_note=lambda text: progress.say(f"  note: {text}"),
             deterministic=deterministic,
         )
         if trained.reason:
@@ -141,6 +142,8 @@ class Job:
             "images": trained.images, "images_per_second": trained.images / max(trained.seconds, 1e-9),
             "params": self.counts.params, "macs": self.counts.macs,
         }  # fmt: skip
+        if trained.compile_note:
+            result["compile"] = {"seconds": trained.compile_seconds, "note": trained.compile_note}
         save_trained(folder.path, model, {**self.facts, "test": result["test"]})
         folder.finish(result)
         progress.say(

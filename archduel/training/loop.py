@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from archduel.errors import DataError
+from archduel.training.compiling import INDUCTOR, Backend
 from archduel.training.modes import mode_kept
 from archduel.training.pixels import Images
 from archduel.training.recipe import Recipe
@@ -40,7 +41,8 @@ def train(
     on_epoch: Callable[[Epoch], None] | None = None,
     stop: Callable[[], bool] | None = None,
     team: Team = ALONE,
-    compiled: bool = False,
+    compiled: bool | Backend = False,
+    on_note: Callable[[str], None] | None = None,
     deterministic: bool = False,
 ) -> Trained:
     """Trains ``model`` in place and returns what happened; the same arguments give the same weights on a CPU.
@@ -63,7 +65,9 @@ def train(
         team: the processes that train together (:func:`archduel.training.team.joined`). Their weights are those of one
             process with the same batch size, to rounding, if batch norm is synchronised and the network draws no random
             numbers of its own (dropout, drop path: each process draws its own masks) and there is no mixup.
-        compiled: calls the network through ``torch.compile``.
+        compiled: calls the network through ``torch.compile`` in training steps (a text or function: by this backend of it); where that fails
+            the training goes on without.
+        on_note: called with what a person should know besides: how long compiling took, or why it failed.
         deterministic: only algorithms that repeat bit for bit, also on CUDA; slower there.
 
     Raises:
@@ -77,9 +81,13 @@ def train(
     team.check(len(images) // plan(recipe, len(images)).per_epoch)
     with isolated(device) as reseed, mode_kept(model), synced(model, team.sync_norm), repeatable(deterministic):
         reseed(seed)
-        training = Running(model, images, recipe, torch.device(device), seed, drop_path, team, compiled=compiled)
+        training = Running(model, images, recipe, torch.device(device), seed, drop_path, team)
         scored = validation.resized(recipe.image_size) if validation is not None else None
         training.resume(checkpoint)
+        if compiled and training.epochs():
+            training.compile(INDUCTOR if isinstance(compiled, bool) else compiled)
+            if on_note:
+                on_note(training.result.compile_note)
         with failures_as_reason(training.result):
             for epoch in training.epochs():
                 reseed(mix_seed(seed, "layers", epoch, *([team.rank] if team.size > 1 else [])))

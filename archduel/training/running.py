@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from archduel.training.augment import Changes, augmented, mixed, mixup_share
+from archduel.training.augment import Changes, augmented, mixed, mixup_share, normalise
 from archduel.training.average import WeightAverage
 from archduel.training.checkpointing import Stateful, identity, load_training, save_training
+from archduel.training.compiling import Backend, compiled_call
 from archduel.training.layout import channels_last_for
 from archduel.training.metrics import evaluate
 from archduel.training.pixels import Images
@@ -45,12 +47,16 @@ class Trained:
         seconds: time spent, that of interrupted attempts up to their last checkpoint included.
         images: images trained on, repetitions counted.
         reason: why it ended early, empty if it did not.
+        compile_seconds: of them, what compiling took (each attempt compiles anew).
+        compile_note: how the last attempt's compiling went, empty without any.
     """
 
     history: list[Epoch] = field(default_factory=list)
     seconds: float = 0.0
     images: int = 0
     reason: str = ""
+    compile_seconds: float = 0.0
+    compile_note: str = ""
 
 
 class Running:
@@ -65,8 +71,6 @@ class Running:
         seed: int,
         drop_path: Callable[[nn.Module, float], object] | None,
         team: Team = ALONE,
-        *,
-        compiled: bool = False,
     ) -> None:
         last = channels_last_for(model, recipe, device)
         layout = torch.channels_last if last else torch.contiguous_format
@@ -90,10 +94,28 @@ class Running:
         self.done = 0  # finished epochs
         unused = team.size > 1 and bool(unused_parameters(self.model, images, device))
         self.forward = team.wrapped(self.model, device, some_unused=unused)
-        if compiled:
-            self.forward.compile()
+        self.call: Callable[[Tensor], Any] = self.forward
         self._clock = self._saved = time.perf_counter()
         self._sums = torch.zeros(3, device=device)  # loss x images, correct, images of the running epoch
+
+    def compile(self, backend: Backend) -> None:
+        """Compiles what a step calls, on all processes or on none, and notes how it went."""
+        n, per_epoch = len(self.images), self.plan.per_epoch
+        steps = {n // per_epoch, -(-n // per_epoch)}
+        sizes = {part.stop - part.start for step in steps for part in self.team.parts(step)}
+        raw, labels = next(self.images.batches([torch.arange(max(sizes))], 0))
+        x = normalise(raw, self.images.mean, self.images.std, channels_last=self.changing.channels_last)
+        self.forward.train()
+        self._set_drop_path(self.done)
+        with self.team.adding(self.forward, False):
+            made = compiled_call(self.forward, lambda call, x: self._forward_loss(call, x, labels)[0], x, backend=backend, sizes=len(sizes))
+        self.result.compile_seconds += made.seconds
+        if int(self.team.total(torch.tensor(int(bool(made.reason)), device=self.device))):
+            why = made.reason or "it failed in another process"
+            self.result.compile_note = f"torch.compile failed after {made.seconds:.1f} s, the training goes on without it: {why}"
+            return
+        self.call = made.call
+        self.result.compile_note = f"compiled in {made.seconds:.1f} s"
 
     def epochs(self) -> range:
         """The epochs that are left."""
@@ -106,8 +128,7 @@ class Running:
         rng = np.random.default_rng(mix_seed(self.seed, "mixup", epoch))
         self._sums.zero_()
         self.forward.train()
-        if self.drop_path and self.recipe.drop_path:
-            self.drop_path(self.model, drop_path_at(self.recipe, epoch))
+        self._set_drop_path(epoch)
         steps = self.plan.steps_of(epoch)
         wanted = list(zip(steps, order.tensor_split(self.plan.per_epoch)))
         parts = [rows[part] for _, rows in wanted for part in self.team.parts(len(rows))]
@@ -125,6 +146,10 @@ class Running:
             self.result.reason = f"the training loss was not finite in epoch {epoch + 1}; a smaller lr may help"
             return False
         return True
+
+    def _set_drop_path(self, epoch: int) -> None:
+        if self.drop_path and self.recipe.drop_path:
+            self.drop_path(self.model, drop_path_at(self.recipe, epoch))
 
     def _finite(self) -> bool:
         """Whether the epoch's loss is a number, on all processes."""
@@ -157,15 +182,22 @@ class Running:
         if recipe.mixup:
             share = mixup_share(recipe.mixup, rng)
             x, partner = mixed(x, share, noise)
-        with autocast(self.device, recipe.precision):
-            out = self.forward(x)
-            logits, extra = out if isinstance(out, tuple) else (out, None)
-            loss = self._loss(logits, labels, share, partner)
-            if extra is not None and recipe.auxiliary_weight:
-                loss = loss + recipe.auxiliary_weight * self._loss(extra, labels, share, partner)
+        loss, logits = self._forward_loss(self.call, x, labels, share, partner)
         self.scaler.scale(loss if weight == 1 else loss * weight).backward()
         right = (logits.detach().argmax(1) == labels).sum()
         self._sums += torch.stack((loss.detach().float() * len(labels), right, right.new_tensor(len(labels))))
+
+    def _forward_loss(
+        self, call: Callable[[Tensor], Any], x: Tensor, labels: Tensor, share: float = 1.0, partner: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the loss, that of the auxiliary head included, and the logits."""
+        with autocast(self.device, self.recipe.precision):
+            out = call(x)
+            logits, extra = out if isinstance(out, tuple) else (out, None)
+            loss = self._loss(logits, labels, share, partner)
+            if extra is not None and self.recipe.auxiliary_weight:
+                loss = loss + self.recipe.auxiliary_weight * self._loss(extra, labels, share, partner)
+        return loss, logits
 
     def _loss(self, logits: Tensor, labels: Tensor, share: float, partner: Tensor | None) -> Tensor:
         """Cross entropy, of two labels for mixed images."""
@@ -231,6 +263,7 @@ class Running:
             "history": self.result.history,
             "seconds": self.result.seconds,
             "images": self.result.images,
+            "compile_seconds": self.result.compile_seconds,
         }
         save_training(path, self._parts(), progress, identity(self.recipe, self.seed, len(self.images)))
         self._saved = time.perf_counter()
@@ -242,6 +275,7 @@ class Running:
         if progress is not None:
             self.done = progress["done"]
             self.result = Trained(progress["history"], progress["seconds"], progress["images"])
+            self.result.compile_seconds = progress.get("compile_seconds", 0.0)  # earlier versions did not count them
         self.team.agree(self.done, "the checkpoint", self.device)
 
     def finish(self) -> None:
