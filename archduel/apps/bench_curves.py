@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from archduel.estimators.table import Table
 from archduel.estimators.table_estimator import TableEstimator
 from archduel.reporting.statistics import mean_interval
 
-__all__ = ["Curve", "area", "curve", "record"]
+__all__ = ["Curve", "area", "best_validation", "curve", "proposals", "record"]
 
 REACHED = 1e-9
 """An incumbent this close to the table's best validation accuracy is the best."""
@@ -91,30 +91,45 @@ def area(curve: Curve, queries: int) -> NDArray[np.float64]:
 
 def record(table: Table, protocol: Protocol, curve: Curve, queries: int) -> dict[str, Any]:
     """Returns the numbers of a strategy at ``queries`` queries; here, and only here, test values are read."""
-    rows = curve.rows[:, queries - 1]
-    every = table.test(fidelity=protocol.fidelity)  # (N,) mean of the runs
-    test = every[rows]
-    better = np.array([np.count_nonzero(every > value) for value in test])
-    ranks = 100.0 * (better + 1) / np.count_nonzero(~np.isnan(every))
-    measured: Mapping[str, NDArray[np.float64]] = {
-        "test": test[~np.isnan(test)],
-        "validation": curve.validation[:, queries - 1],
-        "regret": curve.regret[:, queries - 1],
-        "regret_area": area(curve, queries),
-        "test_rank_percent": ranks[~np.isnan(test)],
-    }
-    found: dict[str, Any] = {"strategy": curve.title, "queries": queries, "runs": len(rows)}
-    for name, values in measured.items():
-        if len(values):
-            mean = mean_interval(values)
-            ends = {f"{name}_low": mean.low, f"{name}_high": mean.high} if mean.known else {}
-            found |= {f"mean_{name}": mean.value, **ends, f"median_{name}": float(np.median(values))}
     return {
-        **found,
-        "best_test": float(np.nanmax(test)),
-        "std_test": float(np.nanstd(test, ddof=1)) if len(test) > 1 else None,
+        "strategy": curve.title,
+        "queries": queries,
+        "runs": len(curve.rows),
+        **_at(table, protocol, curve.rows[:, queries - 1]),
+        **_spread("validation", curve.validation[:, queries - 1]),
+        **_spread("regret", curve.regret[:, queries - 1]),
+        **_spread("regret_area", area(curve, queries)),
         "share_best": float(np.mean(curve.regret[:, queries - 1] < REACHED)),
         "seconds": float(curve.seconds[:, queries - 1].mean()),
         "paid_queries": float(np.minimum(curve.paid, queries).mean()),
         "cpu_seconds": float(curve.cpu_seconds.mean()),
     }
+
+
+def proposals(table: Table, protocol: Protocol, trials: Sequence[Trial], labels: int) -> dict[str, Any]:
+    """Returns how good the first architecture is that was asked after ``labels`` random ones: what was learned, unverified."""
+    rows = np.array([trial.rows[labels] for trial in trials if len(trial.rows) > labels], np.int64)
+    return _at(table, protocol, rows, "proposed_") if len(rows) else {}
+
+
+def _at(table: Table, protocol: Protocol, rows: NDArray[np.int64], prefix: str = "") -> dict[str, Any]:
+    """Returns what the test values of ``rows`` (R,) are, and their ranks among all rows in percent."""
+    every = table.test(fidelity=protocol.fidelity)  # (N,) mean of the runs
+    test = every[rows]
+    known = test[~np.isnan(test)]
+    ranks = np.array([100.0 * (np.count_nonzero(every > value) + 1) for value in known]) / np.count_nonzero(~np.isnan(every))
+    return {
+        **_spread(f"{prefix}test", known),
+        **_spread(f"{prefix}test_rank_percent", ranks),
+        f"{prefix}best_test": float(known.max()) if len(known) else None,
+        f"{prefix}std_test": float(known.std(ddof=1)) if len(known) > 1 else None,
+    }
+
+
+def _spread(name: str, values: NDArray[np.float64]) -> dict[str, float]:
+    """Returns mean, 95 % t interval and median of ``values`` under names made of ``name``; nothing for none."""
+    if not len(values):
+        return {}
+    mean = mean_interval(values)
+    ends = {f"{name}_low": mean.low, f"{name}_high": mean.high} if mean.known else {}
+    return {f"mean_{name}": mean.value, **ends, f"median_{name}": float(np.median(values))}

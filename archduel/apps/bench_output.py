@@ -73,12 +73,15 @@ def _percent(record: dict[str, Any], name: str) -> str:
 
 def summary(bench: Bench) -> str:
     """Returns the comparison as text: numbers, tests, and the best-practice checklist."""
-    headers = ["strategy", "queries", "test %", "validation %", "regret area", "best found", "CPU seconds", "p (Holm)"]
+    proposing = any("mean_proposed_test" in record for record in bench.records)
+    headers = ["strategy", "queries", "test %", *["first proposal %"] * proposing, "validation %", "regret area", "best found"]
+    headers += ["CPU seconds", "p (Holm)"]
     rows = [
         [
             record["strategy"],
             record["queries"],
             _percent(record, "test"),
+            *[_percent(record, "proposed_test")] * proposing,
             _percent(record, "validation"),
             _percent(record, "regret_area"),
             f"{100 * record['share_best']:.0f} %",
@@ -97,6 +100,8 @@ def summary(bench: Bench) -> str:
         "regret area: mean validation regret over all queries so far, points; best found: share of runs that reached the",
         "table's best validation accuracy; incumbents are chosen by validation accuracy, their test accuracy is read last",
     ]
+    if proposing:
+        lines.append("first proposal: test accuracy of what a strategy asks for first after its random labels")
     against = {comparison.first for comparisons in bench.comparisons.values() for comparison in comparisons}
     if against:
         lines.append(f"p: paired Wilcoxon tests of the regret area against {against.pop()}, Holm-corrected at each number of queries")

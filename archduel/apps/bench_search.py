@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.apps.bench_curves import Curve, area, best_validation, curve, record
+from archduel.apps.bench_curves import Curve, area, best_validation, curve, proposals, record
 from archduel.apps.bench_trials import (
     Contestant,
     Job,
@@ -19,6 +19,7 @@ from archduel.apps.bench_trials import (
     Trial,
     TrialFile,
     by_budget,
+    first_labels,
     parse_contestants,
     run_trials,
 )
@@ -110,6 +111,9 @@ def bench_search(
     }
     shown = {(c, budget): curves[c.title, budget if by_budget(c) else budgets[-1]] for c in contestants for budget in budgets}
     records = [record(opened, protocol, seen, budget) for (_, budget), seen in shown.items()]
+    for known, ((contestant, budget), seen) in zip(records, shown.items()):
+        if 0 < (labels := first_labels(contestant, budget)) < budget:
+            known |= proposals(opened, protocol, [found[seen.title, seen.queries, run] for run in range(runs)], labels)
     comparisons: dict[int, list[Comparison]] = {}
     ranks: dict[int, Nemenyi] = {}
     for budget in reversed(budgets):

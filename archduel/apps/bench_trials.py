@@ -24,7 +24,7 @@ from archduel.core import Budget, Local, Query, Space, search
 from archduel.estimators.table import Table
 from archduel.estimators.table_estimator import TableEstimator
 
-__all__ = ["Contestant", "Job", "Protocol", "Trial", "TrialFile", "by_budget", "parse_contestants", "run_trial", "run_trials"]
+__all__ = ["Contestant", "Job", "Protocol", "Trial", "TrialFile", "by_budget", "first_labels", "parse_contestants", "run_trial", "run_trials"]
 
 TAIL = 10
 """Queries that a strategy with a fixed number of labels keeps for its candidates."""
@@ -122,6 +122,11 @@ def by_budget(contestant: Contestant) -> bool:
     """Returns whether the strategy must know the budget: a number of labels is a setting of it that nobody set."""
     given = json.loads(contestant.settings)
     return "labels" in settings_of("strategy", contestant.strategy) and "labels" not in given
+
+
+def first_labels(contestant: Contestant, queries: int) -> int:
+    """Returns how many random architectures the strategy labels before it proposes any; 0 = it says no number."""
+    return int(_settings(contestant, queries).get("labels", 0))
 
 
 def _settings(contestant: Contestant, queries: int) -> dict[str, Any]:

@@ -222,7 +222,11 @@ class CTNAS:
     def _next_baseline(self) -> None:
         """Appends the strongest of history and samples (Algorithm 2)."""
         self._verdicts.clear()
-        if self.baseline == "fixed" or not self.sampled:
+        if self.baseline == "fixed":
+            return
+        if not self.explore_every:  # else the draws are never older than the last exploration
+            self._draw()
+        if not self.sampled:
             return
         if self.baseline == "random":
             self.baselines.append(self.sampled[int(self.rng.integers(len(self.sampled)))])

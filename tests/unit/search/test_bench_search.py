@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from archduel.apps.bench_curves import area, curve
+from archduel.apps.bench_curves import area, curve, proposals
 from archduel.apps.bench_output import summary, write_csv, write_figures, write_json, write_trajectories
 from archduel.apps.bench_search import Bench, bench_search
 from archduel.apps.bench_trials import Protocol, Trial, parse_contestants, run_trial
@@ -58,6 +58,24 @@ def test_records_hold_what_is_promised(bench: Bench) -> None:
         # the test value is read for the incumbent that validation chose
         assert record["mean_test"] == pytest.approx(record["mean_validation"] - 0.01, abs=1e-6)
         assert record["seconds"] == pytest.approx(record["paid_queries"] * 50, rel=0.5)
+
+
+def test_what_was_learned_is_the_first_architecture_asked_after_the_labels(path: Path) -> None:
+    table, protocol = open_table(path), Protocol(str(path))
+    every = table.test()
+    best, worst = int(np.nanargmax(every)), int(np.nanargmin(every))
+    trials = [Trial("made up", 4, run, [5, 6, first, best], [0.0] * 4, [0.0] * 4, best, 0.0) for run, first in enumerate((best, worst))]
+    found = proposals(table, protocol, trials, 2)
+    assert found["mean_proposed_test"] == pytest.approx((every[best] + every[worst]) / 2)
+    percents = (100 / len(table), 100 * (1 + np.count_nonzero(every > every[worst])) / len(table))
+    assert found["mean_proposed_test_rank_percent"] == pytest.approx(sum(percents) / 2)
+    assert proposals(table, protocol, trials, 4) == {}  # nothing was asked after four labels
+
+
+def test_only_strategies_with_labels_have_a_first_proposal(path: Path) -> None:
+    first, second = bench_search(path, "random,renas[ranker=gp;labels=8;top=2]", queries=10, runs=2, workers=0).records
+    assert "mean_proposed_test" not in first
+    assert second["mean_proposed_test"] <= 1
 
 
 def test_more_queries_are_never_worse(bench: Bench) -> None:
