@@ -86,7 +86,10 @@ def measure(name: str, data: Dataset, seconds: float, device: str, compiled: boo
         print(name, curve[-1], flush=True)
         clock["began"] = time.perf_counter()
 
-    trained = train(model, learned, recipe, seed=0, device=device, drop_path=feed_drop_path if compiled else set_drop_path, on_epoch=look, compiled=compiled)
+    trained = train(
+        model, learned, recipe, seed=0, device=device, drop_path=feed_drop_path if compiled else set_drop_path, on_epoch=look,
+        compiled=compiled, on_note=lambda _: clock.update(began=time.perf_counter()),
+    )  # fmt: skip
     final = evaluate(model, test).accuracy
     counts = chosen.counts(scale)
     peak = next((value for key, value in PEAK_TFLOPS.items() if key in torch.cuda.get_device_name(0)), None)
@@ -98,6 +101,7 @@ def measure(name: str, data: Dataset, seconds: float, device: str, compiled: boo
         "network": name, "params": counts.params, "macs": counts.macs, "recipe": asdict(recipe), "seed": 0, "n": 1,
         "seconds_to": {f"{goal:.0%}": next((row["seconds"] for row in curve if row["accuracy"] >= goal), None) for goal in GOALS},
         "test_accuracy": final, "seconds": curve[-1]["seconds"], "images_a_second": round(steady), "curve": curve, "reason": trained.reason,
+        "compile_seconds": round(trained.compile_seconds, 1), "compile_note": trained.compile_note,
         "share_of_bf16_peak": None if peak is None else round(6 * counts.macs * steady / (peak * 1e12), 4),
     }  # fmt: skip
 
