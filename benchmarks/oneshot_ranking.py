@@ -2,9 +2,10 @@
 
     ARCHDUEL_DATA=... python benchmarks/oneshot_ranking.py --table cifar10.table --work /tmp/oneshot --out benchmarks/records/oneshot_ranking.json
 
-Supernets are trained on a sample of CIFAR-10 at 16 x 16 pixels, 8 channels and one cell a stage; the truth is the table's mean
-test accuracy after 200 epochs of the published networks. Sampling, curriculum and recalibration each vary alone; the main
-variant has two seeds. The same command goes on where it was stopped.
+Supernets are trained on a sample of CIFAR-10 at 16 x 16 pixels, 8 channels and one cell a stage, and scored on 5,000 validation
+images; the truth is the table's mean test accuracy after 200 epochs of the published networks. Each variant changes one thing; the
+record has its difference to the first one, and what its scores say beyond the number of weights. The same command goes
+on where it was stopped; ``--only`` names some variants, ``--minutes`` ends it between two.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ from typing import Any
 import numpy as np
 from cifar10_folder import stored
 
-PARTS: tuple[dict[str, Any], ...] = (
-    {"sampling": ("fair",), "curriculum": (0.0,)},
-    {"sampling": ("uniform",), "curriculum": (0.0,)},
-    {"sampling": ("fair",), "curriculum": (0.5,)},
-    {"sampling": ("strict",), "curriculum": (0.0,)},
-    {"sampling": ("fair",), "curriculum": (0.0,), "first": 1},
-)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "fair": {"tune": (0, 30)},
+    "uniform": {"sampling": ("uniform",)},
+    "curriculum": {"curriculum": (0.5,), "tune": (0, 30)},
+    "second seed": {"first": 1, "recalibration": (0, 8)},
+    "strict": {"sampling": ("strict",)},
+    "two cells a stage": {"recipe": {"depth": 2}},
+    "norms without weights": {"supernet": {"affine": False}},
+    "smaller steps": {"recipe": {"lr": 0.05}},
+    "batches of 32": {"recipe": {"batch_size": 32}},
+}
+"""What differs from the settings of :func:`settings`."""
 
 
 def pictures(root: Path, n: int) -> tuple[Any, Any]:
@@ -44,17 +50,19 @@ def pictures(root: Path, n: int) -> tuple[Any, Any]:
 
 def main() -> None:
     """Trains, scores, and writes the record of what is there."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", required=True)
-    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--images", type=int, default=40_000)
     parser.add_argument("--cells", type=int, default=100)
-    parser.add_argument("--passes", default="10,20")
+    parser.add_argument("--passes", default="10")
     parser.add_argument("--channels", type=int, default=8)
     parser.add_argument("--depth", type=int, default=1)
     parser.add_argument("--lr", type=float, default=0.1)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--image-size", type=int, default=16)
-    parser.add_argument("--validation", type=float, default=0.05)
+    parser.add_argument("--validation", type=float, default=0.125)
+    parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--report", action="store_true", help="train nothing, write the record of what is there")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -66,72 +74,133 @@ def main() -> None:
     from archduel.apps.bench_oneshot import bench_oneshot
 
     torch.set_num_threads(1)
-    data = pictures(Path(os.environ["ARCHDUEL_DATA"]), arguments.images)
-    for part in PARTS if not arguments.report else ():
-        lock = taken(arguments.work / f"{title(part)}.lock")
-        if lock is not None:  # else another process is at it
-            kept = arguments.work / f"{title(part)}.trials.jsonl"
-            bench_oneshot(data, arguments.table, trials=kept, on_batch=Told(title(part)), **settings(part, arguments))
-            write(arguments, data)
+    began, data = time.monotonic(), pictures(Path(os.environ["ARCHDUEL_DATA"]), arguments.images)
+    for name in arguments.only if not arguments.report else ():
+        lock = taken(arguments.work / f"{title(name)}.lock")
+        if lock is not None and time.monotonic() - began < 60 * arguments.minutes:  # else another process is at it
+            kept = arguments.work / f"{title(name)}.trials.jsonl"
+            bench_oneshot(data, arguments.table, trials=kept, on_batch=Told(name), **settings(name, arguments))
     write(arguments, data)
 
 
-def title(part: dict[str, Any]) -> str:
+def title(name: str) -> str:
     """Returns what a variant's files are called."""
-    return f"{part['sampling'][0]}-{part['curriculum'][0]}-{part.get('first', 0)}"
+    return name.replace(" ", "-")
 
 
-def settings(part: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Returns the settings of a variant's comparison."""
-    return {
+    recipe = {
+        "channels": arguments.channels,
+        "depth": arguments.depth,
+        "batch_size": arguments.batch_size,
+        "lr": arguments.lr,
+        "weight_decay": 3e-4,
+    }
+    usual = {
         "cells": arguments.cells,
         "passes": tuple(float(n) for n in arguments.passes.split(",")),
-        "sampling": part["sampling"],
-        "curriculum": part["curriculum"],
-        "recalibration": (0, 8),
-        "score_share": 1.0,
+        "sampling": ("fair",),
+        "curriculum": (0.0,),
+        "recalibration": (8,),
         "seed": 0,
-        "first": part.get("first", 0),
-        "recipe": {
-            "channels": arguments.channels,
-            "depth": arguments.depth,
-            "batch_size": arguments.batch_size,
-            "lr": arguments.lr,
-            "weight_decay": 3e-4,
-        },
+        "first": 0,
         "load": {"image_size": arguments.image_size, "validation": arguments.validation, "test": 0.02},
     }
+    changed = VARIANTS[name]
+    return {**usual, **changed, "recipe": {**recipe, **changed.get("recipe", {})}}
 
 
 def write(arguments: argparse.Namespace, data: Any) -> None:
-    """Writes the record of all finished trials, with the effect of each option."""
-    from archduel.apps.bench_oneshot import effects_of, facts_of, record_of
+    """Writes the record of all finished trials, with what each variant changes."""
+    from archduel import nets
+    from archduel.apps.bench_oneshot import facts_of, record_of
     from archduel.apps.oneshot_protocol import OneshotProtocol
     from archduel.apps.oneshot_trials import Oneshot, TrialFile
 
-    records, facts, wanted = list[dict[str, Any]](), dict[str, Any](), 0
-    for part in PARTS:
-        protocol = OneshotProtocol(table=arguments.table, data="given images", **settings(part, arguments))
-        wanted += len(protocol.passes) * len(protocol.recalibration)
-        oneshot = Oneshot(protocol, data)
-        facts = facts or {**facts_of(oneshot), "table": oneshot.table.name}
-        trials = TrialFile(arguments.work / f"{title(part)}.trials.jsonl", protocol).read()
-        records += [record_of(trial, oneshot.truth) for trial in trials]
+    records, facts, counts = list[dict[str, Any]](), dict[str, Any](), np.zeros(0)
+    for name in VARIANTS:
+        protocol = OneshotProtocol(table=arguments.table, data="given images", **settings(name, arguments))
+        trials = TrialFile(arguments.work / f"{title(name)}.trials.jsonl", protocol).read()
+        if not facts:
+            oneshot = Oneshot(protocol, data)
+            facts = {**facts_of(oneshot), "table": oneshot.table.name}
+            counts = np.array([nets.count(arch, oneshot.scale).params for arch in oneshot.archs], np.float64)
+        truth = np.asarray(facts["truth"])
+        for trial in trials:
+            records.append({"variant": name, **record_of(trial, truth), **beyond(trial, counts, truth)})
     sizes = f"{facts['n_train']} training and {facts['n_validation']} validation images"
     whole = {
         "command": shlex.join(["python", *sys.argv]),
-        "finished": f"{len(records)} of {wanted} trials",
         "threads": 1,
         "processes": 1,
         "data": f"CIFAR-10, {sizes} of its training set at {arguments.image_size} px",
+        "variants": {name: settings(name, arguments) for name in VARIANTS},
         "facts": facts,
-        "effects": effects_of(records, np.asarray(facts["truth"]), seed=0),
+        "effects": effects(records, np.asarray(facts["truth"])),
         "records": records,
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(whole, indent=1) + "\n")
     for r in records:
-        print(r["sampling"], r["curriculum"], r["seed"], r["passes"], r["recalibration"], r["kendall_tau"], flush=True)
+        taus = [round(r[key]["value"], 3) for key in ("kendall_tau", "kendall_tau_of_loss", "partial_tau_of_loss", "tau_with_count")]
+        print(r["variant"], r["passes"], r["recalibration"], r["tune"], *taus, f"{r['train_seconds']:.0f} s", flush=True)
+    for e in whole["effects"]:
+        print(e["variant"], "instead of", e["against"], e["of"], {k: round(v, 3) for k, v in e["difference"].items()})
+
+
+def beyond(trial: Any, counts: Any, truth: Any) -> dict[str, Any]:
+    """Returns what validation losses say about the true order beyond the number of weights.
+
+    ``partial_tau_of_loss`` is Kendall's partial tau, the number of weights held equal; ``tau_with_count`` is that of the mean of both
+    ranks. Intervals are percentiles of a bootstrap over cells.
+    """
+    from scipy import stats
+
+    scores, rng = -np.asarray(trial.losses), np.random.default_rng(0)
+
+    def tau(a: Any, b: Any) -> float:
+        return float(stats.kendalltau(a, b).statistic)
+
+    def partial(rows: Any) -> float:
+        s, c, t = scores[rows], counts[rows], truth[rows]
+        st, sc, ct = tau(s, t), tau(s, c), tau(c, t)
+        rest = float(np.sqrt((1 - sc**2) * (1 - ct**2)))
+        return (st - sc * ct) / rest if rest else float("nan")
+
+    def both(rows: Any) -> float:
+        return tau(stats.rankdata(scores[rows]) + stats.rankdata(counts[rows]), truth[rows])
+
+    every, found = np.arange(len(truth)), dict[str, Any]()
+    drawn = [rng.integers(len(truth), size=len(truth)) for _ in range(1000)]
+    for name, value in (("partial_tau_of_loss", partial), ("tau_with_count", both)):
+        low, high = np.nanquantile([value(rows) for rows in drawn], [0.025, 0.975])
+        found[name] = {"value": value(every), "low": float(low), "high": float(high), "n": len(truth)}
+    return {**found, "tau_of_loss_and_count": tau(scores, counts)}
+
+
+def effects(records: list[dict[str, Any]], truth: Any) -> list[dict[str, Any]]:
+    """Returns each variant's tau minus the first one's, and what recalibration and learning alone change, with intervals over cells."""
+    from archduel.apps.bench_oneshot import tau_difference
+
+    keys = ("passes", "recalibration", "tune")
+    known = {(r["variant"], *(r[key] for key in keys)): r for r in records}
+    first, pairs = next(iter(VARIANTS)), list[tuple[Any, Any, str, str]]()
+    for (name, passes, recalibration, tune), r in known.items():
+        pairs.append((r, known.get((first, passes, recalibration, tune)), name, first))
+        if recalibration:
+            pairs.append((r, known.get((name, passes, 0, tune)), f"{name}, recalibrated", f"{name}, running statistics"))
+        if tune:
+            pairs.append((r, known.get((name, passes, recalibration, 0)), f"{name}, {tune} batches alone", f"{name}, none alone"))
+    found = []
+    for record, other, name, against in pairs:
+        if other is None or record is other:
+            continue
+        for of in ("accuracy", "loss"):
+            one, two = (r["scores"] if of == "accuracy" else [-loss for loss in r["losses"]] for r in (record, other))
+            about = {"variant": name, "against": against, "of": of, **{key: record[key] for key in keys}}
+            found.append({**about, "difference": tau_difference(one, two, truth, 0)})
+    return found
 
 
 def taken(path: Path) -> Any:

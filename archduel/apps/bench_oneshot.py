@@ -129,7 +129,7 @@ def tau_difference(
 
 def effects_of(records: Sequence[Mapping[str, Any]], truth: Floats, *, seed: int) -> list[dict[str, Any]]:
     """Returns for each option the difference in tau to its first value, all else equal; see :func:`tau_difference`."""
-    options = ("sampling", "curriculum", "recalibration")
+    options = ("sampling", "curriculum", "recalibration", "tune")
     effects = []
     for option in options:
         firsts: dict[tuple[Any, ...], Mapping[str, Any]] = {}

@@ -30,7 +30,7 @@ def summary(bench: OneshotBench) -> str:
     """Returns the comparison as text."""
     facts = bench.facts
     headers = [
-        "sampling", "curriculum", "passes", "recalibration", "seed", "tau", "tau, better half", "tau of loss", "accuracy %", "rank of best", "train s",
+        "sampling", "curriculum", "passes", "recalibration", "tune", "seed", "tau", "tau, better half", "tau of loss", "accuracy %", "rank of best", "train s",
     ]  # fmt: skip
     rows = [
         [
@@ -38,6 +38,7 @@ def summary(bench: OneshotBench) -> str:
             f"{record['curriculum']:g}",
             f"{record['passes']:g}",
             record["recalibration"],
+            record["tune"],
             record["seed"],
             _interval(record["kendall_tau"]),
             _interval(record["kendall_tau_better_half"]),

@@ -50,6 +50,7 @@ class OneshotProtocol:
         sampling: variants of ``SAMPLING``.
         curriculum: variants of the share of the training in which operations are added.
         recalibration: variants of the number of batches that measure batch-norm statistics before a score; 0 = none.
+        tune: variants of the number of batches that each cell learns on its own, from the shared weights, before its score.
         seeds: trainings of each variant.
         seed: which cells, and the split and sample of the images.
         first: seed of the first training; the others count on.
@@ -69,6 +70,7 @@ class OneshotProtocol:
     sampling: tuple[str, ...] = ("fair",)
     curriculum: tuple[float, ...] = (0.0,)
     recalibration: tuple[int, ...] = (8,)
+    tune: tuple[int, ...] = (0,)
     seeds: int = 1
     seed: int = 0
     first: int = 0
@@ -83,14 +85,15 @@ class OneshotProtocol:
                 raise unknown("sampling", way, SAMPLING)
         if self.cells < 5:
             raise SettingError(f"--cells {self.cells}: a rank correlation needs at least 5 cells")
-        if self.seeds < 1 or not self.sampling or not self.curriculum or not self.recalibration:
-            raise SettingError("there is nothing to train: give at least one sampling, curriculum, recalibration and seed")
+        if self.seeds < 1 or not (self.sampling and self.curriculum and self.recalibration and self.tune):
+            raise SettingError("there is nothing to train: give at least one sampling, curriculum, recalibration, tune and seed")
         if not self.passes or min(self.passes) <= 0 or list(self.passes) != sorted(set(self.passes)):
             raise SettingError(f"--passes must be ascending numbers above 0, got {list(self.passes)}")
         if not all(0 <= share < 1 for share in self.curriculum):
             raise SettingError(f"--curriculum must be shares in [0, 1), got {list(self.curriculum)}")
-        if min(self.recalibration) < 0:
-            raise SettingError(f"--recalibration must be numbers of batches from 0, got {list(self.recalibration)}")
+        for option, batches in (("recalibration", self.recalibration), ("tune", self.tune)):
+            if min(batches) < 0:
+                raise SettingError(f"--{option} must be numbers of batches from 0, got {list(batches)}")
 
     def variants(self) -> list[Variant]:
         """Returns the trainings."""

@@ -19,7 +19,7 @@ from archduel import registry
 from archduel.apps.oneshot_protocol import OneshotProtocol, Paths, Variant, operations_in_order
 from archduel.apps.plan import base_recipe
 from archduel.apps.tables import open_table
-from archduel.core import Arch, Query, Scale, Space
+from archduel.core import Arch, Estimate, Query, Scale, Space
 from archduel.core.checkpoint import load_state, save_state
 from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError, unknown
@@ -32,6 +32,7 @@ from archduel.training.recipe import Recipe
 __all__ = ["Oneshot", "OneshotTrial", "run_variants"]
 
 SAVE_SECONDS = 30.0
+TUNE_LR = 0.2  # of the recipe's learning rate, constant, where a cell learns on its own
 PORTION = 20  # batches learned between two looks at the clock
 
 
@@ -50,6 +51,7 @@ class OneshotTrial:
         score_seconds: time spent on these scores.
         images: images trained on so far.
         losses: mean cross entropy on the validation images of each cell; it is less noisy than accuracy.
+        tune: batches that each cell learned on its own before its score.
     """
 
     sampling: str
@@ -62,6 +64,7 @@ class OneshotTrial:
     score_seconds: float
     images: int
     losses: list[float] = field(default_factory=list)
+    tune: int = 0
 
 
 class Oneshot:
@@ -171,7 +174,7 @@ class Training:
             counts = {"batch": self.batch, "seconds": self.seconds, "images": self.images}
             save_state(self.path, {"shared": self.shared.state_dict(), **counts})
 
-    def trial(self, passes: float, recalibration: int) -> OneshotTrial:
+    def trial(self, passes: float, recalibration: int, tune: int) -> OneshotTrial:
         """Scores all cells.
 
         Raises:
@@ -179,13 +182,23 @@ class Training:
         """
         began = time.perf_counter()
         self.shared.recalibration = recalibration
-        estimates = self.shared.estimate([Query(arch) for arch in self.oneshot.archs])
+        archs = self.oneshot.archs
+        estimates = self._tuned(tune) if tune else self.shared.estimate([Query(arch) for arch in archs])
         if failed := next((e for e in estimates if e.failed), None):
             raise RunError(f"a cell could not be scored after {passes:g} passes: {failed.reason}")
         how = self.variant.sampling, self.variant.curriculum, self.variant.seed, passes, recalibration
         seconds = time.perf_counter() - began
         scores, losses = [e.score for e in estimates], [float(e.values["val_loss"]) for e in estimates]
-        return OneshotTrial(*how, scores, self.seconds, seconds, self.images, losses)
+        return OneshotTrial(*how, scores, self.seconds, seconds, self.images, losses, tune)
+
+    def _tuned(self, batches: int) -> list[Estimate]:
+        """Returns the scores of all cells, each after a few batches of its own; the shared weights are then what they were."""
+        found, archs, kept = list[Estimate](), self.oneshot.archs, self.shared.state_dict()
+        for i in range(0, len(archs), 2):
+            pair = archs[i : i + 2]
+            found += self.shared.compete(pair[0], pair[-1], batches, lr=TUNE_LR * self.oneshot.recipe.lr)[: len(pair)]
+            self.shared.load_state_dict(kept)
+        return found
 
 
 def run_variants(
@@ -200,13 +213,14 @@ def run_variants(
     """
     kept = TrialFile(trials, oneshot.protocol)
     found = kept.read()
-    done = {(t.sampling, t.curriculum, t.seed, t.passes, t.recalibration) for t in found}
+    done = {(t.sampling, t.curriculum, t.seed, t.passes, t.recalibration, t.tune) for t in found}
     for variant in oneshot.protocol.variants():
         left = [
-            (passes, recalibration)
+            (passes, recalibration, tune)
             for passes in oneshot.protocol.passes
             for recalibration in oneshot.protocol.recalibration
-            if (variant.sampling, variant.curriculum, variant.seed, passes, recalibration) not in done
+            for tune in oneshot.protocol.tune
+            if (variant.sampling, variant.curriculum, variant.seed, passes, recalibration, tune) not in done
         ]
         if not left:
             continue
@@ -217,9 +231,9 @@ def run_variants(
             if on_batch:
                 on_batch(f"{title}: batch {batch} of {batches}")
 
-        for passes, recalibration in left:
+        for passes, recalibration, tune in left:
             training.advance(round(passes * training.per_pass), told)
-            trial = training.trial(passes, recalibration)
+            trial = training.trial(passes, recalibration, tune)
             kept.append(trial)
             found.append(trial)
         if state is not None:

@@ -102,6 +102,16 @@ def test_a_stopped_comparison_goes_on_to_the_same_result(
         bench_oneshot(images(), str(table), trials=path, **{**settings, "cells": 7})
 
 
+def test_cells_that_learn_on_their_own_leave_the_shared_weights_alone(table: Path) -> None:
+    settings = {**TINY, "cells": 7, "recalibration": (2,)}
+    plain = bench_oneshot(images(), str(table), **settings).records
+    both = bench_oneshot(images(), str(table), **settings, tune=(0, 6)).records
+    assert [(r["passes"], r["tune"]) for r in both] == [(1, 0), (1, 6), (3, 0), (3, 6)]
+    assert [r["losses"] for r in both if not r["tune"]] == [r["losses"] for r in plain]
+    assert len(both[1]["losses"]) == 7
+    assert np.mean(both[1]["losses"]) < np.mean(both[0]["losses"])
+
+
 def test_records_name_what_was_found_and_what_a_count_would_find(table: Path) -> None:
     bench = bench_oneshot(images(), str(table), **{**TINY, "passes": (1.0,), "recalibration": (2,), "sampling": ("strict",)})
     (record,) = bench.records
@@ -121,7 +131,7 @@ def test_the_effect_of_an_option_is_a_difference_of_taus() -> None:
     assert difference["value"] == pytest.approx(1 - _tau(noisy, truth))
     assert 0 < difference["low"] < difference["value"] < difference["high"]
     rows = [
-        {"sampling": "fair", "curriculum": c, "recalibration": 0, "seed": 0, "passes": 1.0, "scores": s.tolist()}
+        {"sampling": "fair", "curriculum": c, "recalibration": 0, "tune": 0, "seed": 0, "passes": 1.0, "scores": s.tolist()}
         for c, s in ((0.0, noisy), (0.5, truth))
     ]
     (effect,) = effects_of(rows, truth, seed=0)
@@ -137,7 +147,7 @@ def _tau(first: Any, second: Any) -> float:
 def test_bad_settings_are_named(table: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="sampling 'lucky' is unknown"):
         OneshotProtocol("t", "d", sampling=("lucky",))
-    for wrong in ({"cells": 3}, {"passes": (4.0, 2.0)}, {"curriculum": (1.0,)}, {"recalibration": (-1,)}, {"seeds": 0}):
+    for wrong in ({"cells": 3}, {"passes": (4.0, 2.0)}, {"curriculum": (1.0,)}, {"recalibration": (-1,)}, {"tune": (-1,)}, {"tune": ()}, {"seeds": 0}):
         with pytest.raises(SettingError):
             OneshotProtocol("t", "d", **wrong)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="different cells"):

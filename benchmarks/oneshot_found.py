@@ -1,0 +1,172 @@
+"""Cells that one-shot searches find on CIFAR-10 at a size for a CPU core, and what NAS-Bench-201's table says about them.
+
+    ARCHDUEL_DATA=... python benchmarks/oneshot_found.py --table cifar10.table --work /tmp/found --out benchmarks/records/oneshot_found.json
+
+All strategies get a supernet of the same size, the same images and about the same number of training batches (their other work is
+counted in batches as the main job counts it). The table is read only for the cells that were found: mean test accuracy
+after 200 epochs of the published network. Nothing is trained alone before the choice. The same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from oneshot_ranking import pictures
+
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "spos": {},
+    "cnas": {},
+    "relativenas": {},
+    "gdas": {},
+    "darts": {"order": 1},
+}
+PUBLISHED = {
+    "random search with shared weights (RSPS)": [0.8766, 0.0169],
+    "DARTS, first and second order": [0.5430, 0.0],
+    "ENAS": [0.5389, 0.0058],
+    "SETN": [0.8764, 0.0],
+    "GDAS": [0.9361, 0.0009],
+    "FairNAS": [0.9323, 0.0018],
+    "DrNAS": [0.9436, 0.0],
+}
+"""Mean and deviation of test accuracy at the published size on a GPU: NAS-Bench-201's paper, later ones for FairNAS and DrNAS."""
+
+
+def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed: int) -> dict[str, Any]:
+    """Returns the cell that one search finds, and what it cost."""
+    import torch
+
+    from archduel.apps.assemble import assemble
+    from archduel.apps.one_shot_plan import Prices, fitted, supernet_recipe
+    from archduel.core import Budget, Local, Scale, search
+    from archduel.estimators.shared import SharedWeights
+    from archduel.spaces.nasbench201 import NASBench201
+    from archduel.supernets import supernet
+    from archduel.training.memory import keep_freed_memory
+    from archduel.training.pixels import Pixels
+    from archduel.training.recipe import Recipe
+
+    keep_freed_memory()
+    space, size = NASBench201(), arguments.image_size
+    start = Recipe(
+        batch_size=arguments.batch_size, lr=0.1, weight_decay=3e-4, channels=arguments.channels, depth=arguments.depth,
+        image_size=size, crop_pad=size // 8,
+    )  # fmt: skip
+    recipe = supernet_recipe(start, strategy, {})
+    means = dataset.preprocessing.mean, dataset.preprocessing.std
+    train, validation = (Pixels(part.images, part.labels, *means) for part in (dataset.train, dataset.validation))
+    n = -(-len(train) // recipe.batch_size)
+    given = STRATEGIES[strategy]
+    prices = Prices.counted(-(-len(validation) // recipe.batch_size), 5, given.get("order", int(strategy == "gdas")))
+    plan = fitted(strategy, space, arguments.batches, prices, n, recipe, {**given, "verify": 0})
+    scale = Scale(recipe.channels, recipe.depth, size, 3, 10)
+    network = supernet("nasbench201", scale, generator=torch.Generator().manual_seed(seed))
+    shared = SharedWeights(network, train, validation, plan.recipe, n_classes=10, seed=seed)
+    began = time.perf_counter()
+    made = assemble(strategy, space, seed=seed, settings=plan.settings, given={"shared": shared})
+    search(made, Local(lambda queries: []), budget=Budget())
+    seconds = time.perf_counter() - began
+    return {
+        "strategy": strategy, "seed": seed, "found": str(made.best()), "finalists": [str(arch) for arch in made.finalists(5)],
+        "seconds": round(seconds, 1), "batches": plan.batches, "settings": plan.settings,
+    }  # fmt: skip
+
+
+def looked_up(searches: list[dict[str, Any]], path: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Returns the searches with the table's accuracies, and what the table says about random cells and trivial choices."""
+    from archduel.apps.tables import open_table
+    from archduel.core import parse
+
+    table = open_table(path)
+    truth = np.asarray(table.test(np.arange(len(table))))
+
+    def accuracy(text: str) -> float:
+        return float(truth[table.find(parse(text))])
+
+    quantiles = dict(zip(("5 %", "25 %", "median", "75 %", "95 %"), np.quantile(truth, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()))
+    about = {"cells": len(truth), "random": quantiles, "best": float(truth.max()), "all 3x3": accuracy("nasbench201:3.3.3.3.3.3")}
+    rows = []
+    for found in searches:
+        test = accuracy(found["found"])
+        finalists = [accuracy(text) for text in found["finalists"]]
+        rows.append({**found, "test": test, "better_than": float((truth < test).mean()), "finalists_test": finalists})
+    return rows, about
+
+
+def write(arguments: argparse.Namespace, searches: list[dict[str, Any]], sizes: str) -> None:
+    """Writes the record."""
+    from archduel.apps.folder import environment
+    from archduel.reporting.statistics import mean_interval
+
+    rows, about = looked_up(searches, arguments.table)
+    strategies = {}
+    for name in STRATEGIES:
+        tests = [row["test"] for row in rows if row["strategy"] == name]
+        if tests:
+            strategies[name] = {
+                "n": len(tests),
+                "test": mean_interval(tests).record() if len(tests) > 1 else {"value": tests[0]},
+                "median": statistics.median(tests),
+                "better_than": statistics.mean(row["better_than"] for row in rows if row["strategy"] == name),
+                "seconds": statistics.median(row["seconds"] for row in rows if row["strategy"] == name),
+            }
+            print(name, json.dumps(strategies[name]), flush=True)
+    whole = {
+        "command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1, "data": sizes, "table": about,
+        "published": PUBLISHED, "strategies": strategies, "searches": rows,
+    }  # fmt: skip
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(whole, indent=1) + "\n")
+
+
+def main() -> None:
+    """Searches, looks up, and writes the record of what is there after each search."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", required=True)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--batches", type=int, default=2_500)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--channels", type=int, default=8)
+    parser.add_argument("--depth", type=int, default=1)
+    parser.add_argument("--image-size", type=int, default=16)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    if "ARCHDUEL_DATA" not in os.environ:
+        parser.error("set ARCHDUEL_DATA to the folder that holds cifar10/train_a.npz and train_b.npz")
+    import torch
+
+    from archduel.data import load
+
+    torch.set_num_threads(1)
+    began, searches = time.monotonic(), list[dict[str, Any]]()
+    images = pictures(Path(os.environ["ARCHDUEL_DATA"]), arguments.images)
+    dataset = load(images, seed=0, image_size=arguments.image_size, validation=0.1, test=0.02)
+    sizes = f"CIFAR-10, {len(dataset.train)} training and {len(dataset.validation)} validation images at {arguments.image_size} px"
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    for seed in arguments.seeds:
+        for strategy in STRATEGIES:
+            path = arguments.work / f"{strategy}-{seed}.json"
+            if not path.exists():
+                if time.monotonic() - began > 60 * arguments.minutes:
+                    print(f"stopped before {strategy}, seed {seed}; the same command goes on")
+                    return
+                path.write_text(json.dumps(one_search(arguments, dataset, strategy, seed)))
+            searches.append(json.loads(path.read_text()))
+            print(strategy, seed, searches[-1]["found"], searches[-1]["seconds"], flush=True)
+            write(arguments, searches, sizes)
+
+
+if __name__ == "__main__":
+    main()
