@@ -14,15 +14,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, StepReport, mutate, sample
+from archduel.core import Arch, Constraint, Ranker, Space, StepReport, mutate, sample
 from archduel.errors import InfeasibleError, SettingError
-from archduel.strategies.pool import first_distinct
-from archduel.strategies.rounds import Rounds
+from archduel.strategies.rounds import Guided
 
 __all__ = ["NPENAS"]
 
 
-class NPENAS:
+class NPENAS(Guided):
     """Evaluates, generation by generation, the children that the predictor ranks highest.
 
     Args:
@@ -50,17 +49,8 @@ class NPENAS:
     ) -> None:
         if min(batch, candidates, tournament) < 1:
             raise SettingError("batch, candidates and tournament must be at least 1")
-        self.space, self.ranker, self.rng, self.constraint = space, ranker, rng, constraint
+        super().__init__(space, ranker, rng, constraint, initial)
         self.batch, self.candidates, self.tournament = batch, candidates, tournament
-        self.rounds = Rounds(space, rng, constraint, initial)
-
-    def ask(self, n: int) -> list[Query]:
-        """Returns at most ``n`` new architectures; empty while there is something to learn first."""
-        return self.rounds.ask(n)
-
-    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
-        """Remembers the scores."""
-        self.rounds.tell(queries, estimates)
 
     def step(self) -> StepReport | None:
         """Fits the predictor, breeds children and keeps those it ranks highest (lines 4 to 10)."""
@@ -84,25 +74,3 @@ class NPENAS:
             except InfeasibleError:  # a lonely architecture; others have mutants
                 continue
         return list(found)
-
-    def best(self) -> Arch:
-        """Returns the architecture with the highest score; raises StateError before any tell."""
-        return self.rounds.ledger.best()
-
-    def finalists(self, n: int) -> list[Arch]:
-        """Returns the ``n`` best architectures, best first."""
-        return first_distinct(self.space, self.rounds.ledger.ranked(), n)
-
-    def state_dict(self) -> State:
-        """Returns all that changes."""
-        return {
-            "rounds": self.rounds.state_dict(),
-            "ranker": self.ranker.state_dict(),
-            "rng": self.rng.bit_generator.state,
-        }
-
-    def load_state_dict(self, state: State) -> None:
-        """Continues exactly as the saved one would."""
-        self.rounds.load_state_dict(state["rounds"])
-        self.ranker.load_state_dict(state["ranker"])
-        self.rng.bit_generator.state = state["rng"]

@@ -18,20 +18,17 @@ Deviations from the paper and the released code:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, StepReport, parse
+from archduel.core import Arch, Constraint, Ranker, Space, State, StepReport, parse
 from archduel.errors import SettingError
 from archduel.strategies.candidates import evolved, whole_space
-from archduel.strategies.pool import first_distinct
-from archduel.strategies.rounds import Rounds
+from archduel.strategies.rounds import Guided
 
 __all__ = ["ReNAS"]
 
 
-class ReNAS:
+class ReNAS(Guided):
     """Learns once from random labels and evaluates the architectures that rank highest.
 
     Args:
@@ -61,9 +58,8 @@ class ReNAS:
     ) -> None:
         if min(top, whole) < 0 or min(population, generations) < 1:
             raise SettingError("top and whole must not be negative, population and generations at least 1")
-        self.space, self.ranker, self.rng, self.constraint = space, ranker, rng, constraint
+        super().__init__(space, ranker, rng, constraint, labels)
         self.top, self.whole, self.population, self.generations = top, whole, population, generations
-        self.rounds = Rounds(space, rng, constraint, labels)
         self.ranking: list[Arch] = []
 
     @property
@@ -74,14 +70,6 @@ class ReNAS:
     @labels.setter
     def labels(self, number: int) -> None:
         self.rounds.initial = number
-
-    def ask(self, n: int) -> list[Query]:
-        """Returns labels to pay for, later the highest ranked; empty while there is something to learn."""
-        return self.rounds.ask(n)
-
-    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
-        """Remembers the scores."""
-        self.rounds.tell(queries, estimates)
 
     def step(self) -> StepReport | None:
         """Fits the predictor, ranks, and queues the top; once."""
@@ -104,26 +92,11 @@ class ReNAS:
         self.rounds.propose(self.ranking, self.top or None)
         return StepReport({f"fit_{name}": float(value) for name, value in metrics.items()})
 
-    def best(self) -> Arch:
-        """Returns the architecture with the highest score; raises StateError before any tell."""
-        return self.rounds.ledger.best()
-
-    def finalists(self, n: int) -> list[Arch]:
-        """Returns the ``n`` best labelled architectures, best first."""
-        return first_distinct(self.space, self.rounds.ledger.ranked(), n)
-
     def state_dict(self) -> State:
         """Returns all that changes."""
-        return {
-            "rounds": self.rounds.state_dict(),
-            "ranker": self.ranker.state_dict(),
-            "ranking": [str(arch) for arch in self.ranking],
-            "rng": self.rng.bit_generator.state,
-        }
+        return {**super().state_dict(), "ranking": [str(arch) for arch in self.ranking]}
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
-        self.rounds.load_state_dict(state["rounds"])
-        self.ranker.load_state_dict(state["ranker"])
+        super().load_state_dict(state)
         self.ranking = [parse(text) for text in state["ranking"]]
-        self.rng.bit_generator.state = state["rng"]

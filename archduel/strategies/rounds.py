@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Estimate, Query, Space, State, parse
+from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, parse
 from archduel.errors import SettingError
 from archduel.strategies.ledger import Ledger
-from archduel.strategies.pool import Distinct
+from archduel.strategies.pool import Distinct, first_distinct
 
-__all__ = ["Rounds"]
+__all__ = ["Guided", "Rounds"]
 
 
 class Rounds:
@@ -91,3 +91,51 @@ class Rounds:
         self.queue = deque(parse(text) for text in state["queue"])
         self.drawn, self.asked, self.told, finished = state["counts"]
         self.finished = bool(finished)
+
+
+class Guided:
+    """What searches share whose rounds a ranker guides; a paper is in the ``step`` that they add.
+
+    Args:
+        space: where to search.
+        ranker: learns from the labels.
+        rng: the randomness.
+        constraint: which architectures are allowed.
+        initial: random architectures first.
+    """
+
+    def __init__(
+        self, space: Space, ranker: Ranker, rng: np.random.Generator, constraint: Constraint | None, initial: int
+    ) -> None:
+        self.space, self.ranker, self.rng, self.constraint = space, ranker, rng, constraint
+        self.rounds = Rounds(space, rng, constraint, initial)
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns at most ``n`` new architectures; empty while there is something to learn first."""
+        return self.rounds.ask(n)
+
+    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
+        """Remembers the scores."""
+        self.rounds.tell(queries, estimates)
+
+    def best(self) -> Arch:
+        """Returns the architecture with the highest score; raises StateError before any tell."""
+        return self.rounds.ledger.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns the ``n`` best labelled architectures that differ in fingerprint, best first."""
+        return first_distinct(self.space, self.rounds.ledger.ranked(), n)
+
+    def state_dict(self) -> State:
+        """Returns all that changes."""
+        return {
+            "rounds": self.rounds.state_dict(),
+            "ranker": self.ranker.state_dict(),
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues exactly as the saved one would."""
+        self.rounds.load_state_dict(state["rounds"])
+        self.ranker.load_state_dict(state["ranker"])
+        self.rng.bit_generator.state = state["rng"]
