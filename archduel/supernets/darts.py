@@ -115,9 +115,12 @@ class SuperCell(nn.Module):
         return torch.zeros_like(state[:, :, ::2, ::2] if self.reduction else state)
 
     def forward(
-        self, before: torch.Tensor, previous: torch.Tensor, nodes: tuple[tuple[Use, ...], ...]
+        self, before: torch.Tensor, previous: torch.Tensor, nodes: tuple[tuple[Use, ...], ...], raw: bool
     ) -> torch.Tensor:
-        """Returns (N, 4 * channels, H, W); only the operations named in ``nodes`` run, and inputs have passed a ReLU."""
+        """Returns (N, 4 * channels, H, W); only the operations named in ``nodes`` run.
+
+        Inputs have passed a ReLU, and so has what is returned unless it is to be ``raw``: other cells read no more than that.
+        """
         states = [after_relu(self.before, before), after_relu(self.previous, previous)]
         bright: dict[int, torch.Tensor] = {}
         for uses in nodes:
@@ -127,12 +130,19 @@ class SuperCell(nn.Module):
                 for _ in range(times):
                     total = out if total is None else total + out
             states.append(self._empty(states[1]) if total is None else total)
-        return torch.cat(states[2:], dim=1)
+        return self._joined(states, bright, raw)
+
+    def _joined(self, states: list[torch.Tensor], bright: dict[int, torch.Tensor], raw: bool) -> torch.Tensor:
+        """Returns the four nodes side by side, or their ReLUs, of which some are there already."""
+        inner = range(2, len(states))
+        if raw:
+            return torch.cat(states[2:], dim=1)
+        return torch.cat([bright[i] if i in bright else torch.relu(states[i]) for i in inner], dim=1)
 
     def mix(
-        self, before: torch.Tensor, previous: torch.Tensor, weights: torch.Tensor, used: list[list[float]]
+        self, before: torch.Tensor, previous: torch.Tensor, weights: torch.Tensor, used: list[list[float]], raw: bool
     ) -> torch.Tensor:
-        """Returns (N, 4 * channels, H, W) where every edge is a weighted sum; ``used`` are the weights (14, 8) as numbers."""
+        """Returns what ``forward`` returns, where every edge is a weighted sum; ``used`` are the weights (14, 8) as numbers."""
         states = [after_relu(self.before, before), after_relu(self.previous, previous)]
         bright: dict[int, torch.Tensor] = {}
         for node in range(2, NODES + 2):
@@ -143,7 +153,7 @@ class SuperCell(nn.Module):
                     if op != NONE and used[edge][op] != 0:
                         total = total + weights[edge, op] * self._run(edge, op, source, states, bright)
             states.append(total)
-        return torch.cat(states[2:], dim=1)
+        return self._joined(states, bright, raw)
 
 
 def _once(step: Callable[..., torch.Tensor], *inputs: object) -> torch.Tensor:
@@ -197,9 +207,8 @@ class DARTSSupernet(nn.Module):
         runners: Sequence[Callable[..., torch.Tensor]] = self._again if lean else [_once] * len(run)
         for (cell, arguments, mixed), runner in zip(run, runners):
             step: Callable[..., torch.Tensor] = cell.mix if mixed else cell
-            raw = runner(step, before, previous, *arguments)
-            before, previous = previous, torch.relu(raw) if cell is not run[-1][0] else raw
-        return self.tail(raw)  # type: ignore[no-any-return]
+            before, previous = previous, runner(step, before, previous, *arguments, cell is run[-1][0])
+        return self.tail(previous)  # type: ignore[no-any-return]
 
     def _kinds(self) -> list[tuple[SuperCell, int]]:
         """Returns the cells, each with 0 (normal) or 1 (reduction)."""
