@@ -8,7 +8,9 @@ keeps nothing. All take turns, with everything on the cores of this process (``t
 
 - ``bare``: one loop alone; ``share`` is the stream's rate over this rate times the number of workers;
 - ``bare_together``: as many loops at once as there are workers, each with its part of the pictures; ``share_together`` is the
-  stream's rate over theirs, which leaves out what cores of one machine take from each other.
+  stream's rate over theirs, which leaves out what cores of one machine, and other programs on them, take away;
+- ``images_a_cpu_second``: of the loop alone, and of the stream with its workers and this process together, so ``share_cpu`` is what
+  the machinery costs, whatever else the machine does.
 
 ``memory`` reads the same number of pictures out of lists of different length (links to the same files): peaks of this process
 and of its largest worker.
@@ -41,23 +43,23 @@ from archduel.data.stream import Stream
 SIZE = 224
 
 
-def bare(catalogue: Catalogue, rows: np.ndarray) -> float:
-    """Returns pictures a second of the bare loop."""
-    rng, began = np.random.default_rng(0), time.perf_counter()
+def bare(catalogue: Catalogue, rows: np.ndarray, seed: int) -> float:
+    """Returns pictures a second of the bare loop, with the crops that the stream draws."""
+    began = time.perf_counter()
     for row in rows.tolist():
         with Image.open(catalogue.root / catalogue.name(row)) as image:
             picture = image.convert("RGB")
-            box = crop_box(*picture.size, 0.08, rng)
+            box = crop_box(*picture.size, 0.08, np.random.default_rng((seed, row)))
             np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box))
     return len(rows) / (time.perf_counter() - began)
 
 
-def together(catalogue: Catalogue, rows: np.ndarray, loops: int) -> float:
+def together(catalogue: Catalogue, rows: np.ndarray, seed: int, loops: int) -> float:
     """Returns pictures a second of several bare loops at once, each in a process of its own."""
     context = multiprocessing.get_context("fork")
     start, running = context.Barrier(loops + 1), []
     for part in np.array_split(rows, loops):
-        running.append(context.Process(target=_at_the_start, args=(start, catalogue, part)))
+        running.append(context.Process(target=_at_the_start, args=(start, catalogue, part, seed)))
         running[-1].start()
     start.wait()
     began = time.perf_counter()
@@ -66,9 +68,9 @@ def together(catalogue: Catalogue, rows: np.ndarray, loops: int) -> float:
     return len(rows) / (time.perf_counter() - began)
 
 
-def _at_the_start(start: Any, catalogue: Catalogue, rows: np.ndarray) -> None:
+def _at_the_start(start: Any, catalogue: Catalogue, rows: np.ndarray, seed: int) -> None:
     start.wait()
-    bare(catalogue, rows)
+    bare(catalogue, rows, seed)
 
 
 def streamed(stream: Stream, rows: np.ndarray, batch: int, seed: int) -> float:
@@ -91,19 +93,26 @@ def measure(catalogue: Catalogue, workers: int, rounds: int, batch: int) -> dict
     rows = np.random.default_rng(0).permutation(len(catalogue))
     next(stream.batches([rows[:batch]]))  # starts the workers
     found: dict[str, list[float]] = {"stream": [], "bare": [], "bare_together": []}
-    for number in range(rounds):
-        found["bare"].append(bare(catalogue, rows))
-        found["bare_together"].append(together(catalogue, rows, workers))
-        found["stream"].append(streamed(stream, rows, batch, number))
-        print({name: round(values[-1], 1) for name, values in found.items()}, flush=True)
+    of_cpu: dict[str, list[float]] = {"stream": [], "bare": []}
     assert stream._crew is not None
+    crew = [str(process.pid) for process in stream._crew.running]
+    for number in range(rounds):
+        began = time.process_time()
+        found["bare"].append(bare(catalogue, rows, number))
+        of_cpu["bare"].append(len(rows) / (time.process_time() - began))
+        found["bare_together"].append(together(catalogue, rows, number, workers))
+        began = time.process_time() + sum(map(cpu_seconds, crew))
+        found["stream"].append(streamed(stream, rows, batch, number))
+        of_cpu["stream"].append(len(rows) / (time.process_time() + sum(map(cpu_seconds, crew)) - began))
+        print({name: round(values[-1], 1) for name, values in found.items()}, flush=True)
     held = stream._crew.slots.nbytes
     stream.close()
     shares = [a / (workers * b) for a, b in zip(found["stream"], found["bare"])]
     at_once = [a / b for a, b in zip(found["stream"], found["bare_together"])]
     return {
         "workers": workers, "images_a_second": {name: spread(values) for name, values in found.items()},
-        "share": spread(shares), "share_together": spread(at_once), "shared_memory_bytes": held,
+        "images_a_cpu_second": {name: spread(values) for name, values in of_cpu.items()},
+        "share_cpu": spread([a / b for a, b in zip(of_cpu["stream"], of_cpu["bare"])]), "share": spread(shares), "share_together": spread(at_once), "shared_memory_bytes": held,
     }  # fmt: skip
 
 
@@ -138,6 +147,12 @@ def read_some(folder: Path, cache: Path, n: int, batch: int) -> dict[str, int]:
     workers = [high_water(str(process.pid)) for process in stream._crew.running]
     stream.close()
     return {"largest_memory_bytes": high_water("self"), "largest_of_a_worker_bytes": max(workers)}
+
+
+def cpu_seconds(process: str) -> float:
+    """Returns the processor time that another process has used so far, to a hundredth of a second (Linux)."""
+    words = Path("/proc", process, "stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def high_water(process: str) -> int:

@@ -162,7 +162,7 @@ class Bench:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], executor: Executor, progress: Progress) -> None:
-        self.folder, self.executor, self.progress = folder, executor, progress
+        self.folder, self.executor, self.progress, self.settings = folder, executor, progress, settings
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = lock_folder(folder)

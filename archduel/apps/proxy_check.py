@@ -8,19 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from archduel import registry
-from archduel.apps.progress import Progress
-from archduel.apps.proxy_bench import Bench, executor_for
 from archduel.apps.proxy_cost import accuracies, mean_cost
-from archduel.apps.proxy_find import chosen_reference
+from archduel.apps.proxy_job import JobOptions
 from archduel.apps.proxy_recipes import changed, fitted, read_recipe
-from archduel.apps.proxy_reference import random_archs
+from archduel.apps.proxy_reference import check_truth, random_archs, trusted_recipe
 from archduel.apps.settings import parse_seconds
 from archduel.core import Arch, Estimate, Space
-from archduel.data import load
-from archduel.errors import SettingError
 from archduel.proxies.agreement import agreement, agreement_of_like_size
 from archduel.proxies.readings import READINGS, SIZES, readings, sizes
-from archduel.training.recipe import Recipe
 
 __all__ = ["check_proxy"]
 
@@ -37,13 +32,7 @@ def check_proxy(
     changes: Mapping[str, Any] | None = None,
     reference_changes: Mapping[str, Any] | None = None,
     again: bool = False,
-    seed: int = 0,
-    metric: str = "accuracy",
-    device: str = "cpu",
-    workers: int = 1,
-    fused: int | str = "off",
-    load_settings: Mapping[str, Any] | None = None,
-    quiet: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     """Returns how far a recipe can be trusted on these images; the same call continues an interrupted one.
 
@@ -58,38 +47,28 @@ def check_proxy(
         changes: settings of the recipe that differ.
         reference_changes: settings of the reference that differ.
         again: also trains the reference with other seeds: no recipe can be expected to agree better than it does with itself.
-        seed: of architectures, splits and trainings.
-        metric: what a score is.
-        device: where to train.
-        workers: trainings at a time.
-        fused: how many are trained at once in one process: a number, ``auto`` or ``off``.
-        load_settings: of :func:`archduel.data.load`.
-        quiet: print nothing.
+        **options: fields of :class:`archduel.apps.proxy_job.JobOptions`: ``seed``, ``device``, ``workers`` ...
 
     Raises:
         RunError: for a folder that cannot be used, or trainings that fail.
     """
-    if truth < 5:
-        raise SettingError(f"truth must be at least 5 architectures, got {truth}")
+    check_truth(truth)
+    job = JobOptions(**options)
     home: Space = registry.make("space", space)
-    dataset, progress = load(data, seed=seed, **(load_settings or {})), Progress(quiet=quiet)
-    seconds = None if time is None else parse_seconds(time) * workers
+    dataset = job.dataset(data)
+    seconds = None if time is None else parse_seconds(time) * job.workers
     cheap, notes = fitted(changed(read_recipe(recipe, space), changes or {}), dataset)
     settings = {
-        "job": "check", "data": dataset.fingerprint, "space": space, "truth": truth, "reference": reference, "time": seconds,
-        "changes": dict(reference_changes or {}), "recipe": asdict(cheap), "again": again, "seed": seed, "metric": metric,
+        "space": space, "truth": truth, "reference": reference, "time": seconds, "changes": dict(reference_changes or {}),
+        "recipe": asdict(cheap), "again": again,
     }  # fmt: skip
-    executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers, fused=fused)
-    with Bench(Path(out), settings, executor, progress) as bench:
-        noted = bench.note("reference", lambda: chosen_reference(dataset, settings, seconds, device))
-        trusted = Recipe(**noted["recipe"])
-        for line in [*notes, *noted["notes"]]:
-            progress.say(line)
-        archs = random_archs(home, truth, seed)
+    with job.bench(dataset, out, "check", settings) as bench:
+        trusted = trusted_recipe(bench, dataset, settings, seconds, job.device, notes)
+        archs = random_archs(home, truth, job.seed)
         rows = {"reference": bench.train("reference", trusted, archs), "recipe": bench.train(recipe[-40:], cheap, archs, first=len(archs))}
         if again:
             rows["again"] = bench.train("reference again", trusted, archs, first=2 * len(archs))
-        result = _checked(rows, archs, settings, asdict(trusted))
+        result = _checked(rows, archs, bench.settings, asdict(trusted))
         bench.write_json("check.json", result)
     return result
 

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from archduel import registry
-from archduel.apps.progress import Progress, duration
-from archduel.apps.proxy_bench import Bench, executor_for
+from archduel.apps.progress import duration
+from archduel.apps.proxy_bench import Bench
 from archduel.apps.proxy_cost import Work, accuracies, mean_cost
+from archduel.apps.proxy_job import JobOptions
 from archduel.apps.proxy_recipes import changed, write_recipe
-from archduel.apps.proxy_reference import TRUTH_SHARE, random_archs, reference_recipe
+from archduel.apps.proxy_reference import TRUTH_SHARE, check_truth, random_archs, trusted_recipe
 from archduel.apps.proxy_text import bounded_text
 from archduel.apps.settings import parse_seconds
 from archduel.core import Space
-from archduel.data import Dataset, load
+from archduel.data import Dataset
 from archduel.errors import BudgetError, SettingError, unknown
 from archduel.proxies.agreement import agreement
 from archduel.proxies.factors import Grid, Setting, default_factors, factor
@@ -27,7 +28,8 @@ from archduel.proxies.pruning import MinimumImportancePruning, Pruning
 from archduel.proxies.readings import READINGS, SIZES, readings, sizes
 from archduel.training.recipe import Recipe
 
-__all__ = ["chosen_reference", "find_proxy"]
+__all__ = ["find_proxy"]
+
 
 def _grid(reference: Recipe, dataset: Dataset, levels: Mapping[str, Sequence[Any]], device: str) -> Grid:
     """Returns what is varied: the defaults, with the levels that were given instead (one level = not varied)."""
@@ -59,13 +61,7 @@ def find_proxy(
     sampling: str = "spread",
     scope: str = "open",
     cost: str = "seconds",
-    seed: int = 0,
-    metric: str = "accuracy",
-    device: str = "cpu",
-    workers: int = 1,
-    fused: int | str = "off",
-    load_settings: Mapping[str, Any] | None = None,
-    quiet: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     """Returns what Minimum Importance Pruning found; the same call continues an interrupted one.
 
@@ -88,72 +84,40 @@ def find_proxy(
         sampling: ``spread``, ``cheapest`` or ``random``.
         scope: importance over the ``open`` hyper-parameters or ``all``.
         cost: what the front is about: ``seconds``, or ``macs`` (multiply-adds of a training, independent of the machine).
-        seed: of architectures, splits, trainings and draws.
-        metric: what a score is.
-        device: where to train.
-        workers: trainings at a time.
-        fused: how many are trained at once in one process: a number, ``auto`` or ``off``.
-        load_settings: of :func:`archduel.data.load`.
-        quiet: print nothing.
+        **options: fields of :class:`archduel.apps.proxy_job.JobOptions`: ``seed``, ``device``, ``workers`` ...
 
     Raises:
         BudgetError: if the time does not suffice for the trusted trainings.
         RunError: for a folder that cannot be used, or trainings that fail.
     """
-    if truth < 5:
-        raise SettingError(f"truth must be at least 5 architectures, got {truth}")
+    check_truth(truth)
     if reading not in READINGS:
         raise unknown("reading", reading, READINGS)
     if cost not in ("seconds", "macs"):
         raise SettingError(f"cost must be seconds or macs, got {cost!r}")
-    seconds = parse_seconds(time) * workers
+    job = JobOptions(**options)
+    seconds = parse_seconds(time) * job.workers
     home: Space = registry.make("space", space)
-    dataset, progress = load(data, seed=seed, **(load_settings or {})), Progress(quiet=quiet)
+    dataset = job.dataset(data)
     settings = {
-        "job": "find", "data": dataset.fingerprint, "space": space, "truth": truth, "reference": reference,
-        "changes": dict(changes or {}), "levels": dict(levels or {}), "time": parse_seconds(time), "by": by, "reading": reading, "samples": samples,
-        "sampling": sampling, "scope": scope, "cost": cost, "seed": seed, "metric": metric,
+        "space": space, "truth": truth, "reference": reference, "changes": dict(changes or {}), "levels": dict(levels or {}),
+        "time": parse_seconds(time), "by": by, "reading": reading, "samples": samples, "sampling": sampling, "scope": scope, "cost": cost,
     }  # fmt: skip
-    executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers, fused=fused)
-    with Bench(Path(out), settings, executor, progress) as bench:
-        noted = bench.note("reference", lambda: chosen_reference(dataset, settings, TRUTH_SHARE * seconds, device))
-        trusted = Recipe(**noted["recipe"])
-        for line in noted["notes"]:
-            progress.say(line)
-        search = _Search(bench, dataset, home, trusted, _grid(trusted, dataset, levels or {}, device), settings)
-        found = search.run(seconds)
-        result = search.result(found)
+    with job.bench(dataset, out, "find", settings) as bench:
+        trusted = trusted_recipe(bench, dataset, settings, TRUTH_SHARE * seconds, job.device)
+        grid = _grid(trusted, dataset, levels or {}, job.device)
+        search = _Search(bench, dataset, home, trusted, grid)
+        result = search.result(search.run(seconds))
         _hand_over(bench, result)
     return result
-
-
-def chosen_reference(dataset: Dataset, settings: Mapping[str, Any], seconds: float | None, device: str) -> dict[str, Any]:
-    """Returns the reference as it is noted in the journal: its settings, and what a person should know.
-
-    Args:
-        dataset: the images.
-        settings: of the job.
-        seconds: core seconds for all trusted trainings; None = not timed.
-        device: where they are trained.
-
-    Raises:
-        BudgetError: if not even the smallest networks fit.
-    """
-    recipe, notes = reference_recipe(
-        settings["reference"], settings["changes"], dataset, settings["space"],
-        seconds=seconds, truth=settings["truth"], device=device,
-    )  # fmt: skip
-    return {"recipe": asdict(recipe), "notes": notes}
 
 
 class _Search:
     """Truth first, then recipes; every training is in the bench's journal."""
 
-    def __init__(
-        self, bench: Bench, dataset: Dataset, space: Space, reference: Recipe, grid: Grid, settings: Mapping[str, Any]
-    ) -> None:
-        self.bench, self.dataset, self.reference, self.grid, self.settings = bench, dataset, reference, grid, settings
-        self.archs = random_archs(space, settings["truth"], settings["seed"])
+    def __init__(self, bench: Bench, dataset: Dataset, space: Space, reference: Recipe, grid: Grid) -> None:
+        self.bench, self.dataset, self.reference, self.grid, self.settings = bench, dataset, reference, grid, bench.settings
+        self.archs = random_archs(space, self.settings["truth"], self.settings["seed"])
         self.work = Work(dataset, self.archs)
         self.truth: list[float] = []
         self.truth_seconds = 0.0

@@ -3,26 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from archduel import registry
 from archduel.apps.plan import LADDERS, base_recipe
+from archduel.apps.proxy_bench import Bench
 from archduel.apps.proxy_recipes import changed, fitted, read_recipe
 from archduel.apps.settings import make_settings
 from archduel.apps.stopwatch import Stopwatch
 from archduel.core import Arch, Space, sample
 from archduel.data import Dataset
-from archduel.errors import BudgetError, InfeasibleError
+from archduel.errors import BudgetError, InfeasibleError, SettingError
 from archduel.training.recipe import Recipe
 
-__all__ = ["TRUTH_SHARE", "random_archs", "reference_recipe"]
+__all__ = ["TRUTH_SHARE", "check_truth", "random_archs", "reference_recipe", "trusted_recipe"]
 
 TRUTH_SHARE = 0.45
 """Share of the time that the architectures' trusted trainings may take."""
 MOST_EPOCHS, FEWEST_EPOCHS = 40, 4
 UNTIMED = 20
+FEWEST_ARCHS = 5
+
+
+def check_truth(n: int) -> None:
+    """Raises SettingError for fewer trusted architectures than say anything about a ranking."""
+    if n < FEWEST_ARCHS:
+        raise SettingError(f"truth must be at least {FEWEST_ARCHS} architectures, got {n}")
+
+
+def trusted_recipe(
+    bench: Bench, dataset: Dataset, settings: Mapping[str, Any], seconds: float | None, device: str, notes: Sequence[str] = ()
+) -> Recipe:
+    """Returns the trusted recipe of a job, chosen once and from then on read from its journal; says what a person should know.
+
+    Args:
+        bench: the job's folder.
+        dataset: the images.
+        settings: of the job: ``reference``, ``changes``, ``space``, ``truth``.
+        seconds: core seconds for all trusted trainings; None = not timed.
+        device: where they are trained.
+        notes: what else there is to say, before.
+
+    Raises:
+        BudgetError: if not even the smallest networks fit.
+    """
+
+    def chosen() -> dict[str, Any]:
+        """Chooses it and times networks for that, which a continued job does not do again."""
+        recipe, said = reference_recipe(
+            settings["reference"], settings["changes"], dataset, settings["space"],
+            seconds=seconds, truth=settings["truth"], device=device,
+        )  # fmt: skip
+        return {"recipe": asdict(recipe), "notes": said}
+
+    noted = bench.note("reference", chosen)
+    for line in [*notes, *noted["notes"]]:
+        bench.progress.say(line)
+    return Recipe(**noted["recipe"])
 
 
 def random_archs(space: Space, n: int, seed: int) -> list[Arch]:

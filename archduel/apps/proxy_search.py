@@ -19,14 +19,14 @@ import numpy as np
 
 from archduel import registry
 from archduel.apps.assemble import assemble
-from archduel.apps.progress import Progress
-from archduel.apps.proxy_bench import Bench, executor_for
+from archduel.apps.proxy_bench import Bench
 from archduel.apps.proxy_darts import darts_cell, supernet_recipe
+from archduel.apps.proxy_job import JobOptions
 from archduel.apps.proxy_recipes import changed, fitted, read_recipe, recipe_text
 from archduel.core import Arch, Budget, Estimate, Executor, Query, Result, Space, Told, search
 from archduel.core.checkpoint import write_atomic
 from archduel.core.journal import Records
-from archduel.data import Dataset, load
+from archduel.data import Dataset
 from archduel.errors import RunError, SettingError, StateError, unknown
 from archduel.proxies.readings import READINGS, readings
 from archduel.proxies.readings import reading as read_one
@@ -93,13 +93,7 @@ def search_cell(
     steps: int = 100,
     masks: int = 10,
     reading: str = "score",
-    seed: int = 0,
-    metric: str = "accuracy",
-    device: str = "cpu",
-    workers: int = 1,
-    fused: int | str = "off",
-    load_settings: Mapping[str, Any] | None = None,
-    quiet: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     """Returns the chosen cell of a search and how it came about; the same call continues an interrupted one.
 
@@ -114,13 +108,8 @@ def search_cell(
         steps: trainings of the search.
         masks: prunings of evolution's best super-cell that are trained.
         reading: what of a training is its score, see :mod:`archduel.proxies.readings`.
-        seed: of everything.
-        metric: what a score is.
-        device: where to train.
-        workers: trainings at a time; what is found depends on them for ``rl`` and ``ea``, which are asked as many at a time.
-        fused: how many are trained at once in one process: a number, ``auto`` or ``off``.
-        load_settings: of :func:`archduel.data.load`.
-        quiet: print nothing.
+        **options: fields of :class:`archduel.apps.proxy_job.JobOptions`: ``seed``, ``device``, ``workers`` ...; what is found
+            depends on ``workers`` for ``rl`` and ``ea``, which are asked as many at a time.
 
     Raises:
         UnknownNameError: for another method.
@@ -132,38 +121,34 @@ def search_cell(
         raise unknown("reading", reading, READINGS)
     if steps < 2 or masks < 1:
         raise SettingError(f"a search needs at least 2 steps and 1 mask, got {steps} and {masks}")
-    dataset, progress = load(data, seed=seed, **(load_settings or {})), Progress(quiet=quiet)
+    job = JobOptions(**options)
+    dataset = job.dataset(data)
     chosen, notes = fitted(changed(read_recipe(recipe), changes or {}), dataset)
     chosen = supernet_recipe(chosen) if method == "darts" else chosen
-    for note in notes:
-        progress.say(note)
     settings = {
-        "job": "search", "method": method, "recipe": asdict(chosen), "data": dataset.fingerprint, "steps": steps, "masks": masks,
-        "reading": reading, "seed": seed, "metric": metric, "window": workers,
+        "method": method, "recipe": asdict(chosen), "steps": steps, "masks": masks, "reading": reading, "window": job.workers,
     }  # fmt: skip
-    executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers, fused=fused)
-    with Bench(Path(out), settings, executor, progress) as bench:
-        if method == "darts":
-            result = _darts(bench, dataset, chosen, settings, device)
-        else:
-            result = _Cell(bench, chosen, method, settings).run(workers)
+    with job.bench(dataset, out, "search", settings) as bench:
+        for note in notes:
+            bench.progress.say(note)
+        result = _darts(bench, dataset, chosen, job.device) if method == "darts" else _Cell(bench, chosen, method).run(job.workers)
         bench.write_json("result.json", result)
         write_atomic(Path(out) / "genotype.txt", (result["genotype"] + "\n").encode())
     return result
 
 
-def _darts(bench: Bench, dataset: Dataset, recipe: Recipe, settings: Mapping[str, Any], device: str) -> dict[str, Any]:
+def _darts(bench: Bench, dataset: Dataset, recipe: Recipe, device: str) -> dict[str, Any]:
     """Returns the result of DARTS as JSON values; its cell is derived, so it has no score of its own."""
-    cell, how = darts_cell(bench, dataset, recipe, seed=settings["seed"], device=device)
+    cell, how = darts_cell(bench, dataset, recipe, seed=bench.settings["seed"], device=device)
     darts: Any = registry.make("space", "darts")
-    return {"settings": dict(settings), "arch": str(cell), "genotype": darts.write(cell), "score": None, **how}
+    return {"settings": dict(bench.settings), "arch": str(cell), "genotype": darts.write(cell), "score": None, **how}
 
 
 class _Cell:
     """A search, the pruning, the choice."""
 
-    def __init__(self, bench: Bench, recipe: Recipe, method: str, settings: Mapping[str, Any]) -> None:
-        self.bench, self.recipe, self.method, self.settings = bench, recipe, method, settings
+    def __init__(self, bench: Bench, recipe: Recipe, method: str) -> None:
+        self.bench, self.recipe, self.method, self.settings = bench, recipe, method, bench.settings
         space_name, self.strategy_name = METHODS[method]
         self.space: Space = registry.make("space", space_name)
 
@@ -180,6 +165,7 @@ class _Cell:
         best = [float("-inf")]
 
         def on_told(told: Told) -> None:
+            """Says how far the search is."""
             best[0] = max(best[0], told.estimate.score) if not told.estimate.failed else best[0]
             self.bench.progress.advance(told.ordinal + 1, f"best {best[0]:.4f}")
 

@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from archduel.apps.progress import Progress
-from archduel.apps.proxy_bench import Bench, executor_for
+from archduel.apps.proxy_job import JobOptions
 from archduel.apps.proxy_recipes import changed, fitted, read_recipe
 from archduel.apps.spaces import WIDEST, open_space, resolve, write
 from archduel.core import Arch, Estimate
 from archduel.core.checkpoint import write_atomic
-from archduel.data import load
 from archduel.errors import InvalidArchError, RunError, SettingError
 from archduel.estimators.table_build import make_table
 from archduel.estimators.table_header import Fidelity
@@ -97,13 +95,7 @@ def train_file(
     changes: Mapping[str, Any] | None = None,
     space: str = "",
     seeds: int = 1,
-    seed: int = 0,
-    metric: str = "accuracy",
-    device: str = "cpu",
-    workers: int = 1,
-    fused: int | str = "off",
-    load_settings: Mapping[str, Any] | None = None,
-    quiet: bool = False,
+    **options: Any,
 ) -> TrainedFile:
     """Trains every architecture of a file with one recipe; the same call continues an interrupted one.
 
@@ -117,13 +109,7 @@ def train_file(
         changes: recipe settings that differ.
         space: of lines that do not say it themselves.
         seeds: trainings of each; the score is their mean.
-        seed: of the splits and trainings.
-        metric: ``accuracy``, ``balanced_accuracy`` or ``macro_f1``.
-        device: where to train.
-        workers: trainings at a time.
-        fused: how many are trained at once in one process: a number, ``auto`` or ``off``.
-        load_settings: of :func:`archduel.data.load`.
-        quiet: print nothing.
+        **options: fields of :class:`archduel.apps.proxy_job.JobOptions`: ``seed``, ``device``, ``workers`` ...
 
     Raises:
         InvalidArchError: for a line that is no architecture.
@@ -133,13 +119,12 @@ def train_file(
         raise SettingError(f"seeds must be at least 1, got {seeds}")
     lines = read_archs(Path(file), space)
     archs = list(dict.fromkeys(arch for _, arch in lines))
-    dataset, progress = load(data, seed=seed, **(load_settings or {})), Progress(quiet=quiet)
+    job = JobOptions(**options)
+    dataset = job.dataset(data)
     chosen, notes = fitted(changed(read_recipe(recipe, archs[0].space), changes or {}), dataset)
-    for note in notes:
-        progress.say(note)
-    settings = {"job": "train", "recipe": asdict(chosen), "data": dataset.fingerprint, "seed": seed, "metric": metric}
-    executor = executor_for(dataset, Path(out), seed=seed, metric=metric, device=device, workers=workers, fused=fused)
-    with Bench(Path(out), settings, executor, progress) as bench:
+    with job.bench(dataset, out, "train", {"recipe": asdict(chosen)}) as bench:
+        for note in notes:
+            bench.progress.say(note)
         runs = [bench.train(f"seed {run + 1}", chosen, archs, first=run * len(archs)) for run in range(seeds)]
     answers = dict(zip(archs, zip(*runs)))
     rows = [_row(number, arch, answers[arch]) for number, arch in lines]

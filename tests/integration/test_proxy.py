@@ -69,8 +69,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(*_: Any, **__: Any) -> Pretended:
         return executors[-1]
 
-    for module in ("proxy_find", "proxy_check", "proxy_search", "proxy_train"):
-        monkeypatch.setattr(f"archduel.apps.{module}.executor_for", make)
+    monkeypatch.setattr("archduel.apps.proxy_job.executor_for", make)
     use.executors = executors  # type: ignore[attr-defined]
     return use
 
@@ -121,7 +120,7 @@ def test_recipes_whose_trainings_mostly_fail_do_not_end_a_search(tmp_path: Path,
                 broken = ordinal >= proxy_bench.PER_RECIPE and ordinal % proxy_bench.PER_RECIPE > 3
                 yield Estimate(float("nan"), Cost(0.1), {}, "not finite") if broken else estimate
 
-    monkeypatch.setattr("archduel.apps.proxy_find.executor_for", lambda *_, **__: Fragile())
+    monkeypatch.setattr("archduel.apps.proxy_job.executor_for", lambda *_, **__: Fragile())
     result = _find(tmp_path, quiet=False)
     assert all(trial["spearman"]["low"] is None and trial["n"] == 4 for trial in result["trials"])
     assert (tmp_path / "report.html").stat().st_size > 10_000
@@ -267,8 +266,7 @@ def test_failures_are_said_with_their_reason(tmp_path: Path, monkeypatch: pytest
             for _ in queries:
                 yield Estimate(float("nan"), Cost(1.0), {}, "out of memory: the card is full")
 
-    monkeypatch.setattr("archduel.apps.proxy_find.executor_for", lambda *_, **__: Failing())
-    monkeypatch.setattr("archduel.apps.proxy_search.executor_for", lambda *_, **__: Failing())
+    monkeypatch.setattr("archduel.apps.proxy_job.executor_for", lambda *_, **__: Failing())
     with pytest.raises(RunError, match="out of memory"):
         _find(tmp_path / "find")
     with pytest.raises(RunError, match="training"):
