@@ -13,9 +13,23 @@ from archduel.errors import SettingError
 __all__ = ["register"]
 
 proxy = typer.Typer(help="Cheap training recipes that keep the ranking: find, check, use.", no_args_is_help=True)
-READING = "what of a training is compared: score, val_loss, train_loss, late_losses or all_losses"
-DATA = typer.Argument(help="what `archduel search` takes: a folder, .npz, digits ...")
 RECIPE = "bpe1, bpe2, darts_search, full, nasbench201, or a JSON file"
+
+# options of several commands
+DATA = typer.Argument(help="what `archduel search` takes: a folder, .npz, digits ...")
+OUT = typer.Option(..., help="folder of the job; the same command continues it")
+SPACE = typer.Option("nasbench201", help="`archduel list spaces`")
+CHEAP = typer.Option("bpe1", help=RECIPE)
+CHANGES = typer.Option([], "--set", help="NAME=VALUE of the recipe, such as --set epochs=4")
+READING = typer.Option("score", help="what of a training is compared: score, val_loss, train_loss, late_losses or all_losses")
+MAX_IMAGES = typer.Option(None, help="use at most so many images")
+IMAGE_SIZE = typer.Option(None, help="side in pixels; default chosen from the images")
+METRIC = typer.Option("accuracy", help="accuracy, balanced_accuracy or macro_f1")
+SEED = typer.Option(0, help="of everything that is drawn: architectures, splits, trainings")
+DEVICE = typer.Option("cpu", help="cpu, cuda, cuda:1")
+WORKERS = typer.Option(1, min=1, help="trainings at a time")
+FUSED = typer.Option("off", help="trained at once in one process: a number, auto (measured) or off")
+QUIET = typer.Option(False, "--quiet", "-q", help="print nothing")
 
 
 def register(app: typer.Typer) -> None:
@@ -46,66 +60,67 @@ def _levels(texts: list[str]) -> dict[str, list[Any]]:
     return {name: [_value(part) for part in values.split(",")] for name, values in pairs}
 
 
-def _load(max_images: int | None, image_size: int | None) -> dict[str, Any]:
+def _job(max_images: int | None, image_size: int | None, *, fused: str, **options: Any) -> dict[str, Any]:
+    """Returns the options of several commands as :class:`archduel.apps.proxy_job.JobOptions` names them."""
     given = {"max_images": max_images, "image_size": image_size}
-    return {name: value for name, value in given.items() if value is not None}
+    return {"load_settings": {name: value for name, value in given.items() if value is not None}, "fused": _value(fused), **options}
 
 
 @proxy.command()
 def find(
     data: str = DATA,
     time: str = typer.Option(..., help="for all trainings: 20m, 2h"),
-    out: Path = typer.Option(..., help="folder of the job; the same command continues it"),
-    space: str = typer.Option("nasbench201", help="`archduel list spaces`"),
+    out: Path = OUT,
+    space: str = SPACE,
     truth: int = typer.Option(20, min=5, help="random architectures that every recipe trains"),
     reference: str = typer.Option("auto", help=f"the trusted recipe: auto (as large as fits), {RECIPE}"),
     set_: list[str] = typer.Option([], "--set", help="NAME=VALUE of the reference, such as --set epochs=40"),
     levels: list[str] = typer.Option([], help="NAME=VALUE,VALUE cheapest first instead of the usual; one value = not varied"),
     by: str = typer.Option("spearman", help="spearman or kendall"),
-    reading: str = typer.Option("score", help=READING),
+    reading: str = READING,
     samples: int = typer.Option(6, min=2, help="recipes a round"),
     sampling: str = typer.Option("spread", help="spread, cheapest or random"),
     scope: str = typer.Option("open", help="importance over the open hyper-parameters, or all"),
     cost: str = typer.Option("seconds", help="seconds, or macs (independent of the machine)"),
-    max_images: int | None = typer.Option(None, help="use at most so many images"),
-    image_size: int | None = typer.Option(None, help="side in pixels; default chosen from the images"),
-    metric: str = typer.Option("accuracy", help="accuracy, balanced_accuracy or macro_f1"),
-    seed: int = typer.Option(0, help="of architectures, splits, trainings and draws"),
-    device: str = typer.Option("cpu", help="cpu, cuda, cuda:1"),
-    workers: int = typer.Option(1, min=1, help="trainings at a time"),
-    fused: str = typer.Option("off", help="trained at once in one process: a number, auto (measured) or off"),
-    quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
+    max_images: int | None = MAX_IMAGES,
+    image_size: int | None = IMAGE_SIZE,
+    metric: str = METRIC,
+    seed: int = SEED,
+    device: str = DEVICE,
+    workers: int = WORKERS,
+    fused: str = FUSED,
+    quiet: bool = QUIET,
 ) -> None:
     """Find the cheapest recipes whose ranking can be trusted on your images (Minimum Importance Pruning)."""
     from archduel.apps.proxy_find import find_proxy
 
     find_proxy(
         data, out, time=time, space=space, truth=truth, reference=reference, changes=_changes(set_), levels=_levels(levels), by=by,
-        reading=reading, samples=samples, sampling=sampling, scope=scope, cost=cost, seed=seed, metric=metric, device=device, workers=workers,
-        fused=_value(fused), load_settings=_load(max_images, image_size), quiet=quiet,
+        reading=reading, samples=samples, sampling=sampling, scope=scope, cost=cost,
+        **_job(max_images, image_size, seed=seed, metric=metric, device=device, workers=workers, fused=fused, quiet=quiet),
     )  # fmt: skip
 
 
 @proxy.command()
 def check(
     data: str = DATA,
-    out: Path = typer.Option(..., help="folder of the job; the same command continues it"),
-    recipe: str = typer.Option("bpe1", help=RECIPE),
-    space: str = typer.Option("nasbench201", help="`archduel list spaces`"),
+    out: Path = OUT,
+    recipe: str = CHEAP,
+    space: str = SPACE,
     truth: int = typer.Option(20, min=5, help="random architectures"),
     reference: str = typer.Option("auto", help=f"the trusted recipe: auto, {RECIPE}"),
     time: str | None = typer.Option(None, help="for the trusted trainings; decides --reference auto"),
-    set_: list[str] = typer.Option([], "--set", help="NAME=VALUE of the recipe, such as --set epochs=4"),
+    set_: list[str] = CHANGES,
     set_reference: list[str] = typer.Option([], "--set-reference", help="NAME=VALUE of the reference"),
     again: bool = typer.Option(False, help="train the reference twice: what agreement can be hoped for"),
-    max_images: int | None = typer.Option(None, help="use at most so many images"),
-    image_size: int | None = typer.Option(None, help="side in pixels; default chosen from the images"),
-    metric: str = typer.Option("accuracy", help="accuracy, balanced_accuracy or macro_f1"),
-    seed: int = typer.Option(0, help="of architectures, splits and trainings"),
-    device: str = typer.Option("cpu", help="cpu, cuda, cuda:1"),
-    workers: int = typer.Option(1, min=1, help="trainings at a time"),
-    fused: str = typer.Option("off", help="trained at once in one process: a number, auto (measured) or off"),
-    quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
+    max_images: int | None = MAX_IMAGES,
+    image_size: int | None = IMAGE_SIZE,
+    metric: str = METRIC,
+    seed: int = SEED,
+    device: str = DEVICE,
+    workers: int = WORKERS,
+    fused: str = FUSED,
+    quiet: bool = QUIET,
 ) -> None:
     """How far can this recipe be trusted on these images: rank agreement with a reference, with intervals and cost."""
     from archduel.apps.proxy_check import check_proxy
@@ -113,8 +128,8 @@ def check(
 
     result = check_proxy(
         data, out, recipe=recipe, space=space, truth=truth, reference=reference, time=time, changes=_changes(set_),
-        reference_changes=_changes(set_reference, "--set-reference"), again=again, seed=seed, metric=metric, device=device,
-        workers=workers, fused=_value(fused), load_settings=_load(max_images, image_size), quiet=quiet,
+        reference_changes=_changes(set_reference, "--set-reference"), again=again,
+        **_job(max_images, image_size, seed=seed, metric=metric, device=device, workers=workers, fused=fused, quiet=quiet),
     )  # fmt: skip
     if not quiet:
         typer.echo(check_text(result))
@@ -124,26 +139,26 @@ def check(
 def train(
     data: str = DATA,
     file: Path = typer.Option(..., help="one architecture a line: genotypes, NAS-Bench-201 strings, names, space:1.0.4"),
-    out: Path = typer.Option(..., help="folder of the job; the same command continues it"),
-    recipe: str = typer.Option("bpe1", help=RECIPE),
-    set_: list[str] = typer.Option([], "--set", help="NAME=VALUE of the recipe"),
+    out: Path = OUT,
+    recipe: str = CHEAP,
+    set_: list[str] = CHANGES,
     space: str = typer.Option("", help="of lines that do not say it themselves"),
     seeds: int = typer.Option(1, min=1, help="trainings of each"),
-    seed: int = typer.Option(0, help="of splits and trainings"),
-    max_images: int | None = typer.Option(None, help="use at most so many images"),
-    image_size: int | None = typer.Option(None, help="side in pixels; default chosen from the images"),
-    metric: str = typer.Option("accuracy", help="accuracy, balanced_accuracy or macro_f1"),
-    device: str = typer.Option("cpu", help="cpu, cuda, cuda:1"),
-    workers: int = typer.Option(1, min=1, help="trainings at a time"),
-    fused: str = typer.Option("off", help="trained at once in one process: a number, auto (measured) or off"),
-    quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
+    seed: int = SEED,
+    max_images: int | None = MAX_IMAGES,
+    image_size: int | None = IMAGE_SIZE,
+    metric: str = METRIC,
+    device: str = DEVICE,
+    workers: int = WORKERS,
+    fused: str = FUSED,
+    quiet: bool = QUIET,
 ) -> None:
     """Train a file of architectures with one recipe as one job; the result is a table."""
     from archduel.apps.proxy_train import train_file
 
     trained = train_file(
-        file, data, out, recipe=recipe, changes=_changes(set_), space=space, seeds=seeds, seed=seed, metric=metric, device=device,
-        workers=workers, fused=_value(fused), load_settings=_load(max_images, image_size), quiet=quiet,
+        file, data, out, recipe=recipe, changes=_changes(set_), space=space, seeds=seeds,
+        **_job(max_images, image_size, seed=seed, metric=metric, device=device, workers=workers, fused=fused, quiet=quiet),
     )  # fmt: skip
     if not quiet:
         typer.echo(f"{trained.best()}\n{trained.csv}")
@@ -152,29 +167,28 @@ def train(
 @proxy.command()
 def search(
     data: str = DATA,
-    out: Path = typer.Option(..., help="folder of the job; the same command continues it"),
+    out: Path = OUT,
     method: str = typer.Option("random", help="random, rl, ea or darts"),
-    recipe: str = typer.Option("bpe1", help=RECIPE),
-    set_: list[str] = typer.Option([], "--set", help="NAME=VALUE of the recipe"),
+    recipe: str = CHEAP,
+    set_: list[str] = CHANGES,
     steps: int = typer.Option(100, min=2, help="trainings of the search (epochs of the supernet are in the recipe)"),
     masks: int = typer.Option(10, min=1, help="ea: prunings of the best super-cell that are trained"),
-    reading: str = typer.Option("score", help=READING),
-    seed: int = typer.Option(0, help="of everything"),
-    max_images: int | None = typer.Option(None, help="use at most so many images"),
-    image_size: int | None = typer.Option(None, help="side in pixels; default chosen from the images"),
-    metric: str = typer.Option("accuracy", help="accuracy, balanced_accuracy or macro_f1"),
-    device: str = typer.Option("cpu", help="cpu, cuda, cuda:1"),
-    workers: int = typer.Option(1, min=1, help="trainings at a time"),
-    fused: str = typer.Option("off", help="trained at once in one process: a number, auto (measured) or off"),
-    quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
+    reading: str = READING,
+    seed: int = SEED,
+    max_images: int | None = MAX_IMAGES,
+    image_size: int | None = IMAGE_SIZE,
+    metric: str = METRIC,
+    device: str = DEVICE,
+    workers: int = WORKERS,
+    fused: str = FUSED,
+    quiet: bool = QUIET,
 ) -> None:
     """BPE's searches: a DARTS cell chosen under a cheap recipe, ready for final training."""
     from archduel.apps.proxy_search import search_cell
 
     result = search_cell(
-        data, out, method=method, recipe=recipe, changes=_changes(set_), steps=steps, masks=masks, reading=reading, seed=seed, metric=metric,
-        device=device, workers=workers,
-        fused=_value(fused), load_settings=_load(max_images, image_size), quiet=quiet,
+        data, out, method=method, recipe=recipe, changes=_changes(set_), steps=steps, masks=masks, reading=reading,
+        **_job(max_images, image_size, seed=seed, metric=metric, device=device, workers=workers, fused=fused, quiet=quiet),
     )  # fmt: skip
     typer.echo(result["genotype"])
 
