@@ -38,29 +38,11 @@ from torch.nn import functional as F
 
 from archduel.core import Arch, Space, State
 from archduel.errors import SettingError, StateError
-from archduel.rankers.labels import (
-    Pairs,
-    check_archs,
-    check_labels,
-    check_pairs,
-    check_sides,
-    distinct,
-    sigmoid,
-)
-from archduel.rankers.networks import Comparator, Inputs, encode, make_encoder
+from archduel.rankers.labels import Pairs, check_archs, check_sides, distinct, sigmoid
+from archduel.rankers.nac_lesson import Lesson, labelled_loss, lesson_of
+from archduel.rankers.networks import Comparator, encode, make_encoder
 
 __all__ = ["NAC"]
-
-
-class _Lesson(NamedTuple):
-    """What is learned from: encoded architectures, labels of the first N of them, pseudo-labelled pairs of places."""
-
-    inputs: Inputs
-    n_ops: int
-    labels: Tensor  # (N,)
-    first: Tensor  # (P,)
-    second: Tensor  # (P,)
-    truth: Tensor  # (P,) in 0..1
 
 
 class _Student(NamedTuple):
@@ -159,28 +141,11 @@ class NAC:
             InvalidArchError: if an architecture does not belong to the space.
             SettingError: for labels that are not finite, or fewer than two distinct ones.
         """
-        lesson = self._lesson(archs, scores, pairs)
+        lesson = lesson_of(self.space, archs, scores, pairs, self.device)
         shape = lesson.inputs[0].shape
         student = self._student = self._student or self._enrol(shape[1], lesson.n_ops)
         losses = [self._epoch(student, lesson) for _ in range(epochs)]
         return {"loss": float(losses[-1]) if losses else float("nan")}
-
-    def _lesson(
-        self, archs: Sequence[Arch], scores: Sequence[float] | NDArray[np.float64], pairs: Pairs | None
-    ) -> _Lesson:
-        labelled, labels = check_labels(self.space, archs, scores)
-        first, second, truth = check_pairs(self.space, pairs or ([], [], np.empty(0)))
-        unique, index = distinct([*labelled, *first, *second])
-        places = torch.from_numpy(index[len(labelled) :]).to(self.device)
-        inputs, n_ops = encode(self.space, unique, self.device)
-        return _Lesson(
-            inputs,
-            n_ops,
-            torch.from_numpy(labels).to(self.device),
-            places[: len(first)],
-            places[len(first) :],
-            torch.from_numpy(truth).float().to(self.device),
-        )
 
     def _enrol(self, width: int, n_ops: int) -> _Student:
         """Returns a fresh network for ``width`` cells of ``n_ops`` kinds of node, or ``width`` features if 0 kinds."""
@@ -195,13 +160,13 @@ class NAC:
         )
         return _Student(model, adam)
 
-    def _epoch(self, student: _Student, lesson: _Lesson) -> Tensor:
+    def _epoch(self, student: _Student, lesson: Lesson) -> Tensor:
         """Returns the mean loss of one pass over the labels (and as many pseudo-labelled pairs as r says)."""
         order = torch.randperm(len(lesson.labels), generator=self._generator)
         batches = [batch.to(self.device) for batch in order.split(self.batch_size) if len(batch) > 1]
         return torch.stack([self._step(student, lesson, batch) for batch in batches]).mean()
 
-    def _step(self, student: _Student, lesson: _Lesson, batch: Tensor) -> Tensor:
+    def _step(self, student: _Student, lesson: Lesson, batch: Tensor) -> Tensor:
         """Takes one step on a batch of labels and returns its loss."""
         n_pseudo = round(len(batch) * self.pseudo_ratio / (1 - self.pseudo_ratio)) if len(lesson.truth) else 0
         drawn = torch.randint(max(1, len(lesson.truth)), (n_pseudo,), generator=self._generator).to(
@@ -210,7 +175,7 @@ class NAC:
         places = torch.cat([batch, lesson.first[drawn], lesson.second[drawn]])
         first, second = student.model.at(places, lesson.inputs)
         n, m = len(batch), len(batch) + n_pseudo
-        loss = self._labelled_loss(first[:n], second[:n], lesson.labels[batch])
+        loss = labelled_loss(first[:n], second[:n], lesson.labels[batch], self._generator, every=self.pairing == "all")
         if n_pseudo:
             pseudo = F.binary_cross_entropy_with_logits(first[n:m] + second[m:], lesson.truth[drawn])
             loss = (1 - self.pseudo_ratio) * loss + self.pseudo_ratio * pseudo
@@ -218,16 +183,6 @@ class NAC:
         loss.backward()
         student.optimizer.step()
         return loss.detach()
-
-    def _labelled_loss(self, first: Tensor, second: Tensor, labels: Tensor) -> Tensor:
-        """Returns the binary cross entropy over the pairs of a batch, (B,) each."""
-        if self.pairing == "permutation":
-            other = torch.randperm(len(labels), generator=self._generator).to(self.device)
-            return F.binary_cross_entropy_with_logits(first + second[other], (labels > labels[other]).float())
-        truth = ((torch.sign(labels[:, None] - labels) + 1) / 2).float()  # (B, B)
-        losses = F.binary_cross_entropy_with_logits(first[:, None] + second, truth, reduction="none")
-        n = len(labels)
-        return (losses.sum() - losses.diagonal().sum()) / (n * (n - 1))
 
     def _halves(self, archs: Sequence[Arch], *, chunk: int = 512) -> NDArray[np.float64]:
         """Returns (2, N), the parts of the logit as first and as second; each distinct one is encoded once."""

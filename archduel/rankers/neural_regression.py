@@ -6,224 +6,42 @@ what separates the two is comparing instead of regressing. The MLP sees the flat
 
 from __future__ import annotations
 
-import copy
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from archduel.core import Arch, GraphSpace, Space, State, parse
-from archduel.errors import SettingError, StateError
-from archduel.rankers.labels import Pairs, check_archs, check_labels, check_sides, distinct, sigmoid
-from archduel.rankers.networks import Inputs, encode, make_encoder
-from archduel.rankers.slope import held_out_slope
+from archduel.core import Arch, GraphSpace, Space
+from archduel.errors import SettingError
+from archduel.rankers.networks import Inputs, make_encoder
+from archduel.rankers.squared_error import Fitting, NeuralRegression
 
 __all__ = ["GCN", "OneHotMLP"]
 
-Matrix = NDArray[np.float64]
 
-
-class _Learned(NamedTuple):
-    """A trained network and the labels it was trained on."""
-
-    model: nn.Module
-    archs: list[Arch]
-    labels: Matrix
-
-
-class _NeuralRegression(ABC):
-    """What both have in common: squared error on standardised labels, Adam, the ranker's methods."""
-
-    def __init__(
-        self,
-        space: Space,
-        *,
-        epochs: int,
-        lr: float,
-        weight_decay: float,
-        batch_size: int,
-        seed: int,
-        device: str,
-    ) -> None:
-        if min(epochs, batch_size) < 1 or lr <= 0 or weight_decay < 0:
-            raise SettingError(
-                f"epochs and batch_size must be at least 1, lr above 0, weight_decay at least 0; "
-                f"got {epochs}, {batch_size}, {lr}, {weight_decay}"
-            )
-        self.space, self.epochs, self.lr, self.weight_decay = space, epochs, lr, weight_decay
-        self.batch_size, self.seed, self.device = batch_size, seed, torch.device(device)
-        self._learned: _Learned | None = None
-        self._slope: float | None = None
-
-    def _inputs(self, archs: Sequence[Arch]) -> tuple[Inputs, int]:
-        """Returns what the network reads of ``archs`` and how many kinds of node there are (0 without graphs)."""
-        return encode(self.space, archs, self.device)
-
-    @abstractmethod
-    def _network(self, inputs: Inputs, n_ops: int) -> nn.Module:
-        """Returns a network for such inputs, (B, ...) -> (B, 1); its first weights are drawn later."""
-
-    def _fresh(self, inputs: Inputs, n_ops: int) -> nn.Module:
-        """Returns a network with weights from U(-1/sqrt(d), 1/sqrt(d)), d the number of inputs of a unit."""
-        generator = torch.Generator().manual_seed(self.seed)
-        with torch.random.fork_rng(devices=[]):  # torch's own first draw must not move the global state
-            model = self._network(inputs, n_ops)
-        for parameter in model.parameters():
-            bound = parameter.shape[-1] ** -0.5
-            parameter.data.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
-        return model.to(self.device)
-
-    def fit(
-        self, archs: Sequence[Arch], scores: Sequence[float] | Matrix, *, pairs: Pairs | None = None
-    ) -> Mapping[str, float]:
-        """Learns from scratch; ``pairs`` are not used. Returns the last ``loss``, in squared standard deviations.
-
-        An architecture that is given several times counts once, with the mean of its labels.
-
-        Raises:
-            InvalidArchError: if an architecture does not belong to the space.
-            SettingError: for labels that are not finite, or fewer than two distinct ones.
-        """
-        unique, labels = check_labels(self.space, archs, scores)
-        inputs, n_ops = self._inputs(unique)
-        model = self._fresh(inputs, n_ops)
-        adam = torch.optim.Adam(
-            model.parameters(), lr=self.lr, betas=(0.5, 0.999), weight_decay=self.weight_decay, foreach=True
-        )
-        y = torch.from_numpy((labels - labels.mean()) / labels.std()).float().to(self.device)
-        generator, loss = torch.Generator().manual_seed(self.seed + 1), torch.zeros(())
-        for _ in range(self.epochs):
-            order = torch.randperm(len(y), generator=generator).to(self.device)
-            for batch in order.split(self.batch_size):
-                loss = F.mse_loss(model(*(tensor[batch] for tensor in inputs)).squeeze(1), y[batch])
-                adam.zero_grad()
-                loss.backward()
-                adam.step()
-        self._learned, self._slope = _Learned(model, unique, labels), None
-        return {"loss": float(loss.detach())}
-
-    def predict(self, archs: Sequence[Arch]) -> Matrix:
-        """Returns (N,) scores in the unit of the labels; each distinct architecture is encoded once.
-
-        Raises:
-            StateError: before fit.
-            InvalidArchError: for an architecture of another space.
-        """
-        known = self._known()
-        check_archs(self.space, archs)
-        unique, index = distinct(archs)
-        found = [np.empty(0)]
-        with torch.inference_mode():
-            for start in range(0, len(unique), 4096):
-                inputs, _ = self._inputs(unique[start : start + 4096])
-                found.append(known.model(*inputs).squeeze(1).double().cpu().numpy())
-        return np.asarray(known.labels.mean() + known.labels.std() * np.concatenate(found)[index])
-
-    def _known(self) -> _Learned:
-        if self._learned is None:
-            raise StateError("the network has learned nothing yet; call fit first")
-        return self._learned
-
-    def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
-        """Returns (P,) probabilities that ``first[i]`` is at least as good as ``second[i]``.
-
-        The first call learns from four fifths of the labels how far differences of scores can be trusted.
-
-        Raises:
-            StateError: before fit.
-            InvalidArchError: for an architecture of another space.
-            SettingError: for sides of different lengths.
-        """
-        check_sides(first, second)
-        scores = self.predict([*first, *second])
-        if self._slope is None:
-            self._slope = held_out_slope(self._held_out, self._known().labels, seed=self.seed)
-        return sigmoid(self._slope * (scores[: len(first)] - scores[len(first) :]))
-
-    def _held_out(self, kept: NDArray[np.int64], out: NDArray[np.int64]) -> Matrix:
-        """Returns the scores of the labelled architectures ``out`` after learning from ``kept``."""
-        known, twin = self._known(), copy.copy(self)
-        twin.fit([known.archs[i] for i in kept], known.labels[kept])
-        return twin.predict([known.archs[i] for i in out])
-
-    def state_dict(self) -> State:
-        """Returns weights and labels."""
-        if self._learned is None:
-            return {}
-        model, archs, labels = self._learned
-        labelled = {"archs": [str(arch) for arch in archs], "labels": labels, "slope": self._slope}
-        return {"model": dict(model.state_dict()), **labelled}
-
-    def load_state_dict(self, state: State) -> None:
-        """Takes what another learned.
-
-        Raises:
-            StateError: if the state is of other settings.
-            InvalidArchError: if it is of another space.
-        """
-        self._learned, self._slope = None, None
-        if not state:
-            return
-        archs = [parse(text) for text in state["archs"]]
-        check_archs(self.space, archs)
-        model = self._fresh(*self._inputs(archs[:1]))
-        try:
-            model.load_state_dict(state["model"])
-        except RuntimeError as error:
-            raise StateError(f"the saved network has other settings than this one: {error}") from error
-        self._learned, self._slope = _Learned(model, archs, np.asarray(state["labels"])), state["slope"]
-
-
-class GCN(_NeuralRegression):
+class GCN(NeuralRegression):
     """NAC's encoder with a linear head that regresses labels.
 
     Args:
         space: the space; its graphs are used where it has them, otherwise its features.
         layers: number of GCN layers (residual, as in NAC's released form).
         embedding_dim: width of the GCN (the vector form is 512 wide).
-        epochs: passes over the labels.
-        lr: Adam's learning rate.
-        weight_decay: Adam's L2 penalty.
-        batch_size: labelled architectures a batch.
-        seed: of weights and batches.
-        device: where the network runs.
+        **fitting: fields of :class:`~archduel.rankers.squared_error.Fitting`: ``epochs``, ``lr``, ``seed`` ...
 
     Raises:
         SettingError: for settings out of range.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        *,
-        layers: int = 4,
-        embedding_dim: int = 128,
-        epochs: int = 1000,
-        lr: float = 2e-4,
-        weight_decay: float = 5e-4,
-        batch_size: int = 256,
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
+    def __init__(self, space: Space, *, layers: int = 4, embedding_dim: int = 128, **fitting: Any) -> None:
         if min(layers, embedding_dim) < 1:
             raise SettingError(
                 f"layers and embedding_dim must be at least 1, got {layers} and {embedding_dim}"
             )
         self.layers, self.embedding_dim = layers, embedding_dim
-        super().__init__(
-            space,
-            epochs=epochs,
-            lr=lr,
-            weight_decay=weight_decay,
-            batch_size=batch_size,
-            seed=seed,
-            device=device,
-        )
+        super().__init__(space, Fitting(**fitting))
 
     def _network(self, inputs: Inputs, n_ops: int) -> nn.Module:
         encoder = make_encoder(
@@ -244,47 +62,25 @@ class _Headed(nn.Module):
         return self.head(self.encoder(*inputs))
 
 
-class OneHotMLP(_NeuralRegression):
+class OneHotMLP(NeuralRegression):
     """Two hidden layers on one-hot operations and the adjacency matrix (or on features, where there are no graphs).
 
     Args:
         space: the space.
         width: units of a hidden layer.
-        epochs: passes over the labels.
-        lr: Adam's learning rate.
-        weight_decay: Adam's L2 penalty.
-        batch_size: labelled architectures a batch.
-        seed: of weights and batches.
-        device: where the network runs.
+        **fitting: fields of :class:`~archduel.rankers.squared_error.Fitting`; here 300 epochs with ``lr`` 1e-3 unless they say otherwise.
 
     Raises:
         SettingError: for settings out of range.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        *,
-        width: int = 128,
-        epochs: int = 300,
-        lr: float = 1e-3,
-        weight_decay: float = 5e-4,
-        batch_size: int = 256,
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
+    FITTING = Fitting(epochs=300, lr=1e-3)
+
+    def __init__(self, space: Space, *, width: int = 128, **fitting: Any) -> None:
         if width < 1:
             raise SettingError(f"width must be at least 1, got {width}")
         self.width = width
-        super().__init__(
-            space,
-            epochs=epochs,
-            lr=lr,
-            weight_decay=weight_decay,
-            batch_size=batch_size,
-            seed=seed,
-            device=device,
-        )
+        super().__init__(space, replace(self.FITTING, **fitting))
 
     def _inputs(self, archs: Sequence[Arch]) -> tuple[Inputs, int]:
         if not isinstance(self.space, GraphSpace):
