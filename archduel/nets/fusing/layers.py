@@ -30,10 +30,10 @@ class Conv(Layer):
         self._ask("weight", (c_out, 1 if depthwise else c_in, *kernel))
         if bias:
             self._ask("bias", (c_out,))
-        self._ways: dict[int, Way] = {}
+        self._ways: dict[int, tuple[Way, Way]] = {}
 
-    def _plan(self, x: Tensor) -> tuple[Way, ConvSpec, int]:
-        """Returns how to compute, as what, and how many: filters of one shared image are one convolution of many filters."""
+    def _plan(self, x: Tensor) -> tuple[tuple[Way, Way], ConvSpec, int]:
+        """Returns how to compute and its gradients, as what, and how many: filters of one shared image are one convolution of many filters."""
         shared = len(x) < self.n
         n = 1 if shared else self.n
         spec = ConvSpec(**{**self.spec.__dict__, "c_out": self.spec.c_out * (self.n // n)})
@@ -43,7 +43,7 @@ class Conv(Layer):
 
     def forward(self, x: Tensor, training: bool) -> Tensor:
         """Returns the output; see :class:`Layer`."""
-        way, spec, n = self._plan(x)
+        (way, _), spec, n = self._plan(x)
         self._x, y, w = x, self._out(x), self.value("weight")
         way.forward(x, w.reshape(n, -1, *w.shape[2:]), spec, self.buffers, y.view(n, -1, *y.shape[2:]))
         if "bias" in self.rows:
@@ -52,7 +52,7 @@ class Conv(Layer):
 
     def backward(self, g: Tensor) -> Tensor | None:
         """Returns the gradient of the input; see :class:`Layer`."""
-        way, spec, n = self._plan(self._x)
+        (_, way), spec, n = self._plan(self._x)
         w, gw = self.value("weight"), self.grad("weight")
         gx = None if self.image else self._gradient(self._x)
         shape = (n, -1, *w.shape[2:])
