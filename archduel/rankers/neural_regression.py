@@ -7,8 +7,6 @@ what separates the two is comparing instead of regressing. The MLP sees the flat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,19 +27,36 @@ class GCN(NeuralRegression):
         space: the space; its graphs are used where it has them, otherwise its features.
         layers: number of GCN layers (residual, as in NAC's released form).
         embedding_dim: width of the GCN (the vector form is 512 wide).
-        **fitting: fields of :class:`~archduel.rankers.squared_error.Fitting`: ``epochs``, ``lr``, ``seed`` ...
+        epochs: passes over the labels.
+        lr: Adam's learning rate.
+        weight_decay: Adam's L2 penalty.
+        batch_size: labelled architectures a batch.
+        seed: of weights and batches.
+        device: where the network runs.
 
     Raises:
         SettingError: for settings out of range.
     """
 
-    def __init__(self, space: Space, *, layers: int = 4, embedding_dim: int = 128, **fitting: Any) -> None:
+    def __init__(
+        self,
+        space: Space,
+        *,
+        layers: int = 4,
+        embedding_dim: int = 128,
+        epochs: int = 1000,
+        lr: float = 2e-4,
+        weight_decay: float = 5e-4,
+        batch_size: int = 256,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
         if min(layers, embedding_dim) < 1:
             raise SettingError(
                 f"layers and embedding_dim must be at least 1, got {layers} and {embedding_dim}"
             )
         self.layers, self.embedding_dim = layers, embedding_dim
-        super().__init__(space, Fitting(**fitting))
+        super().__init__(space, Fitting(epochs, lr, weight_decay, batch_size, seed, device))
 
     def _network(self, inputs: Inputs, n_ops: int) -> nn.Module:
         encoder = make_encoder(
@@ -68,19 +83,33 @@ class OneHotMLP(NeuralRegression):
     Args:
         space: the space.
         width: units of a hidden layer.
-        **fitting: fields of :class:`~archduel.rankers.squared_error.Fitting`; here 300 epochs with ``lr`` 1e-3 unless they say otherwise.
+        epochs: passes over the labels.
+        lr: Adam's learning rate.
+        weight_decay: Adam's L2 penalty.
+        batch_size: labelled architectures a batch.
+        seed: of weights and batches.
+        device: where the network runs.
 
     Raises:
         SettingError: for settings out of range.
     """
 
-    FITTING = Fitting(epochs=300, lr=1e-3)
-
-    def __init__(self, space: Space, *, width: int = 128, **fitting: Any) -> None:
+    def __init__(
+        self,
+        space: Space,
+        *,
+        width: int = 128,
+        epochs: int = 300,
+        lr: float = 1e-3,
+        weight_decay: float = 5e-4,
+        batch_size: int = 256,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
         if width < 1:
             raise SettingError(f"width must be at least 1, got {width}")
         self.width = width
-        super().__init__(space, replace(self.FITTING, **fitting))
+        super().__init__(space, Fitting(epochs, lr, weight_decay, batch_size, seed, device))
 
     def _inputs(self, archs: Sequence[Arch]) -> tuple[Inputs, int]:
         if not isinstance(self.space, GraphSpace):

@@ -49,12 +49,12 @@ class Fitting:
         SettingError: for settings out of range.
     """
 
-    epochs: int = 1000
-    lr: float = 2e-4
-    weight_decay: float = 5e-4
-    batch_size: int = 256
-    seed: int = 0
-    device: str = "cpu"
+    epochs: int
+    lr: float
+    weight_decay: float
+    batch_size: int
+    seed: int
+    device: str
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch_size) < 1 or self.lr <= 0 or self.weight_decay < 0:
