@@ -160,6 +160,7 @@ def from_dataset(dataset: Any, *, name: str = "dataset") -> Source:
     one_at_a_time = Lock()  # such objects are seldom made for threads
 
     def read(number: int) -> Image.Image:
+        """Returns one picture; threads wait for each other."""
         with one_at_a_time:
             value = dataset[number][0]
         if isinstance(value, Image.Image):

@@ -121,6 +121,7 @@ def _write_arrays(folder: Path, items: Iterable[Item]) -> tuple[int, str]:
     block: list[Item] = []
 
     def flush() -> None:
+        """Writes the block and adds it to the hash."""
         nonlocal end, n
         names = [item[0].encode("utf-8", "surrogateescape") for item in block]
         ends = end + np.cumsum([len(name) for name in names], dtype=np.int64)

@@ -189,6 +189,7 @@ def agreement_of_like_size(
     n_pairs = int(np.abs(order).sum()) // 2
 
     def tau(signs: Floats, rows: NDArray[np.int64]) -> float:
+        """Returns Kendall's tau-b among the pairs of like size of a resample."""
         there = np.ix_(rows, rows)
         s, t = signs[there] * like[there], order[there]
         with np.errstate(invalid="ignore", divide="ignore"):

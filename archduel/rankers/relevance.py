@@ -86,6 +86,7 @@ def relevances(
     middle = np.broadcast_to(np.log(start), (f,))
 
     def loss(at: Matrix) -> tuple[float, Matrix]:
+        """Returns the negative log posterior and its slope at logarithms of F relevances and the noise, (F + 1,)."""
         value, slope = _negative_log_likelihood(x, z, np.exp(at[:f]), float(np.exp(at[f])))
         off, off_noise = at[:f] - middle, at[f] - np.log(NOISE)
         value += 0.5 * float(off @ off) / spread**2 + 0.5 * float(off_noise / NOISE_SPREAD) ** 2
