@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -103,15 +105,24 @@ def _grouped(judge: TableJudge, groups: Sequence[Group], workers: int) -> Iterat
     if not groups:
         return
     context = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unknown state
-    with ProcessPoolExecutor(workers, context, _one_thread) as pool:
+    with ProcessPoolExecutor(workers, context, _begin) as pool:
         for estimates in pool.map(partial(_judge_group, judge), groups):
             yield from estimates
 
 
-def _one_thread() -> None:
+def _begin() -> None:
+    """Prepares a worker: one thread for torch, and an end when the process that waits for it is gone, however that ended."""
     import torch
 
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # nobody takes the answer of what is being trained
 
 
 def _judge_group(judge: TableJudge, group: Group) -> list[Estimate]:
