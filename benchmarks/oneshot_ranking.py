@@ -26,9 +26,10 @@ from cifar10_folder import stored
 VARIANTS: dict[str, dict[str, Any]] = {
     "fair": {"tune": (0, 30)},
     "uniform": {"sampling": ("uniform",)},
-    "curriculum": {"curriculum": (0.5,), "tune": (0, 30)},
+    "curriculum": {"curriculum": (0.5,)},
     "second seed": {"first": 1, "recalibration": (0, 8)},
     "strict": {"sampling": ("strict",)},
+    "16 channels": {"recipe": {"channels": 16}},
     "two cells a stage": {"recipe": {"depth": 2}},
     "norms without weights": {"supernet": {"affine": False}},
     "smaller steps": {"recipe": {"lr": 0.05}},
