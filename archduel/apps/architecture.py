@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from archduel.core import parse as parse_choices
 from archduel.errors import InvalidArchError, RunError
 from archduel.nets import count
 from archduel.spaces.genotype_text import read_genotype, write_genotype
-from archduel.spaces.named import find
+from archduel.spaces.named import NAMED, find
 
 __all__ = ["Architecture", "find_architecture"]
 
@@ -34,6 +35,7 @@ class Architecture:
         name: as it was asked for, short.
         options: of its network.
         folder: the training folder it was read from, if it was.
+        size: ``channels`` and ``depth`` that it had in the folder it was read from.
     """
 
     arch: Arch | None
@@ -41,6 +43,7 @@ class Architecture:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    size: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def space(self) -> str:
@@ -102,8 +105,10 @@ def _from_text(text: str, space: str) -> Architecture:
     name = space or (head if head in registry.names("space") else "nasbench201" if re.match(r"\|\w+~0\|", text) else "")
     if not name:
         short = text if len(text) <= 60 else text[:57] + "..."
+        near = difflib.get_close_matches(text.lower().replace("-", "_"), NAMED, n=1)
+        hint = f"did you mean {near[0]!r}? It is" if near else "it is"
         raise InvalidArchError(
-            f"{short!r} is no architecture: no name (`archduel list architectures`), no SPACE:CHOICE.CHOICE..., no genotype, "
+            f"{short!r} is no architecture; {hint} no name (`archduel list architectures`), no SPACE:CHOICE.CHOICE..., no genotype, "
             "no file and no folder; a space's own text needs --space NAME"
         )
     opened = open_space(name)
@@ -140,16 +145,22 @@ def _from_file(path: Path, space: str) -> Architecture:
     return _from_text(text, space)
 
 
+def _size(scale: Mapping[str, int]) -> dict[str, int]:
+    return {name: scale[name] for name in ("channels", "depth") if name in scale}
+
+
 def _from_folder(folder: Path) -> Architecture:
     if (folder / FACTS).is_file():
         facts = read_facts(folder)
         arch = None if facts["arch"] is None else parse_choices(facts["arch"])
-        return Architecture(arch, facts.get("text") or "", facts.get("name") or str(arch), facts.get("options") or {}, folder)
+        name = facts.get("name") or str(arch)
+        return Architecture(arch, facts.get("text") or "", name, facts.get("options") or {}, folder, _size(facts["scale"]))
     result = folder / "result.json"
     if (folder / "run.toml").is_file() and result.is_file():
-        network = json.loads(result.read_text(encoding="utf-8"))["networks"]["search"]
+        found = json.loads(result.read_text(encoding="utf-8"))
+        network = found["networks"]["search"]
         arch = parse_choices(network["arch"])
-        return Architecture(arch, network.get("text") or str(arch), str(arch))
+        return Architecture(arch, network.get("text") or str(arch), str(arch), size=_size(found.get("scale", {})))
     if (folder / "run.toml").is_file():
         raise RunError(f"{folder} is not finished, so it has no winner yet; the same `archduel search` command continues it")
     raise RunError(f"{folder} is no folder of `archduel search` or `archduel train`; no architecture can be read from it")

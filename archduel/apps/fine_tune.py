@@ -5,15 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archduel.apps.trained import load_trained, take_weights
+from archduel.apps.trained import FACTS, load_trained, take_weights
 from archduel.core import Scale
-from archduel.errors import SettingError
+from archduel.errors import RunError, SettingError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["classifier_keys", "take_start"]
+__all__ = ["classifier_keys", "start_folder", "take_start"]
+
+ZOO = "zoo:"
+
+
+def start_folder(start: str | Path) -> Path:
+    """Returns the folder with the weights to start from: ``start`` itself, or that of ``zoo:NAME``.
+
+    Raises:
+        RunError: for a folder without a trained network.
+        UnknownNameError: for weights that there are not.
+    """
+    from archduel.apps.zoo import shipped
+
+    text = str(start)
+    folder = shipped(text.removeprefix(ZOO)) if text.startswith(ZOO) else Path(start)
+    if not (folder / FACTS).is_file():
+        raise RunError(f"--from {start}: there is no trained network; it takes a folder of `archduel train` or zoo:NAME")
+    return folder
 
 
 def take_start(model: nn.Module, start: str | Path, scale: Scale) -> None:
@@ -24,7 +42,7 @@ def take_start(model: nn.Module, start: str | Path, scale: Scale) -> None:
         SettingError: for pictures of another number of channels.
         StateError: for another architecture, with the keys that differ.
     """
-    source, facts = load_trained(start)
+    source, facts = load_trained(start_folder(start))
     weights: dict[str, torch.Tensor] = dict(source.state_dict())
     before = facts["scale"]
     if before["in_channels"] != scale.in_channels:

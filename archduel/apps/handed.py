@@ -48,7 +48,7 @@ class Handed:
         from archduel.spaces.genotype_text import read_genotype
 
         scale = Scale(**self.facts["scale"])
-        options = {name: value for name, value in (self.facts.get("options") or {}).items() if name == "pool_norm"}
+        options = self.facts.get("options") or {}
         if self.facts["arch"] is not None:
             return count(parse(self.facts["arch"]), scale, **options)
         return count_genotype(read_genotype(self.facts["text"]), scale, **options)

@@ -22,6 +22,7 @@ from archduel.spaces.supercell import random_darts
 
 __all__ = [
     "DEFAULTS",
+    "OWN_SIZE",
     "SCALES",
     "at_most",
     "describe",
@@ -46,6 +47,8 @@ SCALES: Mapping[str, Scale] = {
     "resnet": Scale(),
 }
 """Space -> the scale at which its networks were published; parameters and multiply-adds are given for it."""
+OWN_SIZE = frozenset({"resnet"})
+"""Spaces whose architectures say their width and depth themselves; those of a scale mean nothing there."""
 WIDEST: Mapping[str, Mapping[str, Any]] = {"darts": {"preset": "any"}, "darts_supercell": {"none": True}}
 """Settings under which a space holds everything that any paper's variant of it holds."""
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {"darts": {"preset": "darts"}, "darts_supercell": {"none": False}}

@@ -10,7 +10,7 @@ from typing import Any
 from archduel.apps.architecture import find_architecture
 from archduel.apps.devices import check_device
 from archduel.apps.handed import ZOO, facts_at
-from archduel.apps.spaces import SCALES
+from archduel.apps.spaces import OWN_SIZE, SCALES
 from archduel.core import Scale
 from archduel.errors import SettingError
 
@@ -66,12 +66,12 @@ def _one(
 
     facts = _facts(text, space)
     scale = replace(Scale(**facts["scale"]), **size)
-    model = network_of({**facts, "scale": scale})
+    model, own = network_of({**facts, "scale": scale}), str(facts["arch"]).partition(":")[0] in OWN_SIZE
     found = latency_ms(model, scale, batch_size=batch, device=device, repetitions=repetitions, seconds=seconds)
     where = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"cpu, {threads} thread{'s' * (threads > 1)}"
     return {
         "network": text, "median_ms": found.median, "iqr_ms": found.iqr, "n": found.n, "batch": batch, "device": where,
-        "image_size": scale.image_size, "channels": scale.channels, "depth": scale.depth,
+        "image_size": scale.image_size, **({} if own else {"channels": scale.channels, "depth": scale.depth}),
         "images_per_second": 1000 * batch / found.median,
     }  # fmt: skip
 
@@ -90,8 +90,9 @@ def _facts(text: str, space: str) -> dict[str, Any]:
 
 def text_of(record: Mapping[str, Any]) -> str:
     """Returns the record as a line for people."""
+    width = f"{record['channels']} channels, " if "channels" in record else ""
     return (
         f"{record['network']}: {record['median_ms']:.3g} ms a batch of {record['batch']} (median of {record['n']}, quartiles "
         f"{record['iqr_ms']:.2g} ms apart), {record['images_per_second']:,.0f} pictures/s; {record['image_size']} px, "
-        f"{record['channels']} channels, {record['device']}"
+        f"{width}{record['device']}"
     )

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archduel.apps.architecture import Architecture, find_architecture
 from archduel.apps.devices import check_device
+from archduel.apps.fine_tune import start_folder
 from archduel.apps.progress import Progress
 from archduel.apps.recipes import default_recipe, load_recipe
 from archduel.apps.train_data import open_task
 from archduel.apps.train_folder import TrainFolder
 from archduel.apps.train_job import Job
-from archduel.apps.trained import read_facts
 from archduel.errors import SettingError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def train_network(
         recipe: name or file; empty = chosen by the data and the space.
         changes: settings of the recipe on top.
         space: of ``arch``, where its text does not say so.
-        start: a training folder whose weights are taken, all but the classifier if the classes differ.
+        start: a training folder or ``zoo:NAME`` whose weights are taken, all but the classifier if the classes differ.
         seed: of initial weights, order and augmentation, and of splits that are made.
         device: ``cpu``, ``cuda`` (under torchrun: one a process), ``cuda:1``.
         hold_out: keeps the validation split out of the training and watches it.
@@ -86,7 +87,8 @@ def train_network(
     place = _place(device)
     chosen = _architecture(arch, space, start)
     file = load_recipe(recipe or default_recipe(str(data), chosen.space))
-    wanted = file.with_({**_size_of(start), **(changes or {})}, chosen.space)
+    known = chosen.size if start is not None or not file.meant_for(chosen.space or "darts") else {}
+    wanted = file.with_({**known, **(changes or {})}, chosen.space)
     task = open_task(
         data, wanted, hold_out=hold_out, max_images=max_images, seed=seed, device=place, workers=workers
     )
@@ -110,6 +112,7 @@ def _in_folder(
     """Trains in the folder, which the main process alone opens; a finished training is not done again."""
     import torch
 
+    model = job.network()  # first, so that weights that do not fit leave no folder behind
     with ExitStack() as stack:
         folder = TrainFolder(out, spec, command) if team.main else None
         if folder is not None:
@@ -119,7 +122,6 @@ def _in_folder(
         if int(finished):
             progress.say(f"{out} is finished already")
             return done or {}
-        model = job.network()
         job.say(progress)
         try:
             trained = job.train(model, team, out, folder, progress, on_epoch, **options)
@@ -140,14 +142,10 @@ def _place(device: str) -> str:
 
 
 def _architecture(arch: str | None, space: str, start: str | Path | None) -> Architecture:
-    if arch:
-        return find_architecture(arch, space)
-    if start is None:
+    """Returns what is trained; with weights to start from it has their size, since they fit no other."""
+    if start is not None:
+        begun = find_architecture(str(start_folder(start)))
+        return replace(find_architecture(arch, space), size=begun.size) if arch else begun
+    if not arch:
         raise SettingError("say which architecture to train (a name, a text, a file, a run folder), or --from a training folder")
-    return find_architecture(str(start))
-
-
-def _size_of(start: str | Path | None) -> dict[str, int]:
-    """Returns width and depth of the network to start from: its weights fit no other."""
-    scale = {} if start is None else read_facts(start)["scale"]
-    return {name: scale[name] for name in ("channels", "depth") if name in scale}
+    return find_architecture(arch, space)

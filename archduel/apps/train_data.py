@@ -41,6 +41,7 @@ class Task:
         recipe: the recipe, without what these pictures do not allow (mirrored digits).
         facts: for the record: name, fingerprint, numbers of pictures.
         notes: what a person should know.
+        test_drawn: whether the test pictures were drawn by the seed, not given.
     """
 
     train: Images
@@ -51,6 +52,7 @@ class Task:
     recipe: Recipe
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
+    test_drawn: bool = False
 
     @property
     def in_channels(self) -> int:
@@ -110,6 +112,7 @@ def open_task(
             "validation": len(validation) if hold_out else 0, "test": len(test), "max_images": max_images,
         },
         tuple(notes),
+        dataset.facts.get("splits", {}).get("test") == "made",
     )  # fmt: skip
 
 

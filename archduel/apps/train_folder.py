@@ -115,5 +115,11 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Any:
     for section in COMPARED:
         old, new = before.get(section, {}), now.get(section, {})
         for key in [*new, *(key for key in old if key not in new)]:
-            if old.get(key) != new.get(key):
-                yield f"  {section}.{key}: the training has {old.get(key)!r}, the command says {new.get(key)!r}"
+            if old.get(key) != new.get(key) and not (key == "text" and old.get("arch") != new.get("arch")):
+                yield f"  {section}.{key}: the training has {_short(old.get(key))}, the command says {_short(new.get(key))}"
+
+
+def _short(value: Any, most: int = 80) -> str:
+    """Returns a value as it is said; of a long one the beginning."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 4]} ..."

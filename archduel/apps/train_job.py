@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archduel.apps.architecture import Architecture
-from archduel.apps.fine_tune import take_start
+from archduel.apps.fine_tune import start_folder, take_start
 from archduel.apps.progress import Progress, duration
 from archduel.apps.recipes import RecipeFile
+from archduel.apps.spaces import OWN_SIZE
 from archduel.apps.train_data import Task
 from archduel.apps.train_folder import CHECKPOINT, TrainFolder
-from archduel.apps.trained import network_of, save_trained
+from archduel.apps.trained import network_of, read_facts, save_trained
 from archduel.core import Scale
 from archduel.errors import RunError
 
@@ -80,17 +81,31 @@ class Job:
     def say(self, progress: Progress) -> None:
         """Prints what is about to happen."""
         task, recipe = self.task, self.task.recipe
-        width = "" if self.chosen.space == "resnet" else f", {recipe.channels} channels"  # a ResNet's width is its own
+        width = "" if self.chosen.space in OWN_SIZE else f", {recipe.channels} channels"
         progress.say(
             f"{self.chosen.name}: {self.counts.params / 1e6:.2f} M parameters, {self.counts.macs / 1e6:.1f} M multiply-adds at "
             f"{recipe.image_size} px{width}"
         )
         progress.say(
             f"{task.facts['name']}: {len(task.train):,} pictures, {len(task.classes)} classes; recipe {self.file.name}, "
-            f"{recipe.epochs:g} epochs of {recipe.batch_size} pictures a step"
+            f"{recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)} of {recipe.batch_size} pictures a step"
         )
-        for note in task.notes:
+        for note in (*task.notes, *self._seen_before()):
             progress.say(f"  note: {note}")
+
+    def _seen_before(self) -> list[str]:
+        """Returns a warning if the weights to start from may have been trained on pictures that are tested here."""
+        if self.start is None or not self.task.test_drawn:
+            return []
+        before, now = read_facts(start_folder(self.start)), self.task.facts
+        old = before.get("data") or {}
+        same = (before.get("seed"), old.get("max_images")) == (self.seed, now["max_images"])
+        if same or old.get("name") != now["name"]:
+            return []
+        return [
+            f"{self.start} was trained on another split of {now['name']}: pictures that are tested here may be among those it "
+            "learned from; the same seed and number of pictures give the same split"
+        ]
 
     def train(
         self,
@@ -181,7 +196,7 @@ class Teller:
         self.folder.note(line)
         held = f"  validation {numbers['val_accuracy']:.4f}" if "val_accuracy" in numbers else ""
         self.progress.say(
-            f"epoch {numbers['epoch']:g}/{self.epochs:g}  loss {numbers['train_loss']:.4f}  train {numbers['train_accuracy']:.4f}"
+            f"epoch {numbers['epoch']:.4g}/{self.epochs:g}  loss {numbers['train_loss']:.4f}  train {numbers['train_accuracy']:.4f}"
             f"{held}  lr {numbers['lr']:.4g}  {self.n / max(seconds, 1e-9):,.0f} pictures/s"
         )
         if self.on_epoch:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from archduel.apps.handed import RECORD
 from archduel.apps.named import counts_of_named, show
+from archduel.apps.spaces import OWN_SIZE
 from archduel.apps.trained import (
     FACTS,
     WEIGHTS,
@@ -21,14 +22,14 @@ from archduel.apps.trained import (
     take_weights,
 )
 from archduel.core import Scale
-from archduel.errors import RunError, SettingError, StateError, unknown
+from archduel.errors import RunError, SettingError, StateError, UnknownNameError, unknown
 from archduel.spaces.named import NAMED, Named, named
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["LOOKS", "Entry", "entries", "import_weights", "load", "load_to", "record_of", "shipped", "weights_line"]
+__all__ = ["LOOKS", "Entry", "entries", "import_weights", "load", "load_to", "record_of", "shipped", "size_words", "weights_line"]
 
 LOOKS: Mapping[str, dict[str, Any]] = {
     "cifar10": {"size": 32, "mode": "RGB", "rule": "none", "mean": [0.49139968, 0.48215827, 0.44653124], "std": [0.24703233, 0.24348505, 0.26158768]},
@@ -87,8 +88,11 @@ def shipped(name: str) -> Path:
     item = named(network)
     tags = _weights(item.name)
     if not tags:
-        have = [entry.name for entry in entries() if entry.weights]
-        raise unknown(f"no weights of our own for {item.name}; weights of", item.name, have, command="archduel zoo list")
+        have = [f"{entry.name}.{kind}" for entry in entries() for kind in entry.weights]
+        raise UnknownNameError(
+            f"there are no weights of ours for {item.name}, only {', '.join(have)} (`archduel zoo list`); a released checkpoint of it "
+            f"can be read: `archduel zoo load {item.name} --checkpoint FILE --to FOLDER`"
+        )
     if tag and tag not in tags:
         raise unknown(f"weights of {item.name}", tag, tags)
     return _folder() / f"{item.name}.{tag or tags[0]}"
@@ -106,12 +110,19 @@ def record_of(name: str) -> dict[str, Any]:
     return shown
 
 
+def size_words(facts: Mapping[str, Any]) -> str:
+    """Returns width, depth and input of a network in short; the first two are left out where they are the architecture's own."""
+    scale, space = facts["scale"], str(facts["arch"] or "").partition(":")[0]
+    size = "" if space in OWN_SIZE else f"C{scale['channels']} L{scale['depth']}, "
+    return f"{size}{scale['image_size']} px"
+
+
 def weights_line(facts: Mapping[str, Any]) -> str:
     """Returns size, accuracy and origin of weights of ours in one line."""
-    scale, record = facts["scale"], facts["record"]
+    record = facts["record"]
     spent = f"{record['cpu_seconds']:,} processor seconds" if "cpu_seconds" in record else f"{record['seconds']:,} s"
     return (
-        f"C{scale['channels']} L{scale['depth']}, {scale['image_size']} px, {facts['params']:,} parameters; {record['top1']:.2%} of "
+        f"{size_words(facts)}, {facts['params']:,} parameters; {record['top1']:.2%} of "
         f"{record['test_pictures']:,} test pictures of {facts['data']['name']}, float16; {record['command']} "
         f"({spent}, {record['threads']} thread, {record['hardware']['cpu']})"
     )

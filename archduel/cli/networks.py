@@ -83,4 +83,4 @@ def track(
 
     place = out or training / app.TRACKED
     epochs = app.replay(training, app.make_tracker(to, place))
-    typer.echo(f"{epochs} epochs told to {to} in {place}")
+    typer.echo(f"{epochs} epoch{'s' * (epochs != 1)} told to {to} in {place}")

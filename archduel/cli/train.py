@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         set_: list[str] = typer.Option([], "--set", help="NAME=VALUE of the recipe, such as --set epochs=2"),
         space: str = typer.Option("", help="space of ARCH where its text does not say so"),
         file: Path | None = typer.Option(None, help="train every architecture of a file, one a line, into a table"),
-        from_: Path | None = typer.Option(None, "--from", help="training folder whose weights to start from (fine-tuning)"),
+        from_: Path | None = typer.Option(None, "--from", help="training folder or zoo:NAME whose weights to start from (fine-tuning)"),
         seed: int = typer.Option(0, help="seed of everything"),
         device: str = typer.Option("cpu", help="cpu, cuda (under torchrun: one a process), cuda:1"),
         hold_out: bool = typer.Option(False, help="keep the validation split out of training and watch it"),

@@ -86,5 +86,4 @@ def load(
     else:
         size = {"channels": channels, "depth": depth, "n_classes": classes}
         facts = app.import_weights(name, checkpoint, to, data=data, mean=_numbers(mean), std=_numbers(std), size={k: v for k, v in size.items() if v})
-    scale = facts["scale"]
-    typer.echo(f"{to}: {name}, C{scale['channels']} L{scale['depth']}, {len(facts['classes'])} classes; `archduel eval {to} --data ...` checks it")
+    typer.echo(f"{to}: {name}, {app.size_words(facts)}, {len(facts['classes'])} classes; `archduel eval {to} --data ...` checks it")

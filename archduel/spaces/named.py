@@ -222,6 +222,8 @@ ALIASES: Mapping[str, str] = {
     "darts": "darts_v2",
     "ctnas": "ctnas_darts",
     "renas": "renas_nasbench101",
+    "resnet_18": "resnet18",
+    "resnet_20": "resnet20",
 }
 
 

@@ -125,8 +125,25 @@ def test_fine_tuning_keeps_the_body_and_replaces_the_classifier(tmp_path, monkey
     assert all(seen[1][name].equal(body[name]) for name in body)  # the same classes: the classifier stays
 
 
+def test_fine_tuning_starts_from_the_zoo_too_and_warns_of_pictures_that_were_learned_from(tmp_path, capsys) -> None:
+    few = {"recipe": "digits", "changes": {"epochs": 0.2}}
+    same = train_network(None, "digits", tmp_path / "same", start="zoo:relativenas", **few)
+    assert same["params"] == 53_338  # the size of the weights, not the recipe's
+    assert "another split" not in capsys.readouterr().out
+    train_network(None, "digits", tmp_path / "other", start="zoo:relativenas", seed=1, **few)
+    assert "zoo:relativenas was trained on another split of digits" in capsys.readouterr().out
+
+
+def test_what_was_found_keeps_its_size_under_a_recipe_without_one(tmp_path) -> None:
+    first = run(tmp_path / "first")
+    fast = {"recipe": "fast", "changes": {"epochs": 1, "batch_size": 16, "image_size": 8, "precision": "fp32"}, "quiet": True}
+    assert train_network(str(tmp_path / "first"), pictures(), tmp_path / "again", **fast)["params"] == first["params"]
+    published = train_network(ARCH, pictures(), tmp_path / "published", **fast)
+    assert published["params"] > 10 * first["params"]
+
+
 REFUSED = {
-    "an unknown architecture": ({"arch": "cnsa"}, InvalidArchError, "is no architecture"),
+    "an unknown architecture": ({"arch": "cnsa"}, InvalidArchError, "is no architecture; did you mean 'cnas'"),
     "no architecture": ({"arch": None}, SettingError, "which architecture"),
     "an unknown recipe": ({"recipe": "cifar_dart"}, UnknownNameError, "did you mean 'cifar_darts'"),
     "an unknown setting": ({"changes": {"epoch": 3}}, SettingError, "did you mean 'epochs'"),
@@ -135,7 +152,8 @@ REFUSED = {
     "fewer images than a batch": ({"changes": {"batch_size": 100}}, DataError, "72 training images, fewer than the batch of 100"),
     "no micro-batches": ({"accumulate": 0}, SettingError, "accumulate"),
     "too many micro-batches": ({"accumulate": 16}, SettingError, "it needs at least 32"),
-    "a start that is none": ({"start": "no/such/folder"}, RunError, "no trained network"),
+    "a start that is none": ({"start": "no/such/folder"}, RunError, "there is no trained network"),
+    "no weights in the zoo": ({"start": "zoo:cnas"}, UnknownNameError, "no weights of ours for cnas, only"),
 }
 
 
@@ -160,6 +178,7 @@ def test_weights_of_another_architecture_or_colour_do_not_start_a_training(tmp_p
     run(tmp_path / "first")
     with pytest.raises(StateError, match=r"another architecture: .*blocks\."):
         run(tmp_path / "second", "nasbench201:1.3.0.1.0.2", start=tmp_path / "first")
+    assert not (tmp_path / "second").exists()  # the corrected command finds no folder of another training
     with pytest.raises(SettingError, match="trained on pictures of 3 channels, these have 1"):
         run(tmp_path / "third", None, pictures(channels=1), start=tmp_path / "first")
 

@@ -164,6 +164,10 @@ def test_files_that_are_no_weights_are_refused_and_run_nothing(tmp_path: Path, c
     torch.save({"epoch": 3}, path)
     with pytest.raises(DataError, match="holds no tensors by name"):
         read_checkpoint(path)
+    for junk in (b"", b"junk", b"PK"):
+        path.write_bytes(junk)
+        with pytest.raises(DataError, match="cannot be read as weights"):
+            read_checkpoint(path)
     (tmp_path / "x.safetensors").write_bytes(b"{}")
     with pytest.raises(DataError, match="no safetensors"):
         read_checkpoint(tmp_path / "x.safetensors")
