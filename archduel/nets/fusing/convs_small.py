@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from archduel.nets.fusing.convs import Columns, ConvSpec, Point, Rowwise, Way, strided
+from archduel.nets.fusing.convs_halves import Halves
 from archduel.nets.fusing.convs_tiles import Tiles
 from archduel.nets.fusing.memory import Buffers
 
@@ -195,6 +196,7 @@ WAYS: Mapping[str, Way] = {
     "point": Point(),
     "rows": InParts(Rowwise(), lambda s: s.kernel[1] * s.c_in * (s.size[0] + 2 * s.padding[0]) * s.size[1]),
     "columns": InParts(Columns(), lambda s: s.kernel[0] * s.kernel[1] * s.c_in * s.out[0] * s.out[1]),
+    "halves": InParts(Halves(), lambda s: 3 * s.c_in * (s.size[0] + 2) * s.size[1] // 2),
     "tiles": InParts(Tiles(), lambda s: 2 * (s.c_in * (s.size[0] + 2) + s.c_out * s.size[0]) * s.size[1]),
     "dense": Dense(),
     "taps": Taps(),
@@ -211,7 +213,10 @@ def suitable(spec: ConvSpec) -> list[str]:
         return ["point"]
     ways = ["columns", "grouped"] + (["dense"] if pixels <= DENSE_PIXELS else [])
     same = all(2 * p == d * (k - 1) for p, d, k in zip(spec.padding, spec.dilation, spec.kernel))
-    if spec.stride != (1, 1) or not same:
-        return ways
-    tiles = spec.kernel == (3, 3) and spec.dilation == (1, 1) and spec.size[1] % 2 == 0
-    return [*ways, "rows", "tiles"] if tiles else [*ways, "rows"]
+    plain = spec.kernel == (3, 3) and spec.dilation == (1, 1) and spec.padding == (1, 1)
+    even = [size % 2 == 0 for size in spec.size]
+    if spec.stride == (1, 1) and same:
+        ways += ["rows", "tiles"] if plain and even[1] else ["rows"]
+    elif spec.stride == (2, 2) and plain and all(even):
+        ways.append("halves")
+    return ways
