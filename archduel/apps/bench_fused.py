@@ -21,7 +21,7 @@ from archduel.apps.table_train import distinct_cells
 from archduel.core import Arch, Scale, Space
 from archduel.data import load
 from archduel.errors import SettingError, unknown
-from archduel.estimators.fused import FusedPlan, plan_fused, train_together
+from archduel.estimators.fused import SIZES, FusedPlan, plan_fused, train_together
 from archduel.nets.fusing.fused import fuse
 from archduel.training.fused import train_fused
 from archduel.training.loop import train
@@ -165,7 +165,7 @@ def _network(row: Row, arch: Arch, seed: int) -> nn.Module:
 def _plan(row: Row) -> FusedPlan:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    networks = [_network(row, arch, number) for number, arch in enumerate(_cells(row.space, 0)[:32])]
+    networks = [_network(row, arch, number) for number, arch in enumerate(_cells(row.space, 0)[: max(SIZES)])]
     plan = plan_fused(networks, row.scale, _pixels(row)[0], row.recipe)
     torch.set_num_threads(before)
     return plan

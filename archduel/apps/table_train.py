@@ -35,7 +35,7 @@ from archduel.training.recipe import Recipe
 
 __all__ = ["TableJudge", "distinct_cells", "train_table"]
 
-BLOCK = 96
+BLOCK = 128
 """Architectures that get all of their runs before the next ones get any; they can be trained in groups of one seed."""
 
 ENUMERABLE = 100_000

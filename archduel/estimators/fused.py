@@ -22,9 +22,11 @@ from archduel.training.pixels import Images, Pixels
 from archduel.training.recipe import Recipe
 from archduel.training.running import Trained
 
-__all__ = ["FusedPlan", "judged_together", "plan_fused", "planned", "train_together"]
+__all__ = ["SIZES", "FusedPlan", "judged_together", "plan_fused", "planned", "train_together"]
 
-SIZES = (8, 16, 32)
+SIZES = (8, 16, 32, 64)
+"""Numbers of networks that are tried."""
+
 STEPS = 4
 MEMORY_BYTES = 2 << 30
 HOPELESS = 1.2  # a smallest group that is so much slower than one by one is not enlarged
