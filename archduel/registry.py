@@ -17,6 +17,7 @@ SPACES = {
     "darts_supercell": "archduel.spaces.supercell:SuperCell",
     "mobilenetv3": "archduel.spaces.mobilenetv3:MobileNetV3",
     "resnet": "archduel.spaces.resnet:ResNet",
+    "resnet4": "archduel.spaces.resnet:ResNet4",
 }
 POLICIES = {
     "lstm": "archduel.policies.lstm:LSTMPolicy",

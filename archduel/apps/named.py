@@ -8,7 +8,7 @@ from archduel.apps.spaces import open_space, parse, resolve
 from archduel.core import Counts, Scale
 from archduel.nets import count
 from archduel.nets.counts_darts import count_genotype
-from archduel.spaces.drawing import draw, draw_genotype, draw_resnet
+from archduel.spaces.drawing import draw, draw_genotype
 from archduel.spaces.genotype_text import read_genotype
 from archduel.spaces.named import NAMED, Named, find, named
 
@@ -55,6 +55,4 @@ def drawing(text: str, space_name: str = "", *, columns: int = 2) -> str:
     if item and not item.space:
         return draw_genotype(read_genotype(item.text), item.name, columns=columns, standalone=True)
     space, arch = resolve(text, space_name)
-    if item and "stages" in item.options:
-        return draw_resnet(arch, item.options["stages"], columns=columns, standalone=True)
     return draw(space, arch, columns=columns, standalone=True)

@@ -45,9 +45,10 @@ SCALES: Mapping[str, Scale] = {
     "darts_supercell": Scale(36, 20),
     "mobilenetv3": Scale(16, 5, 224, 3, 1000),
     "resnet": Scale(),
+    "resnet4": Scale(),
 }
 """Space -> the scale at which its networks were published; parameters and multiply-adds are given for it."""
-OWN_SIZE = frozenset({"resnet"})
+OWN_SIZE = frozenset({"resnet", "resnet4"})
 """Spaces whose architectures say their width and depth themselves; those of a scale mean nothing there."""
 WIDEST: Mapping[str, Mapping[str, Any]] = {"darts": {"preset": "any"}, "darts_supercell": {"none": True}}
 """Settings under which a space holds everything that any paper's variant of it holds."""

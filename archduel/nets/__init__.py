@@ -22,6 +22,7 @@ BUILDERS = {
     "darts_supercell": "archduel.nets.darts:build",
     "mobilenetv3": "archduel.nets.mobilenetv3:build",
     "resnet": "archduel.nets.resnet:build",
+    "resnet4": "archduel.nets.resnet:build",
 }
 """Space -> ``module:function`` that returns the network; a plug-in adds its own line."""
 
@@ -33,6 +34,7 @@ COUNTERS = {
     "darts_supercell": "archduel.nets.counts_darts:count",
     "mobilenetv3": "archduel.nets.counts_mobilenetv3:count",
     "resnet": "archduel.nets.counts:count_resnet",
+    "resnet4": "archduel.nets.counts:count_resnet",
 }
 """Space -> ``module:function`` that returns the counts in closed form, without torch."""
 

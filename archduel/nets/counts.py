@@ -10,7 +10,7 @@ from archduel.core import Arch, Counts, Scale
 from archduel.nets.maps import halved, stem_strides
 from archduel.spaces.nasbench201 import EDGES, OPS, NASBench201
 from archduel.spaces.natsbench_sss import CELL, NATSBenchSSS
-from archduel.spaces.resnet import STAGES, ResNet
+from archduel.spaces.resnet import form_of
 
 __all__ = [
     "conv_bn",
@@ -123,20 +123,20 @@ def count_natsbench_sss(arch: Arch, scale: Scale) -> Counts:
     return total(*parts, Counts(2 * c_in, 0), tail(c_in, scale.n_classes))
 
 
-def count_resnet(arch: Arch, scale: Scale, *, stages: int = STAGES, projection: bool = False) -> Counts:
-    """Returns the cost of a residual network; only input and classes of ``scale`` matter, options as for the network.
+def count_resnet(arch: Arch, scale: Scale) -> Counts:
+    """Returns the cost of a residual network of three or four stages; only input and classes of ``scale`` matter.
 
     Raises:
         InvalidArchError: for an architecture of another space.
         SettingError: for images under 4 px.
     """
-    blocks, width = ResNet().shape(arch)
+    stages, blocks, width = form_of(arch)
     part, size = stem(scale, width)
     parts, c_in = [part], width
     for stage in range(stages):
         c = width << stage
         size = halved(size) if stage else size
-        if projection and stage:
+        if stages == 4 and stage:
             parts.append(conv_bn(1, c_in, c, size))
         parts += [conv_bn(3, c_in, c, size), times(conv_bn(3, c, c, size), 2 * blocks - 1)]
         c_in = c

@@ -14,7 +14,7 @@ from archduel.core import Arch, Scale
 from archduel.nets.maps import halved, stem_strides
 from archduel.nets.nasbench201 import Network, stem
 from archduel.nets.ops import AuxiliaryHead, Tail, conv
-from archduel.spaces.resnet import STAGES, ResNet
+from archduel.spaces.resnet import form_of
 
 __all__ = ["Block", "build"]
 
@@ -50,30 +50,21 @@ class Block(nn.Module):
         return functional.relu(out + x)
 
 
-def build(
-    arch: Arch, scale: Scale, *, auxiliary: bool = False, stages: int = STAGES, projection: bool = False
-) -> Network:
+def build(arch: Arch, scale: Scale, *, auxiliary: bool = False) -> Network:
     """Returns the network; width and depth are the architecture's own, ``scale`` gives input and classes.
 
     The auxiliary head sits on the output of the first block of the last stage.
-
-    Args:
-        arch: blocks a stage and width of the first stage.
-        scale: input and classes.
-        auxiliary: adds the auxiliary head.
-        stages: each but the first halves the map and doubles the channels.
-        projection: shortcuts have weights where the shape changes (:class:`Block`).
 
     Raises:
         InvalidArchError: for an architecture of another space.
         SettingError: for images under 4 px.
     """
-    blocks, width = ResNet().shape(arch)
+    stages, blocks, width = form_of(arch)
     layers: list[nn.Module] = []
     c_in = width
     for stage in range(stages):
         for block in range(blocks):
-            layers.append(Block(c_in, width << stage, 2 if stage and not block else 1, projection=projection))
+            layers.append(Block(c_in, width << stage, 2 if stage and not block else 1, projection=stages == 4))
             c_in = width << stage
     first = nn.Sequential(*stem(scale, width), nn.ReLU())
     network = Network(first, layers, Tail(c_in, scale.n_classes))

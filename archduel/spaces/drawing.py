@@ -18,10 +18,10 @@ from archduel.spaces.mobilenetv3_text import MAX_DEPTH
 from archduel.spaces.nasbench101 import NASBench101
 from archduel.spaces.nasbench201_function import EDGES, OPS
 from archduel.spaces.natsbench_sss import NATSBenchSSS
-from archduel.spaces.resnet import STAGES, ResNet
+from archduel.spaces.resnet import form_of
 from archduel.spaces.supercell import SuperCell
 
-__all__ = ["Diagram", "diagrams", "draw", "draw_genotype", "draw_resnet"]
+__all__ = ["Diagram", "diagrams", "draw", "draw_genotype"]
 
 HEIGHT, MARGIN, TITLE = 24.0, 10.0, 24.0
 HUES = {
@@ -128,8 +128,8 @@ def _sss(arch: Arch) -> list[Diagram]:
     return [_chain("widths", ["input", *labels, "output"])]
 
 
-def _resnet(arch: Arch, stages: int = STAGES) -> list[Diagram]:
-    blocks, width = ResNet().shape(arch)
+def _resnet(arch: Arch) -> list[Diagram]:
+    stages, blocks, width = form_of(arch)
     labels = [f"{blocks} residual blocks, {width << stage} channels" for stage in range(stages)]
     return [_chain(f"resnet{2 * blocks * stages + 2}-{width}", ["input", *labels, "output"])]
 
@@ -142,6 +142,7 @@ DIAGRAMS: Mapping[str, Callable[[Arch], list[Diagram]]] = {
     "darts_supercell": lambda arch: _genotype(SuperCell(none=True).genotype(arch)),
     "mobilenetv3": _mobilenetv3,
     "resnet": _resnet,
+    "resnet4": _resnet,
 }
 
 
@@ -176,11 +177,6 @@ def draw(space: Space, arch: Arch, *, columns: int = 2, standalone: bool = False
 def draw_genotype(genotype: Genotype, title: str, *, columns: int = 2, standalone: bool = False) -> str:
     """Returns an SVG of cells that belong to no space (NASNet, AmoebaNet)."""
     return _svg(_genotype(genotype), title, columns, standalone)
-
-
-def draw_resnet(arch: Arch, stages: int, *, columns: int = 2, standalone: bool = False) -> str:
-    """Returns an SVG of a residual network of other than three stages (ResNet-18)."""
-    return _svg(_resnet(arch, stages), f"{arch}, {stages} stages", columns, standalone)
 
 
 def _svg(parts: Sequence[Diagram], title: str, columns: int, standalone: bool) -> str:

@@ -195,14 +195,12 @@ _ALL = (
     ),
     Named(
         "resnet18",
-        "resnet",
-        "resnet14-64",
+        "resnet4",
+        "resnet18-64",
         "He et al., CVPR 2016, section 4.1, with a 3x3 stem and no pool, as it is trained on CIFAR",
         {"CIFAR-10 test accuracy": "93.02 (README of the code pytorch-cifar)", "CIFAR-10 params": "11.17 M"},
         (("CIFAR-10", Scale()), ("CIFAR-100", Scale(n_classes=100))),
-        options={"stages": 4, "projection": True},
-        note="Made by hand. Two blocks a stage, 64-128-256-512 channels; the space's own text names the network of three stages, the "
-        "options add the fourth and the shortcuts with weights.",
+        note="Made by hand. Two blocks a stage, 64-128-256-512 channels, shortcuts with weights (the paper's option B).",
     ),
     Named(
         "renas_nasbench101",

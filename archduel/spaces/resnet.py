@@ -1,7 +1,8 @@
 """Small residual networks (He et al., CVPR 2016, section 4.2): what a person would use without a search.
 
 Two choices: blocks a stage and width of the first of three stages; the next two are twice and four times as wide. ResNet-20 is
-``resnet20-16``: 6 x 3 + 2 layers, 16 channels.
+``resnet20-16``: 6 x 3 + 2 layers, 16 channels. A second space has four stages, and shortcuts with weights where the shape changes:
+ResNet-18 as it is trained on CIFAR is ``resnet18-64`` there.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ from numpy.typing import NDArray
 from archduel.core import Arch, Decision, check_decisions
 from archduel.errors import InvalidArchError
 
-__all__ = ["BLOCKS", "STAGES", "WIDTHS", "ResNet"]
+__all__ = ["BLOCKS", "WIDTHS", "ResNet", "ResNet4", "form_of"]
 
-NAME = "resnet"
-STAGES = 3
 BLOCKS = (1, 2, 3, 5, 7, 9)
 WIDTHS = (4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 112, 128)
 
@@ -25,7 +24,8 @@ WIDTHS = (4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 48, 56, 64, 8
 class ResNet:
     """Residual networks of 8 to 56 layers, 4 to 128 channels in the first stage."""
 
-    name = NAME
+    name = "resnet"
+    stages = 3
     kinds: Mapping[str, int] = {"blocks": len(BLOCKS), "width": len(WIDTHS)}
     size = len(BLOCKS) * len(WIDTHS)
 
@@ -52,19 +52,19 @@ class ResNet:
             InvalidArchError: with the part that does not fit.
         """
         layers, dash, width = text.strip().removeprefix("resnet").partition("-")
-        named = {str(6 * blocks + 2): i for i, blocks in enumerate(BLOCKS)}
+        named = {str(2 * self.stages * blocks + 2): i for i, blocks in enumerate(BLOCKS)}
         if not text.strip().startswith("resnet") or not dash or layers not in named:
             raise InvalidArchError(
                 f"{text!r} is not resnetLAYERS-WIDTH with LAYERS one of {', '.join(named)}"
             )
         if width not in map(str, WIDTHS):
             raise InvalidArchError(f"width {width!r} in {text!r} is not one of {', '.join(map(str, WIDTHS))}")
-        return Arch(NAME, (named[layers], WIDTHS.index(int(width))))
+        return Arch(self.name, (named[layers], WIDTHS.index(int(width))))
 
     def write(self, arch: Arch) -> str:
         """Returns ``resnetLAYERS-WIDTH``."""
         blocks, width = self.shape(arch)
-        return f"resnet{6 * blocks + 2}-{width}"
+        return f"resnet{2 * self.stages * blocks + 2}-{width}"
 
     def features(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
         """Returns (B, 5): blocks, width, their logarithms to base 2, and that of blocks x width squared (parameters)."""
@@ -75,3 +75,20 @@ class ResNet:
     def fingerprint(self, arch: Arch) -> str:
         """Returns the name: no two are equal."""
         return self.write(arch)
+
+
+class ResNet4(ResNet):
+    """Residual networks of four stages, 10 to 74 layers, with a 1x1 convolution in the shortcut where the shape changes."""
+
+    name = "resnet4"
+    stages = 4
+
+
+def form_of(arch: Arch) -> tuple[int, int, int]:
+    """Returns stages, blocks a stage and channels of the first stage of a residual network of either space.
+
+    Raises:
+        InvalidArchError: for an architecture of another space.
+    """
+    space = ResNet4() if arch.space == ResNet4.name else ResNet()
+    return space.stages, *space.shape(arch)

@@ -30,11 +30,11 @@ from archduel.spaces.genotypes import OPS, Genotype
 from archduel.spaces.named import named
 from archduel.spaces.nasbench201 import NASBench201
 from archduel.spaces.natsbench_sss import NATSBenchSSS
-from archduel.spaces.resnet import ResNet
+from archduel.spaces.resnet import ResNet, ResNet4
 from archduel.spaces.supercell import SuperCell
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[2] / "golden" / "cell_networks.json").read_text())
-SPACES = (NASBench201(), NATSBenchSSS(), DARTS("any"), SuperCell(none=True), ResNet())
+SPACES = (NASBench201(), NATSBenchSSS(), DARTS("any"), SuperCell(none=True), ResNet(), ResNet4())
 
 
 def own_params(network: nn.Module) -> int:
@@ -128,11 +128,11 @@ def test_nasbench201_and_size_space_cost_what_is_recorded() -> None:
 
 @pytest.mark.parametrize(("size", "macs"), [(32, 555_422_720), (9, 77_625_024)])
 def test_resnet18_costs_what_is_known_of_it_and_what_its_layers_say(size: int, macs: int) -> None:
-    item, scale, seen = named("resnet18"), Scale(image_size=size), [0]
-    arch = ResNet().read(item.text)
-    assert count(arch, scale, **item.options) == (11_173_962, macs)
+    scale, seen = Scale(image_size=size), [0]
+    arch = ResNet4().read(named("resnet18").text)
+    assert count(arch, scale) == (11_173_962, macs)
     with torch.device("meta"):
-        network = build(arch, scale, auxiliary=True, **item.options).train()
+        network = build(arch, scale, auxiliary=True).train()
         for layer in network.modules():
             if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
                 layer.register_forward_hook(lambda m, _, out: seen.__setitem__(0, seen[0] + m.weight[0].numel() * out[0].numel()))
