@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Job", "Teller"]
 
+CPU_RATE = 2e10
+"""Multiply-adds a second that a thread trains with, three times those of a forward pass an image; `final_training.json` has 2.3e10."""
+LONG_HOURS = 6
+
 
 class Job:
     """What is trained, on what, and how."""
@@ -90,8 +94,21 @@ class Job:
             f"{task.facts['name']}: {len(task.train):,} pictures, {len(task.classes)} classes; recipe {self.file.name}, "
             f"{recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)} of {recipe.batch_size} pictures a step"
         )
-        for note in (*task.notes, *self._seen_before()):
+        for note in (*task.notes, *self._seen_before(), *self._long()):
             progress.say(f"  note: {note}")
+
+    def _long(self) -> list[str]:
+        """Returns a warning if the training takes a CPU longer than one would wait for."""
+        import torch
+
+        images = len(self.task.train) * self.task.recipe.data_fraction * self.task.recipe.epochs
+        hours = 3 * self.counts.macs * images / (CPU_RATE * torch.get_num_threads()) / 3600
+        if self.device != "cpu" or hours < LONG_HOURS:
+            return []
+        return [
+            f"on this CPU that takes about {hours:,.0f} hours, by its multiply-adds; --device cuda, or less to do: --set epochs=..., "
+            "--set channels=... --set depth=... (spaces of cells), --set image_size=..."
+        ]
 
     def _seen_before(self) -> list[str]:
         """Returns a warning if the weights to start from may have been trained on pictures that are tested here."""

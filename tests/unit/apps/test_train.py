@@ -142,6 +142,15 @@ def test_what_was_found_keeps_its_size_under_a_recipe_without_one(tmp_path) -> N
     assert published["params"] > 10 * first["params"]
 
 
+def test_a_training_that_takes_a_cpu_days_says_so_before(tmp_path, monkeypatch, capsys) -> None:
+    few = {"recipe": "digits", "changes": {**TINY, "epochs": 0.1}}
+    train_network(ARCH, pictures(), tmp_path / "short", **few)
+    assert "hours" not in capsys.readouterr().out
+    monkeypatch.setattr(train_job, "CPU_RATE", 1e-2)
+    train_network(ARCH, pictures(), tmp_path / "long", **few)
+    assert "note: on this CPU that takes about " in capsys.readouterr().out
+
+
 REFUSED = {
     "an unknown architecture": ({"arch": "cnsa"}, InvalidArchError, "is no architecture; did you mean 'cnas'"),
     "no architecture": ({"arch": None}, SettingError, "which architecture"),
