@@ -222,14 +222,11 @@ class OneShotPipeline(Pipeline):
         self.folder.note("random arm", labels=number, owed_seconds=round(owed_seconds, 2))
         return number
 
-    def _lifted(self, scored: list[tuple[Arch, float]]) -> list[tuple[Arch, float]]:
-        return scored  # finalists are in the strategy's order
-
-    def _shortlist(self, scored: Sequence[tuple[Arch, float]]) -> list[Arch]:
+    def _shortlist(self, scored: Sequence[tuple[Arch, float]], belief: float) -> list[Arch]:
         """Returns the strategy's own order for its finalists, otherwise the best by score."""
         if scored is self.arms.search:
             return [arch for arch, score in scored if not math.isnan(score)][: self.plan.shortlist]
-        return super()._shortlist(scored)
+        return super()._shortlist(scored, belief)
 
 
 def _seconds(work: Callable[[], Any]) -> float:

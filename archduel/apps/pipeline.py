@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from archduel.apps.arms import Arms, closed_form_costs, make_strategy
 from archduel.apps.assemble import begins_with_labels, compares
+from archduel.apps.choice import best_first
 from archduel.apps.folder import RunFolder, Stage
 from archduel.apps.plan import Plan
 from archduel.apps.progress import Progress, duration
@@ -34,7 +34,6 @@ from archduel.core import (
 from archduel.core.journal import estimate_record, record_estimate, record_query
 from archduel.data import Dataset
 from archduel.errors import RunError, StateError
-from archduel.rankers.sized import lifted
 
 __all__ = ["ORDINALS", "Pipeline"]
 
@@ -66,6 +65,7 @@ class Pipeline:
         self._compare_began: float | None = None
         self._compares = compares(settings.strategy)
         self._evaluations = plan.labels + plan.confirm
+        self._costs = closed_form_costs(plan, dataset)
         self.strategy = self._make_strategy()
         self.paid: dict[tuple[Arch, str | None], Estimate] = {
             (record_query(r).arch, r["fidelity"]): record_estimate(r)
@@ -254,14 +254,15 @@ class Pipeline:
 
     def reevaluate(self) -> None:
         """Trains the few best of each arm with more epochs and fixes each arm's choice by validation."""
-        shortlists = [self._shortlist(self._lifted(self.arms.search))]
+        belief = self.settings.size_belief  # the search's; random search takes scores as they are
+        shortlists = [self._shortlist(self.arms.search, belief)]
         if self.settings.baselines:
-            shortlists.append(self._shortlist(self.arms.random))
+            shortlists.append(self._shortlist(self.arms.random, 0.0))
         archs = list(dict.fromkeys(arch for shortlist in shortlists for arch in shortlist))
         for arch, estimate in zip(archs, self.evaluate("reevaluate", archs, self._reevaluation(len(archs)))):
             self.arms.reevaluated[arch] = estimate.score
-        self.arms.winner = self._best(shortlists[0], self.settings.size_belief)
-        self.arms.random_winner = self._best(shortlists[1]) if self.settings.baselines else None
+        self.arms.winner = self._best(shortlists[0], belief)
+        self.arms.random_winner = self._best(shortlists[1], 0.0) if self.settings.baselines else None
         self.arms.notes["shortlists"] = [[str(arch) for arch in shortlist] for shortlist in shortlists]
 
     def _reevaluation(self, n: int) -> str:
@@ -280,33 +281,16 @@ class Pipeline:
         self.folder.note("reevaluation plan", fidelity=fidelity)
         return fidelity
 
-    def _lifted(self, scored: list[tuple[Arch, float]]) -> list[tuple[Arch, float]]:
-        """Returns the search's labels with its belief about size; random search takes labels as they are."""
-        alive = [(arch, score) for arch, score in scored if not math.isnan(score)]
-        if not self.settings.size_belief or not alive:
-            return alive
-        archs, scores = zip(*alive)
-        return list(zip(archs, lifted(scores, self._sizes(archs), self.settings.size_belief).tolist()))
-
-    def _sizes(self, archs: Sequence[Arch]) -> NDArray[np.float64]:
-        """Returns (N,) multiply-adds at the size of the final networks."""
-        return np.asarray(closed_form_costs(self.plan, self.dataset)(archs)[:, 1])
-
-    def _shortlist(self, scored: Sequence[tuple[Arch, float]]) -> list[Arch]:
+    def _shortlist(self, scored: Sequence[tuple[Arch, float]], belief: float) -> list[Arch]:
         """Returns the arm's best by cheap score, one of each functional class."""
-        chosen: dict[str, Arch] = {}
-        for arch, score in sorted(scored, key=lambda pair: (math.isnan(pair[1]), -pair[1], str(pair[0]))):
-            if not math.isnan(score):
-                chosen.setdefault(self.space.fingerprint(arch), arch)
-        return list(chosen.values())[: self.plan.shortlist]
+        return best_first(self.space, scored, self._costs, belief=belief)[: self.plan.shortlist]
 
-    def _best(self, archs: Sequence[Arch], belief: float = 0.0) -> Arch:
+    def _best(self, archs: Sequence[Arch], belief: float) -> Arch:
         """Returns the best by re-evaluation, whose trainings are short of the final ones too: size counts as in labels."""
-        alive = [arch for arch in archs if not math.isnan(self.arms.reevaluated[arch])]
-        if not alive:
+        ranked = best_first(self.space, [(arch, self.arms.reevaluated[arch]) for arch in archs], self._costs, belief=belief)
+        if not ranked:
             raise RunError("every re-evaluation failed; see the reasons in journal.jsonl")
-        scores = lifted([self.arms.reevaluated[arch] for arch in alive], self._sizes(alive), belief)
-        return alive[int(np.argmax(scores))]
+        return ranked[0]
 
     # -- costs ---------------------------------------------------------------------------------------------------------------
 
