@@ -195,23 +195,15 @@ def timed_plan(
     per_final = SHARES["final"] * capacity / (arms * settings.final_seeds)
     channels, depth, epochs, cost = _final_size(base, fitting, per_final / n_final, seconds_per_image)
     if epochs < FEWEST_EPOCHS:
-        needed = settings.seconds * FEWEST_EPOCHS / max(epochs, 1e-9)
-        raise BudgetError(
-            f"--time {settings.seconds:.0f} s is too short: the smallest final networks would be trained for only "
-            f"{epochs:.1f} epochs of {n_final:,} images; give about {needed:.0f} s, a smaller --image-size or --max-images",
-            needed,
-        )
+        why = f"the smallest final networks would be trained for only {epochs:.1f} epochs of {n_final:,} images"
+        raise _too_short(settings, FEWEST_EPOCHS / max(epochs, 1e-9), why, ", a smaller --image-size or --max-images")
     share = SHARES["label"] * capacity
     if settings.baselines and not begins_with_labels(settings.strategy):
         share *= UNSHARED  # random search pays for labels of its own
     label, labels, label_cost = _cheap(base, channels, depth, len(dataset.train), share, seconds_per_image)
     if labels < FEWEST_LABELS:
-        needed = settings.seconds * FEWEST_LABELS / max(labels, 0.2)
-        raise BudgetError(
-            f"--time {settings.seconds:.0f} s is too short: only {labels} cheap trainings of {label_cost:.1f} s fit, at least "
-            f"{FEWEST_LABELS} are needed; give about {needed:.0f} s",
-            needed,
-        )
+        why = f"only {labels} cheap trainings of {label_cost:.1f} s fit, at least {FEWEST_LABELS} are needed"
+        raise _too_short(settings, FEWEST_LABELS / max(labels, 0.2), why)
     cap = min(MOST_LABELS, settings.evaluations or MOST_LABELS)
     labels = min(labels, cap)
     confirm = max(2, labels // 3)  # fewer proposals leave the two arms nearly the same architectures
@@ -233,6 +225,13 @@ def timed_plan(
         seconds_per_label=label_cost,
         seconds_per_epoch=len(dataset.train) * cost,
     )
+
+
+def _too_short(settings: Settings, factor: float, why: str, instead: str = "") -> BudgetError:
+    """Returns the error of a time that would have to be ``factor`` times as long, and what else would do."""
+    assert settings.seconds is not None
+    needed = settings.seconds * factor
+    return BudgetError(f"--time {settings.seconds:.0f} s is too short: {why}; give about {needed:.0f} s{instead}", needed)
 
 
 def longer_plan(
