@@ -14,6 +14,7 @@ from torch import nn
 from archduel.core import Arch, Estimate, Query, Scale
 from archduel.errors import ArchduelError, SettingError
 from archduel.nets import count
+from archduel.nets.fusing.choice import now
 from archduel.nets.fusing.fused import Fused, fuse
 from archduel.training.fused import FusedNetworks, evaluate_fused, train_fused
 from archduel.training.loop import failures_as_reason, train
@@ -30,7 +31,7 @@ SIZES = (8, 16, 32, 64)
 STEPS = 4
 MEMORY_BYTES = 2 << 30
 HOPELESS = 1.2  # a smallest group that is so much slower than one by one is not enlarged
-LARGER_GAIN = 1.02  # so much faster a group must be than one of half its size for twice its size to be tried
+LARGER_LOSS = 1.05  # a group that is so much slower than the one before is not enlarged
 GAIN = 1.1  # so much faster a group must be than one by one to be chosen
 
 
@@ -75,13 +76,14 @@ def plan_fused(
         images: training images.
         recipe: how they are trained.
         device: where.
-        sizes: numbers of networks to try, rising; larger ones only while they gain.
+        sizes: numbers of networks to try, rising; larger ones only while they do not lose.
         memory: bytes that a group may take.
     """
     steps = recipe.with_(
         epochs=STEPS * recipe.batch_size / max(recipe.batch_size, len(images)), data_fraction=1.0
     )
-    alone = _alone(networks, images, steps, device)
+    place = torch.device(device)
+    alone = _alone(networks, images, steps, place)
     together: dict[int, float] = {}
     used, reason = 0, ""
     for k in sizes:
@@ -89,7 +91,7 @@ def plan_fused(
             chosen = [networks[i % len(networks)] for i in range(k)]
             group = fuse(chosen, scale, device=device)
             train_fused(group, images, steps, seeds=[0])  # takes the memory, measures the ways
-            together[k] = _seconds(partial(train_fused, group, images, steps, seeds=[0])) / (STEPS * k)
+            together[k] = _seconds(partial(train_fused, group, images, steps, seeds=[0]), place) / (STEPS * k)
         except (SettingError, RuntimeError, MemoryError) as error:
             reason = str(error)
             break
@@ -103,27 +105,29 @@ def plan_fused(
 
 
 def _worth_more(together: Sequence[float], alone: float) -> bool:
-    """Returns whether a larger group may pay: the last one was much faster than what came before, or not far behind alone."""
+    """Returns whether a larger group may pay: the last one was no slower than the one before, or the first not far behind alone."""
     if len(together) == 1:
         return together[0] < HOPELESS * alone
-    return together[-1] * LARGER_GAIN < together[-2]
+    return together[-1] < LARGER_LOSS * together[-2]
 
 
-def _alone(networks: Sequence[nn.Module], images: Images, steps: Recipe, device: str | torch.device) -> float:
+def _alone(networks: Sequence[nn.Module], images: Images, steps: Recipe, device: torch.device) -> float:
     """Returns the mean seconds a step of a few networks."""
     some = networks[:4]
     train(some[0], images, steps, seed=0, device=device)  # the first call of a library is slow
-    times = [_seconds(partial(train, network, images, steps, seed=0, device=device)) for network in some]
+    times = [
+        _seconds(partial(train, network, images, steps, seed=0, device=device), device) for network in some
+    ]
     return sum(times) / (STEPS * len(some))
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
     """Returns the shorter of two times."""
     times = []
     for _ in range(2):
-        began = time.perf_counter()
+        began = now(device)
         work()
-        times.append(time.perf_counter() - began)
+        times.append(now(device) - began)
     return min(times)
 
 

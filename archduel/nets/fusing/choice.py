@@ -10,9 +10,10 @@ from archduel.nets.fusing.convs import ConvSpec, Way
 from archduel.nets.fusing.convs_small import WAYS, suitable
 from archduel.nets.fusing.memory import Buffers
 
-__all__ = ["choices", "fastest"]
+__all__ = ["choices", "fastest", "now"]
 
 REPEATS = 3
+FINE = time.get_clock_info("process_time").resolution <= 1e-6  # it is coarse on some systems
 _measured: dict[tuple[object, ...], tuple[str, str]] = {}
 
 
@@ -60,11 +61,11 @@ def _seconds(
     gw, gx = torch.empty_like(w), torch.empty_like(x) if needs_input else None
     times = []
     for _ in range(1 + REPEATS):
-        marks = [_now(buffers)]
+        marks = [now(buffers.device)]
         way.forward(x, w, spec, buffers, y)
-        marks.append(_now(buffers))
+        marks.append(now(buffers.device))
         way.backward(y, x, w, spec, buffers, gw, gx)
-        marks.append(_now(buffers))
+        marks.append(now(buffers.device))
         times.append((marks[1] - marks[0], marks[2] - marks[1]))
     return min(forward for forward, _ in times), min(backward for _, backward in times)
 
@@ -73,8 +74,15 @@ def _generator(buffers: Buffers) -> torch.Generator:
     return torch.Generator(buffers.device).manual_seed(0)
 
 
-def _now(buffers: Buffers) -> float:
-    """Returns the time at which all that was asked for is done."""
-    if buffers.device.type == "cuda":
-        torch.cuda.synchronize(buffers.device)
-    return time.perf_counter()
+def now(device: torch.device) -> float:
+    """Returns the seconds of a clock, once all that was asked of ``device`` is done.
+
+    One thread of a CPU is measured by the processor time of this process, which others on a busy machine do not change.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (
+        time.process_time()
+        if FINE and device.type == "cpu" and torch.get_num_threads() == 1
+        else time.perf_counter()
+    )
