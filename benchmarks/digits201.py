@@ -1,9 +1,9 @@
 """How far the table of NAS-Bench-201 cells on the digits came, and how well two of its seeds agree about the order of cells.
 
-    archduel table train digits --out digits201.table --cells 5234 --seeds 3 --mean-of 2 --fused 32 \\
+    archduel table train digits --out benchmarks/records/digits201.table --cells 5234 --seeds 3 --mean-of 2 --fused 32 \\
         --set channels=4 --set depth=5 --set epochs=6 --set batch_size=32 --set lr=0.1 \\
         --set label_smoothing=0 --set warmup_epochs=0 --set data_fraction=0.37
-    python benchmarks/digits201.py digits201.jsonl --out benchmarks/records/digits201.json
+    python benchmarks/digits201.py benchmarks/records/digits201.jsonl --out benchmarks/records/digits201.json
 
 Reads the journal that the first command continues. Cells whose trainings are all there are a random sample of the functionally
 different ones. Kendall's tau is the mean over pairs of seeds, a seed being the mean of 1, 2 or 3 trainings; 95 % intervals by
@@ -70,7 +70,7 @@ def main() -> None:
     values = read(options.journal)
     accuracy = values["validation"]
     record = {
-        "command": shlex.join(["python", "benchmarks/digits201.py", options.journal.name, *sys.argv[2:]]),
+        "command": shlex.join(["python", *sys.argv]),
         **environment(),
         "cells": len(accuracy),
         "of": DISTINCT,
