@@ -32,7 +32,6 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 PUBLISHED = {
     "random search with shared weights (RSPS)": [0.8766, 0.0169],
     "DARTS, first and second order": [0.5430, 0.0],
-    "ENAS": [0.5389, 0.0058],
     "SETN": [0.8764, 0.0],
     "GDAS": [0.9361, 0.0009],
     "FairNAS": [0.9323, 0.0018],
