@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from archduel.core import Arch, Space
 from archduel.rankers.sized import lifted
 
-__all__ = ["best_first"]
+__all__ = ["best_first", "whole_epochs"]
+
+ENOUGH = 0.25
+"""A re-evaluation of a smaller share of the planned epochs says less than the cheap labels it would overrule."""
 
 
 def best_first(
@@ -37,3 +40,13 @@ def best_first(
     mixed = lifted(scores, costs(archs)[:, 1], belief) if belief else np.array(scores)
     order = np.argsort(-mixed, kind="stable").tolist()
     return list({space.fingerprint(archs[i]): archs[i] for i in reversed(order)}.values())[::-1]
+
+
+def whole_epochs(planned: float, possible: float) -> float | None:
+    """Returns for how many of the ``planned`` epochs there is time, None if for too few to choose by.
+
+    Networks of the final size that were trained for an epoch or two are ranked by how fast they begin; one that computes nearly
+    nothing may lead.
+    """
+    epochs = min(planned, float(math.floor(possible)))
+    return epochs if epochs >= min(planned, max(2.0, ENOUGH * planned)) else None

@@ -9,7 +9,7 @@ import numpy as np
 
 from archduel.apps.arms import Arms, closed_form_costs, make_strategy
 from archduel.apps.assemble import begins_with_labels, compares
-from archduel.apps.choice import best_first
+from archduel.apps.choice import best_first, whole_epochs
 from archduel.apps.folder import RunFolder, Stage
 from archduel.apps.plan import Plan
 from archduel.apps.progress import Progress, duration
@@ -19,7 +19,6 @@ from archduel.core import (
     Arch,
     Budget,
     Constraint,
-    Cost,
     Estimate,
     Executor,
     Finalists,
@@ -259,25 +258,31 @@ class Pipeline:
         if self.settings.baselines:
             shortlists.append(self._shortlist(self.arms.random, 0.0))
         archs = list(dict.fromkeys(arch for shortlist in shortlists for arch in shortlist))
-        for arch, estimate in zip(archs, self.evaluate("reevaluate", archs, self._reevaluation(len(archs)))):
-            self.arms.reevaluated[arch] = estimate.score
-        self.arms.winner = self._best(shortlists[0], belief)
-        self.arms.random_winner = self._best(shortlists[1], 0.0) if self.settings.baselines else None
+        fidelity = self._reevaluation(len(archs))
+        if fidelity is None:
+            self.progress.say("no time to re-evaluate: each arm's choice is its best by the cheap recipe")
+            chosen = [shortlist[0] for shortlist in shortlists]
+        else:
+            for arch, estimate in zip(archs, self.evaluate("reevaluate", archs, fidelity)):
+                self.arms.reevaluated[arch] = estimate.score
+            chosen = [self._best(shortlist, weight) for shortlist, weight in zip(shortlists, (belief, 0.0))]
+        self.arms.winner = chosen[0]
+        self.arms.random_winner = chosen[1] if self.settings.baselines else None
         self.arms.notes["shortlists"] = [[str(arch) for arch in shortlist] for shortlist in shortlists]
 
-    def _reevaluation(self, n: int) -> str:
-        """Returns ``reevaluate@epochs``: fewer epochs than planned if this machine turned out slower, decided once."""
+    def _reevaluation(self, n: int) -> str | None:
+        """Returns ``reevaluate@epochs``, decided once: fewer than planned if this machine turned out slower, None if too few."""
         noted = self.folder.noted("reevaluation plan")
         if noted is not None:
-            return str(noted["fidelity"])
-        epochs = self.plan.reevaluate.epochs
+            return None if noted["fidelity"] is None else str(noted["fidelity"])
+        epochs: float | None = self.plan.reevaluate.epochs
         if self.settings.seconds is not None and "epochs" not in self.settings.section("reevaluate"):
             labels = [e.cost.seconds for (_, fidelity), e in self.paid.items() if fidelity == LABEL and not e.failed]
             slower = max(1.0, float(np.mean(labels)) / max(self.plan.seconds_per_label, 1e-9))
             left = self.settings.seconds - self.folder.clock - self.plan.seconds["final"]
             rounds = math.ceil(n / self.settings.workers)
-            epochs = max(1, min(epochs, math.floor(left / (rounds * slower * self.plan.seconds_per_epoch))))
-        fidelity = f"reevaluate@{epochs:g}"
+            epochs = whole_epochs(self.plan.reevaluate.epochs, left / (rounds * slower * self.plan.seconds_per_epoch))
+        fidelity = None if epochs is None else f"reevaluate@{epochs:g}"
         self.folder.note("reevaluation plan", fidelity=fidelity)
         return fidelity
 
@@ -291,9 +296,3 @@ class Pipeline:
         if not ranked:
             raise RunError("every re-evaluation failed; see the reasons in journal.jsonl")
         return ranked[0]
-
-    # -- costs ---------------------------------------------------------------------------------------------------------------
-
-    def costs(self) -> dict[str, Cost]:
-        """Returns what each stage paid, in core seconds."""
-        return {stage: Cost(seconds) for stage, seconds in self.arms.seconds.items()}

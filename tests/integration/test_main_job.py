@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,6 +87,21 @@ def test_only_the_search_believes_in_size(finished: archduel.Run) -> None:
         order = np.argsort(-lifted(scores, [count(arch, scale).macs for arch in archs], weight), kind="stable")
         distinct = list({space.fingerprint(archs[i]): str(archs[i]) for i in reversed(order)}.values())
         assert set(shortlist) == set(distinct[-len(shortlist) :]), arm
+
+
+def test_without_time_to_re_evaluate_labels_decide(finished: archduel.Run, tmp_path: Path) -> None:
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    shutil.copy(finished.folder / "run.toml", folder)
+    lines = (finished.folder / "journal.jsonl").read_text().splitlines()
+    cut = next(i for i, line in enumerate(lines) if json.loads(line)["event"] == "reevaluation plan")
+    none = json.loads(lines[cut]) | {"fidelity": None}
+    (folder / "journal.jsonl").write_text("\n".join([*lines[:cut], json.dumps(none)]) + "\n")
+    result = archduel.search("digits", out=folder, quiet=True, **SMALL).result
+    assert result["shortlists"] == finished.result["shortlists"]
+    assert result["reevaluated"] == {}
+    assert [result["networks"][role]["arch"] for role in ("search", "random")] == [s[0] for s in result["shortlists"]]
+    assert (folder / "report.html").is_file()
 
 
 def test_a_gain_says_how_much_more_is_computed_for_it(finished: archduel.Run) -> None:

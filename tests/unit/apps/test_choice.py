@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 
-from archduel.apps.choice import best_first
+from archduel.apps.choice import best_first, whole_epochs
 from archduel.core import parse
 from archduel.spaces.nasbench201 import NASBench201
 
@@ -34,3 +35,11 @@ def test_one_of_each_class_the_better_and_of_equal_ones_the_earlier() -> None:
     assert SPACE.fingerprint(SAME[0]) == SPACE.fingerprint(SAME[1])
     assert best_first(SPACE, [(SAME[0], 0.1), (LARGE, 0.5), (SAME[1], 0.3)], costs) == [LARGE, SAME[1]]
     assert best_first(SPACE, [(SMALL, 0.5), (LARGE, 0.5)], costs) == [SMALL, LARGE]
+
+
+@pytest.mark.parametrize(
+    ("planned", "possible", "epochs"),
+    [(12, 40.0, 12), (12, 7.9, 7), (12, 3.0, 3), (12, 2.9, None), (12, -5.0, None), (4, 2.0, 2), (4, 1.9, None), (1, 1.2, 1), (1, 0.9, None)],
+)
+def test_too_few_epochs_are_none(planned: float, possible: float, epochs: float | None) -> None:
+    assert whole_epochs(planned, possible) == epochs
