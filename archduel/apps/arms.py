@@ -76,9 +76,9 @@ def make_strategy(
     settings: Settings,
     plan: Plan,
     space: Space,
-    dataset: Dataset,
     constraint: Constraint | None,
     *,
+    costs: Callable[[Sequence[Arch]], np.ndarray[Any, Any]],
     shared: SharedEstimator | None = None,
     numbers: Mapping[str, Any] | None = None,
 ) -> Strategy:
@@ -88,8 +88,8 @@ def make_strategy(
         settings: of the run.
         plan: numbers of labels and iterations, the final scale.
         space: where to search.
-        dataset: the images.
         constraint: which architectures are allowed.
+        costs: returns (N, 2) parameters and multiply-adds, see :func:`closed_form_costs`.
         shared: shared weights, for a strategy that takes them.
         numbers: settings that replace those that follow from ``plan``.
     """
@@ -100,7 +100,6 @@ def make_strategy(
     if "initial" in accepted and numbers is None:  # a small budget must leave something to learn with
         names["initial"] = min(int(accepted["initial"]), max(2, plan.labels // 2))
     planned = {name: value for name, value in names.items() if name in accepted}
-    costs = closed_form_costs(plan, dataset)
     partners: dict[str, Any] = {} if shared is None else {"shared": shared}
     for role in ("policy", "ranker"):
         wanted = settings.section(role)

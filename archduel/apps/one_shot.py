@@ -53,7 +53,7 @@ class OneShotPipeline(Pipeline):
 
     def _strategy(self, shared: SharedWeights, numbers: Mapping[str, Any]) -> Strategy:
         return make_strategy(
-            self.settings, self.plan, self.space, self.dataset, self.constraint, shared=shared, numbers=numbers
+            self.settings, self.plan, self.space, self.constraint, costs=self._costs, shared=shared, numbers=numbers
         )
 
     def _weights(self, recipe: Recipe) -> SharedWeights:

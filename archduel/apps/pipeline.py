@@ -73,7 +73,7 @@ class Pipeline:
         }
 
     def _make_strategy(self) -> Strategy:
-        return make_strategy(self.settings, self.plan, self.space, self.dataset, self.constraint)
+        return make_strategy(self.settings, self.plan, self.space, self.constraint, costs=self._costs)
 
     def time_left(self) -> str:
         """Returns the time left as text, empty without a time budget."""

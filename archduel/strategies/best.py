@@ -20,8 +20,7 @@ from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, Stat
 from archduel.errors import SettingError
 from archduel.strategies.candidates import Believer, beliefs, evolved, log_improvement, whole_space
 from archduel.strategies.looks import FirstLooks
-from archduel.strategies.pool import first_distinct
-from archduel.strategies.rounds import Rounds
+from archduel.strategies.rounds import Guided
 
 __all__ = ["Contenders"]
 
@@ -29,7 +28,7 @@ SHORTLIST = 500
 """Architectures, besides the batch itself, among which it is chosen."""
 
 
-class Contenders:
+class Contenders(Guided):
     """Asks the architectures of largest expected improvement, a few at a time.
 
     Args:
@@ -66,17 +65,16 @@ class Contenders:
     ) -> None:
         if min(batch, bred, generations, looks) < 1 or min(whole, stop) < 0:
             raise SettingError("batch, bred, generations and looks must be at least 1, whole and stop not negative")
-        self.space, self.ranker, self.rng, self.constraint = space, ranker, rng, constraint
+        super().__init__(space, ranker, rng, constraint, initial)
         self.batch, self.whole, self.bred, self.generations, self.stop = batch, whole, bred, generations, stop
         self.cheap, self.looks = str(cheap), looks  # a fidelity may be called 12
-        self.rounds = Rounds(space, rng, constraint, initial)
         self.first = FirstLooks()
         self.looking = False  # whether what is asked now is asked at the cheap fidelity
         self._listed: tuple[tuple[str, ...], tuple[Arch, ...]] | None = None  # the space, once it was needed
 
     def ask(self, n: int) -> list[Query]:
         """Returns at most ``n`` new architectures; empty while there is something to learn first."""
-        queries = self.rounds.ask(n)
+        queries = super().ask(n)
         return [Query(query.arch, self.cheap) for query in queries] if self.looking else queries
 
     def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
@@ -85,7 +83,7 @@ class Contenders:
             self.first.record(queries, estimates)
             self.rounds.told += len(queries)
         else:
-            self.rounds.tell(queries, estimates)
+            super().tell(queries, estimates)
 
     def step(self) -> StepReport | None:
         """Fits the ranker and chooses the next batch; None while labels are missing and when finished."""
@@ -149,28 +147,12 @@ class Contenders:
         )
         return bred, np.array([self.space.fingerprint(arch) not in seen for arch in bred], bool)
 
-    def best(self) -> Arch:
-        """Returns the architecture with the highest score; raises StateError before any tell."""
-        return self.rounds.ledger.best()
-
-    def finalists(self, n: int) -> list[Arch]:
-        """Returns the ``n`` best architectures, best first."""
-        return first_distinct(self.space, self.rounds.ledger.ranked(), n)
-
     def state_dict(self) -> State:
         """Returns all that changes."""
-        return {
-            "rounds": self.rounds.state_dict(),
-            "ranker": self.ranker.state_dict(),
-            "looks": self.first.state_dict(),
-            "looking": self.looking,
-            "rng": self.rng.bit_generator.state,
-        }
+        return {**super().state_dict(), "looks": self.first.state_dict(), "looking": self.looking}
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
-        self.rounds.load_state_dict(state["rounds"])
-        self.ranker.load_state_dict(state["ranker"])
+        super().load_state_dict(state)
         self.first.load_state_dict(state["looks"])
         self.looking = state["looking"]
-        self.rng.bit_generator.state = state["rng"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from archduel import registry
-from archduel.apps.arms import check_types, make_strategy
+from archduel.apps.arms import check_types, closed_form_costs, make_strategy
 from archduel.apps.assemble import shares_weights
 from archduel.apps.plan import LADDERS, fixed_plan
 from archduel.apps.settings import make_settings
@@ -22,7 +22,8 @@ PICTURES: Any = SimpleNamespace(
 def made(strategy: str, **given: object) -> Any:
     settings = make_settings(data="x", evaluations=8, strategy=strategy, workers=1, set=given)
     space = registry.make("space", "nasbench201")
-    return make_strategy(settings, fixed_plan(settings, PICTURES, LADDERS["nasbench201"]), space, PICTURES, None)
+    plan = fixed_plan(settings, PICTURES, LADDERS["nasbench201"])
+    return make_strategy(settings, plan, space, None, costs=closed_form_costs(plan, PICTURES))
 
 
 def test_the_plan_sets_labels_and_iterations_unless_told_otherwise() -> None:
