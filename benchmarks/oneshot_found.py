@@ -65,7 +65,7 @@ def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed:
     train, validation = (Pixels(part.images, part.labels, *means) for part in (dataset.train, dataset.validation))
     n = -(-len(train) // recipe.batch_size)
     given = STRATEGIES[strategy]
-    prices = Prices.counted(-(-len(validation) // recipe.batch_size), 5, given.get("order", int(strategy == "gdas")))
+    prices = Prices.counted(strategy, given, n_validation=-(-len(validation) // recipe.batch_size), n_options=5)
     plan = fitted(strategy, space, arguments.batches, prices, n, recipe, {**given, "verify": 0})
     scale = Scale(recipe.channels, recipe.depth, size, 3, 10)
     network = supernet("nasbench201", scale, generator=torch.Generator().manual_seed(seed))

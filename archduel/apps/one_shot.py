@@ -83,9 +83,8 @@ class OneShotPipeline(Pipeline):
         n = shared.n_batches("train")
         if settings.seconds is None:
             assert settings.evaluations is not None
-            gradients = given.get("order", 2) if settings.strategy == "darts" else int(settings.strategy == "gdas")
-            options = max(self.space.kinds.values())
-            prices = Prices.counted(shared.n_batches("validation"), options, gradients)
+            sizes = {"n_validation": shared.n_batches("validation"), "n_options": max(self.space.kinds.values())}
+            prices = Prices.counted(settings.strategy, given, **sizes)
             allowed = settings.evaluations * self.plan.label.epochs * self.plan.label.data_fraction * n
         else:
             prices = self._measured(shared)

@@ -38,10 +38,18 @@ class Prices:
     mix: float
 
     @classmethod
-    def counted(cls, n_validation: int, n_options: int, order: int) -> Prices:
-        """Returns prices in training batches that depend on numbers alone, for runs that repeat exactly."""
-        passes = {0: 1, 1: 2, 2: 5}.get(order, 5)
-        return cls(1.0, 0.6, 0.35 * (8 + n_validation), 0.5 * n_options * passes)
+    def counted(cls, strategy: str, given: Mapping[str, Any], *, n_validation: int, n_options: int) -> Prices:
+        """Returns prices in training batches that depend on numbers alone, for runs that repeat exactly.
+
+        Args:
+            strategy: whose work; ``gdas`` runs one operation an edge, ``darts`` all of them.
+            given: settings of the user (``order`` of ``darts``: its second-order gradient takes three more passes).
+            n_validation: batches of the validation images.
+            n_options: operations of an edge.
+        """
+        passes = 5 if strategy == "darts" and given.get("order", 2) == 2 else 2
+        running = 1 if strategy == "gdas" else n_options
+        return cls(1.0, 0.6, 0.35 * (8 + n_validation), max(1.0, 0.5 * running) * passes)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,21 @@ def test_a_plan_costs_about_what_is_allowed(strategy: str, allowed: float) -> No
     assert OneShotPlan.from_json(plan.to_json()) == plan
 
 
+def test_counted_prices_charge_what_runs() -> None:
+    def mix(strategy: str, **given: Any) -> float:
+        return Prices.counted(strategy, given, n_validation=10, n_options=5).mix
+
+    assert mix("gdas") == 2  # a training batch and a validation batch, one operation an edge each
+    assert mix("darts", order=1) == 2.5 * mix("gdas")  # all operations, some of which cost nothing
+    assert mix("darts") == mix("darts", order=2) == 2.5 * mix("darts", order=1)  # three more passes
+
+    def updates(strategy: str, **given: Any) -> int:
+        prices = Prices.counted(strategy, given, n_validation=10, n_options=5)
+        return fitted(strategy, NASBench201(), 5000, prices, 200, RECIPE, given).batches
+
+    assert updates("gdas") == pytest.approx(2.5 * updates("darts", order=1), rel=0.1)
+
+
 def test_settings_of_the_user_stay() -> None:
     plan = fitted("spos", NASBench201(), 60, PRICES, N, RECIPE, {"population": 7, "epochs": 3})
     assert (plan.settings["population"], plan.settings["epochs"]) == (7, 3)
