@@ -10,7 +10,7 @@ from archduel import registry
 from archduel.apps.final import FinalNetwork
 from archduel.apps.judge import final_weights, recipe_of, scale_of
 from archduel.apps.pipeline import Pipeline
-from archduel.core import Arch
+from archduel.core import Arch, win_matrix
 from archduel.core.space import TextSpace
 from archduel.errors import StateError
 from archduel.reporting.statistics import gain_interval, gain_sentence, kendall_tau
@@ -183,10 +183,8 @@ def _win_matrix(pipeline: Pipeline) -> dict[str, Any] | None:
     archs = list(pipeline.arms.reevaluated)[:12]
     if ranker is None or len(archs) < 2:
         return None
-    first = [a for a in archs for _ in archs]
-    second = [b for _ in archs for b in archs]
     try:
-        probabilities = ranker.prob(first, second).reshape(len(archs), len(archs))
+        probabilities = win_matrix(ranker, archs)
     except StateError:  # all labels were equal: there was no order to learn
         return None
     return {"archs": [str(arch) for arch in archs], "probabilities": probabilities.round(4).tolist()}

@@ -4,6 +4,7 @@ from archduel.core.arch import Arch, parse
 from archduel.core.fair import fair_sample
 from archduel.core.journal import Journal
 from archduel.core.protocols import (
+    AllPairs,
     Cost,
     Draw,
     Estimate,
@@ -17,7 +18,9 @@ from archduel.core.protocols import (
     StepReport,
     Strategy,
     Uncertain,
+    Updatable,
 )
+from archduel.core.ranking import keep_learning, win_matrix
 from archduel.core.scale import Counts, Scale
 from archduel.core.search import Budget, Local, Result, Told, evaluation_seed, search
 from archduel.core.shared import MixingSupernet, SharedEstimator, Supernet
@@ -38,6 +41,7 @@ from archduel.core.space import (
 )
 
 __all__ = [
+    "AllPairs",
     "Arch",
     "Budget",
     "Constraint",
@@ -69,14 +73,17 @@ __all__ = [
     "TextSpace",
     "Told",
     "Uncertain",
+    "Updatable",
     "check_decisions",
     "decisions",
     "enumerate_space",
     "evaluation_seed",
     "fair_sample",
+    "keep_learning",
     "mutate",
     "neighbours",
     "parse",
     "sample",
     "search",
+    "win_matrix",
 ]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "AllPairs",
     "Cost",
     "Draw",
     "Estimate",
@@ -39,6 +40,7 @@ __all__ = [
     "StepReport",
     "Strategy",
     "Uncertain",
+    "Updatable",
 ]
 
 State = dict[str, Any]
@@ -167,6 +169,29 @@ class Uncertain(Protocol):
 
     def uncertainty(self, archs: Sequence[Arch]) -> NDArray[np.float64]:
         """Returns (N,) standard deviations in the unit of ``predict``."""
+
+
+@runtime_checkable
+class AllPairs(Protocol):
+    """A ranker that compares all pairs at once; :func:`archduel.core.win_matrix` asks any ranker."""
+
+    def matrix(self, archs: Sequence[Arch]) -> NDArray[np.float64]:
+        """Returns (N, N) probabilities that the row is at least as good as the column."""
+
+
+@runtime_checkable
+class Updatable(Protocol):
+    """A ranker that can go on learning from where it is; :func:`archduel.core.keep_learning` asks any ranker."""
+
+    def update(
+        self,
+        archs: Sequence[Arch],
+        scores: Sequence[float] | NDArray[np.float64],
+        *,
+        pairs: tuple[Sequence[Arch], Sequence[Arch], NDArray[np.float64]] | None = None,
+        epochs: int = 1,
+    ) -> Mapping[str, float]:
+        """Learns for ``epochs`` more passes; arguments and result are those of ``fit``."""
 
 
 class Policy(Protocol):

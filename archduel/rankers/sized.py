@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from archduel.core import Arch, Ranker, State
+from archduel.core import Arch, Ranker, State, keep_learning, win_matrix
 from archduel.errors import SettingError
 from archduel.rankers.labels import Pairs
 
@@ -75,11 +75,7 @@ class SizeBelief:
         epochs: int = 1,
     ) -> Mapping[str, float]:
         """Goes on learning, or starts from scratch with a ranker that cannot go on."""
-        labels = self._lifted(archs, scores)
-        if hasattr(self.ranker, "update"):
-            metrics: Mapping[str, float] = self.ranker.update(archs, labels, pairs=pairs, epochs=epochs)
-            return metrics
-        return self.ranker.fit(archs, labels, pairs=pairs)
+        return keep_learning(self.ranker, archs, self._lifted(archs, scores), pairs=pairs, epochs=epochs)
 
     def _lifted(self, archs: Sequence[Arch], scores: Sequence[float] | Vector) -> Vector:
         labels = np.asarray(scores, np.float64)
@@ -97,10 +93,7 @@ class SizeBelief:
 
     def matrix(self, archs: Sequence[Arch]) -> Vector:
         """Returns (N, N) probabilities that the row is at least as good as the column."""
-        if hasattr(self.ranker, "matrix"):
-            return np.asarray(self.ranker.matrix(archs))
-        n = len(archs)
-        return self.ranker.prob([arch for arch in archs for _ in range(n)], list(archs) * n).reshape(n, n)
+        return win_matrix(self.ranker, archs)
 
     def state_dict(self) -> State:
         """Returns all that the ranker learned."""

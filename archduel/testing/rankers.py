@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archduel.core import Arch, Ranker, Uncertain, sample
+from archduel.core import Arch, Ranker, Uncertain, Updatable, keep_learning, sample, win_matrix
 from archduel.errors import InvalidArchError, StateError
 from archduel.testing.states import global_randomness_untouched, through_disk
 from archduel.testing.toy import ToySpace, toy_score
@@ -129,6 +129,27 @@ class RankerContract:
         self.make(0).fit(*given)
         assert given[0] == copies[0]
         assert np.array_equal(given[1], copies[1])
+
+    def test_all_pairs_at_once_say_what_single_pairs_say(self) -> None:
+        """A ranker's own matrix agrees with ``prob`` up to rounding; without one it is made of ``prob``."""
+        ranker = self._fitted()
+        _, _, rest, _ = self._data()
+        few = rest[:7]
+        single = np.array([ranker.prob([first] * len(few), few) for first in few])
+        np.testing.assert_allclose(win_matrix(ranker, few), single, atol=1e-5)
+
+    def test_going_on_learning_is_exact(self) -> None:
+        """A ranker that can go on learns from a state exactly as without a break; any other starts from scratch."""
+        known, scores, rest, _ = self._data()
+        one, two = self._fitted(2), self.make(2)
+        extra = known[:2], known[2:4], np.array([1.0, 0.0])
+        if isinstance(one, Updatable):
+            two.load_state_dict(deepcopy(one.state_dict()))
+            keep_learning(two, known, scores, pairs=extra, epochs=2)
+        else:
+            two.fit(known, scores, pairs=extra)
+        keep_learning(one, known, scores, pairs=extra, epochs=2)
+        assert np.array_equal(one.predict(rest), two.predict(rest))
 
     def test_uncertainty_is_a_deviation(self) -> None:
         """Where a ranker knows its uncertainty, it is finite and not negative, one number an architecture."""
