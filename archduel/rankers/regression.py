@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from archduel.core import Arch, Space, State, parse
 from archduel.errors import SettingError, StateError
 from archduel.rankers.columns import Costs, describe, normal_scores
-from archduel.rankers.labels import Pairs, check_archs, check_labels, check_sides, distinct, sigmoid
-from archduel.rankers.slope import held_out_slope
+from archduel.rankers.labels import Pairs, check_archs, check_labels, distinct
+from archduel.rankers.slope import ByScores
 
 __all__ = ["Regression", "Regressor", "graph_view"]
 
@@ -38,7 +38,7 @@ def graph_view(space: Space) -> str:
     return "graph_features" if hasattr(space, "graph_features") else "features"
 
 
-class Regression:
+class Regression(ByScores):
     """A regressor on the space's graph features, and on closed-form costs if given.
 
     Args:
@@ -68,7 +68,6 @@ class Regression:
         self._archs: list[Arch] = []
         self._labels: Matrix = np.empty(0)
         self._fitted: Regressor | None = None
-        self._slope: float | None = None
 
     def fit(
         self, archs: Sequence[Arch], scores: Sequence[float] | Matrix, *, pairs: Pairs | None = None
@@ -120,24 +119,10 @@ class Regression:
             scores if self.target == "rank" else self._labels.mean() + self._labels.std() * scores
         )
 
-    def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
-        """Returns (P,) probabilities that ``first[i]`` is at least as good as ``second[i]``.
-
-        The first call learns from four fifths of the labels how far differences of scores can be trusted.
-
-        Raises:
-            StateError: before fit.
-            InvalidArchError: for an architecture of another space.
-            SettingError: for sides of different lengths.
-        """
-        check_sides(first, second)
-        scores = self.predict([*first, *second])
-        if self._slope is None:
-            self._slope = held_out_slope(self._held_out, self._labels, seed=self.seed)
-        return sigmoid(self._slope * (scores[: len(first)] - scores[len(first) :]))
+    def _lesson(self) -> tuple[Matrix, int]:
+        return self._labels, self.seed
 
     def _held_out(self, kept: NDArray[np.int64], out: NDArray[np.int64]) -> Matrix:
-        """Returns the scores of the labelled architectures ``out`` after learning from ``kept``."""
         x, y = self._columns(self._archs), self._targets()
         regressor = self.fresh()
         regressor.fit(x[kept], y[kept])

@@ -36,9 +36,9 @@ from torch import Tensor
 
 from archduel.core import Arch, Space, State, parse
 from archduel.errors import SettingError, StateError
-from archduel.rankers.labels import Pairs, check_archs, check_labels, check_sides, distinct, sigmoid
+from archduel.rankers.labels import Pairs, check_archs, check_labels, distinct
 from archduel.rankers.renas_network import LOSSES, LeNet, distances, inconsistency, pair_loss, tensors_of
-from archduel.rankers.slope import held_out_slope
+from archduel.rankers.slope import ByScores
 
 __all__ = ["VARIANTS", "ReNAS"]
 
@@ -70,8 +70,11 @@ class _Scale(NamedTuple):
     factor: Tensor
 
 
-class ReNAS:
+class ReNAS(ByScores):
     """Learns scores from the pairwise order of labels.
+
+    Win probabilities are those that the logistic or exponential loss is made for; the other losses have none, so that held-out
+    labels tell how far differences of scores can be trusted.
 
     Args:
         space: the space; see :func:`archduel.rankers.renas_network.tensors_of` for what the network sees of it.
@@ -118,7 +121,6 @@ class ReNAS:
         self.check, self.seed, self.device = check, seed, torch.device(device)
         self._model: LeNet | None = None
         self._scale: _Scale | None = None
-        self._slope: float | None = None
         self._archs: list[Arch] = []
         self._labels: Matrix = np.empty(0)
 
@@ -207,25 +209,10 @@ class ReNAS:
             )
         return np.concatenate(found)[index]
 
-    def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
-        """Returns (P,) probabilities that ``first[i]`` is at least as good as ``second[i]``.
-
-        They are those that the logistic or exponential loss is made for; the other losses have none, so the first call learns
-        from four fifths of the labels how far differences of scores can be trusted.
-
-        Raises:
-            StateError: before fit.
-            InvalidArchError: for an architecture of another space.
-            SettingError: for sides of different lengths.
-        """
-        check_sides(first, second)
-        scores = self.predict([*first, *second])
-        if self._slope is None:
-            self._slope = held_out_slope(self._held_out, self._labels, seed=self.seed)
-        return sigmoid(self._slope * (scores[: len(first)] - scores[len(first) :]))
+    def _lesson(self) -> tuple[Matrix, int]:
+        return self._labels, self.seed
 
     def _held_out(self, kept: NDArray[np.int64], out: NDArray[np.int64]) -> Matrix:
-        """Returns the scores of the labelled architectures ``out`` after learning from ``kept``."""
         twin = copy.copy(self)
         twin.fit([self._archs[i] for i in kept], self._labels[kept])
         return twin.predict([self._archs[i] for i in out])

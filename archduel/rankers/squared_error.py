@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from archduel.core import Arch, Space, State, parse
 from archduel.errors import SettingError, StateError
-from archduel.rankers.labels import Pairs, check_archs, check_labels, check_sides, distinct, sigmoid
+from archduel.rankers.labels import Pairs, check_archs, check_labels, distinct
 from archduel.rankers.networks import Inputs, encode
-from archduel.rankers.slope import held_out_slope
+from archduel.rankers.slope import ByScores
 
 __all__ = ["Fitting", "NeuralRegression"]
 
@@ -64,7 +64,7 @@ class Fitting:
             )
 
 
-class NeuralRegression(ABC):
+class NeuralRegression(ByScores):
     """Squared error on standardised labels, Adam, the ranker's methods; what is left is which network.
 
     Args:
@@ -75,7 +75,6 @@ class NeuralRegression(ABC):
     def __init__(self, space: Space, fitting: Fitting) -> None:
         self.space, self.fitting, self.device = space, fitting, torch.device(fitting.device)
         self._learned: _Learned | None = None
-        self._slope: float | None = None
 
     def _inputs(self, archs: Sequence[Arch]) -> tuple[Inputs, int]:
         """Returns what the network reads of ``archs`` and how many kinds of node there are (0 without graphs)."""
@@ -146,24 +145,10 @@ class NeuralRegression(ABC):
             raise StateError("the network has learned nothing yet; call fit first")
         return self._learned
 
-    def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
-        """Returns (P,) probabilities that ``first[i]`` is at least as good as ``second[i]``.
-
-        The first call learns from four fifths of the labels how far differences of scores can be trusted.
-
-        Raises:
-            StateError: before fit.
-            InvalidArchError: for an architecture of another space.
-            SettingError: for sides of different lengths.
-        """
-        check_sides(first, second)
-        scores = self.predict([*first, *second])
-        if self._slope is None:
-            self._slope = held_out_slope(self._held_out, self._known().labels, seed=self.fitting.seed)
-        return sigmoid(self._slope * (scores[: len(first)] - scores[len(first) :]))
+    def _lesson(self) -> tuple[Matrix, int]:
+        return self._known().labels, self.fitting.seed
 
     def _held_out(self, kept: NDArray[np.int64], out: NDArray[np.int64]) -> Matrix:
-        """Returns the scores of the labelled architectures ``out`` after learning from ``kept``."""
         known, twin = self._known(), copy.copy(self)
         twin.fit([known.archs[i] for i in kept], known.labels[kept])
         return twin.predict([known.archs[i] for i in out])
