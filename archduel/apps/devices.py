@@ -25,6 +25,7 @@ def latency_of(scale: Scale, *, batch_size: int, device: str) -> Callable[[Arch]
     """Returns a function that builds an architecture and measures the median milliseconds of a batch, one thread."""
 
     def measure(arch: Arch) -> float:
+        """Returns the median milliseconds of a batch, on one thread."""
         import torch
 
         from archduel.estimators.latency import latency_ms

@@ -30,7 +30,7 @@ from archduel.apps.progress import Progress, duration
 from archduel.apps.settings import Settings
 from archduel.apps.spaces import open_space
 from archduel.apps.stopwatch import Stopwatch
-from archduel.core import Scale, Space
+from archduel.core import Estimate, Scale, Space
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
 from archduel.errors import DataError, SettingError
@@ -38,6 +38,9 @@ from archduel.execution.processes import Processes
 from archduel.training.pixels import Pixels
 
 __all__ = ["hand_over", "load_arguments", "work"]
+
+Trainings = dict[tuple[str, int], Estimate]
+"""(role, seed) -> how the training of that final network went."""
 
 
 def load_arguments(settings: Settings) -> dict[str, Any]:
@@ -75,24 +78,36 @@ def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
             folder, settings, plan, space, dataset, executor, stopwatch,
             constraint=constraint, progress=progress,
         )
-        pipeline.label_and_compare()
-        pipeline.confirm()
-        pipeline.random_arm()
-        pipeline.reevaluate()
-        found = final.networks(pipeline)
-        fidelity = final.final_fidelity(pipeline, found)
-        trained = final.train_networks(pipeline, found, fidelity)
+        networks, fidelity, trained = _trained(pipeline)
     finally:
         executor.close()
         torch.set_num_threads(before)
     progress.end()
-    found = final.survivors(pipeline, found, trained)
-    values = {key: estimate.values for key, estimate in trained.items()}
-    tests = final.test_networks(pipeline, found, fidelity)
-    result = result_of(pipeline, found, fidelity, values, tests)
+    result = _tested(pipeline, networks, fidelity, trained)
     folder.write_json("result.json", result)
     folder.note("finished", seconds=round(folder.clock, 2))
     hand_over(folder, result, progress)
+
+
+def _trained(pipeline: Pipeline) -> tuple[list[final.FinalNetwork], str, Trainings]:
+    """Runs all stages that train; returns the final networks, the name of their fidelity and their trainings."""
+    pipeline.label_and_compare()
+    pipeline.confirm()
+    pipeline.random_arm()
+    pipeline.reevaluate()
+    networks = final.networks(pipeline)
+    fidelity = final.final_fidelity(pipeline, networks)
+    return networks, fidelity, final.train_networks(pipeline, networks, fidelity)
+
+
+def _tested(
+    pipeline: Pipeline, networks: list[final.FinalNetwork], fidelity: str, trained: Trainings
+) -> dict[str, Any]:
+    """Reads the test images, once for each final network that was trained, and returns the result of the run."""
+    networks = final.survivors(pipeline, networks, trained)
+    values = {key: estimate.values for key, estimate in trained.items()}
+    tests = final.test_networks(pipeline, networks, fidelity)
+    return result_of(pipeline, networks, fidelity, values, tests)
 
 
 def _same_data(folder: RunFolder, dataset: Dataset) -> None:

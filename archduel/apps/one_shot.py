@@ -123,6 +123,7 @@ class OneShotPipeline(Pipeline):
         saved = time.monotonic()
 
         def on_step(report: StepReport) -> None:
+            """Notes a step and saves the shared weights every now and then."""
             nonlocal saved
             self.steps_made += 1
             self.step_seconds += report.cost.seconds

@@ -115,6 +115,7 @@ def operations_in_order(space: Space, scale: Scale, seed: int) -> tuple[int, ...
         raise SettingError(f"a curriculum adds operations; the decisions of {space.name} are {', '.join(space.kinds)}")
 
     def params(op: int) -> int:
+        """Returns the weights of the architecture that has ``op`` wherever it may."""
         choices: tuple[int, ...] = ()
         while (decision := space.decision(choices)) is not None:
             wanted = decision.kind == "op" and op in decision.options

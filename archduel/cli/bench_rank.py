@@ -54,6 +54,7 @@ def rank(
     from archduel.apps.rank_output import summary, write_figure, write_json
 
     def progress(done: int, all_: int) -> None:
+        """Tells how far it is: one line that changes on a terminal, twenty lines elsewhere."""
         live = sys.stderr.isatty()
         if not quiet and (live or done == all_ or done % max(1, all_ // 20) == 0):
             print(f"{done} of {all_} fits", file=sys.stderr, end="\r" if live and done < all_ else "\n", flush=True)

@@ -40,59 +40,64 @@ def register(app: typer.Typer) -> None:
         help="Data sets: list, show, fetch, import, clear.", no_args_is_help=True, rich_markup_mode=None
     )
     app.add_typer(group, name="data")
+    group.command("list")(list_)
+    group.command("show")(show_)
+    group.command("fetch")(fetch_)
+    group.command("import")(import_)
+    group.command("clear")(clear_)
 
-    @group.command("list")
-    def list_() -> None:
-        """Print the data sets there are."""
-        from archduel.apps.data import list_sets
 
-        for line in list_sets():
-            typer.echo(f"{line.name:<12} {line.state:<12} {line.text}")
+def list_() -> None:
+    """Print the data sets there are."""
+    from archduel.apps.data import list_sets
 
-    @group.command("show")
-    def show_(
-        source: str = typer.Argument(help="name, folder, .npz or CIFAR archive"),
-        image_size: int | None = typer.Option(
-            None, help="side in pixels; chosen from the pictures if not given"
-        ),
-        seed: int = typer.Option(0, help="of the splits"),
-        max_images: int | None = typer.Option(None, help="use about so many"),
-    ) -> None:
-        """Read a data set as a search would, and say what is in it."""
-        from archduel.apps.data import describe, show
+    for line in list_sets():
+        typer.echo(f"{line.name:<12} {line.state:<12} {line.text}")
 
-        meter = Meter("decoding", "pictures")
-        for line in describe(
-            show(source, image_size=image_size, seed=seed, max_images=max_images, progress=meter)
-        ):
-            typer.echo(line)
 
-    @group.command("fetch")
-    def fetch_(name: str = typer.Argument(help="cifar10 or cifar100")) -> None:
-        """Download a named set from its original public address."""
-        from archduel.apps.data import fetch
+def show_(
+    source: str = typer.Argument(help="name, folder, .npz or CIFAR archive"),
+    image_size: int | None = typer.Option(
+        None, help="side in pixels; chosen from the pictures if not given"
+    ),
+    seed: int = typer.Option(0, help="of the splits"),
+    max_images: int | None = typer.Option(None, help="use about so many"),
+) -> None:
+    """Read a data set as a search would, and say what is in it."""
+    from archduel.apps.data import describe, show
 
-        typer.echo(f"{name} is in {fetch(name, progress=Meter(name, 'bytes'))}")
+    meter = Meter("decoding", "pictures")
+    for line in describe(
+        show(source, image_size=image_size, seed=seed, max_images=max_images, progress=meter)
+    ):
+        typer.echo(line)
 
-    @group.command("import")
-    def import_(
-        name: str = typer.Argument(help="a name of your choice, or cifar10, cifar100"),
-        path: Path = typer.Argument(help="archive or folder of class folders, .npz, or a CIFAR archive"),
-        replace: bool = typer.Option(False, "--replace", help="remove a set of that name first"),
-    ) -> None:
-        """Keep pictures under a name; archives are unpacked safely."""
-        from archduel.apps.data import import_set
 
-        source = import_set(name, path, replace=replace)
-        typer.echo(
-            f"{name}: {len(source):,} pictures, {len(source.classes)} classes; try `archduel data show {name}`"
-        )
+def fetch_(name: str = typer.Argument(help="cifar10 or cifar100")) -> None:
+    """Download a named set from its original public address."""
+    from archduel.apps.data import fetch
 
-    @group.command("clear")
-    def clear_(
-        everything: bool = typer.Option(False, "--all", help="also what was fetched and imported"),
-    ) -> None:
-        """Remove decoded pictures from the cache."""
-        from archduel.apps.data import clear
+    typer.echo(f"{name} is in {fetch(name, progress=Meter(name, 'bytes'))}")
 
-        typer.echo(f"{clear(everything=everything) / 1e6:.1f} MB freed")
+
+def import_(
+    name: str = typer.Argument(help="a name of your choice, or cifar10, cifar100"),
+    path: Path = typer.Argument(help="archive or folder of class folders, .npz, or a CIFAR archive"),
+    replace: bool = typer.Option(False, "--replace", help="remove a set of that name first"),
+) -> None:
+    """Keep pictures under a name; archives are unpacked safely."""
+    from archduel.apps.data import import_set
+
+    source = import_set(name, path, replace=replace)
+    typer.echo(
+        f"{name}: {len(source):,} pictures, {len(source.classes)} classes; try `archduel data show {name}`"
+    )
+
+
+def clear_(
+    everything: bool = typer.Option(False, "--all", help="also what was fetched and imported"),
+) -> None:
+    """Remove decoded pictures from the cache."""
+    from archduel.apps.data import clear
+
+    typer.echo(f"{clear(everything=everything) / 1e6:.1f} MB freed")

@@ -62,6 +62,7 @@ def decode_once(plan: Plan, look: Preprocessing, *, grey_expected: bool = False)
     shape = (3 if look.mode == "RGB" else 1, look.size, look.size)
 
     def fresh() -> Iterator[tuple[int, NDArray[np.uint8] | str]]:
+        """Returns the pictures, decoded while they are read."""
         return decoded(
             plan.source,
             plan.order,

@@ -41,6 +41,7 @@ class _Printer:
         found = 0
 
         def count(other: fx.Node) -> fx.Node:
+            """Counts ``node`` among a user's arguments and leaves them as they are."""
             nonlocal found
             found += other is node
             return other

@@ -111,6 +111,7 @@ def example_inputs(model: nn.Module, x: torch.Tensor) -> dict[str, dict[str, tor
     seen: dict[str, dict[str, torch.Tensor]] = {}
 
     def record(name: str) -> Any:
+        """Returns a hook that keeps what the module ``name`` is called with."""
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
             names = list(inspect.signature(module.forward).parameters)
             seen.setdefault(name, dict(zip(names, args)))

@@ -55,6 +55,7 @@ def _front(result: Mapping[str, Any]) -> str:
     x_label, x_text = _cost_text(result)
 
     def draw(width: int) -> str:
+        """Returns the drawing, ``width`` pixels wide."""
         return scatter_chart(
             spots, x_label=x_label, y_label=f"{_measure(by)} with the reference", x_text=x_text, y_text=number,
             front=corners, log_x=True, width=width,

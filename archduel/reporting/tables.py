@@ -35,6 +35,7 @@ def text_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, nume
     widths = [max(map(width, column)) for column in zip(headers, *cells)]
 
     def line(parts: Sequence[str]) -> str:
+        """Returns a line of the table, its cells padded to their columns."""
         padded = [
             " " * (widths[i] - width(part)) + part if i in right else part + " " * (widths[i] - width(part))
             for i, part in enumerate(parts)

@@ -86,6 +86,7 @@ def _pull(links: set[tuple[Key, Key]], near: dict[Key, int], down: bool) -> Call
     """Returns a function: mean position of a key's neighbours in the layer ``near``, or where it is now."""
 
     def mean(key: Key, now: float) -> float:
+        """Returns the mean position of the neighbours of ``key``, ``now`` without any."""
         found = [
             near[a if down else b]
             for a, b in links

@@ -181,6 +181,7 @@ class StrategyContract:
         failed: set[Arch] = set()
 
         def estimate(queries: list[Query]) -> list[Estimate]:
+            """Fails for every architecture whose choices sum to a multiple of three."""
             answers = self._estimate(queries)
             for i, query in enumerate(queries):
                 if sum(query.arch.choices) % 3 == 0:

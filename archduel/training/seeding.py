@@ -27,6 +27,7 @@ def isolated(device: str | torch.device = "cpu") -> Iterator[Callable[[int], Non
     accelerated = device.type == "cuda"
 
     def reseed(seed: int) -> None:
+        """Seeds the generators of the CPU and of ``device``, and no other's."""
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch every device
         if accelerated:
             with torch.cuda.device(device):
