@@ -17,6 +17,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """What differs from the settings of :func:`settings`."""
 
 
-def pictures(root: Path, n: int) -> tuple[Any, Any]:
-    """Returns the first ``n`` training pictures (n, 32, 32, 3) and labels; their stored order is random."""
+def pictures(root: Path, n: int, parts: Sequence[str] = ("train_a", "train_b")) -> tuple[Any, Any]:
+    """Returns the first ``n`` pictures (n, 32, 32, 3) of some files, and labels; their stored order is random."""
     images, labels = [], []
-    for image, label in stored(root / "cifar10", ["train_a", "train_b"]):
+    for image, label in stored(root / "cifar10", list(parts)):
         images.append(np.asarray(image.convert("RGB")))
         labels.append(label)
         if len(images) == n:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from archduel import nets
 from archduel.core import Arch, Scale
-from archduel.nets.nasbench201 import Cell, build, operation
+from archduel.nets.nasbench201 import Cell, Reduction, build, operation
 from archduel.spaces.nasbench201 import EDGES, OPS, NASBench201
 from archduel.supernets.weights import adopt, plain_norms
 
@@ -79,12 +81,31 @@ class SuperCell(nn.Module):
         return values[-1]
 
 
+class Shortcut(nn.Module):
+    """A residual block of stride 2 without what is residual: averages, then widens.
+
+    Args:
+        block: gives its 1x1 convolution.
+    """
+
+    def __init__(self, block: Reduction) -> None:
+        super().__init__()
+        self.shortcut = block.shortcut
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns (N, c_out, ceil(H / 2), ceil(W / 2))."""
+        return self.shortcut(functional.avg_pool2d(x, 2, ceil_mode=bool(x.shape[2] % 2)))  # type: ignore[no-any-return]
+
+
 class NASBench201Supernet(nn.Module):
     """All 15,625 networks at once.
 
     Args:
         scale: as for the networks; ``depth`` is the cells a stage.
         affine: whether batch norms inside cells have weights. Without, operations of one edge compete on equal terms.
+        residual: whether the blocks between the stages are the benchmark's. They are part of every path, so they learn from
+            every step and a small supernet can do without its cells; with ``False`` they are linear, and what is to be
+            learned is learned in cells. An extracted network has them as the supernet has.
 
     Raises:
         SettingError: for images under 4 px.
@@ -93,16 +114,17 @@ class NASBench201Supernet(nn.Module):
     mix_ops = OPS
     mix_shapes: Mapping[str, tuple[int, int]] = {"cell": (len(EDGES), len(OPS))}
 
-    def __init__(self, scale: Scale, *, affine: bool = True) -> None:
+    def __init__(self, scale: Scale, *, affine: bool = True, residual: bool = True) -> None:
         super().__init__()
         self.scale = scale
         network = build(Arch(SPACE.name, (0,) * len(EDGES)), scale)
         self.stem, self.tail = network.stem, network.tail
         widths = [scale.channels << stage for stage in range(3) for _ in range(scale.depth)]
         self.blocks = nn.ModuleList(
-            SuperCell(widths.pop(0), affine=affine) if isinstance(block, Cell) else block
+            SuperCell(widths.pop(0), affine=affine) if isinstance(block, Cell)
+            else block if residual or not isinstance(block, Reduction) else Shortcut(block)
             for block in network.blocks
-        )
+        )  # fmt: skip
         self._cells = [i for i, block in enumerate(self.blocks) if isinstance(block, SuperCell)]
 
     def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
@@ -143,15 +165,18 @@ class NASBench201Supernet(nn.Module):
         return frozenset(f"blocks.{i}.edges.{edge}.{op}" for i in self._cells for edge, op in enumerate(arch.choices))
 
     def extract(self, arch: Arch) -> nn.Module:
-        """Returns ``nets.build(arch)`` with these weights."""
+        """Returns ``nets.build(arch)`` with these weights (without residual blocks where the supernet has none)."""
         device = next(self.parameters()).device
         network = nets.build(arch, self.scale, generator=torch.Generator()).to(device)
         adopt(network.stem, self.stem)  # type: ignore[arg-type]
         adopt(network.tail, self.tail)  # type: ignore[arg-type]
-        for mine, block in zip(self.blocks, network.blocks):  # type: ignore[arg-type]
+        blocks: Any = network.blocks
+        for i, mine in enumerate(self.blocks):
             if isinstance(mine, SuperCell):
                 for edge, op in enumerate(arch.choices):
-                    adopt(block.edges[edge], mine.edges[edge][op])  # type: ignore[index]
+                    adopt(blocks[i].edges[edge], mine.edges[edge][op])  # type: ignore[index]
             else:
-                adopt(block, mine)
+                if isinstance(mine, Shortcut):
+                    blocks[i] = Shortcut(blocks[i])
+                adopt(blocks[i], mine)
         return network

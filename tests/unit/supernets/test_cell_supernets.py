@@ -22,6 +22,7 @@ SPACES: dict[str, Any] = {"nasbench201": NASBench201(), "darts": DARTS("any")}
 VARIANTS = [
     ("nasbench201", {}),
     ("nasbench201", {"affine": False}),
+    ("nasbench201", {"residual": False}),
     ("darts", {}),
     ("darts", {"affine": True, "pool_norm": False}),
 ]
@@ -60,9 +61,22 @@ def test_an_extracted_network_says_the_same(space: str, options: dict[str, bool]
     for arch in [*drawn(SPACES[space], 6), parse(odd[space])] + [doubled] * (space == "darts"):
         alone = network.extract(arch).eval()
         assert torch.allclose(alone(images()), network(images(), arch), atol=1e-5), arch
-        built = nets.build(arch, SMALL[space], generator=torch.Generator(), **{k: v for k, v in options.items() if k != "affine"})
-        if space == "nasbench201" or not options.get("pool_norm", True):
+        of_net = {k: v for k, v in options.items() if k == "pool_norm"}
+        built = nets.build(arch, SMALL[space], generator=torch.Generator(), **of_net)
+        if (space == "nasbench201" and options.get("residual", True)) or not options.get("pool_norm", True):
             assert sum(p.numel() for p in alone.parameters()) == sum(p.numel() for p in built.parameters())
+
+
+def test_without_residual_blocks_only_cells_are_nonlinear() -> None:
+    network = made("nasbench201", residual=False)
+    blocks = [block for block in network.blocks if "SuperCell" not in type(block).__name__]
+    assert len(blocks) == 2
+    one, two = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(3)).unbind()
+    assert torch.allclose(blocks[0](one + 2 * two), blocks[0](one) + 2 * blocks[0](two), atol=1e-5)
+    assert blocks[0](one).shape == (1, 8, 4, 4)
+    residual = made("nasbench201")
+    assert not torch.allclose(residual.blocks[1](one + 2 * two), residual.blocks[1](one) + 2 * residual.blocks[1](two), atol=1e-2)
+    assert {n.rpartition(".")[0] for n, _ in network.named_parameters() if n.startswith("blocks.1.")} == {"blocks.1.shortcut"}
 
 
 @pytest.mark.parametrize(("space", "options"), VARIANTS)
