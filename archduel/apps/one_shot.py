@@ -14,7 +14,8 @@ from archduel.apps.arms import make_strategy
 from archduel.apps.folder import Stage
 from archduel.apps.judge import scale_of
 from archduel.apps.one_shot_plan import OneShotPlan, Prices, fitted, supernet_recipe
-from archduel.apps.pipeline import LABEL, Pipeline
+from archduel.apps.pace import LABEL
+from archduel.apps.pipeline import Pipeline
 from archduel.apps.progress import duration
 from archduel.core import Arch, Budget, Query, StepReport, Strategy, sample, search
 from archduel.core.checkpoint import load_state, save_state

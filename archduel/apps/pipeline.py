@@ -9,15 +9,15 @@ import numpy as np
 
 from archduel.apps.arms import Arms, closed_form_costs, make_strategy
 from archduel.apps.assemble import begins_with_labels, compares
-from archduel.apps.choice import best_first, whole_epochs
+from archduel.apps.choice import best_first
 from archduel.apps.folder import RunFolder, Stage
+from archduel.apps.pace import LABEL, Pace
 from archduel.apps.plan import Plan
 from archduel.apps.progress import Progress, duration
 from archduel.apps.settings import Settings
 from archduel.apps.stopwatch import Stopwatch
 from archduel.core import (
     Arch,
-    Budget,
     Constraint,
     Estimate,
     Executor,
@@ -36,7 +36,6 @@ from archduel.errors import RunError, StateError
 
 __all__ = ["ORDINALS", "Pipeline"]
 
-LABEL = "label"
 READING = {"likelihood": "likelihood ", "metric": ""}
 ORDINALS = {"random": 100_000, "confirm": 200_000, "reevaluate": 300_000, "check": 400_000, "final": 900_000}
 """First ordinal of each stage's evaluations: an evaluation's seed depends on the run's seed and its ordinal only."""
@@ -61,8 +60,8 @@ class Pipeline:
         self.folder, self.settings, self.plan, self.space, self.dataset = folder, settings, plan, space, dataset
         self.executor, self.stopwatch, self.constraint, self.progress = executor, stopwatch, constraint, progress
         self.arms = Arms()
-        self._compare_began: float | None = None
         self._compares = compares(settings.strategy)
+        self.pace = Pace(folder, settings, plan, compares=self._compares)
         self._evaluations = plan.labels + plan.confirm
         self._costs = closed_form_costs(plan, dataset)
         self.strategy = self._make_strategy()
@@ -89,6 +88,7 @@ class Pipeline:
         self.progress.stage("label", total)
 
         def on_told(told: Told) -> None:
+            """Keeps what a training gave and shows how far the stage is."""
             self.paid[told.query.arch, LABEL] = told.estimate
             self.arms.search.append((told.query.arch, told.estimate.score))
             self.progress.advance(told.ordinal + 1, f"{self._best_so_far()}{self.time_left()}")
@@ -97,6 +97,7 @@ class Pipeline:
         steps: list[Mapping[str, float]] = []
 
         def on_step(report: StepReport) -> None:
+            """Keeps what the strategy says of a step; the first one begins the stage in which it compares."""
             if self._compares and not steps:
                 self.progress.stage("compare", self.plan.iterations)
             steps.append(dict(report.metrics))
@@ -107,12 +108,12 @@ class Pipeline:
             result = search(
                 self.strategy,
                 self.executor,
-                budget=self._label_budget(),
+                budget=self.pace.label_budget(),
                 window=2 * self.settings.workers,
                 journal=Stage(self.folder, LABEL),
                 on_told=on_told,
                 on_step=on_step,
-                enough=self._enough_steps if self._compares else None,
+                enough=self.pace.enough_steps if self._compares else None,
             )
         except StateError as error:
             self._check_alive()
@@ -126,40 +127,9 @@ class Pipeline:
         scores = [score for _, score in self.arms.search if not math.isnan(score)]
         return f"best {READING[self.settings.rank_by]}{max(scores):.4f}" if scores else "all failed so far"
 
-    def _enough_steps(self, done: int) -> bool:
-        """Ends the comparison when its share of the time is used; a continued run makes as many steps again."""
-        noted = self.folder.noted("compared")
-        if noted is not None:
-            return done >= int(noted["steps"])
-        now, share = self.folder.clock, self.plan.seconds.get("compare")
-        if done == 0 or self._compare_began is None:
-            self._compare_began = now
-        if share is None or now - self._compare_began < share:
-            return False
-        self.folder.note("compared", steps=done)
-        return True
-
     def _keep_pace(self, done: int) -> None:
-        """Lowers the number of labels once if they take much longer than planned; written down for a continued run."""
-        noted = self.folder.noted("fewer labels")
-        if noted is not None and hasattr(self.strategy, "labels"):
-            self.strategy.labels = min(self.strategy.labels, int(noted["labels"]))
-        share = self.plan.seconds.get(LABEL)
-        due = max(8, 4 * self.settings.workers)
-        if noted is not None or share is None or done != due or not hasattr(self.strategy, "labels"):
-            return
-        started = next(r["clock"] for r in self.folder.journal.records if r["event"] == "plan")
-        rate = (self.folder.clock - started) / done
-        if rate * self.plan.labels > 1.3 * share:
-            labels = max(due, int(share / rate))
-            self.folder.note("fewer labels", labels=labels, seconds_per_label=round(rate, 3))
-            self.strategy.labels = labels
-
-    def _label_budget(self) -> Budget:
-        """Returns the budget of the strategy: one that compares keeps pace itself, others end in time."""
-        share = self.plan.seconds.get(LABEL)
-        seconds = None if share is None or self._compares else 1.2 * share * self.settings.workers
-        return Budget(evaluations=self._evaluations, seconds=seconds)
+        if hasattr(self.strategy, "labels"):
+            self.strategy.labels = self.pace.labels(done, self.strategy.labels)
 
     def _check_alive(self) -> None:
         """Raises RunError where no training, or only one, gave a score."""
@@ -231,10 +201,13 @@ class Pipeline:
         if self.settings.seconds is None:
             number = len(self.arms.search) - shared + max(1, self.plan.labels // 10)
         else:
-            each = [e.cost.seconds for (_, fidelity), e in self.paid.items() if fidelity == LABEL and not e.failed]
-            number = max(1, math.ceil(owed_seconds / max(float(np.mean(each)), 1e-6)))
+            number = max(1, math.ceil(owed_seconds / max(self._seconds_per_label(), 1e-6)))
         self.folder.note("random arm", labels=number, owed_seconds=round(owed_seconds, 2))
         return number
+
+    def _seconds_per_label(self) -> float:
+        """Returns what a training with the cheap recipe took on average."""
+        return float(np.mean([e.cost.seconds for (_, fidelity), e in self.paid.items() if fidelity == LABEL and not e.failed]))
 
     def _draws(self, rng: np.random.Generator, known: set[Arch], n: int) -> list[Arch]:
         """Returns ``n`` random architectures that are functionally new, as long as the space has them."""
@@ -258,7 +231,7 @@ class Pipeline:
         if self.settings.baselines:
             shortlists.append(self._shortlist(self.arms.random, 0.0))
         archs = list(dict.fromkeys(arch for shortlist in shortlists for arch in shortlist))
-        fidelity = self._reevaluation(len(archs))
+        fidelity = self.pace.reevaluation(len(archs), self._seconds_per_label)
         if fidelity is None:
             self.progress.say("no time to re-evaluate: each arm's choice is its best by the cheap recipe")
             chosen = [shortlist[0] for shortlist in shortlists]
@@ -269,22 +242,6 @@ class Pipeline:
         self.arms.winner = chosen[0]
         self.arms.random_winner = chosen[1] if self.settings.baselines else None
         self.arms.notes["shortlists"] = [[str(arch) for arch in shortlist] for shortlist in shortlists]
-
-    def _reevaluation(self, n: int) -> str | None:
-        """Returns ``reevaluate@epochs``, decided once: fewer than planned if this machine turned out slower, None if too few."""
-        noted = self.folder.noted("reevaluation plan")
-        if noted is not None:
-            return None if noted["fidelity"] is None else str(noted["fidelity"])
-        epochs: float | None = self.plan.reevaluate.epochs
-        if self.settings.seconds is not None and "epochs" not in self.settings.section("reevaluate"):
-            labels = [e.cost.seconds for (_, fidelity), e in self.paid.items() if fidelity == LABEL and not e.failed]
-            slower = max(1.0, float(np.mean(labels)) / max(self.plan.seconds_per_label, 1e-9))
-            left = self.settings.seconds - self.folder.clock - self.plan.seconds["final"]
-            rounds = math.ceil(n / self.settings.workers)
-            epochs = whole_epochs(self.plan.reevaluate.epochs, left / (rounds * slower * self.plan.seconds_per_epoch))
-        fidelity = None if epochs is None else f"reevaluate@{epochs:g}"
-        self.folder.note("reevaluation plan", fidelity=fidelity)
-        return fidelity
 
     def _shortlist(self, scored: Sequence[tuple[Arch, float]], belief: float) -> list[Arch]:
         """Returns the arm's best by cheap score, one of each functional class."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from archduel.training.augment import Changes, augmented, mixed, mixup_share, normalise
 from archduel.training.average import WeightAverage
 from archduel.training.checkpointing import Stateful, identity, load_training, save_training
 from archduel.training.compiling import Backend, compiled_call
 from archduel.training.layout import channels_last_for
+from archduel.training.loss import autocast, forward_loss
 from archduel.training.metrics import evaluate
 from archduel.training.pixels import Images
 from archduel.training.recipe import Recipe
@@ -34,7 +34,6 @@ __all__ = ["Epoch", "Running", "Trained", "autocast"]
 Epoch = dict[str, float]
 """One epoch's numbers: epoch (from 1, a fraction for a part), lr, train_loss, train_accuracy, val_loss, val_accuracy."""
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CHECK_EVERY = 25  # steps between two looks at the loss: reading it makes an accelerator wait
 
 
@@ -108,7 +107,7 @@ class Running:
         self.forward.train()
         self._set_drop_path(self.done)
         with self.team.adding(self.forward, False):
-            made = compiled_call(self.forward, lambda call, x: self._forward_loss(call, x, labels)[0], x, backend=backend, sizes=len(sizes))
+            made = compiled_call(self.forward, lambda call, x: forward_loss(call, x, labels, self.recipe)[0], x, backend=backend, sizes=len(sizes))
         self.result.compile_seconds += made.seconds
         if int(self.team.total(torch.tensor(int(bool(made.reason)), device=self.device))):
             why = made.reason or "it failed in another process"
@@ -182,33 +181,10 @@ class Running:
         if recipe.mixup:
             share = mixup_share(recipe.mixup, rng)
             x, partner = mixed(x, share, noise)
-        loss, logits = self._forward_loss(self.call, x, labels, share, partner)
+        loss, logits = forward_loss(self.call, x, labels, recipe, share, partner)
         self.scaler.scale(loss if weight == 1 else loss * weight).backward()
         right = (logits.detach().argmax(1) == labels).sum()
         self._sums += torch.stack((loss.detach().float() * len(labels), right, right.new_tensor(len(labels))))
-
-    def _forward_loss(
-        self, call: Callable[[Tensor], Any], x: Tensor, labels: Tensor, share: float = 1.0, partner: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Returns the loss, that of the auxiliary head included, and the logits."""
-        with autocast(self.device, self.recipe.precision):
-            out = call(x)
-            logits, extra = out if isinstance(out, tuple) else (out, None)
-            loss = self._loss(logits, labels, share, partner)
-            if extra is not None and self.recipe.auxiliary_weight:
-                loss = loss + self.recipe.auxiliary_weight * self._loss(extra, labels, share, partner)
-        return loss, logits
-
-    def _loss(self, logits: Tensor, labels: Tensor, share: float, partner: Tensor | None) -> Tensor:
-        """Cross entropy, of two labels for mixed images."""
-        smoothing = self.recipe.label_smoothing
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        if partner is None:
-            return loss
-        return share * loss + (1 - share) * F.cross_entropy(
-            logits, labels[partner], label_smoothing=smoothing
-        )
 
     def note_epoch(self, epoch: int, validation: Images | None) -> Epoch:
         """Writes the epoch's numbers into the history and returns them."""
@@ -283,13 +259,6 @@ class Running:
         self.result.seconds += time.perf_counter() - self._clock
         if self.average:
             self.average.keep()
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Returns the context in which a network computes with ``precision``."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=AUTOCAST[precision])
 
 
 def _generator(device: str | torch.device, seed: int, purpose: str, epoch: int) -> torch.Generator:
