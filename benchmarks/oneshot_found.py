@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from oneshot_ranking import pictures
+from oneshot_cifar10 import parser_of, pictures, root_of
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "spos": {},
@@ -129,28 +127,19 @@ def write(arguments: argparse.Namespace, searches: list[dict[str, Any]], sizes: 
 
 def main() -> None:
     """Searches, looks up, and writes the record of what is there after each search."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, images=10_000)
     parser.add_argument("--table", required=True)
-    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--batches", type=int, default=2_500)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--channels", type=int, default=8)
-    parser.add_argument("--depth", type=int, default=1)
-    parser.add_argument("--image-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    if "ARCHDUEL_DATA" not in os.environ:
-        parser.error("set ARCHDUEL_DATA to the folder that holds cifar10/train_a.npz and train_b.npz")
+    root = root_of(parser)
     import torch
 
     from archduel.data import load
 
     torch.set_num_threads(1)
     began, searches = time.monotonic(), list[dict[str, Any]]()
-    images = pictures(Path(os.environ["ARCHDUEL_DATA"]), arguments.images)
+    images = pictures(root, arguments.images)
     dataset = load(images, seed=0, image_size=arguments.image_size, validation=0.1, test=0.02)
     sizes = f"CIFAR-10, {len(dataset.train)} training and {len(dataset.validation)} validation images at {arguments.image_size} px"
     arguments.work.mkdir(parents=True, exist_ok=True)

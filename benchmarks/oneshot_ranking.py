@@ -13,16 +13,14 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
-import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cifar10_folder import stored
+from oneshot_cifar10 import parser_of, pictures, root_of
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "fair": {"tune": (0, 30)},
@@ -39,44 +37,24 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """What differs from the settings of :func:`settings`."""
 
 
-def pictures(root: Path, n: int, parts: Sequence[str] = ("train_a", "train_b")) -> tuple[Any, Any]:
-    """Returns the first ``n`` pictures (n, 32, 32, 3) of some files, and labels; their stored order is random."""
-    images, labels = [], []
-    for image, label in stored(root / "cifar10", list(parts)):
-        images.append(np.asarray(image.convert("RGB")))
-        labels.append(label)
-        if len(images) == n:
-            break
-    return np.stack(images), np.unique(labels, return_inverse=True)[1]
-
-
 def main() -> None:
     """Trains, scores, and writes the record of what is there."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, images=40_000)
     parser.add_argument("--table", required=True)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--images", type=int, default=40_000)
     parser.add_argument("--cells", type=int, default=100)
     parser.add_argument("--passes", default="10")
-    parser.add_argument("--channels", type=int, default=8)
-    parser.add_argument("--depth", type=int, default=1)
     parser.add_argument("--lr", type=float, default=0.1)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--image-size", type=int, default=16)
     parser.add_argument("--validation", type=float, default=0.125)
-    parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--report", action="store_true", help="train nothing, write the record of what is there")
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    if "ARCHDUEL_DATA" not in os.environ:
-        parser.error("set ARCHDUEL_DATA to the folder that holds cifar10/train_a.npz and train_b.npz")
+    root = root_of(parser)
     import torch
 
     from archduel.apps.bench_oneshot import bench_oneshot
 
     torch.set_num_threads(1)
-    began, data = time.monotonic(), pictures(Path(os.environ["ARCHDUEL_DATA"]), arguments.images)
+    began, data = time.monotonic(), pictures(root, arguments.images)
     for name in arguments.only if not arguments.report else ():
         lock = taken(arguments.work / f"{title(name)}.lock")
         if lock is not None and time.monotonic() - began < 60 * arguments.minutes:  # else another process is at it
