@@ -196,7 +196,7 @@ def _write(
         ),
         space=space,
         provenance={
-            "command": shlex.join(["python", *sys.argv]),
+            "command": shlex.join(["archduel", *sys.argv[1:]]),
             "data": dataset.name,
             "splits": {split: len(getattr(dataset, split)) for split in ("train", "validation", "test")},
             "recipe": asdict(recipe),
