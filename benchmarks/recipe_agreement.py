@@ -2,39 +2,64 @@
 
     python benchmarks/recipe_agreement.py cifar10 --cells bpe --recipes bpe1 --device cuda --fused auto --work runs/bpe --out bpe1_cells.json
     python benchmarks/recipe_agreement.py cifar10 --cells nasbench201 --n 60 --recipes bpe1,bpe2 --device cuda --fused auto --work runs/nb201 --out nb201.json
+    python benchmarks/recipe_agreement.py stored --images 1024 --validation 1000 --cells bpe --recipes bpe1,narrow_half --fused 3,8 --work runs/sample --out sample.json
 
-For a GPU, where all of CIFAR-10 and the published recipes fit (``benchmarks/cifar_agreement.py`` is the small version for a CPU). The
-published accuracies are found by ``ARCHDUEL_DATA`` (``bpe/*.csv``, ``nasbench201/nasbench201.parquet``). The same command continues.
+The first two are for a GPU, where all of CIFAR-10 and the published recipes fit; the third trains on a sample, as a CPU core can.
+Data ``stored`` is ``cifar10/train_a.npz`` below ``ARCHDUEL_DATA``, where the published accuracies are found too (``bpe/*.csv``,
+``nasbench201/nasbench201.parquet``). Cells come in rounds, each trained with every recipe, so that a job that is stopped has compared
+recipes on the same cells. The same command continues; ``--report`` only reads what is there.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import shlex
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cifar_agreement import QUICK
+from PIL import Image
 
+from archduel import nets
 from archduel.apps.folder import environment
+from archduel.apps.proxy_recipes import changed, depth_of, read_recipe, write_recipe
 from archduel.apps.proxy_text import bounded_text
 from archduel.apps.proxy_train import read_archs, train_file
 from archduel.apps.spaces import sampled, settings_of
-from archduel.proxies.agreement import agreement, agreement_of_like_size
+from archduel.core import Arch, Estimate, Journal, Scale
+from archduel.core.journal import read_journal, record_estimate, record_query
+from archduel.proxies.agreement import MEASURES, agreement, agreement_difference, agreement_of_like_size
 from archduel.proxies.published import read_published
+from archduel.proxies.readings import READINGS, SIZES, readings
 from archduel.reporting.tables import text_table
 from archduel.spaces.nasbench201 import NASBench201
 
+OWN = {
+    "quick_half": QUICK.with_(epochs=5, depth=6),  # as in cifar_agreement.py, where it was chosen
+    "narrow_half": QUICK.with_(epochs=5, depth=6, channels=4),
+}
+"""Recipes of this benchmark; like those of BPE, their depth counts the cells of a DARTS network."""
+BPE_SETTINGS = {"bpe1": "test5", "bpe2": "test32", "bpe1, linear": "linear_lr"}
+"""What the authors call them in their tables."""
+ANCHORS = (("bpe1", "score"), ("bpe2", "score"), ("published bpe1", "score"), ("published bpe2", "score"))
+"""What every recipe and reading is compared with, pair by pair, where it is there."""
+FEWEST = 10  # recipes with fewer cells so far are left out of a report
 
-def wanted(cells: str, n: int, file: Path) -> np.ndarray:
-    """Writes the cells, one a line, and returns their published accuracies as fractions."""
-    root = Path(os.environ["ARCHDUEL_DATA"])
+
+def wanted(cells: str, n: int, file: Path) -> tuple[list[Arch], np.ndarray, dict[str, np.ndarray]]:
+    """Writes the cells, one a line; returns them, their published accuracies, and those under BPE's own cheap settings."""
+    root, cheap = Path(os.environ["ARCHDUEL_DATA"]), {}
     if cells == "bpe":
         tables = read_published(root / "bpe", draws=0)
         lines, truth = tables.genotypes[:n], tables.truth[:n]
+        cheap = {f"published {name}": tables.scores[setting][:n] for name, setting in BPE_SETTINGS.items()}
     else:
         import pyarrow.parquet as parquet
 
@@ -44,59 +69,136 @@ def wanted(cells: str, n: int, file: Path) -> np.ndarray:
         lines, truth = [str(arch) for arch in archs], np.array([table[NASBench201().index(arch)] / 100 for arch in archs])
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    assert len(read_archs(file)) == len(truth)
-    return np.asarray(truth)
+    return [arch for _, arch in read_archs(file)], np.asarray(truth), cheap
 
 
-def measured(rows: list[dict[str, Any]], truth: np.ndarray) -> list[dict[str, Any]]:
-    """Returns agreement and cost of one recipe, a record a reading."""
-    column = {
-        "score": [row["score"] for row in rows],
-        "val_loss": [None if row["val_loss"] is None else -row["val_loss"] for row in rows],
-        "train_loss": [None if row["train_loss"] is None else -row["train_loss"] for row in rows],
-        "macs": [row["macs"] for row in rows],
-    }
-    found = []
-    for name, values in column.items():
-        scores = np.array([np.nan if value is None else value for value in values], float)
-        pairs, like = agreement_of_like_size(scores, truth, column["macs"])
-        found.append({"reading": name, **agreement(scores, truth).record(), "of_like_size": {"pairs": pairs, **like.record()}})
-    return found
+def stored(n_train: int, n_validation: int, cache: Path) -> tuple[Any, dict[str, Any]]:
+    """Returns CIFAR-10's first pictures, whose order is random, and how they are loaded: exactly so many of each split."""
+    n = n_train + n_validation + 10  # a test split of one a class is never read
+    with np.load(Path(os.environ["ARCHDUEL_DATA"]) / "cifar10" / "train_a.npz") as file:
+        data, ends, labels = file["data"], file["offsets"], file["labels"][:n].astype(np.int64)
+    pictures = [Image.open(io.BytesIO(data[ends[i] : ends[i + 1]].tobytes())).convert("RGB") for i in range(n)]
+    settings = {"validation": n_validation / n, "test": 10 / n, "cache": cache, "image_size": 32}
+    return (np.stack([np.asarray(picture) for picture in pictures]), labels), settings
+
+
+def done_in(folder: Path) -> dict[Arch, Estimate]:
+    """Returns what was trained in a job's folder."""
+    records = read_journal(folder / "journal.jsonl") if (folder / "journal.jsonl").exists() else []
+    return {record_query(r).arch: record_estimate(r) for r in records if r["event"] == "estimate"}
+
+
+def train(arguments: argparse.Namespace, archs: list[Arch], recipes: dict[str, str]) -> None:
+    """Trains round after round of cells with every recipe; processor time goes to ``cpu.jsonl``."""
+    data, settings = arguments.data, {"max_images": arguments.max_images} if arguments.max_images else {}
+    if data == "stored":
+        data, settings = stored(arguments.images, arguments.validation, arguments.work / "cache")
+    groups = [int(k) if k.isdigit() else k for k in arguments.fused.split(",")]
+    spent = Journal(arguments.work / "cpu.jsonl")
+    for upto in [*range(arguments.round, len(archs), arguments.round), len(archs)]:
+        file = arguments.work / "round.txt"
+        file.write_text("\n".join(map(str, archs[:upto])) + "\n", encoding="utf-8")
+        for place, (name, recipe) in enumerate(recipes.items()):
+            folder, began = arguments.work / name, time.process_time()
+            before = len(done_in(folder))
+            if before >= upto:
+                continue
+            train_file(
+                file, data, folder, recipe=recipe, changes=settings_of(arguments.set), device=arguments.device,
+                fused=groups[place % len(groups)], load_settings=settings,
+            )  # fmt: skip
+            spent.append({"recipe": name, "cells": upto - before, "cpu_seconds": time.process_time() - began})
+
+
+def costs(name: str, done: dict[Arch, Estimate], recipe: Any, work: Path) -> dict[str, float]:
+    """Returns what a training of the recipe costs on average."""
+    scale = Scale(recipe.channels, recipe.depth, recipe.image_size, 3, 10)
+    images = float(np.mean([estimate.cost.images for estimate in done.values()]))
+    macs = float(np.mean([nets.count(arch, scale).macs for arch in done]))
+    spent = [record for record in read_journal(work / "cpu.jsonl") if record["recipe"] == name] if (work / "cpu.jsonl").exists() else []
+    cells = sum(record["cells"] for record in spent)
+    return {
+        "images": images, "mean_macs": macs, "images_x_macs": images * macs,
+        "cpu_seconds": sum(record["cpu_seconds"] for record in spent) / cells if cells else float("nan"),
+        "seconds": float(np.mean([estimate.cost.seconds for estimate in done.values()])),
+    }  # fmt: skip
+
+
+def measured(
+    trained: dict[str, dict[Arch, Estimate]], archs: list[Arch], truth: np.ndarray, cheap: dict[str, np.ndarray]
+) -> tuple[list[dict[str, Any]], dict[tuple[str, str], np.ndarray]]:
+    """Returns a row for every recipe and reading, with differences to the anchors, and the scores (nan = not trained)."""
+    scores: dict[tuple[str, str], np.ndarray] = {}
+    for name, done in trained.items():
+        estimates = [done.get(arch, Estimate(float("nan"))) for arch in archs]
+        scores |= {(name, kind): np.array(readings(estimates, kind)) for kind in READINGS}
+    counts = [nets.count(arch, Scale(8, 6, 16, 3, 10) if arch.space == "darts" else Scale(16, 5)) for arch in archs]
+    scores |= {("untrained", kind): np.array([getattr(count, kind) for count in counts], float) for kind in SIZES}
+    scores |= {(name, "score"): values for name, values in cheap.items()}
+    rows = []
+    for (name, kind), own in scores.items():
+        pairs, like = agreement_of_like_size(own, truth, scores["untrained", "macs"], within=0.01)
+        row = {"recipe": name, "reading": kind, **agreement(own, truth).record(), "of_like_size": {"pairs": pairs, **like.record()}}
+        for anchor in ANCHORS:
+            if anchor in scores and anchor != (name, kind):
+                both = np.isfinite(own) & np.isfinite(scores[anchor])
+                found = {m: agreement_difference(own, scores[anchor], truth, measure=m).record() for m in MEASURES}
+                row[f"against {anchor[0]}"] = {"n": int(both.sum()), **found}
+        rows.append(row)
+    return rows, scores
+
+
+def report(arguments: argparse.Namespace, archs: list[Arch], truth: np.ndarray, cheap: dict[str, np.ndarray], recipes: dict[str, str]) -> None:
+    """Writes the record and prints it."""
+    trained = {name: done for name in recipes if len(done := done_in(arguments.work / name)) >= FEWEST}
+    rows, scores = measured(trained, archs, truth, cheap)
+    used = {name: changed(read_recipe(recipes[name], archs[0].space), settings_of(arguments.set)) for name in trained}
+    cost = {name: costs(name, done, used[name], arguments.work) for name, done in trained.items()}
+    whole = {
+        "command": shlex.join(["python", *sys.argv]), **environment(), "data": arguments.data, "cells": arguments.cells,
+        "images": {"train": arguments.images, "validation": arguments.validation} if arguments.data == "stored" else arguments.max_images,
+        "device": arguments.device, "fused": arguments.fused, "recipes": {name: asdict(recipe) for name, recipe in used.items()},
+        "cost_each": cost, "rows": rows, "archs": [str(arch) for arch in archs], "published_accuracy": truth.tolist(),
+        "scores": {f"{n}/{k}": [None if v != v else round(float(v), 6) for v in values] for (n, k), values in scores.items()},
+    }  # fmt: skip
+    arguments.out.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    lines = [
+        [r["recipe"], r["reading"], r["n"], bounded_text(r["kendall"]), bounded_text(r["spearman"]), bounded_text(r["of_like_size"]),
+         *(bounded_text(r[f"against {a}"]["spearman"]) if f"against {a}" in r else "" for a, _ in ANCHORS[:2]),
+         f"{cost[r['recipe']]['cpu_seconds']:.1f}" if r["recipe"] in cost else "",
+         f"{cost[r['recipe']]['images_x_macs']:.2e}" if r["recipe"] in cost else ""]
+        for r in rows
+    ]  # fmt: skip
+    headers = ["recipe", "reading", "n", "Kendall", "Spearman", "tau, one size", "rho to bpe1", "rho to bpe2", "CPU s each", "images x MACs"]
+    print(text_table(headers, lines))
 
 
 def main() -> None:
     """Trains under every recipe, writes the record and prints it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data")
+    parser.add_argument("data", help="what archduel takes, or 'stored'")
     parser.add_argument("--cells", choices=("bpe", "nasbench201"), required=True)
     parser.add_argument("--n", type=int, default=100)
-    parser.add_argument("--recipes", default="bpe1,bpe2", help="names or files")
+    parser.add_argument("--round", type=int, default=24, help="cells that every recipe trains before the next ones come")
+    parser.add_argument("--recipes", default="bpe1,bpe2", help=f"names, files, or of this benchmark: {', '.join(OWN)}")
     parser.add_argument("--set", action="append", default=[], help="NAME=VALUE of all recipes")
     parser.add_argument("--max-images", type=int)
+    parser.add_argument("--images", type=int, default=1024, help="training pictures of 'stored'")
+    parser.add_argument("--validation", type=int, default=1000, help="validation pictures of 'stored'")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--fused", default="off")
+    parser.add_argument("--fused", default="off", help="a number, auto or off; several with commas, one a recipe")
+    parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    file = arguments.work / "cells.txt"
-    truth = wanted(arguments.cells, arguments.n, file)
-    fused = int(arguments.fused) if arguments.fused.isdigit() else arguments.fused
-    records, lines = [], []
-    for recipe in arguments.recipes.split(","):
-        trained = train_file(
-            file, arguments.data, arguments.work / Path(recipe).stem, recipe=recipe, changes=settings_of(arguments.set),
-            device=arguments.device, fused=fused, load_settings={"max_images": arguments.max_images} if arguments.max_images else None,
-        )  # fmt: skip
-        seconds = float(np.mean([row["seconds"] for row in trained.rows]))
-        found = measured(trained.rows, truth)
-        records.append({"recipe": recipe, "seconds_each": seconds, "readings": found, "rows": trained.rows})
-        lines += [[recipe, f["reading"], f["n"], bounded_text(f["kendall"]), bounded_text(f["spearman"]), f"{seconds:.1f}"] for f in found]
-    whole = {
-        "command": shlex.join(["python", *sys.argv]), **environment(), "data": arguments.data, "cells": arguments.cells,
-        "device": arguments.device, "fused": fused, "published_accuracy": truth.tolist(), "recipes": records,
-    }  # fmt: skip
-    arguments.out.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    print(text_table(["recipe", "reading", "n", "Kendall", "Spearman", "seconds each"], lines))
+    archs, truth, cheap = wanted(arguments.cells, arguments.n, arguments.work / "cells.txt")
+    recipes = {Path(name).stem: name for name in arguments.recipes.split(",")}
+    for name in set(recipes) & set(OWN):
+        own = OWN[name].with_(depth=depth_of(OWN[name].depth, archs[0].space))
+        recipes[name] = str(write_recipe(own, arguments.work / f"{name}.json"))
+    if not arguments.report:
+        train(arguments, archs, recipes)
+    report(arguments, archs, truth, cheap, recipes)
 
 
 if __name__ == "__main__":
