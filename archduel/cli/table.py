@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -87,6 +86,7 @@ def import_(
     archduel table import data.parquet --space nasbench201 --arch-column arch_str
     --validation cifar100_val --test cifar100_test --percent --out c100.table
     """
+    from archduel.apps.spaces import settings_of
     from archduel.apps.table_import import ImportPlan, find_format, import_columns, import_published
     from archduel.apps.tables import describe
 
@@ -112,7 +112,7 @@ def import_(
             percent=percent,
             repeats=repeats,
             join=(join, on) if join else None,
-            space_settings=_settings(space_set or []),
+            space_settings=settings_of(space_set or []),
         )
     typer.echo(describe(made))
 
@@ -120,18 +120,6 @@ def import_(
 def _given(**options: _Value | None) -> dict[str, _Value]:
     """Returns the options that were given."""
     return {name: value for name, value in options.items() if value}
-
-
-def _settings(texts: list[str]) -> dict[str, object]:
-    """Returns the settings in KEY=VALUE texts; a value is JSON, or else text."""
-    settings: dict[str, object] = {}
-    for text in texts:
-        key, _, value = text.partition("=")
-        try:
-            settings[key] = json.loads(value)
-        except ValueError:
-            settings[key] = value
-    return settings
 
 
 def show(

@@ -432,6 +432,8 @@ def test_settings_of_the_space(tmp_path: Path) -> None:
     assert table.find(table.archs[0]) == 0
     with pytest.raises(SettingError, match="no such setting"):
         load(source, "darts", space_settings={"colour": "red"})
+    with pytest.raises(SettingError, match="'preset' is not KEY=VALUE"):
+        run("table", "import", source, "--space", "darts", "--space-set", "preset", "--validation", "val")
 
 
 def test_a_header_with_impossible_settings_is_refused(tmp_path: Path) -> None:
