@@ -30,11 +30,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "strict": {"sampling": ("strict",)},
     "16 channels": {"recipe": {"channels": 16}},
     "two cells a stage": {"recipe": {"depth": 2}},
+    "linear blocks": {"supernet": {"affine": False, "residual": False}},
+    "linear blocks, second seed": {"first": 1, "supernet": {"affine": False, "residual": False}},
+    "linear blocks, norms with weights": {"supernet": {"residual": False}},
+    "linear blocks, two cells a stage": {"recipe": {"depth": 2}, "supernet": {"affine": False, "residual": False}},
     "norms without weights": {"supernet": {"affine": False}},
     "smaller steps": {"recipe": {"lr": 0.05}},
     "batches of 32": {"recipe": {"batch_size": 32}},
 }
 """What differs from the settings of :func:`settings`."""
+BELIEF = (0.0, 0.5, 1.0, 2.0)
+"""Weights of the size beside the score, see :func:`archduel.rankers.sized.lifted`."""
 
 
 def main() -> None:
@@ -65,7 +71,7 @@ def main() -> None:
 
 def title(name: str) -> str:
     """Returns what a variant's files are called."""
-    return name.replace(" ", "-")
+    return name.replace(",", "").replace(" ", "-")
 
 
 def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -98,17 +104,17 @@ def write(arguments: argparse.Namespace, data: Any) -> None:
     from archduel.apps.oneshot_protocol import OneshotProtocol
     from archduel.apps.oneshot_trials import Oneshot, TrialFile
 
-    records, facts, counts = list[dict[str, Any]](), dict[str, Any](), np.zeros(0)
+    records, facts, counts, macs = list[dict[str, Any]](), dict[str, Any](), np.zeros(0), np.zeros(0)
     for name in VARIANTS:
         protocol = OneshotProtocol(table=arguments.table, data="given images", **settings(name, arguments))
         trials = TrialFile(arguments.work / f"{title(name)}.trials.jsonl", protocol).read()
         if not facts:
             oneshot = Oneshot(protocol, data)
             facts = {**facts_of(oneshot), "table": oneshot.table.name}
-            counts = np.array([nets.count(arch, oneshot.scale).params for arch in oneshot.archs], np.float64)
+            counts, macs = np.array([nets.count(arch, oneshot.scale) for arch in oneshot.archs], np.float64).T
         truth = np.asarray(facts["truth"])
         for trial in trials:
-            records.append({"variant": name, **record_of(trial, truth), **beyond(trial, counts, truth)})
+            records.append({"variant": name, **record_of(trial, truth), **beyond(trial, counts, truth), **with_size(trial, macs, truth)})
     sizes = f"{facts['n_train']} training and {facts['n_validation']} validation images"
     whole = {
         "command": shlex.join(["python", *sys.argv]),
@@ -157,6 +163,26 @@ def beyond(trial: Any, counts: Any, truth: Any) -> dict[str, Any]:
         low, high = np.nanquantile([value(rows) for rows in drawn], [0.025, 0.975])
         found[name] = {"value": value(every), "low": float(low), "high": float(high), "n": len(truth)}
     return {**found, "tau_of_loss_and_count": tau(scores, counts)}
+
+
+def with_size(trial: Any, macs: Any, truth: Any) -> dict[str, Any]:
+    """Returns what scores say together with the belief that cells with more multiply-adds are better, by weight of the belief."""
+    from archduel.rankers.sized import lifted
+    from archduel.reporting.statistics import kendall_tau
+
+    better = truth >= np.median(truth)
+
+    def said(mixed: Any) -> dict[str, Any]:
+        return {
+            "tau": kendall_tau(mixed, truth).record(),
+            "better_half": kendall_tau(mixed[better], truth[better]).record(),
+            "truth_of_best_five": float(truth[np.argsort(-mixed, kind="stable")[:5]].mean()),
+        }
+
+    found = {"macs alone": said(macs)}
+    for of, scores in (("accuracy", np.asarray(trial.scores)), ("loss", -np.asarray(trial.losses))):
+        found |= {f"{of}, weight {weight:g}": said(lifted(scores, macs, weight)) for weight in BELIEF}
+    return {"with_size": found}
 
 
 def effects(records: list[dict[str, Any]], truth: Any) -> list[dict[str, Any]]:
