@@ -23,6 +23,10 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:  # so that help() and completion know what is not imported yet
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:  # nothing heavy is imported before it is used
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)

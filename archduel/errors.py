@@ -88,8 +88,11 @@ def unknown(role: str, name: str, known: Iterable[str], *, command: str = "") ->
         known: the names there are.
         command: a command that lists them all.
     """
-    names = sorted(known)
+    names = sorted(set(known))
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
-    tail = f" `{command}` shows all {len(names)}" if command else f" known: {', '.join(names)}"
+    if command and len(names) > 1:
+        tail = f" `{command}` shows all {len(names)}"
+    else:
+        tail = f" known: {', '.join(names) or 'none yet'}" + (f" (`{command}`)" if command else "")
     return UnknownNameError(f"{role} {name!r} is unknown{hint}{tail}")

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from archduel.apps.assemble import USUAL, accepted_partners, assemble, collaborator, compares, settings_of
+from archduel.apps.assemble import (
+    USUAL,
+    accepted_partners,
+    assemble,
+    check_keys,
+    collaborator,
+    compares,
+    settings_of,
+)
 from archduel.apps.judge import scale_of
 from archduel.apps.plan import Plan
 from archduel.apps.settings import Settings
@@ -17,7 +25,7 @@ from archduel.data import Dataset
 from archduel.errors import SettingError
 from archduel.rankers.sized import SizeBelief
 
-__all__ = ["Arms", "check_types", "closed_form_costs", "make_strategy"]
+__all__ = ["Arms", "check_settings", "check_types", "closed_form_costs", "make_strategy"]
 
 MAIN_JOB: dict[str, dict[str, Any]] = {
     "ctnas": {"batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256, "chunk": 10}
@@ -56,6 +64,20 @@ def check_types(role: str, name: str, given: Mapping[str, Any]) -> None:
         value = given.get(key, default)
         if kinds and (not isinstance(value, kinds) or isinstance(value, bool) is not isinstance(default, bool)):
             raise SettingError(f"--set {role}.{key}: expected {type(default).__name__}, such as {default!r}, got {value!r}")
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises for names and settings of strategy, ranker and policy that there are not, before any picture is read.
+
+    Raises:
+        UnknownNameError: for a name that is not on its menu.
+        SettingError: for a setting its class does not have, or a value of another type than the default's.
+    """
+    names = {"strategy": settings.strategy, "ranker": settings.ranker, "policy": USUAL["policy"]}
+    for role in ("strategy", *sorted(accepted_partners(settings.strategy))):
+        given = settings.section(role)
+        check_keys(role, names[role], given)
+        check_types(role, names[role], given)
 
 
 def closed_form_costs(plan: Plan, dataset: Dataset) -> Callable[[Sequence[Arch]], np.ndarray[Any, Any]]:

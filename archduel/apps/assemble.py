@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from archduel import registry
 from archduel.core import Constraint, Space, Strategy
 from archduel.errors import SettingError, unknown
 
-__all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "begins_with_labels", "collaborator", "compares", "derived_seed", "settings_of", "shares_weights"]
+__all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "begins_with_labels", "check_keys", "collaborator", "compares", "derived_seed", "settings_of", "shares_weights"]
 
 PARTNERS: dict[str, dict[str, str | dict[str, Any]]] = {
     "ctnas": {"policy": "lstm", "ranker": "nac"},
@@ -60,6 +60,14 @@ def settings_of(role: str, name: str) -> dict[str, Any]:
     parameters = inspect.signature(registry.entry(role, name)).parameters.values()
     handled = (*RANDOMNESS, "constraint", "costs", "device")
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in handled}
+
+
+def check_keys(role: str, name: str, keys: Iterable[str]) -> None:
+    """Raises SettingError for a setting that the class ``name`` on the menu of ``role`` does not have."""
+    parameters = inspect.signature(registry.entry(role, name)).parameters
+    for key in keys:
+        if key not in parameters:
+            raise SettingError(str(unknown(f"setting of {role} {name!r}:", key, settings_of(role, name))))
 
 
 def assemble(
@@ -140,9 +148,7 @@ def _made(role: str, name: str, ready: Mapping[str, Any], settings: Mapping[str,
             keywords[parameter.name] = _randomness(parameter.name, derived_seed(seed, f"{role}/{parameter.name}"), ready)
         elif parameter.name in ready and parameter.name not in keywords:
             keywords[parameter.name] = ready[parameter.name]
-    for key in keywords:
-        if key not in parameters:
-            raise SettingError(str(unknown(f"setting of {role} {name!r}:", key, settings_of(role, name))))
+    check_keys(role, name, keywords)
     return registry.make(role, name, *collaborators, **keywords)
 
 

@@ -145,6 +145,8 @@ def _predict(
     look = Preprocessing(**facts["preprocessing"])
     answers = []
     for path in pictures:
+        if not path.is_file():
+            raise DataError(f"{path} is {'a folder, not a picture' if path.is_dir() else 'not there'}; give files of pictures")
         try:
             with open_picture(path) as image:
                 pixels = apply_preprocessing(image, look)

@@ -9,6 +9,7 @@ import torch
 
 from archduel import registry
 from archduel.apps import final
+from archduel.apps.arms import check_settings
 from archduel.apps.assemble import begins_with_labels, shares_weights
 from archduel.apps.devices import check_device, latency_of
 from archduel.apps.feasible import Limits, constraint_for, sizes
@@ -59,6 +60,7 @@ def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
     one_shot = shares_weights(settings.strategy)
     if one_shot:
         check_space(settings.space)
+    check_settings(settings)
     free = settings.seconds is None and settings.evaluations is None  # the tool chooses the time
     settings = _with_budget(settings)
     dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
@@ -132,7 +134,8 @@ def _with_budget(settings: Settings) -> Settings:
 
 def _introduce(progress: Progress, settings: Settings, dataset: Dataset) -> None:
     splits = f"{len(dataset.train):,} train, {len(dataset.validation):,} validation, {len(dataset.test):,} test"
-    progress.say(f"{dataset.name}: {dataset.n_classes} classes, {splits}; {dataset.image_size} px, {dataset.preprocessing.rule}")
+    rule = "as they are" if dataset.preprocessing.rule == "none" else dataset.preprocessing.rule
+    progress.say(f"{dataset.name}: {dataset.n_classes} classes, {splits}; {dataset.image_size} px, {rule}")
     for warning in dataset.warnings:
         progress.say(f"warning: {warning}")
 
@@ -180,7 +183,8 @@ def _ladder(settings: Settings) -> tuple[tuple[int, int], ...]:
         return ((channels, depth),)
     if settings.space not in LADDERS:
         raise SettingError(
-            f"no ladder of sizes for space {settings.space!r}; give --set plan.channels=16 --set plan.depth=5"
+            f"how wide and deep networks of space {settings.space!r} should be is not known; say it: "
+            "--set plan.channels=16 --set plan.depth=5"
         )
     return LADDERS[settings.space]
 

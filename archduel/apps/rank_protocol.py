@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel import registry
+from archduel.apps.assemble import check_keys
 from archduel.apps.entries import read_entries
 from archduel.core import Arch, Scale, Space
 from archduel.errors import SettingError, unknown
@@ -52,7 +53,9 @@ class Protocol:
         if self.judge not in ("remaining", "all") and not self.judge.isdigit():
             raise SettingError(f"judge is {self.judge!r}, expected 'remaining', 'all' or a number of architectures")
         if self.splits < 1 or not self.labels or min(self.labels) < 2:
-            raise SettingError("splits must be at least 1 and labels numbers of at least 2")
+            raise SettingError(
+                f"splits must be at least 1 and labels numbers of at least 2; got {self.splits} and {', '.join(map(str, self.labels)) or 'none'}"
+            )
 
     def sides(self, n: int, labels: int, split: int) -> Sides:
         """Returns which of ``n`` architectures are labelled and which judged.
@@ -173,6 +176,7 @@ def parse_entrants(text: str) -> list[Entrant]:
         ranker, settings = VARIANTS.get(name, (name, {}))
         known = registry.names("ranker")
         if ranker not in known and ":" not in ranker:
-            raise unknown("ranker", name, [*known, *VARIANTS], command=menu)
+            raise unknown("ranker", name, [*known, *VARIANTS])
+        check_keys("ranker", ranker, given)
         found.append(Entrant(title, ranker, json.dumps({**settings, **given})))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -121,4 +122,13 @@ def make_settings(**values: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise SettingError(f"setting {name}: {first['msg']}, got {first.get('input')!r}") from error
+        raise SettingError(f"setting {name}: expected {_expected(first)}, got {first.get('input')!r}") from error
+
+
+def _expected(error: Mapping[str, Any]) -> str:
+    """Returns what one of pydantic's errors expected, in plain words."""
+    limits = {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below", "less_than_equal": "at most"}
+    found, known = error["type"], error.get("ctx", {})
+    if found in limits:
+        return f"{limits[found]} {next(iter(known.values()))}"
+    return str(known.get("expected") or str(error["msg"]).removeprefix("Input should be "))

@@ -121,7 +121,8 @@ def resolve(text: str, space_name: str = "") -> tuple[Space, Arch]:
     name = space_name or (item.space if item else text.strip().partition(":")[0])
     if not space_name and name not in registry.names("space"):
         raise InvalidArchError(
-            f"{text!r} does not name its space; say `--space NAME`, or write SPACE:CHOICE.CHOICE..."
+            f"{text!r} is no name (`archduel list architectures`) and does not say its space; say `--space NAME`, "
+            "or write SPACE:CHOICE.CHOICE..."
         )
     space = open_space(name)
     return space, parse(space, text)

@@ -15,7 +15,6 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="archduel",
-    help="Neural architecture search by comparison.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -25,9 +24,24 @@ OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, e
 """A full or read-only disk, a missing permission: nothing that a traceback explains."""
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from archduel import __version__
+
+        typer.echo(f"archduel {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
-    """Neural architecture search by comparison."""
+def _root(
+    version: bool = typer.Option(False, "--version", help="print the version", callback=_version, is_eager=True),
+) -> None:
+    """Neural architecture search by comparison.
+
+    archduel search my_images/ --time 20m
+
+    finds, trains and exports a network for a folder of images, one subfolder a class.
+    """
 
 
 for _module in sorted((module.name for module in iter_modules(__path__)), key=lambda name: (name != "search", name)):

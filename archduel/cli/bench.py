@@ -9,5 +9,5 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Adds the group to ``app``; modules that come later in the alphabet fill it."""
-    bench = typer.Typer(help="Comparisons on tabular benchmarks.", no_args_is_help=True)
+    bench = typer.Typer(help="Measurements: strategies and rankers on tables, shared weights, fused training.", no_args_is_help=True)
     app.add_typer(bench, name="bench")

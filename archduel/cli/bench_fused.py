@@ -26,7 +26,9 @@ def fused(
     k: Annotated[int | None, typer.Option(help="networks at once; default as measured")] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="write the records")] = None,
 ) -> None:
-    """Measure candidates a second, fused against the faster of several processes and several threads.
+    """Measure how many networks a second are trained: several at once in one process (fused) against one by one.
+
+    The other side is the faster of several processes and several threads.
 
     archduel bench fused --rows nasbench201-4 --seconds 2 --json out.json
     """

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         if group.name == "bench" and group.typer_instance is not None:
             add(group.typer_instance)
             return
-    bench = typer.Typer(help="Comparisons on tabular benchmarks.", no_args_is_help=True)
+    bench = typer.Typer(help="Measurements: strategies and rankers on tables, shared weights, fused training.", no_args_is_help=True)
     add(bench)
     app.add_typer(bench, name="bench")
 
@@ -78,7 +78,7 @@ def search(
     figures: Annotated[Path | None, typer.Option(help="folder for figures and trajectories")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print no progress")] = False,
 ) -> None:
-    """Compare strategies: equal queries, paired seeds, incumbents by validation, test read last.
+    """Compare strategies: equal queries, paired seeds; the best so far is chosen by validation and judged by test accuracy.
 
     archduel bench search --table mine.table --strategies random,evolution,best --queries 50,100 --runs 20 --json out.json
 

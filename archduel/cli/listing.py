@@ -13,8 +13,8 @@ def register(app: typer.Typer) -> None:
     """Adds the command to ``app``."""
 
     @app.command("list")
-    def list_(what: str = typer.Argument(help="spaces, strategies, rankers, policies, ..., architectures, recipes")) -> None:
-        """Print the names on a menu, one a line."""
+    def list_(what: str = typer.Argument(help="spaces, strategies, rankers, policies, trackers, architectures or recipes")) -> None:
+        """Print the names on a menu and what they are, one a line."""
         from archduel import registry
 
         if what == "architectures":
@@ -34,5 +34,7 @@ def register(app: typer.Typer) -> None:
         menus = {f"{role[:-1]}ies" if role.endswith("y") else f"{role}s": role for role in registry.MENUS}
         if what not in menus:
             raise unknown("menu", what, [*menus, "architectures", "recipes"])
-        for name in registry.names(menus[what]):
-            typer.echo(name)
+        from archduel.apps.menus import summaries as entries
+
+        for line in entries(menus[what]):
+            typer.echo(line)

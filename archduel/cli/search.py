@@ -45,9 +45,9 @@ def search(
     max_latency_ms: float | None = typer.Option(None, help="most milliseconds a batch on this device, measured"),
     latency_batch: int = typer.Option(1, help="images a batch when latency is measured"),
     out: Path | None = typer.Option(None, help="folder of the run; the same command continues it"),
-    space: str = typer.Option("nasbench201", help="`archduel list spaces`"),
-    strategy: str = typer.Option("ctnas", help="`archduel list strategies`"),
-    ranker: str = typer.Option("nac", help="`archduel list rankers`"),
+    space: str = typer.Option("nasbench201", help="which networks there are to choose from: `archduel list spaces`"),
+    strategy: str = typer.Option("ctnas", help="how the search goes: `archduel list strategies`"),
+    ranker: str = typer.Option("nac", help="what compares networks, in strategies that have a ranker: `archduel list rankers`"),
     metric: str = typer.Option("accuracy", help="accuracy, balanced_accuracy or macro_f1"),
     rank_by: str = typer.Option("likelihood", help="what networks are chosen by: likelihood (of the right classes) or metric"),
     size_belief: float = typer.Option(0.5, help="how much larger networks are believed to gain from longer training; 0 = not"),
@@ -59,7 +59,7 @@ def search(
     seed: int = typer.Option(0, help="seed of everything"),
     device: str = typer.Option("cpu", help="cpu, cuda, cuda:1"),
     workers: int | None = typer.Option(None, help="trainings at a time; default one a core, one on a GPU"),
-    set_: list[str] = typer.Option([], "--set", help="SECTION.NAME=VALUE: strategy, ranker, label, final, plan ..."),
+    set_: list[str] = typer.Option([], "--set", help="SECTION.NAME=VALUE changes a setting, such as strategy.lr=1e-3 or final.epochs=50; repeat for more"),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
 ) -> None:
     """Turn a folder of images into a trained, exported network and an honest report."""

@@ -159,7 +159,8 @@ def _warnings(
         listed = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common(5))
         apple = "; convert HEIC to JPEG first" if kinds.keys() & {".heic", ".heif"} else ""
         found.append(
-            f"{len(others)} files are no pictures by their name and are not used ({listed}{apple}): {_some(others)}"
+            f"{len(others)} {'file is no picture by its name and is' if len(others) == 1 else 'files are no pictures by their name and are'} "
+            f"not used ({listed}{apple}): {_some(others)}"
         )
     if layout:
         stray = [e.name for e in _entries(str(root)) if e.is_dir() and Path(e.path) not in layout.values()]

@@ -212,7 +212,7 @@ def _check_source(
 def _onnx(model: nn.Module, folder: Path, shape: tuple[int, int, int]) -> tuple[float | None, tuple[str, ...]]:
     missing = missing_packages()
     if missing:
-        return None, (f"no model.onnx, since {', '.join(missing)} is not installed (`pip install archduel[export]`)",)
+        return None, (f"no model.onnx, since {', '.join(missing)} is not installed (`pip install 'archduel[export]'`)",)
     try:
         write_onnx(model, torch.zeros(2, *shape, dtype=torch.uint8), folder / "model.onnx")
         return check_onnx(model, folder / "model.onnx", shape), ()

@@ -98,7 +98,10 @@ class NAC:
         if not 0 <= pseudo_ratio < 1:
             raise SettingError(f"pseudo_ratio must be at least 0 and below 1, got {pseudo_ratio}")
         if min(embedding_dim, epochs, batch_size - 1, 1 if layers is None else layers) < 1:
-            raise SettingError("embedding_dim, epochs and layers must be at least 1, batch_size at least 2")
+            raise SettingError(
+                "embedding_dim, epochs and layers must be at least 1, batch_size at least 2; "
+                f"got {embedding_dim}, {epochs}, {layers} and {batch_size}"
+            )
         self.space = space
         self.variant, self.embedding_dim = variant, embedding_dim
         self.layers = layers if layers is not None else {"released": 4, "paper": 2}[variant]

@@ -41,7 +41,7 @@ class TensorBoard:
         from importlib.util import find_spec
 
         if find_spec("tensorboard") is None:
-            raise SettingError("TensorBoard is not installed; `pip install archduel[tensorboard]`")
+            raise SettingError("TensorBoard is not installed; install it with `pip install 'archduel[tensorboard]'`")
         self.folder = Path(folder)
         self._writer: Any = None
 

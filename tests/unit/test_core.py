@@ -243,3 +243,6 @@ def test_unknown_names_offer_the_nearest() -> None:
     error = unknown("strategy", "ctna", ["ctnas", "random"], command="archduel list strategies")
     assert str(error) == "strategy 'ctna' is unknown; did you mean 'ctnas'? `archduel list strategies` shows all 2"
     assert isinstance(error, KeyError)
+    assert str(unknown("table", "mine", [], command="archduel table list")) == (
+        "table 'mine' is unknown; known: none yet (`archduel table list`)"
+    )

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from archduel import registry
-from archduel.apps.arms import check_types, closed_form_costs, make_strategy
+from archduel.apps.arms import check_settings, check_types, closed_form_costs, make_strategy
 from archduel.apps.assemble import shares_weights
 from archduel.apps.plan import LADDERS, fixed_plan
 from archduel.apps.settings import make_settings
-from archduel.errors import SettingError
+from archduel.errors import SettingError, UnknownNameError
 
 PICTURES: Any = SimpleNamespace(
     image_size=8, flip=True, train=range(60), validation=range(20), test=range(20), in_channels=1, n_classes=2
@@ -56,3 +56,29 @@ def test_settings_of_another_type_are_named() -> None:
 def test_partners_that_a_strategy_has_not_are_named() -> None:
     with pytest.raises(SettingError, match=r"--set ranker.epochs: strategy 'evolution' has no ranker"):
         made("evolution", **{"ranker.epochs": 3})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"ranker": "nca"}, "ranker 'nca' is unknown; did you mean 'nac'"),
+        ({"set": {"strategy.lrr": 1}}, "setting of strategy 'ctnas': 'lrr' is unknown; did you mean 'lr'"),
+        ({"set": {"ranker.epoch": 1}}, "setting of ranker 'nac': 'epoch' is unknown; did you mean 'epochs'"),
+        ({"set": {"policy.dim": 1}}, "setting of policy 'lstm': 'dim' is unknown"),
+    ],
+)
+def test_names_and_settings_are_checked_before_any_picture_is_read(given: dict[str, Any], said: str) -> None:
+    with pytest.raises((SettingError, UnknownNameError), match=said):
+        check_settings(make_settings(data="nowhere", **given))
+    check_settings(make_settings(data="nowhere", strategy="evolution", set={"strategy.population": 20}))
+
+
+def test_settings_out_of_range_are_said_in_plain_words() -> None:
+    for given, said in (
+        ({"evaluations": 0}, "setting evaluations: expected at least 4, got 0"),
+        ({"workers": 1000}, "setting workers: expected at most 256, got 1000"),
+        ({"metric": "auc"}, "setting metric: expected 'accuracy', 'balanced_accuracy' or 'macro_f1', got 'auc'"),
+        ({"image_size": "big"}, "setting image_size: expected a valid integer"),
+    ):
+        with pytest.raises(SettingError, match=said):
+            make_settings(data="x", **given)

@@ -54,3 +54,8 @@ def test_more_labels_than_architectures_is_an_error(table: Path) -> None:
     result = run("--table", str(table), "--rankers", "extratrees", "--labels", "4000", "--splits", "2")
     assert result.exit_code != 0
     assert "4000" in str(result.exception)
+
+
+def test_a_setting_that_a_ranker_does_not_have_is_named(table: Path) -> None:
+    result = run("--table", str(table), "--rankers", "nac[epoch=3]", "--labels", "40", "--splits", "2")
+    assert "setting of ranker 'nac': 'epoch' is unknown; did you mean 'epochs'?" in str(result.exception)

@@ -197,6 +197,9 @@ def test_commands_print_what_the_functions_return(tmp_path: Path) -> None:
     assert "size=15,625" in run("describe", "--space", "nasbench201")
     assert len(run("list", "architectures").splitlines()) == 21
     assert "resnet" in run("list", "spaces").split()
+    for menu in ("spaces", "strategies", "rankers", "policies", "trackers"):
+        for line in run("list", menu).splitlines():
+            assert len(line.split(maxsplit=1)[1]) > 10, line  # a name, and what it is
     out = tmp_path / "cell.svg"
     assert str(out) in run("draw", "amoebanet-a", "--out", str(out))
     assert "conv 7" in out.read_text()
