@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from oneshot_cifar10 import parser_of, pictures, root_of
 
+LINEAR = {"affine": False, "residual": False}
 VARIANTS: dict[str, dict[str, Any]] = {
     "fair": {"tune": (0, 30)},
     "uniform": {"sampling": ("uniform",)},
@@ -30,11 +31,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "strict": {"sampling": ("strict",)},
     "16 channels": {"recipe": {"channels": 16}},
     "two cells a stage": {"recipe": {"depth": 2}},
-    "linear blocks": {"supernet": {"affine": False, "residual": False}},
-    "linear blocks, second seed": {"first": 1, "supernet": {"affine": False, "residual": False}},
-    "linear blocks, norms with weights": {"supernet": {"residual": False}},
-    "linear blocks, two cells a stage": {"recipe": {"depth": 2}, "supernet": {"affine": False, "residual": False}},
-    "norms without weights": {"supernet": {"affine": False}},
+    "linear blocks": {"supernet": LINEAR},
+    "linear blocks, second seed": {"first": 1, "supernet": LINEAR},
+    "linear blocks, two cells a stage, long": {"passes": (100.0,), "recipe": {"depth": 2}, "supernet": LINEAR},
+    "linear blocks, long": {"passes": (60.0,), "supernet": LINEAR},
+    "norms without weights": {"supernet": {"affine": False, "residual": True}},
     "smaller steps": {"recipe": {"lr": 0.05}},
     "batches of 32": {"recipe": {"batch_size": 32}},
 }
@@ -91,6 +92,7 @@ def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "recalibration": (8,),
         "seed": 0,
         "first": 0,
+        "supernet": {"affine": True, "residual": True},
         "load": {"image_size": arguments.image_size, "validation": arguments.validation, "test": 0.02},
     }
     changed = VARIANTS[name]

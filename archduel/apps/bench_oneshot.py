@@ -113,17 +113,18 @@ def tau_difference(
 ) -> dict[str, float]:
     """Returns tau of ``first`` minus tau of ``second`` against the same truth, with a 95 % interval.
 
-    The interval is that of a percentile bootstrap over cells; the noise of another training is not in it.
+    The interval is that of a percentile bootstrap over cells; the noise of another training is not in it. Scores that are
+    the same for all cells order nothing: their tau counts as 0.
     """
     a, b = np.asarray(first), np.asarray(second)
     rng = np.random.default_rng(seed)
 
     def difference(rows: NDArray[np.int64]) -> float:
-        taus = [stats.kendalltau(scores[rows], truth[rows]).statistic for scores in (a, b)]
+        taus = np.nan_to_num([stats.kendalltau(scores[rows], truth[rows]).statistic for scores in (a, b)])
         return float(taus[0] - taus[1])
 
     drawn = [difference(rng.integers(len(truth), size=len(truth))) for _ in range(RESAMPLES)]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return {"value": difference(np.arange(len(truth))), "low": float(low), "high": float(high), "n": len(truth)}
 
 

@@ -104,8 +104,9 @@ class NASBench201Supernet(nn.Module):
         scale: as for the networks; ``depth`` is the cells a stage.
         affine: whether batch norms inside cells have weights. Without, operations of one edge compete on equal terms.
         residual: whether the blocks between the stages are the benchmark's. They are part of every path, so they learn from
-            every step and a small supernet can do without its cells; with ``False`` they are linear, and what is to be
-            learned is learned in cells. An extracted network has them as the supernet has.
+            every step, and a small supernet does without its cells. Otherwise they average and widen, which is linear, and what
+            is to be learned is learned in cells: those rank better (``benchmarks/records/oneshot_ranking.json``). An
+            extracted network has the blocks of the supernet.
 
     Raises:
         SettingError: for images under 4 px.
@@ -114,7 +115,7 @@ class NASBench201Supernet(nn.Module):
     mix_ops = OPS
     mix_shapes: Mapping[str, tuple[int, int]] = {"cell": (len(EDGES), len(OPS))}
 
-    def __init__(self, scale: Scale, *, affine: bool = True, residual: bool = True) -> None:
+    def __init__(self, scale: Scale, *, affine: bool = False, residual: bool = False) -> None:
         super().__init__()
         self.scale = scale
         network = build(Arch(SPACE.name, (0,) * len(EDGES)), scale)

@@ -75,6 +75,13 @@ def test_a_curriculum_adds_operations_one_at_a_time() -> None:
         operations_in_order(MobileNetV3(), Scale(), 0)
 
 
+def test_scores_that_are_all_alike_order_nothing() -> None:
+    truth = np.arange(6.0)
+    assert tau_difference(truth.tolist(), [0.5] * 6, truth, 0)["value"] == pytest.approx(1)
+    alike = tau_difference([0.5] * 6, [0.2] * 6, truth, 0)
+    assert (alike["value"], alike["low"], alike["high"]) == (0, 0, 0)
+
+
 def test_a_stopped_comparison_goes_on_to_the_same_result(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
