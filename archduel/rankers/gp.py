@@ -14,30 +14,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.special import ndtr
 
-from archduel.core import Arch, Space, State, sample
+from archduel.core import Arch, Space, State
 from archduel.errors import SettingError, StateError
-from archduel.rankers.labels import check_archs, check_labels, check_sides
+from archduel.rankers.described import Described
+from archduel.rankers.labels import check_labels, check_sides
 from archduel.rankers.relevance import distance, factor_of, first_guess, matern, relevances
 
 __all__ = ["GaussianProcess"]
 
 Matrix = NDArray[np.float64]
-Single = NDArray[np.float32]
-KEPT = 50_000
-"""Architectures whose features are kept."""
 CHUNK = 16_384
 """Architectures judged at a time."""
 GRID_LABELS = 400
 """Length and noise are chosen on at most this many labels."""
-_described: WeakKeyDictionary[Space, tuple[tuple[Arch, ...], Matrix]] = WeakKeyDictionary()
-"""Space -> architectures and their features: searches in one space judge the same tuple again and again."""
 
 
 @dataclass(frozen=True)
@@ -89,58 +84,13 @@ class GaussianProcess:
             )
         self.space, self.spread, self.iterations, self.floor = space, spread, iterations, floor
         self.share, self.seed = share, seed
-        rng = np.random.default_rng(seed)
-        x = np.asarray(space.features([sample(space, rng) for _ in range(reference)]), np.float64)
-        deviation = x.std(0)
-        self._mean, self._used = x.mean(0), deviation > 1e-6
-        self._scale = 1.0 / (
-            deviation[self._used] * np.sqrt(max(1, self._used.sum()))
-        )  # squared distances average 2
-        self._rows: dict[Arch, int] = {}
-        self._x: Matrix = np.empty((0, len(self._scale)))
-        self._judged: tuple[tuple[Arch, ...], Single] | None = None  # the tuple judged last, standardised
+        self.described = Described(space, reference=reference, seed=seed)
         self._posterior: _Posterior | None = None
-
-    def _encoded(self, archs: Sequence[Arch]) -> Matrix:
-        """Returns (N, F) standardised features."""
-        if isinstance(archs, tuple):
-            if self.space not in _described or _described[self.space][0] is not archs:
-                _described[self.space] = archs, np.asarray(self.space.features(archs), np.float64)
-            x = _described[self.space][1] - self._mean
-        else:
-            x = np.asarray(self.space.features(archs), np.float64) - self._mean
-        return np.asarray(x[:, self._used] * self._scale)
-
-    def _single(self, archs: Sequence[Arch]) -> Single:
-        """Returns (N, F) standardised features in single precision; those of a tuple are kept."""
-        if not isinstance(archs, tuple):
-            return self._features(archs).astype(np.float32)
-        if self._judged is None or self._judged[0] is not archs:
-            check_archs(self.space, archs)
-            self._judged = archs, self._encoded(archs).astype(np.float32)
-        return self._judged[1]
-
-    def _places(self, archs: Sequence[Arch]) -> list[int]:
-        """Returns the rows of ``_x`` that hold the architectures; each is encoded once."""
-        places = [self._rows.get(arch, -1) for arch in archs]
-        if -1 not in places:
-            return places
-        check_archs(self.space, archs)
-        if len(self._rows) > KEPT:  # a cache, not a leak
-            self._rows, self._x = {}, self._x[:0]
-        new = list(dict.fromkeys(arch for arch in archs if arch not in self._rows))
-        self._rows.update((arch, len(self._x) + i) for i, arch in enumerate(new))
-        self._x = np.concatenate([self._x, self._encoded(new)])
-        return [self._rows[arch] for arch in archs]
-
-    def _features(self, archs: Sequence[Arch]) -> Matrix:
-        places = self._places(archs)
-        return self._x[places]
 
     def _kernel(self, archs: Sequence[Arch]) -> Matrix:
         """Returns (N, n) the kernel between architectures and labels."""
         known = self._known()
-        return matern(distance(self._features(archs) * known.scale, known.x))
+        return matern(distance(self.described.features(archs) * known.scale, known.x))
 
     def fit(
         self, archs: Sequence[Arch], scores: Sequence[float] | Matrix, *, pairs: Any = None
@@ -154,7 +104,7 @@ class GaussianProcess:
         unique, labels = check_labels(self.space, archs, scores)
         y = self._lifted(labels)
         centre, spread = float(y.mean()), float(y.std())
-        x, z = self._features(unique), (y - centre) / spread
+        x, z = self.described.features(unique), (y - centre) / spread
         scale = self._picked(len(unique))
         seen, few = x[:, scale > 0] * scale[scale > 0], slice(0, GRID_LABELS)
         likelihood, length, noise = first_guess(distance(seen[few], seen[few]), z[few])
@@ -177,7 +127,7 @@ class GaussianProcess:
 
     def _picked(self, labels: int) -> Matrix:
         """Returns (F,) zeros for features that a fit to this many labels leaves out, else what keeps distances alike."""
-        f = len(self._scale)
+        f = len(self.described)
         chosen = np.random.default_rng([self.seed, labels]).permutation(f) < np.ceil(self.share * f)
         return np.asarray(chosen * np.sqrt(f / max(1, chosen.sum())))
 
@@ -205,7 +155,7 @@ class GaussianProcess:
         """
         known = self._assuming(assumed) if assumed else self._known()
         picked = known.scale > 0
-        x, mean, deviation = self._single(archs)[:, picked], *np.empty((2, len(archs)))
+        x, mean, deviation = self.described.single(archs)[:, picked], *np.empty((2, len(archs)))
         labels = (known.x * known.scale)[:, picked].T.astype(np.float32)
         lengths, squares = (known.scale[picked] ** 2).astype(np.float32), (known.x**2).sum(1).astype(np.float32)
         factor = known.factor.astype(np.float32)
@@ -224,7 +174,7 @@ class GaussianProcess:
     def _assuming(self, archs: Sequence[Arch]) -> _Posterior:
         """Returns the posterior as if ``archs`` had the labels that are expected of them: only deviations change."""
         known = self._known()
-        x = self._features(archs) * known.scale
+        x = self.described.features(archs) * known.scale
         across = solve_triangular(
             known.factor, matern(distance(known.x, x)), lower=True, check_finite=False
         )  # (n, m)
@@ -270,7 +220,7 @@ class GaussianProcess:
         check_sides(first, second)
         known = self._known()
         places = {arch: i for i, arch in enumerate(dict.fromkeys([*first, *second]))}
-        x, kernel = self._features(list(places)), self._kernel(list(places))
+        x, kernel = self.described.features(list(places)), self._kernel(list(places))
         mean = kernel @ known.weights
         explained = solve_triangular(known.factor, kernel.T, lower=True, check_finite=False)  # (n, U)
         a, b = (
@@ -291,8 +241,8 @@ class GaussianProcess:
         Raises:
             StateError: if the state is of another space.
         """
-        if state and state["x"].shape[1] != len(self._scale):
+        if state and state["x"].shape[1] != len(self.described):
             raise StateError(
-                f"the state has {state['x'].shape[1]} features, {self.space.name} has {len(self._scale)}"
+                f"the state has {state['x'].shape[1]} features, {self.space.name} has {len(self.described)}"
             )
         self._posterior = _Posterior(**state) if state else None

@@ -55,8 +55,8 @@ def test_mean_deviation_and_probability_are_the_textbook_s() -> None:
     known = ranker._known()
     rest, _ = data(12, seed=9)
     y = (np.asarray(scores) - known.centre) / known.spread
-    x = ranker._features(archs) * known.scale
-    new = ranker._features(rest) * known.scale
+    x = ranker.described.features(archs) * known.scale
+    new = ranker.described.features(rest) * known.scale
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return matern(((a[:, None] - b[None]) ** 2).sum(-1))
@@ -104,8 +104,8 @@ def test_assumed_labels_change_deviations_only() -> None:
     known = ranker._known()
     rest, _ = data(12, seed=9)
     mean, deviation = ranker.beliefs(rest, assumed=rest[:2])
-    x = ranker._features([*archs, *rest[:2]]) * known.scale
-    new = ranker._features(rest) * known.scale
+    x = ranker.described.features([*archs, *rest[:2]]) * known.scale
+    new = ranker.described.features(rest) * known.scale
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return matern(((a[:, None] - b[None]) ** 2).sum(-1))
@@ -126,7 +126,7 @@ def test_a_share_of_the_features_is_drawn_anew_for_each_number_of_labels() -> No
         mean, deviation = ranker.beliefs(archs)
         assert mean == pytest.approx(ranker.predict(archs), abs=1e-4)
         assert deviation == pytest.approx(ranker.uncertainty(archs), abs=1e-3)
-    f = len(ranker._scale)
+    f = len(ranker.described)
     assert [chosen.sum() for chosen in seen] == [np.ceil(f / 2)] * 3
     assert (seen[0] == seen[2]).all()
     assert (seen[0] != seen[1]).any()
