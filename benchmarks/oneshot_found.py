@@ -27,6 +27,8 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "gdas": {},
     "darts": {"order": 1},
 }
+BELIEF = (0.0, 0.5, 1.0, 2.0)
+"""Weights of multiply-adds beside inherited scores, by which one of a search's finalists is chosen instead of its own choice."""
 PUBLISHED = {
     "random search with shared weights (RSPS)": [0.8766, 0.0169],
     "DARTS, first and second order": [0.5430, 0.0],
@@ -44,7 +46,7 @@ def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed:
 
     from archduel.apps.assemble import assemble
     from archduel.apps.one_shot_plan import Prices, fitted, supernet_recipe
-    from archduel.core import Budget, Local, Scale, search
+    from archduel.core import Budget, Local, Query, Scale, search
     from archduel.estimators.shared import SharedWeights
     from archduel.spaces.nasbench201 import NASBench201
     from archduel.supernets import supernet
@@ -72,8 +74,11 @@ def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed:
     made = assemble(strategy, space, seed=seed, settings=plan.settings, given={"shared": shared})
     search(made, Local(lambda queries: []), budget=Budget())
     seconds = time.perf_counter() - began
+    finalists = made.finalists(8)
+    said = shared.estimate([Query(arch) for arch in finalists])
     return {
-        "strategy": strategy, "seed": seed, "found": str(made.best()), "finalists": [str(arch) for arch in made.finalists(5)],
+        "strategy": strategy, "seed": seed, "found": str(made.best()), "finalists": [str(arch) for arch in finalists],
+        "scores": [e.score for e in said], "losses": [e.values["val_loss"] for e in said], "macs": [e.values["macs"] for e in said],
         "seconds": round(seconds, 1), "batches": plan.batches, "settings": plan.settings,
     }  # fmt: skip
 
@@ -82,6 +87,7 @@ def looked_up(searches: list[dict[str, Any]], path: str) -> tuple[list[dict[str,
     """Returns the searches with the table's accuracies, and what the table says about random cells and trivial choices."""
     from archduel.apps.tables import open_table
     from archduel.core import parse
+    from archduel.rankers.sized import lifted
 
     table = open_table(path)
     truth = np.asarray(table.test(np.arange(len(table))))
@@ -95,7 +101,9 @@ def looked_up(searches: list[dict[str, Any]], path: str) -> tuple[list[dict[str,
     for found in searches:
         test = accuracy(found["found"])
         finalists = [accuracy(text) for text in found["finalists"]]
-        rows.append({**found, "test": test, "better_than": float((truth < test).mean()), "finalists_test": finalists})
+        sized = {f"{weight:g}": finalists[int(np.argmax(lifted(found["scores"], found["macs"], weight)))] for weight in BELIEF}
+        better = float((truth < test).mean())
+        rows.append({**found, "test": test, "better_than": better, "finalists_test": finalists, "test_with_size": sized})
     return rows, about
 
 
@@ -107,14 +115,16 @@ def write(arguments: argparse.Namespace, searches: list[dict[str, Any]], sizes: 
     rows, about = looked_up(searches, arguments.table)
     strategies = {}
     for name in STRATEGIES:
-        tests = [row["test"] for row in rows if row["strategy"] == name]
+        own = [row for row in rows if row["strategy"] == name]
+        tests = [row["test"] for row in own]
         if tests:
             strategies[name] = {
                 "n": len(tests),
                 "test": mean_interval(tests).record() if len(tests) > 1 else {"value": tests[0]},
                 "median": statistics.median(tests),
-                "better_than": statistics.mean(row["better_than"] for row in rows if row["strategy"] == name),
-                "seconds": statistics.median(row["seconds"] for row in rows if row["strategy"] == name),
+                "test_with_size": {w: statistics.mean(row["test_with_size"][w] for row in own) for w in own[0]["test_with_size"]},
+                "better_than": statistics.mean(row["better_than"] for row in own),
+                "seconds": statistics.median(row["seconds"] for row in own),
             }
             print(name, json.dumps(strategies[name]), flush=True)
     whole = {
