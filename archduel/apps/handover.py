@@ -62,6 +62,14 @@ def load_winner(folder: Path, result: Mapping[str, Any]) -> torch.nn.Module:
 
 def export_run(folder: Path, result: Mapping[str, Any], to: Path, *, progress: Progress | None = None) -> Path:
     """Writes the stand-alone folder of a run's winner and returns its path."""
+    report = _export_winner(folder, result, to)
+    if progress is not None:
+        progress.say(f"  {report.summary}")
+    return to
+
+
+def _export_winner(folder: Path, result: Mapping[str, Any], to: Path) -> ExportReport:
+    """Writes the stand-alone folder of a run's winner and returns what was checked."""
     from archduel.export import export_folder
 
     model, arch, scale = load_weights(folder, result)
@@ -74,12 +82,9 @@ def export_run(folder: Path, result: Mapping[str, Any], to: Path, *, progress: P
         "architecture": network["text"],
         "data": data["name"],
     }
-    report = export_folder(
+    return export_folder(
         model, arch, scale, to, classes=data["classes"], preprocessing=data["preprocessing"], facts=facts
     )
-    if progress is not None:
-        progress.say(f"  {report.summary}")
-    return to
 
 
 def export_network(network: Handed, to: Path) -> ExportReport:
@@ -118,7 +123,8 @@ def export_from(where: str, to: Path) -> str:
     from archduel.apps.main import Run
 
     if facts_at(where)[0] == "run":
-        return str(Run(where).export(to))
+        run = Run(where)
+        return _export_winner(run.folder, run.result, to).summary
     return export_network(open_network(where), to).summary
 
 

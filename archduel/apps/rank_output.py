@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from archduel.apps.bench_rank import RankBench
+from archduel.errors import SettingError
 from archduel.reporting.rank_figures import tau_by_labels
 from archduel.reporting.tables import text_table
 
-__all__ = ["summary", "write_figure", "write_json"]
+__all__ = ["check_figure", "summary", "write_figure", "write_json"]
+
+FIGURES = (".svg", ".png", ".pdf")
+
+
+def check_figure(path: Path | None) -> None:
+    """Raises SettingError for a figure in another format, before anything is computed for it."""
+    if path is not None and path.suffix.lower() not in FIGURES:
+        raise SettingError(f"--figure {path}: the name must end in {', '.join(FIGURES)}")
 
 
 def write_json(bench: RankBench, path: Path, *, command: str = "") -> None:

@@ -54,7 +54,33 @@ def parse_count(text: str | float | int) -> int:
 
 
 class Settings(BaseModel):
-    """All that decides what a run does (file ``run.toml``, section ``run``)."""
+    """All that decides what a run does (file ``run.toml``, section ``run``).
+
+    Attributes:
+        data: what is learned: a folder, a file or the name of a data set.
+        space: where is searched (``archduel list spaces``).
+        strategy: how (``archduel list strategies``).
+        ranker: what compares architectures, in strategies that have a ranker (``archduel list rankers``).
+        seconds: of the whole run, None without a limit of time.
+        evaluations: cheap trainings, None as many as fit into ``seconds``.
+        max_params: limit of parameters.
+        max_macs: limit of multiply-adds for one image.
+        max_latency_ms: limit of the milliseconds that a batch takes on this device, measured.
+        latency_batch: images of that batch.
+        image_size: side in pixels, None chosen from the images.
+        max_images: images that are used, None all.
+        metric: what final networks are judged by.
+        rank_by: what networks are chosen by: the likelihood of the right classes, or the metric.
+        size_belief: weight of multiply-adds beside labels (:class:`archduel.rankers.sized.SizeBelief`); 0 = none.
+        seed: of everything.
+        final_seeds: trainings of each final network.
+        flip: whether mirrored images keep their class, None decided by the data.
+        baselines: whether random search and a standard network are trained for comparison.
+        device: of torch.
+        workers: trainings at a time.
+        threads: of each of them.
+        set: further settings, ``{"strategy.lr": 1e-4}``; see :meth:`section`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -51,7 +51,9 @@ def rank(
     The same command goes on where it was stopped when --json is given. Results do not depend on --workers.
     """
     from archduel.apps.bench_rank import bench_rank
-    from archduel.apps.rank_output import summary, write_figure, write_json
+    from archduel.apps.rank_output import check_figure, summary, write_figure, write_json
+
+    check_figure(figure)
 
     def progress(done: int, all_: int) -> None:
         """Tells how far it is: one line that changes on a terminal, twenty lines elsewhere."""

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def search(
     data: str = typer.Argument(help="folder of images (one subfolder a class), .npz file, or digits, cifar10, cifar100"),
-    time: str | None = typer.Option(None, help="wall-clock budget: 90s, 20m, 2h; default by the number of images"),
+    time: str | None = typer.Option(None, help="wall-clock budget: 90s, 20m, 2h (a bare number is seconds); default by the number of images"),
     evaluations: int | None = typer.Option(None, help="number of cheap trainings; alone it makes runs repeat exactly"),
     max_params: str | None = typer.Option(None, help="most parameters: 500k, 1M"),
     max_macs: str | None = typer.Option(None, help="most multiply-adds for one image: 20M"),

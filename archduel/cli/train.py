@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    arch: str | None = typer.Argument(None, help="a name (`archduel list architectures`), text, genotype, file, or run folder"),
+    arch: str | None = typer.Argument(None, help="a name (`archduel list architectures`), text, genotype, file, or run folder; not needed with --from or --file"),
     data: str = typer.Option("cifar10", help="cifar10, cifar100, digits, a folder, .npz; ImageNet's folder or tar shards"),
     out: Path = typer.Option(..., help="folder of the training; the same command continues it"),
     recipe: str = typer.Option("", help="`archduel list recipes`, or a .toml file; default by data and space"),

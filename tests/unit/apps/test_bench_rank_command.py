@@ -56,6 +56,13 @@ def test_more_labels_than_architectures_is_an_error(table: Path) -> None:
     assert "4000" in str(result.exception)
 
 
+def test_a_figure_in_an_unknown_format_is_refused_before_the_work(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.json"
+    words = ("--rankers", "extratrees", "--labels", "40", "--splits", "2", "--json", str(out), "--figure", str(tmp_path / "x.xyz"))
+    assert "must end in .svg, .png, .pdf" in str(run("--table", str(table), *words).exception)
+    assert not out.exists()
+
+
 def test_a_setting_that_a_ranker_does_not_have_is_named(table: Path) -> None:
     result = run("--table", str(table), "--rankers", "nac[epoch=3]", "--labels", "40", "--splits", "2")
     assert "setting of ranker 'nac': 'epoch' is unknown; did you mean 'epochs'?" in str(result.exception)
