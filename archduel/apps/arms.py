@@ -74,10 +74,14 @@ def check_settings(settings: Settings) -> None:
         SettingError: for a setting its class does not have, or a value of another type than the default's.
     """
     names = {"strategy": settings.strategy, "ranker": settings.ranker, "policy": USUAL["policy"]}
-    for role in ("strategy", *sorted(accepted_partners(settings.strategy))):
+    accepted = accepted_partners(settings.strategy)
+    for role, name in names.items():
         given = settings.section(role)
-        check_keys(role, names[role], given)
-        check_types(role, names[role], given)
+        if role == "strategy" or role in accepted:
+            check_keys(role, name, given)
+            check_types(role, name, given)
+        elif given:
+            raise SettingError(f"--set {role}.{next(iter(given))}: strategy {settings.strategy!r} has no {role}")
 
 
 def closed_form_costs(plan: Plan, dataset: Dataset) -> Callable[[Sequence[Arch]], np.ndarray[Any, Any]]:
@@ -114,7 +118,11 @@ def make_strategy(
         costs: returns (N, 2) parameters and multiply-adds, see :func:`closed_form_costs`.
         shared: shared weights, for a strategy that takes them.
         numbers: settings that replace those that follow from ``plan``.
+
+    Raises:
+        SettingError, UnknownNameError: see :func:`check_settings`.
     """
+    check_settings(settings)
     given = settings.section("strategy")
     names = {"labels": plan.labels, "iterations": plan.iterations, **MAIN_JOB.get(settings.strategy, {})}
     names = names if numbers is None else dict(numbers)
@@ -126,17 +134,13 @@ def make_strategy(
     for role in ("policy", "ranker"):
         wanted = settings.section(role)
         if role not in accepted_partners(settings.strategy):
-            if wanted:
-                raise SettingError(f"--set {role}.{next(iter(wanted))}: strategy {settings.strategy!r} has no {role}")
             continue
         if role == "ranker" or wanted:
             name = USUAL[role] if role == "policy" else settings.ranker
-            check_types(role, name, wanted)
             given.setdefault(role, {"name": name, **wanted})
     if compares(settings.strategy) and settings.size_belief and "ranker" in given:
         ranker = collaborator("ranker", given.pop("ranker"), space, seed=settings.seed, costs=costs)
         partners["ranker"] = SizeBelief(ranker, lambda archs: costs(archs)[:, 1], settings.size_belief)
-    check_types("strategy", settings.strategy, given)
     return assemble(
         settings.strategy,
         space,
