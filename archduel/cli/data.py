@@ -58,7 +58,7 @@ def list_() -> None:
 def show_(
     source: str = typer.Argument(help="name, folder, .npz or CIFAR archive"),
     image_size: int | None = typer.Option(
-        None, help="side in pixels; chosen from the pictures if not given"
+        None, help="side in pixels; chosen from the images if not given"
     ),
     seed: int = typer.Option(0, help="of the splits"),
     max_images: int | None = typer.Option(None, help="use about so many"),
@@ -85,7 +85,7 @@ def import_(
     path: Path = typer.Argument(help="archive or folder of class folders, .npz, or a CIFAR archive"),
     replace: bool = typer.Option(False, "--replace", help="remove a set of that name first"),
 ) -> None:
-    """Keep pictures under a name; archives are unpacked safely."""
+    """Keep images under a name; archives are unpacked safely."""
     from archduel.apps.data import import_set
 
     source = import_set(name, path, replace=replace)
@@ -97,7 +97,7 @@ def import_(
 def clear_(
     everything: bool = typer.Option(False, "--all", help="also what was fetched and imported"),
 ) -> None:
-    """Remove decoded pictures from the cache."""
+    """Remove decoded images from the cache."""
     from archduel.apps.data import clear
 
     typer.echo(f"{clear(everything=everything) / 1e6:.1f} MB freed")

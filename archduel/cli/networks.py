@@ -23,11 +23,11 @@ def register(app: typer.Typer) -> None:
 
 def compare(
     first: Annotated[Path, typer.Argument(help="training folder, or a folder with one training a seed")],
-    second: Annotated[Path, typer.Argument(help="likewise, the same recipe, pictures and seeds")],
-    data: Annotated[str | None, typer.Option(help="test pictures; default: the test split of their data")] = None,
-    labels: Annotated[Path | None, typer.Option(help="flat folder of pictures: file with NAME CLASS lines")] = None,
-    max_images: Annotated[int | None, typer.Option(help="a random part of the test pictures")] = None,
-    batch_size: Annotated[int, typer.Option(help="pictures a forward pass")] = 256,
+    second: Annotated[Path, typer.Argument(help="likewise, the same recipe, images and seeds")],
+    data: Annotated[str | None, typer.Option(help="test images; default: the test split of their data")] = None,
+    labels: Annotated[Path | None, typer.Option(help="flat folder of images: file with NAME CLASS lines")] = None,
+    max_images: Annotated[int | None, typer.Option(help="a random part of the test images")] = None,
+    batch_size: Annotated[int, typer.Option(help="images a forward pass")] = 256,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +45,7 @@ def compare(
 def latency(
     networks: Annotated[list[str], typer.Argument(help="names, texts, training folders, finished searches, zoo:NAME")],
     space: Annotated[str, typer.Option(help="of texts that do not say their space")] = "",
-    batch: Annotated[int, typer.Option(help="pictures a batch")] = 1,
+    batch: Annotated[int, typer.Option(help="images a batch")] = 1,
     device: Device = "cpu",
     threads: Annotated[int, typer.Option(help="of torch on a CPU")] = 1,
     channels: Annotated[int, typer.Option(help="width; 0 = as trained or published")] = 0,

@@ -105,11 +105,11 @@ def export(
 
 def predict(
     run: str = typer.Argument(help="folder of a finished search or training, or zoo:NAME"),
-    pictures: list[Path] = typer.Argument(help="pictures of any size and mode"),
+    pictures: list[Path] = typer.Argument(help="image files of any size and mode"),
     top: int = typer.Option(1, help="classes to print"),
-    as_json: bool = typer.Option(False, "--json", help="one JSON object a picture"),
+    as_json: bool = typer.Option(False, "--json", help="one JSON object an image"),
 ) -> None:
-    """Print what the network (a search's winner) sees in pictures."""
+    """Print what the network (a search's winner) sees in images."""
     from archduel.apps.handover import predict_from
 
     for picture, answer in zip(pictures, predict_from(run, pictures)):

@@ -35,7 +35,7 @@ def train(
     sync_norm: bool = typer.Option(False, help="batch norm over all processes"),
     compiled: bool = typer.Option(False, "--compile", help="through torch.compile"),
     deterministic: bool = typer.Option(False, help="only algorithms that repeat bit for bit, also on CUDA"),
-    workers: int | None = typer.Option(None, help="processes that read pictures from disk (default one a core); with --file trainings at a time"),
+    workers: int | None = typer.Option(None, help="processes that read images from disk (default one a core); with --file trainings at a time"),
     track: str = typer.Option("", help="also tell a tracker: tensorboard, or package.module:Class"),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
 ) -> None:
