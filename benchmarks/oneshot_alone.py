@@ -71,6 +71,7 @@ def random_search(arguments: argparse.Namespace, dataset: Any, seed: int) -> Arc
 def contents(arguments: argparse.Namespace, dataset: Any) -> dict[str, list[str]]:
     """Returns the cells by where they come from: one a search, in the order of the searches' seeds."""
     searches = sorted(json.loads(arguments.found.read_text())["searches"], key=lambda row: row["seed"])
+    searches = [row for row in searches if row["seed"] < arguments.searches]
     names = dict.fromkeys(row["strategy"] for row in searches)
     cells = {name: [row["found"] for row in searches if row["strategy"] == name] for name in names}
     cells[RANDOM] = [str(random_search(arguments, dataset, row["seed"])) for row in searches if row["strategy"] == searches[0]["strategy"]]
@@ -124,6 +125,7 @@ def main() -> None:
     parser = parser_of(__doc__, images=10_000, depth=2)
     parser.add_argument("--found", type=Path, required=True)
     parser.add_argument("--test-images", type=int, default=10_000)
+    parser.add_argument("--searches", type=int, default=3, help="of each strategy")
     parser.add_argument("--random", type=int, default=12, help="random cells")
     parser.add_argument("--drawn", type=int, default=8, help="cells of a random search")
     parser.add_argument("--seeds", type=int, default=2)
