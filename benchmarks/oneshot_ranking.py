@@ -23,6 +23,7 @@ import numpy as np
 from oneshot_cifar10 import parser_of, pictures, root_of
 
 LINEAR = {"affine": False, "residual": False}
+SHORT, LONG = "linear blocks", "linear blocks, two cells a stage, long"
 VARIANTS: dict[str, dict[str, Any]] = {
     "fair": {"tune": (0, 30)},
     "uniform": {"sampling": ("uniform",)},
@@ -31,9 +32,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "strict": {"sampling": ("strict",)},
     "16 channels": {"recipe": {"channels": 16}},
     "two cells a stage": {"recipe": {"depth": 2}},
-    "linear blocks": {"supernet": LINEAR},
+    SHORT: {"supernet": LINEAR},
     "linear blocks, second seed": {"first": 1, "supernet": LINEAR},
-    "linear blocks, two cells a stage, long": {"passes": (70.0, 100.0), "recipe": {"depth": 2}, "supernet": LINEAR},
+    LONG: {"passes": (70.0, 100.0), "recipe": {"depth": 2}, "supernet": LINEAR},
     "linear blocks, constant rate": {"passes": (10.0, 20.0), "supernet": LINEAR, "recipe": {"schedule": "constant"}},
     "norms without weights": {"supernet": {"affine": False, "residual": True}},
     "smaller steps": {"recipe": {"lr": 0.05}},
@@ -196,6 +197,8 @@ def effects(records: list[dict[str, Any]], truth: Any) -> list[dict[str, Any]]:
     first, pairs = next(iter(VARIANTS)), list[tuple[Any, Any, str, str]]()
     for (name, passes, recalibration, tune), r in known.items():
         pairs.append((r, known.get((first, passes, recalibration, tune)), name, first))
+        if name == LONG:
+            pairs.append((r, known.get((SHORT, 10.0, recalibration, tune)), name, f"{SHORT}, 10 passes"))
         if recalibration:
             pairs.append((r, known.get((name, passes, 0, tune)), f"{name}, recalibrated", f"{name}, running statistics"))
         if tune:

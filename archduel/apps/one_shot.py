@@ -224,7 +224,7 @@ class OneShotPipeline(Pipeline):
         return number
 
     def _shortlist(self, scored: Sequence[tuple[Arch, float]], belief: float) -> list[Arch]:
-        """Returns the strategy's own order for its finalists, otherwise the best by score."""
+        """Returns the strategy's own order for its finalists (a belief about size chose no better), otherwise the best by score."""
         if scored is self.arms.search:
             return [arch for arch, score in scored if not math.isnan(score)][: self.plan.shortlist]
         return super()._shortlist(scored, belief)
