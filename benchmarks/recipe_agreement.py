@@ -7,7 +7,7 @@
 The first two are for a GPU, where all of CIFAR-10 and the published recipes fit; the third trains on a sample, as a CPU core can.
 Data ``stored`` is ``cifar10/train_a.npz`` below ``ARCHDUEL_DATA``, where the published accuracies are found too (``bpe/*.csv``,
 ``nasbench201/nasbench201.parquet``). Cells come in rounds, each trained with every recipe, so that a job that is stopped has compared
-recipes on the same cells. The same command continues; ``--report`` only reads what is there.
+recipes on the same cells. The same command continues; ``--report`` only reads what is there. Rounds and groups may change between calls.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ def measured(
 
 def report(arguments: argparse.Namespace, archs: list[Arch], truth: np.ndarray, cheap: dict[str, np.ndarray], recipes: dict[str, str]) -> None:
     """Writes the record and prints it."""
-    trained = {name: done for name in recipes if len(done := done_in(arguments.work / name)) >= FEWEST}
+    found = {name: done_in(arguments.work / name) for name in recipes}
+    trained = {name: done for name, done in found.items() if len(done.keys() & set(archs)) >= FEWEST}
     rows, scores = measured(trained, archs, truth, cheap)
     used = {name: changed(read_recipe(recipes[name], archs[0].space), settings_of(arguments.set)) for name in trained}
     cost = {name: costs(name, done, used[name], arguments.work) for name, done in trained.items()}
@@ -187,6 +188,7 @@ def main() -> None:
     parser.add_argument("--validation", type=int, default=1000, help="validation pictures of 'stored'")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--fused", default="off", help="a number, auto or off; several with commas, one a recipe")
+    parser.add_argument("--skip", type=int, default=0, help="report without the first cells, such as those a choice was made on")
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -198,7 +200,8 @@ def main() -> None:
         recipes[name] = str(write_recipe(own, arguments.work / f"{name}.json"))
     if not arguments.report:
         train(arguments, archs, recipes)
-    report(arguments, archs, truth, cheap, recipes)
+    there = slice(arguments.skip, None)
+    report(arguments, archs[there], truth[there], {name: values[there] for name, values in cheap.items()}, recipes)
 
 
 if __name__ == "__main__":
