@@ -13,7 +13,7 @@ import torch
 from archduel.apps.arms import make_strategy
 from archduel.apps.folder import Stage
 from archduel.apps.judge import scale_of
-from archduel.apps.one_shot_plan import OneShotPlan, Prices, fitted, supernet_recipe
+from archduel.apps.one_shot_plan import OneShotPlan, Prices, fitted, supernet_options, supernet_recipe
 from archduel.apps.pace import LABEL
 from archduel.apps.pipeline import Pipeline
 from archduel.apps.progress import duration
@@ -65,7 +65,8 @@ class OneShotPipeline(Pipeline):
         splits = data.train, data.validation
         train, validation = (Pixels(part.images, part.labels, mean, std, device=self.settings.device) for part in splits)
         generator = torch.Generator().manual_seed(mix_seed(seed, "supernet"))
-        network = supernet(self.space.name, scale_of(recipe, data), generator=generator)
+        options = supernet_options(self.space.name, self.settings.section("supernet"))
+        network = supernet(self.space.name, scale_of(recipe, data), generator=generator, **options)
         return SharedWeights(
             network, train, validation, recipe, n_classes=data.n_classes, seed=mix_seed(seed, "shared"),
             metric=self.settings.metric, device=self.settings.device,
@@ -79,7 +80,9 @@ class OneShotPipeline(Pipeline):
         if noted is not None:
             return OneShotPlan.from_json(noted["plan"])
         settings, given = self.settings, self.settings.section("strategy")
-        recipe = supernet_recipe(self.plan.label, settings.strategy, settings.section("supernet"))
+        changes = settings.section("supernet")
+        options = supernet_options(self.space.name, changes)
+        recipe = supernet_recipe(self.plan.label, settings.strategy, {k: v for k, v in changes.items() if k not in options})
         shared = self._weights(recipe)
         n = shared.n_batches("train")
         if settings.seconds is None:

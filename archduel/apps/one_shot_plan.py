@@ -11,9 +11,10 @@ from archduel.core import Space
 from archduel.errors import SettingError
 from archduel.strategies.curriculum import growing_options, node_stages
 from archduel.strategies.oneshot import group_size
+from archduel.supernets import options_of
 from archduel.training.recipe import RECIPES, Recipe
 
-__all__ = ["OneShotPlan", "Prices", "fitted", "supernet_recipe"]
+__all__ = ["OneShotPlan", "Prices", "fitted", "supernet_options", "supernet_recipe"]
 
 PAPER_UPDATES = {"cnas": 100_000, "darts": 19_500, "gdas": 97_500}
 """Updates of the policy or of alpha in the papers' CIFAR-10 searches; with fewer of them here each may go further."""
@@ -101,6 +102,21 @@ def supernet_recipe(cheap: Recipe, strategy: str, changes: Mapping[str, Any]) ->
     if wrong := sorted(set(changes) - known):
         raise SettingError(f"--set supernet.{wrong[0]}: a recipe has no such setting; it has recipe, {', '.join(sorted(known))}")
     return start.with_(**changes)
+
+
+def supernet_options(space: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of the user's settings that are options of the supernet itself, such as ``residual`` of ``nasbench201``.
+
+    Raises:
+        SettingError: for a value of another type than the default's.
+    """
+    defaults = options_of(space)
+    chosen = {name: value for name, value in given.items() if name in defaults}
+    for name, value in chosen.items():
+        wanted = (int, float) if isinstance(defaults[name], float) else type(defaults[name])
+        if not isinstance(value, wanted) or isinstance(value, bool) != isinstance(defaults[name], bool):
+            raise SettingError(f"--set supernet.{name}={value}: expected a value like {str(defaults[name]).lower()}")
+    return chosen
 
 
 def _within(low: float, value: float, high: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from archduel.errors import unknown
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SUPERNETS", "supernet"]
+__all__ = ["SUPERNETS", "options_of", "supernet"]
 
 SUPERNETS = {
     "nasbench201": "archduel.supernets.nasbench201:NASBench201Supernet",
@@ -38,9 +39,23 @@ def supernet(space: str, scale: Scale, *, generator: torch.Generator, **options:
 
     from archduel.nets.ops import initialise
 
+    with torch.device("meta"):  # no weights are drawn twice
+        network = _class_of(space)(scale, **options)
+    return initialise(network.to_empty(device="cpu"), generator)
+
+
+def options_of(space: str) -> dict[str, Any]:
+    """Returns the options of a space's supernet with their defaults.
+
+    Raises:
+        UnknownNameError: for a space without a supernet.
+    """
+    parameters = inspect.signature(_class_of(space)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _class_of(space: str) -> Any:
     if space not in SUPERNETS:
         raise unknown("supernet of space", space, SUPERNETS)
     module, _, name = SUPERNETS[space].partition(":")
-    with torch.device("meta"):  # no weights are drawn twice
-        network = getattr(import_module(module), name)(scale, **options)
-    return initialise(network.to_empty(device="cpu"), generator)
+    return getattr(import_module(module), name)

@@ -12,6 +12,7 @@ import pytest
 
 import archduel
 from archduel.apps import job, one_shot
+from archduel.core.checkpoint import load_state
 from archduel.errors import SettingError, UnknownNameError
 from archduel.execution.local import Sequential
 
@@ -25,7 +26,7 @@ SMALL: dict[str, Any] = {
 FEW = {
     "spos": {"strategy.epochs": 2, "strategy.batches": 2, "strategy.population": 4, "strategy.generations": 2},
     "cnas": {"strategy.order": ["nor_conv_3x3", "skip_connect"], "strategy.batches": 2},
-    "relativenas": {"strategy.population": 4, "strategy.generations": 2, "strategy.batches": 1},
+    "relativenas": {"strategy.population": 4, "strategy.generations": 2, "strategy.batches": 1, "supernet.residual": True},
     "darts": {"strategy.epochs": 2, "strategy.batches": 1},
     "ctnas-oneshot": {
         "strategy.epochs": 2, "strategy.batches": 2, "strategy.labels": 8, "strategy.iterations": 4, "strategy.samples": 8, "ranker.epochs": 5,
@@ -108,6 +109,8 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(
     assert timeless(whole.result) == timeless(stopped.result)
     if name == "cnas":
         assert (stopped.folder / "checkpoints" / "one-shot-stage2.safetensors").is_file()
+    weights = load_state(stopped.folder / "checkpoints" / "one-shot.safetensors")["strategy"]["shared"]["weights"]
+    assert any(".main." in key for key in weights) == (name == "relativenas")  # which asks for residual blocks
     numbers = [r["number"] for r in journal(stopped.folder) if r["event"] == "one-shot step"]
     assert numbers == list(range(1, len(numbers) + 1))
 
@@ -137,6 +140,8 @@ def test_what_cannot_be_searched_with_shared_weights_is_refused(tmp_path: Path) 
         run(tmp_path / "odd", "relativenas", set={"strategy.population": 5})
     with pytest.raises(SettingError, match="a recipe has no such setting"):
         run(tmp_path / "recipe", "spos", set={"supernet.rate": 5})
+    with pytest.raises(SettingError, match="expected a value like false"):
+        run(tmp_path / "option", "spos", set={"supernet.residual": "maybe"})
 
 
 def test_a_time_budget_is_planned_from_measured_prices(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from archduel.apps.one_shot_plan import OneShotPlan, Prices, fitted, supernet_recipe
+from archduel.apps.one_shot_plan import OneShotPlan, Prices, fitted, supernet_options, supernet_recipe
 from archduel.apps.outcome import ranking_sentence
 from archduel.errors import SettingError
 from archduel.spaces.darts import DARTS
@@ -101,3 +101,13 @@ def test_the_sentence_about_ranking_says_chance_where_the_interval_spans_it() ->
     assert "may rank cells at random" in said(0.3, None, None)
     assert "not known" in said(None, None, None)
     assert ranking_sentence({"agreement": []}) == ""
+
+
+def test_options_of_the_supernet_are_told_from_settings_of_its_recipe() -> None:
+    given = {"lr": 0.1, "residual": True, "recipe": "bpe1"}
+    assert supernet_options("nasbench201", given) == {"residual": True}
+    assert supernet_options("darts", {"lean": True, "residual": True}) == {"lean": True}
+    assert supernet_options("mobilenetv3", {"dropout": 0}) == {"dropout": 0}
+    for space, wrong in (("nasbench201", {"residual": "maybe"}), ("nasbench201", {"affine": 1}), ("mobilenetv3", {"dropout": True})):
+        with pytest.raises(SettingError, match="expected a value like"):
+            supernet_options(space, wrong)
