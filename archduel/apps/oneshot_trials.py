@@ -24,7 +24,7 @@ from archduel.core.checkpoint import load_state, save_state
 from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError, unknown
 from archduel.estimators.shared import SharedWeights
-from archduel.supernets import SUPERNETS, supernet
+from archduel.supernets import SUPERNETS, options_of, supernet
 from archduel.training.memory import keep_freed_memory
 from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
@@ -76,7 +76,7 @@ class Oneshot:
         device: where supernets are trained.
 
     Raises:
-        UnknownNameError: for a table that there is not, or a space without a supernet.
+        UnknownNameError: for a table that there is not, a space without a supernet, or an option that its supernet does not have.
         SettingError: for more cells than the table has.
     """
 
@@ -86,6 +86,8 @@ class Oneshot:
         self.space: Space = registry.make("space", self.table.space_name, **self.table.space_settings)
         if self.space.name not in SUPERNETS:
             raise unknown("supernet of space", self.space.name, SUPERNETS)
+        if wrong := sorted(set(protocol.supernet) - set(known := options_of(self.space.name))):
+            raise unknown(f"option of the supernet of {self.space.name}", wrong[0], known)
         self.archs, self.truth = self._cells()
 
     def _cells(self) -> tuple[list[Arch], NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
@@ -29,6 +30,15 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
         raise SettingError(f"--{option} {text}: expected numbers separated by commas, such as 4,8") from error
 
 
+def _assigned(text: str) -> tuple[str, Any]:
+    """Returns ("residual", True) of "residual=true"."""
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError as error:
+        raise SettingError(f"--supernet {text}: expected NAME=VALUE, such as residual=true") from error
+
+
 def oneshot(
     data: Annotated[str, typer.Argument(help="images to train the supernet on: a named set, a folder, an archive")],
     table: Annotated[str, typer.Option(help="name (`archduel table list`) or file of the table that knows the truth")],
@@ -47,6 +57,7 @@ def oneshot(
     image_size: Annotated[int | None, typer.Option(help="side of the images in pixels")] = None,
     max_images: Annotated[int | None, typer.Option(help="use about so many images")] = None,
     score_share: Annotated[float, typer.Option(help="share of the validation images that scores read")] = 1.0,
+    supernet: Annotated[list[str], typer.Option(help="NAME=VALUE, an option of the supernet such as residual=true; repeat for more")] = [],  # noqa: B006
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     json_: Annotated[Path | None, typer.Option("--json", help="write the records; finished trials are kept beside it")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print no progress")] = False,
@@ -81,6 +92,7 @@ def oneshot(
         first=seed,
         score_share=score_share,
         recipe={name: value for name, value in given.items() if value is not None},
+        supernet=dict(_assigned(text) for text in supernet),
         load={name: value for name, value in load.items() if value is not None},
     )
     if json_ is not None:

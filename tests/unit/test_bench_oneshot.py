@@ -131,6 +131,20 @@ def test_records_name_what_was_found_and_what_a_count_would_find(table: Path) ->
     assert "the number of weights ranks these cells" in summary(bench)
 
 
+def test_options_of_the_supernet_reach_it_from_the_command_line(table: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", images=images()[0], labels=images()[1])
+    out = tmp_path / "out.json"
+    command = ["bench", "oneshot", str(tmp_path / "images.npz"), "--table", str(table), "--cells", "7", "--passes", "1", "--channels", "4"]
+    command += ["--depth", "1", "--batch-size", "8", "--image-size", "8", "--json", str(out), "--quiet"]
+    done = CliRunner().invoke(app, [*command, "--supernet", "residual=true"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(out.read_text())["facts"]["supernet"] == {"residual": True}
+    for wrong, said in (("residual", "expected NAME=VALUE"), ("lean=true", "is unknown")):
+        done = CliRunner().invoke(app, [*command[:-3], "--supernet", wrong])
+        assert done.exit_code
+        assert said in str(done.exception)
+
+
 def test_the_effect_of_an_option_is_a_difference_of_taus() -> None:
     truth = np.arange(40.0)
     noisy = truth + np.random.default_rng(0).normal(0, 30, 40)
