@@ -23,6 +23,7 @@ from archduel.apps.tables import open_table
 from archduel.core import Budget, Local, Query, Space, search
 from archduel.estimators.table import Table
 from archduel.estimators.table_estimator import TableEstimator
+from archduel.execution.worker import end_with_parent
 
 __all__ = ["Contestant", "Job", "Protocol", "Trial", "TrialFile", "by_budget", "first_labels", "parse_contestants", "run_trial", "run_trials"]
 
@@ -198,7 +199,7 @@ def run_trials(protocol: Protocol, jobs: Iterable[Job], *, workers: int) -> Iter
         for job in jobs:
             yield run_trial(protocol, *job)
         return
-    with _single_threaded(), ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with _single_threaded(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         waiting = [pool.submit(run_trial, protocol, *job) for job in jobs]
         try:
             for future in as_completed(waiting):

@@ -18,6 +18,7 @@ from archduel.apps.rank_protocol import Entrant, Protocol, Sides
 from archduel.apps.tables import open_table
 from archduel.core import Arch, Space
 from archduel.errors import TableError
+from archduel.execution.worker import end_with_parent
 from archduel.reporting.rank_quality import rank_quality
 
 __all__ = ["Field", "RankTrial", "open_field", "run_rank_trial", "run_rank_trials"]
@@ -162,7 +163,7 @@ def _run(protocol: Protocol, jobs: Iterable[Job], workers: int) -> Iterator[Rank
     if workers == 0:
         yield from (run_rank_trial(protocol, *job) for job in jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         waiting = [pool.submit(run_rank_trial, protocol, *job) for job in jobs]
         try:
             for future in as_completed(waiting):

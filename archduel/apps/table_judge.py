@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +12,7 @@ from functools import partial
 from archduel.core import Arch, Cost, Estimate, Query, evaluation_seed
 from archduel.estimators.training import TrainingEstimator
 from archduel.execution.processes import Processes
+from archduel.execution.worker import end_with_parent
 from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
 from archduel.training.running import Trained
@@ -115,14 +114,7 @@ def _begin() -> None:
     import torch
 
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # nobody takes the answer of what is being trained
+    end_with_parent()
 
 
 def _judge_group(judge: TableJudge, group: Group) -> list[Estimate]:

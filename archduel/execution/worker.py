@@ -17,7 +17,7 @@ from pickle import PicklingError
 from archduel.core import Estimate
 from archduel.execution.local import Judge, judged
 
-__all__ = ["BROKEN", "DONE", "READY", "TAKEN", "work"]
+__all__ = ["BROKEN", "DONE", "READY", "TAKEN", "end_with_parent", "work"]
 
 READY, BROKEN, TAKEN, DONE = "ready", "broken", "taken", "done"
 
@@ -31,7 +31,7 @@ def work(connection: Connection, threads: int) -> None:
         threads: for torch and BLAS.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides what ends
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)  # for libraries that are not loaded yet
     try:
@@ -65,6 +65,12 @@ def _limit_torch(threads: int) -> None:
     """Sets torch's threads if it is loaded; a judge that needs no torch does not pay for its import."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
+
+
+def end_with_parent() -> None:
+    """Lets this process end when the one that started it is gone, however that ended: a pool's initializer."""
+    if parent_process() is not None:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
