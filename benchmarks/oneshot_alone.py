@@ -51,6 +51,7 @@ def trained(cells: list[Arch], train: Pixels, judged: Pixels, recipe: Recipe, se
     """Returns the accuracies of cells that are trained as one group."""
     scale = Scale(recipe.channels, recipe.depth, recipe.image_size, 3, 10)
     networks = [seeded_build(lambda cell=cell: build(cell, scale), seed) for cell in cells]
+    judged = judged.resized(recipe.image_size)
     results = train_together(networks, scale, train, recipe, seeds=[seed], validations=[judged])
     if wrong := [one.reason for one, said in results if said is None]:
         raise RuntimeError(f"a training failed: {wrong[0]}")
@@ -122,14 +123,14 @@ def rows(cells: dict[str, list[str]], tests: dict[str, list[float]]) -> dict[str
 
 def main() -> None:
     """Trains what is not there yet and writes the record."""
-    parser = parser_of(__doc__, images=10_000, depth=2)
+    parser = parser_of(__doc__, images=10_000)
     parser.add_argument("--found", type=Path, required=True)
     parser.add_argument("--test-images", type=int, default=10_000)
     parser.add_argument("--searches", type=int, default=3, help="of each strategy")
     parser.add_argument("--random", type=int, default=12, help="random cells")
     parser.add_argument("--drawn", type=int, default=8, help="cells of a random search")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", type=float, default=10)
+    parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument("--together", type=int, default=8)
     arguments = parser.parse_args()
     root, arguments.began = root_of(parser), time.monotonic()
@@ -140,6 +141,7 @@ def main() -> None:
     means = dataset.preprocessing.mean, dataset.preprocessing.std
     tested = pictures(root, arguments.test_images, ["test"])
     train, test = (Pixels(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y, *means) for x, y in ((images, labels), tested))
+    train, test = train.resized(arguments.image_size), test.resized(arguments.image_size)
     cells = contents(arguments, dataset)
     tests = accuracies(arguments, list(dict.fromkeys(cell for found in cells.values() for cell in found)), train, test)
     record = {
