@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 SUFFIX = ".table"
+SOURCES = (SUFFIX, ".csv", ".parquet", ".json", ".tfrecord", ".pth", ".xlsx")  # what a user takes for a table
 
 
 def table_folder() -> Path:
@@ -74,9 +75,13 @@ def open_table(name_or_path: str | Path) -> Table:
     path = Path(name_or_path)
     if not path.is_file():
         known = known_tables()
+        if str(name_or_path) not in known and path.suffix in SOURCES:
+            raise TableError(f"there is no file {path}; names of known tables: {', '.join(known)} (`archduel table list`)")
         if str(name_or_path) not in known:
             raise unknown("table", str(name_or_path), known, command="archduel table list")
         path = known[str(name_or_path)]
+    if path.suffix in SOURCES[1:]:
+        raise TableError(f"{path} is not a table yet: `archduel table import {path} --out {path.stem}{SUFFIX} ...` makes one of it")
     facts = TableHeader.read(read_table_file(path)[0])
     if facts.space not in registry.names("space"):
         raise TableError(f"{path} holds space {facts.space!r}; known: {', '.join(registry.names('space'))}")

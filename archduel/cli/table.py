@@ -46,7 +46,7 @@ _Value = TypeVar("_Value")
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to ``app``."""
-    table = typer.Typer(help="Tabular benchmarks: import, show, list, export.", no_args_is_help=True)
+    table = typer.Typer(help="Tabular benchmarks: import, show, list, export, train.", no_args_is_help=True)
     table.command("import")(import_)
     table.command("show")(show)
     table.command("list")(list_)

@@ -107,7 +107,7 @@ def _parquet(path: Path) -> tuple[Any, tuple[type[Exception], ...]]:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise TableError(
-            f"{path} is a parquet file: `pip install archduel[parquet]`, or convert it to CSV"
+            f"{path} is a parquet file: `pip install 'archduel[parquet]'`, or convert it to CSV"
         ) from error
     return pq, (OSError, pa.ArrowException)
 
