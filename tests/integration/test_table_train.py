@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from archduel import registry
-from archduel.apps import table_judge
 from archduel.apps.table_train import distinct_cells, train_table
 from archduel.apps.tables import open_table
 from archduel.errors import SettingError
@@ -74,19 +73,3 @@ def test_a_run_may_be_the_mean_of_several_trainings(tmp_path: Path) -> None:
         assert np.allclose(two.validation(run=run), np.mean(pair, axis=0), atol=1e-6)
     with pytest.raises(SettingError, match="mean_of must be at least 1"):
         train_table("digits", tmp_path / "mine.table", cells=2, mean_of=0, **settings)
-
-
-def test_a_worker_ends_when_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    happened: list[object] = []
-
-    class Parent:
-        def join(self) -> None:
-            happened.append("gone")
-
-    monkeypatch.setattr(table_judge.multiprocessing, "parent_process", Parent)
-    monkeypatch.setattr(table_judge.os, "_exit", happened.append)
-    table_judge._end_with_parent()
-    assert happened == ["gone", 1]
-    monkeypatch.setattr(table_judge.multiprocessing, "parent_process", lambda: None)
-    table_judge._end_with_parent()
-    assert happened == ["gone", 1]
