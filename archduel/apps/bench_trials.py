@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from archduel.apps.tables import open_table
 from archduel.core import Budget, Local, Query, Space, search
 from archduel.estimators.table import Table
 from archduel.estimators.table_estimator import TableEstimator
-from archduel.execution.worker import end_with_parent
+from archduel.execution.pool import as_they_finish
 
 __all__ = ["Contestant", "Job", "Protocol", "Trial", "TrialFile", "by_budget", "first_labels", "parse_contestants", "run_trial", "run_trials"]
 
@@ -194,18 +193,8 @@ Job = tuple[Contestant, int, int]
 
 def run_trials(protocol: Protocol, jobs: Iterable[Job], *, workers: int) -> Iterator[Trial]:
     """Yields the trials as they finish; 0 workers = one after the other in this process."""
-    jobs = list(jobs)
-    if workers == 0:
-        for job in jobs:
-            yield run_trial(protocol, *job)
-        return
-    with _single_threaded(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
-        waiting = [pool.submit(run_trial, protocol, *job) for job in jobs]
-        try:
-            for future in as_completed(waiting):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with _single_threaded() if workers else nullcontext():
+        yield from as_they_finish(partial(run_trial, protocol), jobs, workers=workers)
 
 
 @contextmanager

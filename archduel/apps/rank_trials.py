@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from archduel.apps.rank_protocol import Entrant, Protocol, Sides
 from archduel.apps.tables import open_table
 from archduel.core import Arch, Space
 from archduel.errors import TableError
-from archduel.execution.worker import end_with_parent
+from archduel.execution.pool import as_they_finish
 from archduel.reporting.rank_quality import rank_quality
 
 __all__ = ["Field", "RankTrial", "open_field", "run_rank_trial", "run_rank_trials"]
@@ -148,7 +146,8 @@ def run_rank_trials(
             if told.pop("protocol") == key:
                 found[told["ranker"], told["labels"], told["split"]] = RankTrial(**told)
     missing = [(e, n, s) for e, n, s in jobs if (e.title, n, s) not in found]
-    for done, trial in enumerate(_run(protocol, missing, workers), len(jobs) - len(missing) + 1):
+    trials = as_they_finish(partial(run_rank_trial, protocol), missing, workers=workers)
+    for done, trial in enumerate(trials, len(jobs) - len(missing) + 1):
         found[trial.ranker, trial.labels, trial.split] = trial
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,16 +156,3 @@ def run_rank_trials(
         if on_trial is not None:
             on_trial(done, len(jobs))
     return found
-
-
-def _run(protocol: Protocol, jobs: Iterable[Job], workers: int) -> Iterator[RankTrial]:
-    if workers == 0:
-        yield from (run_rank_trial(protocol, *job) for job in jobs)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
-        waiting = [pool.submit(run_rank_trial, protocol, *job) for job in jobs]
-        try:
-            for future in as_completed(waiting):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)

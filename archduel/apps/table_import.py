@@ -12,7 +12,7 @@ from typing import Any
 
 from archduel import registry
 from archduel.apps.cells import arch_columns, row_reader
-from archduel.apps.tables import SUFFIX, table_path
+from archduel.apps.tables import ENDINGS, SUFFIX, table_path
 from archduel.core import Arch
 from archduel.errors import SettingError, TableError, unknown
 from archduel.estimators.importers.bpe import read_bpe_workbook
@@ -116,19 +116,6 @@ FORMATS: dict[str, tuple[Callable[[_Source], Labels], str]] = {
 }
 """Name -> (reader, what it reads)."""
 
-_ENDINGS = {
-    ".tfrecord": "tfrecord",
-    ".json": "ctnas",
-    ".pth": "nats",
-    ".pbz2": "nats",
-    ".tar": "nats",
-    ".pd": "minibench",
-    ".xlsx": "bpe",
-    ".csv": "columns",
-    ".parquet": "columns",
-    ".pq": "columns",
-}
-
 
 def find_format(path: Path) -> str:
     """Returns the format of a file or folder by its name: one of ``FORMATS``, or ``columns``.
@@ -148,8 +135,8 @@ def find_format(path: Path) -> str:
     if not path.is_file():
         raise TableError(f"{path} does not exist")
     for ending in reversed(path.suffixes):
-        if ending.lower() in _ENDINGS:
-            return _ENDINGS[ending.lower()]
+        if ending.lower() in ENDINGS:
+            return ENDINGS[ending.lower()]
     known = "; ".join(what for _, what in FORMATS.values())
     raise TableError(f"{path}: nothing is known by that ending; known: CSV, parquet; {known}")
 

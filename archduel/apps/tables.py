@@ -16,6 +16,7 @@ from archduel.estimators.table_file import read_table_file, verify_table_file
 from archduel.estimators.table_header import TableHeader
 
 __all__ = [
+    "ENDINGS",
     "SUFFIX",
     "describe",
     "export_csv",
@@ -27,7 +28,19 @@ __all__ = [
 ]
 
 SUFFIX = ".table"
-SOURCES = (SUFFIX, ".csv", ".parquet", ".json", ".tfrecord", ".pth", ".xlsx")  # what a user takes for a table
+ENDINGS = {
+    ".tfrecord": "tfrecord",
+    ".json": "ctnas",
+    ".pth": "nats",
+    ".pbz2": "nats",
+    ".tar": "nats",
+    ".pd": "minibench",
+    ".xlsx": "bpe",
+    ".csv": "columns",
+    ".parquet": "columns",
+    ".pq": "columns",
+}
+"""Ending of a file that `archduel table import` reads -> its format."""
 
 
 def table_folder() -> Path:
@@ -75,12 +88,12 @@ def open_table(name_or_path: str | Path) -> Table:
     path = Path(name_or_path)
     if not path.is_file():
         known = known_tables()
-        if str(name_or_path) not in known and path.suffix in SOURCES:
+        if str(name_or_path) not in known and path.suffix.lower() in (SUFFIX, *ENDINGS):
             raise TableError(f"there is no file {path}; names of known tables: {', '.join(known)} (`archduel table list`)")
         if str(name_or_path) not in known:
             raise unknown("table", str(name_or_path), known, command="archduel table list")
         path = known[str(name_or_path)]
-    if path.suffix in SOURCES[1:]:
+    if path.suffix.lower() in ENDINGS:
         raise TableError(f"{path} is not a table yet: `archduel table import {path} --out {path.stem}{SUFFIX} ...` makes one of it")
     facts = TableHeader.read(read_table_file(path)[0])
     if facts.space not in registry.names("space"):

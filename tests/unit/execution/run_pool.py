@@ -1,11 +1,9 @@
-"""Starts a pool of two processes that wait for each other's work for ever; run by a test that kills it."""
+"""Gives two processes work that never ends; run by a test that kills it."""
 
-import multiprocessing
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor
 
-from archduel.execution.worker import end_with_parent
+from archduel.execution.pool import as_they_finish
 
 
 def busy(number: int) -> int:
@@ -16,5 +14,4 @@ def busy(number: int) -> int:
 
 
 if __name__ == "__main__":
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), end_with_parent) as pool:
-        list(pool.map(busy, range(2)))
+    list(as_they_finish(busy, [(0,), (1,)], workers=2))
