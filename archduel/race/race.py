@@ -1,0 +1,372 @@
+"""The race: everything that is trained is a candidate for the hand-over, and at least half of the time trains the network that is handed over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from archduel.core import Arch, Cost, Counts, parse
+from archduel.core.journal import Records
+from archduel.errors import RunError, SettingError
+from archduel.nets import build
+from archduel.race.candidates import Candidate, accuracy_interval
+from archduel.race.clock import Stopwatch
+from archduel.race.newcomers import Asker, Entry, read_scale, write_scale
+from archduel.race.plan import Ending, Plan
+from archduel.race.rungs import Enter
+from archduel.race.sizes import Sizes, fitting_scale
+from archduel.race.training import Anytime
+from archduel.training.metrics import evaluate
+from archduel.training.pixels import Pixels
+from archduel.training.recipe import Recipe
+from archduel.training.seeding import mix_seed
+
+__all__ = ["Race", "RaceSettings", "Sets"]
+
+STANDARD_PLACES = (0, 2, 5, 9, 14)
+"""Which newcomers are standard networks, as long as there are any; all others are asked for or drawn."""
+RANDOM_EVERY = 6
+"""Of the newcomers one in so many is random where the strategy does not begin with random ones: a reference for under a tenth of the time."""
+FACTORS = (1.0, 0.5, 2.0)
+"""Sizes of newcomers around the one that leads: the size is part of what the race decides."""
+WARMUP_STEPS = 100
+MOST_REFUSED = 20  # newcomers in a row that no size makes small enough
+SAVE_SECONDS = 5.0
+STRATEGY_SHARE = 0.05
+"""Share of the time that the strategy's own steps (fitting a comparator, training a policy) may take."""
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The images of a race.
+
+    Attributes:
+        train: what networks are trained on while they compete.
+        validation: what they are compared on.
+        both: what the chosen one is trained on.
+    """
+
+    train: Pixels
+    validation: Pixels
+    both: Pixels
+
+
+@dataclass(frozen=True)
+class RaceSettings:
+    """What decides how a race goes, besides its plan.
+
+    Attributes:
+        recipe: batch size, peak learning rate, augmentation, precision.
+        metric: what is shown of a network, see :data:`archduel.training.metrics.METRICS`.
+        by_likelihood: whether candidates are compared by the likelihood of the right classes rather than by the metric.
+        seed: of everything.
+        device: of torch.
+        timed: whether units are seconds; else passes over the training images.
+        macs: multiply-adds of a network that the time supports.
+        random_first: how many of the strategy's first questions are random architectures.
+    """
+
+    recipe: Recipe
+    metric: str
+    by_likelihood: bool
+    seed: int
+    device: str
+    timed: bool
+    macs: float
+    random_first: int = 0
+
+
+class Race:
+    """Runs a race over a folder of checkpoints and a journal; the same call continues an interrupted one."""
+
+    def __init__(
+        self, settings: RaceSettings, plan: Plan, sets: Sets, sizes: Sizes, asker: Asker, standards: list[Arch],
+        *, stopwatch: Stopwatch, journal: Records, folder: Path, named: Callable[[Arch], str], say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.settings, self.plan, self.sets, self.sizes, self.asker = settings, plan, sets, sizes, asker
+        self.standards, self.stopwatch, self.journal, self.folder = standards, stopwatch, journal, folder
+        self.named, self.say = named, say
+        self.candidates: list[Candidate] = []
+        self.spent = [0.0] * plan.rungs.levels
+        self.strategy_seconds, self.exhausted, self.winner = 0.0, False, -1
+
+    # -- the order of events -------------------------------------------------------------------------------------------
+
+    def run(self) -> tuple[Candidate, nn.Module]:
+        """Returns the network that is handed over, trained.
+
+        Raises:
+            RunError: if no candidate got as far as the first rung.
+        """
+        self._continue()
+        if self.winner < 0:
+            self._compete()
+            self._choose()
+        winner = self.candidates[self.winner]
+        return winner, self._finish(winner)
+
+    def _compete(self) -> None:
+        for candidate in self.candidates:
+            if not candidate.standing.scores and not candidate.reason:
+                self._advance(candidate)  # it was interrupted on the way to its first rung
+        while self.stopwatch.seconds < self.plan.race_until:
+            standings = {c.number: c.standing for c in self.candidates}
+            move = self.plan.rungs.next_move(standings, self.spent, newcomers=not self.exhausted)
+            if move is None:
+                break
+            if isinstance(move, Enter):
+                entered = self._enter()
+                if entered is None:
+                    self.exhausted = True
+                    continue
+                self._advance(entered)
+            else:
+                self._advance(self.candidates[move.number])
+
+    def _choose(self) -> None:
+        leader = self.plan.rungs.leader({c.number: c.standing for c in self.candidates})
+        if leader is None:
+            reasons = [c.reason for c in self.candidates if c.reason] or ["the time was too short for the first rung"]
+            raise RunError(f"none of {len(self.candidates)} networks could be trained: {reasons[0]}")
+        self.winner = leader
+        winner = self.candidates[leader]
+        self._note("choice", number=leader, trained=self._units(winner), began=self._now(winner))
+        self.say(f"{winner.name} goes on to the end: {winner.accuracy:.1%} on validation after {winner.passes:.0f} epochs")
+
+    # -- newcomers -----------------------------------------------------------------------------------------------------
+
+    def _enter(self) -> Candidate | None:
+        """Returns the next newcomer, or None if there are no more."""
+        number = len(self.candidates)
+        rng = np.random.default_rng([self.settings.seed, number, 11])
+        for _ in range(MOST_REFUSED):
+            began = self.stopwatch.seconds
+            role, arch, exchange = self._next(number, rng)
+            self.strategy_seconds += self.stopwatch.seconds - began
+            if arch is None:
+                return None
+            entry = self._sized(role, arch, number, rng)
+            if entry is not None:
+                values = {"role": role, "arch": str(arch), "scale": write_scale(entry.scale), "counts": list(entry.counts)}
+                self._note("enter", number=number, **values, exchange=exchange)
+                return self._add(entry)
+            self._note("refused", arch=str(arch), exchange=exchange)
+            self._refuse(arch, exchange)
+        return None
+
+    def _refuse(self, arch: Arch, exchange: list[list[Any]]) -> None:
+        """Answers a question about an architecture that no size makes small enough."""
+        self.asker.tell(arch, math.nan, Cost(), asked=bool(exchange) and exchange[-1][0] == "ask")
+
+    def _next(self, number: int, rng: np.random.Generator) -> tuple[str, Arch | None, list[list[Any]]]:
+        """Returns role and architecture of newcomer ``number``, and the exchange with the strategy that led to it."""
+        place = STANDARD_PLACES.index(number) if number in STANDARD_PLACES else len(self.standards)
+        if place < len(self.standards):
+            return "standard", self.standards[place], []
+        return self._asked(number, rng)
+
+    def _asked(self, number: int, rng: np.random.Generator) -> tuple[str, Arch | None, list[list[Any]]]:
+        """Returns role, architecture and the exchange with the strategy that led to it."""
+        if not self.settings.random_first and number % RANDOM_EVERY == RANDOM_EVERY - 1:
+            return "random", self.asker.random(rng), []
+        limit = STRATEGY_SHARE * self.plan.end
+
+        def patient() -> bool:
+            return not self.settings.timed or self.strategy_seconds < limit
+
+        arch, exchange = self.asker.next(patient)
+        if arch is None:
+            return "random", self.asker.random(rng), exchange
+        return "search", arch, exchange
+
+    def _sized(self, role: str, arch: Arch, number: int, rng: np.random.Generator) -> Entry | None:
+        centre = self.settings.macs
+        ahead = [c for c in self.candidates if c.standing.rung > 1 and not c.reason]
+        if ahead:
+            centre = max(ahead, key=lambda c: (c.standing.rung, c.standing.scores[-1])).entry.counts.macs
+        macs = centre * FACTORS[number % len(FACTORS)]
+        if role == "standard":
+            scale = self.sizes.scale(16, 1)
+            return Entry(role, arch, scale, self.sizes.count(arch, scale))
+        found = fitting_scale(arch, macs, self.sizes, rng)
+        return None if found is None else Entry(role, arch, *found)
+
+    def _add(self, entry: Entry) -> Candidate:
+        text = self.named(entry.arch)
+        size = "" if entry.role == "standard" else f" C{entry.scale.channels} N{entry.scale.depth}"
+        candidate = Candidate(len(self.candidates), entry, text + size)
+        self.candidates.append(candidate)
+        self.asker.known.setdefault(entry.arch, math.nan)
+        return candidate
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, candidate: Candidate, stage: str = "race") -> Path:
+        return self.folder / "checkpoints" / f"{stage}-{candidate.number}.safetensors"
+
+    def _open(self, candidate: Candidate, stage: str = "race") -> Anytime:
+        """Returns the candidate's training where it stands."""
+        entry, settings = candidate.entry, self.settings
+        generator = torch.Generator().manual_seed(mix_seed(settings.seed, "weights", candidate.number))
+        model = build(entry.arch, entry.scale, generator=generator)
+        seed = mix_seed(settings.seed, "training", candidate.number)
+        trainer = Anytime(model, self.sets.train, settings.recipe, seed=seed, device=settings.device)
+        for path in dict.fromkeys((self._checkpoint(candidate, stage), self._checkpoint(candidate))):
+            if path.exists():
+                facts = trainer.load(path, self.sets.both)
+                candidate.seconds = max(candidate.seconds, facts["seconds"])
+                candidate.passes, candidate.steps = trainer.passes, trainer.steps
+                break
+        return trainer
+
+    def _units(self, candidate: Candidate) -> float:
+        return candidate.seconds if self.settings.timed else candidate.passes
+
+    def _now(self, candidate: Candidate) -> float:
+        return self.stopwatch.seconds if self.settings.timed else candidate.passes
+
+    def _follow(self, candidate: Candidate, trainer: Anytime, share: Callable[[float], float | None], stage: str) -> Callable[[], float | None]:
+        """Returns what a training asks before each step: counts the time, saves now and then, and gives the learning rate.
+
+        Args:
+            candidate: whose training.
+            trainer: the training.
+            share: of the peak rate, None to stop; asked with the units that a step takes.
+            stage: name of the checkpoint.
+        """
+        before, began, first = candidate.seconds, self.stopwatch.seconds, trainer.steps
+        saved = began
+        peak = self.settings.recipe.lr
+
+        def rate() -> float | None:
+            nonlocal saved
+            now = self.stopwatch.seconds
+            candidate.seconds = before + now - began
+            steps, turn = trainer.steps - first, trainer.passes - candidate.passes
+            whole = int(trainer.passes) > int(candidate.passes)
+            candidate.passes, candidate.steps = trainer.passes, trainer.steps
+            a_step = ((now - began) / steps if self.settings.timed else turn) if steps else 0.0
+            if whole and now - saved >= SAVE_SECONDS:
+                saved = now
+                trainer.save(self._checkpoint(candidate, stage), seconds=candidate.seconds, clock=now)
+            part = share(a_step)
+            return None if part is None else peak * part * min(1.0, (trainer.steps + 1) / WARMUP_STEPS)
+
+        return rate
+
+    def _advance(self, candidate: Candidate) -> None:
+        """Trains a candidate up to its next rung, scores it there and tells the strategy."""
+        rung, before, began = candidate.standing.rung, self._units(candidate), self.stopwatch.seconds
+        goal = self.plan.rungs.amount(rung)
+        trainer = self._open(candidate)
+
+        def share(a_step: float) -> float | None:
+            late = self.stopwatch.seconds >= self.plan.race_until
+            return None if late or self._units(candidate) + a_step / 2 >= goal else 1.0
+
+        sound = trainer.run(self._follow(candidate, trainer, share, "race"))
+        trainer.save(self._checkpoint(candidate), seconds=candidate.seconds, clock=self.stopwatch.seconds)
+        reached = self.settings.timed is False or self._units(candidate) >= 0.8 * goal
+        if sound and not reached:
+            return  # the race is over; what it has learned is kept
+        point = self._scored(candidate, trainer) if sound else {}
+        self._reach(candidate, rung, point, self._units(candidate) - before)
+        self._note(
+            "rung", number=candidate.number, rung=rung, point=point, cost=self._units(candidate) - before, seconds=candidate.seconds,
+            passes=candidate.passes, steps=candidate.steps, wall=round(self.stopwatch.seconds - began, 3),
+        )  # fmt: skip
+
+    def _reach(self, candidate: Candidate, rung: int, point: dict[str, float], cost: float) -> None:
+        """Writes a candidate's score at a rung down and tells the strategy of its first."""
+        self.spent[rung] += cost
+        score = point.get("score", math.nan)
+        if point:
+            candidate.curve.append(point)
+            candidate.standing.scores.append(score)
+        else:
+            candidate.standing.failed, candidate.reason = True, "the training loss was not finite"
+        if rung == 0:
+            paid = Cost(candidate.seconds, candidate.steps * self.settings.recipe.batch_size)
+            self.asker.tell(candidate.entry.arch, score, paid, asked=candidate.role == "search" and self._was_asked(candidate))
+
+    def _was_asked(self, candidate: Candidate) -> bool:
+        record = next(r for r in self.journal.records if r["event"] == "enter" and r["number"] == candidate.number)
+        return bool(record["exchange"]) and record["exchange"][-1][0] == "ask"
+
+    def _scored(self, candidate: Candidate, trainer: Anytime) -> dict[str, float]:
+        """Returns where a candidate stands: its average weights on the validation images."""
+        began = self.stopwatch.seconds
+        with trainer.trail.applied():
+            found = evaluate(trainer.model, self.sets.validation, device=self.settings.device)
+        accuracy = found.score(self.settings.metric)
+        low, high = accuracy_interval(found.accuracy, len(self.sets.validation))
+        candidate.seconds += self.stopwatch.seconds - began
+        score = found.likelihood() if self.settings.by_likelihood else accuracy
+        return {
+            "seconds": round(candidate.seconds, 3), "passes": round(candidate.passes, 4), "score": score, "accuracy": accuracy,
+            "low": low, "high": high, "loss": found.loss, "train_loss": trainer.loss,
+        }  # fmt: skip
+
+    # -- the last training ---------------------------------------------------------------------------------------------
+
+    def _finish(self, winner: Candidate) -> nn.Module:
+        """Trains the chosen network, on training and validation images together, until the time is used up."""
+        choice = self._noted("choice")
+        ending = Ending(self.plan.end, choice["trained"], choice["began"])
+        trainer = self._open(winner, "last")
+        for attempt in range(2):
+            if trainer.joined_at < 0:
+                trainer.join(self.sets.both)
+            slow = 1.0 if attempt == 0 else 0.3
+
+            def share(a_step: float) -> float | None:
+                part = ending.rate(self._now(winner), a_step)
+                return None if part is None else slow * part  # noqa: B023 - used within this turn
+
+            if trainer.run(self._follow(winner, trainer, share, "last")):
+                trainer.save(self._checkpoint(winner, "last"), seconds=winner.seconds, clock=self.stopwatch.seconds)
+                self._note("trained", number=winner.number, seconds=winner.seconds, passes=winner.passes, steps=winner.steps)
+                return trainer.model
+            self.say("warning: the last training diverged; it begins again from the race's weights, with a lower learning rate")
+            self._checkpoint(winner, "last").unlink(missing_ok=True)
+            trainer = self._open(winner)
+        raise RunError(f"the last training of {winner.name} diverged twice; a smaller recipe.lr may help")
+
+    # -- the journal ---------------------------------------------------------------------------------------------------
+
+    def _note(self, event: str, **values: Any) -> None:
+        self.journal.append({"event": event, "clock": round(self.stopwatch.seconds, 3), **values})
+
+    def _noted(self, event: str) -> dict[str, Any]:
+        return next(record for record in reversed(self.journal.records) if record["event"] == event)
+
+    def _continue(self) -> None:
+        """Goes to where the journal and the checkpoints stand."""
+        for record in list(self.journal.records):
+            if record["event"] == "refused":
+                self.asker.repeat(record["exchange"])
+                self._refuse(parse(record["arch"]), record["exchange"])
+            elif record["event"] == "enter":
+                self.asker.repeat(record["exchange"])
+                counts = Counts(*record["counts"])
+                self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts))
+            elif record["event"] == "rung":
+                candidate = self.candidates[record["number"]]
+                candidate.seconds, candidate.passes, candidate.steps = (record[name] for name in ("seconds", "passes", "steps"))
+                self._reach(candidate, record["rung"], record["point"], record["cost"])
+            elif record["event"] == "choice":
+                self.winner = record["number"]
+
+
+def check_images(sets: Sets) -> None:
+    """Raises SettingError where there is nothing to compare networks on."""
+    if len(sets.validation) < 2 or len(sets.train) < 2:
+        raise SettingError(f"a race needs at least 2 training and 2 validation images, got {len(sets.train)} and {len(sets.validation)}")
+
