@@ -18,6 +18,7 @@ SPACES = {
     "mobilenetv3": "archduel.spaces.mobilenetv3:MobileNetV3",
     "resnet": "archduel.spaces.resnet:ResNet",
     "resnet4": "archduel.spaces.resnet:ResNet4",
+    "stages": "archduel.spaces.stages:Stages",
 }
 POLICIES = {
     "lstm": "archduel.policies.lstm:LSTMPolicy",

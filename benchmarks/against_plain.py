@@ -116,7 +116,7 @@ def ours(data: Any, seconds: float, seed: int, limit: int | None) -> dict[str, A
     from archduel.training.metrics import evaluate
     from archduel.training.pixels import Pixels
 
-    space = registry.make("space", "nasbench201")
+    space = registry.make("space", "stages")
     strategy = assemble("evolution", space, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         result = run_race(

@@ -23,6 +23,7 @@ BUILDERS = {
     "mobilenetv3": "archduel.nets.mobilenetv3:build",
     "resnet": "archduel.nets.resnet:build",
     "resnet4": "archduel.nets.resnet:build",
+    "stages": "archduel.nets.stages:build",
 }
 """Space -> ``module:function`` that returns the network; a plug-in adds its own line."""
 
@@ -35,6 +36,7 @@ COUNTERS = {
     "mobilenetv3": "archduel.nets.counts_mobilenetv3:count",
     "resnet": "archduel.nets.counts:count_resnet",
     "resnet4": "archduel.nets.counts:count_resnet",
+    "stages": "archduel.nets.counts_stages:count",
 }
 """Space -> ``module:function`` that returns the counts in closed form, without torch."""
 

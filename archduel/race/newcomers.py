@@ -8,7 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Cost, Counts, Estimate, Finalists, Query, Scale, Space, Strategy, parse, sample
+from archduel.core import (
+    Arch,
+    Constraint,
+    Cost,
+    Counts,
+    Estimate,
+    Finalists,
+    Query,
+    Scale,
+    Space,
+    Strategy,
+    parse,
+    sample,
+)
 from archduel.errors import InfeasibleError, RunError, StateError
 
 __all__ = ["Asker", "Entry", "read_scale", "write_scale"]
@@ -31,7 +44,7 @@ class Entry:
     """A network that enters.
 
     Attributes:
-        role: ``search``, ``random`` or ``standard``.
+        role: ``start`` (the space's own first network), ``search``, ``random`` or ``standard``.
         arch: the architecture.
         scale: its size.
         counts: what it costs.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,19 +28,27 @@ from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
 from archduel.training.seeding import mix_seed
 
-__all__ = ["Race", "RaceSettings", "Sets"]
+__all__ = ["Begun", "Race", "RaceSettings", "Sets", "check_images"]
 
-STANDARD_PLACES = (0, 2, 5, 9, 14)
-"""Which newcomers are standard networks, as long as there are any; all others are asked for or drawn."""
+STANDARD_PLACES = (1, 4, 8, 13, 19)
+"""Which newcomers are standard networks, as long as there are any; all others are asked for or drawn, but for the space's own start."""
 RANDOM_EVERY = 6
 """Of the newcomers one in so many is random where the strategy does not begin with random ones: a reference for under a tenth of the time."""
-FACTORS = (1.0, 0.5, 2.0)
+FACTORS = (1.0, 1.0, 0.5, 2.0)
 """Sizes of newcomers around the one that leads: the size is part of what the race decides."""
 WARMUP_STEPS = 100
 MOST_REFUSED = 20  # newcomers in a row that no size makes small enough
 SAVE_SECONDS = 5.0
 STRATEGY_SHARE = 0.05
 """Share of the time that the strategy's own steps (fitting a comparator, training a policy) may take."""
+
+
+@runtime_checkable
+class Begun(Protocol):
+    """A space that knows a good network to begin with."""
+
+    def start(self) -> Arch:
+        """Returns it."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,8 @@ class Race:
 
     def _next(self, number: int, rng: np.random.Generator) -> tuple[str, Arch | None, list[list[Any]]]:
         """Returns role and architecture of newcomer ``number``, and the exchange with the strategy that led to it."""
+        if number == 0 and isinstance(self.asker.space, Begun):
+            return "start", self.asker.space.start(), []
         place = STANDARD_PLACES.index(number) if number in STANDARD_PLACES else len(self.standards)
         if place < len(self.standards):
             return "standard", self.standards[place], []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -311,7 +311,7 @@ def _standings(candidates: Sequence[Candidate], random_first: int) -> list[dict[
     """Returns the best of each role at each rung; the strategy's first, random questions count for random search too."""
     rows = []
     asked = [c for c in candidates if c.role == "search"]
-    groups = {role: [c for c in candidates if c.role == role] for role in ("search", "random", "standard")}
+    groups = {role: [c for c in candidates if c.role == role] for role in ("start", "search", "random", "standard")}
     groups["random"] = groups["random"] + asked[:random_first]
     for rung in range(max((len(c.curve) for c in candidates), default=0)):
         for role, members in groups.items():

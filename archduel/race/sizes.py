@@ -14,7 +14,7 @@ from archduel.errors import InfeasibleError
 __all__ = ["Bounds", "Sizes", "fitting_scale", "standard_ladder"]
 
 CHANNELS = (4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
-DEPTHS = {"darts": (3, 5, 8, 14), "darts_supercell": (3, 5, 8), "natsbench_sss": (1,), "mobilenetv3": (1,)}
+DEPTHS = {"darts": (3, 5, 8, 14), "darts_supercell": (3, 5, 8), "natsbench_sss": (1,), "mobilenetv3": (1,), "stages": (1,)}
 USUAL_DEPTHS = (1, 2, 3)  # cells a stage; at equal cost wide and shallow networks learn faster on a CPU
 
 
@@ -66,7 +66,7 @@ def fitting_scale(arch: Arch, macs: float, sizes: Sizes, rng: np.random.Generato
     """
     nearest: list[tuple[float, Scale, Counts]] = []
     for depth in DEPTHS.get(arch.space, USUAL_DEPTHS):
-        options = []
+        options: list[tuple[float, Scale, Counts]] = []
         for channels in CHANNELS:
             scale = sizes.scale(channels, depth)
             counts = sizes.count(arch, scale)
