@@ -187,7 +187,9 @@ def run_race(
     """
     if (seconds is None) == (evaluations is None):
         raise SettingError("a race needs either seconds or evaluations, and not both")
-    journal = Journal(folder / "race.jsonl") if journal is None else journal
+    own = Journal(folder / "race.jsonl") if journal is None else None
+    journal = journal or own
+    assert journal is not None
     watch = Stopwatch(clock or Wall(), max([gone, *_clocks(journal, folder)]))
     recipe = recipe or race_recipe(data, device)
     sets = _sets(data, device)
@@ -210,6 +212,8 @@ def run_race(
         winner, network = race.run()
     finally:
         torch.set_num_threads(before)
+        if own is not None:
+            own.close()
     network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     return RaceResult(
         network, winner, race.candidates, _shares(race.candidates, winner, race.strategy_seconds), _standings(race.candidates, random_first),
