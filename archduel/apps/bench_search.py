@@ -27,6 +27,7 @@ from archduel.apps.tables import open_table
 from archduel.errors import BudgetError, SettingError, TableError, unknown
 from archduel.estimators.table import Table
 from archduel.reporting.statistics import Comparison, Nemenyi, nemenyi, wilcoxon_holm
+from archduel.version import __version__
 
 __all__ = ["Bench", "bench_search"]
 
@@ -202,8 +203,6 @@ def _facts(table: Table, protocol: Protocol, runs: int, budgets: Sequence[int]) 
 
     import scipy
 
-    import archduel
-
     return {
         "table": table.name,
         "architectures": len(table),
@@ -217,7 +216,7 @@ def _facts(table: Table, protocol: Protocol, runs: int, budgets: Sequence[int]) 
         "seed": protocol.seed,
         "hardware": {"machine": platform.machine(), "cores": os.cpu_count()},
         "versions": {
-            "archduel": archduel.__version__,
+            "archduel": __version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
             "scipy": scipy.__version__,

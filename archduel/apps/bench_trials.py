@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import archduel
 from archduel import registry
 from archduel.apps.assemble import assemble, derived_seed, settings_of
 from archduel.apps.entries import read_entries
@@ -23,6 +22,7 @@ from archduel.core import Budget, Local, Query, Space, search
 from archduel.estimators.table import Table
 from archduel.estimators.table_estimator import TableEstimator
 from archduel.execution.pool import as_they_finish
+from archduel.version import __version__
 
 __all__ = ["Contestant", "Job", "Protocol", "Trial", "TrialFile", "by_budget", "first_labels", "parse_contestants", "run_trial", "run_trials"]
 
@@ -216,7 +216,7 @@ class TrialFile:
     """Finished trials, one JSON object a line, so that a comparison goes on where it was stopped."""
 
     def __init__(self, path: Path | None, protocol: Protocol) -> None:
-        self.path, self.protocol = path, {**asdict(protocol), "archduel": archduel.__version__}
+        self.path, self.protocol = path, {**asdict(protocol), "archduel": __version__}
 
     def read(self) -> list[Trial]:
         """Returns the trials of this protocol that are there; a torn last line is left out."""

@@ -19,6 +19,7 @@ from archduel.apps.settings import Settings
 from archduel.core.checkpoint import write_atomic
 from archduel.core.journal import Journal, read_journal
 from archduel.errors import RunError
+from archduel.version import __version__
 
 __all__ = ["RunFolder", "Stage", "environment", "read_settings", "read_toml"]
 
@@ -39,8 +40,6 @@ def environment() -> dict[str, Any]:
     """Returns versions and hardware, for the record."""
     import numpy
     import torch
-
-    from archduel import __version__
 
     cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError, StopIteration):

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import archduel
 from archduel import registry
 from archduel.apps.oneshot_protocol import OneshotProtocol, Paths, Variant, operations_in_order
 from archduel.apps.plan import base_recipe
@@ -28,6 +27,7 @@ from archduel.supernets import SUPERNETS, options_of, supernet
 from archduel.training.memory import keep_freed_memory
 from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
+from archduel.version import __version__
 
 __all__ = ["Oneshot", "OneshotTrial", "run_variants"]
 
@@ -248,7 +248,7 @@ class TrialFile:
 
     def __init__(self, path: Path | None, protocol: OneshotProtocol) -> None:
         plain: Mapping[str, Any] = json.loads(json.dumps(asdict(protocol)))
-        self.path, self.protocol = path, {**plain, "archduel": archduel.__version__}
+        self.path, self.protocol = path, {**plain, "archduel": __version__}
 
     def read(self) -> list[OneshotTrial]:
         """Returns the trials of this protocol that are there; a torn last line is left out.

@@ -26,7 +26,7 @@ OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, e
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from archduel import __version__
+        from archduel.version import __version__
 
         typer.echo(f"archduel {__version__}")
         raise typer.Exit
