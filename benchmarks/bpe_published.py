@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from archduel.apps.folder import environment
+from archduel import environment
 from archduel.apps.proxy_published import published_record, published_text
 
 

@@ -76,9 +76,9 @@ def single() -> dict[str, float]:
     """Microseconds a call for distinct architectures, each seen for the first time."""
     import numpy as np
 
+    from archduel import count
     from archduel.core import Scale
-    from archduel.nets import count
-    from archduel.spaces.nasbench101 import NASBench101
+    from archduel.spaces import NASBench101
     from archduel.spaces.nasbench101_cell import neighbours_of
 
     space, rng = NASBench101(), np.random.default_rng(0)
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     os.environ.update(dict.fromkeys(THREADS, "1"))
-    from archduel.apps.folder import environment
+    from archduel import environment
 
     load_before = os.getloadavg()[0]
     parts = {name: run(name, arguments.repeats) for name in PARTS}

@@ -59,7 +59,7 @@ def main() -> None:
     root = root_of(parser)
     import torch
 
-    from archduel.apps.bench_oneshot import bench_oneshot
+    from archduel import bench_one_shot
 
     torch.set_num_threads(1)
     began, data = time.monotonic(), pictures(root, arguments.images)
@@ -67,7 +67,7 @@ def main() -> None:
         lock = taken(arguments.work / f"{title(name)}.lock")
         if lock is not None and time.monotonic() - began < 60 * arguments.minutes:  # else another process is at it
             kept = arguments.work / f"{title(name)}.trials.jsonl"
-            bench_oneshot(data, arguments.table, trials=kept, on_batch=Told(name), **settings(name, arguments))
+            bench_one_shot(data, arguments.table, trials=kept, on_batch=Told(name), **settings(name, arguments))
     write(arguments, data)
 
 
@@ -171,7 +171,7 @@ def beyond(trial: Any, counts: Any, truth: Any) -> dict[str, Any]:
 def with_size(trial: Any, macs: Any, truth: Any) -> dict[str, Any]:
     """Returns what scores say together with the belief that cells with more multiply-adds are better, by weight of the belief."""
     from archduel.rankers.sized import lifted
-    from archduel.reporting.statistics import kendall_tau
+    from archduel.reporting import kendall_tau
 
     better = truth >= np.median(truth)
 

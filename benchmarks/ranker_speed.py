@@ -30,12 +30,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from archduel.apps.folder import environment
+from archduel import environment
 from archduel.apps.rank_protocol import parse_entrants
-from archduel.apps.tables import open_table
 from archduel.core import Arch
-from archduel.rankers.nac import NAC
+from archduel.rankers import NAC
 from archduel.rankers.networks import encode
+from archduel.tables import open_table
 
 CELLS, PAIRS = 1000, 2000
 

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
-from archduel import nets
+from archduel import environment, nets
 from archduel.apps.assemble import collaborator
-from archduel.apps.folder import environment
-from archduel.apps.tables import open_table
 from archduel.core import Arch, Scale, parse
-from archduel.rankers.sized import SizeBelief, lifted
+from archduel.rankers import SizeBelief
+from archduel.rankers.sized import lifted
+from archduel.tables import open_table
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)
 DRAWN, SHORTLIST, PROPOSED, OTHERS = 30, 3, 5, 3000

@@ -69,10 +69,9 @@ def folder() -> Path:
 
 def make_tables() -> None:
     """Writes the two tables of published size, unless they are there."""
-    from archduel.estimators.table_build import make_table
-    from archduel.estimators.table_header import Fidelity
+    from archduel.spaces import NASBench201
     from archduel.spaces.nasbench101_enumeration import enumerate_cells, hash_cells, hash_texts
-    from archduel.spaces.nasbench201 import NASBench201
+    from archduel.tables import Fidelity, make_table
 
     rng = np.random.default_rng(0)
     splits = ("validation", "test", "train", "seconds")
@@ -103,7 +102,7 @@ def make_tables() -> None:
 def make_tfrecord(name: str, archs: list[Any], budgets: tuple[int, ...]) -> None:
     """Writes a TFRecord file of 3 runs of every cell and budget in the published format, unless it is there."""
     from archduel.estimators.importers.tfrecord import masked_crc32c
-    from archduel.spaces.nasbench101 import NASBench101
+    from archduel.spaces import NASBench101
 
     path, space, rng = folder() / name, NASBench101(), np.random.default_rng(1)
     if path.exists():
@@ -186,7 +185,7 @@ def make_pickle() -> None:
 
 def _load(name: str, space: str) -> dict[str, float]:
     from archduel import registry
-    from archduel.apps.tables import open_table
+    from archduel.tables import open_table
 
     registry.make("space", space)
     measure = Measure()
@@ -226,9 +225,8 @@ def _per_call(name: str, call: Callable[[Any], object], arguments: list[Any]) ->
 
 
 def _queries(name: str) -> dict[str, float]:
-    from archduel.apps.tables import open_table
     from archduel.core import Query
-    from archduel.estimators.table_estimator import TableEstimator
+    from archduel.tables import TableEstimator, open_table
 
     table = open_table(folder() / name)
     estimator = TableEstimator(table)
@@ -258,9 +256,8 @@ def queries_nb201() -> dict[str, float]:
 
 def queries_nb101() -> dict[str, float]:
     """The same in NAS-Bench-101, and cells in a vertex order that the table does not have: hashed, then found."""
-    from archduel.apps.tables import open_table
     from archduel.core import Query
-    from archduel.estimators.table_estimator import TableEstimator
+    from archduel.tables import TableEstimator, open_table
 
     table = open_table(folder() / "nb101.table")
     space: Any = table.space
@@ -282,7 +279,7 @@ def queries_nb101() -> dict[str, float]:
 
 def _import(name: str) -> dict[str, float]:
     from archduel import registry
-    from archduel.apps.table_import import ImportPlan, import_published
+    from archduel.tables import ImportPlan, import_published
 
     registry.make("space", "nasbench101")
     measure = Measure()
@@ -416,7 +413,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     os.environ.update({**dict.fromkeys(THREADS, "1"), WORK: str(arguments.work)})
-    from archduel.apps.folder import environment
+    from archduel import environment
 
     make_tables()
     make_tfrecords(arguments.only108)

@@ -17,14 +17,17 @@ __all__ = [
     "ResNet",
     "ResNet4",
     "SuperCell",
+    "feed_drop_path",
     "open_space",
     "parse",
     "read_genotype",
+    "set_drop_path",
     "write_genotype",
 ]
 
 if TYPE_CHECKING:
     from archduel.apps.spaces import open_space, parse
+    from archduel.nets.ops import feed_drop_path, set_drop_path
     from archduel.spaces.darts import DARTS
     from archduel.spaces.genotype_text import read_genotype, write_genotype
     from archduel.spaces.genotypes import Genotype
@@ -49,9 +52,11 @@ else:
             "ResNet": "archduel.spaces.resnet",
             "ResNet4": "archduel.spaces.resnet",
             "SuperCell": "archduel.spaces.supercell",
+            "feed_drop_path": "archduel.nets.ops",
             "open_space": "archduel.apps.spaces",
             "parse": "archduel.apps.spaces",
             "read_genotype": "archduel.spaces.genotype_text",
+            "set_drop_path": "archduel.nets.ops",
             "write_genotype": "archduel.spaces.genotype_text",
         },
     )

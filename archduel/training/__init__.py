@@ -13,10 +13,13 @@ __all__ = [
     "Evaluation",
     "Pixels",
     "Recipe",
+    "Streamed",
+    "Team",
     "TensorBoard",
     "Tracker",
     "Trained",
     "evaluate",
+    "joined",
     "keep_freed_memory",
     "seeded_build",
     "train",
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from archduel.training.recipe import RECIPES, Recipe
     from archduel.training.seeding import seeded_build
     from archduel.training.sgd import SGD
+    from archduel.training.streamed import Streamed
+    from archduel.training.team import Team, joined
     from archduel.training.tracking import TensorBoard, Tracker
 else:
     __getattr__, __dir__ = lazy(
@@ -41,10 +46,13 @@ else:
             "Evaluation": "archduel.training.metrics",
             "Pixels": "archduel.training.pixels",
             "Recipe": "archduel.training.recipe",
+            "Streamed": "archduel.training.streamed",
+            "Team": "archduel.training.team",
             "TensorBoard": "archduel.training.tracking",
             "Tracker": "archduel.training.tracking",
             "Trained": "archduel.training.loop",
             "evaluate": "archduel.training.metrics",
+            "joined": "archduel.training.team",
             "keep_freed_memory": "archduel.training.memory",
             "seeded_build": "archduel.training.seeding",
             "train": "archduel.training.loop",
