@@ -95,7 +95,7 @@ def main() -> None:
     """Runs the example."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="nasbench201:3.1.2.3.3.3")
-    parser.add_argument("--weights", help="training folder, finished search or zoo:NAME; its network takes the place of --arch")
+    parser.add_argument("--weights", help="training folder or finished search on colour images; its network takes the place of --arch")
     parser.add_argument("--steps", type=int, default=250)
     arguments = parser.parse_args()
     if arguments.weights:
