@@ -39,22 +39,21 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from archduel.apps.assemble import assemble as make_strategy
-    from archduel.apps.bench_fused import bench_fused
-    from archduel.apps.bench_oneshot import bench_oneshot as bench_one_shot
-    from archduel.apps.bench_rank import bench_rank
-    from archduel.apps.bench_search import bench_search
-    from archduel.apps.compare import compare
-    from archduel.apps.evaluation import evaluate_network as evaluate
-    from archduel.apps.folder import environment
-    from archduel.apps.handed import open_network as load_network
-    from archduel.apps.main import Run, search
-    from archduel.apps.proxy_check import check_proxy
-    from archduel.apps.proxy_find import find_proxy
-    from archduel.apps.train import train_network as train
+    from archduel.assemble import assemble as make_strategy
+    from archduel.commands.bench.fused import bench_fused
+    from archduel.commands.bench.one_shot import bench_oneshot as bench_one_shot
+    from archduel.commands.bench.rank import bench_rank
+    from archduel.commands.bench.search import bench_search
+    from archduel.commands.network.compare import compare
+    from archduel.commands.network.evaluate import evaluate_network as evaluate
+    from archduel.commands.proxy.check import check_proxy
+    from archduel.commands.proxy.find import find_proxy
+    from archduel.commands.search.run import Run, search
+    from archduel.commands.train.train import train_network as train
     from archduel.core import Arch, Budget, Estimate, Local, Query, Scale, Space, parse
-    from archduel.nets import build, count
-    from archduel.supernets import supernet
+    from archduel.core.storage import environment
+    from archduel.networks.trained import open_network as load_network
+    from archduel.spaces.family import build, count, supernet
     from archduel.version import __version__
 else:
     __getattr__, __dir__ = lazy(
@@ -65,26 +64,26 @@ else:
             "Estimate": "archduel.core",
             "Local": "archduel.core",
             "Query": "archduel.core",
-            "Run": "archduel.apps.main",
+            "Run": "archduel.commands.search.run",
             "Scale": "archduel.core",
             "Space": "archduel.core",
             "__version__": "archduel.version",
-            "bench_fused": "archduel.apps.bench_fused",
-            "bench_one_shot": "archduel.apps.bench_oneshot:bench_oneshot",
-            "bench_rank": "archduel.apps.bench_rank",
-            "bench_search": "archduel.apps.bench_search",
-            "build": "archduel.nets",
-            "check_proxy": "archduel.apps.proxy_check",
-            "compare": "archduel.apps.compare",
-            "count": "archduel.nets",
-            "environment": "archduel.apps.folder",
-            "evaluate": "archduel.apps.evaluation:evaluate_network",
-            "find_proxy": "archduel.apps.proxy_find",
-            "load_network": "archduel.apps.handed:open_network",
-            "make_strategy": "archduel.apps.assemble:assemble",
+            "bench_fused": "archduel.commands.bench.fused",
+            "bench_one_shot": "archduel.commands.bench.one_shot:bench_oneshot",
+            "bench_rank": "archduel.commands.bench.rank",
+            "bench_search": "archduel.commands.bench.search",
+            "build": "archduel.spaces.family",
+            "check_proxy": "archduel.commands.proxy.check",
+            "compare": "archduel.commands.network.compare",
+            "count": "archduel.spaces.family",
+            "environment": "archduel.core.storage",
+            "evaluate": "archduel.commands.network.evaluate:evaluate_network",
+            "find_proxy": "archduel.commands.proxy.find",
+            "load_network": "archduel.networks.trained:open_network",
+            "make_strategy": "archduel.assemble:assemble",
             "parse": "archduel.core",
-            "search": "archduel.apps.main",
-            "supernet": "archduel.supernets",
-            "train": "archduel.apps.train:train_network",
+            "search": "archduel.commands.search.run",
+            "supernet": "archduel.spaces.family",
+            "train": "archduel.commands.train.train:train_network",
         },
     )

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from archduel import environment
-from archduel.apps.proxy_published import published_record, published_text
+from archduel.commands.proxy.published import published_record, published_text
 
 
 def main() -> None:

@@ -22,10 +22,10 @@ import numpy as np
 from scipy.stats import rankdata
 
 from archduel import environment
-from archduel.apps.proxy_text import bounded_text
+from archduel.commands.proxy.check import bounded_text
+from archduel.commands.proxy.published import Published, read_published
 from archduel.proxies import agreement_difference, rank_agreement
 from archduel.proxies.agreement import MEASURES
-from archduel.proxies.published import Published, read_published
 
 BASES = {"BPE-1": "test5", "BPE-2": "test32"}
 MOST = 4  # settings in a sum

@@ -26,7 +26,9 @@ import numpy as np  # noqa: E402 - after the thread counts
 
 from archduel import __version__, count  # noqa: E402
 from archduel.core import Scale, enumerate_space, sample  # noqa: E402
-from archduel.spaces import DARTS, NASBench201, darts, nasbench201_function  # noqa: E402
+from archduel.spaces import DARTS, NASBench201  # noqa: E402
+from archduel.spaces.darts import space as darts  # noqa: E402
+from archduel.spaces.nasbench201 import function as nasbench201_function  # noqa: E402
 
 N_DARTS = 2_000
 

@@ -23,16 +23,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from archduel import environment, nets
-from archduel.apps.proxy_text import bounded_text
-from archduel.apps.spaces import sampled
+from archduel import environment
+from archduel.commands.proxy.check import bounded_text
+from archduel.commands.spaces.describe import sampled
 from archduel.core import Arch, Estimate, Journal, Query, Scale, evaluation_seed
-from archduel.core.journal import estimate_record, read_journal, record_estimate
+from archduel.core.storage import estimate_record, read_journal, record_estimate
 from archduel.estimators import TrainingEstimator
 from archduel.proxies import agreement_difference, agreement_of_like_size, rank_agreement
-from archduel.proxies.readings import READINGS, SIZES, readings
+from archduel.proxies.agreement import READINGS, SIZES, readings
 from archduel.reporting import text_table
 from archduel.spaces import NASBench201
+from archduel.spaces import family as nets
 from archduel.training import RECIPES, Pixels, Recipe
 
 N_TRAIN, N_VALIDATION = 2_500, 2_500

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 from archduel import environment
-from archduel.apps.judge import joined
-from archduel.apps.recipes import load_recipe
 from archduel.core import Scale
 from archduel.data import Dataset, load
+from archduel.estimators.judges import joined
 from archduel.networks import find_architecture, network_of, save_trained
+from archduel.recipes import load_recipe
 from archduel.spaces import feed_drop_path, set_drop_path
 from archduel.training import Pixels, Recipe, evaluate, seeded_build, train
 

@@ -29,9 +29,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from archduel import environment
-from archduel.apps.recipes import load_recipe
 from archduel.core import Scale
 from archduel.networks import find_architecture, network_of
+from archduel.recipes import load_recipe
 from archduel.spaces import set_drop_path
 from archduel.training import Pixels, seeded_build, train
 

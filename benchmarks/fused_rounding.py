@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from archduel import environment
-from archduel.apps.bench_fused import ROWS, Row, _cells, _network, _pixels
+from archduel.commands.bench.fused import ROWS, Row, _cells, _network, _pixels
 from archduel.fusing import fuse, train_fused
-from archduel.nets.fusing.layers import Relu
+from archduel.fusing.layers import Relu
 from archduel.training import Recipe, train
 
 STEPS = 5

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import archduel
 from archduel import environment
-from archduel.apps.settings import parse_seconds
+from archduel.commands.options import parse_seconds
 from archduel.reporting import gain_interval, gain_sentence
 
 

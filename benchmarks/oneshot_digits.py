@@ -23,9 +23,9 @@ import numpy as np
 
 import archduel
 from archduel import environment
-from archduel.apps import job
+from archduel.commands.search import run as job
 from archduel.core import Arch, Scale, sample
-from archduel.execution.local import Sequential
+from archduel.execution import Sequential
 from archduel.reporting import mean_interval, paired_difference
 
 STRATEGIES = ("spos", "cnas", "relativenas", "darts", "ctnas-oneshot")
@@ -56,9 +56,9 @@ def random_cells(arguments: argparse.Namespace, seed: int, like: dict[str, Any])
         known: list[float] = json.loads(path.read_text())
         return known
     from archduel import Run, build, registry
-    from archduel.apps.job import load_arguments
-    from archduel.apps.judge import joined
+    from archduel.commands.search.run import load_arguments
     from archduel.data import load
+    from archduel.estimators.judges import joined
     from archduel.training import Pixels, Recipe, evaluate, seeded_build, train
 
     run = Run(arguments.runs / f"{arguments.strategies[0]}-{seed}")

@@ -45,7 +45,7 @@ def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed:
     import torch
 
     from archduel import make_strategy, supernet
-    from archduel.apps.one_shot_plan import Prices, fitted, supernet_recipe
+    from archduel.commands.search.one_shot import Prices, fitted, supernet_recipe
     from archduel.core import Budget, Local, Query, Scale, search
     from archduel.estimators import SharedWeights
     from archduel.spaces import NASBench201

@@ -102,10 +102,9 @@ def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def write(arguments: argparse.Namespace, data: Any) -> None:
     """Writes the record of all finished trials, with what each variant changes."""
-    from archduel import nets
-    from archduel.apps.bench_oneshot import facts_of, record_of
-    from archduel.apps.oneshot_protocol import OneshotProtocol
-    from archduel.apps.oneshot_trials import Oneshot, TrialFile
+    from archduel.commands.bench.one_shot import facts_of, record_of
+    from archduel.commands.bench.one_shot_trials import Oneshot, OneshotProtocol, TrialFile
+    from archduel.spaces import family as nets
 
     records, facts, counts, macs = list[dict[str, Any]](), dict[str, Any](), np.zeros(0), np.zeros(0)
     for name in VARIANTS:
@@ -190,7 +189,7 @@ def with_size(trial: Any, macs: Any, truth: Any) -> dict[str, Any]:
 
 def effects(records: list[dict[str, Any]], truth: Any) -> list[dict[str, Any]]:
     """Returns each variant's tau minus the first one's, and what recalibration and learning alone change, with intervals over cells."""
-    from archduel.apps.bench_oneshot import tau_difference
+    from archduel.commands.bench.one_shot import tau_difference
 
     keys = ("passes", "recalibration", "tune")
     known = {(r["variant"], *(r[key] for key in keys)): r for r in records}

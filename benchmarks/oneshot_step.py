@@ -103,8 +103,8 @@ def released_network(size: dict[str, int], **options: bool) -> Any:
     import torch
 
     from archduel.core import Scale
-    from archduel.supernets.darts import DARTSSupernet
-    from archduel.supernets.depthwise import DepthwiseConv2d
+    from archduel.spaces.darts.supernet import DARTSSupernet
+    from archduel.spaces.darts.supernet_ops import DepthwiseConv2d
 
     torch.manual_seed(0)
     network = DARTSSupernet(Scale(size["channels"], size["depth"], size["image_size"], 3, 10), **options)
@@ -118,7 +118,7 @@ def released_forward(network: Any, x: Any, arch: Any) -> Any:
     """Returns the logits of an architecture: every edge's operation is called on its own, an edge that is there twice twice."""
     import torch
 
-    from archduel.supernets.darts import plan
+    from archduel.spaces.darts.supernet import plan
 
     before = previous = network.stem[0](x)
     nodes = plan(arch.choices)

@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 
 from archduel import environment
-from archduel.apps.rank_protocol import parse_entrants
+from archduel.commands.bench.rank_trials import parse_entrants
 from archduel.core import Arch
 from archduel.rankers import NAC
 from archduel.rankers.networks import encode
@@ -129,7 +129,7 @@ def _one(table: str, ranker: str, n: int, everything: bool, answers: Any) -> Non
     fresh = parse_entrants(ranker)[0].make(space, 0)
     found = {"fit": clocked(lambda: fresh.fit(archs, labels))}
     if everything:
-        from archduel.spaces.nasbench101_enumeration import enumerate_cells
+        from archduel.spaces.nasbench101.enumeration import enumerate_cells
 
         cells = enumerate_cells().archs()
         found["score"] = clocked(lambda: fresh.predict(cells)) | {"cells": len(cells)}

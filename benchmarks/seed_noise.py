@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from archduel import environment, registry
-from archduel.apps.judge import JudgeFactory, joined
-from archduel.apps.plan import base_recipe
 from archduel.core import Query, sample
 from archduel.data import load
-from archduel.execution.processes import Processes
+from archduel.estimators.judges import JudgeFactory, joined
+from archduel.execution import Processes
+from archduel.recipes import base_recipe
 from archduel.reporting import kendall_tau
 from archduel.training import Pixels
 

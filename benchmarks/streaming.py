@@ -35,10 +35,8 @@ from imagenet_like import write
 from PIL import Image
 
 from archduel.data import Preprocessing
-from archduel.data.catalogue import Catalogue
-from archduel.data.crops import crop_box
-from archduel.data.listing import catalogues
-from archduel.data.stream import Stream
+from archduel.data.listing import Catalogue, catalogues
+from archduel.data.streaming import Stream, crop_box
 
 SIZE = 224
 

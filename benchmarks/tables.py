@@ -70,7 +70,7 @@ def folder() -> Path:
 def make_tables() -> None:
     """Writes the two tables of published size, unless they are there."""
     from archduel.spaces import NASBench201
-    from archduel.spaces.nasbench101_enumeration import enumerate_cells, hash_cells, hash_texts
+    from archduel.spaces.nasbench101.enumeration import enumerate_cells, hash_cells, hash_texts
     from archduel.tables import Fidelity, make_table
 
     rng = np.random.default_rng(0)
@@ -101,8 +101,8 @@ def make_tables() -> None:
 
 def make_tfrecord(name: str, archs: list[Any], budgets: tuple[int, ...]) -> None:
     """Writes a TFRecord file of 3 runs of every cell and budget in the published format, unless it is there."""
-    from archduel.estimators.importers.tfrecord import masked_crc32c
     from archduel.spaces import NASBench101
+    from archduel.tables.readers.nasbench101 import masked_crc32c
 
     path, space, rng = folder() / name, NASBench101(), np.random.default_rng(1)
     if path.exists():
@@ -133,7 +133,7 @@ def _records(space: Any, arch: Any, budgets: tuple[int, ...], rng: np.random.Gen
 
 def make_tfrecords(only108: bool) -> None:
     """Writes N_SMALL random cells at all budgets, and, if asked for, all cells at 108 epochs."""
-    from archduel.spaces.nasbench101_enumeration import enumerate_cells
+    from archduel.spaces.nasbench101.enumeration import enumerate_cells
 
     archs = enumerate_cells().archs()
     rows = np.random.default_rng(1).choice(len(archs), N_SMALL, replace=False).tolist()
@@ -338,10 +338,9 @@ def plain_tfrecord() -> dict[str, float]:
 
 def read_pickle() -> dict[str, float]:
     """Reads the trainings of a few NAS-Bench-201 cells as data, keeping what a table needs."""
-    from archduel.estimators.importers.nats_trials import condense
-    from archduel.estimators.importers.pickle_makers import CONTAINERS, NUMPY
-    from archduel.estimators.importers.pickle_reader import PickleReader
-    from archduel.estimators.importers.pickle_values import Limits
+    from archduel.tables.readers.nats import condense
+    from archduel.tables.readers.pickle_names import CONTAINERS, NUMPY
+    from archduel.tables.readers.pickles import Limits, PickleReader
 
     measure = Measure()
     with open(folder() / "trials.pickle", "rb") as file:

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import torch
 
 from archduel import environment, evaluate, train
-from archduel.apps.handed import RECORD
-from archduel.apps.train_folder import JOURNAL
+from archduel.core.job import JOURNAL
 from archduel.networks import load_trained, save_trained
+from archduel.networks.trained import RECORD
 
 
 class Plan(NamedTuple):

@@ -15,18 +15,18 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from archduel.estimators.latency import Latency, latency_ms
     from archduel.estimators.shared import SharedWeights
+    from archduel.estimators.timing import Latency, latency_ms
     from archduel.estimators.training import TrainingEstimator
     from archduel.estimators.zero_cost import ZeroCost
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
-            "Latency": "archduel.estimators.latency",
+            "Latency": "archduel.estimators.timing",
             "SharedWeights": "archduel.estimators.shared",
             "TrainingEstimator": "archduel.estimators.training",
             "ZeroCost": "archduel.estimators.zero_cost",
-            "latency_ms": "archduel.estimators.latency",
+            "latency_ms": "archduel.estimators.timing",
         },
     )

@@ -15,17 +15,17 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from archduel.estimators.fused import train_together
-    from archduel.nets.fusing.fused import fuse
-    from archduel.training.fused import FusedNetworks, evaluate_fused, train_fused
+    from archduel.fusing.judging import train_together
+    from archduel.fusing.networks import fuse
+    from archduel.fusing.training import FusedNetworks, evaluate_fused, train_fused
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
-            "FusedNetworks": "archduel.training.fused",
-            "evaluate_fused": "archduel.training.fused",
-            "fuse": "archduel.nets.fusing.fused",
-            "train_fused": "archduel.training.fused",
-            "train_together": "archduel.estimators.fused",
+            "FusedNetworks": "archduel.fusing.training",
+            "evaluate_fused": "archduel.fusing.training",
+            "fuse": "archduel.fusing.networks",
+            "train_fused": "archduel.fusing.training",
+            "train_together": "archduel.fusing.judging",
         },
     )

@@ -17,19 +17,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from archduel.apps.architecture import find_architecture
-    from archduel.apps.trained import load_trained, network_of, save_trained
-    from archduel.apps.zoo import Entry, entries, load
+    from archduel.networks.find import find_architecture
+    from archduel.networks.trained import load_trained, network_of, save_trained
+    from archduel.networks.zoo import Entry, entries, load
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
-            "Entry": "archduel.apps.zoo",
-            "entries": "archduel.apps.zoo",
-            "find_architecture": "archduel.apps.architecture",
-            "load": "archduel.apps.zoo",
-            "load_trained": "archduel.apps.trained",
-            "network_of": "archduel.apps.trained",
-            "save_trained": "archduel.apps.trained",
+            "Entry": "archduel.networks.zoo",
+            "entries": "archduel.networks.zoo",
+            "find_architecture": "archduel.networks.find",
+            "load": "archduel.networks.zoo",
+            "load_trained": "archduel.networks.trained",
+            "network_of": "archduel.networks.trained",
+            "save_trained": "archduel.networks.trained",
         },
     )

@@ -26,37 +26,37 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from archduel.apps.spaces import open_space, parse
-    from archduel.nets.ops import feed_drop_path, set_drop_path
-    from archduel.spaces.darts import DARTS
-    from archduel.spaces.genotype_text import read_genotype, write_genotype
-    from archduel.spaces.genotypes import Genotype
-    from archduel.spaces.mobilenetv3 import MobileNetV3
+    from archduel.spaces.darts.genotype import Genotype
+    from archduel.spaces.darts.genotype_text import read_genotype, write_genotype
+    from archduel.spaces.darts.space import DARTS
+    from archduel.spaces.darts.supercell import SuperCell
+    from archduel.spaces.layers import feed_drop_path, set_drop_path
+    from archduel.spaces.lookup import open_space, parse
+    from archduel.spaces.mobilenetv3.space import MobileNetV3
     from archduel.spaces.named import NAMED
-    from archduel.spaces.nasbench101 import NASBench101
-    from archduel.spaces.nasbench201 import NASBench201
-    from archduel.spaces.natsbench_sss import NATSBenchSSS
-    from archduel.spaces.resnet import ResNet, ResNet4
-    from archduel.spaces.supercell import SuperCell
+    from archduel.spaces.nasbench101.space import NASBench101
+    from archduel.spaces.nasbench201.space import NASBench201
+    from archduel.spaces.natsbench_sss.space import NATSBenchSSS
+    from archduel.spaces.resnet.space import ResNet, ResNet4
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
-            "DARTS": "archduel.spaces.darts",
+            "DARTS": "archduel.spaces.darts.space",
             "NAMED": "archduel.spaces.named",
-            "Genotype": "archduel.spaces.genotypes",
-            "MobileNetV3": "archduel.spaces.mobilenetv3",
-            "NASBench101": "archduel.spaces.nasbench101",
-            "NASBench201": "archduel.spaces.nasbench201",
-            "NATSBenchSSS": "archduel.spaces.natsbench_sss",
-            "ResNet": "archduel.spaces.resnet",
-            "ResNet4": "archduel.spaces.resnet",
-            "SuperCell": "archduel.spaces.supercell",
-            "feed_drop_path": "archduel.nets.ops",
-            "open_space": "archduel.apps.spaces",
-            "parse": "archduel.apps.spaces",
-            "read_genotype": "archduel.spaces.genotype_text",
-            "set_drop_path": "archduel.nets.ops",
-            "write_genotype": "archduel.spaces.genotype_text",
+            "Genotype": "archduel.spaces.darts.genotype",
+            "MobileNetV3": "archduel.spaces.mobilenetv3.space",
+            "NASBench101": "archduel.spaces.nasbench101.space",
+            "NASBench201": "archduel.spaces.nasbench201.space",
+            "NATSBenchSSS": "archduel.spaces.natsbench_sss.space",
+            "ResNet": "archduel.spaces.resnet.space",
+            "ResNet4": "archduel.spaces.resnet.space",
+            "SuperCell": "archduel.spaces.darts.supercell",
+            "feed_drop_path": "archduel.spaces.layers",
+            "open_space": "archduel.spaces.lookup",
+            "parse": "archduel.spaces.lookup",
+            "read_genotype": "archduel.spaces.darts.genotype_text",
+            "set_drop_path": "archduel.spaces.layers",
+            "write_genotype": "archduel.spaces.darts.genotype_text",
         },
     )

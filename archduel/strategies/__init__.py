@@ -30,8 +30,7 @@ __all__ = [
 if TYPE_CHECKING:
     from archduel.strategies.bananas import Bananas
     from archduel.strategies.best import Contenders
-    from archduel.strategies.bpe_evolution import BPEEvolution
-    from archduel.strategies.bpe_rl import BPEReinforce
+    from archduel.strategies.bpe import BPEEvolution, BPEReinforce
     from archduel.strategies.cnas import CNAS
     from archduel.strategies.ctnas import CTNAS
     from archduel.strategies.ctnas_oneshot import CTNASOneShot
@@ -57,8 +56,8 @@ else:
             "NPENAS": "archduel.strategies.npenas",
             "SPOS": "archduel.strategies.spos",
             "TPE": "archduel.strategies.tpe",
-            "BPEEvolution": "archduel.strategies.bpe_evolution",
-            "BPEReinforce": "archduel.strategies.bpe_rl",
+            "BPEEvolution": "archduel.strategies.bpe",
+            "BPEReinforce": "archduel.strategies.bpe",
             "Bananas": "archduel.strategies.bananas",
             "CTNASOneShot": "archduel.strategies.ctnas_oneshot",
             "Contenders": "archduel.strategies.best",

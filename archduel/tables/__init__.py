@@ -20,25 +20,25 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from archduel.apps.table_import import ImportPlan, import_columns, import_published
-    from archduel.apps.tables import known_tables, open_table
-    from archduel.estimators.table import Table
-    from archduel.estimators.table_build import make_table
-    from archduel.estimators.table_estimator import TableEstimator
-    from archduel.estimators.table_header import Fidelity, TableHeader
+    from archduel.tables.build import make_table
+    from archduel.tables.estimator import TableEstimator
+    from archduel.tables.file import Fidelity, TableHeader
+    from archduel.tables.importing import ImportPlan, import_columns, import_published
+    from archduel.tables.store import known_tables, open_table
+    from archduel.tables.table import Table
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
-            "Fidelity": "archduel.estimators.table_header",
-            "ImportPlan": "archduel.apps.table_import",
-            "Table": "archduel.estimators.table",
-            "TableEstimator": "archduel.estimators.table_estimator",
-            "TableHeader": "archduel.estimators.table_header",
-            "import_columns": "archduel.apps.table_import",
-            "import_published": "archduel.apps.table_import",
-            "known_tables": "archduel.apps.tables",
-            "make_table": "archduel.estimators.table_build",
-            "open_table": "archduel.apps.tables",
+            "Fidelity": "archduel.tables.file",
+            "ImportPlan": "archduel.tables.importing",
+            "Table": "archduel.tables.table",
+            "TableEstimator": "archduel.tables.estimator",
+            "TableHeader": "archduel.tables.file",
+            "import_columns": "archduel.tables.importing",
+            "import_published": "archduel.tables.importing",
+            "known_tables": "archduel.tables.store",
+            "make_table": "archduel.tables.build",
+            "open_table": "archduel.tables.store",
         },
     )

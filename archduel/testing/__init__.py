@@ -22,30 +22,27 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from archduel.testing.estimators import EstimatorContract
-    from archduel.testing.one_shot import OneShotContract
+    from archduel.testing.estimators import EstimatorContract, SharedEstimatorContract
     from archduel.testing.policies import PolicyContract
     from archduel.testing.rankers import RankerContract
-    from archduel.testing.shared_estimators import SharedEstimatorContract
     from archduel.testing.spaces import SpaceContract
-    from archduel.testing.strategies import StrategyContract
-    from archduel.testing.toy import ToyRanker, ToySpace, toy_score
-    from archduel.testing.toy_shared import ToyShared, ToySupernet
+    from archduel.testing.strategies import OneShotContract, StrategyContract
+    from archduel.testing.toy import ToyRanker, ToyShared, ToySpace, ToySupernet, toy_score
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
             "EstimatorContract": "archduel.testing.estimators",
-            "OneShotContract": "archduel.testing.one_shot",
+            "OneShotContract": "archduel.testing.strategies",
             "PolicyContract": "archduel.testing.policies",
             "RankerContract": "archduel.testing.rankers",
-            "SharedEstimatorContract": "archduel.testing.shared_estimators",
+            "SharedEstimatorContract": "archduel.testing.estimators",
             "SpaceContract": "archduel.testing.spaces",
             "StrategyContract": "archduel.testing.strategies",
             "ToyRanker": "archduel.testing.toy",
-            "ToyShared": "archduel.testing.toy_shared",
+            "ToyShared": "archduel.testing.toy",
             "ToySpace": "archduel.testing.toy",
-            "ToySupernet": "archduel.testing.toy_shared",
+            "ToySupernet": "archduel.testing.toy",
             "toy_score": "archduel.testing.toy",
         },
     )

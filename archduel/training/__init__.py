@@ -26,35 +26,33 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from archduel.training.distributed import Team, joined
+    from archduel.training.images import Pixels, Streamed
     from archduel.training.loop import Epoch, Trained, train
-    from archduel.training.memory import keep_freed_memory
     from archduel.training.metrics import Evaluation, evaluate
-    from archduel.training.pixels import Pixels
+    from archduel.training.optimizer import SGD
     from archduel.training.recipe import RECIPES, Recipe
-    from archduel.training.seeding import seeded_build
-    from archduel.training.sgd import SGD
-    from archduel.training.streamed import Streamed
-    from archduel.training.team import Team, joined
+    from archduel.training.runtime import keep_freed_memory, seeded_build
     from archduel.training.tracking import TensorBoard, Tracker
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
             "RECIPES": "archduel.training.recipe",
-            "SGD": "archduel.training.sgd",
+            "SGD": "archduel.training.optimizer",
             "Epoch": "archduel.training.loop",
             "Evaluation": "archduel.training.metrics",
-            "Pixels": "archduel.training.pixels",
+            "Pixels": "archduel.training.images",
             "Recipe": "archduel.training.recipe",
-            "Streamed": "archduel.training.streamed",
-            "Team": "archduel.training.team",
+            "Streamed": "archduel.training.images",
+            "Team": "archduel.training.distributed",
             "TensorBoard": "archduel.training.tracking",
             "Tracker": "archduel.training.tracking",
             "Trained": "archduel.training.loop",
             "evaluate": "archduel.training.metrics",
-            "joined": "archduel.training.team",
-            "keep_freed_memory": "archduel.training.memory",
-            "seeded_build": "archduel.training.seeding",
+            "joined": "archduel.training.distributed",
+            "keep_freed_memory": "archduel.training.runtime",
+            "seeded_build": "archduel.training.runtime",
             "train": "archduel.training.loop",
         },
     )
