@@ -111,10 +111,10 @@ def plain(data: Any, blocks: int, seconds: float, seed: int, limit: int | None) 
 def ours(data: Any, seconds: float, seed: int, limit: int | None) -> dict[str, Any]:
     """Lets the tool race for the time and returns the numbers of the network that it hands over."""
     from archduel import registry
-    from archduel.apps.assemble import assemble
+    from archduel.assemble import assemble
     from archduel.race import Processor, run_race
+    from archduel.training.images import Pixels
     from archduel.training.metrics import evaluate
-    from archduel.training.pixels import Pixels
 
     space = registry.make("space", "stages")
     strategy = assemble("evolution", space, seed=seed)
@@ -153,7 +153,7 @@ def child(row: str, side: str, seed: int, limit: str) -> None:
 
 def environment() -> dict[str, Any]:
     """Returns versions and hardware."""
-    from archduel.apps.folder import environment as found
+    from archduel.core.storage import environment as found
 
     return found()
 

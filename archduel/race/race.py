@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from archduel.core import Arch, Cost, Counts, parse
-from archduel.core.journal import Records
+from archduel.core.storage import Records
 from archduel.errors import RunError, SettingError
-from archduel.nets import build
 from archduel.race.candidates import Candidate, accuracy_interval
 from archduel.race.clock import Stopwatch
 from archduel.race.newcomers import Asker, Entry, read_scale, write_scale
@@ -23,10 +22,11 @@ from archduel.race.plan import Ending, Plan
 from archduel.race.rungs import Enter
 from archduel.race.sizes import Sizes, fitting_scale
 from archduel.race.training import Anytime
+from archduel.spaces.family import build
+from archduel.training.images import Pixels
 from archduel.training.metrics import evaluate
-from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
-from archduel.training.seeding import mix_seed
+from archduel.training.runtime import mix_seed
 
 __all__ = ["Begun", "Race", "RaceSettings", "Sets", "check_images"]
 

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from archduel.core import Arch, Constraint, Counts, Journal, Scale, Space, Strategy
-from archduel.core.journal import Records
 from archduel.core.space import TextSpace
+from archduel.core.storage import Records
 from archduel.errors import InfeasibleError, SettingError
-from archduel.nets import build, count
 from archduel.race.candidates import Candidate
 from archduel.race.clock import Clock, Stopwatch, Wall
 from archduel.race.newcomers import Asker
@@ -25,8 +24,10 @@ from archduel.race.plan import ENOUGH_PASSES, Plan, epochs_plan, timed_plan
 from archduel.race.race import Race, RaceSettings, Sets, check_images
 from archduel.race.sizes import Bounds, Sizes, standard_ladder
 from archduel.race.training import Anytime, best_precision
-from archduel.spaces.resnet import BLOCKS, WIDTHS, ResNet
-from archduel.training.pixels import Pixels
+from archduel.spaces.family import build, count
+from archduel.spaces.lookup import LADDERS
+from archduel.spaces.resnet.space import BLOCKS, WIDTHS, ResNet
+from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
 __all__ = ["ImageSet", "RaceResult", "race_recipe", "run_race"]
@@ -197,7 +198,7 @@ def run_race(
     bounds = Bounds(max_params, max_macs)
     sizes = Sizes(
         data.image_size, data.in_channels, data.n_classes, lru_cache(100_000)(count),
-        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)),
+        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), _depths(space),
     )  # fmt: skip
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -223,7 +224,7 @@ def run_race(
 
 def _clocks(journal: Records, folder: Path) -> list[float]:
     """Returns what the clock said at the last record and at each checkpoint of an interrupted race."""
-    from archduel.core.checkpoint import load_state
+    from archduel.core.storage import load_state
 
     if not any("clock" in record for record in journal.records):
         return []
@@ -246,6 +247,11 @@ def _plan(seconds: float | None, evaluations: int | None, gone: float, reserve: 
         return timed_plan(seconds, gone=gone, reserve=reserve)
     assert evaluations is not None
     return epochs_plan(evaluations, first=first, last=last)
+
+
+def _depths(space: Space) -> tuple[int, ...]:
+    """Returns the three smallest depths at which networks of ``space`` are usually built."""
+    return tuple(sorted({depth for _, depth in LADDERS.get(space.name, ((16, 1), (16, 2), (16, 3)))})[:3])
 
 
 def _usual(sizes: Sizes) -> tuple[Arch, Scale, Counts]:

@@ -14,10 +14,6 @@ from archduel.errors import InfeasibleError
 __all__ = ["Bounds", "Sizes", "fitting_scale", "standard_ladder"]
 
 CHANNELS = (4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
-DEPTHS = {"darts": (3, 5, 8, 14), "darts_supercell": (3, 5, 8), "natsbench_sss": (1,), "mobilenetv3": (1,), "stages": (1,)}
-USUAL_DEPTHS = (1, 2, 3)  # cells a stage; at equal cost wide and shallow networks learn faster on a CPU
-
-
 @dataclass(frozen=True)
 class Bounds:
     """What a network may cost at most; None = no limit."""
@@ -46,6 +42,7 @@ class Sizes:
         n_classes: outputs.
         count: closed-form costs of an architecture at a scale.
         allowed: the limits.
+        depths: the depths at which the space's networks are built; at equal cost wide and shallow ones learn faster on a CPU.
     """
 
     image_size: int
@@ -53,6 +50,7 @@ class Sizes:
     n_classes: int
     count: Callable[[Arch, Scale], Counts]
     allowed: Allowed
+    depths: tuple[int, ...] = (1, 2, 3)
 
     def scale(self, channels: int, depth: int) -> Scale:
         """Returns a scale of this width and depth."""
@@ -65,7 +63,7 @@ def fitting_scale(arch: Arch, macs: float, sizes: Sizes, rng: np.random.Generato
     Among the depths that come equally near (within a factor of 1.6 in cost) ``rng`` chooses. None if no scale is allowed.
     """
     nearest: list[tuple[float, Scale, Counts]] = []
-    for depth in DEPTHS.get(arch.space, USUAL_DEPTHS):
+    for depth in sizes.depths:
         options: list[tuple[float, Scale, Counts]] = []
         for channels in CHANNELS:
             scale = sizes.scale(channels, depth)

@@ -17,15 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from archduel.core.checkpoint import load_state, save_state
+from archduel.core.storage import load_state, save_state
 from archduel.errors import StateError
-from archduel.training.cursor import Cursor
-from archduel.training.layout import channels_last_for
-from archduel.training.loss import forward_loss
-from archduel.training.pixels import Pixels
+from archduel.training.images import Cursor, Pixels
+from archduel.training.loop import forward_loss
+from archduel.training.optimizer import SGD
 from archduel.training.recipe import Recipe
-from archduel.training.seeding import isolated, mix_seed
-from archduel.training.sgd import SGD
+from archduel.training.runtime import channels_last_for, isolated, mix_seed
 
 __all__ = ["Anytime", "Trail", "best_precision"]
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from archduel.core.journal import Journal, read_journal
+from archduel.core.storage import Journal, read_journal
 from archduel.data import Dataset, load
 from archduel.errors import BudgetError, RunError, SettingError
 from archduel.race import RaceResult, run_race
-from archduel.spaces.nasbench201 import NASBench201
-from archduel.spaces.stages import Stages
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.spaces.stages.space import Stages
 from archduel.strategies.evolution import RegularizedEvolution
 from archduel.strategies.random import RandomSearch
 

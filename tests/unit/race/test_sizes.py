@@ -7,10 +7,10 @@ import pytest
 
 from archduel.core import Arch, Counts, Scale
 from archduel.errors import InfeasibleError
-from archduel.nets import count
 from archduel.race.sizes import Bounds, Sizes, fitting_scale, standard_ladder
-from archduel.spaces.nasbench201 import NASBench201
-from archduel.spaces.resnet import WIDTHS, ResNet
+from archduel.spaces.family import count
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.spaces.resnet.space import WIDTHS, ResNet
 
 CONVS = NASBench201().read("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|")
 RESNETS = [Arch(ResNet.name, (blocks, width)) for blocks in range(3) for width in range(len(WIDTHS))]

@@ -9,7 +9,7 @@ from archduel.core import Arch, sample
 from archduel.errors import SettingError, StateError
 from archduel.rankers.gp import GaussianProcess
 from archduel.rankers.relevance import _negative_log_likelihood, matern, relevances
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.nasbench201.space import NASBench201
 from archduel.testing.toy import ToySpace, toy_score
 
 SPACE = ToySpace()

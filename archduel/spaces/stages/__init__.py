@@ -1,0 +1,1 @@
+"""Whole networks of three stages, decided part by part."""
