@@ -118,7 +118,7 @@ def race_recipe(data: ImageSet, device: str = "cpu", **changes: Any) -> Recipe:
     recipe = Recipe(
         batch_size=128 if n >= 1024 else 64, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, flip=data.flip,
         crop_pad=max(1, round(data.image_size / 8)), precision=best_precision(device), channels_last=True,
-        image_size=data.image_size, grad_clip=5.0,
+        image_size=data.image_size, grad_clip=5.0, cutout=round(data.image_size * 3 / 8) if data.flip and data.image_size >= 16 else 0,
     )  # fmt: skip
     return recipe.with_(**changes)
 
