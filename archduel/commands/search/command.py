@@ -39,6 +39,7 @@ def search(
     flip: bool | None = typer.Option(None, help="mirrored images keep their class; default yes, no for digits"),
     final_seeds: int = typer.Option(3, help="trainings of each final network"),
     baselines: bool = typer.Option(True, help="train random search's and a standard network for comparison"),
+    race: bool | None = typer.Option(None, "--race/--compare", help="race for the hand-over, or train search, random search and a standard network alike and compare; default race where there is a time"),
     seed: int = typer.Option(0, help="seed of everything"),
     device: str = typer.Option("cpu", help="cpu, cuda, cuda:1"),
     workers: int | None = typer.Option(None, help="trainings at a time; default one a core, one on a GPU"),
@@ -52,7 +53,7 @@ def search(
         main.search, data, time=time, evaluations=evaluations, max_params=max_params, max_macs=max_macs,
         max_latency_ms=max_latency_ms, latency_batch=latency_batch, out=out, space=space, strategy=strategy,
         ranker=ranker, metric=metric, rank_by=rank_by, size_belief=size_belief, image_size=image_size, max_images=max_images,
-        flip=flip, final_seeds=final_seeds, baselines=baselines, seed=seed, device=device, workers=workers,
+        flip=flip, final_seeds=final_seeds, baselines=baselines, race=race, seed=seed, device=device, workers=workers,
         set=_assignments(set_), quiet=quiet, command=shlex.join(["archduel", *sys.argv[1:]]),
     )  # fmt: skip
     try:

@@ -18,7 +18,7 @@ from archduel.estimators.judges import final_weights, recipe_of, scale_of
 from archduel.networks.trained import plain
 from archduel.spaces.limits import Limits, sizes
 
-__all__ = ["FinalNetwork", "final_fidelity", "networks", "survivors", "test_networks", "train_networks"]
+__all__ = ["FinalNetwork", "final_fidelity", "mistakes_of", "networks", "survivors", "test_networks", "train_networks"]
 
 FINAL_SHARE_LEFT = 0.95
 """Share of the time that is left when the final stage begins that it may use; the rest is test, export and report."""
@@ -171,7 +171,7 @@ def test_networks(pipeline: Pipeline, found: list[FinalNetwork], fidelity: str) 
                 model.load_state_dict(plain(weights, model), strict=True)
                 result = evaluate(model.to(pipeline.settings.device), pixels, device=pipeline.settings.device)
                 if not records:
-                    folder.write_json("mistakes.json", _mistakes(result, data))
+                    folder.write_json("mistakes.json", mistakes_of(result, data))
                 noted = folder.note(
                     "test",
                     role=network.role,
@@ -187,7 +187,7 @@ def test_networks(pipeline: Pipeline, found: list[FinalNetwork], fidelity: str) 
     return records
 
 
-def _mistakes(evaluation: Any, dataset: Any, n: int = 12) -> list[dict[str, Any]]:
+def mistakes_of(evaluation: Any, dataset: Any, n: int = 12) -> list[dict[str, Any]]:
     """Returns the worst mistakes on test as pictures (PNG data URIs), for the report."""
     import base64
     import io

@@ -79,7 +79,7 @@ class RunFolder:
         write_atomic(path, text.encode())
 
     def _evaluated(self) -> bool:
-        return any(record["event"] == "estimate" for record in read_journal(self.path / "journal.jsonl"))
+        return any(record["event"] in ("estimate", "rung") for record in read_journal(self.path / "journal.jsonl"))
 
     @property
     def clock(self) -> float:

@@ -26,6 +26,7 @@ from archduel.commands.search.plan import (
     timed_plan,
     whole_number,
 )
+from archduel.commands.search.race import raced
 from archduel.commands.search.result import gain, result_of
 from archduel.commands.search.settings import Settings, make_settings, read_settings
 from archduel.commands.search.stages import Pipeline
@@ -41,7 +42,7 @@ from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import LADDERS, open_space
 from archduel.training.images import Pixels
 
-__all__ = ["Run", "hand_over", "load_arguments", "search", "work"]
+__all__ = ["Run", "finish", "hand_over", "load_arguments", "races", "search", "work"]
 
 # -- The order of events of a run: data, limits, plan, stages, result, export, report -----------------------------------
 
@@ -73,6 +74,10 @@ def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
     progress.end()
     _same_data(folder, dataset)
     _introduce(progress, settings, dataset)
+    if races(settings):
+        settings = _noted_time(folder, settings)
+        finish(folder, raced(folder, settings, space, dataset, progress), progress)
+        return
     stopwatch = Stopwatch(settings, space, dataset)
     settings, plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress, free)
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
@@ -91,7 +96,28 @@ def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
         executor.close()
         torch.set_num_threads(before)
     progress.end()
-    result = _tested(pipeline, networks, fidelity, trained)
+    finish(folder, _tested(pipeline, networks, fidelity, trained), progress)
+
+
+def races(settings: Settings) -> bool:
+    """Whether a run is a race for the hand-over; else networks are trained alike and compared."""
+    if settings.race is None:
+        return settings.seconds is not None and not shares_weights(settings.strategy)
+    if settings.race and shares_weights(settings.strategy):
+        raise SettingError(f"strategy {settings.strategy!r} works on shared weights, which do not race; leave --race out")
+    return settings.race
+
+
+def _noted_time(folder: RunFolder, settings: Settings) -> Settings:
+    """Returns the settings with the time that the run began with, where the tool chose it."""
+    noted = folder.noted("time")
+    if noted is None:
+        noted = folder.note("time", seconds=settings.seconds)
+    return settings.model_copy(update={"seconds": noted["seconds"]})
+
+
+def finish(folder: RunFolder, result: dict[str, Any], progress: Progress) -> None:
+    """Writes the result of a run and hands over."""
     folder.write_json("result.json", result)
     folder.note("finished", seconds=round(folder.clock, 2))
     hand_over(folder, result, progress)

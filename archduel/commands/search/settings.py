@@ -41,6 +41,8 @@ class Settings(BaseModel):
         device: of torch.
         workers: trainings at a time.
         threads: of each of them.
+        race: whether networks race for the hand-over, so that most of the time trains the one that is handed over; else the search, random
+            search and a standard network are trained alike and compared. None = a race where there is a time and no shared weights.
         set: further settings, ``{"strategy.lr": 1e-4}``; see :meth:`section`.
     """
 
@@ -68,6 +70,7 @@ class Settings(BaseModel):
     device: str = "cpu"
     workers: int = Field(1, ge=1, le=256)
     threads: int = Field(1, ge=1)
+    race: bool | None = None
     set: dict[str, Any] = Field(default_factory=dict)
 
     def section(self, name: str) -> dict[str, Any]:
