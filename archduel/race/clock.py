@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-__all__ = ["Clock", "Processor", "Stopwatch", "Wall"]
+__all__ = ["Clock", "Pace", "Processor", "Stopwatch", "Wall"]
 
 
 class Clock(Protocol):
@@ -70,3 +70,26 @@ class Stopwatch:
         """Processor seconds for each second of the budget in this attempt: 1 on an idle machine with one thread."""
         gone = self.clock.now() - self._began
         return self.computed / gone if gone > 0 else 1.0
+
+
+class Pace:
+    """How much of the processor a run gets, from the latest seconds of its training.
+
+    Attributes:
+        share: processor seconds for each second of the budget and thread, 0.05..1.
+
+    Args:
+        stopwatch: of the run.
+        every: seconds between two readings.
+    """
+
+    def __init__(self, stopwatch: Stopwatch, every: float = 2.0) -> None:
+        self.stopwatch, self.every, self.share = stopwatch, every, 1.0
+        self._at, self._computed = stopwatch.seconds, stopwatch.computed
+
+    def read(self, threads: int) -> None:
+        """Takes a reading if it is time, for a training with so many threads."""
+        at, computed = self.stopwatch.seconds, self.stopwatch.computed
+        if at - self._at >= self.every:
+            self.share = min(1.0, max(0.05, (computed - self._computed) / (at - self._at) / threads))
+            self._at, self._computed = at, computed

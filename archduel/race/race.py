@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,12 @@ from archduel.core import Arch, Cost, Counts, parse
 from archduel.core.storage import Records
 from archduel.errors import RunError, SettingError
 from archduel.race.candidates import Candidate, accuracy_interval
-from archduel.race.clock import Stopwatch
+from archduel.race.clock import Pace, Stopwatch
 from archduel.race.newcomers import Asker, Entry, read_scale, write_scale
-from archduel.race.plan import Ending, Plan
+from archduel.race.plan import ENOUGH_PASSES, Ending, Plan
 from archduel.race.rungs import Enter
 from archduel.race.sizes import Sizes, fitting_scale
+from archduel.race.threads import Threads
 from archduel.race.training import Anytime
 from archduel.spaces.family import build
 from archduel.training.images import Pixels
@@ -79,6 +81,8 @@ class RaceSettings:
         timed: whether units are seconds; else passes over the training images.
         macs: multiply-adds of a network that the time supports.
         random_first: how many of the strategy's first questions are random architectures.
+        threads: how many a training may use; fewer where that is faster, unless a race must repeat exactly.
+        reserve: processor seconds that are needed after the training.
     """
 
     recipe: Recipe
@@ -89,6 +93,8 @@ class RaceSettings:
     timed: bool
     macs: float
     random_first: int = 0
+    threads: int = 1
+    reserve: float = 0.0
 
 
 class Race:
@@ -104,6 +110,8 @@ class Race:
         self.candidates: list[Candidate] = []
         self.spent = [0.0] * plan.rungs.levels
         self.strategy_seconds, self.exhausted, self.winner = 0.0, False, -1
+        self.macs, self.pace = settings.macs, Pace(stopwatch)
+        self.threads = Threads((1, settings.threads) if settings.timed else (settings.threads,))
 
     # -- the order of events -------------------------------------------------------------------------------------------
 
@@ -197,7 +205,7 @@ class Race:
         return "search", arch, exchange
 
     def _sized(self, role: str, arch: Arch, number: int, rng: np.random.Generator) -> Entry | None:
-        centre = self.settings.macs
+        centre = self.macs
         ahead = [c for c in self.candidates if c.standing.rung > 1 and not c.reason]
         if ahead:
             centre = max(ahead, key=lambda c: (c.standing.rung, c.standing.scores[-1])).entry.counts.macs
@@ -242,6 +250,10 @@ class Race:
     def _now(self, candidate: Candidate) -> float:
         return self.stopwatch.seconds if self.settings.timed else candidate.passes
 
+    def _end(self) -> float:
+        """Returns when training ends: what comes after it takes longer where others use the processor too."""
+        return self.plan.end - self.settings.reserve * (1 / self.pace.share - 1) if self.settings.timed else self.plan.end
+
     def _follow(self, candidate: Candidate, trainer: Anytime, share: Callable[[float], float | None], stage: str) -> Callable[[], float | None]:
         """Returns what a training asks before each step: counts the time, saves now and then, and gives the learning rate.
 
@@ -253,6 +265,7 @@ class Race:
         """
         before, began, first = candidate.seconds, self.stopwatch.seconds, trainer.steps
         saved = began
+        self.threads.pause()
         peak = self.settings.recipe.lr
 
         def rate() -> float | None:
@@ -266,6 +279,8 @@ class Race:
             if whole and now - saved >= SAVE_SECONDS:
                 saved = now
                 trainer.save(self._checkpoint(candidate, stage), seconds=candidate.seconds, clock=now)
+            self.pace.read(self.threads.chosen)
+            torch.set_num_threads(self.threads.next(time.perf_counter()))
             part = share(a_step)
             return None if part is None else peak * part * min(1.0, (trainer.steps + 1) / WARMUP_STEPS)
 
@@ -302,9 +317,20 @@ class Race:
             candidate.standing.scores.append(score)
         else:
             candidate.standing.failed, candidate.reason = True, "the training loss was not finite"
+        if point and self.settings.timed and candidate.steps:
+            self._correct(candidate)
         if rung == 0:
             paid = Cost(candidate.seconds, candidate.steps * self.settings.recipe.batch_size)
             self.asker.tell(candidate.entry.arch, score, paid, asked=candidate.role == "search" and self._was_asked(candidate))
+
+    def _correct(self, candidate: Candidate) -> None:
+        """Corrects the size that the time supports by what a candidate really took; says so where it changes by a lot."""
+        a_second = candidate.entry.counts.macs * candidate.passes * len(self.sets.train) / max(candidate.seconds, 1e-9)
+        macs = a_second * self.plan.last / (ENOUGH_PASSES * len(self.sets.both))
+        before = self.macs
+        self.macs = math.sqrt(before * macs)  # half of the way, in ratios: one candidate is one measurement
+        if not 1 / 3 < self.macs / before < 3:
+            self.say(f"the forecast changes: networks of about {self.macs / 1e6:.3g} M multiply-adds fit the time, {before / 1e6:.3g} M were planned")
 
     def _was_asked(self, candidate: Candidate) -> bool:
         record = next(r for r in self.journal.records if r["event"] == "enter" and r["number"] == candidate.number)
@@ -337,6 +363,7 @@ class Race:
             slow = 1.0 if attempt == 0 else 0.3
 
             def share(a_step: float) -> float | None:
+                ending.end = self._end()
                 part = ending.rate(self._now(winner), a_step)
                 return None if part is None else slow * part  # noqa: B023 - used within this turn
 

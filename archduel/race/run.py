@@ -201,11 +201,11 @@ def run_race(
         lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), _depths(space),
     )  # fmt: skip
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1 if seconds is not None else threads)
     try:
         plan = _plan(seconds, evaluations, watch.before, reserve, first_epochs, last_epochs)
-        macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, timed=seconds is not None)
-        settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, random_first)
+        macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, timed=seconds is not None)
+        settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, random_first, threads, reserve)
         race = Race(
             settings, plan, sets, sizes, Asker(strategy, space, constraint), _standards(sizes, macs) if standards else [],
             stopwatch=watch, journal=journal, folder=folder, named=_namer(space), say=say or (lambda text: None),
@@ -261,7 +261,7 @@ def _usual(sizes: Sizes) -> tuple[Arch, Scale, Counts]:
 
 
 def _affordable_macs(
-    journal: Records, plan: Plan, sizes: Sizes, sets: Sets, recipe: Recipe, device: str, *, timed: bool
+    journal: Records, plan: Plan, sizes: Sizes, sets: Sets, recipe: Recipe, device: str, clock: Clock, *, timed: bool
 ) -> float:
     """Returns the multiply-adds of a network that the last training can show all images to often enough; measured once."""
     noted = next((record for record in journal.records if record["event"] == "size"), None)
@@ -270,14 +270,16 @@ def _affordable_macs(
     arch, scale, counts = _usual(sizes)
     macs = float(counts.macs)
     if timed:
-        a_second = macs * _images_a_second(arch, scale, sets, recipe, device)
+        a_second = macs * _images_a_second(arch, scale, sets, recipe, device, clock)
         macs = a_second * plan.last / (ENOUGH_PASSES * len(sets.both))
     journal.append({"event": "size", "macs": macs})
     return macs
 
 
-def _images_a_second(arch: Arch, scale: Scale, sets: Sets, recipe: Recipe, device: str, steps: int = 3) -> float:
-    """Returns how many images a network trains on in a second of the wall clock or of the processor, whichever is more."""
+def _images_a_second(
+    arch: Arch, scale: Scale, sets: Sets, recipe: Recipe, device: str, clock: Clock, steps: int = 3
+) -> float:
+    """Returns how many images a network trains on in a second of the budget with one thread; corrected while the race runs."""
     trainer = Anytime(build(arch, scale, generator=torch.Generator().manual_seed(0)), sets.train, recipe, seed=0, device=device)
     left = [1]
 
@@ -286,9 +288,9 @@ def _images_a_second(arch: Arch, scale: Scale, sets: Sets, recipe: Recipe, devic
         return 0.0 if left[0] >= 0 else None
 
     trainer.run(rate)  # the first step allocates
-    left[0], began, images = steps, Stopwatch(Wall()), trainer.images
+    left[0], began, images = steps, clock.now(), trainer.images
     trainer.run(rate)
-    return (trainer.images - images) / max(min(began.seconds, began.computed or began.seconds), 1e-9)
+    return (trainer.images - images) / max(clock.now() - began, 1e-9)
 
 
 def _standards(sizes: Sizes, macs: float) -> list[Arch]:
