@@ -7,6 +7,9 @@ from typing import Protocol
 
 __all__ = ["Clock", "Pace", "Processor", "Stopwatch", "Wall"]
 
+CALM = 0.85
+"""Share of its processors from which a run is taken to have them for itself."""
+
 
 class Clock(Protocol):
     """Two clocks that only ever go forward; what they count from does not matter."""
@@ -76,20 +79,27 @@ class Pace:
     """How much of the processor a run gets, from the latest seconds of its training.
 
     Attributes:
-        share: processor seconds for each second of the budget and thread, 0.05..1.
+        share: processor seconds for each second of the budget and thread, at most 1; smoothed.
+        known: whether there is any reading yet.
 
     Args:
         stopwatch: of the run.
         every: seconds between two readings.
     """
 
-    def __init__(self, stopwatch: Stopwatch, every: float = 2.0) -> None:
-        self.stopwatch, self.every, self.share = stopwatch, every, 1.0
+    def __init__(self, stopwatch: Stopwatch, every: float = 1.0) -> None:
+        self.stopwatch, self.every, self.share, self.known = stopwatch, every, 1.0, False
         self._at, self._computed = stopwatch.seconds, stopwatch.computed
 
     def read(self, threads: int) -> None:
         """Takes a reading if it is time, for a training with so many threads."""
         at, computed = self.stopwatch.seconds, self.stopwatch.computed
         if at - self._at >= self.every:
-            self.share = min(1.0, max(0.05, (computed - self._computed) / (at - self._at) / threads))
-            self._at, self._computed = at, computed
+            new = min(1.0, (computed - self._computed) / (at - self._at) / threads)
+            self.share = (self.share + new) / 2 if self.known else new
+            self._at, self._computed, self.known = at, computed, True
+
+    @property
+    def calm(self) -> bool:
+        """Whether the run is known to get the processors that it asks for."""
+        return self.known and self.share > CALM

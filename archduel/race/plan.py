@@ -17,7 +17,7 @@ FINAL_TO_FIRST = 20.0
 USUAL_SECONDS = 180.0
 DECAY_SHARE = 0.4
 """Share of the winner's whole training in which the learning rate falls to zero."""
-ENOUGH_PASSES = 60.0
+ENOUGH_PASSES = 40.0
 """Passes over the training images that a network of the right size gets (measured: ``benchmarks/records/race_recipe.json``)."""
 
 

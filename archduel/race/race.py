@@ -41,6 +41,7 @@ FACTORS = (1.0, 1.0, 0.5, 2.0)
 WARMUP_STEPS = 100
 MOST_REFUSED = 20  # newcomers in a row that no size makes small enough
 SAVE_SECONDS = 5.0
+MOST_SLOWER = 4.0  # times that test, export and report may be slower than on an idle machine, for the plan
 STRATEGY_SHARE = 0.05
 """Share of the time that the strategy's own steps (fitting a comparator, training a policy) may take."""
 
@@ -252,7 +253,8 @@ class Race:
 
     def _end(self) -> float:
         """Returns when training ends: what comes after it takes longer where others use the processor too."""
-        return self.plan.end - self.settings.reserve * (1 / self.pace.share - 1) if self.settings.timed else self.plan.end
+        slower = min(MOST_SLOWER, 1 / max(self.pace.share, 1e-3)) - 1
+        return self.plan.end - slower * self.settings.reserve if self.settings.timed else self.plan.end
 
     def _follow(self, candidate: Candidate, trainer: Anytime, share: Callable[[float], float | None], stage: str) -> Callable[[], float | None]:
         """Returns what a training asks before each step: counts the time, saves now and then, and gives the learning rate.
@@ -280,7 +282,7 @@ class Race:
                 saved = now
                 trainer.save(self._checkpoint(candidate, stage), seconds=candidate.seconds, clock=now)
             self.pace.read(self.threads.chosen)
-            torch.set_num_threads(self.threads.next(time.perf_counter()))
+            torch.set_num_threads(self.threads.next(time.perf_counter(), calm=self.pace.calm))
             part = share(a_step)
             return None if part is None else peak * part * min(1.0, (trainer.steps + 1) / WARMUP_STEPS)
 

@@ -31,11 +31,18 @@ class Threads:
         self._spent = self._used = 0.0
         self._best = 0.0
 
-    def next(self, now: float) -> int:
-        """Returns the threads of the step that begins at ``now`` (seconds of a wall clock)."""
+    def next(self, now: float, *, calm: bool = True) -> int:
+        """Returns the threads of the step that begins at ``now`` (seconds of a wall clock).
+
+        Args:
+            now: when.
+            calm: whether the machine leaves the run the processors it asks for; if not, more threads are not even tried.
+        """
         took = None if self._last is None else now - self._last
         self._last = now
-        if len(self.options) == 1:
+        if len(self.options) == 1 or not calm:
+            self._last = None
+            self.chosen = self.options[0]
             return self.chosen
         if took is None:
             return self._begin()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from archduel.errors import BudgetError, SettingError
-from archduel.race.clock import Stopwatch
+from archduel.race.clock import Pace, Stopwatch
 from archduel.race.plan import Ending, epochs_plan, timed_plan
 
 
@@ -30,6 +30,23 @@ def test_a_stopwatch_counts_what_was_before_and_how_much_of_the_time_was_compute
     assert watch.seconds == 15.0
     assert watch.computed == 4.0
     assert watch.share == 0.4
+
+
+def test_a_pace_is_the_share_of_each_thread_and_needs_a_second_to_be_known() -> None:
+    clock = Hand()
+    pace = Pace(Stopwatch(clock))
+    clock.time += 0.5
+    pace.read(1)
+    assert not pace.known
+    assert not pace.calm
+    clock.time, clock.computed = clock.time + 0.5, clock.computed + 0.95
+    pace.read(1)
+    assert pace.share == pytest.approx(0.95)
+    assert pace.calm
+    clock.time, clock.computed = clock.time + 2.0, clock.computed + 1.0
+    pace.read(2)
+    assert pace.share == pytest.approx((0.95 + 0.25) / 2)
+    assert not pace.calm
 
 
 @pytest.mark.parametrize("seconds", [30.0, 60.0, 600.0, 3600.0])
