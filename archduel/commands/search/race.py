@@ -22,6 +22,7 @@ from archduel.core import Arch, Constraint, Scale, Space, Strategy
 from archduel.core.space import TextSpace
 from archduel.core.storage import save_state
 from archduel.data import Dataset
+from archduel.errors import SettingError
 from archduel.estimators.timing import latency_of
 from archduel.race import Candidate, RaceResult, race_recipe, run_race
 from archduel.race.plan import timed_plan
@@ -49,7 +50,7 @@ def raced(folder: RunFolder, settings: Settings, space: Space, dataset: Dataset,
         evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=reserve(settings),
         max_params=settings.max_params, max_macs=settings.max_macs, allowed=_latency(settings), constraint=constraint,
         random_first=random_first, standards=settings.baselines, recipe=recipe, metric=settings.metric,
-        by_likelihood=settings.rank_by == "likelihood", seed=settings.seed, device=settings.device,
+        by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
         threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=Stage(folder, STAGE), say=progress.say,
     )  # fmt: skip
     weights = folder.path / "checkpoints" / "handed-over.safetensors"
@@ -67,6 +68,16 @@ def _recipe(settings: Settings, dataset: Dataset) -> Recipe:
     known = set(Recipe.__dataclass_fields__) - {"channels", "depth", "epochs", "schedule"}
     changes = {name: value for name, value in settings.section("final").items() if name in known}
     return race_recipe(dataset, settings.device, **changes)
+
+
+def _epochs(settings: Settings) -> dict[str, Any]:
+    """Returns the lengths of a race in epochs that ``--set race.NAME=VALUE`` gives."""
+    given = settings.section("race")
+    names = ("first_epochs", "last_epochs")
+    for name, value in given.items():
+        if name not in names or isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise SettingError(f"--set race.{name}: expected {' or '.join(names)} with a number above 0, got {value!r}")
+    return {name: float(value) for name, value in given.items()}
 
 
 def _newcomers(settings: Settings, folder: RunFolder) -> int:

@@ -79,7 +79,7 @@ class Settings(BaseModel):
         return {key[len(start) :]: value for key, value in self.set.items() if key.startswith(start)}
 
 
-SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan")
+SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan", "race")
 
 
 def default_workers(device: str) -> int:
