@@ -92,11 +92,18 @@ class Asker:
             if not patient():
                 exchange.append(["idle", None])
                 break
-            if self.strategy.step() is None:
+            if not self._step():
                 exchange.append(["step", None])
                 break
             exchange.append(["step", 1])
         return self._finalist(), exchange
+
+    def _step(self) -> bool:
+        """Lets the strategy learn; whether it could. With a handful of scores, or equal ones, a ranker has no order to learn."""
+        try:
+            return self.strategy.step() is not None
+        except (StateError, ValueError):
+            return False
 
     def _finalist(self) -> Arch | None:
         """Returns what the strategy thinks best of all that has not entered, where it can say."""
@@ -104,7 +111,7 @@ class Asker:
             if isinstance(self.strategy, Finalists):
                 finalists: Iterable[Arch] = self.strategy.finalists(len(self.known) + 1)
                 return next((arch for arch in finalists if arch not in self.known), None)
-        except StateError:
+        except (StateError, ValueError):
             pass
         return None
 
@@ -137,7 +144,7 @@ class Asker:
             if what in ("step", "idle"):
                 self.strategy.ask(1)
                 if what == "step":
-                    self.strategy.step()
+                    self._step()
             elif what == "again":
                 self.strategy.tell(queries, [Estimate(float(value))])
             else:

@@ -28,7 +28,7 @@ def search(
     max_latency_ms: float | None = typer.Option(None, help="most milliseconds a batch on this device, measured"),
     latency_batch: int = typer.Option(1, help="images a batch when latency is measured"),
     out: Path | None = typer.Option(None, help="folder of the run; the same command continues it"),
-    space: str = typer.Option("nasbench201", help="which networks there are to choose from: `archduel list spaces`"),
+    space: str | None = typer.Option(None, help="which networks there are to choose from: `archduel list spaces`; default whole networks (stages) for a race, nasbench201's cells else"),
     strategy: str = typer.Option("ctnas", help="how the search goes: `archduel list strategies`"),
     ranker: str = typer.Option("nac", help="what compares networks, in strategies that have a ranker: `archduel list rankers`"),
     metric: str = typer.Option("accuracy", help="accuracy, balanced_accuracy or macro_f1"),

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from archduel.assemble import shares_weights
 from archduel.core.storage import read_toml
 from archduel.errors import RunError, SettingError, unknown
 
-__all__ = ["Settings", "make_settings", "read_settings"]
+__all__ = ["Settings", "make_settings", "read_settings", "usual_space"]
 
 
 class Settings(BaseModel):
@@ -90,6 +91,18 @@ def default_workers(device: str) -> int:
     return max(1, min(8, cores))
 
 
+def _may_race(values: Mapping[str, Any]) -> bool:
+    """Whether a run with these settings will be a race, see :attr:`Settings.race`."""
+    if values.get("race") is not None:
+        return bool(values["race"])
+    return ("seconds" in values or "evaluations" not in values) and not shares_weights(str(values["strategy"]))
+
+
+def usual_space(races: bool, *, whole: str = "stages", cells: str = "nasbench201") -> str:
+    """Returns where is searched if nobody says it: whole networks for a race, whose outline matters most in little time; else cells."""
+    return whole if races else cells
+
+
 def make_settings(**values: Any) -> Settings:
     """Returns checked settings; None means "the default".
 
@@ -108,6 +121,7 @@ def make_settings(**values: Any) -> Settings:
     if ":" not in str(values.get("strategy", "")):
         values["strategy"] = str(values.get("strategy", "ctnas")).replace("-", "_")
     values.setdefault("workers", default_workers(values.get("device", "cpu")))
+    values.setdefault("space", usual_space(_may_race(values)))
     try:
         return Settings(**values)
     except ValidationError as error:
