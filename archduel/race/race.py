@@ -39,6 +39,8 @@ RANDOM_EVERY = 6
 FACTORS = (1.0, 1.0, 0.5, 2.0)
 """Sizes of newcomers around the one that leads: the size is part of what the race decides."""
 WARMUP_STEPS = 100
+WARMUP_SHARE = 0.25
+"""The learning rate rises during the first steps, or this share of the way to the first rung where that is shorter."""
 MOST_REFUSED = 20  # newcomers in a row that no size makes small enough
 SAVE_SECONDS = 5.0
 MOST_SLOWER = 4.0  # times that test, export and report may be slower than on an idle machine, for the plan
@@ -284,7 +286,8 @@ class Race:
             self.pace.read(self.threads.chosen)
             torch.set_num_threads(self.threads.next(time.perf_counter(), calm=self.pace.calm))
             part = share(a_step)
-            return None if part is None else peak * part * min(1.0, (trainer.steps + 1) / WARMUP_STEPS)
+            warm = max((trainer.steps + 1) / WARMUP_STEPS, self._units(candidate) / (WARMUP_SHARE * self.plan.rungs.first))
+            return None if part is None else peak * part * min(1.0, warm)
 
         return rate
 
@@ -341,8 +344,8 @@ class Race:
     def _scored(self, candidate: Candidate, trainer: Anytime) -> dict[str, float]:
         """Returns where a candidate stands: its average weights on the validation images."""
         began = self.stopwatch.seconds
-        with trainer.trail.applied():
-            found = evaluate(trainer.model, self.sets.validation, device=self.settings.device)
+        with trainer.averaged() as model:
+            found = evaluate(model, self.sets.validation, device=self.settings.device)
         accuracy = found.score(self.settings.metric)
         low, high = accuracy_interval(found.accuracy, len(self.sets.validation))
         candidate.seconds += self.stopwatch.seconds - began

@@ -23,7 +23,7 @@ from archduel.training.images import Cursor, Pixels
 from archduel.training.loop import forward_loss
 from archduel.training.optimizer import SGD
 from archduel.training.recipe import Recipe
-from archduel.training.runtime import channels_last_for, isolated, mix_seed
+from archduel.training.runtime import channels_last_for, isolated, mix_seed, mode_kept
 
 __all__ = ["Anytime", "Trail", "best_precision"]
 
@@ -165,6 +165,33 @@ class Anytime:
         if self.steps % AVERAGE_EVERY == 0:
             self.trail.update()
         return loss.detach()
+
+    @contextmanager
+    def averaged(self, images: int = 512) -> Iterator[nn.Module]:
+        """Lets the network have its average weights for a while, with batch-norm statistics of these weights.
+
+        Statistics that were averaged along with the weights, or had only a few dozen steps to form, say little of them: a network
+        of 95 % came out at 10 %.
+
+        Args:
+            images: training images that the statistics are taken from.
+        """
+        norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+        momenta = [norm.momentum for norm in norms]
+        n = len(self.cursor.pixels)
+        rows = torch.arange(0, n, max(1, n // images))[:images]
+        with self.trail.applied(), torch.no_grad(), mode_kept(self.model):
+            self.model.eval()
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # the plain mean of all batches
+                norm.train()
+            for part in rows.split(self.recipe.batch_size) if norms else ():
+                if len(part) > 1:
+                    self.model(self.cursor.plain(self.cursor.pixels.batch(part)[0]))
+            for norm, momentum in zip(norms, momenta):
+                norm.momentum = momentum
+            yield self.model
 
     def save(self, path: Path, **facts: float) -> None:
         """Writes all that changes, and ``facts``, atomically."""
