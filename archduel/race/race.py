@@ -104,7 +104,7 @@ class Race:
     """Runs a race over a folder of checkpoints and a journal; the same call continues an interrupted one."""
 
     def __init__(
-        self, settings: RaceSettings, plan: Plan, sets: Sets, sizes: Sizes, asker: Asker, standards: list[Arch],
+        self, settings: RaceSettings, plan: Plan, sets: Sets, sizes: Sizes, asker: Asker, standards: list[Entry],
         *, stopwatch: Stopwatch, journal: Records, folder: Path, named: Callable[[Arch], str], say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.settings, self.plan, self.sets, self.sizes, self.asker = settings, plan, sets, sizes, asker
@@ -190,7 +190,7 @@ class Race:
             return "start", self.asker.space.start(), []
         place = STANDARD_PLACES.index(number) if number in STANDARD_PLACES else len(self.standards)
         if place < len(self.standards):
-            return "standard", self.standards[place], []
+            return "standard", self.standards[place].arch, []
         return self._asked(number, rng)
 
     def _asked(self, number: int, rng: np.random.Generator) -> tuple[str, Arch | None, list[list[Any]]]:
@@ -214,14 +214,13 @@ class Race:
             centre = max(ahead, key=lambda c: (c.standing.rung, c.standing.scores[-1])).entry.counts.macs
         macs = centre * FACTORS[number % len(FACTORS)]
         if role == "standard":
-            scale = self.sizes.scale(16, 1)
-            return Entry(role, arch, scale, self.sizes.count(arch, scale))
+            return next(entry for entry in self.standards if entry.arch == arch)
         found = fitting_scale(arch, macs, self.sizes, rng)
         return None if found is None else Entry(role, arch, *found)
 
     def _add(self, entry: Entry) -> Candidate:
         text = self.named(entry.arch)
-        size = "" if entry.role == "standard" else f" C{entry.scale.channels} N{entry.scale.depth}"
+        size = "" if entry.role == "standard" and entry.scale.channels == 16 else f" C{entry.scale.channels} N{entry.scale.depth}"
         candidate = Candidate(len(self.candidates), entry, text + size)
         self.candidates.append(candidate)
         self.asker.known.setdefault(entry.arch, math.nan)

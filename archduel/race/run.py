@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,13 +19,15 @@ from archduel.core.storage import Records
 from archduel.errors import InfeasibleError, SettingError
 from archduel.race.candidates import Candidate
 from archduel.race.clock import Clock, Stopwatch, Wall
-from archduel.race.newcomers import Asker
+from archduel.race.newcomers import Asker, Entry
 from archduel.race.plan import ENOUGH_PASSES, Plan, epochs_plan, timed_plan
 from archduel.race.race import Race, RaceSettings, Sets, check_images
-from archduel.race.sizes import Bounds, Sizes, standard_ladder
+from archduel.race.sizes import Bounds, Sizes, fitting_scale, standard_ladder
 from archduel.race.training import Anytime, best_precision
 from archduel.spaces.family import build, count
 from archduel.spaces.lookup import LADDERS
+from archduel.spaces.mobilenetv3.space import MobileNetV3
+from archduel.spaces.mobilenetv3.text import Spec
 from archduel.spaces.resnet.space import BLOCKS, WIDTHS, ResNet
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
@@ -293,20 +295,32 @@ def _images_a_second(
     return (trainer.images - images) / max(clock.now() - began, 1e-9)
 
 
-def _standards(sizes: Sizes, macs: float) -> list[Arch]:
-    """Returns the standard networks that take part: residual ones of one, two, three, five blocks a stage near the size that the time supports."""
+def _standards(sizes: Sizes, macs: float) -> list[Entry]:
+    """Returns the standard networks that take part, near the size that the time supports.
+
+    Residual ones of one, two, three and five blocks a stage, and in the third place the smallest once-for-all MobileNetV3, whose
+    depthwise convolutions take about four times as long for a multiply-add on a CPU.
+    """
     named = [Arch(ResNet.name, (b, w)) for b in range(4) for w in range(len(WIDTHS))]
     try:
-        return [arch for arch, _, _ in standard_ladder(named, macs, sizes, lambda arch: arch.choices[0])]
+        entries = [Entry("standard", *found) for found in standard_ladder(named, macs, sizes, lambda arch: arch.choices[0])]
     except InfeasibleError:
-        return []  # the limits are for other networks; the strategy's may be small enough
+        entries = []  # the limits are for other networks; the strategy's may be small enough
+    mobile = MobileNetV3()
+    units, depth = 5, 2
+    slots = tuple(3 if slot < depth else 0 for slot in range(4)) * units
+    arch = mobile.from_spec(Spec((depth,) * units, slots, slots))
+    found = fitting_scale(arch, macs / 4, replace(sizes, depths=(1,)), np.random.default_rng(0))
+    return entries if found is None else [*entries[:2], Entry("standard", arch, *found), *entries[2:]]
 
 
 def _namer(space: Space) -> Callable[[Arch], str]:
     """Returns a function that names architectures for people."""
-    resnet = ResNet()
+    resnet, mobile = ResNet(), MobileNetV3()
 
     def named(arch: Arch) -> str:
+        if arch.space == mobile.name:
+            return "MobileNetV3 of the least depth"
         home: Any = resnet if arch.space == resnet.name else space
         return str(home.write(arch)) if isinstance(home, TextSpace) else str(arch)
 

@@ -10,16 +10,26 @@ from archduel.spaces.stages.space import form_of
 
 __all__ = ["Stage", "Stem", "count", "layout", "squeezed"]
 
+FULL_SIDE = 40  # a stem of 2 x 2 halves larger images: a full map of 64 px is where most of the time would go
 LEAST_SIDE = 12  # images from here on can do without every second pixel in the stem
 
 
 class Stem(NamedTuple):
-    """A convolution of the stem, with batch norm and ReLU."""
+    """A convolution of the stem, with batch norm and ReLU; one of 2 x 2 has no padding.
+
+    Attributes:
+        c_in: channels that enter.
+        c_out: channels that leave.
+        kernel: 2 or 3.
+        stride: 1 or 2.
+        side: of the map that leaves, in pixels.
+    """
 
     c_in: int
     c_out: int
     kernel: int
     stride: int
+    side: int
 
 
 class Stage(NamedTuple):
@@ -57,11 +67,11 @@ def layout(arch: Arch, scale: Scale) -> tuple[list[Stem], list[Stage]]:
     for number, stride in enumerate(strides):
         kernel, width = 3, c
         if number == len(strides) - 1 and stride == 1 and form.stem == "conv2":
-            kernel, width = 2, max(4, 3 * c // 4)
+            kernel, width, stride = 2, max(4, 3 * c // 4), 2 if scale.image_size > FULL_SIDE else 1
         if number == 0 and stride == 1 and form.stem == "stride2" and scale.image_size >= LEAST_SIDE:
             stride = 2
-        stems.append(Stem(c_in, width, kernel, stride))
-        side = side - 1 if kernel == 2 else halved(side, stride - 1)
+        side = (side - kernel) // stride + 1 if kernel == 2 else halved(side, stride - 1)
+        stems.append(Stem(c_in, width, kernel, stride, side))
         c_in = width
     stages = []
     for extra, growth in zip(form.extra, form.growth):
@@ -79,10 +89,7 @@ def count(arch: Arch, scale: Scale) -> Counts:
     """
     form = form_of(arch)
     stems, stages = layout(arch, scale)
-    parts, side = [], scale.image_size
-    for stem in stems:
-        side = side - 1 if stem.kernel == 2 else halved(side, stem.stride - 1)
-        parts.append(conv_bn(stem.kernel, stem.c_in, stem.c_out, side))
+    parts = [conv_bn(stem.kernel, stem.c_in, stem.c_out, stem.side) for stem in stems]
     for stage in stages:
         after = halved(stage.side)
         parts.append(conv_bn(3, stage.c_in, stage.c_out, stage.side if form.pool else after))

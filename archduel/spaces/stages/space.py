@@ -41,7 +41,7 @@ class Form(NamedTuple):
     """What an architecture of the space says.
 
     Attributes:
-        stem: ``conv3``, ``conv2`` (2 x 2 without padding, fewer channels) or ``stride2``.
+        stem: ``conv3``, ``conv2`` (2 x 2 without padding, fewer channels, stride 2 for images above 40 px) or ``stride2``.
         pool: whether a stage is halved by a pool after its first convolution; else by that convolution's stride.
         extra: further convolutions of each stage.
         growth: widths of the three stages as multiples of the first.
