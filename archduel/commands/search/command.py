@@ -39,7 +39,7 @@ def search(
     flip: bool | None = typer.Option(None, help="mirrored images keep their class; default yes, no for digits"),
     final_seeds: int = typer.Option(3, help="trainings of each final network"),
     baselines: bool = typer.Option(True, help="train random search's and a standard network for comparison"),
-    race: bool | None = typer.Option(None, "--race/--compare", help="race for the hand-over, or train search, random search and a standard network alike and compare; default race where there is a time"),
+    race: bool | None = typer.Option(None, "--race/--compare", help="race for the hand-over, or train search, random search and a standard network alike and compare; default race unless there are --evaluations"),
     seed: int = typer.Option(0, help="seed of everything"),
     device: str = typer.Option("cpu", help="cpu, cuda, cuda:1"),
     workers: int | None = typer.Option(None, help="trainings at a time; default one a core, one on a GPU"),

@@ -102,7 +102,7 @@ def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
 def races(settings: Settings) -> bool:
     """Whether a run is a race for the hand-over; else networks are trained alike and compared."""
     if settings.race is None:
-        return settings.seconds is not None and not shares_weights(settings.strategy)
+        return settings.evaluations is None and not shares_weights(settings.strategy)
     if settings.race and shares_weights(settings.strategy):
         raise SettingError(f"strategy {settings.strategy!r} works on shared weights, which do not race; leave --race out")
     return settings.race

@@ -43,7 +43,7 @@ class Settings(BaseModel):
         workers: trainings at a time.
         threads: of each of them.
         race: whether networks race for the hand-over, so that most of the time trains the one that is handed over; else the search, random
-            search and a standard network are trained alike and compared. None = a race where there is a time and no shared weights.
+            search and a standard network are trained alike and compared. None = a race unless there are ``evaluations`` or shared weights.
         set: further settings, ``{"strategy.lr": 1e-4}``; see :meth:`section`.
     """
 
@@ -95,7 +95,7 @@ def _may_race(values: Mapping[str, Any]) -> bool:
     """Whether a run with these settings will be a race, see :attr:`Settings.race`."""
     if values.get("race") is not None:
         return bool(values["race"])
-    return ("seconds" in values or "evaluations" not in values) and not shares_weights(str(values["strategy"]))
+    return "evaluations" not in values and not shares_weights(str(values["strategy"]))
 
 
 def usual_space(races: bool, *, whole: str = "stages", cells: str = "nasbench201") -> str:
