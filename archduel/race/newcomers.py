@@ -19,6 +19,7 @@ from archduel.core import (
     Scale,
     Space,
     Strategy,
+    mutate,
     parse,
     sample,
 )
@@ -48,12 +49,14 @@ class Entry:
         arch: the architecture.
         scale: its size.
         counts: what it costs.
+        asked: whether the strategy asked for it.
     """
 
     role: str
     arch: Arch
     scale: Scale
     counts: Counts
+    asked: bool = False
 
 
 @dataclass
@@ -125,6 +128,18 @@ class Asker:
                 return None
             if self.space.fingerprint(arch) not in marks:
                 return arch
+        return None
+
+    def neighbour(self, arch: Arch, rng: np.random.Generator, tries: int = 50) -> Arch | None:
+        """Returns an architecture that differs from ``arch`` in one answer and is functionally new; None if none is found."""
+        marks = {self.space.fingerprint(known) for known in self.known if known.space == self.space.name}
+        for _ in range(tries):
+            try:
+                child = mutate(self.space, arch, rng, self.constraint)
+            except InfeasibleError:
+                return None
+            if self.space.fingerprint(child) not in marks:
+                return child
         return None
 
     def tell(self, arch: Arch, score: float, cost: Cost, *, asked: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -36,6 +36,8 @@ STANDARD_PLACES = (1, 4, 8, 13, 19)
 """Which newcomers are standard networks, as long as there are any; all others are asked for or drawn, but for the space's own start."""
 RANDOM_EVERY = 6
 """Of the newcomers one in so many is random where the strategy does not begin with random ones: a reference for under a tenth of the time."""
+NEIGHBOUR_EVERY = 3
+"""Of the newcomers one in so many is the leader with one answer changed: with a handful of scores no strategy knows more."""
 FACTORS = (1.0, 1.0, 0.5, 2.0)
 """Sizes of newcomers around the one that leads: the size is part of what the race decides."""
 WARMUP_STEPS = 100
@@ -175,14 +177,14 @@ class Race:
             if entry is not None:
                 values = {"role": role, "arch": str(arch), "scale": write_scale(entry.scale), "counts": list(entry.counts)}
                 self._note("enter", number=number, **values, exchange=exchange)
-                return self._add(entry)
+                return self._add(replace(entry, asked=_was_asked(exchange)))
             self._note("refused", arch=str(arch), exchange=exchange)
             self._refuse(arch, exchange)
         return None
 
     def _refuse(self, arch: Arch, exchange: list[list[Any]]) -> None:
         """Answers a question about an architecture that no size makes small enough."""
-        self.asker.tell(arch, math.nan, Cost(), asked=bool(exchange) and exchange[-1][0] == "ask")
+        self.asker.tell(arch, math.nan, Cost(), asked=_was_asked(exchange))
 
     def _next(self, number: int, rng: np.random.Generator) -> tuple[str, Arch | None, list[list[Any]]]:
         """Returns role and architecture of newcomer ``number``, and the exchange with the strategy that led to it."""
@@ -202,21 +204,29 @@ class Race:
         def patient() -> bool:
             return not self.settings.timed or self.strategy_seconds < limit
 
+        ahead = self._ahead()
+        if number % NEIGHBOUR_EVERY == 0 and ahead is not None and ahead.entry.arch.space == self.asker.space.name:
+            child = self.asker.neighbour(ahead.entry.arch, rng)
+            if child is not None:
+                return "search", child, []
         arch, exchange = self.asker.next(patient)
         if arch is None:
             return "random", self.asker.random(rng), exchange
         return "search", arch, exchange
 
     def _sized(self, role: str, arch: Arch, number: int, rng: np.random.Generator) -> Entry | None:
-        centre = self.macs
-        ahead = [c for c in self.candidates if c.standing.rung > 1 and not c.reason]
-        if ahead:
-            centre = max(ahead, key=lambda c: (c.standing.rung, c.standing.scores[-1])).entry.counts.macs
+        ahead = self._ahead()
+        centre = self.macs if ahead is None or ahead.standing.rung < 2 else ahead.entry.counts.macs
         macs = centre * FACTORS[number % len(FACTORS)]
         if role == "standard":
             return next(entry for entry in self.standards if entry.arch == arch)
         found = fitting_scale(arch, macs, self.sizes, rng)
         return None if found is None else Entry(role, arch, *found)
+
+    def _ahead(self) -> Candidate | None:
+        """Returns who leads at present."""
+        leader = self.plan.rungs.leader({c.number: c.standing for c in self.candidates})
+        return None if leader is None else self.candidates[leader]
 
     def _add(self, entry: Entry) -> Candidate:
         text = self.named(entry.arch)
@@ -325,7 +335,7 @@ class Race:
             self._correct(candidate)
         if rung == 0:
             paid = Cost(candidate.seconds, candidate.steps * self.settings.recipe.batch_size)
-            self.asker.tell(candidate.entry.arch, score, paid, asked=candidate.role == "search" and self._was_asked(candidate))
+            self.asker.tell(candidate.entry.arch, score, paid, asked=candidate.entry.asked)
 
     def _correct(self, candidate: Candidate) -> None:
         """Corrects the size that the time supports by what a candidate really took; says so where it changes by a lot."""
@@ -335,10 +345,6 @@ class Race:
         self.macs = math.sqrt(before * macs)  # half of the way, in ratios: one candidate is one measurement
         if not 1 / 3 < self.macs / before < 3:
             self.say(f"the forecast changes: networks of about {self.macs / 1e6:.3g} M multiply-adds fit the time, {before / 1e6:.3g} M were planned")
-
-    def _was_asked(self, candidate: Candidate) -> bool:
-        record = next(r for r in self.journal.records if r["event"] == "enter" and r["number"] == candidate.number)
-        return bool(record["exchange"]) and record["exchange"][-1][0] == "ask"
 
     def _scored(self, candidate: Candidate, trainer: Anytime) -> dict[str, float]:
         """Returns where a candidate stands: its average weights on the validation images."""
@@ -397,13 +403,19 @@ class Race:
             elif record["event"] == "enter":
                 self.asker.repeat(record["exchange"])
                 counts = Counts(*record["counts"])
-                self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts))
+                asked = _was_asked(record["exchange"])
+                self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked))
             elif record["event"] == "rung":
                 candidate = self.candidates[record["number"]]
                 candidate.seconds, candidate.passes, candidate.steps = (record[name] for name in ("seconds", "passes", "steps"))
                 self._reach(candidate, record["rung"], record["point"], record["cost"])
             elif record["event"] == "choice":
                 self.winner = record["number"]
+
+
+def _was_asked(exchange: list[list[Any]]) -> bool:
+    """Whether an exchange with the strategy ended with a question that has to be answered."""
+    return bool(exchange) and exchange[-1][0] == "ask"
 
 
 def check_images(sets: Sets) -> None:

@@ -336,7 +336,7 @@ def _shares(candidates: Sequence[Candidate], winner: Candidate, strategy: float)
 def _standings(candidates: Sequence[Candidate], random_first: int) -> list[dict[str, Any]]:
     """Returns the best of each role at each rung; the strategy's first, random questions count for random search too."""
     rows = []
-    asked = [c for c in candidates if c.role == "search"]
+    asked = [c for c in candidates if c.entry.asked]
     groups = {role: [c for c in candidates if c.role == role] for role in ("start", "search", "random", "standard")}
     groups["random"] = groups["random"] + asked[:random_first]
     for rung in range(max((len(c.curve) for c in candidates), default=0)):

@@ -97,3 +97,14 @@ def test_random_newcomers_are_functionally_new() -> None:
         assert arch is not None
         assert SPACE.fingerprint(arch) not in {SPACE.fingerprint(known) for known in one.known}
         one.known[arch] = 0.1
+
+
+def test_a_neighbour_differs_in_one_answer_and_is_new() -> None:
+    one = asker()
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        child = one.neighbour(SPACE.start(), rng)
+        assert child is not None
+        assert child not in one.known
+        assert sum(a != b for a, b in zip(child.choices, SPACE.start().choices)) == 1
+        one.known[child] = 0.1
