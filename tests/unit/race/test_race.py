@@ -53,6 +53,20 @@ class Ticking:
         return self.time
 
 
+class Dying(Ticking):
+    """A clock whose process is killed when it is read for the last time, in the middle of a training."""
+
+    def __init__(self, tick: float, reads: int) -> None:
+        super().__init__(tick)
+        self.reads = reads
+
+    def now(self) -> float:
+        self.reads -= 1
+        if self.reads == 0:
+            raise Killed
+        return super().now()
+
+
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
     return load("digits", max_images=300)
@@ -104,6 +118,16 @@ def test_a_killed_race_goes_on_exactly(digits: Dataset, whole: tuple[RaceResult,
     again = race(digits, tmp_path)
     assert again.winner.name == result.winner.name
     assert all(torch.equal(value, weights(again)[name]) for name, value in weights(result).items())
+
+
+@pytest.mark.parametrize("reads", [40, 130, 220])
+def test_a_race_killed_within_a_training_goes_on_exactly(
+    digits: Dataset, whole: tuple[RaceResult, int], tmp_path: Path, reads: int
+) -> None:
+    with pytest.raises(Killed):
+        race(digits, tmp_path, clock=Dying(1.0, reads))
+    again = race(digits, tmp_path, clock=Ticking(1.0))
+    assert all(torch.equal(value, weights(again)[name]) for name, value in weights(whole[0]).items())
 
 
 def test_a_race_against_a_clock_ends_in_time(digits: Dataset, tmp_path: Path) -> None:
