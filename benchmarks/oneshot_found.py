@@ -87,7 +87,7 @@ def looked_up(searches: list[dict[str, Any]], path: str) -> tuple[list[dict[str,
     """Returns the searches with the table's accuracies, and what the table says about random cells and trivial choices."""
     from archduel.apps.tables import open_table
     from archduel.core import parse
-    from archduel.rankers.sized import lifted
+    from archduel.rankers.size_belief import lifted
 
     table = open_table(path)
     truth = np.asarray(table.test(np.arange(len(table))))

@@ -24,7 +24,7 @@ from archduel.apps.assemble import collaborator
 from archduel.apps.folder import environment
 from archduel.apps.tables import open_table
 from archduel.core import Arch, Scale, parse
-from archduel.rankers.sized import SizeBelief, lifted
+from archduel.rankers.size_belief import SizeBelief, lifted
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)
 DRAWN, SHORTLIST, PROPOSED, OTHERS = 30, 3, 5, 3000

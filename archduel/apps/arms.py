@@ -23,7 +23,7 @@ from archduel.apps.settings import Settings
 from archduel.core import Arch, Constraint, SharedEstimator, Space, Strategy
 from archduel.data import Dataset
 from archduel.errors import SettingError
-from archduel.rankers.sized import SizeBelief
+from archduel.rankers.size_belief import SizeBelief
 
 __all__ = ["Arms", "check_settings", "check_types", "closed_form_costs", "make_strategy"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core import Arch, Space
-from archduel.rankers.sized import lifted
+from archduel.rankers.size_belief import lifted
 
 __all__ = ["best_first", "whole_epochs"]
 

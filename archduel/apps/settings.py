@@ -71,7 +71,7 @@ class Settings(BaseModel):
         max_images: images that are used, None all.
         metric: what final networks are judged by.
         rank_by: what networks are chosen by: the likelihood of the right classes, or the metric.
-        size_belief: weight of multiply-adds beside labels (:class:`archduel.rankers.sized.SizeBelief`); 0 = none.
+        size_belief: weight of multiply-adds beside labels (:class:`archduel.rankers.size_belief.SizeBelief`); 0 = none.
         seed: of everything.
         final_seeds: trainings of each final network.
         flip: whether mirrored images keep their class, None decided by the data.

@@ -22,7 +22,7 @@ from archduel.apps.settings import make_settings, parse_count, parse_seconds
 from archduel.core import Scale, parse
 from archduel.errors import DataError, InfeasibleError, RunError, SettingError
 from archduel.nets import count
-from archduel.rankers.sized import lifted
+from archduel.rankers.size_belief import lifted
 from archduel.spaces.nasbench201 import NASBench201
 
 SMALL = {

@@ -16,10 +16,10 @@ from archduel import registry
 from archduel.core import Arch
 from archduel.core.checkpoint import load_state, save_state
 from archduel.errors import InvalidArchError, SettingError, StateError
-from archduel.rankers.forest import Boosting, ExtraTrees
+from archduel.rankers.regressors import Boosting, ExtraTrees
 from archduel.rankers.neural_regression import GCN, OneHotMLP
 from archduel.rankers.renas import VARIANTS, ReNAS
-from archduel.rankers.scikit import ScikitLearn
+from archduel.rankers.regressors import ScikitLearn
 
 Space = CellSpace | VectorSpace
 

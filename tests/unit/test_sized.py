@@ -8,7 +8,7 @@ import pytest
 from archduel.apps.assemble import collaborator
 from archduel.core import Arch, sample
 from archduel.errors import SettingError
-from archduel.rankers.sized import SizeBelief, lifted, normal_scores
+from archduel.rankers.size_belief import SizeBelief, lifted, normal_scores
 from archduel.spaces.nasbench201 import NASBench201
 from archduel.testing.toy import ToyRanker, ToySpace
 
