@@ -7,7 +7,7 @@ One standardiser serves all rankers; they differ only in which architectures it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = ["Costs", "FeatureCache", "Standardiser", "describe", "describe_random
 
 Matrix = NDArray[np.float64]
 Single = NDArray[np.float32]
+Columns = TypeVar("Columns", Matrix, Single)
 Costs = Callable[[Sequence[Arch]], Matrix]
 """Returns (N, K) positive closed-form costs, such as parameters and multiply-adds."""
 
@@ -65,10 +66,10 @@ def describe_random(
 
 
 class Standardiser(NamedTuple):
-    """Brings columns to mean 0 and spread 1; those that never vary are dropped.
+    """Brings columns to mean 0 and spread 1.
 
     Attributes:
-        used: (F,) which columns vary.
+        used: (F,) which columns are not dropped.
         mean: (U,) of those.
         spread: (U,) what their differences are divided by.
     """
@@ -77,9 +78,10 @@ class Standardiser(NamedTuple):
     mean: Matrix
     spread: Matrix
 
-    def __call__(self, columns: Matrix) -> Matrix:
-        """(N, U) of (N, F) columns."""
-        return np.asarray((columns[:, self.used] - self.mean) / self.spread)
+    def __call__(self, columns: Columns) -> Columns:
+        """(N, U) of (N, F) columns, in their precision."""
+        mean, spread = self.mean.astype(columns.dtype), self.spread.astype(columns.dtype)
+        return (columns[:, self.used] - mean) / spread  # type: ignore[return-value]
 
     def with_unit_distances(self) -> Standardiser:
         """The same, divided by the square root of the number of columns: squared distances then average 2.
@@ -89,14 +91,20 @@ class Standardiser(NamedTuple):
         return self._replace(spread=self.spread * np.sqrt(max(1, len(self.spread))))
 
 
-def measure(columns: Matrix) -> Standardiser:
+def measure(columns: Matrix, *, drop_constant: bool = True) -> Standardiser:
     """The standardiser of (N, F) columns, measured on all of them.
 
     Measure on random architectures too where there is a space to draw from: among a few dozen labelled ones, a rare column
     has a tiny spread, so that it would look large wherever it happened to be labelled.
+
+    Args:
+        columns: of the architectures that set the scale.
+        drop_constant: whether columns that never vary are dropped; otherwise they are moved to 0 and not stretched.
     """
     spread = columns.std(0)
     used = spread > VARIES * (1 + np.abs(columns).max(0))
+    if not drop_constant:
+        spread, used = np.where(used, spread, 1.0), np.ones_like(used)
     return Standardiser(used, columns.mean(0)[used], spread[used])
 
 
@@ -175,7 +183,7 @@ def normal_scores(values: Sequence[float] | Matrix) -> Matrix:
     # c = 3/8 (Blom's own) is nearest to the expected order statistics of N normal values (worst 0.02 off for N = 3 to 20),
     # c = 1/2 is up to 0.12 off, c = 0 (van der Waerden, 1952) up to 0.20. Between the two that this package once had, 1/2
     # is nearer for every N, and the published numbers of the jury were measured with it.
-    # (SciPy's statistics take a third of a second to import, and commands that only look up a ranker come through here.)
+    # (Imported here: SciPy's statistics are slow to load, and commands that only name `Costs` come through this module.)
     from scipy.special import ndtri
     from scipy.stats import rankdata
 

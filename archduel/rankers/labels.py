@@ -21,10 +21,9 @@ Pairs = tuple[Sequence[Arch], Sequence[Arch], Matrix]
 """Pseudo-labelled comparisons: first, second, probability that the first is at least as good."""
 
 # Candidate steepnesses, in units of one over the spread of the scores. At 0.1 scores that differ by a whole spread are nearly
-# a coin toss, at 30 a thirtieth of it is three to one: what a ranker can be worth lies between, in steps of 16 %.
+# a coin toss, at 30 a thirtieth of it is nearly three to one: what a ranker can be worth lies between, in steps of 16 %.
 STEEPNESSES = np.geomspace(0.1, 30.0, 40)
-# Pairs of held-out labels that are compared: of 100 labels there are 4,950, so that each is drawn a few times; of 10,000
-# labels 20,000 pairs fix the likelihood to less than one step of the candidates.
+# Pairs of held-out labels that are compared: of 100 of them there are 4,950, so that each is drawn about four times.
 COMPARED = 20_000
 # One part in five is held out: four fifths learn nearly what all learn, and of 50 labels ten are left to compare.
 PARTS = 5

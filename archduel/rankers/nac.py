@@ -21,7 +21,8 @@ Deviations from the paper and the released code:
    ``"all"`` learns from all ordered pairs of a batch (the paper's set A) and overfits small numbers of labels.
 2. ``antisymmetric=True`` (default) takes ``second = -first`` and no bias, so prob(a, b) + prob(b, a) = 1; ``False`` is
    the published head. Measured in docs/rankers.md.
-3. Ties teach 1/2 (antisymmetric) instead of 0 (released code) or 1 (paper); self-pairs are left out.
+3. Of all pairs, ties teach 1/2 and self-pairs are left out; of a permutation both teach 0, as in the released code
+   (1 in the paper).
 4. The paper's propagation matrix ("A") is taken as adjacency plus identity, as in the released code.
 """
 
@@ -91,6 +92,7 @@ def _training_set(
     """
     labelled, labels = check_labels(space, archs, scores)
     first, second, truth = check_pairs(space, pairs or ([], [], np.empty(0)))
+    # Pseudo-labelled pairs repeat architectures, labelled ones among them; places make each one row.
     unique, index = distinct([*labelled, *first, *second])
     places = torch.from_numpy(index[len(labelled) :]).to(device)
     inputs, n_ops = encode(space, unique, device)
@@ -170,12 +172,12 @@ class NAC:
             raise SettingError(f"pairing is {pairing!r}, expected 'all' or 'permutation'")
         if not 0 <= pseudo_ratio < 1:
             raise SettingError(f"pseudo_ratio is {pseudo_ratio}, expected at least 0 and below 1")
-        check_at_least(1, embedding_dim=embedding_dim, epochs=epochs, layers=LAYERS[variant] if layers is None else layers)
+        self.layers = LAYERS[variant] if layers is None else layers
+        check_at_least(1, embedding_dim=embedding_dim, epochs=epochs, layers=self.layers)
         # One architecture alone cannot be compared with any other of its batch.
         check_at_least(2, batch_size=batch_size)
         self.space = space
         self.variant, self.embedding_dim = variant, embedding_dim
-        self.layers = LAYERS[variant] if layers is None else layers
         self.epochs, self.lr, self.weight_decay, self.batch_size = epochs, lr, weight_decay, batch_size
         self.pairing, self.pseudo_ratio, self.antisymmetric = pairing, pseudo_ratio, antisymmetric
         self.seed, self.device = seed, torch.device(device)
@@ -228,7 +230,7 @@ class NAC:
         model = Comparator(encoder, self.antisymmetric)
         reset_uniform(model, self._generator)
         model.to(self.device)
-        # The first moment forgets faster than Adam's usual 0.9 (paper, supplement): batches differ in whom they pair.
+        # Moments of 0.5 and 0.999, learning rate and decay are those of the released code.
         adam = torch.optim.Adam(
             list(model.parameters()), lr=self.lr, betas=(0.5, 0.999), weight_decay=self.weight_decay, foreach=True
         )

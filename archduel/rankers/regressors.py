@@ -271,6 +271,7 @@ class Boosting(Regression):
 
     def _booster(self) -> Regressor:
         try:
+            # Looked for here, where the message can name the extra that brings it.
             import lightgbm  # noqa: F401
         except ImportError as error:
             raise SettingError(
@@ -320,7 +321,7 @@ class ExtraTrees(Regression):
     def _forest(self) -> Regressor:
         from sklearn.ensemble import ExtraTreesRegressor
 
-        # One thread: with a hundred labels, handing trees to threads takes longer than growing them.
+        # One thread: comparisons fit several rankers side by side.
         return ExtraTreesRegressor(self.trees, max_features=self.columns, random_state=self.seed, n_jobs=1)
 
 
@@ -399,7 +400,9 @@ class _OnStandardised:
         self.standardise: Standardiser | None = None
 
     def fit(self, x: Single, y: Matrix) -> None:
-        self.standardise = measure(x.astype(np.float64))
+        # A column that is constant among the labels may vary elsewhere; how often a forest draws from the others must not
+        # depend on that.
+        self.standardise = measure(x.astype(np.float64), drop_constant=False)
         self.regressor.fit(self._standardised(x), y)
 
     def predict(self, x: Single) -> Any:
@@ -407,7 +410,7 @@ class _OnStandardised:
 
     def _standardised(self, x: Single) -> Single:
         assert self.standardise is not None  # fit comes first, and nobody else holds this object
-        return self.standardise(x.astype(np.float64)).astype(np.float32)
+        return self.standardise(x)
 
 
 def _regressor_class(dotted: str) -> Any:

@@ -53,8 +53,8 @@ __all__ = [
 
 Matrix = NDArray[np.float64]
 LOSSES = ("logistic", "hinge", "exponential", "mse")
-# Settings of the paper's ablation, ReNAS-1 to ReNAS-6. The weight of the consistency term is not published; 0.1 leaves it
-# a tenth of the pairwise loss, both of which are near 1 before training.
+# Settings of the paper's ablation, ReNAS-1 to ReNAS-6, as far as its text tells. The weight of the consistency term could not be
+# read anywhere: both terms are near 1 before training, and 0.1 leaves the order of labels in charge.
 VARIANTS: Mapping[int, Mapping[str, Any]] = {
     1: {"tensor": "type", "loss": "mse"},
     2: {"tensor": "full", "loss": "mse"},
@@ -63,9 +63,9 @@ VARIANTS: Mapping[int, Mapping[str, Any]] = {
     5: {"tensor": "type", "loss": "logistic", "consistency": 0.1},
     6: {"tensor": "full", "loss": "logistic", "consistency": 0.1},
 }
-# The steepness of the win probability that minimises a loss: with p = 1/(1 + exp(-s d)) the expected loss of a difference d,
-# p phi(d) + (1 - p) phi(-d), is least at s = 1 for log(1 + exp(-d)) and at s = 2 for exp(-d). Hinge and squared error are
-# least at a sign or a label, from which no probability follows.
+# The steepness of the win probability that a loss is made for: if the first wins with probability p, the expected loss
+# p phi(d) + (1 - p) phi(-d) is least at d = log(p / (1 - p)) for log(1 + exp(-d)), at half of that for exp(-d). Hinge and
+# squared error are least at a sign and at a label, from which no probability follows.
 NATIVE = {"logistic": 1.0, "exponential": 2.0}
 # Architectures scored at a time, which bounds the memory of a query for a whole space.
 CHUNK = 2048
