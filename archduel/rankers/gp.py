@@ -256,7 +256,7 @@ def _inverse(factor: Matrix) -> Matrix:
 
 @dataclass(frozen=True)
 class Process:
-    """A Gaussian process after n labels; it works with labels of mean 0 and spread 1 and answers in their own unit.
+    """A Gaussian process after n labels, inside of mean 0 and spread 1; it answers in the unit of the labels.
 
     Attributes:
         scale: (F,) factor of each column; 0 = not looked at.
@@ -361,8 +361,8 @@ class GaussianProcess:
         check_positive(floor=floor)
         check_share(share=share)
         _check_smoothness(smoothness)
-        self.space, self.floor, self.share, self.seed, self.smoothness = space, floor, share, seed, smoothness
-        self.relevances = Relevances(spread, iterations) if spread and iterations else None
+        self.space, self.spread, self.iterations, self.floor = space, spread, iterations, floor
+        self.share, self.seed, self.smoothness = share, seed, smoothness
         self.features = FeatureCache(space, reference=reference, seed=seed)
         self._process: Process | None = None
 
@@ -376,9 +376,10 @@ class GaussianProcess:
         unique, labels = check_labels(self.space, archs, scores)
         x, y = self.features.double(unique), self._lift(labels)
         z, few = (y - y.mean()) / y.std(), slice(0, GRID_LABELS)
-        unit, kernel = self._drawn(len(unique)), {"smoothness": self.smoothness}
-        given = hyperparameters(x[few], z[few], unit=unit, start=self.GRID, relevances=self.relevances, **kernel)
-        self._process = posterior(x, y, given, **kernel)
+        search = Relevances(self.spread, self.iterations) if self.spread and self.iterations else None
+        unit, nu = self._drawn(len(unique)), self.smoothness
+        given = hyperparameters(x[few], z[few], unit=unit, start=self.GRID, relevances=search, smoothness=nu)
+        self._process = posterior(x, y, given, smoothness=nu)
         return {"length": given.length, "noise": given.noise, "log_density": given.log_density}
 
     def _drawn(self, labels: int) -> Matrix:
@@ -476,8 +477,7 @@ class GaussianProcess:
         check_sides(first, second)
         process = self.process()
         places = {arch: i for i, arch in enumerate(dict.fromkeys([*first, *second]))}
-        x = self.features.double(list(places))
-        kernel = process.kernel(x)
+        kernel = process.kernel(x := self.features.double(list(places)))
         mean, explained = kernel @ process.weights, process.explained(kernel)  # (U,), (n, U)
         a, b = (np.array([places[arch] for arch in side], int) for side in (first, second))
         # Variance of a difference: 2 - 2 k(a, b) before any label, less what labels explain, plus the noise of two trainings.
