@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from archduel.apps.zoo import load as _load
-from archduel.spaces.named import NAMED as _NAMED
+from archduel.networks import load as _load
+from archduel.spaces import NAMED as _NAMED
 
 dependencies = ["torch", "numpy", "scipy", "safetensors"]
 

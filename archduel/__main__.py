@@ -1,6 +1,6 @@
 """`python -m archduel` is the command line."""
 
-from archduel.cli import main
+from archduel.commands import main
 
 __all__: list[str] = []
 

@@ -10,14 +10,14 @@ from archduel.errors import UnknownNameError, unknown
 __all__ = ["MENUS", "entry", "make", "names"]
 
 SPACES = {
-    "nasbench101": "archduel.spaces.nasbench101:NASBench101",
-    "nasbench201": "archduel.spaces.nasbench201:NASBench201",
-    "natsbench_sss": "archduel.spaces.natsbench_sss:NATSBenchSSS",
-    "darts": "archduel.spaces.darts:DARTS",
-    "darts_supercell": "archduel.spaces.supercell:SuperCell",
-    "mobilenetv3": "archduel.spaces.mobilenetv3:MobileNetV3",
-    "resnet": "archduel.spaces.resnet:ResNet",
-    "resnet4": "archduel.spaces.resnet:ResNet4",
+    "nasbench101": "archduel.spaces.nasbench101.space:NASBench101",
+    "nasbench201": "archduel.spaces.nasbench201.space:NASBench201",
+    "natsbench_sss": "archduel.spaces.natsbench_sss.space:NATSBenchSSS",
+    "darts": "archduel.spaces.darts.space:DARTS",
+    "darts_supercell": "archduel.spaces.darts.supercell:SuperCell",
+    "mobilenetv3": "archduel.spaces.mobilenetv3.space:MobileNetV3",
+    "resnet": "archduel.spaces.resnet.space:ResNet",
+    "resnet4": "archduel.spaces.resnet.space:ResNet4",
 }
 POLICIES = {
     "lstm": "archduel.policies.lstm:LSTMPolicy",
@@ -45,8 +45,8 @@ STRATEGIES = {
     "bananas": "archduel.strategies.bananas:Bananas",
     "npenas": "archduel.strategies.npenas:NPENAS",
     "tpe": "archduel.strategies.tpe:TPE",
-    "bpe_rl": "archduel.strategies.bpe_rl:BPEReinforce",
-    "bpe_evolution": "archduel.strategies.bpe_evolution:BPEEvolution",
+    "bpe_rl": "archduel.strategies.bpe:BPEReinforce",
+    "bpe_evolution": "archduel.strategies.bpe:BPEEvolution",
     "spos": "archduel.strategies.spos:SPOS",
     "cnas": "archduel.strategies.cnas:CNAS",
     "relativenas": "archduel.strategies.relativenas:RelativeNAS",

@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from archduel.apps.folder import environment
-from archduel.apps.proxy_published import published_record, published_text
+from archduel import environment
+from archduel.commands.proxy.published import published_record, published_text
 
 
 def main() -> None:

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from archduel.apps.folder import environment
-from archduel.apps.proxy_text import bounded_text
-from archduel.proxies.agreement import MEASURES, agreement, agreement_difference
-from archduel.proxies.published import Published, read_published
+from archduel import environment
+from archduel.commands.proxy.check import bounded_text
+from archduel.commands.proxy.published import Published, read_published
+from archduel.proxies import agreement_difference, rank_agreement
+from archduel.proxies.agreement import MEASURES
 
 BASES = {"BPE-1": "test5", "BPE-2": "test32"}
 MOST = 4  # settings in a sum
@@ -72,7 +73,7 @@ def compared(tables: Published, base: str) -> dict[str, Any]:
     rows = []
     for i in np.argsort(-reached, kind="stable")[:10]:
         rows.append({
-            "settings": sums[i], "gpu_hours": sum(cost[name] for name in sums[i]), **agreement(scores[i], tables.truth).record(),
+            "settings": sums[i], "gpu_hours": sum(cost[name] for name in sums[i]), **rank_agreement(scores[i], tables.truth).record(),
             "difference": {
                 m: agreement_difference(scores[i], standard[base], tables.truth, measure=m, draws=DRAWS).record() for m in MEASURES
             },

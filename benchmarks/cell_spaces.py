@@ -24,12 +24,11 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402 - after the thread counts
 
-from archduel import __version__  # noqa: E402
+from archduel import __version__, count  # noqa: E402
 from archduel.core import Scale, enumerate_space, sample  # noqa: E402
-from archduel.nets import count  # noqa: E402
-from archduel.spaces import darts, nasbench201_function  # noqa: E402
-from archduel.spaces.darts import DARTS  # noqa: E402
-from archduel.spaces.nasbench201 import NASBench201  # noqa: E402
+from archduel.spaces import DARTS, NASBench201  # noqa: E402
+from archduel.spaces.darts import space as darts  # noqa: E402
+from archduel.spaces.nasbench201 import function as nasbench201_function  # noqa: E402
 
 N_DARTS = 2_000
 

@@ -23,19 +23,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from archduel import nets
-from archduel.apps.folder import environment
-from archduel.apps.proxy_text import bounded_text
-from archduel.apps.spaces import sampled
+from archduel import environment
+from archduel.commands.proxy.check import bounded_text
+from archduel.commands.spaces.describe import sampled
 from archduel.core import Arch, Estimate, Journal, Query, Scale, evaluation_seed
-from archduel.core.journal import estimate_record, read_journal, record_estimate
-from archduel.estimators.training import TrainingEstimator
-from archduel.proxies.agreement import agreement, agreement_difference, agreement_of_like_size
-from archduel.proxies.readings import READINGS, SIZES, readings
-from archduel.reporting.tables import text_table
-from archduel.spaces.nasbench201 import NASBench201
-from archduel.training.pixels import Pixels
-from archduel.training.recipe import RECIPES, Recipe
+from archduel.core.storage import estimate_record, read_journal, record_estimate
+from archduel.estimators import TrainingEstimator
+from archduel.proxies import agreement_difference, agreement_of_like_size, rank_agreement
+from archduel.proxies.agreement import READINGS, SIZES, readings
+from archduel.reporting import text_table
+from archduel.spaces import NASBench201
+from archduel.spaces import family as nets
+from archduel.training import RECIPES, Pixels, Recipe
 
 N_TRAIN, N_VALIDATION = 2_500, 2_500
 LIKE = 0.01  # cells whose multiply-adds differ by less than this share are of one size
@@ -122,12 +121,12 @@ def measured(
         }
         for kind in READINGS:
             scores[name, kind] = np.array(readings(estimates, kind))
-            found = agreement(scores[name, kind], truth)
+            found = rank_agreement(scores[name, kind], truth)
             rows.append({"recipe": name, "reading": kind, **cost, **found.record()})
     free = {"images": 0.0, "mean_macs": 0.0, "images_x_macs": 0.0, "cpu_seconds": 0.0, "cpu_seconds_median": 0.0}
     for kind in SIZES:
         scores["untrained", kind] = np.array([getattr(nets.count(arch, Scale(16, 5)), kind) for arch in archs], float)
-        rows.append({"recipe": "untrained", "reading": kind, **free, **agreement(scores["untrained", kind], truth).record()})
+        rows.append({"recipe": "untrained", "reading": kind, **free, **rank_agreement(scores["untrained", kind], truth).record()})
     return rows, scores
 
 

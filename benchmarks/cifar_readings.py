@@ -21,15 +21,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as parquet
 
-from archduel import nets
-from archduel.apps.folder import environment, read_settings
-from archduel.apps.proxy_text import bounded_text
+from archduel import environment
+from archduel.commands.proxy.check import bounded_text
+from archduel.commands.search.settings import read_settings
 from archduel.core import Scale
-from archduel.core.journal import read_journal, record_estimate, record_query
-from archduel.proxies.agreement import MEASURES, agreement_of_like_size
-from archduel.proxies.readings import READINGS, SIZES, readings, sizes
-from archduel.reporting.tables import text_table
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.core.storage import read_journal, record_estimate, record_query
+from archduel.proxies import agreement_of_like_size
+from archduel.proxies.agreement import MEASURES, READINGS, SIZES, readings, sizes
+from archduel.reporting import text_table
+from archduel.spaces import NASBench201
+from archduel.spaces import family as nets
 
 STAGES = {"label": ("label", "random"), "reevaluate": ("reevaluate",)}
 DRAWS = 2000

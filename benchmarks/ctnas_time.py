@@ -31,10 +31,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import archduel
-from archduel.apps.bench_trials import Protocol, parse_contestants, run_trial
-from archduel.apps.restricted import searchable
-from archduel.apps.tables import open_table
+from archduel.commands.bench.search_trials import Protocol, parse_contestants, run_trial
 from archduel.core import Arch, GraphSpace, Space, check_decisions
+from archduel.tables import open_table
+from archduel.tables.estimator import searchable
 
 LABELS, BATCH, EPOCHS, UPDATES, EXPLORATIONS, PAIRS = 423, 256, 1_000, 10_000, 100, 512
 ADAM: dict[str, Any] = {"lr": 2e-4, "betas": (0.5, 0.999), "weight_decay": 5e-4}

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
-from archduel.apps.folder import environment
+from archduel import environment
 
 TRAININGS, DISTINCT = 6, 5234
 Values = np.ndarray[Any, np.dtype[np.float64]]

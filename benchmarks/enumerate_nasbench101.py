@@ -42,7 +42,7 @@ class Clock:
 
 def graphs() -> dict[str, float]:
     """Enumerates the distinct cells, without hashes."""
-    from archduel.spaces.nasbench101_enumeration import enumerate_cells
+    from archduel.spaces.nasbench101.enumeration import enumerate_cells
 
     clock = Clock()
     cells = enumerate_cells()
@@ -51,7 +51,7 @@ def graphs() -> dict[str, float]:
 
 def hashes() -> dict[str, float]:
     """Enumerates the distinct cells and hashes them."""
-    from archduel.spaces.nasbench101_enumeration import enumerate_cells, hash_cells, hash_texts
+    from archduel.spaces.nasbench101.enumeration import enumerate_cells, hash_cells, hash_texts
 
     clock = Clock()
     texts = hash_texts(hash_cells(enumerate_cells()))
@@ -63,8 +63,8 @@ def hashes() -> dict[str, float]:
 
 def features() -> dict[str, float]:
     """Computes the features of all cells from packed arrays."""
-    from archduel.spaces.nasbench101_enumeration import enumerate_cells
-    from archduel.spaces.nasbench101_features import features_of
+    from archduel.spaces.nasbench101.enumeration import enumerate_cells
+    from archduel.spaces.nasbench101.features import features_of
 
     cells = enumerate_cells()
     clock = Clock()
@@ -76,10 +76,10 @@ def single() -> dict[str, float]:
     """Microseconds a call for distinct architectures, each seen for the first time."""
     import numpy as np
 
+    from archduel import count
     from archduel.core import Scale
-    from archduel.nets import count
-    from archduel.spaces.nasbench101 import NASBench101
-    from archduel.spaces.nasbench101_cell import neighbours_of
+    from archduel.spaces import NASBench101
+    from archduel.spaces.nasbench101.cell import neighbours_of
 
     space, rng = NASBench101(), np.random.default_rng(0)
     archs = list(dict.fromkeys(space.draw(rng) for _ in range(5000)))
@@ -116,8 +116,7 @@ def plain_hash(matrix: list[list[int]], labels: list[int]) -> str:
 
 def plain(every_mask: int = 100, every_cell: int = 250) -> dict[str, float]:
     """Runs the plain enumeration on slices and extrapolates; checks the slice's hashes against ours."""
-    from archduel.spaces.nasbench101_cell import OPS, cell_of_matrix
-    from archduel.spaces.nasbench101_hash import cell_hash
+    from archduel.spaces.nasbench101.cell import OPS, cell_hash, cell_of_matrix
 
     def matrix_of(n: int, bits: int) -> list[list[int]]:
         return [[bits >> (x + y * (y - 1) // 2) & 1 if x < y else 0 for y in range(n)] for x in range(n)]
@@ -201,7 +200,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     os.environ.update(dict.fromkeys(THREADS, "1"))
-    from archduel.apps.folder import environment
+    from archduel import environment
 
     load_before = os.getloadavg()[0]
     parts = {name: run(name, arguments.repeats) for name in PARTS}

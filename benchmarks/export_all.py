@@ -16,12 +16,11 @@ from pathlib import Path
 
 import torch
 
-from archduel.apps.architecture import find_architecture
-from archduel.apps.folder import environment
-from archduel.apps.trained import network_of
+from archduel import environment
 from archduel.core import Scale
 from archduel.export import export_folder
-from archduel.spaces.named import NAMED
+from archduel.networks import find_architecture, network_of
+from archduel.spaces import NAMED
 
 OTHERS = ("nasbench201:3.1.2.4.3.0", "natsbench_sss:0.1.2.3.4", "resnet:2.3", "darts_supercell:" + ".".join("0123456" * 4))
 

@@ -21,8 +21,7 @@ from typing import Any
 import torch
 from cifar10_folder import stored, write
 
-from archduel.apps.folder import environment
-from archduel.apps.train import train_network
+from archduel import environment, train
 
 SMALL = {
     "channels": 8, "depth": 5, "image_size": 16, "epochs": 10, "batch_size": 64, "lr": 0.1, "warmup_epochs": 1, "crop_pad": 2,
@@ -33,7 +32,7 @@ SMALL = {
 def run(arch: str, data: Any, recipe: str, changes: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Returns the record of a training."""
     began = time.process_time()
-    result = train_network(arch, data, folder / f"{arch}-{recipe}", recipe=recipe, changes=changes)
+    result = train(arch, data, folder / f"{arch}-{recipe}", recipe=recipe, changes=changes)
     return {
         "arch": arch, "recipe": recipe, "changes": changes, "seed": 0, "cpu_seconds": round(time.process_time() - began, 1),
         "weights_bytes": (folder / f"{arch}-{recipe}" / "model.safetensors").stat().st_size, **result,

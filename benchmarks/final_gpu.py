@@ -21,19 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from archduel.apps.architecture import find_architecture
-from archduel.apps.folder import environment
-from archduel.apps.judge import joined
-from archduel.apps.recipes import load_recipe
-from archduel.apps.trained import network_of, save_trained
+from archduel import environment
 from archduel.core import Scale
 from archduel.data import Dataset, load
-from archduel.nets.ops import feed_drop_path, set_drop_path
-from archduel.training.loop import train
-from archduel.training.metrics import evaluate
-from archduel.training.pixels import Pixels
-from archduel.training.recipe import Recipe
-from archduel.training.seeding import seeded_build
+from archduel.estimators.judges import joined
+from archduel.networks import find_architecture, network_of, save_trained
+from archduel.recipes import load_recipe
+from archduel.spaces import feed_drop_path, set_drop_path
+from archduel.training import Pixels, Recipe, evaluate, seeded_build, train
 
 NETWORKS = {
     "relativenas": ("relativenas", "", "fast_cells", {}),

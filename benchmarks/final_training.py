@@ -28,15 +28,12 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from archduel.apps.architecture import find_architecture
-from archduel.apps.folder import environment
-from archduel.apps.recipes import load_recipe
-from archduel.apps.trained import network_of
+from archduel import environment
 from archduel.core import Scale
-from archduel.nets.ops import set_drop_path
-from archduel.training.loop import train
-from archduel.training.pixels import Pixels
-from archduel.training.seeding import seeded_build
+from archduel.networks import find_architecture, network_of
+from archduel.recipes import load_recipe
+from archduel.spaces import set_drop_path
+from archduel.training import Pixels, seeded_build, train
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 

@@ -20,13 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from archduel.apps.bench_fused import ROWS, Row, _cells, _network, _pixels
-from archduel.apps.folder import environment
-from archduel.nets.fusing.fused import fuse
-from archduel.nets.fusing.layers import Relu
-from archduel.training.fused import train_fused
-from archduel.training.loop import train
-from archduel.training.recipe import Recipe
+from archduel import environment
+from archduel.commands.bench.fused import ROWS, Row, _cells, _network, _pixels
+from archduel.fusing import fuse, train_fused
+from archduel.fusing.layers import Relu
+from archduel.training import Recipe, train
 
 STEPS = 5
 Seen = list[list[tuple[str, Tensor]]]

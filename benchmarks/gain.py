@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 import archduel
-from archduel.apps.folder import environment
-from archduel.apps.settings import parse_seconds
-from archduel.reporting.statistics import gain_interval, gain_sentence
+from archduel import environment
+from archduel.commands.options import parse_seconds
+from archduel.reporting import gain_interval, gain_sentence
 
 
 def one(arguments: argparse.Namespace, seed: int, runs: Path) -> dict[str, object]:

@@ -24,16 +24,13 @@ import numpy as np
 import torch
 from oneshot_cifar10 import parser_of, pictures, root_of
 
-from archduel.apps.folder import environment
+from archduel import build, environment
 from archduel.core import Arch, Scale, parse, sample
 from archduel.data import load
-from archduel.estimators.fused import train_together
-from archduel.nets import build
-from archduel.reporting.statistics import mean_interval, paired_difference
-from archduel.spaces.nasbench201 import NASBench201
-from archduel.training.loop import seeded_build
-from archduel.training.pixels import Pixels
-from archduel.training.recipe import Recipe
+from archduel.fusing import train_together
+from archduel.reporting import mean_interval, paired_difference
+from archduel.spaces import NASBench201
+from archduel.training import Pixels, Recipe, seeded_build
 
 SPACE = NASBench201()
 RANDOM = "random search at equal cost"

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 import archduel
-from archduel.apps import job
-from archduel.apps.folder import environment
+from archduel import environment
+from archduel.commands.search import run as job
 from archduel.core import Arch, Scale, sample
-from archduel.execution.local import Sequential
-from archduel.reporting.statistics import mean_interval, paired_difference
+from archduel.execution import Sequential
+from archduel.reporting import mean_interval, paired_difference
 
 STRATEGIES = ("spos", "cnas", "relativenas", "darts", "ctnas-oneshot")
 
@@ -55,16 +55,11 @@ def random_cells(arguments: argparse.Namespace, seed: int, like: dict[str, Any])
     if path.exists():
         known: list[float] = json.loads(path.read_text())
         return known
-    from archduel import registry
-    from archduel.apps.job import load_arguments
-    from archduel.apps.judge import joined
-    from archduel.apps.main import Run
+    from archduel import Run, build, registry
+    from archduel.commands.search.run import load_arguments
     from archduel.data import load
-    from archduel.nets import build
-    from archduel.training.loop import seeded_build, train
-    from archduel.training.metrics import evaluate
-    from archduel.training.pixels import Pixels
-    from archduel.training.recipe import Recipe
+    from archduel.estimators.judges import joined
+    from archduel.training import Pixels, Recipe, evaluate, seeded_build, train
 
     run = Run(arguments.runs / f"{arguments.strategies[0]}-{seed}")
     data = load(arguments.data, **load_arguments(run.settings))

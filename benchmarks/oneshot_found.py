@@ -44,15 +44,12 @@ def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed:
     """Returns the cell that one search finds, and what it cost."""
     import torch
 
-    from archduel.apps.assemble import assemble
-    from archduel.apps.one_shot_plan import Prices, fitted, supernet_recipe
+    from archduel import make_strategy, supernet
+    from archduel.commands.search.one_shot import Prices, fitted, supernet_recipe
     from archduel.core import Budget, Local, Query, Scale, search
-    from archduel.estimators.shared import SharedWeights
-    from archduel.spaces.nasbench201 import NASBench201
-    from archduel.supernets import supernet
-    from archduel.training.memory import keep_freed_memory
-    from archduel.training.pixels import Pixels
-    from archduel.training.recipe import Recipe
+    from archduel.estimators import SharedWeights
+    from archduel.spaces import NASBench201
+    from archduel.training import Pixels, Recipe, keep_freed_memory
 
     keep_freed_memory()
     space, size = NASBench201(), arguments.image_size
@@ -71,7 +68,7 @@ def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed:
     network = supernet("nasbench201", scale, generator=torch.Generator().manual_seed(seed))
     shared = SharedWeights(network, train, validation, plan.recipe, n_classes=10, seed=seed)
     began = time.perf_counter()
-    made = assemble(strategy, space, seed=seed, settings=plan.settings, given={"shared": shared})
+    made = make_strategy(strategy, space, seed=seed, settings=plan.settings, given={"shared": shared})
     search(made, Local(lambda queries: []), budget=Budget())
     seconds = time.perf_counter() - began
     finalists = made.finalists(8)
@@ -85,9 +82,9 @@ def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed:
 
 def looked_up(searches: list[dict[str, Any]], path: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Returns the searches with the table's accuracies, and what the table says about random cells and trivial choices."""
-    from archduel.apps.tables import open_table
     from archduel.core import parse
     from archduel.rankers.size_belief import lifted
+    from archduel.tables import open_table
 
     table = open_table(path)
     truth = np.asarray(table.test(np.arange(len(table))))
@@ -109,8 +106,8 @@ def looked_up(searches: list[dict[str, Any]], path: str) -> tuple[list[dict[str,
 
 def write(arguments: argparse.Namespace, searches: list[dict[str, Any]], sizes: str) -> None:
     """Writes the record."""
-    from archduel.apps.folder import environment
-    from archduel.reporting.statistics import mean_interval
+    from archduel import environment
+    from archduel.reporting import mean_interval
 
     rows, about = looked_up(searches, arguments.table)
     strategies = {}

@@ -59,7 +59,7 @@ def main() -> None:
     root = root_of(parser)
     import torch
 
-    from archduel.apps.bench_oneshot import bench_oneshot
+    from archduel import bench_one_shot
 
     torch.set_num_threads(1)
     began, data = time.monotonic(), pictures(root, arguments.images)
@@ -67,7 +67,7 @@ def main() -> None:
         lock = taken(arguments.work / f"{title(name)}.lock")
         if lock is not None and time.monotonic() - began < 60 * arguments.minutes:  # else another process is at it
             kept = arguments.work / f"{title(name)}.trials.jsonl"
-            bench_oneshot(data, arguments.table, trials=kept, on_batch=Told(name), **settings(name, arguments))
+            bench_one_shot(data, arguments.table, trials=kept, on_batch=Told(name), **settings(name, arguments))
     write(arguments, data)
 
 
@@ -102,10 +102,9 @@ def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def write(arguments: argparse.Namespace, data: Any) -> None:
     """Writes the record of all finished trials, with what each variant changes."""
-    from archduel import nets
-    from archduel.apps.bench_oneshot import facts_of, record_of
-    from archduel.apps.oneshot_protocol import OneshotProtocol
-    from archduel.apps.oneshot_trials import Oneshot, TrialFile
+    from archduel.commands.bench.one_shot import facts_of, record_of
+    from archduel.commands.bench.one_shot_trials import Oneshot, OneshotProtocol, TrialFile
+    from archduel.spaces import family as nets
 
     records, facts, counts, macs = list[dict[str, Any]](), dict[str, Any](), np.zeros(0), np.zeros(0)
     for name in VARIANTS:
@@ -171,7 +170,7 @@ def beyond(trial: Any, counts: Any, truth: Any) -> dict[str, Any]:
 def with_size(trial: Any, macs: Any, truth: Any) -> dict[str, Any]:
     """Returns what scores say together with the belief that cells with more multiply-adds are better, by weight of the belief."""
     from archduel.rankers.size_belief import lifted
-    from archduel.reporting.statistics import kendall_tau
+    from archduel.reporting import kendall_tau
 
     better = truth >= np.median(truth)
 
@@ -190,7 +189,7 @@ def with_size(trial: Any, macs: Any, truth: Any) -> dict[str, Any]:
 
 def effects(records: list[dict[str, Any]], truth: Any) -> list[dict[str, Any]]:
     """Returns each variant's tau minus the first one's, and what recalibration and learning alone change, with intervals over cells."""
-    from archduel.apps.bench_oneshot import tau_difference
+    from archduel.commands.bench.one_shot import tau_difference
 
     keys = ("passes", "recalibration", "tune")
     known = {(r["variant"], *(r[key] for key in keys)): r for r in records}

@@ -53,7 +53,7 @@ def pictures(n: int, size: int) -> tuple[Any, Any]:
 def archs(preset: str, n: int) -> list[Any]:
     """Returns the architectures that both paths run."""
     from archduel.core import sample
-    from archduel.spaces.darts import DARTS
+    from archduel.spaces import DARTS
 
     rng = np.random.default_rng(5)
     return [sample(DARTS(preset), rng) for _ in range(n)]
@@ -103,8 +103,8 @@ def released_network(size: dict[str, int], **options: bool) -> Any:
     import torch
 
     from archduel.core import Scale
-    from archduel.supernets.darts import DARTSSupernet
-    from archduel.supernets.depthwise import DepthwiseConv2d
+    from archduel.spaces.darts.supernet import DARTSSupernet
+    from archduel.spaces.darts.supernet_ops import DepthwiseConv2d
 
     torch.manual_seed(0)
     network = DARTSSupernet(Scale(size["channels"], size["depth"], size["image_size"], 3, 10), **options)
@@ -118,7 +118,7 @@ def released_forward(network: Any, x: Any, arch: Any) -> Any:
     """Returns the logits of an architecture: every edge's operation is called on its own, an edge that is there twice twice."""
     import torch
 
-    from archduel.supernets.darts import plan
+    from archduel.spaces.darts.supernet import plan
 
     before = previous = network.stem[0](x)
     nodes = plan(arch.choices)
@@ -217,12 +217,10 @@ def shared(size: dict[str, int], batch: int, n: int, ready: Callable[[], None], 
     """Returns shared weights over ``n`` made-up pictures."""
     import torch
 
+    from archduel import supernet
     from archduel.core import Scale
-    from archduel.estimators.shared import SharedWeights
-    from archduel.supernets import supernet
-    from archduel.training.memory import keep_freed_memory
-    from archduel.training.pixels import Pixels
-    from archduel.training.recipe import Recipe
+    from archduel.estimators import SharedWeights
+    from archduel.training import Pixels, Recipe, keep_freed_memory
 
     keep_freed_memory()  # as every search with shared weights does
     side = size["image_size"]
@@ -368,7 +366,7 @@ def compared(loop: str, size: str, steps: int, repeats: int) -> dict[str, Any]:
 
 def write(out: Path, comparisons: list[dict[str, Any]]) -> None:
     """Writes the record; what was measured before, of other sizes or loops, is kept."""
-    from archduel.apps.folder import environment
+    from archduel import environment
 
     before = json.loads(out.read_text())["comparisons"] if out.exists() else []
     measured = {(c["loop"], c["size"]["name"]) for c in comparisons}

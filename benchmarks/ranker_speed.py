@@ -30,12 +30,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from archduel.apps.folder import environment
-from archduel.apps.rank_protocol import parse_entrants
-from archduel.apps.tables import open_table
+from archduel import environment
+from archduel.commands.bench.rank_trials import parse_entrants
 from archduel.core import Arch
-from archduel.rankers.nac import NAC
+from archduel.rankers import NAC
 from archduel.rankers.networks import encode
+from archduel.tables import open_table
 
 CELLS, PAIRS = 1000, 2000
 
@@ -129,7 +129,7 @@ def _one(table: str, ranker: str, n: int, everything: bool, answers: Any) -> Non
     fresh = parse_entrants(ranker)[0].make(space, 0)
     found = {"fit": clocked(lambda: fresh.fit(archs, labels))}
     if everything:
-        from archduel.spaces.nasbench101_enumeration import enumerate_cells
+        from archduel.spaces.nasbench101.enumeration import enumerate_cells
 
         cells = enumerate_cells().archs()
         found["score"] = clocked(lambda: fresh.predict(cells)) | {"cells": len(cells)}

@@ -27,19 +27,20 @@ import numpy as np
 from cifar_agreement import QUICK
 from PIL import Image
 
-from archduel import nets
-from archduel.apps.folder import environment
-from archduel.apps.proxy_recipes import changed, depth_of, read_recipe, write_recipe
-from archduel.apps.proxy_text import bounded_text
-from archduel.apps.proxy_train import read_archs, train_file
-from archduel.apps.spaces import sampled, settings_of
+from archduel import environment
+from archduel.commands.options import settings_of
+from archduel.commands.proxy.check import bounded_text
+from archduel.commands.proxy.published import read_published
+from archduel.commands.proxy.train import read_archs, train_file
+from archduel.commands.spaces.describe import sampled
 from archduel.core import Arch, Estimate, Journal, Scale
-from archduel.core.journal import read_journal, record_estimate, record_query
-from archduel.proxies.agreement import MEASURES, agreement, agreement_difference, agreement_of_like_size
-from archduel.proxies.published import read_published
-from archduel.proxies.readings import READINGS, SIZES, readings
-from archduel.reporting.tables import text_table
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.core.storage import read_journal, record_estimate, record_query
+from archduel.proxies import agreement_difference, agreement_of_like_size, rank_agreement
+from archduel.proxies.agreement import MEASURES, READINGS, SIZES, readings
+from archduel.recipes import changed, depth_of, read_recipe, write_recipe
+from archduel.reporting import text_table
+from archduel.spaces import NASBench201
+from archduel.spaces import family as nets
 
 OWN = {
     "quick_half": QUICK.with_(epochs=5, depth=6),  # as in cifar_agreement.py, where it was chosen
@@ -138,7 +139,7 @@ def measured(
     rows = []
     for (name, kind), own in scores.items():
         pairs, like = agreement_of_like_size(own, truth, scores["untrained", "macs"], within=0.01)
-        row = {"recipe": name, "reading": kind, **agreement(own, truth).record(), "of_like_size": {"pairs": pairs, **like.record()}}
+        row = {"recipe": name, "reading": kind, **rank_agreement(own, truth).record(), "of_like_size": {"pairs": pairs, **like.record()}}
         for anchor in ANCHORS:
             if anchor in scores and anchor != (name, kind):
                 both = np.isfinite(own) & np.isfinite(scores[anchor])

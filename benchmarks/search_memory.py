@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    from archduel.apps.folder import environment
+    from archduel import environment
 
     rows = {}
     for n in arguments.images:

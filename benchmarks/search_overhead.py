@@ -28,8 +28,8 @@ import numpy as np
 import torch
 
 import archduel
-from archduel.apps.bench_trials import Protocol, parse_contestants, run_trial
-from archduel.apps.tables import open_table
+from archduel.commands.bench.search_trials import Protocol, parse_contestants, run_trial
+from archduel.tables import open_table
 
 SEARCHES = {"random": 20, "evolution": 20, "local": 20, "bananas": 2, "npenas": 2, "best": 1}
 """Strategy -> searches a measurement."""

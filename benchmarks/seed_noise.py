@@ -14,15 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from archduel import registry
-from archduel.apps.folder import environment
-from archduel.apps.judge import JudgeFactory, joined
-from archduel.apps.plan import base_recipe
+from archduel import environment, registry
 from archduel.core import Query, sample
 from archduel.data import load
-from archduel.execution.processes import Processes
-from archduel.reporting.statistics import kendall_tau
-from archduel.training.pixels import Pixels
+from archduel.estimators.judges import JudgeFactory, joined
+from archduel.execution import Processes
+from archduel.recipes import base_recipe
+from archduel.reporting import kendall_tau
+from archduel.training import Pixels
 
 
 def agreement(scores: np.ndarray) -> dict[str, object]:

@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
-from archduel import nets
-from archduel.apps.assemble import collaborator
-from archduel.apps.folder import environment
-from archduel.apps.tables import open_table
+from archduel import environment
+from archduel.assemble import collaborator
 from archduel.core import Arch, Scale, parse
-from archduel.rankers.size_belief import SizeBelief, lifted
+from archduel.rankers import SizeBelief
+from archduel.rankers.size_belief import lifted
+from archduel.spaces import family as nets
+from archduel.tables import open_table
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)
 DRAWN, SHORTLIST, PROPOSED, OTHERS = 30, 3, 5, 3000

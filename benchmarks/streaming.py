@@ -34,11 +34,9 @@ import numpy as np
 from imagenet_like import write
 from PIL import Image
 
-from archduel.data.catalogue import Catalogue
-from archduel.data.crops import crop_box
-from archduel.data.dataset import Preprocessing
-from archduel.data.listing import catalogues
-from archduel.data.stream import Stream
+from archduel.data import Preprocessing
+from archduel.data.listing import Catalogue, catalogues
+from archduel.data.streaming import Stream, crop_box
 
 SIZE = 224
 
@@ -190,7 +188,7 @@ def main() -> None:
             for n in arguments.times
         ]
         total = sum((catalogue.root / catalogue.name(row)).stat().st_size for row in range(len(catalogue)))
-    from archduel.apps.folder import environment
+    from archduel import environment
 
     record = {
         "command": shlex.join(["python", *sys.argv]), "pictures": len(catalogue), "bytes_a_picture": total // len(catalogue),

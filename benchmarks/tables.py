@@ -69,10 +69,9 @@ def folder() -> Path:
 
 def make_tables() -> None:
     """Writes the two tables of published size, unless they are there."""
-    from archduel.estimators.table_build import make_table
-    from archduel.estimators.table_header import Fidelity
-    from archduel.spaces.nasbench101_enumeration import enumerate_cells, hash_cells, hash_texts
-    from archduel.spaces.nasbench201 import NASBench201
+    from archduel.spaces import NASBench201
+    from archduel.spaces.nasbench101.enumeration import enumerate_cells, hash_cells, hash_texts
+    from archduel.tables import Fidelity, make_table
 
     rng = np.random.default_rng(0)
     splits = ("validation", "test", "train", "seconds")
@@ -102,8 +101,8 @@ def make_tables() -> None:
 
 def make_tfrecord(name: str, archs: list[Any], budgets: tuple[int, ...]) -> None:
     """Writes a TFRecord file of 3 runs of every cell and budget in the published format, unless it is there."""
-    from archduel.estimators.importers.tfrecord import masked_crc32c
-    from archduel.spaces.nasbench101 import NASBench101
+    from archduel.spaces import NASBench101
+    from archduel.tables.readers.nasbench101 import masked_crc32c
 
     path, space, rng = folder() / name, NASBench101(), np.random.default_rng(1)
     if path.exists():
@@ -134,7 +133,7 @@ def _records(space: Any, arch: Any, budgets: tuple[int, ...], rng: np.random.Gen
 
 def make_tfrecords(only108: bool) -> None:
     """Writes N_SMALL random cells at all budgets, and, if asked for, all cells at 108 epochs."""
-    from archduel.spaces.nasbench101_enumeration import enumerate_cells
+    from archduel.spaces.nasbench101.enumeration import enumerate_cells
 
     archs = enumerate_cells().archs()
     rows = np.random.default_rng(1).choice(len(archs), N_SMALL, replace=False).tolist()
@@ -186,7 +185,7 @@ def make_pickle() -> None:
 
 def _load(name: str, space: str) -> dict[str, float]:
     from archduel import registry
-    from archduel.apps.tables import open_table
+    from archduel.tables import open_table
 
     registry.make("space", space)
     measure = Measure()
@@ -226,9 +225,8 @@ def _per_call(name: str, call: Callable[[Any], object], arguments: list[Any]) ->
 
 
 def _queries(name: str) -> dict[str, float]:
-    from archduel.apps.tables import open_table
     from archduel.core import Query
-    from archduel.estimators.table_estimator import TableEstimator
+    from archduel.tables import TableEstimator, open_table
 
     table = open_table(folder() / name)
     estimator = TableEstimator(table)
@@ -258,9 +256,8 @@ def queries_nb201() -> dict[str, float]:
 
 def queries_nb101() -> dict[str, float]:
     """The same in NAS-Bench-101, and cells in a vertex order that the table does not have: hashed, then found."""
-    from archduel.apps.tables import open_table
     from archduel.core import Query
-    from archduel.estimators.table_estimator import TableEstimator
+    from archduel.tables import TableEstimator, open_table
 
     table = open_table(folder() / "nb101.table")
     space: Any = table.space
@@ -282,7 +279,7 @@ def queries_nb101() -> dict[str, float]:
 
 def _import(name: str) -> dict[str, float]:
     from archduel import registry
-    from archduel.apps.table_import import ImportPlan, import_published
+    from archduel.tables import ImportPlan, import_published
 
     registry.make("space", "nasbench101")
     measure = Measure()
@@ -341,10 +338,9 @@ def plain_tfrecord() -> dict[str, float]:
 
 def read_pickle() -> dict[str, float]:
     """Reads the trainings of a few NAS-Bench-201 cells as data, keeping what a table needs."""
-    from archduel.estimators.importers.nats_trials import condense
-    from archduel.estimators.importers.pickle_makers import CONTAINERS, NUMPY
-    from archduel.estimators.importers.pickle_reader import PickleReader
-    from archduel.estimators.importers.pickle_values import Limits
+    from archduel.tables.readers.nats import condense
+    from archduel.tables.readers.pickle_names import CONTAINERS, NUMPY
+    from archduel.tables.readers.pickles import Limits, PickleReader
 
     measure = Measure()
     with open(folder() / "trials.pickle", "rb") as file:
@@ -416,7 +412,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     os.environ.update({**dict.fromkeys(THREADS, "1"), WORK: str(arguments.work)})
-    from archduel.apps.folder import environment
+    from archduel import environment
 
     make_tables()
     make_tfrecords(arguments.only108)

@@ -38,11 +38,9 @@ def steps(channels: int, size: int, batch: int, n: int, *, threads: int = 1, **c
     """Returns (wall, cpu) milliseconds of ``n`` steps after one that does not count."""
     import torch
 
+    from archduel import build
     from archduel.core import Scale, parse
-    from archduel.nets import build
-    from archduel.training.loop import seeded_build, train
-    from archduel.training.pixels import Pixels
-    from archduel.training.recipe import Recipe
+    from archduel.training import Pixels, Recipe, seeded_build, train
 
     torch.set_num_threads(threads)
     rng = np.random.default_rng(0)
@@ -146,7 +144,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    from archduel.apps.folder import environment
+    from archduel import environment
 
     record = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"architecture": ARCH, "depth": 1}
     part: dict[str, Any] = {"command": shlex.join(["python", *sys.argv]), **environment()}

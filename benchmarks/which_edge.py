@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from archduel.apps.folder import environment
-from archduel.apps.rank_protocol import parse_entrants
+from archduel import environment
+from archduel.commands.bench.rank_trials import parse_entrants
 from archduel.core import sample
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces import NASBench201
 
 EDGES = ("0>1", "0>2", "1>2", "0>3", "1>3", "2>3")
 CONV3X3 = 3

@@ -16,12 +16,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from archduel.apps.evaluation import evaluate_network
-from archduel.apps.folder import environment
-from archduel.apps.handed import RECORD
-from archduel.apps.train import train_network
-from archduel.apps.train_folder import JOURNAL
-from archduel.apps.trained import load_trained, save_trained
+from archduel import environment, evaluate, train
+from archduel.core.job import JOURNAL
+from archduel.networks import load_trained, save_trained
+from archduel.networks.trained import RECORD
 
 
 class Plan(NamedTuple):
@@ -57,8 +55,8 @@ def make(name: str, work: Path) -> None:
     before = work / f"{name}-first"
     fresh, began = not any((path / JOURNAL).exists() for path in (folder, before)), time.process_time()
     told: dict[str, Any] = {"recipe": plan.recipe, "command": command}
-    first = train_network(plan.arch, plan.data, before, changes=plan.first, **told) if plan.first else None
-    result = train_network(plan.arch, plan.data, folder, changes=plan.changes, start=before if first else None, **told)
+    first = train(plan.arch, plan.data, before, changes=plan.first, **told) if plan.first else None
+    result = train(plan.arch, plan.data, folder, changes=plan.changes, start=before if first else None, **told)
     spent: dict[str, Any] = {"cpu_seconds": round(time.process_time() - began)} if fresh else {}
     model, facts = load_trained(folder)
     if first:
@@ -69,7 +67,7 @@ def make(name: str, work: Path) -> None:
         **environment(),
     }  # fmt: skip
     save_trained(to, model, {**facts, "record": record}, half=True)
-    half = evaluate_network(to, plan.data)  # what is shipped is judged, not what was trained
+    half = evaluate(to, plan.data)  # what is shipped is judged, not what was trained
     (to / RECORD).unlink()
     record |= {key: half[key] for key in ("top1", "top1_interval", "loss", "ece")} | {"test_pictures": half["data"]["pictures"]}
     save_trained(to, model, {**facts, "record": record}, half=True)

@@ -18,10 +18,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from archduel.apps.trained import load_trained
-from archduel.core import Scale, parse
-from archduel.nets import build
-from archduel.training.sgd import SGD
+from archduel import Scale, build, load_network, parse
+from archduel.training import SGD
 
 CLASSES = ("background", "disc", "square", "ring")
 
@@ -97,11 +95,12 @@ def main() -> None:
     """Runs the example."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="nasbench201:3.1.2.3.3.3")
-    parser.add_argument("--weights", help="training folder; its network takes the place of --arch")
+    parser.add_argument("--weights", help="training folder or finished search on colour images; its network takes the place of --arch")
     parser.add_argument("--steps", type=int, default=250)
     arguments = parser.parse_args()
     if arguments.weights:
-        backbone, facts = load_trained(arguments.weights)
+        trained = load_network(arguments.weights)
+        backbone, facts = trained.model, trained.facts
         print(f"{facts.get('name')}, trained on {facts.get('data', {}).get('name')}")
     else:
         backbone = build(parse(arguments.arch), Scale(channels=8, depth=1), generator=torch.Generator().manual_seed(0))

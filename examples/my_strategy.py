@@ -10,7 +10,7 @@ import numpy as np
 
 from archduel.core import Query, mutate, parse, sample
 from archduel.errors import StateError
-from archduel.testing.strategies import StrategyContract
+from archduel.testing import StrategyContract
 
 
 class Annealing:

@@ -1,9 +1,7 @@
 """The vocabulary that everything else speaks: values, roles, the search loop, the journal."""
 
-from archduel.core.arch import Arch, parse
-from archduel.core.fair import fair_sample
-from archduel.core.journal import Journal
-from archduel.core.protocols import (
+from archduel.core.arch import Arch, Counts, Scale, parse
+from archduel.core.roles import (
     AllPairs,
     Cost,
     Draw,
@@ -11,19 +9,21 @@ from archduel.core.protocols import (
     Estimator,
     Executor,
     Finalists,
+    MixingSupernet,
     Policy,
     Query,
     Ranker,
+    SharedEstimator,
     State,
     StepReport,
     Strategy,
+    Supernet,
     Uncertain,
     Updatable,
+    keep_learning,
+    win_matrix,
 )
-from archduel.core.ranking import keep_learning, win_matrix
-from archduel.core.scale import Counts, Scale
 from archduel.core.search import Budget, Local, Result, Told, evaluation_seed, search
-from archduel.core.shared import MixingSupernet, SharedEstimator, Supernet
 from archduel.core.space import (
     Constraint,
     Decision,
@@ -35,10 +35,12 @@ from archduel.core.space import (
     check_decisions,
     decisions,
     enumerate_space,
+    fair_sample,
     mutate,
     neighbours,
     sample,
 )
+from archduel.core.storage import Journal
 
 __all__ = [
     "AllPairs",

@@ -3,10 +3,50 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from archduel.errors import InvalidArchError
+from archduel.errors import InvalidArchError, SettingError
 
-__all__ = ["Arch", "parse"]
+__all__ = ["Arch", "Counts", "Scale", "parse"]
+
+# -- How large a network is built from an architecture, and what that costs ---------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The size at which an architecture becomes a network.
+
+    Attributes:
+        channels: width of the first stage (NB201 16, NB101 128, DARTS 16 in search and 36 on CIFAR-10).
+        depth: cells in all for ``darts`` (20), cells a stage for ``nasbench201`` (5) and ``nasbench101`` (3);
+            ``mobilenetv3`` ignores it.
+        image_size: side of the square input in pixels.
+        in_channels: 1 or 3.
+        n_classes: outputs.
+    """
+
+    channels: int = 16
+    depth: int = 5
+    image_size: int = 32
+    in_channels: int = 3
+    n_classes: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "depth", "image_size", "in_channels", "n_classes"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+class Counts(NamedTuple):
+    """The closed-form cost of a network for one image; auxiliary heads are left out.
+
+    Attributes:
+        params: trainable parameters.
+        macs: multiply-adds of convolutions and linear layers.
+    """
+
+    params: int
+    macs: int
 
 
 @dataclass(frozen=True, slots=True, order=True)

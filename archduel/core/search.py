@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from archduel.core.arch import Arch
-from archduel.core.journal import Records, estimate_record, record_estimate, record_query
-from archduel.core.protocols import Cost, Estimate, Executor, Query, StepReport, Strategy
+from archduel.core.roles import Cost, Estimate, Executor, Query, StepReport, Strategy
+from archduel.core.storage import Records, estimate_record, record_estimate, record_query
 from archduel.errors import RunError, SettingError
 
 __all__ = ["Budget", "Local", "Result", "Told", "evaluation_seed", "search"]

@@ -12,24 +12,52 @@ from numpy.typing import NDArray
 from archduel.core.arch import Arch
 from archduel.errors import InfeasibleError, InvalidArchError, SettingError
 
-__all__ = [
-    "Allowed",
-    "Constraint",
-    "Decision",
-    "Drawer",
-    "GraphBatch",
-    "GraphSpace",
-    "Space",
-    "TextSpace",
-    "WordedSpace",
-    "check_decisions",
-    "decisions",
-    "enumerate_space",
-    "mutate",
-    "neighbours",
-    "permitted",
-    "sample",
-]
+__all__ = ["Allowed", "Constraint", "Decision", "Drawer", "GraphBatch", "GraphSpace", "Space", "TextSpace", "WordedSpace", "check_decisions", "decisions", "distinct_cells", "enumerate_space", "fair_sample", "mutate", "neighbours", "permitted", "random_archs", "sample"]
+
+ENUMERABLE = 100_000
+"""Spaces up to this size are listed whole, so that every functional class has the same chance."""
+
+
+def distinct_cells(space: Space, n: int, seed: int) -> list[Arch]:
+    """Returns ``n`` architectures of different fingerprints in random order; more seeds of one size share a beginning.
+
+    Raises:
+        SettingError: if the space has fewer.
+    """
+    rng = np.random.default_rng(seed)
+    found: dict[str, Arch] = {}
+    if getattr(space, "size", ENUMERABLE + 1) <= ENUMERABLE:
+        for arch in enumerate_space(space):
+            found.setdefault(space.fingerprint(arch), arch)
+        order = list(found.values())
+        if n > len(order):
+            raise SettingError(
+                f"{space.name} has {len(order)} functionally different architectures, {n} were asked for"
+            )
+        return [order[i] for i in rng.permutation(len(order))[:n]]
+    while len(found) < n:
+        arch = sample(space, rng)
+        found.setdefault(space.fingerprint(arch), arch)
+    return list(found.values())
+
+
+def random_archs(space: Space, n: int, seed: int) -> list[Arch]:
+    """Returns ``n`` random architectures of different fingerprints; a larger number begins with the same ones.
+
+    Raises:
+        InfeasibleError: if the space seems to have fewer.
+    """
+    rng = np.random.default_rng([seed, 61])
+    found: dict[str, Arch] = {}
+    for _ in range(1_000 + 100 * n):
+        if len(found) == n:
+            break
+        arch = sample(space, rng)
+        found.setdefault(space.fingerprint(arch), arch)
+    if len(found) < n:
+        raise InfeasibleError(f"{space.name} gave only {len(found)} different architectures, {n} were asked for")
+    return list(found.values())
+
 
 Constraint = Callable[[Arch], bool]
 """A rule that says whether an architecture is allowed (size limits, latency limits)."""
@@ -279,3 +307,51 @@ def enumerate_space(space: Space) -> Iterator[Arch]:
             yield Arch(space.name, prefix)
         else:
             stack.extend((*prefix, option) for option in reversed(decision.options))
+
+
+# -- Fair sampling: architectures in which every answer to a question occurs equally often ------------------------------
+#
+# Source: strict fairness, Chu, Zhang and Xu, "FairNAS" (ICCV 2021).
+
+
+def fair_sample(
+    space: Space, n: int, rng: np.random.Generator, *, allowed: Mapping[str, Sequence[int]] | None = None
+) -> list[Arch]:
+    """Returns ``n`` architectures in which the options of each question occur equally often, to within one.
+
+    In a space with K options at every decision, ``n = K`` is a round of strict fairness: every operation of every edge
+    occurs exactly once. Where a question comes up depends on earlier answers, it is fair among the times that it came up.
+
+    Args:
+        space: what to sample from.
+        n: architectures.
+        rng: randomness.
+        allowed: options of a kind of decision that may be chosen (a stage's mask); kinds not named are free.
+
+    Raises:
+        InfeasibleError: if ``allowed`` leaves a question without an answer.
+    """
+    queues: dict[str, list[int]] = {}
+    archs = []
+    for _ in range(n):
+        choices: tuple[int, ...] = ()
+        while (decision := space.decision(choices)) is not None:
+            choices += (_next(decision, queues, rng, allowed or {}),)
+        archs.append(Arch(space.name, choices))
+    return archs
+
+
+def _next(
+    decision: Decision, queues: dict[str, list[int]], rng: np.random.Generator, allowed: Mapping[str, Sequence[int]]
+) -> int:
+    """Returns the first answer still waiting among the present options, after shuffling all of them in if there is none."""
+    options = [o for o in decision.options if o in allowed.get(decision.kind, decision.options)]
+    if not options:
+        raise InfeasibleError(f"no option of {decision.name} is among the allowed {list(allowed[decision.kind])}")
+    queue = queues.setdefault(decision.name, [])
+    waiting = next((o for o in queue if o in options), None)
+    if waiting is None:
+        queue += [options[int(i)] for i in rng.permutation(len(options))]
+        waiting = next(o for o in queue if o in options)
+    queue.remove(waiting)
+    return waiting

@@ -2,9 +2,8 @@
 
 from archduel.data.dataset import Dataset, Preprocessing, Split
 from archduel.data.decode import open_picture
-from archduel.data.load import load
+from archduel.data.load import load, remember
 from archduel.data.picture import apply_preprocessing
-from archduel.data.remember import remember
 
 __all__ = [
     "Dataset",

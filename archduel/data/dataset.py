@@ -2,14 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Dataset", "Preprocessing", "Split"]
+from archduel.data.source import SPLITS
+from archduel.errors import DataError, SettingError
+
+__all__ = ["Dataset", "Preprocessing", "Split", "default_fraction", "make_splits", "subset"]
+
+# -- Train, validation, test: given ones are kept, missing ones are drawn from train, class by class, by seed -----------
+
+
+def default_fraction(n: int) -> float:
+    """Returns the share of ``n`` pictures that a missing split gets: more where there are few."""
+    return 0.2 if n < 5_000 else 0.15 if n < 20_000 else 0.1
+
+
+def _shares(counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
+    """Returns how many of each class: ``fraction`` of the total by largest remainder, at least one each."""
+    exact = counts * fraction
+    share = np.maximum(1, np.floor(exact).astype(np.int64))
+    for _ in range(round(float(exact.sum())) - int(share.sum())):
+        share[int(np.argmax(exact - share))] += 1
+    return share
+
+
+def make_splits(
+    labels: NDArray[np.int64],
+    given: NDArray[np.int8],
+    classes: Sequence[str],
+    *,
+    seed: int,
+    validation: float | None = None,
+    test: float | None = None,
+) -> NDArray[np.int8]:
+    """Returns the split of every picture; where validation or test is missing it is drawn from train, stratified.
+
+    Args:
+        labels: (N,) int64.
+        given: (N,) int8, 0 train, 1 validation, 2 test.
+        classes: names in label order.
+        seed: same seed, same splits.
+        validation: share of the training pictures for validation where it is missing; None = by :func:`default_fraction`.
+        test: likewise for test.
+
+    Returns:
+        (N,) int8.
+
+    Raises:
+        DataError: if a class has too few pictures to stand in every split.
+        SettingError: if a share is not inside (0, 1) or they leave nothing to train on.
+    """
+    pool = np.flatnonzero(given == 0)
+    wanted = {
+        code: default_fraction(len(pool)) if fraction is None else fraction
+        for code, fraction in ((1, validation), (2, test))
+        if not bool(np.any(given == code))
+    }
+    if any(not 0 < fraction < 1 for fraction in wanted.values()) or sum(wanted.values()) >= 1:
+        raise SettingError(
+            f"validation and test shares must lie in (0, 1) and sum to less than 1, got {wanted}"
+        )
+    counts = np.bincount(labels[pool], minlength=len(classes))
+    _refuse_few(counts, classes, [SPLITS[code] for code in wanted])
+    takes = {code: _shares(counts, fraction) for code, fraction in wanted.items()}
+    split = given.copy()
+    rng = np.random.default_rng([seed, 0x5B117])
+    for label in range(len(classes)):
+        members = rng.permutation(pool[labels[pool] == label])
+        start = 0
+        for code, take in takes.items():
+            # never so many that train, or a split made later, would go without
+            left = len(members) - start - 1 - sum(1 for later in takes if later > code)
+            n = min(int(take[label]), left)
+            split[members[start : start + n]] = code
+            start += n
+    return split
+
+
+def _refuse_few(counts: NDArray[np.int64], classes: Sequence[str], made: Sequence[str]) -> None:
+    """Raises where a class has fewer pictures than train and the splits ``made`` from it."""
+    needed = 1 + len(made)
+    few = [f"{classes[i]!r} has {counts[i]}" for i in np.flatnonzero(counts < needed).tolist()]
+    if few:
+        aim = f"train and the splits made from it ({' and '.join(made)})" if made else "train"
+        listed = ", ".join(few[:10]) + (" ..." if len(few) > 10 else "")
+        raise DataError(
+            f"every class needs at least {needed} pictures for {aim}, but {listed}; add pictures or remove the class"
+        )
+
+
+def subset(labels: NDArray[np.int64], split: NDArray[np.int8], n: int, *, seed: int) -> NDArray[np.int64]:
+    """Returns the sorted numbers of about ``n`` pictures that keep the shares of splits and classes, one of each at least.
+
+    Args:
+        labels: (N,) int64.
+        split: (N,) int8.
+        n: how many; all where there are no more.
+        seed: same seed, same pictures.
+
+    Raises:
+        SettingError: if ``n`` is below the number of (split, class) pairs.
+    """
+    if n >= len(labels):
+        return np.arange(len(labels), dtype=np.int64)
+    strata, member = np.unique(split.astype(np.int64) * (int(labels.max()) + 1) + labels, return_inverse=True)
+    if n < len(strata):
+        raise SettingError(f"max_images must be at least {len(strata)} (one a class and split), got {n}")
+    counts = np.bincount(member)
+    take = np.minimum(_shares(counts, n / len(labels)), counts)
+    while take.sum() > n:  # strata that were lifted to one picture are paid by the largest
+        take[int(np.argmax(take))] -= 1
+    rng = np.random.default_rng([seed, 0x50B5E7])
+    chosen = [rng.permutation(np.flatnonzero(member == i))[: int(take[i])] for i in range(len(strata))]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,17 +16,120 @@ from numpy.typing import NDArray
 
 from archduel.data import cache as store
 from archduel.data.arrays import from_arrays, from_dataset
-from archduel.data.dataset import Dataset, Preprocessing, Split
+from archduel.data.checks import facts_of, refuse_broken, warnings_of
+from archduel.data.cifar import FORMS, form_of_folder, from_cifar
+from archduel.data.dataset import Dataset, Preprocessing, Split, make_splits, subset
 from archduel.data.decode import ColourFoundError
-from archduel.data.named import locate
-from archduel.data.once import Plan, decode_once, survey_once
+from archduel.data.decode_once import Plan, decode_once, survey_once
+from archduel.data.download import is_archive
+from archduel.data.folder import from_folder
+from archduel.data.npz import from_npz
 from archduel.data.resolution import LARGEST, affordable_size, choose, size_facts
 from archduel.data.source import Source, digest
-from archduel.data.splits import make_splits, subset
-from archduel.data.verdict import facts_of, refuse_broken, warnings_of
+from archduel.data.stored import Item, is_kept, keep, open_kept
 from archduel.errors import DataError, SettingError
 
-__all__ = ["load", "source_of"]
+__all__ = ["NAMES", "check_name", "digits", "identity", "load", "locate", "remember", "source_of"]
+
+# -- The menu of data sets, and what a name or a path stands for --------------------------------------------------------
+
+
+NAMES = {
+    "digits": "1,797 handwritten digits, 10 classes, 8 x 8 grey; embedded (scikit-learn)",
+    "cifar10": "60,000 photographs, 10 classes, 32 x 32 colour; original archive, python or binary form",
+    "cifar100": "60,000 photographs, 100 classes, 32 x 32 colour; original archive, python or binary form",
+    "imagefolder": "imagefolder:PATH or just PATH; one subfolder of pictures a class, also below train/ val/ test/",
+    "npz": "PATH.npz; arrays images (N, H, W[, C]) and labels (N,), or x_train, y_train, x_test, y_test",
+}
+
+
+def digits() -> Source:
+    """Returns scikit-learn's handwritten digits, their 17 grey levels spread over 0..255."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    pixels = np.rint(data.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
+    names = [str(value) for value in range(10)]
+    return from_arrays(pixels, data.target, name="digits", classes=names, flip=False)
+
+
+def check_name(name: str) -> str:
+    """Returns a name under which a set can be kept.
+
+    Raises:
+        DataError: for a name that is no plain word or stands for something else.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+        raise DataError(f"a data set needs a plain name of letters, digits, '-', '_' and '.', got {name!r}")
+    if name in ("digits", "imagefolder", "npz"):
+        raise DataError(f"{name!r} is taken; choose another name")
+    return name
+
+
+def _cifar(name: str, root: Path) -> Source:
+    """Returns CIFAR by name: kept before, or from an archive or folder that lies in the download folder."""
+    final, place = root / "sets" / name, root / "downloads" / name
+    if is_kept(final):
+        return open_kept(final, name=name)
+    if final.is_dir():
+        return from_folder(final, name=name)
+    for form in [form for form in FORMS if form.data == name]:
+        for path in (place / form.archive, place / form.folder):
+            if path.is_file() or (path.is_dir() and form_of_folder(path)):
+                return from_cifar(form, path, root / "sets", name=name, final=final)
+    addresses = " or ".join(form.url for form in FORMS if form.data == name)
+    raise DataError(
+        f"{name} is not here; `archduel data fetch {name}` downloads it. Without a network, get {addresses} and put the file into "
+        f"{place}, or run `archduel data import {name} FILE`"
+    )
+
+
+def _path(path: Path, text: str, root: Path) -> Source:
+    """Returns the pictures at a path."""
+    if is_kept(path):
+        return open_kept(path, name=text)
+    if path.suffix.lower() == ".npz":
+        return from_npz(path, root / "converted")
+    form = form_of_folder(path) if path.is_dir() else next((f for f in FORMS if f.archive == path.name), None)
+    if form is not None and path.exists():
+        return from_cifar(form, path, root / "converted", name=text)
+    if path.is_file() and is_archive(path):
+        raise DataError(
+            f"{path} is an archive; `archduel data import NAME {path}` unpacks it safely under a name of your choice"
+        )
+    return from_folder(path, name=text)
+
+
+def locate(text: str, root: Path) -> Source:
+    """Returns the pictures behind a name of the menu, an imported set or a path (a text with a separator is a path).
+
+    Args:
+        text: name or path.
+        root: of the cache, where fetched and imported sets are.
+
+    Raises:
+        DataError: if there is no such thing.
+    """
+    if text == "digits":
+        return digits()
+    if text in ("cifar10", "cifar100"):
+        return _cifar(text, root)
+    if text.startswith("imagefolder:"):
+        return from_folder(Path(text.removeprefix("imagefolder:")).expanduser(), name=text)
+    kept = root / "sets" / text.replace(":", "-")
+    if re.fullmatch(r"[\w.:-]+", text) and text not in (".", "..") and kept.is_dir():
+        files = list(kept.glob("*.npz"))
+        return _path(files[0] if files else kept, text, root)
+    path = Path(text).expanduser()
+    if path.exists() or path.suffix.lower() == ".npz" or "/" in text or "\\" in text:
+        return _path(path, text, root)
+    near = difflib.get_close_matches(
+        text, [name for name in NAMES if name not in ("imagefolder", "npz")], n=1
+    )
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise DataError(
+        f"there is neither a data set nor a path {text!r}; {hint}`archduel data list` shows the data sets"
+    )
 
 
 def source_of(source: Any, *, cache: Path | None = None) -> Source:
@@ -182,3 +287,58 @@ def _dataset(
         warnings=(*pictures.warnings, *warnings_of(pictures, entry)),
         facts={**facts, "flip": flips, "flip_reason": flip_reason},
     )
+
+
+# -- Data that lives in one process only, made findable by name in every process and in a resumed run -------------------
+
+
+def identity(data: Any) -> str:
+    """Returns a hash (16 hexadecimal digits) of the pictures and labels of arrays or a dataset object.
+
+    Args:
+        data: ``(images, labels)`` or an object with ``len()`` and items (picture, label).
+
+    Raises:
+        DataError: for anything else.
+    """
+    source = source_of(data)
+    if source.key is not None:
+        return digest(source.key, source.classes)[:16]
+    parts: list[Any] = [source.labels, source.classes]
+    for number in range(len(source)):
+        with source.read(number) as image:
+            parts.append(digest(image.mode, np.asarray(image)))
+    return digest(*parts)[:16]
+
+
+def _items(source: Source) -> Iterator[Item]:
+    for number, (label, split) in enumerate(zip(source.labels.tolist(), source.given.tolist())):
+        yield source.read(number), label, split
+
+
+def _common_shape(source: Source) -> tuple[int, ...] | None:
+    """Returns the shape that all pictures have as uint8, where that is sure without reading them."""
+    if source.key is None:
+        return None
+    first = np.asarray(source.read(0))
+    return first.shape if first.dtype == np.uint8 else None
+
+
+def remember(data: Any, *, cache: Path | None = None) -> str:
+    """Returns a name (``arrays:...``) under which :func:`archduel.data.load` finds the data, in any process.
+
+    The pictures are written into the cache once, without loss; ``archduel data clear --all`` removes them.
+
+    Args:
+        data: ``(images, labels)`` or an object with ``len()`` and items (picture, label).
+        cache: root of the cache.
+
+    Raises:
+        DataError: for anything else.
+    """
+    source, mark = source_of(data), identity(data)
+    final = store.cache_root(cache) / "sets" / f"arrays-{mark}"
+    if not is_kept(final):
+        with store.locked(final.parent / f".{final.name}.lock"):
+            keep(final, _items(source), source.classes, shape=_common_shape(source), flip=source.flip)
+    return f"arrays:{mark}"

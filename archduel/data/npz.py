@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.data.arrays import check_images, float_scale, from_arrays, picture
-from archduel.data.kept import Item, keep, kept_once
 from archduel.data.source import Source, digest, label_codes
+from archduel.data.stored import Item, keep, kept_once
 from archduel.errors import DataError
 
 __all__ = ["from_npz"]

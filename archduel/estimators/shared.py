@@ -14,19 +14,13 @@ from torch.nn import functional as F
 
 from archduel.core import Arch, Cost, Estimate, MixingSupernet, Query, Scale, State
 from archduel.errors import RunError, SettingError, StateError, unknown
-from archduel.estimators.ownership import Ownership
-from archduel.estimators.shared_judge import SharedJudge
-from archduel.estimators.shared_pair import Pair, optimizer
-from archduel.nets.ops import initialise
-from archduel.training.checkpointing import identity
-from archduel.training.cursor import Cursor
-from archduel.training.layout import channels_last_for
-from archduel.training.pixels import Pixels
+from archduel.estimators.shared_steps import Ownership, Pair, SharedJudge, optimizer
+from archduel.spaces.layers import initialise
+from archduel.training.images import Cursor, Pixels
+from archduel.training.loop import autocast, identity
+from archduel.training.optimizer import SGD, learning_rate, plan
 from archduel.training.recipe import Recipe
-from archduel.training.running import autocast
-from archduel.training.schedule import learning_rate, plan
-from archduel.training.seeding import isolated, mix_seed
-from archduel.training.sgd import SGD
+from archduel.training.runtime import channels_last_for, isolated, mix_seed
 
 __all__ = ["SharedWeights"]
 

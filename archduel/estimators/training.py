@@ -15,16 +15,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from archduel import nets
 from archduel.core import Arch, Cost, Estimate, Query, Scale, State, evaluation_seed
 from archduel.errors import SettingError, unknown
-from archduel.estimators.fused import judged_together, planned
-from archduel.nets.ops import set_drop_path
+from archduel.fusing.judging import judged_together, planned
+from archduel.spaces import family as nets
+from archduel.spaces.layers import set_drop_path
+from archduel.training.images import Pixels
 from archduel.training.loop import Trained, train
 from archduel.training.metrics import METRICS, Evaluation, evaluate
-from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
-from archduel.training.seeding import seeded_build
+from archduel.training.runtime import seeded_build
 
 __all__ = ["TrainingEstimator"]
 

@@ -28,12 +28,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from archduel import nets
 from archduel.core import Arch, Cost, Estimate, Query, Scale, State
 from archduel.errors import SettingError, unknown
+from archduel.spaces import family as nets
 from archduel.training.augment import normalise
-from archduel.training.pixels import Pixels
-from archduel.training.seeding import mix_seed, seeded_build
+from archduel.training.images import Pixels
+from archduel.training.runtime import mix_seed, seeded_build
 
 __all__ = ["MEASURES", "ZeroCost", "measure"]
 

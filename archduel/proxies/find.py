@@ -6,12 +6,219 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from archduel.errors import SettingError, unknown
-from archduel.proxies.agreement import MEASURES, Agreement, Bounded
-from archduel.proxies.factors import Setting
-from archduel.proxies.pruning import MinimumImportancePruning, Pruning
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Found", "Trial", "find", "front", "recommend"]
+from archduel.errors import SettingError, StateError, unknown
+from archduel.proxies.agreement import MEASURES, Agreement, Bounded
+from archduel.proxies.factors import Grid, Setting
+from archduel.proxies.importance import Importance, Levels, forest_importance
+
+__all__ = ["SAMPLING", "SCOPES", "Found", "MinimumImportancePruning", "Pruning", "Trial", "find", "front", "recommend"]
+
+# -- Minimum Importance Pruning: find a cheap recipe without measuring them all -----------------------------------------
+#
+# Zheng, Ji, Tang, Wang, et al.: "Rethinking Performance Estimation in Neural Architecture Search", CVPR 2020. The released code has
+# nothing of it. What is known: start with the cheapest recipes, fit a random forest to (hyper-parameters -> rank correlation), take
+# each hyper-parameter's importance by functional ANOVA, fix the least important one at its cheapest value, repeat.
+#
+# Chosen here, because the paper's details are not confirmed (the alternatives are settings):
+# 1. Recipes of a round: a Latin hypercube over the levels of the open hyper-parameters (``spread``), so that each level is seen; the
+# cheapest recipe of all comes first, and a round measures its recipes from the cheapest on. ``cheapest`` takes the cheapest
+# recipes that are left (for a finite list of recipes), ``random`` draws them evenly.
+# 2. The forest learns from all recipes so far; importance counts levels evenly, a fixed hyper-parameter at its fixed level only
+# (``scope="open"``), or all levels of all (``scope="all"``).
+# 3. The cheapest value is the first level. In a finite list of recipes it is the level that matched pairs of measured recipes (which
+# differ in that hyper-parameter alone) say is cheapest, among those that at least ``keep`` of the recipes left have: fixing
+# at a level that a single recipe has would end the search.
+# 4. Only a hyper-parameter that was measured at two levels may be fixed: of others nothing is known, and a forest would call them
+# unimportant.
+# 5. A recipe under which no order can be told has agreement 0.
+# 6. It ends when one hyper-parameter is open and its levels have been measured.
+
+
+SAMPLING = ("spread", "cheapest", "random")
+SCOPES = ("open", "all")
+Cost = Callable[[Setting], float]
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """A hyper-parameter that was fixed.
+
+    Attributes:
+        factor: its number.
+        level: where it was fixed.
+        importance: of all hyper-parameters at that time.
+        measured: recipes the forest had learned from.
+    """
+
+    factor: int
+    level: int
+    importance: Importance
+    measured: int
+
+
+class MinimumImportancePruning:
+    """Asks for recipes to be measured, is told how well they keep the order, fixes what matters least.
+
+    Args:
+        grid: hyper-parameters and levels.
+        cost: predicts what a recipe costs; only the order and ratios matter.
+        rng: the randomness of the draws.
+        pool: the recipes there are; None = all of the grid.
+        samples: recipes a round.
+        sampling: ``spread``, ``cheapest`` or ``random``.
+        scope: ``open`` or ``all``.
+        keep: share of the recipes of a finite list that a level must have to be fixed.
+        trees: in the forest.
+        seed: of the forest.
+
+    Raises:
+        SettingError: for settings out of range.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        cost: Cost,
+        *,
+        rng: np.random.Generator,
+        pool: Sequence[Setting] | None = None,
+        samples: int = 6,
+        sampling: str = "spread",
+        scope: str = "open",
+        keep: float = 0.25,
+        trees: int = 64,
+        seed: int = 0,
+    ) -> None:
+        for name, value, known in (("sampling", sampling, SAMPLING), ("scope", scope, SCOPES)):
+            if value not in known:
+                raise unknown(name, value, known)
+        if samples < 2 or trees < 1 or not 0 <= keep <= 1 or not grid.factors:
+            raise SettingError(
+                f"samples must be at least 2, trees at least 1, keep in 0..1, and there must be something to vary; got "
+                f"{samples}, {trees}, {keep}, {len(grid.factors)} hyper-parameters"
+            )
+        self.grid, self.cost, self.rng, self.pool = grid, cost, rng, None if pool is None else list(pool)
+        self.samples, self.sampling, self.scope, self.keep = samples, sampling, scope, keep
+        self.trees, self.seed = trees, seed
+        self.fixed: dict[int, int] = {}
+        self.told: dict[Setting, tuple[float, float]] = {}
+
+    @property
+    def open(self) -> list[int]:
+        """The numbers of the hyper-parameters that are not fixed yet."""
+        return [f for f in range(len(self.grid.factors)) if f not in self.fixed]
+
+    @property
+    def prunable(self) -> list[int]:
+        """The open hyper-parameters that were measured at two levels; none when only one is open."""
+        varied = [f for f in self.open if len({setting[f] for setting in self.told}) > 1]
+        return varied if len(self.open) > 1 else []
+
+    def left(self, pool: Sequence[Setting]) -> list[Setting]:
+        """Returns the recipes of ``pool`` that agree with what is fixed."""
+        return [s for s in pool if all(s[f] == level for f, level in self.fixed.items())]
+
+    def ask(self) -> list[Setting]:
+        """Returns the recipes of the next round that were not measured yet, the cheapest first."""
+        if self.pool is not None:
+            found = [s for s in self.left(self.pool) if s not in self.told]
+            if self.sampling != "cheapest":
+                found = [found[i] for i in self.rng.permutation(len(found))[: self.samples]]
+        elif self.sampling == "cheapest":
+            found = self._cheapest()
+        else:
+            found = self._drawn()
+        return sorted(found, key=lambda s: (self.cost(s), s))[: self.samples]
+
+    def _cheapest(self) -> list[Setting]:
+        return [s for s in self.left(list(self.grid.settings())) if s not in self.told]
+
+    def _drawn(self) -> list[Setting]:
+        """Returns new settings: the cheapest of all if it is new, then rows of Latin hypercubes or even draws."""
+        sizes = self.grid.sizes
+        room = math.prod(sizes[f] for f in self.open) - len(self.left(list(self.told)))
+        lowest = tuple(self.fixed.get(f, 0) for f in range(len(sizes)))
+        found = [] if lowest in self.told else [lowest]
+        for _ in range(200):
+            for row in self._table():
+                setting = tuple(self.fixed.get(f, int(row[f])) for f in range(len(sizes)))
+                if len(found) >= min(self.samples, room):
+                    return found
+                if setting not in self.told and setting not in found:
+                    found.append(setting)
+        return found
+
+    def _table(self) -> NDArray[np.int64]:
+        """Returns (samples, F) levels."""
+        sizes = self.grid.sizes
+        if self.sampling == "random":
+            return np.stack([self.rng.integers(0, n, self.samples) for n in sizes], axis=1)
+        columns = []
+        for n in sizes:
+            order = self.rng.permutation(n)  # which levels come once more where the division leaves a rest
+            columns.append(self.rng.permutation(order[np.arange(self.samples) % n]))
+        return np.stack(columns, axis=1)
+
+    def tell(self, setting: Setting, agreement: float, cost: float) -> None:
+        """Takes a measured recipe: its agreement (nan counts as 0) and what it cost."""
+        self.told[setting] = (agreement if math.isfinite(agreement) else 0.0, cost)
+
+    def importance(self) -> Importance:
+        """Returns what the forest says now.
+
+        Raises:
+            StateError: before two recipes were measured.
+        """
+        if len(self.told) < 2:
+            raise StateError(f"importance needs at least 2 measured recipes, got {len(self.told)}")
+        measures = [
+            Levels.only(self.fixed[f], n) if f in self.fixed and self.scope == "open" else Levels.equal(n)
+            for f, n in enumerate(self.grid.sizes)
+        ]
+        scores = [agreement for agreement, _ in self.told.values()]
+        return forest_importance(list(self.told), scores, measures, trees=self.trees, seed=self.seed)
+
+    def prune(self) -> Pruning | None:
+        """Fixes the least important prunable hyper-parameter at its cheapest level; None if there is none.
+
+        Of equally unimportant ones the first is fixed.
+
+        Raises:
+            StateError: before two recipes were measured.
+        """
+        if not self.prunable:
+            return None
+        found = self.importance()
+        least = min(self.prunable, key=lambda f: (found.main[f], f))
+        self.fixed[least] = self.cheapest_level(least)
+        return Pruning(least, self.fixed[least], found, len(self.told))
+
+    def cheapest_level(self, factor: int) -> int:
+        """Returns the level at which ``factor`` is fixed."""
+        if self.pool is None:
+            return 0
+        left = self.left(self.pool)
+        counts = np.bincount([s[factor] for s in left], minlength=self.grid.sizes[factor])
+        enough = [level for level in range(len(counts)) if counts[level] >= max(1, self.keep * len(left))]
+        enough = enough or [int(counts.argmax())]
+        ratios = self._cost_ratios(factor)
+        return min(enough, key=lambda level: (ratios.get(level, 0.0), level))
+
+    def _cost_ratios(self, factor: int) -> dict[int, float]:
+        """Returns the mean log cost of each level against the other levels of matched pairs; unmatched levels are missing."""
+        groups: dict[Setting, list[tuple[int, float]]] = {}
+        for setting, (_, cost) in self.told.items():
+            rest = setting[:factor] + setting[factor + 1 :]
+            groups.setdefault(rest, []).append((setting[factor], math.log(cost)))
+        found: dict[int, list[float]] = {}
+        for group in (group for group in groups.values() if len(group) > 1):
+            for level, cost in group:
+                others = [other for its, other in group if its != level]
+                found.setdefault(level, []).append(cost - float(np.mean(others)))
+        return {level: float(np.mean(differences)) for level, differences in found.items()}
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,192 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from archduel.reporting.axes import Frame, axis, limits
-from archduel.reporting.marks import SLOTS, axes, dashes, marker, path, svg
+__all__ = ["SLOTS", "Axis", "Frame", "Line", "Spot", "axes", "axis", "dashes", "grid", "legend", "limits", "line_chart", "marker", "pareto", "path", "scatter_chart", "shorten", "svg", "text"]
 
-__all__ = ["Line", "Spot", "line_chart", "pareto", "scatter_chart"]
+# -- Axes of the charts: from values to pixels, and where the ticks go --------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A straight map from values to pixels.
+
+    Attributes:
+        low: value at ``start``.
+        high: value at ``end``.
+        start: pixel of the low end.
+        end: pixel of the high end (below ``start`` for a vertical axis).
+        log: whether the axis is logarithmic.
+        label: what is measured, with unit.
+        text: value -> tick label.
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+    label: str
+    text: Callable[[float], str]
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        """Returns the pixel of ``value``."""
+        low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
+        at = math.log10(value) if self.log else value
+        return self.start + (self.end - self.start) * (at - low) / (high - low)
+
+    def ticks(self) -> list[float]:
+        """Returns values at round numbers, about one every 75 pixels across, every 45 upwards."""
+        room = 75 if self.end > self.start else 45
+        wanted = max(2, int(abs(self.end - self.start) / room))
+        return _log_ticks(self.low, self.high, wanted) if self.log else _ticks(self.low, self.high, wanted)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The rectangle of a chart in pixels, with its two axes."""
+
+    width: int
+    height: int
+    x: Axis
+    y: Axis
+
+
+def _ticks(low: float, high: float, wanted: int) -> list[float]:
+    rough = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _log_ticks(low: float, high: float, wanted: int) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        found = [f * 10.0**d for d in decades for f in factors if low <= f * 10.0**d <= high]
+        if len(found) <= wanted + 1:
+            break
+    return found if len(found) > 1 else [low, high]
+
+
+def limits(values: Iterable[float], *, pad: float = 0.05, floor: float | None = None) -> tuple[float, float]:
+    """Returns a range around the finite values, widened by ``pad``; (0, 1) if there are none."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return 0.0, 1.0
+    low, high = min(finite), max(finite)
+    margin = (high - low) * pad or abs(high) * pad or 0.5
+    low = low - margin if floor is None else max(floor, low - margin)
+    return low, high + margin
+
+
+def axis(
+    low: float, high: float, pixels: tuple[float, float], label: str, text: Callable[[float], str], *, log: bool = False
+) -> Axis:
+    """Returns an axis; a range of no width is widened."""
+    if not high > low:
+        low, high = (low * 0.9, low * 1.1) if log else (low - 0.5, low + 0.5)
+    return Axis(low, high, pixels[0], pixels[1], label, text, log)
+
+
+# -- The pieces charts are drawn from: SVG text, axes, markers, legends. Colours come from the page's style (c0..c5) ----
+
+
+SLOTS = 6
+"""How many colours there are; a colour is always accompanied by a marker of its own."""
+
+
+def shorten(label: str, pixels: float) -> str:
+    """Returns ``label`` cut in the middle so that it fits into about ``pixels`` (12 px type)."""
+    room = max(4, int(pixels / 6.8))
+    if len(label) <= room:
+        return label
+    head = (room - 1) * 2 // 3
+    return label[:head] + "…" + label[len(label) - (room - 1 - head) :]
+
+
+def text(x: float, y: float, label: str, *, anchor: str = "middle", kind: str = "tick", extra: str = "") -> str:
+    """Returns a text element, escaped."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}" {extra}>{escape(label)}</text>'
+
+
+def svg(width: float, height: float, body: Iterable[str], description: str) -> str:
+    """Returns a drawing that scales down with its container; ``description`` is read to those who cannot see it."""
+    return (
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" role="img" '
+        f'aria-label="{escape(description)}">{"".join(body)}</svg>'
+    )
+
+
+def path(points: Sequence[tuple[float, float]], *, step: bool = False) -> str:
+    """Returns path data through the points; ``step`` goes right first, then up."""
+    if not points:
+        return ""
+    parts = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
+    for x, y in points[1:]:
+        parts.append(f"H{x:.1f}V{y:.1f}" if step else f"L{x:.1f} {y:.1f}")
+    return "".join(parts)
+
+
+def marker(x: float, y: float, slot: int, *, size: float = 4, kind: str = "mark", title: str = "") -> str:
+    """Returns a marker in colour and shape ``slot`` with a tooltip."""
+    shape = slot % 4
+    if shape == 0:
+        body = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:.1f}"'
+    elif shape == 1:
+        body = f'<rect x="{x - size * 0.9:.1f}" y="{y - size * 0.9:.1f}" width="{1.8 * size:.1f}" height="{1.8 * size:.1f}"'
+    else:
+        corners = ((0, -1.3), (1.2, 0.9), (-1.2, 0.9)) if shape == 2 else ((0, -1.35), (1.35, 0), (0, 1.35), (-1.35, 0))
+        listed = " ".join(f"{x + size * dx:.1f},{y + size * dy:.1f}" for dx, dy in corners)
+        body = f'<polygon points="{listed}"'
+    tip = f"<title>{escape(title)}</title>" if title else ""
+    return f'{body} class="{kind} c{slot % SLOTS}">{tip}</{body[1 : body.index(" ")]}>'
+
+
+def dashes(slot: int) -> str:
+    """Returns the dash attribute of a line: every second colour is dashed, so that lines differ without colour too."""
+    return ' stroke-dasharray="6 4"' if slot % 2 else ""
+
+
+def grid(frame: Frame) -> list[str]:
+    """Returns grid lines with tick labels and axis labels."""
+    x, y = frame.x, frame.y
+    parts = []
+    for value in y.ticks():
+        at = y(value)
+        parts.append(f'<line x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{at:.1f}" y2="{at:.1f}" class="grid"/>')
+        parts.append(text(x.start - 8, at + 4, y.text(value), anchor="end"))
+    for value in x.ticks():
+        at = x(value)
+        parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y.start:.1f}" y2="{y.start + 5:.1f}" class="axis"/>')
+        parts.append(text(at, y.start + 19, x.text(value)))
+    return parts
+
+
+def axes(frame: Frame) -> list[str]:
+    """Returns the grid, the base line and the names of both axes."""
+    x, y = frame.x, frame.y
+    return [
+        *grid(frame),
+        f'<line x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{y.start:.1f}" y2="{y.start:.1f}" class="axis"/>',
+        text((x.start + x.end) / 2, frame.height - 4, x.label, kind="label"),
+        text(2, 13, y.label, anchor="start", kind="label"),
+    ]
+
+
+def legend(names: Sequence[str], *, lines: bool = False, slots: Sequence[int] | None = None) -> str:
+    """Returns an HTML legend that wraps on narrow screens; colours 0, 1, 2 ... unless ``slots`` says others."""
+    items = []
+    for slot, name in zip(slots if slots is not None else range(len(names)), names):
+        stroke = dashes(slot)
+        line = f'<line x1="0" x2="24" y1="7" y2="7" class="line c{slot % SLOTS}"{stroke}/>' if lines else ""
+        key = f'<svg viewBox="0 0 24 14" width="24" height="14" aria-hidden="true">{line}{marker(12, 7, slot)}</svg>'
+        items.append(f"<li>{key}{escape(name)}</li>")
+    return f'<ul class="legend">{"".join(items)}</ul>' if len(items) > 1 else ""
+
 
 Text = Callable[[float], str]
 LEFT, RIGHT, TOP, BOTTOM = 58, 22, 26, 46

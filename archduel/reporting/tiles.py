@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from archduel.reporting.axes import Frame, axis, limits
-from archduel.reporting.marks import marker, shorten, svg, text
-from archduel.reporting.units import number
+from archduel.reporting.charts import Frame, axis, limits, marker, shorten, svg, text
+from archduel.reporting.text import number
 
 __all__ = ["Row", "bar_chart", "heat_map", "interval_chart"]
 

@@ -1,1 +1,62 @@
+"""Where architectures come from: the published spaces, a text's architecture, named architectures."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archduel._lazy import lazy
+
+__all__ = [
+    "DARTS",
+    "NAMED",
+    "Genotype",
+    "MobileNetV3",
+    "NASBench101",
+    "NASBench201",
+    "NATSBenchSSS",
+    "ResNet",
+    "ResNet4",
+    "SuperCell",
+    "feed_drop_path",
+    "open_space",
+    "parse",
+    "read_genotype",
+    "set_drop_path",
+    "write_genotype",
+]
+
+if TYPE_CHECKING:
+    from archduel.spaces.darts.genotype import Genotype
+    from archduel.spaces.darts.genotype_text import read_genotype, write_genotype
+    from archduel.spaces.darts.space import DARTS
+    from archduel.spaces.darts.supercell import SuperCell
+    from archduel.spaces.layers import feed_drop_path, set_drop_path
+    from archduel.spaces.lookup import open_space, parse
+    from archduel.spaces.mobilenetv3.space import MobileNetV3
+    from archduel.spaces.named import NAMED
+    from archduel.spaces.nasbench101.space import NASBench101
+    from archduel.spaces.nasbench201.space import NASBench201
+    from archduel.spaces.natsbench_sss.space import NATSBenchSSS
+    from archduel.spaces.resnet.space import ResNet, ResNet4
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "DARTS": "archduel.spaces.darts.space",
+            "NAMED": "archduel.spaces.named",
+            "Genotype": "archduel.spaces.darts.genotype",
+            "MobileNetV3": "archduel.spaces.mobilenetv3.space",
+            "NASBench101": "archduel.spaces.nasbench101.space",
+            "NASBench201": "archduel.spaces.nasbench201.space",
+            "NATSBenchSSS": "archduel.spaces.natsbench_sss.space",
+            "ResNet": "archduel.spaces.resnet.space",
+            "ResNet4": "archduel.spaces.resnet.space",
+            "SuperCell": "archduel.spaces.darts.supercell",
+            "feed_drop_path": "archduel.spaces.layers",
+            "open_space": "archduel.spaces.lookup",
+            "parse": "archduel.spaces.lookup",
+            "read_genotype": "archduel.spaces.darts.genotype_text",
+            "set_drop_path": "archduel.spaces.layers",
+            "write_genotype": "archduel.spaces.darts.genotype_text",
+        },
+    )

@@ -3,15 +3,153 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from archduel.core import Scale
 from archduel.errors import unknown
-from archduel.spaces.genotype_text import write_genotype
-from archduel.spaces.genotypes import Genotype
-from archduel.spaces.named_bpe import BPE_CELLS
-from archduel.spaces.named_entry import CIFAR, IMAGENET, Named, nodes, shorthand
+from archduel.spaces.darts.genotype import Genotype, Node
+from archduel.spaces.darts.genotype_text import write_genotype
 
-__all__ = ["ALIASES", "NAMED", "Named", "find", "named"]
+__all__ = ["ALIASES", "BPE_CELLS", "CIFAR", "IMAGENET", "NAMED", "Named", "find", "named", "nodes", "shorthand"]
+
+# -- What a named architecture is, and the shorthand in which published cells are written -------------------------------
+#
+# Cells in short: ``sep3<0`` is sep_conv_3x3 applied to state 0, nodes are separated by ``|``.
+
+
+CIFAR = ("CIFAR-10, C36 L20", Scale(36, 20, 32, 3, 10))
+IMAGENET = ("ImageNet, C48 L14", Scale(48, 14, 224, 3, 1000))
+SHORT = {
+    "none": "none",
+    "max3": "max_pool_3x3",
+    "avg3": "avg_pool_3x3",
+    "skip": "skip_connect",
+    "sep3": "sep_conv_3x3",
+    "sep5": "sep_conv_5x5",
+    "sep7": "sep_conv_7x7",
+    "dil3": "dil_conv_3x3",
+    "dil5": "dil_conv_5x5",
+    "conv7": "conv_7x1_1x7",
+}
+
+
+@dataclass(frozen=True)
+class Named:
+    """A published architecture.
+
+    Attributes:
+        name: how it is called here.
+        space: the space it belongs to; empty for cells of another shape, which can be built and counted but not searched.
+        text: the architecture in the space's own text (a genotype where ``space`` is empty).
+        source: where it was published.
+        reported: what was reported there -> value, as printed (accuracies in %, params in millions).
+        scales: settings in which it was used -> scale.
+        options: of the network (``pool_norm`` for BPE's).
+        note: what a reader should know.
+    """
+
+    name: str
+    space: str
+    text: str
+    source: str
+    reported: Mapping[str, str]
+    scales: tuple[tuple[str, Scale], ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+def nodes(cell: str) -> tuple[Node, ...]:
+    """Returns the nodes of a cell in short, such as ``sep3<0 skip<1 | dil5<2 max3<0``."""
+    edges = [[edge.split("<") for edge in node.split()] for node in cell.split("|")]
+    return tuple(tuple((SHORT[op], int(source)) for op, source in node) for node in edges)
+
+
+def shorthand(normal: str, reduce: str) -> str:
+    """Returns the genotype text of two cells in short."""
+    return write_genotype(Genotype(nodes(normal), nodes(reduce)))
+
+
+# -- The eight cells that BPE published, with the numbers of its released spreadsheets ----------------------------------
+
+
+BPE_PAPER = "Zheng et al., BPE, CVPR 2020; genotypes and results of the released code"
+BPE_NOTE = (
+    "BPE's networks have an affine batch norm after every pool. Its parameter figures leave the auxiliary head out twice and "
+    "count in units of 2^20: true parameters = figure x 1.0486 M + 476,426."
+)
+
+
+def _bpe(name: str, normal: str, reduce: str, **reported: str) -> Named:
+    scales = (CIFAR, IMAGENET)
+    names = {"top1": "CIFAR-10 test accuracy", "params": "params as printed", "imagenet": "ImageNet top-1"}
+    shown = {names[key]: value for key, value in reported.items()}
+    return Named(
+        name, "darts", shorthand(normal, reduce), BPE_PAPER, shown, scales, {"pool_norm": True}, BPE_NOTE
+    )
+
+
+BPE_CELLS = (
+    _bpe(
+        "ea_bpe1",
+        "avg3<0 skip<1 | skip<0 sep3<1 | sep5<0 dil5<1 | sep3<0 sep5<2",
+        "max3<0 sep3<1 | sep5<0 sep5<2 | sep3<0 skip<2 | max3<1 skip<2",
+        top1="97.54",
+        params="2.8 M",
+        imagenet="74.56",
+    ),
+    _bpe(
+        "ea_bpe2",
+        "skip<0 avg3<1 | max3<0 skip<2 | dil3<1 avg3<2 | sep3<1 sep3<2",
+        "avg3<0 dil3<1 | dil5<0 sep5<2 | sep3<0 sep5<1 | skip<1 sep3<4",
+        top1="97.35",
+        params="2.0 M",
+        imagenet="73.06",
+    ),
+    _bpe(
+        "rl_bpe1",
+        "skip<0 dil3<1 | sep3<1 avg3<2 | sep3<0 max3<3 | sep5<0 avg3<3",
+        "dil3<0 sep5<1 | sep5<0 max3<1 | dil3<2 sep5<3 | avg3<0 sep3<4",
+        top1="97.43",
+        params="2.4 M",
+        imagenet="74.18",
+    ),
+    _bpe(
+        "rl_bpe2",
+        "skip<0 avg3<1 | sep3<0 sep3<1 | sep5<0 skip<1 | avg3<0 avg3<2",
+        "sep5<0 skip<1 | avg3<1 sep3<2 | dil5<1 sep3<3 | avg3<1 max3<4",
+        top1="97.34",
+        params="2.2 M",
+        imagenet="73.50",
+    ),
+    _bpe(
+        "darts_bpe1",
+        "sep3<0 dil3<1 | sep3<0 sep3<1 | sep5<0 sep5<2 | sep3<4 sep5<3",
+        "dil3<0 sep5<1 | sep5<1 sep5<0 | sep5<3 dil5<2 | dil5<4 sep5<3",
+        top1="97.11",
+    ),
+    _bpe(
+        "darts_bpe2",
+        "sep3<0 sep3<1 | sep3<0 sep3<2 | sep3<0 sep5<3 | sep3<4 sep3<0",
+        "dil5<1 sep5<0 | avg3<0 sep5<1 | dil5<3 sep5<2 | sep3<2 sep3<1",
+        top1="97.28",
+    ),
+    _bpe(
+        "rs_bpe1",
+        "sep5<0 dil3<1 | max3<0 sep3<1 | skip<3 sep5<0 | sep3<2 skip<0",
+        "dil5<1 max3<0 | sep3<1 max3<0 | dil3<0 max3<1 | dil3<2 sep3<0",
+        top1="97.32",
+        params="2.7 M",
+    ),
+    _bpe(
+        "rs_bpe2",
+        "skip<1 sep3<0 | avg3<2 skip<0 | sep3<1 avg3<3 | avg3<0 dil3<2",
+        "skip<1 dil3<0 | max3<1 dil3<0 | dil5<3 max3<0 | skip<3 dil3<2",
+        top1="97.32",
+        params="1.9 M",
+    ),
+)
+
 
 NB101 = ("CIFAR-10, 3 x 3 cells of 128 channels", Scale(128, 3, 32, 3, 10))
 DARTS_PAPER = "Liu et al., DARTS, ICLR 2019; genotypes of the released code"

@@ -32,13 +32,53 @@ from copy import deepcopy
 import numpy as np
 import torch
 
-from archduel.core import Arch, Constraint, Estimate, Policy, Query, Ranker, Space, State, StepReport, parse
+from archduel.core import (
+    Arch,
+    Constraint,
+    Estimate,
+    Policy,
+    Query,
+    Ranker,
+    Space,
+    State,
+    StepReport,
+    keep_learning,
+    parse,
+    win_matrix,
+)
 from archduel.errors import InvalidArchError, SettingError
-from archduel.strategies.duels import by_wins, learn_more
-from archduel.strategies.pool import first_distinct
-from archduel.strategies.rounds import Rounds
+from archduel.strategies.rounds import Rounds, first_distinct
 
-__all__ = ["CTNAS"]
+__all__ = ["CTNAS", "by_wins", "learn_more"]
+
+# -- Architectures against each other, judged by a ranker ---------------------------------------------------------------
+
+
+def by_wins(ranker: Ranker, archs: Sequence[Arch]) -> list[Arch]:
+    """Returns distinct architectures, strongest first: by the mean probability to win against the others."""
+    archs = list(dict.fromkeys(archs))
+    n = len(archs)
+    if n < 2:
+        return archs
+    p = win_matrix(ranker, archs)
+    strength = (p.sum(1) - p.diagonal()) / (n - 1)
+    return [archs[i] for i in np.argsort(-strength, kind="stable")]
+
+
+def learn_more(
+    ranker: Ranker,
+    archs: Sequence[Arch],
+    scores: Sequence[float],
+    pairs: Sequence[tuple[Arch, Arch, float]],
+    *,
+    epochs: int,
+) -> None:
+    """Lets ``ranker`` go on learning from labels and pseudo-labelled pairs (first, second, label)."""
+    first, second, label = zip(*pairs)
+    keep_learning(
+        ranker, archs, scores, pairs=(list(first), list(second), np.array(label, np.float64)), epochs=epochs
+    )
+
 
 BASELINES = ("curriculum", "fixed", "random")
 VARIANTS = ("paper", "released")

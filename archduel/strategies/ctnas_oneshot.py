@@ -38,9 +38,8 @@ from archduel.core import (
     sample,
 )
 from archduel.errors import SettingError
-from archduel.strategies.closing import Closing
 from archduel.strategies.ctnas import CTNAS
-from archduel.strategies.oneshot import SupernetTraining
+from archduel.strategies.one_shot import Closing, SupernetTraining
 
 __all__ = ["CTNASOneShot"]
 

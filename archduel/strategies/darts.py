@@ -40,8 +40,8 @@ from archduel.core import (
     sample,
 )
 from archduel.errors import InfeasibleError, SettingError
-from archduel.strategies.closing import Closing, feasible
-from archduel.strategies.pool import first_distinct
+from archduel.strategies.one_shot import Closing, feasible
+from archduel.strategies.rounds import first_distinct
 
 __all__ = ["DARTS"]
 

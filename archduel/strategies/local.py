@@ -19,8 +19,7 @@ import numpy as np
 
 from archduel.core import Arch, Constraint, Estimate, Query, Space, State, StepReport, neighbours, parse
 from archduel.errors import SettingError
-from archduel.strategies.ledger import Ledger
-from archduel.strategies.pool import Distinct, first_distinct
+from archduel.strategies.rounds import Distinct, Ledger, first_distinct
 
 __all__ = ["LocalSearch"]
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from archduel.core import Arch, Constraint, Estimate, Query, Space, State, StepReport
-from archduel.strategies.ledger import Ledger
-from archduel.strategies.pool import Distinct, first_distinct
+from archduel.strategies.rounds import Distinct, Ledger, first_distinct
 
 __all__ = ["RandomSearch"]
 

@@ -19,8 +19,7 @@ import torch
 
 from archduel.core import Arch, Constraint, Estimate, Policy, Query, Space, State, StepReport, sample
 from archduel.errors import SettingError
-from archduel.strategies.ledger import Ledger
-from archduel.strategies.pool import first_distinct
+from archduel.strategies.rounds import Ledger, first_distinct
 
 __all__ = ["Reinforce", "drawn"]
 

@@ -2,17 +2,153 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, parse
-from archduel.errors import SettingError
-from archduel.strategies.ledger import Ledger
-from archduel.strategies.pool import Distinct, first_distinct
+from archduel.core import (
+    Arch,
+    Constraint,
+    Estimate,
+    Query,
+    Ranker,
+    Space,
+    State,
+    enumerate_space,
+    parse,
+    sample,
+)
+from archduel.errors import SettingError, StateError
 
-__all__ = ["Guided", "Rounds"]
+__all__ = ["Distinct", "Guided", "Ledger", "Rounds", "first_distinct"]
+
+# -- What a strategy has asked and been told: the memory that every strategy keeps --------------------------------------
+
+
+class Ledger:
+    """Architectures and their scores in the order of telling; failed evaluations count as the worst score."""
+
+    def __init__(self) -> None:
+        self._scores: dict[Arch, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def __contains__(self, arch: Arch) -> bool:
+        return arch in self._scores
+
+    def record(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> list[tuple[Arch, float]]:
+        """Takes answers and returns them as (architecture, score); a failed one scores minus infinity.
+
+        Raises:
+            StateError: if there is not one estimate a query.
+        """
+        if len(queries) != len(estimates):
+            raise StateError(f"{len(queries)} queries were told with {len(estimates)} estimates; give one estimate a query")
+        told = [(q.arch, -math.inf if e.failed else e.score) for q, e in zip(queries, estimates)]
+        self._scores.update(told)
+        return told
+
+    def score(self, arch: Arch) -> float:
+        """Returns what was last told about ``arch``; raises KeyError if nothing was."""
+        return self._scores[arch]
+
+    def labelled(self) -> tuple[list[Arch], list[float]]:
+        """Returns the architectures that have a score, and the scores, oldest first."""
+        known = [(arch, score) for arch, score in self._scores.items() if score > -math.inf]
+        return [arch for arch, _ in known], [score for _, score in known]
+
+    def best(self) -> Arch:
+        """Returns the architecture with the highest score, the earliest among equals.
+
+        Raises:
+            StateError: if nothing was told yet.
+        """
+        if not self._scores:
+            raise StateError("nothing was told yet, so there is no best architecture; ask, evaluate and tell first")
+        return max(self._scores, key=self._scores.__getitem__)
+
+    def ranked(self) -> list[Arch]:
+        """Returns all architectures that have a score, best first, the earliest first among equals."""
+        archs, _ = self.labelled()
+        return sorted(archs, key=lambda arch: -self._scores[arch])
+
+    def state_dict(self) -> State:
+        """Returns everything told, as text and numbers."""
+        return {"archs": [str(arch) for arch in self._scores], "scores": list(self._scores.values())}
+
+    def load_state_dict(self, state: State) -> None:
+        """Takes what another was told."""
+        self._scores = {parse(text): float(score) for text, score in zip(state["archs"], state["scores"])}
+
+
+# -- Drawing architectures that were not seen yet, by what they compute and not by how they are written -----------------
+
+
+class Distinct:
+    """Draws random architectures, each fingerprint once, until the space is exhausted.
+
+    After ``tries`` repeats in a row the rest of the space is taken to be small: it is enumerated and drawn from without
+    repeats. Only a space in which nearly everything was drawn already gets there.
+    """
+
+    def __init__(self, space: Space, rng: np.random.Generator, constraint: Constraint | None, *, tries: int = 300) -> None:
+        self.space = space
+        self.rng = rng
+        self.constraint = constraint
+        self.tries = tries
+        self.seen: set[str] = set()
+
+    def add(self, arch: Arch) -> bool:
+        """Marks ``arch`` as seen and returns whether it is new."""
+        known = len(self.seen)
+        self.seen.add(self.space.fingerprint(arch))
+        return len(self.seen) > known
+
+    def draw(self) -> Arch | None:
+        """Returns an architecture with a new fingerprint, or None when there is none left.
+
+        Raises:
+            InfeasibleError: if no architecture satisfies the constraint.
+        """
+        for _ in range(self.tries):
+            arch = sample(self.space, self.rng, self.constraint)
+            if self.add(arch):
+                return arch
+        return self._last()
+
+    def _last(self) -> Arch | None:
+        """Returns a random one of the few architectures that are left."""
+        left = [
+            arch
+            for arch in enumerate_space(self.space)
+            if (self.constraint is None or self.constraint(arch)) and self.space.fingerprint(arch) not in self.seen
+        ]
+        if not left:
+            return None
+        arch = left[int(self.rng.integers(len(left)))]
+        self.add(arch)
+        return arch
+
+    def state_dict(self) -> list[str]:
+        """Returns the fingerprints seen, sorted."""
+        return sorted(self.seen)
+
+    def load_state_dict(self, state: Iterable[str]) -> None:
+        """Takes the fingerprints another has seen."""
+        self.seen = set(state)
+
+
+def first_distinct(space: Space, archs: Iterable[Arch], n: int) -> list[Arch]:
+    """Returns the first ``n`` architectures that differ in fingerprint, in order."""
+    found: dict[str, Arch] = {}
+    for arch in archs:
+        if len(found) == n:
+            break
+        found.setdefault(space.fingerprint(arch), arch)
+    return list(found.values())
 
 
 class Rounds:

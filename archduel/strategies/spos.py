@@ -36,8 +36,7 @@ from archduel.core import (
     sample,
 )
 from archduel.errors import InfeasibleError, SettingError
-from archduel.strategies.closing import Closing, feasible
-from archduel.strategies.oneshot import SupernetTraining
+from archduel.strategies.one_shot import Closing, SupernetTraining, feasible
 
 __all__ = ["SPOS"]
 

@@ -28,8 +28,7 @@ from archduel.core import (
     sample,
 )
 from archduel.errors import SettingError
-from archduel.strategies.ledger import Ledger
-from archduel.strategies.pool import first_distinct
+from archduel.strategies.rounds import Ledger, first_distinct
 
 __all__ = ["TPE"]
 

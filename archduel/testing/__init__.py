@@ -1,1 +1,48 @@
+"""Contract suites that every space, strategy, ranker, policy and estimator must pass, and toys to try one on."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archduel._lazy import lazy
+
+__all__ = [
+    "EstimatorContract",
+    "OneShotContract",
+    "PolicyContract",
+    "RankerContract",
+    "SharedEstimatorContract",
+    "SpaceContract",
+    "StrategyContract",
+    "ToyRanker",
+    "ToyShared",
+    "ToySpace",
+    "ToySupernet",
+    "toy_score",
+]
+
+if TYPE_CHECKING:
+    from archduel.testing.estimators import EstimatorContract, SharedEstimatorContract
+    from archduel.testing.policies import PolicyContract
+    from archduel.testing.rankers import RankerContract
+    from archduel.testing.spaces import SpaceContract
+    from archduel.testing.strategies import OneShotContract, StrategyContract
+    from archduel.testing.toy import ToyRanker, ToyShared, ToySpace, ToySupernet, toy_score
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "EstimatorContract": "archduel.testing.estimators",
+            "OneShotContract": "archduel.testing.strategies",
+            "PolicyContract": "archduel.testing.policies",
+            "RankerContract": "archduel.testing.rankers",
+            "SharedEstimatorContract": "archduel.testing.estimators",
+            "SpaceContract": "archduel.testing.spaces",
+            "StrategyContract": "archduel.testing.strategies",
+            "ToyRanker": "archduel.testing.toy",
+            "ToyShared": "archduel.testing.toy",
+            "ToySpace": "archduel.testing.toy",
+            "ToySupernet": "archduel.testing.toy",
+            "toy_score": "archduel.testing.toy",
+        },
+    )

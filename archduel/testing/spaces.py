@@ -7,16 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archduel.core import (
-    Arch,
-    GraphSpace,
-    TextSpace,
-    decisions,
-    mutate,
-    neighbours,
-    parse,
-    sample,
-)
+from archduel.core import Arch, GraphSpace, TextSpace, decisions, mutate, neighbours, parse, sample
 from archduel.errors import InvalidArchError
 from archduel.testing.states import global_randomness_untouched
 

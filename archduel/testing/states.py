@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from archduel.core import State
-from archduel.core.checkpoint import load_state, save_state
+from archduel.core.storage import load_state, save_state
 
 __all__ = ["assert_same_state", "global_randomness_untouched", "through_disk"]
 

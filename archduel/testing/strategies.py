@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from archduel.core import (
@@ -22,13 +23,162 @@ from archduel.core import (
     Space,
     Strategy,
     enumerate_space,
+    sample,
     search,
 )
 from archduel.errors import StateError
 from archduel.testing.states import assert_same_state, global_randomness_untouched, through_disk
 from archduel.testing.toy import ToySpace, toy_score
 
-__all__ = ["StrategyContract"]
+__all__ = ["OneShotContract", "StrategyContract"]
+
+# -- What every one-shot strategy must do. Inherit :class:`OneShotContract`, say how yours is made, run pytest ----------
+
+
+class OneShotContract:
+    """Inherit and override :meth:`make` (and the attributes where they do not fit).
+
+    Attributes:
+        space: what is searched.
+        verify: how many candidates a strategy made with ``verify`` asks to evaluate on their own.
+    """
+
+    space: Any = ToySpace()
+    verify = 3
+
+    def make(self, seed: int, constraint: Constraint | None = None, *, verify: int = 0) -> Strategy:
+        """Returns a fresh, short strategy over ``self.space`` and :class:`ToyShared`; every randomness comes from ``seed``."""
+        raise AttributeError(f"{type(self).__name__} must define make(seed, constraint, verify=...)")
+
+    # -- the tools of the suite ------------------------------------------------------------------------------
+
+    def _turn(self, strategy: Strategy) -> Any:
+        """Makes one turn of the loop and returns what was seen; None at the end."""
+        queries = strategy.ask(2)
+        if queries:
+            strategy.tell(queries, [self._alone(query) for query in queries])
+            return [str(query.arch) for query in queries]
+        report = strategy.step()
+        return None if report is None else {k: v for k, v in report.metrics.items() if v == v} | {"images": report.cost.images}
+
+    def _alone(self, query: Query) -> Estimate:
+        return Estimate(toy_score(query.arch), Cost(1.0, 100))
+
+    def _finish(self, strategy: Strategy) -> list[Any]:
+        seen = []
+        while (turn := self._turn(strategy)) is not None:
+            seen.append(turn)
+            assert len(seen) < 1000, "the search does not end"
+        return seen
+
+    # -- the contract ----------------------------------------------------------------------------------------
+
+    def test_the_same_seed_makes_the_same_search(self) -> None:
+        """Two runs with one seed see the same and end in the same state; another seed sees something else."""
+        one, two, other = self.make(3, verify=2), self.make(3, verify=2), self.make(4, verify=2)
+        assert (seen := self._finish(one)) == self._finish(two)
+        assert_same_state(one.state_dict(), two.state_dict())
+        assert self._finish(other) != seen
+
+    def test_best_before_anything_raises(self) -> None:
+        """There is no best before a step."""
+        with pytest.raises(StateError):
+            self.make(0).best()
+
+    def test_there_is_a_valid_best_after_every_step(self) -> None:
+        """Whenever the budget ends, an architecture can be named, and naming it changes nothing."""
+        strategy = self.make(1, verify=2)
+        while self._turn(strategy) is not None:
+            before = deepcopy(strategy.state_dict())
+            self.space.validate(strategy.best())
+            assert_same_state(before, strategy.state_dict(), "naming the best changed the")
+
+    def test_it_says_how_much_is_done_and_ends(self) -> None:
+        """``done`` rises from above 0 to 1; afterwards there is nothing to ask and no step."""
+        strategy = self.make(2)
+        done = [turn["done"] for turn in self._finish(strategy)]
+        assert all(a < b for a, b in pairwise(done))
+        assert done[0] > 0
+        assert done[-1] == 1
+        assert strategy.ask(5) == []
+        assert strategy.step() is None
+
+    def test_it_learns_shared_weights_and_counts_the_images(self) -> None:
+        """Training images are paid for in steps."""
+        turns = self._finish(self.make(2))
+        assert sum(turn["images"] for turn in turns) > 0
+
+    def test_it_finds_more_than_chance(self) -> None:
+        """The found architectures of a few searches are better than random ones on average."""
+        found = []
+        for seed in range(3):
+            strategy = self.make(seed)
+            self._finish(strategy)
+            found.append(toy_score(strategy.best()))
+        rng = np.random.default_rng(0)
+        drawn = [toy_score(sample(self.space, rng)) for _ in range(300)]
+        assert sum(found) / len(found) > sum(drawn) / len(drawn)
+
+    def test_finalists_are_distinct(self) -> None:
+        """Finalists, where a strategy has them, are valid, differ in fingerprint and begin with the best."""
+        strategy = self.make(1)
+        self._finish(strategy)
+        if isinstance(strategy, Finalists):
+            finalists = strategy.finalists(4)
+            assert 1 <= len(finalists) <= 4
+            assert finalists[0] == strategy.best()
+            assert len({self.space.fingerprint(arch) for arch in finalists}) == len(finalists)
+
+    @pytest.mark.parametrize("turns", [0, 1, 4, 9])
+    def test_a_resumed_search_equals_an_uninterrupted_one(self, turns: int, tmp_path: Path) -> None:
+        """A state that went through a file continues exactly, down to the state at the end."""
+        strategy = self.make(5, verify=2)
+        for _ in range(turns):
+            self._turn(strategy)
+        saved = strategy.state_dict()
+        kept = deepcopy(saved)
+        resumed = self.make(99, verify=2)
+        resumed.load_state_dict(through_disk(saved, tmp_path))
+        assert_same_state(saved, resumed.state_dict())
+        assert self._finish(strategy) == self._finish(resumed)
+        assert_same_state(strategy.state_dict(), resumed.state_dict())
+        assert_same_state(kept, saved, "a saved state must not change with the strategy:")
+
+    def test_global_randomness_is_untouched(self) -> None:
+        """Only the generators that were given are used."""
+        with global_randomness_untouched():
+            self._finish(self.make(2))
+
+    def test_the_constraint_is_respected(self) -> None:
+        """Nothing that the constraint forbids is asked, named best or a finalist."""
+
+        def allowed(arch: Arch) -> bool:
+            return sum(arch.choices) % 2 == 0
+
+        strategy = self.make(6, allowed, verify=2)
+        for turn in iter(lambda: self._turn(strategy), None):
+            asked = [text for text in turn if isinstance(turn, list)]
+            assert all(sum(map(int, text.partition(":")[2].split("."))) % 2 == 0 for text in asked)
+            assert allowed(strategy.best())
+        if isinstance(strategy, Finalists):
+            assert all(map(allowed, strategy.finalists(5)))
+
+    def test_stand_alone_scores_count_before_inherited_ones(self) -> None:
+        """With ``verify`` the best candidates are asked, and the best of them by that score is named; a failure never is."""
+        strategy, asked = self.make(7, verify=self.verify), list[Arch]()
+
+        def alone(query: Query) -> Estimate:
+            """Fails the first time, then gives the true score."""
+            asked.append(query.arch)
+            failed = len(asked) == 1
+            return Estimate(float("nan"), Cost(), {}, "out of memory") if failed else Estimate(toy_score(query.arch))
+
+        self._alone = alone  # type: ignore[method-assign]
+        self._finish(strategy)
+        assert 1 <= len(asked) <= self.verify
+        assert len(set(asked)) == len(asked)
+        if len(asked) > 1:
+            assert strategy.best() == max(asked[1:], key=toy_score)
 
 
 class StrategyContract:

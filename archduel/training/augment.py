@@ -6,18 +6,156 @@ is the mean colour. The generator lives on the device of the images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from archduel.training.colour import jittered
+from archduel.errors import SettingError, unknown
 from archduel.training.recipe import Recipe
 
-__all__ = ["Changes", "augmented", "cutout", "mixed", "mixup_share", "normalise", "random_crop", "random_flip"]
+__all__ = ["CORRUPTIONS", "SEVERITIES", "Changes", "augmented", "corrupted", "cutout", "jittered", "mixed", "mixup_share", "normalise", "random_crop", "random_flip", "shifted_hue", "to_grey"]
+
+# -- Random changes of colour, a whole batch at a time where the batch lives --------------------------------------------
+#
+# As torchvision's ``ColorJitter``: brightness, contrast, saturation and hue, each image with factors of its own.
+# Deviation: the order of the four changes is drawn once a batch, not once an image.
+
+
+CHANGES = ("brightness", "contrast", "saturation", "hue")
+
+
+def to_grey(images: Tensor) -> Tensor:
+    """Returns the luma (N, 1, H, W) of float RGB images (N, 3, H, W), weights of ITU-R 601."""
+    red, green, blue = images.unbind(1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]  # (N, 1, H, W)
+
+
+def shifted_hue(images: Tensor, turn: Tensor) -> Tensor:
+    """Returns float RGB images (N, 3, H, W) in 0..1 with their hue turned by ``turn`` (N,), 1 = full circle."""
+    value, _ = images.max(1)
+    chroma = value - images.min(1).values  # (N, H, W)
+    red, green, blue = images.unbind(1)
+    safe = chroma.clamp(min=1e-8)
+    hue = torch.where(value == red, (green - blue) / safe, torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4))
+    hue = hue / 6 + turn.view(-1, 1, 1)  # (N, H, W), in turns
+    places = torch.stack([hue * 6 + offset for offset in (5.0, 3.0, 1.0)], 1) % 6  # (N, 3, H, W)
+    share = torch.minimum(places, 4 - places).clamp(0, 1)
+    return value[:, None] - chroma[:, None] * share
+
+
+def jittered(images: Tensor, factors: Tensor, order: list[int]) -> Tensor:
+    """Returns float images (N, C, H, W) in 0..1 with changed colours.
+
+    Args:
+        images: RGB or, with one channel, grey (saturation and hue then change nothing).
+        factors: (4, N) brightness, contrast and saturation factors around 1, and turns of the hue around 0.
+        order: in which the four changes happen, by number.
+    """
+    for change in order:
+        factor = factors[change].view(-1, 1, 1, 1)
+        if CHANGES[change] == "brightness":
+            images = images * factor
+        elif CHANGES[change] == "contrast":
+            grey = to_grey(images) if images.shape[1] == 3 else images
+            mean = grey.mean((1, 2, 3), keepdim=True)
+            images = torch.lerp(mean.expand_as(images), images, factor)
+        elif images.shape[1] != 3:
+            continue
+        elif CHANGES[change] == "saturation":
+            images = torch.lerp(to_grey(images).expand_as(images), images, factor)
+        else:
+            images = shifted_hue(images, factors[change])
+        images = images.clamp(0, 1)
+    return images
+
+
+# -- Spoiled copies of pictures: noise, blur, contrast, JPEG. For asking how a network bears what a camera does ---------
+#
+# Four simple changes in the spirit of Hendrycks and Dietterich (ICLR 2019), with their strengths where those are plain
+# numbers (noise, contrast, JPEG quality); they are not the files of CIFAR-10-C, and results on the two do not compare.
+
+
+SEVERITIES = (1, 2, 3, 4, 5)
+NOISE = (0.04, 0.06, 0.08, 0.09, 0.10)  # standard deviation, of values in 0..1
+BLUR = (0.4, 0.6, 1.0, 1.3, 1.6)  # standard deviation in pixels up to 32 px, in proportion above
+CONTRAST = (0.75, 0.5, 0.4, 0.3, 0.15)  # share of the distance from the picture's mean that is kept
+QUALITY = (80, 65, 58, 50, 40)  # of JPEG
+
+
+def _noise(images: Tensor, level: int, generator: torch.Generator) -> Tensor:
+    """Returns the pictures with independent normal noise."""
+    noise = torch.randn(images.shape, generator=generator)
+    return images.float() + 255 * NOISE[level] * noise
+
+
+def _blur(images: Tensor, level: int, _: torch.Generator) -> Tensor:
+    """Returns the pictures through a Gaussian, rows then columns."""
+    sigma = BLUR[level] * max(1.0, images.shape[-1] / 32)
+    reach = min(math.ceil(3 * sigma), images.shape[-1] - 1)
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    weights = (weights / weights.sum()).repeat(images.shape[1], 1, 1, 1)  # (C, 1, 1, 2 reach + 1)
+    padded = F.pad(images.float(), (reach,) * 4, mode="reflect")
+    across = F.conv2d(padded, weights, groups=images.shape[1])
+    return F.conv2d(across, weights.transpose(2, 3), groups=images.shape[1])
+
+
+def _contrast(images: Tensor, level: int, _: torch.Generator) -> Tensor:
+    """Returns the pictures nearer to their own mean colour."""
+    floats = images.float()
+    mean = floats.mean((2, 3), keepdim=True)  # (N, C, 1, 1)
+    return mean + CONTRAST[level] * (floats - mean)
+
+
+def _jpeg(images: Tensor, level: int, _: torch.Generator) -> Tensor:
+    """Returns the pictures written as JPEG and read again."""
+    return torch.from_numpy(np.stack([_compressed(image, QUALITY[level]) for image in images.numpy()]))
+
+
+def _compressed(pixels: np.ndarray, quality: int) -> np.ndarray:
+    grey = len(pixels) == 1
+    file = io.BytesIO()
+    Image.fromarray(pixels[0] if grey else pixels.transpose(1, 2, 0)).save(file, "JPEG", quality=quality)
+    again = np.asarray(Image.open(file))
+    return again[None] if grey else again.transpose(2, 0, 1)  # (C, H, W)
+
+
+CORRUPTIONS: Mapping[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
+    "noise": _noise,
+    "blur": _blur,
+    "contrast": _contrast,
+    "jpeg": _jpeg,
+}
+
+
+def corrupted(images: Tensor, kind: str, severity: int, generator: torch.Generator) -> Tensor:
+    """Returns spoiled copies.
+
+    Args:
+        images: (N, C, H, W) uint8 on the CPU; not changed.
+        kind: a name in ``CORRUPTIONS``.
+        severity: 1 (mild) to 5.
+        generator: of the noise; the others draw nothing.
+
+    Returns:
+        (N, C, H, W) uint8, rounded and clipped.
+
+    Raises:
+        UnknownNameError: for another kind.
+        SettingError: for another severity.
+    """
+    if kind not in CORRUPTIONS:
+        raise unknown("corruption", kind, CORRUPTIONS)
+    if severity not in SEVERITIES:
+        raise SettingError(f"severity must be 1 to 5, got {severity}")
+    changed = CORRUPTIONS[kind](images, severity - 1, generator)
+    return changed.float().round_().clamp_(0, 255).byte()
 
 
 @dataclass(frozen=True)
@@ -28,7 +166,7 @@ class Changes:
         shift: (2, N) rows and columns of the padded image at which the crop begins, or None.
         mirror: (N,) whether an image is mirrored, or None.
         hole: (2, N) centre of the cut-out square, or None.
-        colour: (4, N) factors of :func:`archduel.training.colour.jittered`, or None.
+        colour: (4, N) factors of :func:`archduel.training.augment.jittered`, or None.
         order: of the colour changes.
     """
 

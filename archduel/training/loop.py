@@ -2,25 +2,373 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from archduel.errors import DataError
-from archduel.training.compiling import INDUCTOR, Backend
-from archduel.training.modes import mode_kept
-from archduel.training.pixels import Images
+from archduel.core.storage import load_state, save_state
+from archduel.errors import DataError, StateError
+from archduel.training.augment import Changes, augmented, mixed, mixup_share, normalise
+from archduel.training.distributed import ALONE, Team, unused_parameters
+from archduel.training.images import Images
+from archduel.training.metrics import evaluate
+from archduel.training.norms import synced
+from archduel.training.optimizer import SGD, WeightAverage, drop_path_at, learning_rate, plan
 from archduel.training.recipe import Recipe
-from archduel.training.running import Epoch, Running, Trained
-from archduel.training.schedule import plan
-from archduel.training.seeding import isolated, mix_seed, seeded_build
-from archduel.training.sync_norm import synced
-from archduel.training.team import ALONE, Team
+from archduel.training.runtime import (
+    INDUCTOR,
+    Backend,
+    channels_last_for,
+    compiled_call,
+    isolated,
+    mix_seed,
+    mode_kept,
+)
 
-__all__ = ["Epoch", "Trained", "seeded_build", "train"]
+__all__ = ["Epoch", "Running", "Stateful", "Trained", "autocast", "forward_loss", "identity", "load_training", "save_training", "train"]
+
+# -- A training on disk, so that a killed one continues exactly ---------------------------------------------------------
+#
+# Every epoch draws its random numbers from a seed of its own, so that weights, optimizer and the number of the epoch are all
+# there is to keep.
+
+
+class Stateful(Protocol):
+    """Something whose state can be taken and given back: a network, an optimizer, a scaler."""
+
+    def state_dict(self) -> Any:
+        """Returns all that changes."""
+
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Takes it back."""
+
+
+def identity(recipe: Recipe, seed: int, n_images: int) -> dict[str, Any]:
+    """Returns what two trainings must have in common for one to continue the other."""
+    return {"recipe": asdict(recipe), "seed": seed, "images": n_images}
+
+
+def save_training(
+    path: Path, parts: Mapping[str, Stateful], progress: Mapping[str, Any], whose: Mapping[str, Any]
+) -> None:
+    """Writes the states of ``parts`` and the ``progress`` (JSON values) of the training that is ``whose``, atomically."""
+    states = {name: dict(part.state_dict()) for name, part in parts.items()}
+    save_state(path, {"identity": dict(whose), "progress": dict(progress), "parts": states})
+
+
+def load_training(path: Path, parts: Mapping[str, Stateful], whose: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Gives ``parts`` their saved states and returns the progress, or None if there is no such file yet.
+
+    Raises:
+        StateError: if the file is no checkpoint, or one of another training or network.
+    """
+    if not path.exists():
+        return None
+    state = load_state(path)
+    if set(state) != {"identity", "progress", "parts"}:
+        raise StateError(f"{path} is not a checkpoint of a training; remove it or name another file")
+    saved = state["identity"]
+    if saved != whose:
+        flat = {**saved, **saved["recipe"]}, {**whose, **whose["recipe"]}
+        other = [f"{k} {flat[0].get(k)!r} (now {v!r})" for k, v in flat[1].items() if k != "recipe" and flat[0].get(k) != v]
+        raise StateError(f"{path} belongs to a training with {', '.join(other)}; remove it to start afresh")
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise StateError(f"{path} does not fit this network ({error}); remove it to start afresh") from error
+    return dict(state["progress"])
+
+
+# -- What a batch costs a network: cross entropy of its labels, mixed ones included, and of its auxiliary head ----------
+
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Returns the context in which a network computes with ``precision``."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=AUTOCAST[precision])
+
+
+def forward_loss(
+    call: Callable[[Tensor], Any], x: Tensor, labels: Tensor, recipe: Recipe, share: float = 1.0, partner: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Returns the loss, that of the auxiliary head included, and the logits.
+
+    Args:
+        call: the network: (N, C, H, W) -> logits (N, classes), or logits and those of the auxiliary head.
+        x: (N, C, H, W) normalised images.
+        labels: (N,) int64.
+        recipe: precision, label smoothing and the weight of the auxiliary head.
+        share: how much of each image is its own where images are mixed.
+        partner: (N,) the image that each is mixed with; None = not mixed.
+    """
+    with autocast(x.device, recipe.precision):
+        out = call(x)
+        logits, extra = out if isinstance(out, tuple) else (out, None)
+        loss = _cross_entropy(logits, labels, recipe.label_smoothing, share, partner)
+        if extra is not None and recipe.auxiliary_weight:
+            loss = loss + recipe.auxiliary_weight * _cross_entropy(extra, labels, recipe.label_smoothing, share, partner)
+    return loss, logits
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, share: float, partner: Tensor | None) -> Tensor:
+    """Returns cross entropy, of two labels for mixed images."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    if partner is None:
+        return loss
+    return share * loss + (1 - share) * F.cross_entropy(logits, labels[partner], label_smoothing=smoothing)
+
+
+# -- A network in the middle of its training: what happens in an epoch and in a step ------------------------------------
+
+
+Epoch = dict[str, float]
+"""One epoch's numbers: epoch (from 1, a fraction for a part), lr, train_loss, train_accuracy, val_loss, val_accuracy."""
+
+CHECK_EVERY = 25  # steps between two looks at the loss: reading it makes an accelerator wait
+
+
+@dataclass
+class Trained:
+    """What a training came to.
+
+    Attributes:
+        history: the numbers of each finished epoch.
+        seconds: time spent, that of interrupted attempts up to their last checkpoint included.
+        images: images trained on, repetitions counted.
+        reason: why it ended early, empty if it did not.
+        compile_seconds: of them, what compiling took (each attempt compiles anew).
+        compile_note: how the last attempt's compiling went, empty without any.
+    """
+
+    history: list[Epoch] = field(default_factory=list)
+    seconds: float = 0.0
+    images: int = 0
+    reason: str = ""
+    compile_seconds: float = 0.0
+    compile_note: str = ""
+
+
+class Running:
+    """A network, its optimizer and where they are in the plan."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Images,
+        recipe: Recipe,
+        device: torch.device,
+        seed: int,
+        drop_path: Callable[[nn.Module, float], object] | None,
+        team: Team = ALONE,
+    ) -> None:
+        last = channels_last_for(model, recipe, device)
+        layout = torch.channels_last if last else torch.contiguous_format
+        self.changing = recipe.with_(channels_last=last)  # what batches are made with
+        self.model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
+        self.images, self.recipe, self.device, self.seed, self.drop_path = images, recipe, device, seed, drop_path
+        self.team = team
+        self.plan = plan(recipe, len(images))
+        self.optimizer = SGD(
+            model,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            decay_norm_bias=recipe.decay_norm_bias,
+            grad_clip=recipe.grad_clip,
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+        self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
+        self.result = Trained()
+        self.done = 0  # finished epochs
+        unused = team.size > 1 and bool(unused_parameters(self.model, images, device))
+        self.forward = team.wrapped(self.model, device, some_unused=unused)
+        self.call: Callable[[Tensor], Any] = self.forward
+        self._clock = self._saved = time.perf_counter()
+        self._sums = torch.zeros(3, device=device)  # loss x images, correct, images of the running epoch
+
+    def compile(self, backend: Backend) -> None:
+        """Compiles what a step calls, on all processes or on none, and notes how it went."""
+        n, per_epoch = len(self.images), self.plan.per_epoch
+        steps = {n // per_epoch, -(-n // per_epoch)}
+        sizes = {part.stop - part.start for step in steps for part in self.team.parts(step)}
+        raw, labels = next(self.images.batches([torch.arange(max(sizes))], 0))
+        x = normalise(raw, self.images.mean, self.images.std, channels_last=self.changing.channels_last)
+        self.forward.train()
+        self._set_drop_path(self.done)
+        with self.team.adding(self.forward, False):
+            made = compiled_call(self.forward, lambda call, x: forward_loss(call, x, labels, self.recipe)[0], x, backend=backend, sizes=len(sizes))
+        self.result.compile_seconds += made.seconds
+        if int(self.team.total(torch.tensor(int(bool(made.reason)), device=self.device))):
+            why = made.reason or "it failed in another process"
+            self.result.compile_note = f"torch.compile failed after {made.seconds:.1f} s, the training goes on without it: {why}"
+            return
+        self.call = made.call
+        self.result.compile_note = f"compiled in {made.seconds:.1f} s"
+
+    def epochs(self) -> range:
+        """The epochs that are left."""
+        return range(self.done, self.plan.epochs)
+
+    def run_epoch(self, epoch: int, stop: Callable[[], bool] | None) -> bool:
+        """Trains one epoch; false if it was left early, with the reason in the result."""
+        order = torch.randperm(len(self.images), generator=_generator("cpu", self.seed, "order", epoch))
+        noise = _generator(self.device, self.seed, "noise", epoch)
+        rng = np.random.default_rng(mix_seed(self.seed, "mixup", epoch))
+        self._sums.zero_()
+        self.forward.train()
+        self._set_drop_path(epoch)
+        steps = self.plan.steps_of(epoch)
+        wanted = list(zip(steps, order.tensor_split(self.plan.per_epoch)))
+        parts = [rows[part] for _, rows in wanted for part in self.team.parts(len(rows))]
+        batches = self.images.batches(parts, mix_seed(self.seed, "crops", epoch))
+        for step, rows in wanted:
+            if stop is not None and stop():
+                self.result.reason = f"stopped in epoch {epoch + 1} of {self.plan.epochs}"
+                return False
+            self.optimizer.lr = learning_rate(self.recipe, step, self.plan)
+            self._step(len(rows), batches, noise, rng)
+            self.result.images += len(rows)
+            if (step + 1) % CHECK_EVERY == 0 and not self._finite():
+                break
+        if not self._finite():
+            self.result.reason = f"the training loss was not finite in epoch {epoch + 1}; a smaller lr may help"
+            return False
+        return True
+
+    def _set_drop_path(self, epoch: int) -> None:
+        if self.drop_path and self.recipe.drop_path:
+            self.drop_path(self.model, drop_path_at(self.recipe, epoch))
+
+    def _finite(self) -> bool:
+        """Whether the epoch's loss is a number, on all processes."""
+        return math.isfinite(self.team.total(self._sums[0]).item())
+
+    def _step(
+        self, n: int, batches: Iterator[tuple[Tensor, Tensor]], noise: torch.Generator, rng: np.random.Generator
+    ) -> None:
+        """One step of ``n`` images, of which this process takes its parts: forward, backward, clip, update, average."""
+        changes: Changes | None = None
+        parts = self.team.parts(n)
+        self.optimizer.zero_grad()
+        for number, part in enumerate(parts, 1):
+            raw, labels = next(batches)
+            changes = changes or Changes.draw(self.recipe, n, raw.shape[2], noise)
+            x = augmented(raw, self.changing, self.images.mean, self.images.std, changes.part(part))
+            with self.team.adding(self.forward, number == len(parts)):
+                self._add(x, labels, len(labels) * self.team.size / n, noise, rng)
+        self.scaler.step(self.optimizer)  # type: ignore[arg-type]
+        self.scaler.update()
+        if self.average:
+            self.average.update()
+
+    def _add(
+        self, x: Tensor, labels: Tensor, weight: float, noise: torch.Generator, rng: np.random.Generator
+    ) -> None:
+        """Adds the gradients of a micro-batch, whose mean loss counts ``weight``."""
+        recipe = self.recipe
+        share, partner = 1.0, None
+        if recipe.mixup:
+            share = mixup_share(recipe.mixup, rng)
+            x, partner = mixed(x, share, noise)
+        loss, logits = forward_loss(self.call, x, labels, recipe, share, partner)
+        self.scaler.scale(loss if weight == 1 else loss * weight).backward()
+        right = (logits.detach().argmax(1) == labels).sum()
+        self._sums += torch.stack((loss.detach().float() * len(labels), right, right.new_tensor(len(labels))))
+
+    def note_epoch(self, epoch: int, validation: Images | None) -> Epoch:
+        """Writes the epoch's numbers into the history and returns them."""
+        self._share_buffers()
+        loss, right, count = self.team.total(self._sums).tolist()
+        steps = self.plan.steps_of(epoch)
+        numbers: Epoch = {
+            "epoch": epoch + len(steps) / self.plan.per_epoch,
+            "lr": learning_rate(self.recipe, steps[-1], self.plan),
+            "train_loss": loss / count,
+            "train_accuracy": right / count,
+        }
+        if validation is not None:
+            with self.average.applied() if self.average else nullcontext():
+                numbers |= self._scored(validation)
+        self.result.history.append(numbers)
+        self.done = epoch + 1
+        now = time.perf_counter()
+        self.result.seconds += now - self._clock
+        self._clock = now
+        return numbers
+
+    def _share_buffers(self) -> None:
+        """Gives all processes the mean of their running statistics, unless they are synchronised anyway."""
+        if self.team.size > 1 and not self.team.sync_norm:
+            self.team.average([b for b in self.model.buffers() if b.is_floating_point()])
+            self.team.average(self.average.buffers() if self.average else [])
+
+    def _scored(self, validation: Images) -> dict[str, float]:
+        """Returns loss and accuracy on ``validation``, of which each process looks at its share."""
+        n, team = len(validation), self.team
+        rows = torch.arange(min(team.rank, n - 1), n, team.size)
+        scored = evaluate(self.model, validation if team.size == 1 else validation.subset(rows), device=self.device)
+        if team.size == 1:
+            return {"val_loss": scored.loss, "val_accuracy": scored.accuracy}
+        weight = float(len(rows)) if team.rank < n else 0.0
+        sums = torch.tensor([scored.loss * weight, scored.accuracy * weight], device=self.device)
+        loss, right = team.total(sums).tolist()
+        return {"val_loss": loss / n, "val_accuracy": right / n}
+
+    def _parts(self) -> dict[str, Stateful]:
+        parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
+        return {**parts, "average": self.average} if self.average else parts
+
+    def save(self, path: Path | None, every_seconds: float) -> None:
+        """Writes the checkpoint if there is one and it is time."""
+        late = time.perf_counter() - self._saved >= every_seconds
+        if path is None or not self.team.main or not (late or self.done == self.plan.epochs):
+            return
+        progress = {
+            "done": self.done,
+            "history": self.result.history,
+            "seconds": self.result.seconds,
+            "images": self.result.images,
+            "compile_seconds": self.result.compile_seconds,
+        }
+        save_training(path, self._parts(), progress, identity(self.recipe, self.seed, len(self.images)))
+        self._saved = time.perf_counter()
+
+    def resume(self, path: Path | None) -> None:
+        """Goes to where the checkpoint stands, if there is one."""
+        whose = identity(self.recipe, self.seed, len(self.images))
+        progress = load_training(path, self._parts(), whose) if path is not None else None
+        if progress is not None:
+            self.done = progress["done"]
+            self.result = Trained(progress["history"], progress["seconds"], progress["images"])
+            self.result.compile_seconds = progress.get("compile_seconds", 0.0)  # earlier versions did not count them
+        self.team.agree(self.done, "the checkpoint", self.device)
+
+    def finish(self) -> None:
+        """Counts the time of an unfinished epoch and leaves the averaged weights in the network."""
+        self.result.seconds += time.perf_counter() - self._clock
+        if self.average:
+            self.average.keep()
+
+
+def _generator(device: str | torch.device, seed: int, purpose: str, epoch: int) -> torch.Generator:
+    return torch.Generator(device).manual_seed(mix_seed(seed, purpose, epoch))
+
 
 TOO_LARGE = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
 """What libraries say, in lower case, when they raise a plain RuntimeError for too little memory."""
@@ -62,7 +410,7 @@ def train(
         drop_path: sets the drop-path probability of a network; without it that of the recipe has no effect.
         on_epoch: called with each epoch's numbers.
         stop: asked before each step; true ends the training there (for one process).
-        team: the processes that train together (:func:`archduel.training.team.joined`). Their weights are those of one
+        team: the processes that train together (:func:`archduel.training.distributed.joined`). Their weights are those of one
             process with the same batch size, to rounding, if batch norm is synchronised and the network draws no random
             numbers of its own (dropout, drop path: each process draws its own masks) and there is no mixup.
         compiled: calls the network through ``torch.compile`` in training steps (a text or function: by this backend of it); where that fails

@@ -13,8 +13,8 @@ from torch import nn
 
 from archduel.errors import SettingError, unknown
 from archduel.training.augment import normalise
-from archduel.training.modes import mode_kept
-from archduel.training.pixels import Images
+from archduel.training.images import Images
+from archduel.training.runtime import mode_kept
 
 __all__ = [
     "METRICS",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import json
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from archduel.errors import SettingError
 
-__all__ = ["RECIPES", "Recipe"]
+__all__ = ["RECIPES", "Recipe", "recipe_text", "text_recipe"]
 
 TYPES: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
 CHOICES = {
@@ -146,3 +147,21 @@ RECIPES = {
     ),
     "nasbench201": Recipe(epochs=200, batch_size=256, lr=0.1, weight_decay=5e-4, grad_clip=0.0),
 }  # fmt: skip
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Returns what differs from the default recipe as JSON; :func:`text_recipe` reads it, also in another process."""
+    usual = asdict(Recipe())
+    return json.dumps({name: value for name, value in asdict(recipe).items() if value != usual[name]}, sort_keys=True)
+
+
+def text_recipe(text: str) -> Recipe:
+    """Returns the recipe that :func:`recipe_text` wrote.
+
+    Raises:
+        SettingError: for other text.
+    """
+    try:
+        return Recipe(**json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"{text!r} is not a recipe: {error}") from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from archduel.core import Estimator, sample
-from archduel.estimators.table import Table
-from archduel.estimators.table_build import make_table
-from archduel.estimators.table_estimator import TableEstimator
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.tables.build import make_table
+from archduel.tables.estimator import TableEstimator
+from archduel.tables.table import Table
 from archduel.testing.estimators import EstimatorContract
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from archduel import registry
-from archduel.apps.assemble import assemble
+from archduel.assemble import assemble
 from archduel.core import Constraint, Strategy
-from archduel.testing.one_shot import OneShotContract
-from archduel.testing.toy import ToyRanker
-from archduel.testing.toy_shared import ToyShared
+from archduel.testing.strategies import OneShotContract
+from archduel.testing.toy import ToyRanker, ToyShared
 
 SMALL: dict[str, dict[str, Any]] = {
     "cnas": {"warmup_epochs": 1, "stage_epochs": 2, "candidates": 6, "lr": 0.05, "batches": 2},

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from archduel import registry
-from archduel.apps.assemble import collaborator
+from archduel.assemble import collaborator
 from archduel.core import Arch, Ranker
 from archduel.rankers.size_belief import SizeBelief
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.nasbench201.space import NASBench201
 from archduel.testing.rankers import RankerContract
 from archduel.testing.toy import ToyRanker
 

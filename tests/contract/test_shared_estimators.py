@@ -8,10 +8,9 @@ import torch
 
 from archduel.core import Arch, Query, SharedEstimator, fair_sample
 from archduel.errors import InfeasibleError, InvalidArchError
-from archduel.spaces.nasbench201 import NASBench201
-from archduel.testing.shared_estimators import SharedEstimatorContract
-from archduel.testing.toy import ToySpace
-from archduel.testing.toy_shared import ToyShared
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.testing.estimators import SharedEstimatorContract
+from archduel.testing.toy import ToyShared, ToySpace
 
 
 class TestToyShared(SharedEstimatorContract):

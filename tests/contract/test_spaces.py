@@ -10,7 +10,7 @@ import torch
 
 from archduel import registry
 from archduel.core import Scale, sample
-from archduel.nets import build, count
+from archduel.spaces.family import build, count
 from archduel.testing.spaces import SpaceContract
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in registry.names("space")}

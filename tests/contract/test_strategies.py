@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from archduel import registry
-from archduel.apps.assemble import assemble
+from archduel.assemble import assemble
 from archduel.core import Constraint, Strategy
 from archduel.testing.strategies import StrategyContract
 from archduel.testing.toy import ToyRanker

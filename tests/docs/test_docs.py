@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import typer.main
 
-from archduel.cli import app
+from archduel.commands import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

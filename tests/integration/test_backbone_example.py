@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from archduel.core import Scale, parse
-from archduel.nets import build
+from archduel.spaces.family import build
 
 PATH = Path(__file__).parents[2] / "examples" / "backbone.py"
 

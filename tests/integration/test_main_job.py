@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 
 import archduel
-from archduel.apps.folder import RunFolder
-from archduel.apps.settings import make_settings, parse_count, parse_seconds
+from archduel.commands.options import parse_count, parse_seconds
+from archduel.commands.search.folder import RunFolder
+from archduel.commands.search.settings import make_settings
 from archduel.core import Scale, parse
 from archduel.errors import DataError, InfeasibleError, RunError, SettingError
-from archduel.nets import count
 from archduel.rankers.size_belief import lifted
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.family import count
+from archduel.spaces.nasbench201.space import NASBench201
 
 SMALL = {
     "evaluations": 8,

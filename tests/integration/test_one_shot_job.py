@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 import archduel
-from archduel.apps import job, one_shot
-from archduel.core.checkpoint import load_state
+from archduel.commands.search import one_shot
+from archduel.commands.search import run as job
+from archduel.core.storage import load_state
 from archduel.errors import SettingError, UnknownNameError
-from archduel.execution.local import Sequential
+from archduel.execution import Sequential
 
 SMALL: dict[str, Any] = {
     "evaluations": 4, "max_images": 200, "final_seeds": 1, "workers": 1, "quiet": True,

@@ -10,21 +10,20 @@ from typing import Any
 
 import pytest
 
-from archduel.apps import proxy_bench
-from archduel.apps.progress import Progress
-from archduel.apps.proxy_check import check_proxy
-from archduel.apps.proxy_find import find_proxy
-from archduel.apps.proxy_recipes import depth_of, fitted, read_recipe, recipe_text, text_recipe
-from archduel.apps.proxy_search import search_cell
-from archduel.apps.proxy_text import check_text
-from archduel.apps.proxy_train import read_archs, train_file
-from archduel.apps.tables import open_table
+from archduel.commands import trainings as proxy_bench
+from archduel.commands.progress import Progress
+from archduel.commands.proxy.check import check_proxy, check_text
+from archduel.commands.proxy.find import find_proxy
+from archduel.commands.proxy.search import search_cell
+from archduel.commands.proxy.train import read_archs, train_file
 from archduel.core import Cost, Estimate, Query
-from archduel.core.journal import read_journal
+from archduel.core.storage import read_journal
 from archduel.data import load
 from archduel.errors import BudgetError, InvalidArchError, RunError, SettingError, UnknownNameError
-from archduel.proxies.readings import READINGS
-from archduel.training.recipe import RECIPES
+from archduel.proxies.agreement import READINGS
+from archduel.recipes import depth_of, fitted, read_recipe
+from archduel.tables.store import open_table
+from archduel.training.recipe import RECIPES, recipe_text, text_recipe
 
 FEW: dict[str, Any] = {"load_settings": {"max_images": 60}, "quiet": True}
 TINY = {"epochs": 1, "channels": 4, "depth": 1}
@@ -69,7 +68,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(*_: Any, **__: Any) -> Pretended:
         return executors[-1]
 
-    monkeypatch.setattr("archduel.apps.proxy_job.executor_for", make)
+    monkeypatch.setattr("archduel.commands.trainings.executor_for", make)
     use.executors = executors  # type: ignore[attr-defined]
     return use
 
@@ -120,7 +119,7 @@ def test_recipes_whose_trainings_mostly_fail_do_not_end_a_search(tmp_path: Path,
                 broken = ordinal >= proxy_bench.PER_RECIPE and ordinal % proxy_bench.PER_RECIPE > 3
                 yield Estimate(float("nan"), Cost(0.1), {}, "not finite") if broken else estimate
 
-    monkeypatch.setattr("archduel.apps.proxy_job.executor_for", lambda *_, **__: Fragile())
+    monkeypatch.setattr("archduel.commands.trainings.executor_for", lambda *_, **__: Fragile())
     result = _find(tmp_path, quiet=False)
     assert all(trial["spearman"]["low"] is None and trial["n"] == 4 for trial in result["trials"])
     assert (tmp_path / "report.html").stat().st_size > 10_000
@@ -266,7 +265,7 @@ def test_failures_are_said_with_their_reason(tmp_path: Path, monkeypatch: pytest
             for _ in queries:
                 yield Estimate(float("nan"), Cost(1.0), {}, "out of memory: the card is full")
 
-    monkeypatch.setattr("archduel.apps.proxy_job.executor_for", lambda *_, **__: Failing())
+    monkeypatch.setattr("archduel.commands.trainings.executor_for", lambda *_, **__: Failing())
     with pytest.raises(RunError, match="out of memory"):
         _find(tmp_path / "find")
     with pytest.raises(RunError, match="training"):

@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from archduel.apps import job, zoo
-from archduel.cli import app
+from archduel.commands import app
+from archduel.commands.search import run as job
 from archduel.core import Scale, sample
-from archduel.execution.local import Sequential
-from archduel.spaces.nasbench101 import NASBench101
+from archduel.execution import Sequential
+from archduel.networks import zoo
+from archduel.spaces.nasbench101.space import NASBench101
 
 PAGE = Path(__file__).parents[2] / "docs" / "seeds.md"
 BLOCK = re.compile(r"^```\n(.*?)^```", re.MULTILINE | re.DOTALL)

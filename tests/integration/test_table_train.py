@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from archduel import registry
-from archduel.apps.table_train import distinct_cells, train_table
-from archduel.apps.tables import open_table
+from archduel.commands.table.train import train_table
+from archduel.core.space import distinct_cells
 from archduel.errors import SettingError
+from archduel.tables.store import open_table
 
 QUICK = {"epochs": 1, "channels": 4, "depth": 1}
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from archduel.core import Arch, Scale, check_decisions, mutate, neighbours, parse
 from archduel.errors import InvalidArchError
-from archduel.nets import count
-from archduel.spaces.mobilenetv3 import MobileNetV3
-from archduel.spaces.nasbench101 import NASBench101
+from archduel.spaces.family import count
+from archduel.spaces.mobilenetv3.space import MobileNetV3
+from archduel.spaces.nasbench101.space import NASBench101
 
 CELLS, MOBILE = NASBench101(), MobileNetV3()
 SIZED = MobileNetV3(resolutions=[128, 224])

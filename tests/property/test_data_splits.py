@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archduel.data.splits import make_splits, subset
+from archduel.data.dataset import make_splits, subset
 
 COUNTS = st.lists(st.integers(3, 60), min_size=2, max_size=8)
 

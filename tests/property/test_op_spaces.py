@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archduel.core import Arch, Scale, mutate, neighbours, parse, sample
-from archduel.nets import count
-from archduel.spaces.darts import DARTS
-from archduel.spaces.drawing import draw
-from archduel.spaces.genotype_text import FORMS, read_genotype, write_genotype
-from archduel.spaces.genotypes import OPS, Genotype, canonical
-from archduel.spaces.layout import layered
-from archduel.spaces.nasbench201 import EDGES, NASBench201
-from archduel.spaces.natsbench_sss import NATSBenchSSS
-from archduel.spaces.resnet import ResNet
-from archduel.spaces.supercell import SuperCell
+from archduel.spaces.darts.genotype import OPS, Genotype, canonical
+from archduel.spaces.darts.genotype_text import FORMS, read_genotype, write_genotype
+from archduel.spaces.darts.space import DARTS
+from archduel.spaces.darts.supercell import SuperCell
+from archduel.spaces.drawing import draw, layered
+from archduel.spaces.family import count
+from archduel.spaces.nasbench201.function import EDGES
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.spaces.natsbench_sss.space import NATSBenchSSS
+from archduel.spaces.resnet.space import ResNet
 
 SPACES = (
     NASBench201(),

@@ -14,7 +14,7 @@ from toy_spaces import CellSpace, VectorSpace
 
 from archduel import registry
 from archduel.core import Arch
-from archduel.core.checkpoint import load_state, save_state
+from archduel.core.storage import load_state, save_state
 from archduel.errors import InvalidArchError, SettingError, StateError
 from archduel.rankers.neural_regression import GCN, OneHotMLP
 from archduel.rankers.regressors import Boosting, ExtraTrees, ScikitLearn

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from archduel.apps.bench_oneshot import bench_oneshot, effects_of, tau_difference
-from archduel.apps.oneshot_output import summary
-from archduel.apps.oneshot_protocol import OneshotProtocol, Paths, Variant, operations_in_order
-from archduel.cli import app
+from archduel.commands import app
+from archduel.commands.bench.one_shot import bench_oneshot, effects_of, tau_difference
+from archduel.commands.bench.one_shot_trials import OneshotProtocol, Paths, Variant, operations_in_order
+from archduel.commands.bench.output import one_shot_summary as summary
 from archduel.core import Scale, sample
 from archduel.errors import SettingError, UnknownNameError
 from archduel.estimators.shared import SharedWeights
-from archduel.estimators.table_build import make_table
-from archduel.spaces.mobilenetv3 import MobileNetV3
-from archduel.spaces.nasbench101 import NASBench101
-from archduel.spaces.nasbench201 import OPS, NASBench201
+from archduel.spaces.mobilenetv3.space import MobileNetV3
+from archduel.spaces.nasbench101.space import NASBench101
+from archduel.spaces.nasbench201.function import OPS
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.tables.build import make_table
 
 SPACE = NASBench201()
 
@@ -88,8 +89,8 @@ def test_a_stopped_comparison_goes_on_to_the_same_result(
     settings = {**TINY, "sampling": ("fair",), "curriculum": (0.5,), "recalibration": (0, 2)}
     whole = bench_oneshot(images(), str(table), **settings)
     path, learn, calls = tmp_path / "out.trials.jsonl", SharedWeights.learn, [0]
-    monkeypatch.setattr("archduel.apps.oneshot_trials.PORTION", 2)
-    monkeypatch.setattr("archduel.apps.oneshot_trials.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("archduel.commands.bench.one_shot_trials.PORTION", 2)
+    monkeypatch.setattr("archduel.commands.bench.one_shot_trials.SAVE_SECONDS", 0.0)
 
     def interrupted(self: SharedWeights, *arguments: Any, **more: Any) -> Any:
         calls[0] += 1

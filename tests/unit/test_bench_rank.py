@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from archduel.apps import tables
-from archduel.apps.bench_rank import bench_rank
-from archduel.apps.rank_output import summary, write_figure
-from archduel.apps.rank_protocol import PRESETS, VARIANTS, Protocol, Sides, closed_form_costs, parse_entrants
-from archduel.apps.rank_trials import open_field
-from archduel.apps.table_import import ImportPlan, import_columns
-from archduel.apps.tables import open_table
-from archduel.cli import app
+from archduel.commands import app
+from archduel.commands.bench.output import rank_summary as summary
+from archduel.commands.bench.output import write_figure
+from archduel.commands.bench.rank import bench_rank
+from archduel.commands.bench.rank_trials import PRESETS, VARIANTS, Protocol, Sides, open_field, parse_entrants
 from archduel.errors import SettingError, TableError, UnknownNameError
 from archduel.rankers.best import Jury
-from archduel.spaces.darts import DARTS
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.darts.space import DARTS
+from archduel.spaces.lookup import closed_form_costs
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.tables import store as tables
+from archduel.tables.importing import ImportPlan, import_columns
+from archduel.tables.store import open_table
 
 NAMED = {"labels", "splits", "kendall_tau", "kendall_tau_low", "kendall_tau_high", "spearman", "precision_at_1pct",
          "fit_seconds", "query_seconds", "ranker"}  # fmt: skip

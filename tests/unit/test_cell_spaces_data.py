@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from archduel.core import Scale
-from archduel.nets import build, count
-from archduel.spaces.mobilenetv3 import MobileNetV3
-from archduel.spaces.nasbench101 import NASBench101
-from archduel.spaces.nasbench101_arrays import canonical, pack
-from archduel.spaces.nasbench101_enumeration import hash_cells, hash_texts
+from archduel.spaces.family import build, count
+from archduel.spaces.mobilenetv3.space import MobileNetV3
+from archduel.spaces.nasbench101.arrays import canonical, pack
+from archduel.spaces.nasbench101.enumeration import hash_cells, hash_texts
+from archduel.spaces.nasbench101.space import NASBench101
 
 pytestmark = pytest.mark.data
 PUBLISHED = Scale(channels=128, depth=3, image_size=32, in_channels=3, n_classes=10)

@@ -30,7 +30,7 @@ from archduel.core import (
     sample,
     search,
 )
-from archduel.core.checkpoint import load_state, save_state
+from archduel.core.storage import load_state, save_state
 from archduel.errors import InfeasibleError, InvalidArchError, RunError, SettingError, StateError, unknown
 
 

@@ -20,11 +20,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from archduel.apps import data as apps
-from archduel.cli import app
+from archduel.commands import app
+from archduel.commands.data import sets as apps
 from archduel.data import load, remember
-from archduel.data.archive import checksum, take_members, unpack
-from archduel.data.fetch import download
+from archduel.data.download import checksum, download, take_members, unpack
 from archduel.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -155,7 +154,7 @@ def test_links_in_zip_files_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pack", [tarred, zipped])
 def test_a_bomb_is_stopped(pack: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archduel.data.archive.FREE", 1 << 20)
+    monkeypatch.setattr("archduel.data.download.FREE", 1 << 20)
     archive = pack(tmp_path / ("f.zip" if pack is zipped else "f.tar.gz"), {"rose/a.png": bytes(32 << 20)})
     with pytest.raises(DataError, match="unpacks to more than 200 times"):
         apps.import_set("flowers", archive)
@@ -365,7 +364,7 @@ def test_the_commands(tmp_path: Path) -> None:
 
 
 def test_progress_when_piped_is_a_line_every_tenth(capsys: pytest.CaptureFixture[str]) -> None:
-    from archduel.cli.data import Meter
+    from archduel.commands.data.command import Meter
 
     meter = Meter("decoding", "pictures")
     for done in range(1001):
@@ -376,7 +375,7 @@ def test_progress_when_piped_is_a_line_every_tenth(capsys: pytest.CaptureFixture
 
 
 def test_loading_needs_no_torch() -> None:
-    code = "import sys, archduel.data, archduel.apps.data; archduel.data.load('digits'); print('torch' in sys.modules)"
+    code = "import sys, archduel.data, archduel.commands.data.sets; archduel.data.load('digits'); print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from archduel.data import decode_once as module
 from archduel.data import load
-from archduel.data import once as module
 from archduel.data.cache import cache_root, clear, entry_size, opened
 from archduel.errors import DataError
 

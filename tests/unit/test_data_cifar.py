@@ -20,13 +20,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from archduel.apps.data import fetch, import_set
+from archduel.commands.data.sets import fetch, import_set
 from archduel.data import cifar as module
 from archduel.data import load
-from archduel.data.archive import checksum
-from archduel.data.cifar import FORMS, Form, from_cifar, read_form
-from archduel.data.named import locate
-from archduel.data.unpickle import safe_unpickle
+from archduel.data.cifar import FORMS, Form, from_cifar, read_form, safe_unpickle
+from archduel.data.download import checksum
+from archduel.data.load import locate
 from archduel.errors import DataError
 
 N = 20  # pictures a file
@@ -103,7 +102,7 @@ def believed(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     """Makes the miniature archive the published one."""
     changed = tuple(replace(f, sha256=checksum(path), md5=()) if f.archive == path.name else f for f in FORMS)
     monkeypatch.setattr(module, "FORMS", changed)
-    monkeypatch.setattr("archduel.data.named.FORMS", changed)
+    monkeypatch.setattr("archduel.data.cifar.FORMS", changed)
 
 
 @pytest.mark.parametrize("name", sorted(BY_NAME))
@@ -252,7 +251,7 @@ def test_a_renamed_archive_is_imported_by_its_checksum(
     form = BY_NAME["cifar-100-binary.tar.gz"]
     path = pack(form, tmp_path, contents(form))
     believed(monkeypatch, path)
-    monkeypatch.setattr("archduel.apps.data.FORMS", module.FORMS)
+    monkeypatch.setattr("archduel.data.cifar.FORMS", module.FORMS)
     renamed = path.rename(tmp_path / "download (1).tar.gz")
     assert len(import_set("cifar100", renamed).classes) == 100
     assert load("cifar100").n_classes == 100
@@ -283,7 +282,7 @@ def test_fetch_downloads_checks_and_keeps(
     form = BY_NAME["cifar-10-binary.tar.gz"]
     path = pack(form, tmp_path, contents(form))
     believed(monkeypatch, path)
-    monkeypatch.setattr("archduel.apps.data.FORMS", module.FORMS)
+    monkeypatch.setattr("archduel.data.cifar.FORMS", module.FORMS)
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

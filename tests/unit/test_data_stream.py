@@ -12,14 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from archduel.apps.train import train_network
-from archduel.data.catalogue import Catalogue
-from archduel.data.crops import crop_box, cropped
+from archduel.commands.train.train import train_network
 from archduel.data.dataset import Preprocessing
-from archduel.data.listing import catalogues
+from archduel.data.listing import Catalogue, catalogues
 from archduel.data.picture import apply_preprocessing
-from archduel.data.reader import read_picture
-from archduel.data.stream import CHUNK, Stream
+from archduel.data.streaming import CHUNK, Stream, crop_box, cropped, read_picture
 from archduel.errors import DataError
 
 CLASSES = ("ant", "bee", "cow")

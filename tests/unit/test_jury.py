@@ -7,7 +7,7 @@ import pytest
 from toy_spaces import VectorSpace
 
 from archduel.core import Arch
-from archduel.core.checkpoint import load_state, save_state
+from archduel.core.storage import load_state, save_state
 from archduel.errors import InvalidArchError, SettingError, StateError
 from archduel.rankers import best
 from archduel.rankers.best import JUDGES, Judges, Jury, fit_judges, fit_process, refine_process

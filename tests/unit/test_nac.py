@@ -8,7 +8,7 @@ import torch
 from toy_spaces import CellSpace, VectorSpace
 
 from archduel.core import Arch
-from archduel.core.checkpoint import load_state, save_state
+from archduel.core.storage import load_state, save_state
 from archduel.errors import InvalidArchError, SettingError, StateError
 from archduel.rankers.nac import NAC
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archduel.apps.architecture import find_architecture
-from archduel.apps.trained import network_of
 from archduel.core import Scale
-from archduel.nets.ops import DropPath, feed_drop_path
+from archduel.networks.find import find_architecture
+from archduel.networks.trained import network_of
+from archduel.spaces.layers import DropPath, feed_drop_path
 from archduel.spaces.named import NAMED
-from archduel.training.seeding import isolated, seeded_build
+from archduel.training.runtime import isolated, seeded_build
 
 SIZES = {"mobilenetv3": Scale(4, 1, 32, 3, 7), "nasbench101": Scale(8, 1, 16, 3, 7)}
 

@@ -11,12 +11,12 @@ import pytest
 
 from archduel.core import GraphSpace, Scale, TextSpace, sample
 from archduel.errors import InvalidArchError, SettingError
-from archduel.nets import build, count
-from archduel.nets.counts_nasbench101 import count_cells
-from archduel.spaces.nasbench101 import NASBench101
-from archduel.spaces.nasbench101_arrays import pack
-from archduel.spaces.nasbench101_enumeration import enumerate_cells
-from archduel.spaces.nasbench101_hash import start_hash
+from archduel.spaces.family import build, count
+from archduel.spaces.nasbench101.arrays import pack
+from archduel.spaces.nasbench101.cell import start_hash
+from archduel.spaces.nasbench101.cost import count_cells
+from archduel.spaces.nasbench101.enumeration import enumerate_cells
+from archduel.spaces.nasbench101.space import NASBench101
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "nasbench101.json").read_text())
 PUBLISHED = Scale(channels=128, depth=3, image_size=32, in_channels=3, n_classes=10)

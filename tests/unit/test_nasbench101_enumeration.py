@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from archduel.core import Arch, enumerate_space
-from archduel.spaces.nasbench101 import NASBench101
-from archduel.spaces.nasbench101_arrays import canonical, kept_matrices, pack
-from archduel.spaces.nasbench101_cell import OPS
-from archduel.spaces.nasbench101_enumeration import enumerate_cells, hash_cells, hash_texts
-from archduel.spaces.nasbench101_md5 import md5_rows
+from archduel.spaces.nasbench101.arrays import canonical, kept_matrices, pack
+from archduel.spaces.nasbench101.cell import OPS
+from archduel.spaces.nasbench101.enumeration import enumerate_cells, hash_cells, hash_texts, md5_rows
+from archduel.spaces.nasbench101.space import NASBench101
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "nasbench101.json").read_text())
 SPACE = NASBench101()
@@ -74,7 +73,7 @@ def test_many_hashes_at_once_are_those_of_single_cells() -> None:
 
 
 def test_a_tie_in_half_a_hash_is_settled_by_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from archduel.spaces import nasbench101_enumeration as enumeration
+    from archduel.spaces.nasbench101 import enumeration
 
     cells = enumerate_cells(5)[:500]
     expected = hash_cells(cells)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from archduel.errors import SettingError
-from archduel.reporting.rank_quality import rank_quality
+from archduel.reporting.statistics import rank_quality
 
 
 def test_a_perfect_a_reversed_and_a_slightly_wrong_order() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from archduel.apps.table_import import ImportPlan, import_columns
 from archduel.rankers.renas import ReNAS
+from archduel.tables.importing import ImportPlan, import_columns
 
 
 @pytest.mark.data

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archduel.apps.assemble import collaborator
+from archduel.assemble import collaborator
 from archduel.core import Arch, sample
 from archduel.errors import SettingError
 from archduel.rankers.size_belief import SizeBelief, lifted
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.nasbench201.space import NASBench201
 from archduel.testing.toy import ToyRanker, ToySpace
 
 SPACE = NASBench201()

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from archduel.apps.trained import network_of, save_trained
 from archduel.core import Scale
+from archduel.networks.trained import network_of, save_trained
 
 LOOK = {"size": 8, "mode": "RGB", "rule": "crop", "mean": [0.5] * 3, "std": [0.25] * 3}
 CLASSES = ("blue", "green", "red")
@@ -25,7 +25,7 @@ def facts_of(arch: str = ARCH, **more: Any) -> dict[str, Any]:
 
 def save_network(folder: Path, seed: int = 0, arch: str = ARCH, **more: Any) -> Path:
     """Writes an untrained network with a seed and returns its folder."""
-    from archduel.training.loop import seeded_build
+    from archduel.training.runtime import seeded_build
 
     facts = facts_of(arch, **more)
     save_trained(folder, seeded_build(lambda: network_of(facts), seed), facts)
@@ -51,7 +51,7 @@ def write_pictures(folder: Path, n: int = 6, seed: int = 0, flat: bool = False) 
 
 def teach(folder: Path, pictures: Path, steps: int = 30) -> None:
     """Trains the network in ``folder`` on the class folders ``pictures`` for a few steps."""
-    from archduel.apps.trained import load_trained
+    from archduel.networks.trained import load_trained
 
     model, facts = load_trained(folder)
     files = sorted(pictures.glob("*/*.png"))

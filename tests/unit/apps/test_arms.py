@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from archduel import registry
-from archduel.apps.arms import check_settings, check_types, closed_form_costs, make_strategy
-from archduel.apps.assemble import shares_weights
-from archduel.apps.plan import LADDERS, fixed_plan
-from archduel.apps.settings import make_settings
+from archduel.assemble import shares_weights
+from archduel.commands.search.plan import fixed_plan
+from archduel.commands.search.settings import make_settings
+from archduel.commands.search.strategy import check_settings, check_types, closed_form_costs, make_strategy
 from archduel.errors import SettingError, UnknownNameError
+from archduel.spaces.lookup import LADDERS
 
 PICTURES: Any = SimpleNamespace(
     image_size=8, flip=True, train=range(60), validation=range(20), test=range(20), in_channels=1, n_classes=2

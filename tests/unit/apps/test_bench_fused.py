@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from archduel.apps import bench_fused as bench
-from archduel.apps.bench_fused_output import line, write_json
+from archduel.commands.bench import fused as bench
+from archduel.commands.bench.fused import line, write_json
 from archduel.errors import SettingError, UnknownNameError
-from archduel.estimators.fused import FusedPlan
+from archduel.fusing.judging import FusedPlan
 
 RATES = {(2, 1, 1): (4.0, 0.5), (1, 2, 1): (3.0, 0.6), (2, 1, 8): (20.0, 0.1)}
 PEAK = 1000

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from archduel import registry
-from archduel.cli import app
+from archduel.commands import app
 from archduel.core import enumerate_space
-from archduel.estimators.table_build import make_table
+from archduel.tables.build import make_table
 
 FIELDS = {
     "ranker", "labels", "splits", "kendall_tau", "kendall_tau_low", "kendall_tau_high", "spearman", "precision_at_1pct",

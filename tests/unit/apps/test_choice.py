@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from archduel.apps.choice import best_first, whole_epochs
+from archduel.commands.search.stages import best_first, whole_epochs
 from archduel.core import parse
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.nasbench201.space import NASBench201
 
 SPACE = NASBench201()
 SMALL, MIDDLE, LARGE = (parse(f"nasbench201:{op}.{op}.{op}.{op}.{op}.{op}") for op in (1, 2, 3))

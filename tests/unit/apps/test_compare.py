@@ -13,19 +13,18 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from archduel.apps.compare import compare, text_of, trainings
-from archduel.apps.curves import curves_data, write_curves
-from archduel.apps.evaluation import evaluate_network
-from archduel.apps.handover import export_from, predict_from
-from archduel.apps.settings import make_settings
-from archduel.apps.timing import measure
-from archduel.apps.track import followed, make_tracker, replay
-from archduel.apps.train import train_network
-from archduel.apps.trained import load_trained
-from archduel.cli import app
-from archduel.core.checkpoint import save_state
+from archduel.commands import app
+from archduel.commands.network.compare import compare, text_of, trainings
+from archduel.commands.network.curves import curves_data, write_curves
+from archduel.commands.network.evaluate import evaluate_network
+from archduel.commands.network.latency import measure
+from archduel.commands.search.settings import make_settings
+from archduel.commands.tracking import followed, make_tracker, replay
+from archduel.commands.train.train import train_network
+from archduel.core.storage import save_state
 from archduel.errors import RunError, SettingError, UnknownNameError
-from archduel.reporting.html import report_html
+from archduel.networks.trained import export_from, load_trained, predict_from
+from archduel.reporting.run_report import report_html
 
 GOOD, POOR = "nasbench201:1.3.0.1.0.1", "nasbench201:0.0.0.0.0.0"
 TINY = {"epochs": 3, "batch_size": 32, "channels": 4, "depth": 1, "image_size": 8}
@@ -173,7 +172,7 @@ def test_a_tracker_hears_the_same_live_and_afterwards(runs: Path, tmp_path: Path
     kinds = [entry[0] for entry in after.heard]
     assert kinds == ["begin", "note", "note", "note", "keep", "keep", "end"]
     live = Listener(tmp_path)
-    monkeypatch.setattr("archduel.apps.track.make_tracker", lambda name, folder: live)
+    monkeypatch.setattr("archduel.commands.tracking.make_tracker", lambda name, folder: live)
     with followed("listener", tmp_path / "seed0") as on_epoch:
         train_network(GOOD, str(runs / "squares.npz"), tmp_path / "seed0", recipe="digits", changes=TINY, hold_out=True, quiet=True, on_epoch=on_epoch)
     assert live.heard == after.heard

@@ -14,15 +14,14 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from archduel.apps.evaluation import evaluate_network, text_of
-from archduel.apps.exam import examine
-from archduel.apps.handed import RECORD
-from archduel.apps.trained import load_trained
-from archduel.cli import app
+from archduel.commands import app
+from archduel.commands.network.evaluate import evaluate_network, text_of
+from archduel.commands.network.test_images import examine
 from archduel.data import load
 from archduel.errors import DataError, RunError, SettingError, UnknownNameError
+from archduel.networks.trained import RECORD, load_trained
+from archduel.training.images import Pixels
 from archduel.training.metrics import evaluate
-from archduel.training.pixels import Pixels
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from archduel.apps.final import FinalNetwork, survivors
+from archduel.commands.search.final import FinalNetwork, survivors
 from archduel.core import Arch, Cost, Estimate
 from archduel.errors import RunError
 

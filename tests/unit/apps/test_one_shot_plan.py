@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from archduel.apps.one_shot_plan import OneShotPlan, Prices, fitted, supernet_options, supernet_recipe
-from archduel.apps.outcome import ranking_sentence
+from archduel.commands.search.one_shot import OneShotPlan, Prices, fitted, supernet_options, supernet_recipe
+from archduel.commands.search.result import ranking_sentence
 from archduel.errors import SettingError
-from archduel.spaces.darts import DARTS
-from archduel.spaces.nasbench201 import NASBench201
-from archduel.strategies.oneshot import group_size
+from archduel.spaces.darts.space import DARTS
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.strategies.one_shot import group_size
 from archduel.training.recipe import Recipe
 
 PRICES = Prices(learn=0.01, reward=0.008, score=0.05, mix=0.06)

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from archduel.apps.plan import (
+from archduel.commands.search.plan import (
     FEWEST_EPOCHS,
     FEWEST_LABELS,
-    LADDERS,
     MOST_EPOCHS,
     MOST_LABELS,
     SHARES,
@@ -20,8 +19,9 @@ from archduel.apps.plan import (
     longer_plan,
     timed_plan,
 )
-from archduel.apps.settings import make_settings
+from archduel.commands.search.settings import make_settings
 from archduel.errors import BudgetError, SettingError
+from archduel.spaces.lookup import LADDERS
 from archduel.training.recipe import Recipe
 
 LADDER = LADDERS["nasbench201"]

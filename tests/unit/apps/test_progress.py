@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from archduel.apps import progress as module
-from archduel.apps.progress import Progress, duration
+from archduel.commands import progress as module
+from archduel.commands.progress import Progress, duration
 
 
 class Terminal(io.StringIO):

@@ -6,14 +6,14 @@ import math
 
 import pytest
 
-from archduel.apps.recipes import default_recipe, load_recipe, recipe_names, summaries
 from archduel.core import Scale
 from archduel.errors import SettingError, UnknownNameError
-from archduel.nets.counts_darts import count_genotype
-from archduel.spaces.genotype_text import read_genotype
+from archduel.recipes import default_recipe, load_recipe, recipe_names, summaries
+from archduel.spaces.darts.cost import count_genotype
+from archduel.spaces.darts.genotype_text import read_genotype
 from archduel.spaces.named import named
+from archduel.training.optimizer import drop_path_at, learning_rate, plan
 from archduel.training.recipe import Recipe
-from archduel.training.schedule import drop_path_at, learning_rate, plan
 
 
 def cosine(lr: float, low: float, epochs: int, epoch: float) -> float:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from archduel.apps.devices import check_device
-from archduel.apps.folder import RunFolder, Stage, read_settings
-from archduel.apps.settings import Settings, make_settings
+from archduel.commands.search.folder import RunFolder, Stage
+from archduel.commands.search.settings import Settings, make_settings, read_settings
 from archduel.errors import RunError, SettingError
+from archduel.estimators.timing import check_device
 
 
 def settings(**changes: object) -> Settings:

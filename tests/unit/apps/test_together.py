@@ -14,8 +14,8 @@ import pytest
 import torch
 from together import train
 
-from archduel.apps.train_folder import read_result
-from archduel.apps.trained import load_trained
+from archduel.core.job import read_result
+from archduel.networks.trained import load_trained
 
 SCRIPT = Path(__file__).with_name("together.py")
 QUIET = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}

@@ -10,12 +10,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from archduel.apps import train_job
-from archduel.apps.architecture import find_architecture
-from archduel.apps.folder import read_toml
-from archduel.apps.train import train_network
-from archduel.apps.trained import load_trained
-from archduel.cli import app as cli
+from archduel.commands import app as cli
+from archduel.commands.train import train as train_job
+from archduel.commands.train.train import train_network
+from archduel.core.storage import read_toml
 from archduel.errors import (
     ArchduelError,
     DataError,
@@ -25,6 +23,8 @@ from archduel.errors import (
     StateError,
     UnknownNameError,
 )
+from archduel.networks.find import find_architecture
+from archduel.networks.trained import load_trained
 from archduel.spaces.named import NAMED
 from archduel.training import loop
 

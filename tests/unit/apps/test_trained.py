@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 
-from archduel.apps.trained import load_trained, network_of, read_facts, save_trained, take_weights
 from archduel.core import Scale
 from archduel.errors import RunError, StateError
+from archduel.networks.trained import load_trained, network_of, read_facts, save_trained, take_weights
 from archduel.spaces.named import NAMED
 
 SCALE = Scale(4, 3, 8, 3, 5)

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from archduel.apps import zoo
-from archduel.apps.checkpoints import layers_of, read_checkpoint
-from archduel.apps.evaluation import evaluate_network
-from archduel.apps.named import counts_of_named
-from archduel.apps.trained import load_trained
-from archduel.cli import app
+from archduel.commands import app
+from archduel.commands.network.evaluate import evaluate_network
 from archduel.core import Scale
 from archduel.errors import DataError, RunError, SettingError, StateError, UnknownNameError
+from archduel.networks import zoo
+from archduel.networks.checkpoints import layers_of, read_checkpoint
+from archduel.networks.trained import load_trained
+from archduel.networks.zoo import counts_of_named
 from archduel.spaces.named import NAMED
 
 TINY = {"channels": 4, "depth": 3}

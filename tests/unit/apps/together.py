@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from archduel.apps.train import train_network
+from archduel.commands.train.train import train_network
 from archduel.training import loop
-from archduel.training.running import Running
+from archduel.training.loop import Running
 
 ARCH = "nasbench201:1.3.0.1.0.2"
 CHANGES = {

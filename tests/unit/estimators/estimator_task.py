@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from archduel.estimators.training import TrainingEstimator
-from archduel.execution.local import Judge
-from archduel.training.pixels import Pixels
+from archduel.execution import Judge
+from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
 CHEAP = Recipe(epochs=4, batch_size=10, lr=0.1, channels=4, depth=1, image_size=8, crop_pad=0)

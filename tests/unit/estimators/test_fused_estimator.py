@@ -10,10 +10,10 @@ import pytest
 
 from archduel.core import Query, parse
 from archduel.errors import SettingError
-from archduel.estimators import fused as fused_module
-from archduel.estimators.fused import FusedPlan, plan_fused
 from archduel.estimators.training import TrainingEstimator
-from archduel.training.pixels import Pixels
+from archduel.fusing import judging as fused_module
+from archduel.fusing.judging import FusedPlan, plan_fused
+from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=1, batch_size=10, lr=0.02, channels=2, depth=1, image_size=8, crop_pad=1)

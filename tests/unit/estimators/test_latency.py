@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from archduel.core import Scale
-from archduel.estimators.latency import latency_ms
+from archduel.estimators.timing import latency_ms
 
 
 class Counting(nn.Module):

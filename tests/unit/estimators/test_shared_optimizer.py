@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from archduel.estimators.shared_pair import optimizer
+from archduel.estimators.shared_steps import optimizer
 from archduel.training.recipe import RECIPES, Recipe
 
 

@@ -11,14 +11,13 @@ import pytest
 import torch
 from estimator_task import RECIPES, estimator, factory
 
-from archduel import nets
 from archduel.core import Arch, Query, Scale, evaluation_seed
 from archduel.errors import SettingError, UnknownNameError
 from archduel.estimators import training
-from archduel.execution.local import Sequential
-from archduel.execution.processes import Processes
+from archduel.execution import Processes, Sequential
+from archduel.spaces import family as nets
+from archduel.training.images import Pixels
 from archduel.training.metrics import evaluate
-from archduel.training.pixels import Pixels
 
 CELL = Arch("nasbench201", (3, 2, 1, 0, 3, 1))
 OTHER = Arch("nasbench201", (2, 2, 3, 1, 1, 0))

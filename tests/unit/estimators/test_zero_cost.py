@@ -14,9 +14,9 @@ from archduel import registry
 from archduel.core import Estimator, Query, sample
 from archduel.errors import SettingError, UnknownNameError
 from archduel.estimators.zero_cost import MEASURES, ZeroCost, measure
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.nasbench201.space import NASBench201
 from archduel.testing.estimators import EstimatorContract
-from archduel.training.pixels import Pixels
+from archduel.training.images import Pixels
 
 SMALL = {"channels": 4, "image_size": 8, "batch_size": 6}
 

@@ -3,7 +3,7 @@
 import os
 import time
 
-from archduel.execution.pool import as_they_finish
+from archduel.execution import as_they_finish
 
 
 def busy(number: int) -> int:

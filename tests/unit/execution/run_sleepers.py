@@ -9,7 +9,7 @@ from pathlib import Path
 from worker_judges import Sleeper
 
 from archduel.core import Arch, Query
-from archduel.execution.processes import Processes
+from archduel.execution import Processes
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored

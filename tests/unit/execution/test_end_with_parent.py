@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from archduel.execution.worker import end_with_parent
+from archduel.execution import end_with_parent
 
 
 def test_a_killed_command_leaves_no_busy_processes_behind() -> None:

@@ -15,8 +15,7 @@ import worker_judges
 
 from archduel.core import Arch, Query, evaluation_seed
 from archduel.errors import RunError, SettingError
-from archduel.execution.local import Sequential
-from archduel.execution.processes import Processes
+from archduel.execution import Processes, Sequential
 
 
 def queries(*numbers: int) -> list[Query]:
@@ -159,7 +158,7 @@ from functools import partial
 import worker_judges
 {own}
 from archduel.core import Arch, Query
-from archduel.execution.processes import Processes
+from archduel.execution import Processes
 
 print("script", flush=True)
 with Processes({factory}, workers=2, run_seed=0) as executor:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from archduel.apps.architecture import find_architecture
-from archduel.apps.trained import network_of
 from archduel.core import Scale
 from archduel.export import export_folder
+from archduel.networks.find import find_architecture
+from archduel.networks.trained import network_of
 from archduel.spaces.named import NAMED
 
 RECORD = Path(__file__).parents[3] / "benchmarks" / "records" / "export_all.json"

@@ -17,8 +17,8 @@ from torch import nn
 from archduel.core import Scale, parse
 from archduel.errors import ExportError
 from archduel.export import ExportReport, export_folder, folder
-from archduel.export.facts import fact_lines
-from archduel.nets import build
+from archduel.export.folder import fact_lines
+from archduel.spaces.family import build
 
 CLASSES = ("daisy", "tulip & <x>", "süß")
 PREPROCESSING = {"size": 16, "mode": "RGB", "rule": "crop", "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.3)}

@@ -13,12 +13,12 @@ from torch import nn
 from archduel.core import Arch, Scale, parse, sample
 from archduel.errors import ExportError
 from archduel.export.source import network_source, read_network
-from archduel.nets import build
-from archduel.nets.counts_darts import KERNELS
-from archduel.nets.darts import operation
-from archduel.nets.ops import DropPath, Zero, set_drop_path
 from archduel.registry import make
-from archduel.spaces.nasbench201 import OPS
+from archduel.spaces.darts.cost import KERNELS
+from archduel.spaces.darts.network import operation
+from archduel.spaces.family import build
+from archduel.spaces.layers import DropPath, Zero, set_drop_path
+from archduel.spaces.nasbench201.function import OPS
 
 
 def trained(model: nn.Module, seed: int = 0) -> nn.Module:

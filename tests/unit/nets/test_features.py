@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archduel.apps.spaces import resolve
 from archduel.core import Scale
-from archduel.nets import build
-from archduel.nets.features import pyramid
+from archduel.spaces.family import build
+from archduel.spaces.layers import pyramid
+from archduel.spaces.lookup import resolve
 
 CIFAR, IMAGENET = [1, 2, 4], [2, 4, 8, 16, 32]
 STRIDES = {

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from archduel.nets.fusing import convs_small
-from archduel.nets.fusing.convs import ConvSpec
-from archduel.nets.fusing.convs_small import WAYS, suitable
-from archduel.nets.fusing.memory import Buffers
+from archduel.fusing import small_convolutions as convs_small
+from archduel.fusing.convolutions import ConvSpec
+from archduel.fusing.memory import Buffers
+from archduel.fusing.small_convolutions import WAYS, suitable
 
 N, BATCH = 5, 3
 

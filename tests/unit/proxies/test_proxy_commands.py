@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from archduel.cli import app
+from archduel.commands import app
 from archduel.errors import SettingError, TableError
 
 RUN = CliRunner()

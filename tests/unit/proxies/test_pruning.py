@@ -10,8 +10,7 @@ import pytest
 from archduel.errors import SettingError, UnknownNameError
 from archduel.proxies.agreement import Agreement, Bounded
 from archduel.proxies.factors import Factor, Grid, Setting, default_factors, factor
-from archduel.proxies.find import Trial, find, front, recommend
-from archduel.proxies.pruning import MinimumImportancePruning
+from archduel.proxies.find import MinimumImportancePruning, Trial, find, front, recommend
 from archduel.training.recipe import RECIPES, Recipe
 
 GRID = Grid(

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from archduel.apps.proxy_published import published_record, published_text
+from archduel.commands.proxy.published import Published, published_record, published_text, read_published
 from archduel.errors import TableError
 from archduel.proxies.find import front, recommend
-from archduel.proxies.published import Published, read_published
 
 
 @pytest.fixture(scope="module")

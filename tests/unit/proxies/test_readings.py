@@ -8,7 +8,7 @@ import pytest
 
 from archduel.core import Cost, Estimate
 from archduel.errors import UnknownNameError
-from archduel.proxies.readings import READINGS, reading, readings, sizes
+from archduel.proxies.agreement import READINGS, reading, readings, sizes
 
 LOSSES = (2.0, 1.5, 1.0, 0.9, 0.8, 0.7, 0.6, 0.4)
 TRAINED = Estimate(0.8, Cost(), {"val_loss": 0.5, "history": [{"train_loss": loss} for loss in LOSSES]})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from archduel.errors import SettingError
-from archduel.reporting.paired import mcnemar, share_interval
+from archduel.reporting.statistics import mcnemar, share_interval
 
 
 def test_wilson_by_hand() -> None:

@@ -11,14 +11,22 @@ import pytest
 from synthetic_report import report_data
 
 from archduel.errors import SettingError
-from archduel.reporting.axes import axis, limits
-from archduel.reporting.charts import Line, Spot, line_chart, pareto, scatter_chart
-from archduel.reporting.html import report_html
-from archduel.reporting.search_sections import best_so_far, time_unit
+from archduel.reporting.charts import Line, Spot, axis, limits, line_chart, pareto, scatter_chart
+from archduel.reporting.run_report import best_so_far, report_html, time_unit
 from archduel.reporting.statistics import Interval, wilcoxon_holm
-from archduel.reporting.tables import comparison_rows, interval_text, markdown_table, text_table
+from archduel.reporting.text import (
+    brief,
+    compact,
+    comparison_rows,
+    count,
+    duration,
+    interval_text,
+    markdown_table,
+    number,
+    percent,
+    text_table,
+)
 from archduel.reporting.tiles import Row, bar_chart, heat_map, interval_chart
-from archduel.reporting.units import brief, compact, count, duration, number, percent
 
 VOID = {"meta", "img", "line", "br", "input", "link"}
 EVIL = "<script>alert(1)</script>\"'&"

@@ -9,18 +9,27 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from archduel.apps.bench_curves import area, curve, proposals
-from archduel.apps.bench_output import summary, write_csv, write_figures, write_json, write_trajectories
-from archduel.apps.bench_search import Bench, bench_search
-from archduel.apps.bench_trials import Protocol, Trial, parse_contestants, run_trial
-from archduel.apps.restricted import Restricted, searchable
-from archduel.apps.tables import open_table
-from archduel.cli import app
+from archduel.commands import app
+from archduel.commands.bench.output import (
+    search_summary as summary,
+)
+from archduel.commands.bench.output import (
+    write_csv,
+    write_figures,
+    write_trajectories,
+)
+from archduel.commands.bench.output import (
+    write_search_json as write_json,
+)
+from archduel.commands.bench.search import Bench, area, bench_search, curve, proposals
+from archduel.commands.bench.search_trials import Protocol, Trial, parse_contestants, run_trial
 from archduel.core import Arch, check_decisions, mutate, neighbours, sample
 from archduel.errors import BudgetError, InvalidArchError, SettingError, TableError, UnknownNameError
-from archduel.estimators.table_build import make_table
-from archduel.estimators.table_header import Fidelity
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.tables.build import make_table
+from archduel.tables.estimator import Restricted, searchable
+from archduel.tables.file import Fidelity
+from archduel.tables.store import open_table
 
 
 def quality(arch: Arch) -> float:

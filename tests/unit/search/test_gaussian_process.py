@@ -8,7 +8,7 @@ import pytest
 from archduel.core import Arch, sample
 from archduel.errors import SettingError, StateError
 from archduel.rankers.gp import GaussianProcess, Relevances, matern, negative_log_likelihood
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.nasbench201.space import NASBench201
 from archduel.testing.toy import ToySpace, toy_score
 
 SPACE = ToySpace()

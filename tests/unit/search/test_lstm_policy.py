@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from archduel.apps.restricted import Restricted
 from archduel.core import Arch, sample
 from archduel.policies.lstm import LSTMPolicy
-from archduel.spaces.nasbench101 import NASBench101
+from archduel.spaces.nasbench101.space import NASBench101
+from archduel.tables.estimator import Restricted
 
 SPACE = NASBench101()
 

@@ -10,17 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from archduel.apps.assemble import assemble
+from archduel.assemble import assemble
 from archduel.core import Arch, Draw, Estimate, Query, enumerate_space, sample
 from archduel.errors import SettingError, UnknownNameError
 from archduel.policies.logits import LogitsPolicy
-from archduel.spaces.darts import DARTS as DARTSSpace
-from archduel.spaces.nasbench201 import NASBench201
-from archduel.strategies.coding import Coding
-from archduel.strategies.curriculum import node_stages, numbered, operation_stages, random_order
-from archduel.strategies.relativenas import RelativeNAS, cosine
-from archduel.testing.toy import ToyRanker, ToySpace
-from archduel.testing.toy_shared import ToyShared
+from archduel.spaces.darts.space import DARTS as DARTSSpace
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.strategies.cnas import node_stages, numbered, operation_stages, random_order
+from archduel.strategies.relativenas import Coding, RelativeNAS, cosine
+from archduel.testing.toy import ToyRanker, ToyShared, ToySpace
 
 
 def toy(name: str, shared: Any = None, seed: int = 0, **settings: Any) -> Any:

@@ -10,22 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from archduel.apps.assemble import assemble, collaborator, derived_seed, settings_of
+from archduel.assemble import assemble, collaborator, derived_seed, settings_of
 from archduel.core import Arch, Budget, Cost, Estimate, Local, Query, enumerate_space, neighbours, search
 from archduel.errors import SettingError, StateError, UnknownNameError
 from archduel.policies.logits import LogitsPolicy
-from archduel.spaces.nasbench201 import NASBench201
-from archduel.strategies.best import Contenders
-from archduel.strategies.bpe_rl import BPEReinforce
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.strategies.best import Contenders, FirstLooks
+from archduel.strategies.bpe import BPEReinforce
 from archduel.strategies.candidates import evolved, log_improvement, whole_space
-from archduel.strategies.duels import by_wins
+from archduel.strategies.ctnas import by_wins
 from archduel.strategies.evolution import RegularizedEvolution
-from archduel.strategies.ledger import Ledger
 from archduel.strategies.local import LocalSearch
-from archduel.strategies.looks import FirstLooks
-from archduel.strategies.pool import Distinct
 from archduel.strategies.reinforce import Reinforce
 from archduel.strategies.renas import ReNAS
+from archduel.strategies.rounds import Distinct, Ledger
 from archduel.strategies.tpe import TPE
 from archduel.testing.toy import ToyRanker, ToySpace, toy_score
 

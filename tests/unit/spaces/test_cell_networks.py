@@ -14,24 +14,23 @@ import pytest
 import torch
 from torch import nn
 
-from archduel.apps.named import counts_of_named
 from archduel.core import Arch, Scale, sample
 from archduel.errors import InfeasibleError, SettingError, UnknownNameError
-from archduel.nets import build, count
-from archduel.nets.counts import count_resnet
-from archduel.nets.counts_darts import count_genotype
-from archduel.nets.darts import build_genotype
-from archduel.nets.maps import darts_stem, halved, stem_strides
-from archduel.nets.ops import DropPath, FactorizedReduce, set_drop_path
-from archduel.nets.standard import ladder, standard_network
-from archduel.spaces.darts import DARTS
-from archduel.spaces.genotype_text import read_genotype
-from archduel.spaces.genotypes import OPS, Genotype
+from archduel.networks.zoo import counts_of_named
+from archduel.spaces.counting import darts_stem, halved, stem_strides
+from archduel.spaces.darts.cost import count_genotype
+from archduel.spaces.darts.genotype import OPS, Genotype
+from archduel.spaces.darts.genotype_text import read_genotype
+from archduel.spaces.darts.network import build_genotype
+from archduel.spaces.darts.space import DARTS
+from archduel.spaces.darts.supercell import SuperCell
+from archduel.spaces.family import build, count
+from archduel.spaces.layers import DropPath, FactorizedReduce, set_drop_path
 from archduel.spaces.named import named
-from archduel.spaces.nasbench201 import NASBench201
-from archduel.spaces.natsbench_sss import NATSBenchSSS
-from archduel.spaces.resnet import ResNet, ResNet4
-from archduel.spaces.supercell import SuperCell
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.spaces.natsbench_sss.space import NATSBenchSSS
+from archduel.spaces.resnet.cost import count_resnet, ladder, standard_network
+from archduel.spaces.resnet.space import ResNet, ResNet4
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[2] / "golden" / "cell_networks.json").read_text())
 SPACES = (NASBench201(), NATSBenchSSS(), DARTS("any"), SuperCell(none=True), ResNet(), ResNet4())
@@ -267,8 +266,8 @@ def test_standard_networks_grow_and_respect_limits() -> None:
 
 def test_counting_loads_no_torch() -> None:
     code = (
-        "import sys; from archduel.core import Arch, Scale; from archduel.nets import count;"
-        "import archduel.nets.standard, archduel.apps.named;"
+        "import sys; from archduel.core import Arch, Scale; from archduel.spaces.family import count;"
+        "import archduel.spaces.resnet.cost, archduel.networks.zoo;"
         "count(Arch('nasbench201', (3,) * 6), Scale()); count(Arch('resnet', (0, 0)), Scale()); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

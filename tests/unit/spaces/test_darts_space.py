@@ -10,13 +10,13 @@ import torch
 
 from archduel.core import Arch, sample
 from archduel.errors import InvalidArchError, SettingError, UnknownNameError
-from archduel.nets.darts import Cell
-from archduel.spaces.darts import DARTS, PRESETS
-from archduel.spaces.genotype_text import FORMS, read_genotype, write_genotype
-from archduel.spaces.genotypes import OPS, Genotype, canonical
-from archduel.spaces.named import named
-from archduel.spaces.named_entry import nodes
-from archduel.spaces.supercell import EDGES, SuperCell, masked, pruned, random_darts
+from archduel.spaces.darts.features import EDGES
+from archduel.spaces.darts.genotype import OPS, Genotype, canonical
+from archduel.spaces.darts.genotype_text import FORMS, read_genotype, write_genotype
+from archduel.spaces.darts.network import Cell
+from archduel.spaces.darts.space import DARTS, PRESETS
+from archduel.spaces.darts.supercell import SuperCell, masked, pruned, random_darts
+from archduel.spaces.named import named, nodes
 
 V2 = DARTS().read(named("darts_v2").text)
 PAIR = "[('skip_connect', 0), ('max_pool_3x3', 1)]"

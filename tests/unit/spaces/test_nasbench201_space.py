@@ -11,10 +11,10 @@ from torch import nn
 
 from archduel.core import Arch, Scale, enumerate_space, parse
 from archduel.errors import InvalidArchError
-from archduel.nets.nasbench201 import Cell
-from archduel.spaces.nasbench201 import OPS, NASBench201
-from archduel.spaces.nasbench201_function import function
-from archduel.spaces.natsbench_sss import NATSBenchSSS
+from archduel.spaces.nasbench201.function import OPS, function
+from archduel.spaces.nasbench201.network import Cell
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.spaces.natsbench_sss.space import NATSBenchSSS
 
 SPACE = NASBench201()
 EVERYTHING = list(enumerate_space(SPACE))

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from archduel.core import Scale
-from archduel.nets import build, count
-from archduel.spaces.darts import DARTS
-from archduel.spaces.genotype_text import read_genotype, write_genotype
-from archduel.spaces.nasbench201 import NASBench201
-from archduel.spaces.natsbench_sss import NATSBenchSSS
-from archduel.spaces.supercell import SuperCell
+from archduel.spaces.darts.genotype_text import read_genotype, write_genotype
+from archduel.spaces.darts.space import DARTS
+from archduel.spaces.darts.supercell import SuperCell
+from archduel.spaces.family import build, count
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.spaces.natsbench_sss.space import NATSBenchSSS
 
 pytestmark = pytest.mark.data
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from archduel.core import Arch, Scale, sample
-from archduel.nets.counts import count_nasbench201
-from archduel.nets.counts_darts import count
-from archduel.nets.counts_nasbench101 import count_cell
-from archduel.spaces.darts import DARTS
-from archduel.spaces.genotypes import OPS
-from archduel.spaces.nasbench101 import NASBench101
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.darts.cost import count
+from archduel.spaces.darts.genotype import OPS
+from archduel.spaces.darts.space import DARTS
+from archduel.spaces.nasbench101.cost import count_cell
+from archduel.spaces.nasbench101.space import NASBench101
+from archduel.spaces.nasbench201.cost import count_nasbench201
+from archduel.spaces.nasbench201.space import NASBench201
 
 
 def test_a_small_nasbench101_cell_by_hand() -> None:

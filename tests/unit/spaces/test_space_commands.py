@@ -13,27 +13,18 @@ import pytest
 from typer.testing import CliRunner
 
 from archduel import registry
-from archduel.apps.named import counts_of_named, drawing, show, summaries
-from archduel.apps.spaces import (
-    SCALES,
-    at_most,
-    describe,
-    describe_file,
-    facts,
-    open_space,
-    parse,
-    resolve,
-    sampled,
-    settings_of,
-)
-from archduel.cli import app
+from archduel.commands import app
+from archduel.commands.options import settings_of
+from archduel.commands.spaces.describe import at_most, describe, describe_file, sampled
 from archduel.core import Arch, Scale
 from archduel.errors import InfeasibleError, InvalidArchError, SettingError, TableError, UnknownNameError
-from archduel.nets import BUILDERS, COUNTERS, count
-from archduel.spaces.darts import DARTS
+from archduel.networks.zoo import counts_of_named, drawing, show, summaries
+from archduel.spaces.darts.space import DARTS
 from archduel.spaces.drawing import Diagram, diagrams, draw
+from archduel.spaces.family import BUILDERS, COUNTERS, count
+from archduel.spaces.lookup import SCALES, facts, open_space, parse, resolve
 from archduel.spaces.named import NAMED, named
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.nasbench201.space import NASBench201
 
 EMPTY = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 

@@ -10,8 +10,8 @@ import torch
 
 from archduel.core import Scale
 from archduel.estimators.shared import SharedWeights
-from archduel.supernets import supernet
-from archduel.training.pixels import Pixels
+from archduel.spaces.family import supernet
+from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
 RECIPE = Recipe(

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from archduel import nets
 from archduel.core import Arch, MixingSupernet, Scale, Space, parse, sample
 from archduel.errors import InvalidArchError, SettingError, UnknownNameError
-from archduel.spaces.darts import DARTS
-from archduel.spaces.nasbench201 import NASBench201
-from archduel.supernets import supernet
-from archduel.supernets.darts import DARTSSupernet
+from archduel.spaces import family as nets
+from archduel.spaces.darts.space import DARTS
+from archduel.spaces.darts.supernet import DARTSSupernet
+from archduel.spaces.family import supernet
+from archduel.spaces.nasbench201.space import NASBench201
 
 SMALL = {"nasbench201": Scale(4, 1, 8, 3, 5), "darts": Scale(4, 3, 8, 3, 5)}
 SPACES: dict[str, Any] = {"nasbench201": NASBench201(), "darts": DARTS("any")}

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from archduel.nets.ops import conv, dilated, separable
-from archduel.supernets.depthwise import DepthwiseConv2d, quick_depthwise
+from archduel.spaces.darts.supernet_ops import DepthwiseConv2d, quick_depthwise
+from archduel.spaces.layers import conv, dilated, separable
 
 
 @pytest.mark.parametrize(("width", "layout"), [(7, torch.contiguous_format), (7, torch.channels_last), (8, torch.channels_last)])

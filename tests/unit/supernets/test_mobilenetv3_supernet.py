@@ -10,13 +10,13 @@ import torch
 from shared_task import pixels
 from torch import nn
 
-from archduel import nets
 from archduel.core import Query, Scale, sample
 from archduel.errors import InvalidArchError, SettingError
 from archduel.estimators.shared import SharedWeights
-from archduel.spaces.mobilenetv3 import MobileNetV3
-from archduel.supernets import supernet
-from archduel.supernets.mobilenetv3 import LARGEST, norm
+from archduel.spaces import family as nets
+from archduel.spaces.family import supernet
+from archduel.spaces.mobilenetv3.space import MobileNetV3
+from archduel.spaces.mobilenetv3.supernet import LARGEST, norm
 from archduel.training.recipe import Recipe
 
 SCALE = Scale(4, 1, 8, 3, 4)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from shared_task import shared
 
 from archduel.core import SharedEstimator
-from archduel.spaces.darts import DARTS
-from archduel.spaces.nasbench201 import NASBench201
-from archduel.testing.shared_estimators import SharedEstimatorContract
+from archduel.spaces.darts.space import DARTS
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.testing.estimators import SharedEstimatorContract
 
 
 class TestSharedNASBench201(SharedEstimatorContract):

@@ -11,11 +11,11 @@ from shared_task import pixels, shared
 from torch import nn
 from torch.nn import functional as F
 
-from archduel import nets
 from archduel.core import Arch, Query, parse, sample
 from archduel.errors import RunError, SettingError, StateError, UnknownNameError
 from archduel.estimators.shared import SharedWeights
-from archduel.spaces.darts import DARTS
+from archduel.spaces import family as nets
+from archduel.spaces.darts.space import DARTS
 from archduel.training.metrics import evaluate
 from archduel.training.norms import recalibrate
 

@@ -11,10 +11,10 @@ import pytest
 from scipy.stats import kendalltau
 from typer.testing import CliRunner
 
-from archduel.apps.tables import open_table
-from archduel.cli import app
-from archduel.estimators.table import Table
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.commands import app
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.tables.store import open_table
+from archduel.tables.table import Table
 
 
 @pytest.fixture

@@ -15,12 +15,10 @@ import pytest
 
 from archduel.core import Arch, Decision, Query
 from archduel.errors import InvalidArchError, SettingError, TableError, UnknownNameError
-from archduel.estimators.table import Table
-from archduel.estimators.table_build import make_table
-from archduel.estimators.table_estimator import TableEstimator, scramble
-from archduel.estimators.table_file import ALIGN, read_table_file, verify_table_file, write_table_file
-from archduel.estimators.table_header import Fidelity
-from archduel.estimators.table_index import EMPTY, ByteIndex, build_index
+from archduel.tables.build import make_table
+from archduel.tables.estimator import TableEstimator, scramble
+from archduel.tables.file import ALIGN, Fidelity, read_table_file, verify_table_file, write_table_file
+from archduel.tables.table import EMPTY, ByteIndex, Table, build_index
 
 NAN = float("nan")
 TWO = [Fidelity("12", 12, 600), Fidelity("200", 200, 10_000)]

@@ -16,18 +16,17 @@ import pytest
 from published_files import genotypes, write_xlsx
 from typer.testing import CliRunner
 
-from archduel.apps.table_import import ImportPlan, import_columns, import_published
-from archduel.apps.tables import export_csv, known_tables, open_table, show_table, table_path
-from archduel.cli import app
+from archduel.commands import app
 from archduel.core import sample
 from archduel.errors import SettingError, TableError, UnknownNameError
-from archduel.estimators.importers.cells import read_integers, read_matrix, read_words
-from archduel.estimators.importers.columns import parse_spec
-from archduel.estimators.importers.xlsx import read_workbook
-from archduel.spaces.darts import DARTS
-from archduel.spaces.mobilenetv3 import MobileNetV3
-from archduel.spaces.nasbench101 import NASBench101
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.darts.space import DARTS
+from archduel.spaces.mobilenetv3.space import MobileNetV3
+from archduel.spaces.nasbench101.space import NASBench101
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.tables.importing import ImportPlan, import_columns, import_published
+from archduel.tables.readers.bpe import read_workbook
+from archduel.tables.readers.columns import parse_spec, read_integers, read_matrix, read_words
+from archduel.tables.store import export_csv, known_tables, open_table, show_table, table_path
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
 
@@ -334,7 +333,7 @@ def test_a_damaged_or_hostile_workbook_is_refused(tmp_path: Path, monkeypatch: p
         {"xl/sharedStrings.xml": parts["xl/sharedStrings.xml"].replace(b"sep_conv_3x3", b"sep_conv_4x4")},
         "sep_conv_4x4",
     )
-    monkeypatch.setattr("archduel.estimators.importers.xlsx.PART", 1 << 16)
+    monkeypatch.setattr("archduel.tables.readers.bpe.PART", 1 << 16)
     refused({sheet: b"<worksheet>" + b" " * (1 << 20) + b"</worksheet>"}, "a part has more than")
     path.write_bytes(b"PK\x03\x04 no zip")
     with pytest.raises(TableError, match="cannot be read as an xlsx"):
@@ -397,8 +396,8 @@ def test_where_the_table_goes_must_be_said(source: Path) -> None:
 def test_reading_a_table_loads_neither_torch_nor_pandas(source: Path) -> None:
     load(source, percent=True)
     code = (
-        "import sys; from archduel.apps.tables import open_table; from archduel.core import Query;"
-        "from archduel.estimators.table_estimator import TableEstimator;"
+        "import sys; from archduel.tables.store import open_table; from archduel.core import Query;"
+        "from archduel.tables.estimator import TableEstimator;"
         f"table = open_table({str(source.parent / 't.table')!r}); TableEstimator(table).estimate([Query(table.archs[0])]);"
         "print(sorted({'torch', 'pandas', 'pyarrow', 'scipy', 'sklearn'} & set(sys.modules)))"
     )
@@ -408,7 +407,7 @@ def test_reading_a_table_loads_neither_torch_nor_pandas(source: Path) -> None:
 
 def test_a_table_of_an_unknown_space_is_refused(tmp_path: Path) -> None:
     from archduel.core import Arch
-    from archduel.estimators.table_build import make_table
+    from archduel.tables.build import make_table
 
     make_table([Arch("elsewhere", (1,))], {"validation": [0.5]}).write(tmp_path / "t.table")
     with pytest.raises(TableError, match="space 'elsewhere'; known"):
@@ -437,7 +436,7 @@ def test_settings_of_the_space(tmp_path: Path) -> None:
 
 
 def test_a_header_with_impossible_settings_is_refused(tmp_path: Path) -> None:
-    from archduel.estimators.table_build import make_table
+    from archduel.tables.build import make_table
 
     arch = NASBench201().at(0)
     for settings in ({"colour": 1}, {"preset": [1]}):
@@ -447,7 +446,7 @@ def test_a_header_with_impossible_settings_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_file_says_of_itself_cannot_steer_the_terminal(tmp_path: Path) -> None:
-    from archduel.estimators.table_build import make_table
+    from archduel.tables.build import make_table
 
     table = make_table(
         [NASBench201().at(0)], {"validation": [0.5]}, provenance={"source": "a\x1b[2Jb\nc"}, name="x\ry"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from published_files import write_xlsx
 
-from archduel.apps.table_import import ImportPlan, import_columns, import_published
-from archduel.estimators.table import Table
+from archduel.tables.importing import ImportPlan, import_columns, import_published
+from archduel.tables.table import Table
 
 pytestmark = pytest.mark.data
 RUNS = range(3)

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from published_files import SAMPLE, crc32c, frame, masked, record
 
-from archduel.apps.table_import import ImportPlan, import_published
-from archduel.apps.tables import open_table
 from archduel.core import Arch
 from archduel.errors import TableError
-from archduel.estimators.importers.nasbench101_records import read_metrics, read_record
-from archduel.estimators.importers.tfrecord import masked_crc32c, read_records
-from archduel.spaces.nasbench101 import NASBench101
+from archduel.spaces.nasbench101.space import NASBench101
+from archduel.tables.importing import ImportPlan, import_published
+from archduel.tables.readers.nasbench101 import masked_crc32c, read_metrics, read_record, read_records
+from archduel.tables.store import open_table
 
 SPACE = NASBench101()
 
@@ -80,7 +79,7 @@ def test_records_come_back_whole_and_in_order(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "f.tfrecord"
     path.write_bytes(b"".join(map(frame, rows)))
     assert list(read_records(path)) == rows
-    monkeypatch.setattr("archduel.estimators.importers.tfrecord.BLOCK", 37)
+    monkeypatch.setattr("archduel.tables.readers.nasbench101.BLOCK", 37)
     assert list(read_records(path)) == rows
 
 
@@ -265,7 +264,7 @@ def entries(archs: list[Arch]) -> list[dict[str, Any]]:
 def test_ctnas_s_json_is_read_as_a_stream(
     tmp_path: Path, indent: int | None, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archduel.estimators.importers.nasbench101.CHUNK", chunk)
+    monkeypatch.setattr("archduel.tables.readers.nasbench101.CHUNK", chunk)
     archs = cells(30)
     (tmp_path / "nas_bench.json").write_text(json.dumps(entries(archs), indent=indent))
     table = import_published(tmp_path / "nas_bench.json", ImportPlan(tmp_path / "t.table"))

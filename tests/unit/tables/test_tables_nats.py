@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from published_files import cell, write_pbz2
 
-from archduel.apps.table_import import ImportPlan, import_published
-from archduel.apps.tables import open_table
 from archduel.errors import TableError, UnknownNameError
-from archduel.estimators.table import Table
-from archduel.spaces.nasbench201 import NASBench201
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.tables.importing import ImportPlan, import_published
+from archduel.tables.store import open_table
+from archduel.tables.table import Table
 
 SPACE = NASBench201()
 INDICES = (0, 11, 284)

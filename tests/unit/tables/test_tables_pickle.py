@@ -17,10 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archduel.errors import TableError
-from archduel.estimators.importers.pickle_makers import CONTAINERS, NUMPY
-from archduel.estimators.importers.pickle_reader import PickleReader
-from archduel.estimators.importers.pickle_values import Limits
-from archduel.estimators.importers.torch_file import read_torch_file
+from archduel.tables.readers.nats import read_torch_file
+from archduel.tables.readers.pickle_names import CONTAINERS, NUMPY
+from archduel.tables.readers.pickles import Limits, PickleReader
 
 MAKERS = {**CONTAINERS, **NUMPY}
 PROTOCOLS = (2, 3, 4, 5)

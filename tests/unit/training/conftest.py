@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from archduel.training.pixels import Pixels
+from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
-from archduel.training.seeding import seeded_build
+from archduel.training.runtime import seeded_build
 
 
 class Small(nn.Module):

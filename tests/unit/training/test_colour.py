@@ -7,8 +7,7 @@ import colorsys
 import pytest
 import torch
 
-from archduel.training.augment import Changes, augmented
-from archduel.training.colour import jittered, shifted_hue, to_grey
+from archduel.training.augment import Changes, augmented, jittered, shifted_hue, to_grey
 from archduel.training.recipe import Recipe
 
 NEUTRAL = torch.tensor([[1.0], [1.0], [1.0], [0.0]])

@@ -14,12 +14,10 @@ import torch
 from conftest import Small, stripes
 from torch import fx, nn
 
-from archduel.training.compiling import Backend
-from archduel.training.loop import train
-from archduel.training.pixels import Pixels
+from archduel.training.images import Pixels
+from archduel.training.loop import Trained, train
 from archduel.training.recipe import Recipe
-from archduel.training.running import Trained
-from archduel.training.seeding import seeded_build
+from archduel.training.runtime import Backend, seeded_build
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from archduel.errors import SettingError, UnknownNameError
-from archduel.training.corruptions import CONTRAST, CORRUPTIONS, NOISE, corrupted
+from archduel.training.augment import CONTRAST, CORRUPTIONS, NOISE, corrupted
 
 PICTURES = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

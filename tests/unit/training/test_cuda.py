@@ -7,11 +7,11 @@ import torch
 from conftest import Small
 
 from archduel.core import Scale
-from archduel.estimators.latency import latency_ms
+from archduel.estimators.timing import latency_ms
+from archduel.training.images import Pixels
 from archduel.training.loop import train
 from archduel.training.metrics import evaluate
-from archduel.training.pixels import Pixels
-from archduel.training.seeding import seeded_build
+from archduel.training.runtime import seeded_build
 
 pytestmark = [
     pytest.mark.gpu,

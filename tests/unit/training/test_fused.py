@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from archduel import registry
 from archduel.core import Arch, Scale, Space, parse, sample
 from archduel.errors import SettingError
-from archduel.nets import build
-from archduel.nets.fusing.fused import fuse
-from archduel.nets.ops import set_drop_path
-from archduel.training.fused import evaluate_fused, train_fused
+from archduel.fusing.networks import fuse
+from archduel.fusing.training import evaluate_fused, train_fused
+from archduel.spaces.family import build
+from archduel.spaces.layers import set_drop_path
+from archduel.training.images import Pixels
 from archduel.training.loop import train
 from archduel.training.metrics import evaluate
-from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
-from archduel.training.seeding import seeded_build
+from archduel.training.runtime import seeded_build
 
 SIDE = 8
 SCALES = {

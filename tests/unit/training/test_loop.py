@@ -11,11 +11,11 @@ from conftest import Small, stripes
 from torch import nn
 
 from archduel.errors import DataError
+from archduel.training.images import Pixels
 from archduel.training.loop import train
 from archduel.training.metrics import evaluate
-from archduel.training.pixels import Pixels
 from archduel.training.recipe import Recipe
-from archduel.training.seeding import seeded_build
+from archduel.training.runtime import seeded_build
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:

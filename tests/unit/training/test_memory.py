@@ -6,7 +6,7 @@ import platform
 
 import pytest
 
-from archduel.training.memory import keep_freed_memory
+from archduel.training.runtime import keep_freed_memory
 
 
 class Library:

@@ -12,9 +12,9 @@ from torch import nn
 
 from archduel.errors import SettingError, UnknownNameError
 from archduel.training import metrics
+from archduel.training.images import Pixels
 from archduel.training.metrics import Evaluation, evaluate
-from archduel.training.pixels import Pixels
-from archduel.training.seeding import seeded_build
+from archduel.training.runtime import seeded_build
 
 
 @pytest.fixture

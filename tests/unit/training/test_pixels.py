@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from archduel.errors import DataError, SettingError
-from archduel.training.pixels import Pixels
+from archduel.training.images import Pixels
 
 ONE = ((0.5,), (0.25,))
 

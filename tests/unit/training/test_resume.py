@@ -8,7 +8,7 @@ from conftest import Small
 
 from archduel.errors import StateError
 from archduel.training.loop import train
-from archduel.training.seeding import seeded_build
+from archduel.training.runtime import seeded_build
 
 
 class Killed(Exception):

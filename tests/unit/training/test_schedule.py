@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from archduel.training.optimizer import drop_path_at, learning_rate, plan
 from archduel.training.recipe import Recipe
-from archduel.training.schedule import drop_path_at, learning_rate, plan
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import torch
 from conftest import Small
 from torch import nn
 
-from archduel.training.seeding import seeded_build
-from archduel.training.sgd import SGD
+from archduel.training.optimizer import SGD
+from archduel.training.runtime import seeded_build
 
 
 @pytest.mark.parametrize(("channels_last", "nesterov"), [(False, True), (True, True), (False, False)])

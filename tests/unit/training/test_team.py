@@ -8,15 +8,12 @@ from conftest import Small, stripes
 from torch import nn
 
 from archduel.errors import RunError, SettingError
-from archduel.training.layout import channels_last_for
+from archduel.training.distributed import ALONE, Team, joined, member, peers_lost, unused_parameters
+from archduel.training.images import Pixels, Streamed
 from archduel.training.loop import train
-from archduel.training.pixels import Pixels
+from archduel.training.norms import SyncedBatchNorm2d, synced
 from archduel.training.recipe import Recipe
-from archduel.training.seeding import seeded_build
-from archduel.training.streamed import Streamed
-from archduel.training.sync_norm import SyncedBatchNorm2d, synced
-from archduel.training.team import ALONE, Team, joined, member, peers_lost
-from archduel.training.unused import unused_parameters
+from archduel.training.runtime import channels_last_for, seeded_build
 
 
 @pytest.mark.parametrize(("size", "accumulate", "n"), [(1, 1, 7), (2, 1, 7), (3, 2, 20), (4, 3, 25)])

@@ -1,0 +1,66 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from importlib import import_module
+
+import typer
+
+from archduel.errors import ArchduelError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="archduel",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+COMMANDS = ("search.command", "report", "network.command", "train.command", "zoo", "bench.command", "data.command", "listing", "proxy.command", "spaces.command", "table.command")
+"""Modules that add their commands, in the order in which `archduel --help` shows them."""
+OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""A full or read-only disk, a missing permission: nothing that a traceback explains."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from archduel.version import __version__
+
+        typer.echo(f"archduel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", help="print the version", callback=_version, is_eager=True),
+) -> None:
+    """Neural architecture search by comparison.
+
+    archduel search my_images/ --time 20m
+
+    finds, trains and exports a network for a folder of images, one subfolder a class.
+    """
+
+
+for _module in COMMANDS:
+    import_module(f"{__name__}.{_module}").register(app)
+
+
+def main() -> None:
+    """Runs the command line; deliberate errors and full disks become one line and exit code 2, Ctrl-C 130."""
+    try:
+        app()
+    except ArchduelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in OUTSIDE:
+            raise  # our own mistake, with its traceback
+        where = f": {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror}{where}; the same command continues once that is mended", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

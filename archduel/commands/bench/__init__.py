@@ -1,0 +1,1 @@
+"""`archduel bench ...`: comparisons on tables, of shared weights and of fused training."""

@@ -1,0 +1,142 @@
+"""How well shared weights rank: accuracies with a supernet's weights against a table's, per way and length of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from archduel.commands.bench.one_shot_trials import Oneshot, OneshotProtocol, OneshotTrial, run_variants
+from archduel.core.storage import environment
+from archduel.reporting.statistics import kendall_tau, rank_quality
+from archduel.spaces import family as nets
+
+__all__ = ["OneshotBench", "bench_oneshot", "effects_of", "facts_of", "record_of", "tau_difference"]
+
+RESAMPLES = 1000
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OneshotBench:
+    """A finished comparison.
+
+    Attributes:
+        records: one a training, length and recalibration.
+        effects: what each option changes, the others being equal.
+        facts: protocol, what is trivially known about the cells, versions, hardware.
+    """
+
+    records: list[dict[str, Any]]
+    effects: list[dict[str, Any]]
+    facts: dict[str, Any]
+
+
+def bench_oneshot(
+    data: Any,
+    table: str,
+    *,
+    trials: Path | None = None,
+    device: str = "cpu",
+    on_batch: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> OneshotBench:
+    """Returns rank correlations of shared-weight accuracies with the mean test accuracies of a table.
+
+    Args:
+        data: images to train supernets on; best those of the table.
+        table: name or file.
+        trials: a file that keeps finished trials, so that the same call goes on where it was stopped.
+        device: where supernets are trained.
+        on_batch: called now and then with a line that says how far it is.
+        settings: further fields of :class:`~archduel.commands.bench.one_shot_trials.OneshotProtocol`.
+
+    Raises:
+        SettingError: for settings out of range, or images too small.
+        UnknownNameError: for a table that there is not, or one of a space without a supernet.
+    """
+    protocol = OneshotProtocol(table=table, data=data if isinstance(data, str) else "given images", **settings)
+    oneshot = Oneshot(protocol, data, device)
+    found = run_variants(oneshot, trials, on_batch)
+    records = [record_of(trial, oneshot.truth) for trial in found]
+    facts = {**asdict(protocol), **facts_of(oneshot), "device": device}
+    return OneshotBench(records, effects_of(records, oneshot.truth, seed=protocol.seed), facts)
+
+
+def facts_of(oneshot: Oneshot) -> dict[str, Any]:
+    """Returns what is known without any training, above all how well the number of weights ranks the same cells."""
+    counts = np.array([nets.count(arch, oneshot.scale) for arch in oneshot.archs], np.float64)
+    dataset = oneshot.dataset
+    return {
+        "space": oneshot.space.name,
+        "architectures": [str(arch) for arch in oneshot.archs],
+        "truth": oneshot.truth.tolist(),
+        "tau_params": kendall_tau(counts[:, 0], oneshot.truth).record(),
+        "tau_macs": kendall_tau(counts[:, 1], oneshot.truth).record(),
+        "n_train": len(dataset.train),
+        "n_validation": len(dataset.validation),
+        "resolved_recipe": asdict(oneshot.recipe),
+        **environment(),
+    }
+
+
+def record_of(trial: OneshotTrial, truth: Floats) -> dict[str, Any]:
+    """Returns a trial with what it says about the order of cells whose true accuracies (N,) are ``truth``."""
+    scores = np.asarray(trial.scores)
+    quality = rank_quality(scores, truth)
+    better = truth >= np.median(truth)
+    chosen = int(np.argmax(scores))
+    return {
+        **asdict(trial),
+        "kendall_tau": kendall_tau(scores, truth).record(),
+        "kendall_tau_better_half": kendall_tau(scores[better], truth[better]).record(),
+        "kendall_tau_of_loss": kendall_tau(-np.asarray(trial.losses), truth).record() if trial.losses else None,
+        "spearman": quality.spearman if math.isfinite(quality.spearman) else None,
+        "mean_score": float(scores.mean()),
+        "best_score": float(scores.max()),
+        "truth_of_best": float(truth[chosen]),
+        "rank_of_best": int((truth > truth[chosen]).sum()) + 1,
+        "best_truth": float(truth.max()),
+    }
+
+
+def tau_difference(
+    first: Sequence[float], second: Sequence[float], truth: Floats, seed: int
+) -> dict[str, float]:
+    """Returns tau of ``first`` minus tau of ``second`` against the same truth, with a 95 % interval.
+
+    The interval is that of a percentile bootstrap over cells; the noise of another training is not in it. Scores that are
+    the same for all cells order nothing: their tau counts as 0.
+    """
+    a, b = np.asarray(first), np.asarray(second)
+    rng = np.random.default_rng(seed)
+
+    def difference(rows: NDArray[np.int64]) -> float:
+        taus = np.nan_to_num([stats.kendalltau(scores[rows], truth[rows]).statistic for scores in (a, b)])
+        return float(taus[0] - taus[1])
+
+    drawn = [difference(rng.integers(len(truth), size=len(truth))) for _ in range(RESAMPLES)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {"value": difference(np.arange(len(truth))), "low": float(low), "high": float(high), "n": len(truth)}
+
+
+def effects_of(records: Sequence[Mapping[str, Any]], truth: Floats, *, seed: int) -> list[dict[str, Any]]:
+    """Returns for each option the difference in tau to its first value, all else equal; see :func:`tau_difference`."""
+    options = ("sampling", "curriculum", "recalibration", "tune")
+    effects = []
+    for option in options:
+        firsts: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+        for record in records:
+            rest = {k: record[k] for k in (*options, "seed", "passes") if k != option}
+            base = firsts.setdefault(tuple(rest.values()), record)
+            if base is not record:
+                difference = tau_difference(record["scores"], base["scores"], truth, seed)
+                about = {"option": option, "value": record[option], "against": base[option], **rest}
+                effects.append({**about, "difference": difference})
+    return effects

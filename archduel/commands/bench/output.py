@@ -1,0 +1,249 @@
+"""What a comparison of searches hands over: a table for people, JSON and CSV for programs, figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archduel.commands.bench.one_shot import OneshotBench
+from archduel.commands.bench.rank import RankBench
+from archduel.commands.bench.search import Bench
+from archduel.errors import SettingError
+from archduel.reporting.checklist import checklist, checklist_text
+from archduel.reporting.figures import tau_by_labels
+from archduel.reporting.text import text_table
+
+__all__ = ["check_figure", "one_shot_summary", "rank_summary", "search_summary", "write_csv", "write_figure", "write_figures", "write_one_shot_json", "write_rank_json", "write_search_json", "write_trajectories"]
+
+# -- What a comparison of shared weights hands over: a table for people, JSON for programs ------------------------------
+
+
+def write_one_shot_json(bench: OneshotBench, path: Path, *, command: str = "") -> None:
+    """Writes records, effects and facts as one object."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {"command": command, "facts": bench.facts, "effects": bench.effects, "records": bench.records}
+    path.write_text(json.dumps(whole, indent=1) + "\n")
+
+
+def _interval(record: dict[str, Any]) -> str:
+    value, low, high = record["value"], record["low"], record["high"]
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def one_shot_summary(bench: OneshotBench) -> str:
+    """Returns the comparison as text."""
+    facts = bench.facts
+    headers = [
+        "sampling", "curriculum", "passes", "recalibration", "tune", "seed", "tau", "tau, better half", "tau of loss", "accuracy %", "rank of best", "train s",
+    ]  # fmt: skip
+    rows = [
+        [
+            record["sampling"],
+            f"{record['curriculum']:g}",
+            f"{record['passes']:g}",
+            record["recalibration"],
+            record["tune"],
+            record["seed"],
+            _interval(record["kendall_tau"]),
+            _interval(record["kendall_tau_better_half"]),
+            _interval(record["kendall_tau_of_loss"] or {"value": None, "low": None, "high": None}),
+            f"{100 * record['mean_score']:.1f}",
+            record["rank_of_best"],
+            f"{record['train_seconds']:.0f}",
+        ]
+        for record in bench.records
+    ]
+    lines = [
+        f"{facts['table']}: {facts['cells']} cells of different function, truth: mean test accuracy of the table; supernet "
+        f"trained on {facts['n_train']:,} images, scores read {facts['n_validation']:,}; 95 % intervals",
+        "",
+        text_table(headers, rows),
+        "",
+        f"to compare with: the number of weights ranks these cells with tau {_interval(facts['tau_params'])},",
+        f"multiply-adds with {_interval(facts['tau_macs'])}; below that, shared weights say less than a count does",
+    ]
+    for effect in bench.effects:
+        d = effect["difference"]
+        rest = ", ".join(f"{k} {v}" for k, v in effect.items() if k not in ("option", "value", "against", "difference"))
+        verdict = "" if d["low"] > 0 or d["high"] < 0 else " (within noise)"
+        lines.append(
+            f"{effect['option']} {effect['value']} instead of {effect['against']}: tau {d['value']:+.3f} "
+            f"[{d['low']:+.3f}, {d['high']:+.3f}]{verdict}; {rest}"
+        )
+    return "\n".join(lines)
+
+
+# -- What a comparison of rankers hands over: a table for people, JSON for programs, a figure ---------------------------
+
+
+FIGURES = (".svg", ".png", ".pdf")
+
+
+def check_figure(path: Path | None) -> None:
+    """Raises SettingError for a figure in another format, before anything is computed for it."""
+    if path is not None and path.suffix.lower() not in FIGURES:
+        raise SettingError(f"--figure {path}: the name must end in {', '.join(FIGURES)}")
+
+
+def write_rank_json(bench: RankBench, path: Path, *, command: str = "") -> None:
+    """Writes the records as a list, each with the facts of the comparison (and the command, if told) under ``facts``."""
+    facts = {**bench.facts, "command": command} if command else bench.facts
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([{**record, "facts": facts} for record in bench.records], indent=1) + "\n")
+
+
+def write_figure(bench: RankBench, path: Path) -> None:
+    """Writes Kendall's tau over the number of labels; the suffix says the format (svg, png, pdf)."""
+    facts = bench.facts
+    curves: dict[str, list[tuple[int, float, float | None, float | None]]] = {}
+    for record in bench.records:
+        point = record["labels"], record["kendall_tau"], record["kendall_tau_low"], record["kendall_tau_high"]
+        curves.setdefault(record["ranker"], []).append(point)
+    title = f"{facts['table']}: {facts['learn']} labels, {facts['judged_by']} of {facts['judge']}, {facts['splits']} splits"
+    tau_by_labels(path, curves, title=title)
+
+
+def _with_interval(record: dict[str, Any], name: str) -> str | None:
+    value, low, high = record[name], record[f"{name}_low"], record[f"{name}_high"]
+    if value is None:
+        return None
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ± {(high - low) / 2:.3f}"
+
+
+def _test(record: dict[str, Any]) -> str | None:
+    if "against" not in record:
+        return None
+    return f"{record['difference']:+.3f} to {record['against']} (p {record['p_holm']:.2g})"
+
+
+def rank_summary(bench: RankBench) -> str:
+    """Returns the comparison as text."""
+    facts = bench.facts
+    headers = [
+        "labels", "ranker", "tau", "tau, distinct", "Spearman", "top 1 %", "N@10", "nDCG", "fit CPU s", "query CPU s",
+        "difference in tau",
+    ]  # fmt: skip
+    rows = [
+        [
+            record["labels"],
+            record["ranker"],
+            _with_interval(record, "kendall_tau"),
+            _with_interval(record, "kendall_tau_distinct"),
+            f"{record['spearman'] or float('nan'):.3f}",
+            f"{100 * record['precision_at_1pct']:.0f} %",
+            f"{record['n_at_10']:.1f}",
+            f"{record['ndcg']:.3f}",
+            f"{record['fit_cpu_seconds']:.2f}",
+            f"{record['query_cpu_seconds']:.2f}",
+            _test(record),
+        ]
+        for record in bench.records
+    ]
+    about = (
+        f"{facts['table']}: {facts['architectures']} architectures ({facts['classes']} different functions), learned from "
+        f"{facts['learn']} accuracy, judged by {facts['judged_by']} accuracy of {facts['judge']} architectures, "
+        f"{facts['splits']} splits, 95 % intervals; tests: Wilcoxon on paired splits, Holm."
+    )
+    return f"{about}\n\n{text_table(headers, rows)}"
+
+
+def write_search_json(bench: Bench, path: Path) -> None:
+    """Writes the records as a list, each with the facts of the comparison under ``facts``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([{**record, "facts": bench.facts} for record in bench.records], indent=1) + "\n")
+
+
+def write_csv(bench: Bench, path: Path) -> None:
+    """Writes the records, one a row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = list(dict.fromkeys(name for record in bench.records for name in record))
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(bench.records)
+
+
+def write_trajectories(bench: Bench, path: Path) -> None:
+    """Writes mean validation accuracy and regret after every query, one row a strategy, budget and query."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["strategy", "budget", "query", "mean_validation", "mean_regret", "median_regret", "mean_seconds"])
+        for (title, budget), curve in bench.curves.items():
+            columns = curve.validation.mean(0), curve.regret.mean(0), np.median(curve.regret, 0), curve.seconds.mean(0)
+            for query, values in enumerate(zip(*columns), 1):
+                writer.writerow([title, budget, query, *map(float, values)])
+
+
+def write_figures(bench: Bench, folder: Path, *, suffix: str = "svg") -> list[Path]:
+    """Writes regret over queries (and seconds where the table has times), and critical differences at each number of queries."""
+    from archduel.reporting.figures import critical_difference, trajectories
+
+    facts, queries = bench.facts, bench.facts["queries"][-1]
+    shown = {title: curve for (title, budget), curve in bench.curves.items() if budget == queries}
+    title = f"{facts['table']}, {facts['runs']} paired runs, 95 % intervals"
+    regrets = {name: curve.regret for name, curve in shown.items()}
+    paths = [folder / f"regret_by_queries.{suffix}"]
+    trajectories(paths[0], regrets, title=title)
+    if facts["simulated_seconds"]:
+        paths.append(folder / f"regret_by_seconds.{suffix}")
+        trajectories(paths[-1], regrets, title=title, seconds={name: curve.seconds for name, curve in shown.items()})
+    for number, ranks in bench.ranks.items():
+        paths.append(folder / f"critical_difference_{number}.{suffix}")
+        about = f"{facts['table']}: average rank by area under validation regret to {number} queries, {facts['runs']} runs"
+        critical_difference(paths[-1], ranks, title=about)
+    return paths
+
+
+def _percent(record: dict[str, Any], name: str) -> str:
+    value, low, high = record.get(f"mean_{name}"), record.get(f"{name}_low"), record.get(f"{name}_high")
+    if value is None:
+        return "–"
+    return f"{100 * value:.2f}" if low is None or high is None else f"{100 * value:.2f} ± {50 * (high - low):.2f}"
+
+
+def search_summary(bench: Bench) -> str:
+    """Returns the comparison as text: numbers, tests, and the best-practice checklist."""
+    proposing = any("mean_proposed_test" in record for record in bench.records)
+    headers = ["strategy", "queries", "test %", *["first proposal %"] * proposing, "validation %", "regret area", "best found"]
+    headers += ["CPU seconds", "p (Holm)"]
+    rows = [
+        [
+            record["strategy"],
+            record["queries"],
+            _percent(record, "test"),
+            *[_percent(record, "proposed_test")] * proposing,
+            _percent(record, "validation"),
+            _percent(record, "regret_area"),
+            f"{100 * record['share_best']:.0f} %",
+            f"{record['cpu_seconds']:.2f}",
+            f"{record['p_holm']:.2g}" if "p_holm" in record else "",
+        ]
+        for record in bench.records
+    ]
+    facts = bench.facts
+    lines = [
+        f"{facts['table']}: {facts['architectures']:,} architectures, best validation {100 * facts['best_validation']:.2f} %,"
+        f" {facts['runs']} paired runs, seed {facts['seed']}; mean ± half of the 95 % interval",
+        "",
+        text_table(headers, rows),
+        "",
+        "regret area: mean validation regret over all queries so far, points; best found: share of runs that reached the",
+        "table's best validation accuracy; incumbents are chosen by validation accuracy, their test accuracy is read last",
+    ]
+    if proposing:
+        lines.append("first proposal: test accuracy of what a strategy asks for first after its random labels")
+    against = {comparison.first for comparisons in bench.comparisons.values() for comparison in comparisons}
+    if against:
+        lines.append(f"p: paired Wilcoxon tests of the regret area against {against.pop()}, Holm-corrected at each number of queries")
+    for number, ranks in bench.ranks.items():
+        order = ", ".join(f"{name} {rank:.2f}" for name, rank in ranks.ranks.items())
+        lines.append(f"average ranks at {number} queries: {order} (critical difference {ranks.critical_difference:.2f})")
+    points = checklist(facts, [record["strategy"] for record in bench.records if record["queries"] == facts["queries"][-1]])
+    return "\n".join([*lines, "", checklist_text(points)])

@@ -1,0 +1,240 @@
+"""One search on a table, and many of them over the cores: the same results whatever the number of workers."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from archduel import registry
+from archduel.assemble import assemble, derived_seed, settings_of
+from archduel.commands.options import read_entries
+from archduel.core import Budget, Local, Query, Space, search
+from archduel.execution import as_they_finish
+from archduel.tables.estimator import TableEstimator, searchable
+from archduel.tables.store import open_table
+from archduel.tables.table import Table
+from archduel.version import __version__
+
+__all__ = ["Contestant", "Job", "Protocol", "Trial", "TrialFile", "by_budget", "first_labels", "parse_contestants", "run_trial", "run_trials"]
+
+TAIL = 10
+"""Queries that a strategy with a fixed number of labels keeps for its candidates."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A strategy with settings of its own.
+
+    Attributes:
+        title: name and settings, such as ``ctnas[baseline=fixed]``.
+        strategy: its name on the menu.
+        settings: a JSON object.
+    """
+
+    title: str
+    strategy: str
+    settings: str = "{}"
+
+    def with_defaults(self, settings: Mapping[str, Any]) -> Contestant:
+        """Returns the same strategy with settings added where it has none of that name; the title tells them."""
+        both = {**settings, **json.loads(self.settings)}
+        told = ";".join(f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in both.items())
+        return Contestant(f"{self.strategy}[{told}]" if told else self.strategy, self.strategy, json.dumps(both))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all trials share: the table and how it answers.
+
+    Attributes:
+        table: name or file.
+        seed: of the whole comparison; run r of every strategy gets the same seed.
+        fidelity: of the evaluations, None = the most expensive.
+        reduce: ``mean`` of the table's runs, or ``sample`` = one of them, drawn once a search.
+    """
+
+    table: str
+    seed: int = 0
+    fidelity: str | None = None
+    reduce: str = "mean"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One search and what it paid for.
+
+    Attributes:
+        title: the contestant.
+        queries: the budget.
+        run: number of the paired run.
+        rows: the table's row of every paid query, in order.
+        scores: what the search was told; nan where that was no accuracy, or one of a cheaper fidelity.
+        seconds: simulated seconds paid by then.
+        chosen: row of the architecture that the strategy itself calls best.
+        cpu_seconds: processor time of the search, table look-ups included; of the whole one where this is its beginning.
+    """
+
+    title: str
+    queries: int
+    run: int
+    rows: list[int]
+    scores: list[float]
+    seconds: list[float]
+    chosen: int
+    cpu_seconds: float
+
+    def begun(self, queries: int) -> Trial:
+        """Returns the same search as it stood after ``queries`` queries; what it would have chosen is its incumbent."""
+        if queries >= self.queries:
+            return self
+        rows, scores = self.rows[:queries], self.scores[:queries]
+        known = [-math.inf if math.isnan(score) else score for score in scores]
+        chosen = rows[known.index(max(known))]
+        return replace(self, queries=queries, rows=rows, scores=scores, seconds=self.seconds[:queries], chosen=chosen)
+
+
+def parse_contestants(text: str) -> list[Contestant]:
+    """Returns the strategies of ``best,ctnas[baseline=fixed;labels=50]``.
+
+    Raises:
+        SettingError: for text of another form or a strategy that is named twice.
+        UnknownNameError: for a name that is not on the menu.
+    """
+    found = []
+    example, menu = "ctnas[baseline=fixed;labels=50]", "archduel list strategies"
+    for title, name, settings in read_entries(text, "strategy", example=example, menu=menu):
+        registry.entry("strategy", name)
+        found.append(Contestant(title, name, json.dumps(settings)))
+    return found
+
+
+def by_budget(contestant: Contestant) -> bool:
+    """Returns whether the strategy must know the budget: a number of labels is a setting of it that nobody set."""
+    given = json.loads(contestant.settings)
+    return "labels" in settings_of("strategy", contestant.strategy) and "labels" not in given
+
+
+def first_labels(contestant: Contestant, queries: int) -> int:
+    """Returns how many random architectures the strategy labels before it proposes any; 0 = it says no number."""
+    return int(_settings(contestant, queries).get("labels", 0))
+
+
+def _settings(contestant: Contestant, queries: int) -> dict[str, Any]:
+    """Returns the settings for a budget: labels and the candidates verified with the rest, no limit of its own."""
+    known, settings = settings_of("strategy", contestant.strategy), json.loads(contestant.settings)
+    if by_budget(contestant):
+        tail = min(TAIL, max(1, queries // 4))
+        settings |= {"labels": queries - tail}
+        settings |= {"verify": tail} if "verify" in known and "verify" not in settings else {}
+        settings |= {"top": 0} if "top" in known and "top" not in settings else {}
+    if "steps" in known and "steps" not in settings:
+        settings["steps"] = 0
+    return settings
+
+
+class Arena:
+    """A table opened once a process, with the space to search."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        self.table: Table = open_table(protocol.table)
+        self.space: Space = searchable(self.table)
+
+    def run(self, contestant: Contestant, queries: int, run: int) -> Trial:
+        """Returns one finished search; selection is by validation, no test value is read."""
+        seed = derived_seed(self.protocol.seed, f"run/{run}")
+        table, fidelity = self.table, self.protocol.fidelity
+        reduce: str | int = int(self.protocol.reduce) if self.protocol.reduce.isdigit() else self.protocol.reduce
+        estimator = TableEstimator(table, fidelity=fidelity, reduce=reduce, seed=derived_seed(seed, "table"))
+        strategy = assemble(contestant.strategy, self.space, seed=seed, settings=_settings(contestant, queries))
+
+        def trained(query: Query) -> tuple[int, str | None]:
+            return table.find(query.arch), query.fidelity
+
+        began = time.process_time()
+        result = search(strategy, Local(estimator.estimate), budget=Budget(queries), key=trained, clock=None)
+        took = time.process_time() - began
+        usual = None, estimator.fidelity
+        return Trial(
+            title=contestant.title,
+            queries=queries,
+            run=run,
+            rows=[table.find(told.query.arch) for told in result.told],
+            scores=[told.estimate.score if told.query.fidelity in usual else math.nan for told in result.told],
+            seconds=[told.paid.seconds for told in result.told],
+            chosen=table.find(result.best),
+            cpu_seconds=took,
+        )
+
+
+_arenas: dict[Protocol, Arena] = {}
+
+
+def run_trial(protocol: Protocol, contestant: Contestant, queries: int, run: int) -> Trial:
+    """Returns one search; the table stays open in this process for the next one."""
+    if protocol not in _arenas:
+        _arenas.clear()
+        _arenas[protocol] = Arena(protocol)
+    return _arenas[protocol].run(contestant, queries, run)
+
+
+Job = tuple[Contestant, int, int]
+
+
+def run_trials(protocol: Protocol, jobs: Iterable[Job], *, workers: int) -> Iterator[Trial]:
+    """Yields the trials as they finish; 0 workers = one after the other in this process."""
+    with _single_threaded() if workers else nullcontext():
+        yield from as_they_finish(partial(run_trial, protocol), jobs, workers=workers)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Lets processes started inside compute with one thread each: sums do not depend on how many there are."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class TrialFile:
+    """Finished trials, one JSON object a line, so that a comparison goes on where it was stopped."""
+
+    def __init__(self, path: Path | None, protocol: Protocol) -> None:
+        self.path, self.protocol = path, {**asdict(protocol), "archduel": __version__}
+
+    def read(self) -> list[Trial]:
+        """Returns the trials of this protocol that are there; a torn last line is left out."""
+        if self.path is None or not self.path.exists():
+            return []
+        found = []
+        for line in self.path.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if record.pop("protocol", None) == self.protocol:
+                found.append(Trial(**record))
+        return found
+
+    def append(self, trial: Trial) -> None:
+        """Adds a trial."""
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"protocol": self.protocol, **asdict(trial)}) + "\n")

@@ -1,0 +1,1 @@
+"""`archduel data ...`: what is in a set of images."""

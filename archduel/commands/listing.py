@@ -1,0 +1,68 @@
+"""`archduel list ROLE`: what there is."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import typer
+
+from archduel import registry
+from archduel.errors import unknown
+
+__all__ = ["menu_lines", "register"]
+
+# -- What is on a menu, a line each: the name and the first sentence of its class, read without importing anything heavy 
+
+
+ROOT = Path(registry.__file__).parent
+
+
+def menu_lines(role: str) -> list[str]:
+    """Returns ``name  what it is`` for every name on the menu of ``role``, in alphabetical order.
+
+    Raises:
+        UnknownNameError: for a role that has no menu.
+    """
+    names = registry.names(role)
+    width = max(map(len, names))
+    return [f"{name:<{width}}  {_first_line(registry.MENUS[role][name])}" for name in names]
+
+
+def _first_line(target: str) -> str:
+    """Returns the first line of the docstring of ``archduel.module:Class``, empty without one."""
+    module, _, attribute = target.partition(":")
+    path = ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == attribute), None)
+    text = ast.get_docstring(found) if found is not None else None
+    return (text or "").partition("\n")[0].replace("``", "`")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to ``app``."""
+
+    @app.command("list")
+    def list_(what: str = typer.Argument(help="spaces, strategies, rankers, policies, trackers, architectures or recipes")) -> None:
+        """Print the names on a menu and what they are, one a line."""
+        from archduel import registry
+
+        if what == "architectures":
+            from archduel.networks.zoo import summaries
+
+            for line in summaries():
+                typer.echo(line)
+            return
+
+        if what == "recipes":
+            from archduel.recipes import summaries as recipes
+
+            for line in recipes():
+                typer.echo(line)
+            return
+
+        menus = {f"{role[:-1]}ies" if role.endswith("y") else f"{role}s": role for role in registry.MENUS}
+        if what not in menus:
+            raise unknown("menu", what, [*menus, "architectures", "recipes"])
+        for line in menu_lines(menus[what]):
+            typer.echo(line)

@@ -1,0 +1,1 @@
+"""`archduel export`, `predict`, `eval`, `compare`, `latency`: what a trained network is used for."""

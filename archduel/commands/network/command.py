@@ -1,0 +1,154 @@
+"""`archduel export`, `predict`, `eval`, `compare`, `latency` and `track`: what trained networks are used for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["register"]
+
+# -- `archduel eval`: a trained network on test images ------------------------------------------------------------------
+
+
+def evaluate(
+    network: Annotated[str, typer.Argument(help="folder of a training or of a finished search, or zoo:NAME")],
+    data: Annotated[str | None, typer.Option(help="test images; default: the test split of its own data")] = None,
+    split: Annotated[str, typer.Option(help="test; nothing else is taken")] = "test",
+    labels: Annotated[Path | None, typer.Option(help="flat folder of images: file with NAME CLASS lines")] = None,
+    max_images: Annotated[int | None, typer.Option(help="a random part of the test images")] = None,
+    corrupt: Annotated[
+        list[str] | None, typer.Option(help="also spoiled copies: noise, blur, contrast, jpeg or all; repeat")
+    ] = None,
+    severity: Annotated[list[int] | None, typer.Option(help="of the spoiling, 1 to 5; repeat; default 1 3 5")] = None,
+    batch_size: Annotated[int, typer.Option(help="images a forward pass")] = 256,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
+    seed: Annotated[int, typer.Option(help="of --max-images and of the noise")] = 0,
+    out: Annotated[Path | None, typer.Option(help="also write the JSON record to this file")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the JSON record instead of lines")] = False,
+) -> None:
+    """Judge a trained network: top-1, top-5, loss, confusions, calibration, classes; on test images only.
+
+    archduel eval runs/net --data cifar10 --corrupt all
+    """
+    from archduel.commands.network import evaluate as app
+
+    record = app.evaluate_network(
+        network, data, split=split, labels=labels, max_images=max_images, corruptions=corrupt or (),
+        severities=severity or (1, 3, 5), batch_size=batch_size, device=device, seed=seed,
+    )  # fmt: skip
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(record))
+        return
+    for line in app.text_of(record):
+        typer.echo(line)
+
+
+def export(
+    run: str = typer.Argument(help="folder of a finished search or training, or zoo:NAME"),
+    to: Path = typer.Option(..., "--to", help="folder to write"),
+) -> None:
+    """Write the trained network (a search's winner) as a folder that needs nothing of archduel."""
+    from archduel.networks.trained import export_from
+
+    typer.echo(export_from(run, to))
+
+
+def predict(
+    run: str = typer.Argument(help="folder of a finished search or training, or zoo:NAME"),
+    pictures: list[Path] = typer.Argument(help="image files of any size and mode"),
+    top: int = typer.Option(1, help="classes to print"),
+    as_json: bool = typer.Option(False, "--json", help="one JSON object an image"),
+) -> None:
+    """Print what the network (a search's winner) sees in images."""
+    from archduel.networks.trained import predict_from
+
+    for picture, answer in zip(pictures, predict_from(run, pictures)):
+        if as_json:
+            typer.echo(json.dumps({"file": str(picture), "classes": dict(answer[:top])}))
+        else:
+            typer.echo(f"{picture}  " + "  ".join(f"{name} {p:.1%}" for name, p in answer[:top]))
+
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of lines")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to ``app``."""
+    app.command("export")(export)
+    app.command("predict")(predict)
+    app.command("eval")(evaluate)
+    app.command("compare")(compare)
+    app.command("latency")(latency)
+    app.command("track")(track)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="training folder, or a folder with one training a seed")],
+    second: Annotated[Path, typer.Argument(help="likewise, the same recipe, images and seeds")],
+    data: Annotated[str | None, typer.Option(help="test images; default: the test split of their data")] = None,
+    labels: Annotated[Path | None, typer.Option(help="flat folder of images: file with NAME CLASS lines")] = None,
+    max_images: Annotated[int | None, typer.Option(help="a random part of the test images")] = None,
+    batch_size: Annotated[int, typer.Option(help="images a forward pass")] = 256,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Compare two networks that were trained alike, with a test of significance.
+
+    archduel compare runs/relativenas runs/cnas
+    """
+    from archduel.commands.network import compare as app
+
+    record = app.compare(first, second, data, labels=labels, max_images=max_images, batch_size=batch_size, device=device)
+    for line in [json.dumps(record)] if as_json else app.text_of(record):
+        typer.echo(line)
+
+
+def latency(
+    networks: Annotated[list[str], typer.Argument(help="names, texts, training folders, finished searches, zoo:NAME")],
+    space: Annotated[str, typer.Option(help="of texts that do not say their space")] = "",
+    batch: Annotated[int, typer.Option(help="images a batch")] = 1,
+    device: Device = "cpu",
+    threads: Annotated[int, typer.Option(help="of torch on a CPU")] = 1,
+    channels: Annotated[int, typer.Option(help="width; 0 = as trained or published")] = 0,
+    depth: Annotated[int, typer.Option(help="depth; 0 = as trained or published")] = 0,
+    image_size: Annotated[int, typer.Option(help="side in pixels; 0 = as trained or published")] = 0,
+    repetitions: Annotated[int, typer.Option(help="batches that are timed")] = 100,
+    seconds: Annotated[float, typer.Option(help="ends a measurement early, not before 5 batches")] = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the time of a forward pass: median and distance of the quartiles in milliseconds.
+
+    archduel latency relativenas cnas --batch 32
+    """
+    from archduel.commands.network import latency as app
+
+    size = {name: value for name, value in (("channels", channels), ("depth", depth), ("image_size", image_size)) if value}
+    records = app.measure(
+        networks, space=space, size=size, batch_size=batch, device=device, threads=threads, repetitions=repetitions,
+        seconds=seconds,
+    )  # fmt: skip
+    for record in records:
+        typer.echo(json.dumps(record) if as_json else app.text_of(record))
+
+
+def track(
+    training: Annotated[Path, typer.Argument(help="folder of a training, finished or not")],
+    to: Annotated[str, typer.Option(help="tensorboard, or package.module:Class")] = "tensorboard",
+    out: Annotated[Path | None, typer.Option(help="where the tracker writes; default tracking/ in the folder")] = None,
+) -> None:
+    """Tell a tracker what a training wrote; `archduel train --track` does it while it runs.
+
+    archduel track runs/relativenas --to tensorboard
+    """
+    from archduel.commands import tracking as app
+
+    place = out or training / app.TRACKED
+    epochs = app.replay(training, app.make_tracker(to, place))
+    typer.echo(f"{epochs} epoch{'s' * (epochs != 1)} told to {to} in {place}")

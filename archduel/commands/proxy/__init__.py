@@ -1,0 +1,1 @@
+"""`archduel proxy ...`: cheap training recipes that keep the ranking."""

@@ -1,0 +1,29 @@
+"""`archduel report`: what a finished or unfinished run says, as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to ``app``."""
+    app.command()(report)
+
+
+def report(
+    run: list[Path] = typer.Argument(help="folder of a search or a training, finished or not; or several trainings"),
+    out: Path | None = typer.Option(None, help="the file, for trainings; default report.html in the (first) folder"),
+) -> None:
+    """Write report.html: of a search, or the learning curves of trainings."""
+    if len(run) > 1 or (run[0] / "train.toml").is_file():
+        from archduel.commands.network.curves import write_curves
+
+        typer.echo(write_curves(run, out))
+        return
+    from archduel.commands.search.run import Run
+
+    typer.echo(Run(run[0]).report())

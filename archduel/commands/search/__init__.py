@@ -1,0 +1,1 @@
+"""`archduel search`: from a folder of images to a trained, exported network and a report."""

@@ -1,0 +1,260 @@
+"""What fits into the budget: recipes, sizes and numbers of evaluations, decided before the search starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from archduel.assemble import begins_with_labels
+from archduel.commands.search.settings import Settings
+from archduel.data import Dataset
+from archduel.errors import BudgetError, SettingError
+from archduel.recipes import base_recipe
+from archduel.training.recipe import Recipe
+
+__all__ = ["SHARES", "Plan", "default_seconds", "fixed_plan", "longer_plan", "timed_plan", "whole_number"]
+
+SHARES = {"label": 0.33, "compare": 0.06, "reevaluate": 0.14, "final": 0.38}
+"""Shares of the time; the rest is the proposals' labels, the random arm's extra ones, start-up, export and report."""
+
+UNSHARED = 0.6
+"""Part of the label share that a search gets whose architectures are not random and so do not count for random search."""
+
+ENOUGH_LABELS, MOST_LABELS, FEWEST_LABELS = 40, 200, 8
+ENOUGH_EPOCHS, MOST_EPOCHS, FEWEST_EPOCHS = 20, 120, 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a run.
+
+    Attributes:
+        labels: architectures trained with the cheap recipe before the comparator is fitted.
+        confirm: architectures that the comparator proposes and that are then trained with the cheap recipe too.
+        shortlist: architectures an arm trains again with more epochs.
+        iterations: policy updates of the comparator search.
+        label: the cheap recipe.
+        reevaluate: the recipe of the shortlist.
+        final: the recipe of the final networks (epochs are set when that stage begins, from the time that is left).
+        seconds: what the plan expects each stage to take on all workers together, empty without a time budget.
+        seconds_per_label: expected seconds of one cheap training.
+        seconds_per_epoch: expected seconds of one epoch of a re-evaluation.
+    """
+
+    labels: int
+    confirm: int
+    shortlist: int
+    iterations: int
+    label: Recipe
+    reevaluate: Recipe
+    final: Recipe
+    seconds: dict[str, float]
+    seconds_per_label: float = 0.0
+    seconds_per_epoch: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the plan as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Plan:
+        """Returns the plan that :meth:`to_json` wrote."""
+        recipes = {name: Recipe(**value[name]) for name in ("label", "reevaluate", "final")}
+        return cls(**{**{f.name: value[f.name] for f in fields(cls)}, **recipes})
+
+
+LONGER = 1.3
+"""Times what would just be enough, where the tool chooses the time itself: measured step times vary."""
+
+
+def default_seconds(n_images: int) -> float:
+    """Returns the time budget when none is given: 2 minutes and one more for every 1,000 images, at most 30."""
+    return min(1800.0, 120.0 + 60.0 * n_images / 1000)
+
+
+def _cheap_ladder(channels: int, depth: int) -> list[tuple[int, int, float, float]]:
+    """Returns (channels, depth, epochs, data fraction) from the most to the least trustworthy cheap recipe."""
+    half, quarter = max(4, channels // 2), max(4, channels // 4)
+    return [
+        (channels, depth, 12, 1.0),
+        (channels, max(1, depth // 2), 12, 1.0),
+        (half, max(1, depth // 2), 12, 1.0),
+        (half, max(1, depth // 2), 6, 1.0),
+        (half, max(1, depth // 3), 4, 1.0),
+        (half, max(1, depth // 3), 4, 0.5),
+        (quarter, max(1, depth // 3), 4, 0.5),
+        (quarter, max(1, depth // 3), 2, 0.5),
+        (quarter, max(1, depth // 3), 2, 0.2),
+    ]
+
+
+def _override(recipe: Recipe, settings: Settings, section: str) -> Recipe:
+    known = {f.name for f in fields(Recipe)}
+    changes = settings.section(section)
+    wrong = sorted(set(changes) - known)
+    if wrong:
+        raise SettingError(f"--set {section}.{wrong[0]}: a recipe has no such setting; it has {', '.join(sorted(known))}")
+    return recipe.with_(**changes) if changes else recipe
+
+
+def _numbers(settings: Settings, **defaults: int) -> dict[str, int]:
+    given = settings.section("plan")
+    wrong = sorted(set(given) - set(defaults) - {"channels", "depth"})
+    if wrong:
+        raise SettingError(f"--set plan.{wrong[0]}: the plan has {', '.join(sorted(defaults))}, channels, depth")
+    return {key: whole_number(f"plan.{key}", given.get(key, value), LEAST[key]) for key, value in defaults.items()}
+
+
+LEAST = {"labels": 2, "confirm": 1, "shortlist": 1, "iterations": 1, "channels": 1, "depth": 1}
+
+
+def whole_number(name: str, value: object, least: int) -> int:
+    """Returns ``value`` if it is a whole number of at least ``least``.
+
+    Raises:
+        SettingError: for anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or int(value) != value or value < least:
+        raise SettingError(f"--set {name}: expected a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
+def fixed_plan(settings: Settings, dataset: Dataset, ladder: Sequence[tuple[int, int]]) -> Plan:
+    """Returns a plan that depends on the data and ``--evaluations`` only, never on measured time (exactly repeatable)."""
+    assert settings.evaluations is not None
+    base = base_recipe(dataset, settings.space)
+    given = settings.section("plan")
+    start = ladder[min(2 if dataset.image_size <= 16 else 3, len(ladder) - 1)]
+    channels, depth = (whole_number(f"plan.{n}", given.get(n, d), 1) for n, d in zip(("channels", "depth"), start))
+    confirm = max(2, settings.evaluations // 3)
+    numbers = _numbers(
+        settings,
+        labels=max(2, settings.evaluations - confirm),
+        confirm=confirm,
+        shortlist=max(1, min(4, settings.evaluations // 5)),
+        iterations=100,
+    )
+    cheap = base.with_(channels=max(4, channels // 2), depth=max(1, depth // 2), epochs=4)
+    return Plan(
+        **numbers,
+        label=_override(cheap, settings, "label"),
+        reevaluate=_override(base.with_(channels=channels, depth=depth, epochs=8), settings, "reevaluate"),
+        final=_override(base.with_(channels=channels, depth=depth, epochs=16), settings, "final"),
+        seconds={},
+    )
+
+
+def timed_plan(
+    settings: Settings,
+    dataset: Dataset,
+    fitting: Sequence[tuple[int, int]],
+    seconds_per_image: Callable[[Recipe], float],
+) -> Plan:
+    """Returns the plan for a time budget.
+
+    Args:
+        settings: with ``seconds`` set.
+        dataset: its sizes count.
+        fitting: the (channels, depth) within the limits, small to large.
+        seconds_per_image: measures one training step of a typical architecture under a recipe, in seconds an image.
+
+    Raises:
+        BudgetError: if not even the smallest networks fit; says what would.
+    """
+    assert settings.seconds is not None
+    base = base_recipe(dataset, settings.space)
+    capacity = settings.seconds * settings.workers
+    arms = 3 if settings.baselines else 1
+    n_final = len(dataset.train) + len(dataset.validation)
+    per_final = SHARES["final"] * capacity / (arms * settings.final_seeds)
+    channels, depth, epochs, cost = _final_size(base, fitting, per_final / n_final, seconds_per_image)
+    if epochs < FEWEST_EPOCHS:
+        why = f"the smallest final networks would be trained for only {epochs:.1f} epochs of {n_final:,} images"
+        raise _too_short(settings, FEWEST_EPOCHS / max(epochs, 1e-9), why, ", a smaller --image-size or --max-images")
+    share = SHARES["label"] * capacity
+    if settings.baselines and not begins_with_labels(settings.strategy):
+        share *= UNSHARED  # random search pays for labels of its own
+    label, labels, label_cost = _cheap(base, channels, depth, len(dataset.train), share, seconds_per_image)
+    if labels < FEWEST_LABELS:
+        why = f"only {labels} cheap trainings of {label_cost:.1f} s fit, at least {FEWEST_LABELS} are needed"
+        raise _too_short(settings, FEWEST_LABELS / max(labels, 0.2), why)
+    cap = min(MOST_LABELS, settings.evaluations or MOST_LABELS)
+    labels = min(labels, cap)
+    confirm = max(2, labels // 3)  # fewer proposals leave the two arms nearly the same architectures
+    numbers = _numbers(
+        settings,
+        labels=labels - confirm,
+        confirm=confirm,
+        shortlist=3 if labels < 30 else 5,
+        iterations=200 if settings.seconds < 600 else 500 if settings.seconds < 3600 else 1000,
+    )
+    per_check = SHARES["reevaluate"] * capacity / ((2 if settings.baselines else 1) * numbers["shortlist"])
+    check_epochs = max(2.0, min(float(int(epochs)), per_check // (len(dataset.train) * cost)))
+    return Plan(
+        **numbers,
+        label=_override(label, settings, "label"),
+        reevaluate=_override(base.with_(channels=channels, depth=depth, epochs=check_epochs), settings, "reevaluate"),
+        final=_override(base.with_(channels=channels, depth=depth, epochs=float(int(epochs))), settings, "final"),
+        seconds={name: share * settings.seconds for name, share in SHARES.items()},
+        seconds_per_label=label_cost,
+        seconds_per_epoch=len(dataset.train) * cost,
+    )
+
+
+def _too_short(settings: Settings, factor: float, why: str, instead: str = "") -> BudgetError:
+    """Returns the error of a time that would have to be ``factor`` times as long, and what else would do."""
+    assert settings.seconds is not None
+    needed = settings.seconds * factor
+    return BudgetError(f"--time {settings.seconds:.0f} s is too short: {why}; give about {needed:.0f} s{instead}", needed)
+
+
+def longer_plan(
+    settings: Settings,
+    dataset: Dataset,
+    fitting: Sequence[tuple[int, int]],
+    seconds_per_image: Callable[[Recipe], float],
+) -> tuple[Settings, Plan]:
+    """Returns the plan of :func:`timed_plan`, and the settings with more time where theirs is too short for any."""
+    while True:
+        try:
+            return settings, timed_plan(settings, dataset, fitting, seconds_per_image)
+        except BudgetError as error:
+            if error.needed is None:
+                raise
+            settings = settings.model_copy(update={"seconds": LONGER * error.needed})
+
+
+def _final_size(
+    base: Recipe, fitting: Sequence[tuple[int, int]], seconds_an_epoch: float, measure: Callable[[Recipe], float]
+) -> tuple[int, int, float, float]:
+    """Returns the largest (channels, depth) that can be trained long enough, with its epochs and seconds an image."""
+    best: tuple[int, int, float, float] | None = None
+    for channels, depth in fitting:
+        cost = measure(base.with_(channels=channels, depth=depth))
+        epochs = min(float(MOST_EPOCHS), seconds_an_epoch / cost)
+        if best is not None and epochs < ENOUGH_EPOCHS:
+            break
+        best = (channels, depth, epochs, cost)
+    assert best is not None
+    return best
+
+
+def _cheap(
+    base: Recipe, channels: int, depth: int, n_train: int, seconds: float, measure: Callable[[Recipe], float]
+) -> tuple[Recipe, int, float]:
+    """Returns the most trustworthy cheap recipe of which enough trainings fit, how many, and the seconds of one."""
+    measured: dict[tuple[int, int], float] = {}
+    best: tuple[Recipe, int, float] | None = None
+    for width, cells, epochs, fraction in _cheap_ladder(channels, depth):
+        recipe = base.with_(channels=width, depth=cells, epochs=epochs, data_fraction=fraction)
+        if (width, cells) not in measured:
+            measured[width, cells] = measure(recipe)
+        cost = measured[width, cells] * epochs * n_train * fraction
+        fit = int(seconds / cost)
+        if best is None or fit > best[1]:
+            best = (recipe, fit, cost)
+        if fit >= ENOUGH_LABELS:
+            break
+    assert best is not None
+    return best

@@ -1,0 +1,270 @@
+"""From a run folder to report.html: reads what the run wrote, nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from archduel.commands.progress import duration
+from archduel.commands.search.result import ranking_sentence
+from archduel.commands.search.settings import read_settings
+from archduel.core.storage import read_journal, read_toml, write_atomic
+from archduel.reporting.run_report import report_html
+from archduel.reporting.statistics import mean_interval
+
+__all__ = ["cells_over_time", "one_shot_cost", "one_shot_curves", "report_data", "write_report"]
+
+# -- What a report shows of a one-shot stage: how policy or population changed, its cells over time, and its cost -------
+
+
+MEASURES = {
+    "entropy": "entropy of the policy (nats)",
+    "diversity": "diversity of the population",
+    "skips": "share of edges led by skip",
+    "reward": "reward: accuracy on validation batches",
+    "score": "best score with shared weights (accuracy)",
+    "loss": "loss with shared weights",
+    "gap": "difference of losses in a pair",
+}
+"""Metric of a step -> axis of its chart."""
+POINTS = 200  # of a curve: more cannot be seen
+DRAWN = 4
+Records = Sequence[Mapping[str, Any]]
+
+
+def _steps(records: Records) -> list[Mapping[str, Any]]:
+    return [record for record in records if record["event"] == "one-shot step"]
+
+
+def one_shot_cost(records: Records) -> list[dict[str, Any]]:
+    """Returns the row of the one-shot stage in the table of costs, none for other runs."""
+    steps = _steps(records)
+    if not steps:
+        return []
+    seconds, images = (sum(step[name] for step in steps) for name in ("seconds", "images"))
+    return [{"stage": "one-shot", "seconds": seconds, "images": images}]
+
+
+def one_shot_curves(records: Records) -> list[dict[str, Any]]:
+    """Returns a curve for each metric that the steps have, thinned to what can be seen."""
+    curves = []
+    for name, measure in MEASURES.items():
+        known = [(s["number"], s["metrics"][name]) for s in _steps(records) if math.isfinite(s["metrics"].get(name, math.nan))]
+        known = known[:: max(1, len(known) // POINTS)]
+        if len(known) > 1:
+            x, values = zip(*known)
+            curves.append({"name": name, "measure": measure, "x_label": "step", "x": list(x), "values": list(values)})
+    return curves
+
+
+def cells_over_time(records: Records) -> list[dict[str, str]]:
+    """Returns drawings of the cells that led during the search, evenly spread over its steps, repetitions left out."""
+    from archduel.core import parse
+    from archduel.spaces.drawing import draw
+    from archduel.spaces.lookup import open_space
+
+    steps = _steps(records)
+    drawn: dict[str, dict[str, str]] = {}
+    for part in range(DRAWN if steps else 0):
+        step = steps[round(part * (len(steps) - 1) / (DRAWN - 1))]
+        arch = parse(step["leader"])
+        if step["leader"] not in drawn:
+            title = f"Leading after step {step['number']} of {len(steps)}"
+            drawn[step["leader"]] = {"title": title, "svg": draw(open_space(arch.space), arch), "text": step["leader"]}
+    return list(drawn.values())
+
+
+ROLES = {"search": "the search", "random": "random search", "standard": "standard ResNet"}
+
+
+def write_report(folder: Path) -> Path:
+    """Writes ``report.html`` of a finished or unfinished run and returns its path.
+
+    Raises:
+        RunError: if ``folder`` holds no run.
+    """
+    path = folder / "report.html"
+    write_atomic(path, report_html(report_data(folder)).encode())
+    return path
+
+
+def report_data(folder: Path) -> dict[str, Any]:
+    """Returns the data of the report (see ``reporting.schema``)."""
+    settings = read_settings(folder)
+    records = read_journal(folder / "journal.jsonl")
+    result = json.loads(path.read_text()) if (path := folder / "result.json").is_file() else None
+    toml = read_toml(folder / "run.toml")
+    data: dict[str, Any] = {
+        "title": Path(settings.data).name if ":" not in settings.data else settings.data,
+        "command": toml["command"],
+        "settings": (folder / "run.toml").read_text(),
+        "environment": {**toml["versions"], **{k: str(v) for k, v in toml["hardware"].items()}, "device": settings.device,
+                        "workers": str(settings.workers), "threads each": str(settings.threads)},
+        "metric": f"validation {settings.metric.replace('_', ' ')}",
+        **({"label_metric": "validation likelihood"} if settings.rank_by == "likelihood" else {}),
+        "failures": _failures(records),
+        "costs": _costs(records),
+        "arms": _arms(records, settings.strategy),
+        "points": _points(records),
+        "curves": [*one_shot_curves(records), *_curves(records, result)],
+    }  # fmt: skip
+    if settings.seconds is not None:
+        data["budget_seconds"] = settings.seconds
+    noted = next((r for r in records if r["event"] == "data"), None)
+    if noted is not None:
+        data |= {"skipped": noted["skipped"], "warnings": noted["warnings"]}
+    if result is None:
+        data["unfinished"] = _how_far(records)
+        return data
+    return data | _finished(folder, result, records)
+
+
+def _how_far(records: Records) -> str:
+    """Returns how far an unfinished run has come."""
+    rows = _costs(records)
+    stages = [f"{r['evaluations']} x {r['stage']}" if "evaluations" in r else f"{r['images']:,} images {r['stage']}" for r in rows]
+    clock = duration(float(records[-1].get("clock", 0.0))) if records else "no time"
+    done = f"trainings so far: {', '.join(stages)}" if stages else "nothing is trained yet"
+    return f"This run is not finished ({clock}; {done}). The same command continues it."
+
+
+def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict[str, Any]:
+    """Returns the parts that only a finished run has."""
+    data, metric = result["data"], result["metric"]
+    splits, networks = data["splits"], result["networks"]
+    mistakes = json.loads(path.read_text()) if (path := folder / "mistakes.json").is_file() else []
+    colour = "grey" if data["preprocessing"]["mode"] == "L" else "colour"
+    size = data["preprocessing"]["size"]
+    gains = list(result["gain"].values())
+    return {
+        "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,} pictures, {size} x {size} {colour}, "
+        f"rule: {data['preprocessing']['rule']}",
+        "sentence": gains[0]["sentence"] if gains else "",
+        "sentence_note": gains[1]["sentence"] if len(gains) > 1 else "",
+        "key_figures": _key_figures(result),
+        "n_test": splits["test"],
+        "clock_seconds": result["clock"],
+        "finals": [
+            {"name": ROLES[role], "arch": n["text"], "params": n["params"], "macs": n["macs"], "test": n["test"][metric]}
+            for role, n in networks.items()
+        ],
+        "agreement": [{k: row[k] for k in ("first", "second", "tau", "low", "high", "n")} for row in result["agreement"]],
+        **({"wins": {"names": result["comparator"]["archs"], "prob": result["comparator"]["probabilities"]}} if result["comparator"] else {}),
+        "cells": [*_cells(networks["search"]), *cells_over_time(records)],
+        "confusion": {
+            "classes": data["classes"], "counts": networks["search"]["confusion"], "network": "the search's network, first seed",
+            "split": "test",
+        },
+        "mistakes": mistakes,
+        "balance": _balance(data),
+        "warnings": [*data["warnings"], *filter(None, [ranking_sentence(result)])],
+        "skipped": data["skipped"],
+    }  # fmt: skip
+
+
+def _key_figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    winner, metric = result["networks"]["search"], result["metric"]
+    scores = winner["test"][metric]
+    interval = mean_interval(scores)
+    spread = f" ± {100 * interval.half_width:.2f}" if interval.known else ""
+    return [
+        {"label": f"test {metric.replace('_', ' ')}", "value": f"{100 * interval.value:.2f}{spread} %",
+         "note": f"mean of {len(scores)} trainings, 95 % interval, {result['data']['splits']['test']:,} pictures"},
+        {"label": "parameters", "value": f"{winner['params']:,}", "note": "trainable"},
+        {"label": "multiply-adds", "value": f"{winner['macs']:,}", "note": "one picture"},
+        {"label": "time", "value": duration(result["clock"]), "note": "wall clock, all networks of the comparison"},
+    ]  # fmt: skip
+
+
+def _estimates(records: Records, *stages: str) -> list[Mapping[str, Any]]:
+    return [r for r in records if r["event"] == "estimate" and r["stage"] in stages]
+
+
+def _failures(records: Records) -> list[dict[str, Any]]:
+    failed = [r for r in records if r["event"] == "estimate" and r["reason"]]
+    return [{"arch": r["arch"], "stage": r["stage"], "reason": r["reason"]} for r in failed]
+
+
+def _costs(records: Records) -> list[dict[str, Any]]:
+    rows = one_shot_cost(records)
+    for stage in ("label", "confirm", "check", "random", "reevaluate", "final"):
+        found = _estimates(records, stage)
+        if found:
+            rows.append({
+                "stage": stage, "seconds": sum(r["seconds"] for r in found), "evaluations": len(found),
+                "images": sum(r["images"] for r in found),
+            })  # fmt: skip
+    return rows
+
+
+def _arms(records: Records, strategy: str) -> list[dict[str, Any]]:
+    """Returns both arms' evaluations with a running total of what each paid; shared labels count for both."""
+    label, confirm, check, random = (_estimates(records, stage) for stage in ("label", "confirm", "check", "random"))
+    ours, theirs = [*label, *confirm], [*label, *check, *random]
+    if not ours:  # a one-shot search: its scores and those of trainings are not of one kind
+        return []
+    arms = [_arm(f"search ({strategy})", ours)]
+    return [*arms, _arm("random search", theirs)] if random else arms
+
+
+def _arm(name: str, records: Records) -> dict[str, Any]:
+    total, seconds = 0.0, []
+    for record in records:
+        total += record["seconds"]
+        seconds.append(total)
+    return {"name": name, "seconds": seconds, "scores": [r["score"] for r in records]}
+
+
+def _points(records: Records) -> list[dict[str, Any]]:
+    kinds = {"label": "labelled", "check": "random search", "confirm": "proposed by the comparator", "random": "random search", "reevaluate": "re-evaluated"}
+    return [
+        {
+            "arch": r["arch"], "params": r["values"].get("params", 0), "macs": r["values"].get("macs", 0),
+            "score": r["values"].get("val_metric", r["score"]), "kind": kinds[r["stage"]], "front": r["stage"] != "reevaluate",
+        }
+        for r in _estimates(records, *kinds) if r["score"] is not None
+    ]  # fmt: skip
+
+
+def _curves(records: Records, result: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Returns validation curves of the re-evaluated networks and training losses of the final ones (mean of seeds)."""
+    curves: list[dict[str, Any]] = []
+    for record in _estimates(records, "reevaluate"):
+        history = [e for e in record["values"].get("history", []) if "val_accuracy" in e]
+        if len(history) > 1:
+            curves.append({
+                "name": record["arch"], "measure": "validation accuracy (re-evaluation)", "x_label": "epoch",
+                "x": [e["epoch"] for e in history], "values": [e["val_accuracy"] for e in history],
+            })  # fmt: skip
+    for role, network in (result["networks"] if result else {}).items():
+        runs = [[e["train_loss"] for e in history] for history in network["history"]]
+        length = min(map(len, runs))
+        columns = [[run[i] for run in runs] for i in range(length)]
+        curves.append({
+            "name": ROLES[role], "measure": "training loss (final networks)", "x_label": "epoch",
+            "x": [e["epoch"] for e in network["history"][0][:length]],
+            "values": [_finite(sum(c) / len(c)) for c in columns],
+            "low": [min(c) for c in columns], "high": [max(c) for c in columns],
+        })  # fmt: skip
+    return curves
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _cells(winner: Mapping[str, Any]) -> list[dict[str, str]]:
+    from archduel.core import parse
+    from archduel.spaces.drawing import draw
+    from archduel.spaces.lookup import open_space
+
+    arch = parse(winner["arch"])
+    return [{"title": "The winner's cell", "svg": draw(open_space(arch.space), arch), "text": winner["text"]}]
+
+
+def _balance(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    counts = data["facts"].get("per_class", {})
+    return [{"name": name, **counts[name]} for name in data["classes"] if name in counts]

@@ -1,0 +1,408 @@
+"""The main job: from a folder of images to a trained, exported network and an honest report."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from archduel import registry
+from archduel.assemble import begins_with_labels, shares_weights
+from archduel.commands.options import parse_count, parse_seconds
+from archduel.commands.progress import Progress, duration
+from archduel.commands.search import final
+from archduel.commands.search.folder import RunFolder
+from archduel.commands.search.one_shot import CHECKED, OneShotPipeline, check_space
+from archduel.commands.search.plan import (
+    Plan,
+    default_seconds,
+    fixed_plan,
+    longer_plan,
+    timed_plan,
+    whole_number,
+)
+from archduel.commands.search.result import gain, result_of
+from archduel.commands.search.settings import Settings, make_settings, read_settings
+from archduel.commands.search.stages import Pipeline
+from archduel.commands.search.strategy import check_settings
+from archduel.core import Estimate, Scale, Space
+from archduel.data import Dataset, load
+from archduel.data.load import source_of
+from archduel.errors import DataError, RunError, SettingError
+from archduel.estimators.judges import JudgeFactory, joined, scale_of
+from archduel.estimators.timing import Stopwatch, check_device, latency_of
+from archduel.execution import Processes
+from archduel.spaces.limits import Limits, constraint_for, sizes
+from archduel.spaces.lookup import LADDERS, open_space
+from archduel.training.images import Pixels
+
+__all__ = ["Run", "hand_over", "load_arguments", "search", "work"]
+
+# -- The order of events of a run: data, limits, plan, stages, result, export, report -----------------------------------
+
+
+Trainings = dict[tuple[str, int], Estimate]
+"""(role, seed) -> how the training of that final network went."""
+
+
+def load_arguments(settings: Settings) -> dict[str, Any]:
+    """Returns the keyword arguments with which a run, and each of its workers, loads the images."""
+    values = {name: getattr(settings, name) for name in ("image_size", "seed", "max_images", "flip", "seconds")}
+    if settings.seconds is not None and settings.device.startswith("cuda"):
+        values["pixels_per_second"] = 2e8
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
+    """Does all that is left of a run."""
+    check_device(settings.device)
+    variant = settings.section("space")  # such as preset=cnas
+    space = open_space(settings.space, **variant) if variant else registry.make("space", settings.space)
+    one_shot = shares_weights(settings.strategy)
+    if one_shot:
+        check_space(settings.space)
+    check_settings(settings)
+    free = settings.seconds is None and settings.evaluations is None  # the tool chooses the time
+    settings = _with_budget(settings)
+    dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
+    progress.end()
+    _same_data(folder, dataset)
+    _introduce(progress, settings, dataset)
+    stopwatch = Stopwatch(settings, space, dataset)
+    settings, plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress, free)
+    constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
+    _announce(progress, settings, plan, dataset)
+    executor = _executor(folder, settings, plan, dataset)
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)  # comparators are small: more threads make them slower
+    try:
+        stages = OneShotPipeline if one_shot else Pipeline
+        pipeline = stages(
+            folder, settings, plan, space, dataset, executor, stopwatch,
+            constraint=constraint, progress=progress,
+        )
+        networks, fidelity, trained = _trained(pipeline)
+    finally:
+        executor.close()
+        torch.set_num_threads(before)
+    progress.end()
+    result = _tested(pipeline, networks, fidelity, trained)
+    folder.write_json("result.json", result)
+    folder.note("finished", seconds=round(folder.clock, 2))
+    hand_over(folder, result, progress)
+
+
+def _trained(pipeline: Pipeline) -> tuple[list[final.FinalNetwork], str, Trainings]:
+    """Runs all stages that train; returns the final networks, the name of their fidelity and their trainings."""
+    pipeline.label_and_compare()
+    pipeline.confirm()
+    pipeline.random_arm()
+    pipeline.reevaluate()
+    networks = final.networks(pipeline)
+    fidelity = final.final_fidelity(pipeline, networks)
+    return networks, fidelity, final.train_networks(pipeline, networks, fidelity)
+
+
+def _tested(
+    pipeline: Pipeline, networks: list[final.FinalNetwork], fidelity: str, trained: Trainings
+) -> dict[str, Any]:
+    """Reads the test images, once for each final network that was trained, and returns the result of the run."""
+    networks = final.survivors(pipeline, networks, trained)
+    values = {key: estimate.values for key, estimate in trained.items()}
+    tests = final.test_networks(pipeline, networks, fidelity)
+    return result_of(pipeline, networks, fidelity, values, tests)
+
+
+def _same_data(folder: RunFolder, dataset: Dataset) -> None:
+    """Refuses to continue on other images, and notes which ones a new run uses."""
+    noted = folder.noted("data")
+    if noted is None:
+        folder.note("data", fingerprint=dataset.fingerprint, warnings=list(dataset.warnings), skipped=dict(dataset.skipped))
+    elif noted["fingerprint"] != dataset.fingerprint:
+        raise DataError(
+            f"{dataset.name} has changed since the run began (fingerprint {dataset.fingerprint[:12]}, was "
+            f"{noted['fingerprint'][:12]}); start a new run with another --out"
+        )
+
+
+def _with_budget(settings: Settings) -> Settings:
+    """Returns the settings with a time, chosen before the pictures are decoded because it limits their resolution."""
+    if settings.seconds is not None or settings.evaluations is not None:
+        return settings
+    n = len(source_of(settings.data))
+    return settings.model_copy(update={"seconds": default_seconds(min(n, settings.max_images or n))})
+
+
+def _introduce(progress: Progress, settings: Settings, dataset: Dataset) -> None:
+    splits = f"{len(dataset.train):,} train, {len(dataset.validation):,} validation, {len(dataset.test):,} test"
+    rule = "as they are" if dataset.preprocessing.rule == "none" else dataset.preprocessing.rule
+    progress.say(f"{dataset.name}: {dataset.n_classes} classes, {splits}; {dataset.image_size} px, {rule}")
+    for warning in dataset.warnings:
+        progress.say(f"warning: {warning}")
+
+
+def _plan(
+    folder: RunFolder,
+    settings: Settings,
+    space: Space,
+    dataset: Dataset,
+    stopwatch: Stopwatch,
+    progress: Progress,
+    free: bool,
+) -> tuple[Settings, Plan, Limits]:
+    """Returns the plan, made once and then read from the journal, and the limits at its final scale.
+
+    Where the tool chose the time (``free``) and this machine is too slow for it, the settings get more.
+    """
+    ladder = _ladder(settings)
+    noted = folder.noted("plan")
+    if noted is not None:
+        plan = Plan.from_json(noted["plan"])
+        settings = settings.model_copy(update={"seconds": noted.get("time", settings.seconds)})
+    elif settings.seconds is None:
+        plan = fixed_plan(settings, dataset, _within(settings, ladder, space, dataset))
+    else:
+        progress.say("measuring how long one training step takes here ...")
+        fitting = _within(settings, ladder, space, dataset)
+        given = settings.seconds
+        if free:
+            settings, plan = longer_plan(settings, dataset, fitting, stopwatch.seconds_per_image)
+        else:
+            plan = timed_plan(settings, dataset, fitting, stopwatch.seconds_per_image)
+        if settings.seconds != given:
+            progress.say(f"{duration(given)}, the usual time, is too short for these images here; instead:")
+    if noted is None:
+        folder.note("plan", plan=plan.to_json(), time=settings.seconds)
+    return settings, plan, _limits(settings, scale_of(plan.final, dataset))
+
+
+def _ladder(settings: Settings) -> tuple[tuple[int, int], ...]:
+    given = settings.section("plan")
+    if "channels" in given or "depth" in given:
+        default = LADDERS.get(settings.space, ((16, 5),))[-1]
+        channels, depth = (whole_number(f"plan.{n}", given.get(n, d), 1) for n, d in zip(("channels", "depth"), default))
+        return ((channels, depth),)
+    if settings.space not in LADDERS:
+        raise SettingError(
+            f"how wide and deep networks of space {settings.space!r} should be is not known; say it: "
+            "--set plan.channels=16 --set plan.depth=5"
+        )
+    return LADDERS[settings.space]
+
+
+def _limits(settings: Settings, scale: Scale) -> Limits:
+    measure = None
+    if settings.max_latency_ms is not None:
+        measure = latency_of(scale, batch_size=settings.latency_batch, device=settings.device)
+    return Limits(
+        scale,
+        max_params=settings.max_params,
+        max_macs=settings.max_macs,
+        max_latency_ms=settings.max_latency_ms,
+        latency=measure,
+    )
+
+
+def _within(
+    settings: Settings, ladder: tuple[tuple[int, int], ...], space: Space, dataset: Dataset
+) -> list[tuple[int, int]]:
+    """Returns the sizes at which at least half of the random architectures satisfy the limits (the smallest always)."""
+    rng = np.random.default_rng([settings.seed, 2])
+    fitting = [ladder[0]]
+    for channels, depth in ladder[1:]:
+        scale = Scale(channels, depth, dataset.image_size, dataset.in_channels, dataset.n_classes)
+        limits = _limits(settings, scale)
+        n = 40 if settings.max_latency_ms is None else 5
+        if sum(limits(arch) for arch, _ in sizes(space, limits, rng, n)) * 2 >= n:
+            fitting.append((channels, depth))
+    return fitting
+
+
+def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Dataset) -> None:
+    """Prints what fits into the budget before anything is trained."""
+    size = f"{plan.final.channels} channels, depth {plan.final.depth}"
+    cheap = f"{plan.label.channels} channels, depth {plan.label.depth}, {plan.label.epochs:g} epochs"
+    if plan.label.data_fraction < 1:
+        cheap += f" on {plan.label.data_fraction:.0%} of the images"
+    budget = f"{settings.evaluations} evaluations" if settings.seconds is None else duration(settings.seconds)
+    progress.say(f"plan for {budget} on {settings.device}, {settings.workers} at a time:")
+    each = f", about {plan.seconds_per_label:.1f} s each" if plan.seconds_per_label else ""
+    if shares_weights(settings.strategy):
+        checked = min(CHECKED, settings.evaluations or CHECKED) if settings.seconds is None else CHECKED
+        progress.say(f"  check      {checked} random architectures of {settings.space} trained alone with a cheap recipe ({cheap}){each}")
+    elif begins_with_labels(settings.strategy):
+        progress.say(f"  label      {plan.labels} architectures of {settings.space} with a cheap recipe ({cheap}){each}")
+        progress.say(f"  compare    {settings.strategy} proposes {plan.confirm} more")
+    else:
+        number = plan.labels + plan.confirm
+        progress.say(f"  label      {number} architectures of {settings.space} that {settings.strategy} asks for ({cheap}){each}")
+    arms = "the search and random search at equal cost" if settings.baselines else "the search"
+    progress.say(f"  reevaluate {plan.shortlist} each for {arms}, {plan.reevaluate.epochs:g} epochs at {size}")
+    nets = "3 networks (search, random search, a standard ResNet)" if settings.baselines else "the winner"
+    progress.say(f"  final      {nets} x {settings.final_seeds} seeds, about {plan.final.epochs:g} epochs at {size}")
+
+
+def _executor(folder: RunFolder, settings: Settings, plan: Plan, dataset: Dataset) -> Processes:
+    mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
+    train, validation = dataset.train, dataset.validation
+    both = joined(train.images, validation.images), np.concatenate([train.labels, validation.labels])
+    parts = ((train.images, train.labels), (validation.images, validation.labels), both)
+    pixels = [Pixels(images, labels, mean, std, device=settings.device) for images, labels in parts]
+    factory = JudgeFactory(
+        train=pixels[0],
+        validation=pixels[1],
+        both=pixels[2],
+        recipes={"label": plan.label, "reevaluate": plan.reevaluate, "final": plan.final},
+        n_classes=dataset.n_classes,
+        run_seed=settings.seed,
+        metric=settings.metric,
+        device=settings.device,
+        threads=settings.threads,
+        folder=folder.path.resolve(),
+        rank_by=settings.rank_by,
+    )
+    return Processes(factory, workers=settings.workers, run_seed=settings.seed, threads=settings.threads)
+
+
+def hand_over(folder: RunFolder, result: dict[str, Any], progress: Progress) -> None:
+    """Exports, writes the report and says in plain words what came out; noted, so that a killed run does it again."""
+    from archduel.commands.search.report import write_report
+    from archduel.networks.trained import export_run
+
+    progress.say("exporting ...")
+    export_run(folder.path, result, folder.path / "export", progress=progress)
+    write_report(folder.path)
+    folder.note("handed over")
+    progress.say("")
+    for line in gain(result):
+        progress.say(line)
+    progress.say(f"report  {folder.path / 'report.html'}")
+    progress.say(f"export  {folder.path / 'export'}")
+
+
+class Run:
+    """A finished or unfinished run: its folder and what can be made of it."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.settings: Settings = read_settings(self.folder)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The content of result.json.
+
+        Raises:
+            RunError: if the run is not finished.
+        """
+        import json
+
+        path = self.folder / "result.json"
+        if not path.is_file():
+            raise RunError(f"{self.folder} is not finished; the same `archduel search` command continues it")
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return value
+
+    def model(self) -> torch.nn.Module:
+        """Returns the trained winner: input (N, C, H, W) float in 0..1, preprocessed as the run says; output logits."""
+        from archduel.networks.trained import load_winner
+
+        return load_winner(self.folder, self.result)
+
+    def export(self, folder: str | Path) -> Path:
+        """Writes the stand-alone folder (model.py, weights, ONNX, predict.py) and returns its path."""
+        from archduel.networks.trained import export_run
+
+        return export_run(self.folder, self.result, Path(folder))
+
+    def report(self) -> Path:
+        """Writes report.html (also of an unfinished run) and returns its path."""
+        from archduel.commands.search.report import write_report
+
+        return write_report(self.folder)
+
+    def predict(self, pictures: Sequence[str | Path]) -> list[list[tuple[str, float]]]:
+        """Returns for each picture the classes with their probabilities, most probable first."""
+        from archduel.networks.trained import predict
+
+        return predict(self.folder, self.result, [Path(picture) for picture in pictures])
+
+
+def search(
+    data: Any,
+    *,
+    time: str | float | None = None,
+    evaluations: int | None = None,
+    max_params: str | int | None = None,
+    max_macs: str | int | None = None,
+    max_latency_ms: float | None = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    command: str | None = None,
+    **settings: Any,
+) -> Run:
+    """Searches, trains, tests and exports a network for ``data``; the same call continues an interrupted run.
+
+    Args:
+        data: a folder of images (one subfolder a class), ``digits``, ``cifar10``, an ``.npz`` file, a pair of arrays
+            (images, labels) or a ``torch.utils.data.Dataset`` of (image, label).
+        time: wall-clock budget such as ``"2h"``; None chooses by the number of images unless ``evaluations`` is given.
+        evaluations: number of cheap trainings instead of (or within) a time budget; alone it makes runs repeatable exactly.
+        max_params: limit on parameters, such as ``"1M"``.
+        max_macs: limit on multiply-adds for one image.
+        max_latency_ms: limit on the measured latency of one batch on this device.
+        out: the run's folder; None derives one from the data and the settings under ``runs/``.
+        quiet: print nothing.
+        command: how the run was started, for the record.
+        **settings: other fields of :class:`archduel.commands.search.settings.Settings`, such as ``strategy="evolution"``.
+
+    Raises:
+        ArchduelError: one of its kinds for data, settings, limits or a folder that cannot be used.
+    """
+    checked = make_settings(
+        data=str(data) if isinstance(data, (str, Path)) else _remembered(data),
+        seconds=None if time is None else parse_seconds(time),
+        evaluations=evaluations,
+        max_params=None if max_params is None else parse_count(max_params),
+        max_macs=None if max_macs is None else parse_count(max_macs),
+        max_latency_ms=max_latency_ms,
+        **settings,
+    )
+    path = Path(out) if out is not None else Path("runs") / _name(checked)
+    progress = Progress(quiet=quiet)
+    folder = RunFolder(path, checked, command or " ".join(sys.argv) or "archduel.search(...)")
+    try:
+        if not (path / "result.json").is_file():
+            work(folder, checked, progress)
+        elif folder.noted("handed over") is None:  # it was stopped between the result and the export
+            hand_over(folder, Run(path).result, progress)
+        else:
+            progress.say(f"{path} is finished; nothing to do (another --out starts a new run)")
+    except KeyboardInterrupt:
+        progress.end()
+        progress.say(f"stopped after {duration(folder.clock)}; the same command continues {path}")
+        raise
+    finally:
+        progress.end()
+        folder.close()
+    return Run(path)
+
+
+def _remembered(data: Any) -> str:
+    """Returns the name under which arrays or a dataset object are kept, so that any process can continue the run."""
+    from archduel.data import remember
+
+    return remember(data)
+
+
+def _name(settings: Settings) -> str:
+    digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:8]
+    stem = Path(settings.data.replace(":", "-")).stem or "data"
+    return f"{stem}-{digest}"

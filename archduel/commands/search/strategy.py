@@ -1,0 +1,128 @@
+"""The two arms of a comparison, and the strategy of the search's arm with the numbers of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from archduel.assemble import (
+    USUAL,
+    accepted_partners,
+    assemble,
+    check_keys,
+    collaborator,
+    compares,
+    settings_of,
+)
+from archduel.commands.search.plan import Plan
+from archduel.commands.search.settings import Settings
+from archduel.core import Arch, Constraint, SharedEstimator, Space, Strategy
+from archduel.data import Dataset
+from archduel.errors import SettingError
+from archduel.estimators.judges import scale_of
+from archduel.rankers.size_belief import SizeBelief
+
+__all__ = ["check_settings", "check_types", "closed_form_costs", "make_strategy"]
+
+MAIN_JOB: dict[str, dict[str, Any]] = {
+    "ctnas": {"batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256, "chunk": 10}
+}
+"""Settings that differ from a paper's defaults here: with tens of labels and hundreds of updates instead of 423 and 10,000
+the policy takes larger, centred steps (``--set strategy.batch=1 --set strategy.lr=2e-4`` and so on for the paper's)."""
+
+
+def check_types(role: str, name: str, given: Mapping[str, Any]) -> None:
+    """Raises SettingError for a value of another type than the setting's default (whole numbers may stand for any)."""
+    for key, default in settings_of(role, name).items():
+        kinds = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}.get(type(default))
+        value = given.get(key, default)
+        if kinds and (not isinstance(value, kinds) or isinstance(value, bool) is not isinstance(default, bool)):
+            raise SettingError(f"--set {role}.{key}: expected {type(default).__name__}, such as {default!r}, got {value!r}")
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises for names and settings of strategy, ranker and policy that there are not, before any picture is read.
+
+    Raises:
+        UnknownNameError: for a name that is not on its menu.
+        SettingError: for a setting its class does not have, or a value of another type than the default's.
+    """
+    names = {"strategy": settings.strategy, "ranker": settings.ranker, "policy": USUAL["policy"]}
+    accepted = accepted_partners(settings.strategy)
+    for role, name in names.items():
+        given = settings.section(role)
+        if role == "strategy" or role in accepted:
+            check_keys(role, name, given)
+            check_types(role, name, given)
+        elif given:
+            raise SettingError(f"--set {role}.{next(iter(given))}: strategy {settings.strategy!r} has no {role}")
+
+
+def closed_form_costs(plan: Plan, dataset: Dataset) -> Callable[[Sequence[Arch]], np.ndarray[Any, Any]]:
+    """Returns a function that gives (N, 2) parameters and multiply-adds of architectures at the size of the final networks."""
+    from archduel.spaces.family import count
+
+    scale = scale_of(plan.final, dataset)
+    known: dict[Arch, Any] = {}
+
+    def costs(archs: Sequence[Arch]) -> np.ndarray[Any, Any]:
+        known.update((arch, count(arch, scale)) for arch in archs if arch not in known)
+        return np.array([known[arch] for arch in archs], dtype=np.float64)
+
+    return costs
+
+
+def make_strategy(
+    settings: Settings,
+    plan: Plan,
+    space: Space,
+    constraint: Constraint | None,
+    *,
+    costs: Callable[[Sequence[Arch]], np.ndarray[Any, Any]],
+    shared: SharedEstimator | None = None,
+    numbers: Mapping[str, Any] | None = None,
+) -> Strategy:
+    """Returns the run's strategy with the plan's numbers for those of its settings that it has.
+
+    Args:
+        settings: of the run.
+        plan: numbers of labels and iterations, the final scale.
+        space: where to search.
+        constraint: which architectures are allowed.
+        costs: returns (N, 2) parameters and multiply-adds, see :func:`closed_form_costs`.
+        shared: shared weights, for a strategy that takes them.
+        numbers: settings that replace those that follow from ``plan``.
+
+    Raises:
+        SettingError, UnknownNameError: see :func:`check_settings`.
+    """
+    check_settings(settings)
+    given = settings.section("strategy")
+    names = {"labels": plan.labels, "iterations": plan.iterations, **MAIN_JOB.get(settings.strategy, {})}
+    names = names if numbers is None else dict(numbers)
+    accepted = settings_of("strategy", settings.strategy)
+    if "initial" in accepted and numbers is None:  # a small budget must leave something to learn with
+        names["initial"] = min(int(accepted["initial"]), max(2, plan.labels // 2))
+    planned = {name: value for name, value in names.items() if name in accepted}
+    partners: dict[str, Any] = {} if shared is None else {"shared": shared}
+    for role in ("policy", "ranker"):
+        wanted = settings.section(role)
+        if role not in accepted_partners(settings.strategy):
+            continue
+        if role == "ranker" or wanted:
+            name = USUAL[role] if role == "policy" else settings.ranker
+            given.setdefault(role, {"name": name, **wanted})
+    if compares(settings.strategy) and settings.size_belief and "ranker" in given:
+        ranker = collaborator("ranker", given.pop("ranker"), space, seed=settings.seed, costs=costs)
+        partners["ranker"] = SizeBelief(ranker, lambda archs: costs(archs)[:, 1], settings.size_belief)
+    return assemble(
+        settings.strategy,
+        space,
+        seed=settings.seed,
+        constraint=constraint,
+        costs=costs,
+        settings={**planned, **given},
+        given=partners,
+    )

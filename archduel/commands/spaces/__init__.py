@@ -1,0 +1,1 @@
+"""`archduel space ...` and `arch ...`: look at spaces and architectures."""

@@ -1,0 +1,145 @@
+"""`archduel describe`, `sample`, `show` and `draw`: architectures as texts, numbers and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["register"]
+
+SpaceName = Annotated[
+    str, typer.Option(help="`archduel list spaces`; not needed where a text says its space")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE of the space, such as preset=ctnas; repeat")
+]
+Archs = Annotated[
+    list[str] | None, typer.Argument(help="architectures: SPACE:1.0.4, names, or the space's text")
+]
+File = Annotated[Path | None, typer.Option(help="CSV or parquet file, one architecture a row")]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to ``app``."""
+    app.command("describe")(describe)
+    app.command("sample")(sample)
+    app.command("show")(show)
+    app.command("draw")(draw)
+
+
+def _print(rows: Iterable[dict[str, Any]], as_json: bool) -> None:
+    for row in rows:
+        texts = {key: f"{value:,}" if type(value) is int else value for key, value in row.items()}
+        typer.echo(json.dumps(row) if as_json else "  ".join(f"{key}={text}" for key, text in texts.items()))
+
+
+def describe(
+    archs: Archs = None,
+    space: SpaceName = "",
+    file: File = None,
+    arch_column: Annotated[str, typer.Option(help="column of the architecture's text")] = "",
+    adjacency_column: Annotated[str, typer.Option(help="nasbench101: column of the matrix")] = "",
+    ops_column: Annotated[str, typer.Option(help="nasbench101: column of the operations")] = "",
+    channels: Annotated[int, typer.Option(help="width of the network; 0 = as published")] = 0,
+    depth: Annotated[int, typer.Option(help="depth; 0 = as published")] = 0,
+    image_size: Annotated[int, typer.Option(help="side of the images in pixels; 0 = as published")] = 0,
+    in_channels: Annotated[int, typer.Option(help="1 or 3; 0 = as published")] = 0,
+    classes: Annotated[int, typer.Option(help="outputs; 0 = as published")] = 0,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print hash or fingerprint, parameters and multiply-adds of architectures; of a space alone, what it holds.
+
+    archduel describe --space nasbench201 --file cells.csv --json
+    """
+    from archduel.commands.options import settings_of
+    from archduel.commands.spaces import describe as app
+    from archduel.spaces import lookup
+
+    scale = {"channels": channels, "depth": depth, "image_size": image_size}
+    scale |= {"in_channels": in_channels, "n_classes": classes}
+    given = {name: value for name, value in scale.items() if value}
+    options = settings_of(settings or ())
+    if file is not None:
+        columns = {"arch": arch_column, "adjacency": adjacency_column, "ops": ops_column}
+        used = {part: name for part, name in columns.items() if name}
+        size = lookup.scale_of(space, given)
+        _print(app.describe_file(space, file, columns=used, scale=size, settings=options), as_json)
+    elif archs:
+        for text in archs:
+            holder, arch = lookup.resolve(text, space)
+            _print(app.describe(holder, [arch], lookup.scale_of(holder.name, given)), as_json)
+    else:
+        _print([lookup.facts(lookup.open_space(space, **options))], as_json)
+
+
+def sample(
+    space: Annotated[str, typer.Argument(help="`archduel list spaces`")],
+    n: Annotated[int, typer.Option("-n", help="how many")] = 1,
+    seed: Annotated[int, typer.Option(help="of the randomness")] = 0,
+    text: Annotated[bool, typer.Option("--text", help="the space's own text instead of SPACE:1.0.4")] = False,
+    distinct: Annotated[bool, typer.Option("--distinct", help="no two with one fingerprint")] = False,
+    generator: Annotated[str, typer.Option(help="bpe: as BPE's released generator draws (space darts)")] = "",
+    max_params: Annotated[
+        float, typer.Option(help="parameters at most, at the published scale; 0 = no limit")
+    ] = 0,
+    settings: Settings = None,
+) -> None:
+    """Print random architectures, one a line.
+
+    archduel sample darts -n 100 --seed 0 --generator bpe --text
+    """
+    from archduel.commands.options import settings_of
+    from archduel.commands.spaces import describe as app
+    from archduel.spaces import lookup
+
+    holder = lookup.open_space(space, **(settings_of(settings or ()) or lookup.DEFAULTS.get(space, {})))
+    constraint = app.at_most(max_params) if max_params else None
+    archs = app.sampled(holder, n, seed, generator=generator, distinct=distinct, constraint=constraint)
+    for arch in archs:
+        typer.echo(lookup.write(holder, arch) if text else str(arch))
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="`archduel list architectures`")],
+    as_json: AsJson = False,
+) -> None:
+    """Print a published architecture: its text, source, reported numbers and our counts."""
+    from archduel.networks import zoo as app
+
+    shown = app.show(name)
+    if as_json:
+        typer.echo(json.dumps(shown))
+        return
+    for key, value in shown.items():
+        if isinstance(value, dict):
+            typer.echo(f"{key}:")
+            for label, item in value.items():
+                cost = (
+                    f"{item['params']:,} params, {item['macs']:,} multiply-adds" if key == "counts" else item
+                )
+                typer.echo(f"  {label}: {cost}")
+        elif value:
+            typer.echo(f"{key}: {value}")
+
+
+def draw(
+    arch: Annotated[str, typer.Argument(help="a name, SPACE:1.0.4, or with --space the space's text")],
+    out: Annotated[Path | None, typer.Option(help="the SVG file; without it the SVG is printed")] = None,
+    space: SpaceName = "",
+    columns: Annotated[int, typer.Option(help="diagrams side by side")] = 2,
+) -> None:
+    """Draw an architecture as SVG."""
+    from archduel.networks import zoo as app
+
+    svg = app.drawing(arch, space, columns=columns)
+    if out is None:
+        typer.echo(svg, nl=False)
+    else:
+        out.write_text(svg, encoding="utf-8")
+        typer.echo(f"wrote {out}")

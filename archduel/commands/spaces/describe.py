@@ -1,0 +1,132 @@
+"""Spaces and architectures from outside: texts read, files described, random architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archduel.core import Arch, Constraint, Scale, Space, TextSpace, sample
+from archduel.errors import InvalidArchError, SettingError, TableError, unknown
+from archduel.spaces.darts.supercell import random_darts
+from archduel.spaces.family import COUNTERS, count
+from archduel.spaces.lookup import SCALES, open_space, scale_of
+from archduel.tables.readers.columns import arch_columns, row_reader
+
+__all__ = ["at_most", "describe", "describe_file", "sampled"]
+
+GENERATORS: Mapping[str, tuple[str, Callable[[np.random.Generator], Arch]]] = {"bpe": ("darts", random_darts)}
+"""Name -> (space, how one architecture is drawn)."""
+
+
+def at_most(max_params: float) -> Constraint:
+    """Returns the rule that a network has at most ``max_params`` parameters at its published scale."""
+    return lambda arch: count(arch, scale_of(arch.space, {})).params <= max_params
+
+
+def describe(space: Space, archs: Sequence[Arch], scale: Scale | None = None) -> Iterator[dict[str, Any]]:
+    """Yields for each architecture its texts, fingerprint (the hash for ``nasbench101``), parameters and multiply-adds.
+
+    Args:
+        space: the space.
+        archs: architectures of it.
+        scale: the size of the networks; None = as published.
+    """
+    for arch in archs:
+        space.validate(arch)
+        row: dict[str, Any] = {"arch": str(arch)}
+        if isinstance(space, TextSpace):
+            row["text"] = space.write(arch)
+        for extra in ("index", "unique_str"):
+            if hasattr(space, extra):
+                row[extra] = getattr(space, extra)(arch)
+        row["fingerprint"] = space.fingerprint(arch)
+        if space.name in COUNTERS:
+            row |= count(arch, scale or SCALES.get(space.name, Scale()))._asdict()
+        yield row
+
+
+def describe_file(
+    space_name: str,
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    scale: Scale | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yields one description a row of a CSV or parquet file.
+
+    Args:
+        space_name: the space.
+        path: the file.
+        columns: part of an architecture -> column, as ``archduel table import`` takes them.
+        scale: see :func:`describe`.
+        settings: of the space.
+
+    Raises:
+        TableError: for a file that cannot be read, or a row that is no architecture, with its number and the offending part.
+        UnknownNameError: for an unknown space or column.
+    """
+    from archduel.tables.readers.columns import read_columns
+
+    space = open_space(space_name, **(settings or {}))
+    used = arch_columns(space_name, columns or {})
+    data, read = read_columns(path, tuple(used.values())), row_reader(space, used)
+    for number, cells in enumerate(zip(*data.values()), 1):
+        try:
+            arch = read(dict(zip(data, map(str, cells))))
+        except InvalidArchError as error:
+            raise TableError(f"{path} row {number}: {error}") from error
+        yield {"row": number, **next(describe(space, [arch], scale))}
+
+
+def _generator(name: str, space: Space) -> Callable[[np.random.Generator], Arch]:
+    if name not in GENERATORS:
+        raise unknown("generator", name, GENERATORS)
+    home, draw = GENERATORS[name]
+    if home != space.name:
+        raise SettingError(f"generator {name!r} draws in {home}, not in {space.name}")
+    return draw
+
+
+def sampled(
+    space: Space,
+    n: int,
+    seed: int = 0,
+    *,
+    generator: str = "",
+    distinct: bool = False,
+    constraint: Constraint | None = None,
+) -> list[Arch]:
+    """Returns ``n`` random architectures; the space's docstring says over what they are uniform.
+
+    Args:
+        space: where from.
+        n: how many.
+        seed: of the randomness.
+        generator: ``bpe`` draws as BPE's released generator does (space ``darts``).
+        distinct: no two with the same fingerprint.
+        constraint: what each must satisfy.
+
+    Raises:
+        SettingError: for fewer than one, or a generator of another space.
+        InfeasibleError: if the constraint cannot be satisfied.
+    """
+    if n < 1:
+        raise SettingError(f"n must be at least 1, got {n}")
+    draw = _generator(generator, space) if generator else partial(sample, space, constraint=constraint)
+    rng = np.random.default_rng(seed)
+    found: dict[str, Arch] = {}
+    for _ in range(1_000 + 100 * n):
+        arch = draw(rng)
+        if constraint is not None and not constraint(arch):
+            continue
+        found.setdefault(space.fingerprint(arch) if distinct else str(len(found)), arch)
+        if len(found) == n:
+            return list(found.values())
+    raise SettingError(
+        f"only {len(found)} of {n} architectures were found; ask for fewer, or loosen the limits"
+    )

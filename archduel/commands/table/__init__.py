@@ -1,0 +1,1 @@
+"""`archduel table ...`: tabular benchmarks."""

@@ -1,0 +1,242 @@
+"""A table of one's own: train many architectures with one recipe and several seeds, and keep the numbers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shlex
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archduel import registry
+from archduel.commands.progress import Progress
+from archduel.core import Arch, Estimate, Journal, Query, Space, evaluation_seed
+from archduel.core.space import distinct_cells
+from archduel.core.storage import environment, estimate_record
+from archduel.data import Dataset, load
+from archduel.errors import RunError, SettingError
+from archduel.estimators.judges import TableJudge
+from archduel.execution import Processes, end_with_parent
+from archduel.recipes import base_recipe
+from archduel.tables.build import make_table
+from archduel.tables.file import Fidelity
+from archduel.training.images import Pixels
+from archduel.training.recipe import Recipe
+
+__all__ = ["answers", "train_table"]
+
+# -- The trainings behind a table of one's own, one by one or in groups -------------------------------------------------
+
+
+Group = tuple[list[Query], list[int]]
+
+
+def _grouped(judge: TableJudge, groups: Sequence[Group], workers: int) -> Iterator[Estimate]:
+    """Yields the estimates of groups that are trained as one each, ``workers`` at a time with one thread each."""
+    if not groups:
+        return
+    context = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unknown state
+    with ProcessPoolExecutor(workers, context, _begin) as pool:
+        for estimates in pool.map(partial(_judge_group, judge), groups):
+            yield from estimates
+
+
+def _begin() -> None:
+    """Prepares a worker: one thread for torch, and an end when the process that waits for it is gone, however that ended."""
+    import torch
+
+    torch.set_num_threads(1)
+    end_with_parent()
+
+
+def _judge_group(judge: TableJudge, group: Group) -> list[Estimate]:
+    return judge.judge_together(*group)
+
+
+def _groups(queries: Sequence[Query], runs: Sequence[int], seed: int, k: int) -> list[Group]:
+    """Returns neighbouring queries of one run, at most ``k`` together."""
+    groups: list[Group] = []
+    for place, (query, run) in enumerate(zip(queries, runs)):
+        if not place or run != runs[place - 1] or len(groups[-1][0]) == k:
+            groups.append(([], []))
+        groups[-1][0].append(query)
+        groups[-1][1].append(evaluation_seed(seed, run))
+    return groups
+
+
+def answers(
+    judge: TableJudge,
+    queries: Sequence[Query],
+    runs: Sequence[int],
+    seed: int,
+    workers: int,
+    fused: int | str,
+) -> Generator[Estimate, None, None]:
+    """Yields the estimate of each query, trained one by one or in groups of one run, which all have its seed."""
+    if not queries:
+        return
+    k = (
+        judge.at_once([query.arch for query in queries])
+        if fused == "auto"
+        else 1
+        if fused == "off"
+        else int(fused)
+    )
+    if k > 1:
+        yield from _grouped(judge, _groups(queries, runs, seed, k), workers)
+        return
+    with Processes(judge, workers=workers, run_seed=seed) as executor:
+        yield from executor.run(queries, runs)
+
+
+BLOCK = 128
+"""Architectures that get all of their runs before the next ones get any; they can be trained in groups of one seed."""
+
+
+def train_table(
+    data: Any,
+    out: Path,
+    *,
+    space: str = "nasbench201",
+    cells: int = 300,
+    seeds: int = 3,
+    seed: int = 0,
+    mean_of: int = 1,
+    recipe: Mapping[str, Any] | None = None,
+    load_settings: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    fused: int | str = "off",
+    name: str = "",
+    quiet: bool = False,
+) -> Path:
+    """Trains ``cells`` functionally different architectures with every seed, writes a table file and returns its path.
+
+    The same call continues an interrupted one and extends a smaller one: answers are kept in ``OUT.jsonl``.
+
+    Args:
+        data: what :func:`archduel.data.load` takes.
+        out: the ``.table`` file.
+        space: a name on the menu of spaces.
+        cells: how many architectures.
+        seeds: runs of each. A run has one seed for all architectures, as in NAS-Bench-201: equal layers start alike and all
+            see the same batches.
+        seed: which architectures, and the seeds of their trainings.
+        mean_of: trainings whose mean is one run: less noise at that many times the cost; seconds are their sum.
+        recipe: settings of :class:`~archduel.training.recipe.Recipe` that differ from the main job's.
+        load_settings: of :func:`archduel.data.load`, such as ``max_images``.
+        workers: trainings at a time, one thread each.
+        fused: how many networks a worker trains at once: a number, ``auto`` = as measured, ``off`` = one by one. Each ends
+            as it would alone, but for rounding (``docs/fused.md``).
+        name: what the table is called; empty = the file's name.
+        quiet: print nothing.
+
+    Raises:
+        RunError: if more than one training in twenty fails.
+        SettingError: for another value of ``fused``, or less than one training a run.
+    """
+    if mean_of < 1:
+        raise SettingError(f"mean_of must be at least 1, got {mean_of}")
+    if fused not in ("auto", "off") and not (isinstance(fused, int) and fused >= 1):
+        raise SettingError(f"fused must be 'auto', 'off' or a number of networks from 1, got {fused!r}")
+    dataset = load(data, seed=seed, **(load_settings or {}))
+    home: Space = registry.make("space", space)
+    chosen = base_recipe(dataset, space).with_(**(recipe or {}))
+    archs = distinct_cells(home, cells, seed)
+    jobs = [
+        (archs[number], number, run)
+        for start in range(0, cells, BLOCK)
+        for run in range(seeds * mean_of)
+        for number in range(start, min(start + BLOCK, cells))
+    ]
+    done = _trained(
+        dataset, chosen, jobs, out.with_suffix(".jsonl"), seed, workers, fused, Progress(quiet=quiet)
+    )
+    failed = sum(record["score"] is None for record in done.values())
+    if 20 * failed > len(jobs):
+        raise RunError(f"{failed} of {len(jobs)} trainings failed; see {out.with_suffix('.jsonl')}")
+    _write(out, home, archs, done, chosen, dataset, name or out.stem, (seeds, mean_of))
+    return out
+
+
+def _trained(
+    dataset: Dataset,
+    recipe: Recipe,
+    jobs: list[tuple[Arch, int, int]],
+    path: Path,
+    seed: int,
+    workers: int,
+    fused: int | str,
+    progress: Progress,
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """Returns (arch, run) -> record; what the journal holds is not trained again."""
+    journal = Journal(path, fsync=False)
+    done = {(r["arch"], r["run"]): r for r in journal.records}
+    todo = [job for job in jobs if (str(job[0]), job[2]) not in done]
+    mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
+    pixels = [
+        Pixels(s.images, s.labels, mean, std) for s in (dataset.train, dataset.validation, dataset.test)
+    ]
+    judge = TableJudge(pixels[0], pixels[1], pixels[2], recipe=recipe, n_classes=dataset.n_classes)
+    queries = [Query(arch) for arch, _, _ in todo]
+    ordinals = [1_000 * number + run for _, number, run in todo]
+    progress.stage("train", len(jobs))
+    runs = [run for _, _, run in todo]
+    with closing(answers(judge, queries, runs, seed, workers, fused)) as found:
+        for n, ((arch, _, run), query, ordinal, estimate) in enumerate(
+            zip(todo, queries, ordinals, found), 1
+        ):
+            record = {**estimate_record(ordinal, query, estimate), "run": run}
+            journal.append(record)
+            done[str(arch), run] = record
+            progress.advance(len(jobs) - len(todo) + n, f"last {estimate.score:.3f}")
+    progress.end()
+    journal.close()
+    return done
+
+
+def _write(
+    out: Path,
+    space: Space,
+    archs: list[Arch],
+    done: Mapping[tuple[str, int], Mapping[str, Any]],
+    recipe: Recipe,
+    dataset: Dataset,
+    name: str,
+    runs: tuple[int, int],
+) -> None:
+    seeds, mean_of = runs
+
+    def grid(read: Callable[[Mapping[str, Any]], float | None]) -> np.ndarray[Any, Any]:
+        values = [[read(done[str(arch), run]) for arch in archs] for run in range(seeds * mean_of)]
+        grouped = np.array(values, dtype=np.float64).reshape(seeds, mean_of, len(archs))
+        return grouped.mean(1)[None]  # (1, R, N)
+
+    table = make_table(
+        archs,
+        {
+            "validation": grid(lambda r: r["score"]),
+            "test": grid(lambda r: r["values"].get("test")),
+            "seconds": mean_of * grid(lambda r: r["seconds"]),
+        },
+        name=name,
+        fidelities=(
+            Fidelity("full", recipe.epochs, round(recipe.epochs * recipe.data_fraction * len(dataset.train))),
+        ),
+        space=space,
+        provenance={
+            "command": shlex.join(["archduel", *sys.argv[1:]]),
+            "data": dataset.name,
+            "splits": {split: len(getattr(dataset, split)) for split in ("train", "validation", "test")},
+            "recipe": asdict(recipe),
+            "mean_of": mean_of,
+            **environment(),
+        },
+    )
+    table.write(out)

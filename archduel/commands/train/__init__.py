@@ -1,0 +1,1 @@
+"""`archduel train`: one network, trained to the end."""

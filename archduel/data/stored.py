@@ -1,0 +1,156 @@
+"""Sets that archduel keeps itself: arrays, archives and dataset objects turned into a folder that any process can open."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from archduel.data.arrays import picture
+from archduel.data.cache import RowFile, locked, publish
+from archduel.data.source import Source, digest
+from archduel.errors import DataError
+
+__all__ = ["Item", "is_kept", "keep", "kept_once", "open_kept"]
+
+Item = tuple["Image.Image | NDArray[np.uint8]", int, int]  # picture, label, split code
+FORMAT = 1
+PLAIN = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # modes that PNG holds without loss
+
+
+def _encoded(image: Image.Image | NDArray[np.uint8]) -> bytes:
+    """Returns a picture as a lossless file."""
+    upright = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else picture(image)
+    buffer = io.BytesIO()
+    if upright.mode in PLAIN:
+        upright.save(buffer, "PNG", compress_level=1)
+    else:
+        upright.save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+def _write_arrays(
+    folder: Path, items: Iterable[Item], shape: tuple[int, ...]
+) -> tuple[list[int], list[int], str]:
+    """Writes equally shaped uint8 pictures as one array; returns labels, split codes and the hash of the content."""
+    labels, given, content = [], [], hashlib.sha256()
+    with RowFile(folder / "images.npy", shape) as file:
+        for pixels, label, split in items:
+            content.update(file.append(np.asarray(pixels)))
+            labels.append(label)
+            given.append(split)
+    return labels, given, content.hexdigest()
+
+
+def _write_packed(folder: Path, items: Iterable[Item]) -> tuple[list[int], list[int], str]:
+    """Writes pictures of any size as files one after another; returns labels, split codes and the hash of the content."""
+    labels, given, ends, content = [], [], [0], hashlib.sha256()
+    with open(folder / "pack.bin", "wb") as file:
+        for image, label, split in items:
+            raw = _encoded(image)
+            content.update(raw)
+            file.write(raw)
+            ends.append(ends[-1] + len(raw))
+            labels.append(label)
+            given.append(split)
+    np.save(folder / "offsets.npy", np.array(ends, np.int64))
+    return labels, given, content.hexdigest()
+
+
+def keep(
+    final: Path,
+    items: Iterable[Item],
+    classes: Sequence[str] | Callable[[], Sequence[str]],
+    *,
+    shape: tuple[int, ...] | None = None,
+    flip: bool | None = None,
+) -> None:
+    """Writes a set from a stream, whole or not at all.
+
+    Args:
+        final: its folder; if it is there already it stays as it is.
+        items: (picture, label, split code).
+        classes: names in label order, or a function asked after the stream has ended.
+        shape: the shape that all pictures have as uint8 arrays; None = pictures of any size and mode.
+        flip: whether mirrored pictures keep their label.
+
+    Raises:
+        DataError: if the stream is empty.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name[:16]}.", dir=final.parent))
+    try:
+        if shape is None:
+            labels, given, content = _write_packed(temporary, items)
+        else:
+            labels, given, content = _write_arrays(temporary, items, shape)
+        if not labels:
+            raise DataError(f"there are no pictures to keep as {final.name}")
+        names = list(classes() if callable(classes) else classes)
+        np.save(temporary / "labels.npy", np.array(labels, np.int64))
+        np.save(temporary / "given.npy", np.array(given, np.int8))
+        facts = {
+            "format": FORMAT,
+            "classes": names,
+            "flip": flip,
+            "content": content,
+            "packed": shape is None,
+        }
+        (temporary / "set.json").write_text(json.dumps(facts))
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    publish(temporary, final)
+
+
+def is_kept(folder: Path) -> bool:
+    """Returns whether ``folder`` holds a set written by :func:`keep`."""
+    return (folder / "set.json").is_file()
+
+
+def kept_once(final: Path, write: Callable[[Path], None], *, name: str) -> Source:
+    """Returns the set in ``final``; ``write`` makes it where it is missing, in one process at a time."""
+    if not is_kept(final):
+        with locked(final.parent / f".{final.name}.lock"):
+            if not is_kept(final):
+                shutil.rmtree(final, ignore_errors=True)
+                write(final)
+    return open_kept(final, name=name)
+
+
+def open_kept(folder: Path, *, name: str) -> Source:
+    """Returns the pictures of a set written by :func:`keep`, memory-mapped.
+
+    Raises:
+        DataError: if the folder is damaged.
+    """
+    try:
+        facts = json.loads((folder / "set.json").read_text())
+        labels = np.load(folder / "labels.npy", allow_pickle=False)
+        given = np.load(folder / "given.npy", allow_pickle=False)
+        read = _reader(folder, packed=facts["packed"])
+        key = digest("kept", facts["content"], labels, given)
+        return Source(name, labels, tuple(facts["classes"]), read, key, given, flip=facts["flip"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{folder} is damaged ({error}); remove it with `archduel data clear --all`"
+        ) from error
+
+
+def _reader(folder: Path, *, packed: bool) -> Callable[[int], Image.Image]:
+    if not packed:
+        images = np.asarray(np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False))
+        return lambda number: picture(images[number])
+    ends = np.load(folder / "offsets.npy", allow_pickle=False)
+    pack = np.asarray(np.memmap(folder / "pack.bin", np.uint8, "r"))
+    return lambda number: Image.open(
+        io.BytesIO(pack[ends[number] : ends[number + 1]].tobytes()), formats=("PNG", "TIFF")
+    )

@@ -1,0 +1,156 @@
+"""How long a network takes for a batch on a device, measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from archduel.commands.search.settings import Settings
+from archduel.core import Arch, Scale, Space
+from archduel.data import Dataset
+from archduel.errors import SettingError
+from archduel.estimators.judges import scale_of
+from archduel.spaces.limits import Limits, median_arch, sizes
+from archduel.training.images import Pixels
+from archduel.training.recipe import Recipe
+from archduel.training.runtime import mode_kept
+
+__all__ = ["Latency", "Stopwatch", "check_device", "latency_ms", "latency_of"]
+
+# -- What this machine's device does: measured latencies as a limit -----------------------------------------------------
+
+
+def check_device(device: str) -> None:
+    """Raises SettingError unless torch can compute on ``device`` here."""
+    import torch
+
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises for a missing device
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise SettingError(f"--device {device}: torch cannot use it; here it has {', '.join(there)}") from error
+
+
+def latency_of(scale: Scale, *, batch_size: int, device: str) -> Callable[[Arch], float]:
+    """Returns a function that builds an architecture and measures the median milliseconds of a batch, one thread."""
+
+    def measure(arch: Arch) -> float:
+        """Returns the median milliseconds of a batch, on one thread."""
+        import torch
+
+        from archduel.spaces.family import build
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)  # as a deployed small network usually runs, and repeatable
+        try:
+            return latency_ms(build(arch, scale), scale, batch_size=batch_size, device=device, seconds=0.2).median
+        finally:
+            torch.set_num_threads(before)
+
+    return measure
+
+
+# -- How long training takes here: a few steps, measured ----------------------------------------------------------------
+
+
+class Stopwatch:
+    """Measures training steps of a typical architecture."""
+
+    def __init__(self, settings: Settings, space: Space, dataset: Dataset) -> None:
+        self.settings, self.space, self.dataset = settings, space, dataset
+        mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
+        self.pixels = Pixels(dataset.train.images, dataset.train.labels, mean, std, device=settings.device)
+
+    def seconds_per_image(self, recipe: Recipe, arch: Arch | None = None) -> float:
+        """Returns the seconds an image of training costs, other workers' load included (measured alone, times 1.15).
+
+        Args:
+            recipe: how it is trained.
+            arch: which network; None = one of median multiply-adds.
+        """
+        from archduel.spaces.family import build
+        from archduel.training.loop import train
+        from archduel.training.runtime import seeded_build
+
+        scale = scale_of(recipe, self.dataset)
+        arch = arch or median_arch(sizes(self.space, Limits(scale), np.random.default_rng(5), 60))
+        n = min(len(self.dataset.train), 4 * recipe.batch_size if recipe.image_size <= 16 else 2 * recipe.batch_size)
+        few = self.pixels.subset(np.arange(n))
+        before = torch.get_num_threads()
+        if self.settings.device == "cpu":
+            torch.set_num_threads(self.settings.threads)
+        try:
+            model = seeded_build(lambda: build(arch, scale), 0)
+            short = recipe.with_(epochs=1, data_fraction=1.0)
+            costs = [
+                train(model, few, short, seed=i, device=self.settings.device) for i in range(2)
+            ]
+        finally:
+            torch.set_num_threads(before)
+        return 1.15 * costs[-1].seconds / costs[-1].images
+
+
+class Latency(NamedTuple):
+    """Milliseconds a batch.
+
+    Attributes:
+        median: of the repetitions.
+        iqr: distance between their quartiles.
+        n: repetitions.
+    """
+
+    median: float
+    iqr: float
+    n: int
+
+
+@torch.inference_mode()
+def latency_ms(
+    model: nn.Module,
+    scale: Scale,
+    *,
+    batch_size: int = 1,
+    device: str | torch.device = "cpu",
+    repetitions: int = 100,
+    warmup: int = 10,
+    seconds: float = 2.0,
+) -> Latency:
+    """Returns the time of a forward pass in evaluation mode; with torch's present number of threads on a CPU.
+
+    Args:
+        model: the network; moved to ``device``.
+        scale: says what it takes.
+        batch_size: images a pass.
+        device: where to measure.
+        repetitions: passes that are timed.
+        warmup: passes before that.
+        seconds: ends the measurement early, but not before 5 repetitions.
+    """
+    device = torch.device(device)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch_size, scale.in_channels, scale.image_size, scale.image_size, generator=generator).to(device)
+    with mode_kept(model):
+        model.to(device).eval()
+        for _ in range(warmup):
+            model(x)
+        times = [_timed(model, x)]
+        while len(times) < repetitions and (len(times) < 5 or sum(times) < 1000 * seconds):
+            times.append(_timed(model, x))
+    low, median, high = np.percentile(times, (25, 50, 75))
+    return Latency(float(median), float(high - low), len(times))
+
+
+def _timed(model: nn.Module, x: torch.Tensor) -> float:
+    """Returns the milliseconds of one pass, waited for."""
+    if x.device.type == "cuda":
+        torch.cuda.synchronize(x.device)
+    began = time.perf_counter()
+    model(x)
+    if x.device.type == "cuda":
+        torch.cuda.synchronize(x.device)
+    return 1000 * (time.perf_counter() - began)

@@ -1,0 +1,248 @@
+"""Judging several architectures at once by fused training, and choosing how many: measured, never where it loses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from archduel.core import Arch, Estimate, Query, Scale
+from archduel.errors import ArchduelError, SettingError
+from archduel.fusing.fastest import now
+from archduel.fusing.networks import Fused, fuse
+from archduel.fusing.training import FusedNetworks, evaluate_fused, train_fused
+from archduel.spaces.family import count
+from archduel.training.images import Images, Pixels
+from archduel.training.loop import Trained, failures_as_reason, train
+from archduel.training.metrics import Evaluation
+from archduel.training.recipe import Recipe
+
+__all__ = ["SIZES", "FusedPlan", "judged_together", "plan_fused", "planned", "train_together"]
+
+SIZES = (8, 16, 32, 64)
+"""Numbers of networks that are tried."""
+
+STEPS = 4
+MEMORY_BYTES = 2 << 30
+HOPELESS = 1.2  # a smallest group that is so much slower than one by one is not enlarged
+LARGER_LOSS = 1.05  # a group that is so much slower than the one before is not enlarged
+GAIN = 1.1  # so much faster a group must be than one by one to be chosen
+
+
+@dataclass(frozen=True)
+class FusedPlan:
+    """How many networks to train at once, and what was measured.
+
+    Attributes:
+        k: networks a group; 1 = one by one.
+        alone: seconds a step of one network by itself.
+        together: seconds a step and network, by number of networks.
+        bytes: memory of a group.
+        reason: why networks are trained one by one, empty if they are not.
+    """
+
+    k: int
+    alone: float
+    together: dict[int, float]
+    bytes: int
+    reason: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """Returns the plan as JSON values."""
+        return {**asdict(self), "together": {str(k): seconds for k, seconds in self.together.items()}}
+
+
+def plan_fused(
+    networks: Sequence[nn.Module],
+    scale: Scale,
+    images: Images,
+    recipe: Recipe,
+    *,
+    device: str | torch.device = "cpu",
+    sizes: Sequence[int] = SIZES,
+    memory: int = MEMORY_BYTES,
+) -> FusedPlan:
+    """Returns how many networks like these are best trained at once; takes a few steps of each way, a second or so.
+
+    Args:
+        networks: different ones of the space, freshly built; they are trained for a few steps, so throw them away.
+        scale: what they were built for.
+        images: training images.
+        recipe: how they are trained.
+        device: where.
+        sizes: numbers of networks to try, rising; larger ones only while they do not lose.
+        memory: bytes that a group may take.
+    """
+    steps = recipe.with_(
+        epochs=STEPS * recipe.batch_size / max(recipe.batch_size, len(images)), data_fraction=1.0
+    )
+    place = torch.device(device)
+    alone = _alone(networks, images, steps, place)
+    together: dict[int, float] = {}
+    used, reason = 0, ""
+    for k in sizes:
+        try:
+            chosen = [networks[i % len(networks)] for i in range(k)]
+            group = fuse(chosen, scale, device=device)
+            train_fused(group, images, steps, seeds=[0])  # takes the memory, measures the ways
+            together[k] = _seconds(partial(train_fused, group, images, steps, seeds=[0]), place) / (STEPS * k)
+        except (SettingError, RuntimeError, MemoryError) as error:
+            reason = str(error)
+            break
+        used = group.buffers.bytes
+        if 2 * used > memory or not _worth_more(list(together.values()), alone):
+            break
+    best = min(together, key=lambda k: together[k], default=0)
+    if not best or together[best] * GAIN > alone:
+        return FusedPlan(1, alone, together, used, reason or "a group is not faster")
+    return FusedPlan(best, alone, together, used)
+
+
+def _worth_more(together: Sequence[float], alone: float) -> bool:
+    """Returns whether a larger group may pay: the last one was no slower than the one before, or the first not far behind alone."""
+    if len(together) == 1:
+        return together[0] < HOPELESS * alone
+    return together[-1] < LARGER_LOSS * together[-2]
+
+
+def _alone(networks: Sequence[nn.Module], images: Images, steps: Recipe, device: torch.device) -> float:
+    """Returns the mean seconds a step of a few networks."""
+    some = networks[:4]
+    train(some[0], images, steps, seed=0, device=device)  # the first call of a library is slow
+    times = [
+        _seconds(partial(train, network, images, steps, seed=0, device=device), device) for network in some
+    ]
+    return sum(times) / (STEPS * len(some))
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Returns the shorter of two times."""
+    times = []
+    for _ in range(2):
+        began = now(device)
+        work()
+        times.append(now(device) - began)
+    return min(times)
+
+
+class Trains(Protocol):
+    """What is needed of an estimator that trains."""
+
+    train: Pixels
+    validation: Pixels
+    run_seed: int
+    device: torch.device
+    curves: bool
+
+    def recipe(self, query: Query) -> Recipe:
+        """Returns how a query is trained."""
+
+    def scale(self, recipe: Recipe) -> Scale:
+        """Returns the size of its network."""
+
+    def network(self, arch: Arch, recipe: Recipe, seed: int) -> nn.Module:
+        """Returns the network."""
+
+    def estimate_of(
+        self,
+        trained: Trained,
+        scored: Evaluation | None,
+        values: dict[str, Any],
+        seconds: float,
+        recipe: Recipe,
+    ) -> Estimate:
+        """Returns a training as an estimate."""
+
+
+def planned(estimator: Trains, queries: Sequence[Query]) -> int:
+    """Returns how many queries like these (of one recipe) an estimator best trains at once; 1 if one cannot be built."""
+    recipe = estimator.recipe(queries[0])
+    images = estimator.train.resized(recipe.image_size).fraction(recipe.data_fraction, estimator.run_seed)
+    some = queries[: max(SIZES)]
+    try:
+        networks = [estimator.network(some[i % len(some)].arch, recipe, i) for i in range(max(SIZES))]
+        return plan_fused(networks, estimator.scale(recipe), images, recipe, device=estimator.device).k
+    except ArchduelError:
+        return 1
+
+
+def judged_together(
+    estimator: Trains, queries: Sequence[Query], seeds: Sequence[int]
+) -> list[Estimate] | None:
+    """Returns the estimates of queries of one recipe, or None if they cannot be trained as one group."""
+    recipe = estimator.recipe(queries[0])
+    began = time.perf_counter()
+    validation = estimator.validation.resized(recipe.image_size)
+    images = estimator.train.resized(recipe.image_size).fraction(recipe.data_fraction, estimator.run_seed)
+    try:
+        networks = [estimator.network(query.arch, recipe, seed) for query, seed in zip(queries, seeds)]
+        results = train_together(
+            networks,
+            estimator.scale(recipe),
+            images,
+            recipe.with_(data_fraction=1.0),  # taken above, with the run's seed
+            seeds=seeds,
+            validations=[validation],
+            curves=validation if estimator.curves else None,
+            device=estimator.device,
+        )
+    except ArchduelError:
+        return None  # a network that cannot be built or fused: alone, each gets its own answer
+    if any(trained.reason.startswith("out of memory") for trained, _ in results):
+        return None
+    seconds = (time.perf_counter() - began) / len(queries)
+    estimates = []
+    for query, (trained, scored) in zip(queries, results):
+        values: dict[str, Any] = count(query.arch, estimator.scale(recipe))._asdict() | {
+            "fused": len(queries)
+        }
+        estimates.append(
+            estimator.estimate_of(trained, scored[0] if scored else None, values, seconds, recipe)
+        )
+    return estimates
+
+
+def train_together(
+    networks: Sequence[nn.Module],
+    scale: Scale,
+    images: Images,
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int],
+    validations: Sequence[Images],
+    curves: Images | None = None,
+    device: str | torch.device = "cpu",
+) -> list[tuple[Trained, list[Evaluation] | None]]:
+    """Trains networks as one group and returns, for each, what happened and what it says about each validation set.
+
+    Args:
+        networks: freshly built; they get the weights.
+        scale: what they were built for.
+        images: training images.
+        recipe: how to train.
+        seeds: of batches, augmentation and drop path: one a network (each ends as it would alone), or one for all.
+        validations: sets to judge by, once trained.
+        curves: a set that is also evaluated after each epoch.
+        device: where.
+
+    Raises:
+        SettingError: for networks or a recipe that cannot be fused.
+    """
+    group: FusedNetworks = fuse(networks, scale, device=device)
+    overall = Trained()
+    with failures_as_reason(overall):
+        group, left, trained = train_fused(group, images, recipe, seeds=seeds, validation=curves)
+    if overall.reason:
+        return [(Trained(reason=overall.reason), None) for _ in networks]
+    if not left:
+        return [(one, None) for one in trained]
+    said = [evaluate_fused(group, validation, batch_size=recipe.batch_size) for validation in validations]
+    assert isinstance(group, Fused)
+    group.extract()
+    judged = {number: [evaluations[place] for evaluations in said] for place, number in enumerate(left)}
+    return [(one, judged.get(number)) for number, one in enumerate(trained)]

@@ -1,0 +1,385 @@
+"""The layers of a group on stacked maps (n, C, H, W, B), forward and backward by hand: n networks, the batch innermost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from archduel.fusing.convolutions import ConvSpec, Way
+from archduel.fusing.fastest import fastest
+from archduel.fusing.graphs import Node, Shape
+from archduel.fusing.memory import Buffers, Rows, Weights
+
+__all__ = ["LAYERS", "Adaptive", "AvgPool", "Conv", "Crop", "Drop", "Layer", "MaxPool", "Narrow", "Norm", "Pad", "Relu"]
+
+# -- What every layer of a group has: its members, its weights' rows, its memory ----------------------------------------
+
+
+class Layer:
+    """One layer of the members of a group.
+
+    Args:
+        nodes: that layer of each member.
+        owners: the network of each member.
+        before: shape of the input.
+        weights: where a layer asks for room.
+        buffers: memory that is kept.
+        key: a name of its own.
+        image: whether it reads the image, whose gradient nobody needs.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        owners: list[int],
+        before: Shape,
+        weights: Weights,
+        buffers: Buffers,
+        key: str,
+        image: bool,
+    ) -> None:
+        self.node, self.modules = nodes[0], [node.module for node in nodes]
+        self.n, self.owners, self.before, self.shape = len(nodes), owners, before, nodes[0].shape
+        self.weights, self.buffers, self.key, self.image = weights, buffers, key, image
+        self.rows: dict[str, Rows] = {}
+        self.target: Tensor | None = None  # where the output shall stand, if not in memory of its own
+        self.spare = False  # whether the input may be overwritten by the output
+        self._x: Tensor
+
+    def _ask(self, name: str, shape: tuple[int, ...]) -> None:
+        """Asks for room for the weights called ``name``."""
+        self.rows[name] = self.weights.add(shape, self.owners, len(shape) == 1)
+
+    def value(self, name: str) -> Tensor:
+        """Returns the weights called ``name``, (n, \\*shape)."""
+        return self.rows[name].of(self.weights.values)
+
+    def grad(self, name: str) -> Tensor:
+        """Returns their gradients, (n, \\*shape)."""
+        return self.rows[name].of(self.weights.grads)
+
+    def _out(self, x: Tensor) -> Tensor:
+        """Returns memory for the output."""
+        if self.target is not None:
+            return self.target
+        return self.buffers.take((self.key, "y"), (self.n, *self.shape, x.shape[-1]))
+
+    def _gradient(self, x: Tensor) -> Tensor:
+        """Returns memory for the gradient of the input, shared by all layers of that size: two take turns."""
+        turn = self.buffers.turn = not self.buffers.turn
+        return self.buffers.take(("gradient", turn), tuple(x.shape))
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Returns the output (n, \\*shape, B) of x (n, \\*before, B); x is not changed."""
+        raise TypeError(f"{type(self).__name__} has no forward")
+
+    def backward(self, g: Tensor) -> Tensor | None:
+        """Writes the gradients of the weights and returns that of the input (None for the image); g is not changed."""
+        raise TypeError(f"{type(self).__name__} has no backward")
+
+
+# -- Layers without weights that change the size of maps: cuts, pools ---------------------------------------------------
+
+
+aten = torch.ops.aten
+
+
+class Narrow(Layer):
+    """The first channels."""
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Returns the output; see :class:`Layer`."""
+        self._x = x
+        return x[:, : self.shape[0]].contiguous()
+
+    def backward(self, g: Tensor) -> Tensor | None:
+        """Returns the gradient of the input; see :class:`Layer`."""
+        gx = self._gradient(self._x).zero_()
+        gx[:, : self.shape[0]].copy_(g)
+        return gx
+
+
+class Crop(Layer):
+    """All but the first row and column."""
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Returns the output; see :class:`Layer`."""
+        self._x = x
+        return x[:, :, 1:, 1:].contiguous()
+
+    def backward(self, g: Tensor) -> Tensor | None:
+        """Returns the gradient of the input; see :class:`Layer`."""
+        gx = self._gradient(self._x).zero_()
+        gx[:, :, 1:, 1:].copy_(g)
+        return gx
+
+
+class Pad(Layer):
+    """A row and a column of zeros in front."""
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Returns the output; see :class:`Layer`."""
+        self._x, y = x, self._out(x).zero_()
+        y[:, :, 1:, 1:].copy_(x)
+        return y
+
+    def backward(self, g: Tensor) -> Tensor | None:
+        """Returns the gradient of the input; see :class:`Layer`."""
+        return self._gradient(self._x).copy_(g[:, :, 1:, 1:])
+
+
+class Pool(Layer):
+    """Pools by the library, for which the batch are the channels of a channels-last map."""
+
+    def _turned(self, x: Tensor) -> Tensor:
+        """Returns (n, C, H, W, B) as (n C, B, H, W) without a copy."""
+        return x.flatten(0, 1).permute(0, 3, 1, 2)
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Returns the output; see :class:`Layer`."""
+        self._x = x
+        y = self._pooled(self._turned(x))  # (n C, B, H, W)
+        return self._out(x).copy_(y.permute(0, 2, 3, 1).view(self.n, *self.shape, -1))
+
+    def backward(self, g: Tensor) -> Tensor | None:
+        """Returns the gradient of the input; see :class:`Layer`."""
+        gx = self._back(self._turned(g), self._turned(self._x))
+        return self._gradient(self._x).copy_(gx.permute(0, 2, 3, 1).reshape(self._x.shape))
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} has no forward")
+
+    def _back(self, g: Tensor, x: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} has no backward")
+
+
+class AvgPool(Pool):
+    """Average of a sliding window."""
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        kernel, stride, padding, ceil, include = self.node.attrs
+        return aten.avg_pool2d(x, kernel, stride, padding, ceil, include)
+
+    def _back(self, g: Tensor, x: Tensor) -> Tensor:
+        kernel, stride, padding, ceil, include = self.node.attrs
+        return aten.avg_pool2d_backward(g, x, kernel, stride, padding, ceil, include, None)
+
+
+class MaxPool(Pool):
+    """Maximum of a sliding window."""
+
+    _indices: Tensor
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        kernel, stride, padding, ceil, _ = self.node.attrs
+        y, self._indices = aten.max_pool2d_with_indices(x, kernel, stride, padding, [1, 1], ceil)
+        return y
+
+    def _back(self, g: Tensor, x: Tensor) -> Tensor:
+        kernel, stride, padding, ceil, _ = self.node.attrs
+        return aten.max_pool2d_with_indices_backward(
+            g, x, kernel, stride, padding, [1, 1], ceil, self._indices
+        )
+
+
+class Adaptive(Pool):
+    """Average of the parts of a map; of all of it for one pixel."""
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Returns the output; see :class:`Layer`."""
+        if self.shape[1:] != (1, 1):
+            return super().forward(x, training)
+        self._x = x
+        return torch.mean(x.flatten(2, 3), 2, out=self._out(x).view(self.n, self.shape[0], -1)).view(
+            self.n, *self.shape, -1
+        )
+
+    def backward(self, g: Tensor) -> Tensor | None:
+        """Returns the gradient of the input; see :class:`Layer`."""
+        if self.shape[1:] != (1, 1):
+            return super().backward(g)
+        pixels = self.before[1] * self.before[2]
+        return self._gradient(self._x).copy_((g / pixels).expand_as(self._x))
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        return aten._adaptive_avg_pool2d(x, self.shape[1:])
+
+    def _back(self, g: Tensor, x: Tensor) -> Tensor:
+        return aten._adaptive_avg_pool2d_backward(g, x)
+
+
+class Conv(Layer):
+    """A convolution or linear layer, in the way that was measured to be fastest."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        c_in, c_out, kernel, stride, padding, dilation, depthwise, bias = self.node.attrs
+        self.spec = ConvSpec(
+            c_in, c_out, kernel, stride, padding, dilation, depthwise, self.before[1:], self.shape[1:]
+        )
+        self._ask("weight", (c_out, 1 if depthwise else c_in, *kernel))
+        if bias:
+            self._ask("bias", (c_out,))
+        self._ways: dict[int, tuple[Way, Way]] = {}
+
+    def _plan(self, x: Tensor) -> tuple[tuple[Way, Way], ConvSpec, int]:
+        """Returns how to compute and its gradients, as what, and how many: filters of one shared image are one convolution of many filters."""
+        shared = len(x) < self.n
+        n = 1 if shared else self.n
+        spec = ConvSpec(**{**self.spec.__dict__, "c_out": self.spec.c_out * (self.n // n)})
+        if x.shape[-1] not in self._ways:
+            self._ways[x.shape[-1]] = fastest(spec, n, x.shape[-1], self.buffers, needs_input=not self.image)
+        return self._ways[x.shape[-1]], spec, n
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Returns the output; see :class:`Layer`."""
+        (way, _), spec, n = self._plan(x)
+        self._x, y, w = x, self._out(x), self.value("weight")
+        way.forward(x, w.reshape(n, -1, *w.shape[2:]), spec, self.buffers, y.view(n, -1, *y.shape[2:]))
+        if "bias" in self.rows:
+            y += self.value("bias")[:, :, None, None, None]
+        return y
+
+    def backward(self, g: Tensor) -> Tensor | None:
+        """Returns the gradient of the input; see :class:`Layer`."""
+        (_, way), spec, n = self._plan(self._x)
+        w, gw = self.value("weight"), self.grad("weight")
+        gx = None if self.image else self._gradient(self._x)
+        shape = (n, -1, *w.shape[2:])
+        way.backward(
+            g.reshape(n, -1, *g.shape[2:]), self._x, w.reshape(shape), spec, self.buffers, gw.view(shape), gx
+        )
+        if "bias" in self.rows:
+            self.grad("bias").copy_(g.sum((2, 3, 4)))
+        return gx
+
+
+class Norm(Layer):
+    """Batch norm; each network has statistics of its own."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.eps, self.momentum, self.affine = self.node.attrs
+        size = self.n * self.shape[0]
+        buffers = self.buffers
+        self.mean = torch.zeros(size, device=buffers.device, dtype=buffers.dtype)
+        self.var = torch.ones(size, device=buffers.device, dtype=buffers.dtype)
+        self.batches = 0
+        if self.affine:
+            self._ask("weight", (self.shape[0],))
+            self._ask("bias", (self.shape[0],))
+        self._saved: tuple[Tensor, Tensor]
+
+    def _scale(self) -> tuple[Tensor | None, Tensor | None]:
+        return (self.value("weight").flatten(), self.value("bias").flatten()) if self.affine else (None, None)
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Returns the output; see :class:`Layer`."""
+        self._x, y = x, self._out(x)
+        flat, out = x.view(len(self.mean), -1), y.view(len(self.mean), -1)  # (n C, H W B)
+        if training:
+            mean, var = self._statistics(flat, out)
+        else:
+            mean, var = self.mean, self.var
+        self._saved = mean, (var + self.eps).rsqrt_()
+        weight, bias = self._scale()
+        none = flat.new_empty(0)
+        aten.native_batch_norm(  # with statistics given: the library's fastest multiply-add by rows
+            flat[None],
+            weight,
+            bias,
+            mean,
+            var,
+            False,
+            0.0,
+            self.eps,
+            out=out[None],
+            save_mean=none,
+            save_invstd=none,
+        )
+        return y
+
+    def _statistics(self, flat: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns mean and variance (n C,) of the batch and takes them into the running ones."""
+        size = flat.shape[1]
+        mean = flat.mean(1)
+        torch.sub(flat, mean[:, None], out=scratch)
+        squares = torch.linalg.vector_norm(scratch, dim=1).square_()
+        self.mean.lerp_(mean, self.momentum)
+        self.var.lerp_(squares / (size - 1), self.momentum)
+        self.batches += 1
+        return mean, squares.div_(size)
+
+    def backward(self, g: Tensor) -> Tensor | None:
+        """Returns the gradient of the input; see :class:`Layer`."""
+        size = len(self.mean)
+        flat, gf = self._x.view(1, size, -1), g.reshape(1, size, -1)
+        weight = self._scale()[0]
+        mean, inverse = self._saved
+        found = aten.native_batch_norm_backward(
+            gf,
+            flat,
+            weight,
+            self.mean,
+            self.var,
+            mean,
+            inverse,
+            True,
+            self.eps,
+            [True, self.affine, self.affine],
+        )
+        if self.affine:
+            self.grad("weight").copy_(found[1].view(self.n, -1))
+            self.grad("bias").copy_(found[2].view(self.n, -1))
+        return found[0].view_as(self._x)
+
+
+class Relu(Layer):
+    """ReLU."""
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Returns the output; see :class:`Layer`."""
+        self._x = torch.clamp_min(x, 0, out=x if self.spare else self._out(x))
+        return self._x
+
+    def backward(self, g: Tensor) -> Tensor | None:
+        """Returns the gradient of the input; see :class:`Layer`."""
+        return aten.threshold_backward(g, self._x, 0, grad_input=self._gradient(self._x))
+
+
+class Drop(Layer):
+    """Drop path: whole samples, with masks that :attr:`masks` gives (network, module) -> (B,), already divided by 1 - p."""
+
+    masks: Callable[[int, str], Tensor] | None = None
+    _mask: Tensor | None = None
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Returns the output; see :class:`Layer`."""
+        self._x = x
+        self._mask = None
+        if not training or self.masks is None:
+            return x
+        rows = [self.masks(owner, module) for owner, module in zip(self.owners, self.modules)]
+        self._mask = torch.stack(rows).to(x)[:, None, None, None]  # (n, 1, 1, 1, B)
+        return torch.mul(x, self._mask, out=self._out(x))
+
+    def backward(self, g: Tensor) -> Tensor | None:
+        """Returns the gradient of the input; see :class:`Layer`."""
+        return g if self._mask is None else torch.mul(g, self._mask, out=self._gradient(self._x))
+
+
+LAYERS: dict[str, type[Layer]] = {
+    "conv": Conv,
+    "norm": Norm,
+    "relu": Relu,
+    "narrow": Narrow,
+    "crop": Crop,
+    "pad": Pad,
+    "avg_pool": AvgPool,
+    "max_pool": MaxPool,
+    "adaptive": Adaptive,
+    "drop": Drop,
+}

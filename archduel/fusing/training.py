@@ -1,0 +1,341 @@
+"""The training loop of many networks at once: each ends as it would alone, whatever happens to the others."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from archduel.errors import DataError, SettingError
+from archduel.fusing.optimizer import FusedSGD, FusedWeights
+from archduel.training.augment import augmented, mixed, mixup_share, normalise
+from archduel.training.images import Images
+from archduel.training.loop import CHECK_EVERY, Epoch, Trained
+from archduel.training.metrics import Evaluation
+from archduel.training.optimizer import WeightAverage, drop_path_at, learning_rate, plan
+from archduel.training.recipe import Recipe
+from archduel.training.runtime import mix_seed
+
+__all__ = ["FusedGroup", "FusedNetworks", "evaluate_fused", "train_fused"]
+
+# -- What the fused loop needs of networks, and what they say about images ----------------------------------------------
+
+
+class FusedNetworks(Protocol):
+    """K networks as one computation, such as :class:`archduel.fusing.networks.Fused`."""
+
+    device: torch.device
+
+    @property
+    def weights(self) -> FusedWeights:
+        """Values and gradients by row, and whose they are."""
+
+    def __len__(self) -> int:
+        """Returns K."""
+
+    def forward(self, images: Tensor, *, training: bool = True) -> list[Tensor]:
+        """Returns logits (K, classes, B), and auxiliary ones, of (B, C, H, W) or (K, B, C, H, W)."""
+
+    def backward(self, grads: Sequence[Tensor]) -> None:
+        """Writes the gradients, given those of the outputs."""
+
+    def drop_names(self, network: int) -> list[str]:
+        """Returns the names of a network's drop-path layers in order."""
+
+    def set_masks(self, masks: Callable[[int, str], Tensor] | None) -> None:
+        """Gives drop path its masks."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns all that training changes, by reference."""
+
+    def named_buffers(self) -> list[tuple[str, Tensor]]:
+        """Returns the part of the state that is not learnt."""
+
+    def places(self) -> dict[tuple[int, str], tuple[int, int]]:
+        """Returns where the weights of (network, name) are: matrix and row."""
+
+    def keep(self, networks: Sequence[int]) -> FusedNetworks:
+        """Returns some of the networks as they are now."""
+
+
+@torch.no_grad()  # inference mode would spoil the buffers for training
+def evaluate_fused(model: FusedNetworks, pixels: Images, *, batch_size: int = 64) -> list[Evaluation]:
+    """Returns what each network says about ``pixels``, as :func:`archduel.training.metrics.evaluate` does of one.
+
+    Args:
+        model: the networks.
+        pixels: the images.
+        batch_size: images at a time; larger ones than in training take more memory than training did.
+
+    Raises:
+        SettingError: if the labels are more classes than the networks have outputs.
+    """
+    logits = []
+    for rows in torch.arange(len(pixels)).split(batch_size):
+        images = pixels.batch(rows)[0].to(model.device)
+        logits.append(
+            model.forward(normalise(images, pixels.mean, pixels.std), training=False)[0].double().cpu()
+        )
+    every = torch.cat(logits, 2).transpose(1, 2)  # (K, N, classes)
+    labels = pixels.labels.cpu()
+    if int(labels.max()) >= every.shape[2]:
+        raise SettingError(
+            f"labels go up to {int(labels.max())}, the networks have only {every.shape[2]} outputs"
+        )
+    return [
+        Evaluation(one.softmax(1).float().numpy(), labels.numpy(), float(F.cross_entropy(one, labels)))
+        for one in every
+    ]
+
+
+# -- Networks in the middle of their training together: what happens in an epoch and in a step --------------------------
+
+
+class FusedGroup:
+    """Networks in the middle of their training."""
+
+    def __init__(
+        self,
+        model: FusedNetworks,
+        images: Images,
+        recipe: Recipe,
+        seeds: Sequence[int],
+        rates: Sequence[float] | None,
+    ) -> None:
+        self.model, self.images, self.recipe = model, images, recipe
+        self.plan = plan(recipe, len(images))
+        self.shared = len(seeds) == 1
+        self.seeds = list(seeds) * (len(model) if self.shared else 1)
+        self.rates = [1.0] * len(model) if rates is None else list(rates)
+        self.numbers = list(range(len(model)))  # which of the first networks are still in the batch
+        self.results = [Trained() for _ in self.numbers]
+        self._equip(None)
+
+    def _equip(
+        self, before: tuple[FusedSGD, dict[tuple[int, str], tuple[int, int]], list[int]] | None
+    ) -> None:
+        """Makes optimizer and average for the networks; their velocities go on."""
+        recipe, device = self.recipe, self.model.device
+        self.optimizer = FusedSGD(
+            self.model.weights,
+            len(self.model),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            decay_norm_bias=recipe.decay_norm_bias,
+            grad_clip=recipe.grad_clip,
+            rates=self.rates,
+        )
+        if before is not None:
+            self.optimizer.inherit(*before, self.model.places())
+        self.average = WeightAverage(self.model, recipe.ema) if recipe.ema else None  # type: ignore[arg-type]
+        self._sums = torch.zeros(
+            3, len(self.model), device=device
+        )  # loss x images, correct, images of the epoch
+
+    def shrink(self, kept: list[int]) -> None:
+        """Goes on with the networks at these places only."""
+        old, places, average, whole = self.optimizer, self.model.places(), self.average, self.model
+        self.model = whole.keep(kept)
+        for name in ("seeds", "rates", "numbers"):
+            values = getattr(self, name)
+            setattr(self, name, [values[k] for k in kept])
+        self._equip((old, places, kept))
+        if average and self.average:
+            with average.applied():
+                values = whole.keep(kept).state_dict()
+            self.average.load_state_dict({"average": list(values.values()), "updates": average.updates})
+
+    def run_epoch(self, epoch: int) -> list[int]:
+        """Trains one epoch and returns the places of the networks whose loss stayed finite."""
+        seeds = self.seeds[:1] if self.shared else self.seeds
+        orders = [
+            torch.randperm(len(self.images), generator=_generator("cpu", s, "order", epoch)) for s in seeds
+        ]
+        noises = [_generator(self.model.device, s, "noise", epoch) for s in seeds]
+        rngs = [np.random.default_rng(mix_seed(s, "mixup", epoch)) for s in seeds]
+        probability = drop_path_at(self.recipe, epoch) if self.recipe.drop_path else 0.0
+        layers = [_generator(self.model.device, s, "layers", epoch) for s in self.seeds]
+        self._sums.zero_()
+        steps = self.plan.steps_of(epoch)
+        parts = [order.tensor_split(self.plan.per_epoch)[: len(steps)] for order in orders]
+        sources = [self.images.batches(part, mix_seed(s, "crops", epoch)) for part, s in zip(parts, seeds)]
+        for place, step in enumerate(steps):
+            self.optimizer.lr = learning_rate(self.recipe, step, self.plan)
+            batch = [
+                self._batch(*next(source), noise, rng) for source, noise, rng in zip(sources, noises, rngs)
+            ]
+            if probability:
+                self._draw_masks(probability, len(parts[0][place]), layers)
+            self._step(batch)
+            if (step + 1) % CHECK_EVERY == 0 and not torch.isfinite(self._sums[0]).any():
+                break
+        self.model.set_masks(None)
+        finite = torch.isfinite(self._sums[0]).tolist()
+        return [k for k, good in enumerate(finite) if good]
+
+    def _batch(
+        self, raw: Tensor, labels: Tensor, noise: torch.Generator, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, float]:
+        """Returns images, labels, the labels mixed in and the share of the first."""
+        x = augmented(raw, self.recipe.with_(channels_last=False), self.images.mean, self.images.std, noise)
+        if not self.recipe.mixup:
+            return x, labels, labels, 1.0
+        share = mixup_share(self.recipe.mixup, rng)
+        x, partner = mixed(x, share, noise)
+        return x, labels, labels[partner], share
+
+    def _draw_masks(self, p: float, batch: int, generators: list[torch.Generator]) -> None:
+        """Draws the drop-path masks of a step, a network at a time, as it would alone."""
+        masks = {}
+        for k, generator in enumerate(generators):
+            for name in self.model.drop_names(k):
+                mask = torch.empty(batch, 1, 1, 1, device=self.model.device)
+                masks[k, name] = mask.bernoulli_(1.0 - p, generator=generator).flatten().double() / (1.0 - p)
+        self.model.set_masks(lambda k, name: masks[k, name])
+
+    def _step(self, batch: list[tuple[Tensor, Tensor, Tensor, float]]) -> None:
+        """One batch: forward, loss, backward, update, average."""
+        k, recipe = len(self.model), self.recipe
+        x = batch[0][0] if self.shared else torch.stack([b[0] for b in batch])
+        labels = torch.stack([b[1] for b in batch]).expand(k, -1)  # (K, B)
+        others = torch.stack([b[2] for b in batch]).expand(k, -1)
+        share = torch.tensor([b[3] for b in batch], device=labels.device, dtype=torch.float64).expand(k)
+        outputs = [out.detach().requires_grad_() for out in self.model.forward(x)]
+        losses = [self._losses(out, labels, others, share) for out in outputs]
+        loss = losses[0] if len(losses) == 1 else losses[0] + recipe.auxiliary_weight * losses[1]
+        grads = torch.autograd.grad(loss.sum(), outputs)
+        self.model.backward(grads)
+        self.optimizer.step()
+        if self.average:
+            self.average.update()
+        right = (outputs[0].detach().argmax(1) == labels).sum(1)
+        n = labels.shape[1]
+        self._sums += torch.stack((loss.detach().float() * n, right, right.new_full((k,), n)))
+
+    def _losses(self, logits: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> Tensor:
+        """Returns the cross entropy of each network (K,), of two labels for mixed images."""
+        smoothing = self.recipe.label_smoothing
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none").mean(1)
+        if not self.recipe.mixup:
+            return loss
+        other = F.cross_entropy(logits, others, label_smoothing=smoothing, reduction="none").mean(1)
+        return share * loss + (1 - share) * other
+
+    def note_epoch(self, epoch: int, validation: Images | None, seconds: float) -> None:
+        """Writes the epoch's numbers into the histories."""
+        steps = self.plan.steps_of(epoch)
+        scored = None
+        if validation is not None:
+            with self.average.applied() if self.average else nullcontext():
+                scored = evaluate_fused(self.model, validation, batch_size=self.recipe.batch_size)
+        for k, (loss, right, count) in enumerate(self._sums.T.tolist()):
+            result = self.results[self.numbers[k]]
+            result.images += int(count)
+            result.seconds += seconds / len(self.numbers)
+            if not math.isfinite(loss):
+                result.reason = (
+                    f"the training loss was not finite in epoch {epoch + 1}; a smaller lr may help"
+                )
+                continue
+            numbers: Epoch = {
+                "epoch": epoch + len(steps) / self.plan.per_epoch,
+                "lr": self.rates[k] * learning_rate(self.recipe, steps[-1], self.plan),
+                "train_loss": loss / count,
+                "train_accuracy": right / count,
+            }
+            if scored is not None:
+                numbers |= {"val_loss": scored[k].loss, "val_accuracy": scored[k].accuracy}
+            result.history.append(numbers)
+
+
+def _generator(device: str | torch.device, seed: int, purpose: str, epoch: int) -> torch.Generator:
+    return torch.Generator(device).manual_seed(mix_seed(seed, purpose, epoch))
+
+
+def train_fused(
+    model: FusedNetworks,
+    train: Images,
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int],
+    rates: Sequence[float] | None = None,
+    validation: Images | None = None,
+    prune: Callable[[int, list[int], list[Epoch]], Sequence[int]] | None = None,
+) -> tuple[FusedNetworks, list[int], list[Trained]]:
+    """Trains networks together, each as :func:`archduel.training.loop.train` trains it alone with the same seed.
+
+    A network whose loss is not finite leaves the batch at the end of the epoch, with a reason; the others do not notice.
+
+    Args:
+        model: the networks, initialised.
+        train: training images, as for ``train``.
+        recipe: how to train, in ``fp32``.
+        seeds: of batch order, augmentation and drop path: one for all (they see the same batches), or one a network.
+        rates: factors of the learning rate, one a network; None = 1.
+        validation: evaluated after each epoch.
+        prune: asked after each epoch but the last with (finished epochs, numbers of the networks left, their latest
+            numbers), returns the numbers of those that go on; the others end there, with a reason.
+
+    Returns:
+        The networks that were trained to the end, their numbers, and what happened to each of the first.
+
+    Raises:
+        SettingError: for another precision, or another number of seeds or rates.
+        DataError: for fewer than two training images.
+    """
+    _check(len(model), recipe, seeds, rates)
+    images = train.resized(recipe.image_size).fraction(recipe.data_fraction, seed=0)
+    if len(images) < 2:
+        raise DataError(f"training needs at least 2 images, got {len(images)}")
+    scored = validation.resized(recipe.image_size) if validation is not None else None
+    group = FusedGroup(model, images, recipe, seeds, rates)
+    for epoch in range(group.plan.epochs):
+        began = time.perf_counter()
+        good = group.run_epoch(epoch)
+        group.note_epoch(epoch, scored, time.perf_counter() - began)
+        kept = good
+        if prune is not None and good and epoch + 1 < group.plan.epochs:
+            kept = _pruned(group, prune, epoch, good)
+        if len(kept) < len(group.model):
+            if not kept:
+                group.numbers = []
+                break
+            group.shrink(kept)
+    if group.average:
+        group.average.keep()
+    return group.model, group.numbers, group.results
+
+
+def _check(k: int, recipe: Recipe, seeds: Sequence[int], rates: Sequence[float] | None) -> None:
+    """Raises SettingError for settings that ``k`` fused networks cannot be trained with."""
+    if recipe.precision != "fp32":
+        raise SettingError(
+            f"fused training computes in fp32, got {recipe.precision!r}; set precision or train one by one"
+        )
+    for name, values in (("seeds", seeds), ("rates", rates or [1.0] * k)):
+        if len(values) != k and (name, len(values)) != ("seeds", 1):
+            raise SettingError(f"{k} networks need as many {name}, got {len(values)}")
+
+
+def _pruned(
+    group: FusedGroup,
+    prune: Callable[[int, list[int], list[Epoch]], Sequence[int]],
+    epoch: int,
+    good: list[int],
+) -> list[int]:
+    """Returns the places that go on; the others get their reason."""
+    numbers = [group.numbers[k] for k in good]
+    chosen = set(prune(epoch + 1, numbers, [group.results[n].history[-1] for n in numbers]))
+    for number in set(numbers) - chosen:
+        group.results[number].reason = f"stopped early after epoch {epoch + 1} of {group.plan.epochs}"
+    return [k for k in good if group.numbers[k] in chosen]

@@ -1,0 +1,166 @@
+"""Which architecture a text, a file or a folder means, whatever code base it comes from."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from archduel import registry
+from archduel.core import Arch, Counts, Scale
+from archduel.core import parse as parse_choices
+from archduel.errors import InvalidArchError, RunError
+from archduel.networks.trained import FACTS, read_facts
+from archduel.spaces.darts.genotype_text import read_genotype, write_genotype
+from archduel.spaces.family import count
+from archduel.spaces.lookup import open_space, parse, write
+from archduel.spaces.named import NAMED, find
+
+__all__ = ["Architecture", "find_architecture"]
+
+LONGEST_FILE = 200_000
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An architecture that can be built.
+
+    Attributes:
+        arch: the value, or None for a genotype that no space holds.
+        text: in its space's own words.
+        name: as it was asked for, short.
+        options: of its network.
+        folder: the training folder it was read from, if it was.
+        size: ``channels`` and ``depth`` that it had in the folder it was read from.
+    """
+
+    arch: Arch | None
+    text: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    size: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def space(self) -> str:
+        """The name of its space, empty for none."""
+        return self.arch.space if self.arch is not None else ""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What :func:`archduel.networks.trained.network_of` needs besides the scale."""
+        arch = None if self.arch is None else str(self.arch)
+        return {"arch": arch, "text": self.text, "name": self.name, "options": dict(self.options)}
+
+    def counts(self, scale: Scale) -> Counts:
+        """Returns parameters and multiply-adds of its network."""
+        if self.arch is not None:
+            return count(self.arch, scale, **self.options)
+        from archduel.spaces.darts.cost import count_genotype
+
+        return count_genotype(read_genotype(self.text), scale, **self.options)
+
+
+def find_architecture(text: str, space: str = "") -> Architecture:
+    """Returns the architecture of a name, ``space:1.0.4``, a space's own text, a genotype of any code base, a file or a folder.
+
+    A folder is one of ``archduel search`` (its winner) or of ``archduel train``. A file holds one of the texts, or JSON with
+    the key ``arch``.
+
+    Args:
+        text: what a person gave.
+        space: of the text, where it does not say so itself.
+
+    Raises:
+        InvalidArchError: for a text that is no architecture.
+        RunError: for a folder without one.
+        UnknownNameError: for an unknown space.
+    """
+    text = text.strip()
+    path = Path(text) if text and len(text) < 1000 and "\n" not in text else None
+    try:
+        if path is not None and path.is_dir() and find(text) is None:
+            return _from_folder(path)
+        if path is not None and path.is_file():
+            return _from_file(path, space)
+    except OSError:  # a text that is no name of a file
+        pass
+    return _from_text(text, space)
+
+
+def _from_text(text: str, space: str) -> Architecture:
+    if item := find(text):
+        if not item.space:
+            return Architecture(None, item.text, item.name, item.options)
+        opened = open_space(item.space)
+        arch = parse(opened, item.text)
+        return Architecture(arch, item.text, item.name, item.options)
+    if not space and (text.lstrip().startswith("{") or "Genotype" in text[:80]):
+        return _from_genotype(text)
+    head = text.partition(":")[0]
+    name = space or (head if head in registry.names("space") else "nasbench201" if re.match(r"\|\w+~0\|", text) else "")
+    if not name:
+        short = text if len(text) <= 60 else text[:57] + "..."
+        near = difflib.get_close_matches(text.lower().replace("-", "_"), NAMED, n=1)
+        hint = f"did you mean {near[0]!r}? It is" if near else "it is"
+        raise InvalidArchError(
+            f"{short!r} is no architecture; {hint} no name (`archduel list architectures`), no SPACE:CHOICE.CHOICE..., no genotype, "
+            "no file and no folder; a space's own text needs --space NAME"
+        )
+    opened = open_space(name)
+    arch = parse(opened, text)
+    return Architecture(arch, write(opened, arch), str(arch))
+
+
+def _from_genotype(text: str) -> Architecture:
+    genotype = read_genotype(text)
+    shown = write_genotype(genotype)
+    for name in ("darts", "darts_supercell"):
+        try:
+            arch = parse(open_space(name), shown)
+        except InvalidArchError:
+            continue
+        return Architecture(arch, shown, str(arch))
+    return Architecture(None, shown, "genotype")
+
+
+def _from_file(path: Path, space: str) -> Architecture:
+    if path.stat().st_size > LONGEST_FILE:
+        raise InvalidArchError(f"{path} has {path.stat().st_size:,} bytes; an architecture is a short text")
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise InvalidArchError(f"{path} is no text; expected an architecture in words") from error
+    if text.startswith("{"):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = {}
+        if isinstance(value.get("arch"), str):
+            text = value["arch"]
+    return _from_text(text, space)
+
+
+def _size(scale: Mapping[str, int]) -> dict[str, int]:
+    return {name: scale[name] for name in ("channels", "depth") if name in scale}
+
+
+def _from_folder(folder: Path) -> Architecture:
+    if (folder / FACTS).is_file():
+        facts = read_facts(folder)
+        arch = None if facts["arch"] is None else parse_choices(facts["arch"])
+        name = facts.get("name") or str(arch)
+        return Architecture(arch, facts.get("text") or "", name, facts.get("options") or {}, folder, _size(facts["scale"]))
+    result = folder / "result.json"
+    if (folder / "run.toml").is_file() and result.is_file():
+        found = json.loads(result.read_text(encoding="utf-8"))
+        network = found["networks"]["search"]
+        arch = parse_choices(network["arch"])
+        return Architecture(arch, network.get("text") or str(arch), str(arch), size=_size(found.get("scale", {})))
+    if (folder / "run.toml").is_file():
+        raise RunError(f"{folder} is not finished, so it has no winner yet; the same `archduel search` command continues it")
+    raise RunError(f"{folder} is no folder of `archduel search` or `archduel train`; no architecture can be read from it")

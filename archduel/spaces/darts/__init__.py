@@ -1,0 +1,1 @@
+"""The DARTS space: cells, genotypes, networks, supernet."""

@@ -1,0 +1,102 @@
+"""Limits: which architectures are small and fast enough, decided before anything is trained."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from archduel.core import Arch, Constraint, Counts, Scale, Space, sample
+from archduel.errors import InfeasibleError
+
+__all__ = ["Limits", "constraint_for", "sizes"]
+
+
+def median_arch(sizes: Sequence[tuple[Arch, Any]]) -> Arch:
+    """Returns the architecture whose multiply-adds are nearest to the median."""
+    middle = statistics.median(counts.macs for _, counts in sizes)
+    return min(sizes, key=lambda pair: abs(pair[1].macs - middle))[0]
+
+
+class Limits:
+    """The limits of a run and what an architecture needs at the final scale.
+
+    ``latency`` measures the built network on the run's device in milliseconds; it is asked only for architectures that
+    satisfy the closed-form limits.
+    """
+
+    def __init__(
+        self,
+        scale: Scale,
+        *,
+        max_params: int | None = None,
+        max_macs: int | None = None,
+        max_latency_ms: float | None = None,
+        latency: Callable[[Arch], float] | None = None,
+    ) -> None:
+        from archduel.spaces.family import count
+
+        self.scale = scale
+        self.max_params, self.max_macs, self.max_latency_ms = max_params, max_macs, max_latency_ms
+        self.counts: Callable[[Arch], Counts] = lru_cache(maxsize=100_000)(lambda arch: count(arch, scale))
+        self.latency = lru_cache(maxsize=10_000)(latency) if latency is not None else None
+
+    def __bool__(self) -> bool:
+        return any(limit is not None for limit in (self.max_params, self.max_macs, self.max_latency_ms))
+
+    def __call__(self, arch: Arch) -> bool:
+        """Whether ``arch`` is within all limits."""
+        counts = self.counts(arch)
+        if self.max_params is not None and counts.params > self.max_params:
+            return False
+        if self.max_macs is not None and counts.macs > self.max_macs:
+            return False
+        if self.max_latency_ms is not None and self.latency is not None:
+            return self.latency(arch) <= self.max_latency_ms
+        return True
+
+
+def sizes(space: Space, limits: Limits, rng: np.random.Generator, n: int = 300) -> list[tuple[Arch, Counts]]:
+    """Returns ``n`` random architectures with their counts, ascending by parameters."""
+    archs = [sample(space, rng) for _ in range(n)]
+    return sorted(((arch, limits.counts(arch)) for arch in archs), key=lambda pair: pair[1])
+
+
+def constraint_for(space: Space, limits: Limits, rng: np.random.Generator) -> Constraint | None:
+    """Returns the limits as a constraint, or None where there are none.
+
+    Raises:
+        InfeasibleError: if no architecture satisfies them; says what the smallest one needs.
+    """
+    if not limits:
+        return None
+    try:
+        # Each try of a latency limit is a measurement: the smallest networks decide, not thousands of random ones.
+        tries = 2_000 if limits.max_latency_ms is None else 20
+        sample(space, rng, limits, tries=tries)
+    except InfeasibleError as error:
+        drawn = sizes(space, limits, rng, 1_000)
+        if limits.max_latency_ms is not None and any(limits(arch) for arch, _ in drawn[:10]):
+            return limits
+        smallest, counts = drawn[0]
+        least_macs = min(counts.macs for _, counts in drawn)
+        needs = f"{counts.params:,} parameters, {least_macs:,} multiply-adds"
+        if limits.max_latency_ms is not None and limits.latency is not None:
+            needs += f", {limits.latency(smallest):.2f} ms"
+        asked = ", ".join(
+            f"{name} {value:,}"
+            for name, value in (
+                ("--max-params", limits.max_params),
+                ("--max-macs", limits.max_macs),
+                ("--max-latency-ms", limits.max_latency_ms),
+            )
+            if value is not None
+        )
+        raise InfeasibleError(
+            f"no {space.name} network is within {asked}: the smallest at {limits.scale.channels} channels and depth "
+            f"{limits.scale.depth} needs {needs}; raise the limit, or set plan.channels / plan.depth lower"
+        ) from error
+    return limits

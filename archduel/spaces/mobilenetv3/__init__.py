@@ -1,0 +1,1 @@
+"""The MobileNetV3 space of once-for-all."""

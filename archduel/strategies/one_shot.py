@@ -1,0 +1,184 @@
+"""How one-shot searches end: candidates are judged with the shared weights, the few best are trained on their own if wanted."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from archduel.core import (
+    Arch,
+    Constraint,
+    Cost,
+    Estimate,
+    Policy,
+    Query,
+    SharedEstimator,
+    Space,
+    State,
+    decisions,
+    fair_sample,
+    parse,
+    sample,
+)
+from archduel.core.space import Allowed
+from archduel.errors import InvalidArchError, SettingError, StateError
+from archduel.strategies.rounds import Ledger, first_distinct
+
+__all__ = ["SAMPLING", "Closing", "SupernetTraining", "distinct_draws", "feasible", "group_size"]
+
+# -- The first half of decoupled one-shot searches: shared weights that learn from uniformly or fairly sampled architectures 
+
+
+SAMPLING = ("uniform", "fair")
+PROBES = 64  # random architectures that are looked at to find the largest decision
+
+
+def group_size(space: Space) -> int:
+    """Returns how many architectures a fair group has: the largest number of options that a decision offers."""
+    rng = np.random.default_rng(0)
+    return max(len(d.options) for _ in range(PROBES) for d in decisions(space, sample(space, rng).choices))
+
+
+class SupernetTraining:
+    """Epochs of learning with one architecture a batch, or with a fair group of them.
+
+    Args:
+        space: where architectures are drawn.
+        shared: the weights.
+        rng: the randomness.
+        epochs: how many.
+        batches: of an epoch; 0 = a whole pass.
+        sampling: ``uniform`` (SPOS) or ``fair`` (FairNAS: each batch teaches a group in which every option of a decision
+            occurs once; one step on their mean loss).
+    """
+
+    def __init__(
+        self, space: Space, shared: SharedEstimator, *, rng: np.random.Generator, epochs: int, batches: int, sampling: str
+    ) -> None:
+        if epochs < 1 or batches < 0 or sampling not in SAMPLING:
+            raise SettingError(
+                f"epochs must be at least 1, batches 0, sampling one of {', '.join(SAMPLING)}; got {epochs}, {batches}, {sampling!r}"
+            )
+        self.space, self.shared, self.rng, self.epochs, self.sampling = space, shared, rng, epochs, sampling
+        self.batches = batches or shared.n_batches("train")
+        self.epoch = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are made."""
+        return self.epoch == self.epochs
+
+    def run_epoch(self) -> Cost:
+        """Learns for one epoch and returns its cost."""
+        cost = self.shared.learn(self._items(), self.batches)
+        self.epoch += 1
+        return cost
+
+    def _items(self) -> Iterator[Arch | list[Arch]]:
+        group = group_size(self.space)
+        while True:
+            yield sample(self.space, self.rng) if self.sampling == "uniform" else fair_sample(self.space, group, self.rng)
+
+
+def feasible(space: Space, arch: Arch, constraint: Constraint | None) -> bool:
+    """Whether ``arch`` belongs to the space and the constraint allows it."""
+    try:
+        space.validate(arch)
+    except InvalidArchError:
+        return False
+    return constraint is None or constraint(arch)
+
+
+def distinct_draws(
+    policy: Policy, n: int, generator: torch.Generator, allowed: Allowed | None, allows: Constraint, *, tries: int = 20
+) -> list[Arch]:
+    """Returns at most ``n`` distinct draws of ``policy`` that ``allows`` allows, from at most ``tries`` times ``n`` draws."""
+    found: dict[Arch, None] = {}
+    with torch.no_grad():
+        for _ in range(tries):
+            found.update(dict.fromkeys(filter(allows, policy.draw(n, generator, allowed=allowed).archs)))
+            if len(found) >= n:
+                break
+    return list(found)[:n]
+
+
+class Closing:
+    """Remembers what the shared weights say about candidates, and what stand-alone trainings say about the best of them.
+
+    Args:
+        space: tells which architectures are the same.
+        verify: how many of the best candidates are asked for a stand-alone evaluation in the end; 0 = none.
+    """
+
+    def __init__(self, space: Space, verify: int) -> None:
+        if verify < 0:
+            raise SettingError(f"verify must not be negative, got {verify}")
+        self.space, self.verify = space, verify
+        self.inherited, self.trained = Ledger(), Ledger()
+        self.queue: deque[Arch] = deque()
+        self.any: Arch | None = None
+
+    def judge(self, shared: SharedEstimator, archs: Iterable[Arch], *, afresh: bool = True) -> Cost:
+        """Scores ``archs`` on validation images with recalibrated batch norm and returns the cost.
+
+        ``afresh`` forgets older scores, which belong to older weights; otherwise only new architectures are scored.
+        """
+        self.inherited = Ledger() if afresh else self.inherited
+        queries = [Query(arch) for arch in dict.fromkeys(archs) if arch not in self.inherited]
+        estimates = shared.estimate(queries) if queries else []
+        self.inherited.record(queries, estimates)
+        return sum((estimate.cost for estimate in estimates), Cost())
+
+    def finish(self) -> None:
+        """Queues the best candidates for a stand-alone evaluation."""
+        self.queue.extend(first_distinct(self.space, self.inherited.ranked(), self.verify))
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns at most ``n`` of the queue."""
+        return [Query(self.queue.popleft()) for _ in range(min(n, len(self.queue)))]
+
+    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
+        """Remembers stand-alone scores, which count before inherited ones."""
+        self.trained.record(queries, estimates)
+
+    def ranked(self) -> list[Arch]:
+        """Returns what was judged, best first: by stand-alone score, then by inherited score."""
+        return list(dict.fromkeys([*self.trained.ranked(), *self._untrained()]))
+
+    def _untrained(self) -> list[Arch]:
+        """Returns the candidates whose own training did not fail."""
+        return [arch for arch in self.inherited.ranked() if arch not in self.trained]
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns at most ``n`` architectures that differ in fingerprint, best first."""
+        return first_distinct(self.space, self.ranked() or ([self.any] if self.any else []), n)
+
+    def best(self) -> Arch:
+        """Returns the first of ``ranked``; before anything was judged the architecture ``any``.
+
+        Raises:
+            StateError: before the first step.
+        """
+        found = self.finalists(1)
+        if not found:
+            raise StateError("the search has made no step yet, so there is no best architecture; call step first")
+        return found[0]
+
+    def state_dict(self) -> State:
+        """Returns all that changes."""
+        return {
+            "inherited": self.inherited.state_dict(),
+            "trained": self.trained.state_dict(),
+            "queue": [str(arch) for arch in self.queue],
+            "any": str(self.any) if self.any else "",
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Takes another's memory."""
+        self.inherited.load_state_dict(state["inherited"])
+        self.trained.load_state_dict(state["trained"])
+        self.queue = deque(parse(text) for text in state["queue"])
+        self.any = parse(state["any"]) if state["any"] else None

@@ -1,0 +1,247 @@
+"""SGD with momentum in one fused call a step, gradient clipping included.
+
+``torch.optim.SGD`` does the same, but on small networks its Python takes 3 to 15 times as long as the arithmetic, and
+constructing it imports the compiler, which is a second for each worker process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from archduel.training.recipe import Recipe
+
+__all__ = ["SGD", "Plan", "WeightAverage", "drop_path_at", "learning_rate", "plan", "tail_share"]
+
+# -- An exponential moving average of a network's weights ---------------------------------------------------------------
+
+
+class WeightAverage:
+    """The average of all float parameters and buffers.
+
+    The decay starts low, (1 + t) / (10 + t), so that a short training is not averaged with its initialisation.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self._names = [name for name, tensor in model.state_dict().items() if tensor.is_floating_point()]
+        self._buffers = {name for name, _ in model.named_buffers()}
+        self._live = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+        self._average = [tensor.clone() for tensor in self._live]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Takes the present weights in."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        torch._foreach_lerp_(self._average, self._live, 1 - decay)
+
+    def buffers(self) -> list[Tensor]:
+        """Returns the averages of buffers, which differ between processes where parameters do not."""
+        return [average for name, average in zip(self._names, self._average) if name in self._buffers]
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for average, live in zip(self._average, self._live):
+            kept = live.clone()
+            live.copy_(average)
+            average.copy_(kept)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Lets the network have the average weights for a while."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def keep(self) -> None:
+        """Gives the network the average weights for good."""
+        self._swap()
+
+    def state_dict(self) -> dict[str, list[Tensor] | int]:
+        """Returns the averages."""
+        return {"average": self._average, "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, list[Tensor] | int]) -> None:
+        """Takes the averages of :meth:`state_dict`."""
+        averages, updates = state["average"], state["updates"]
+        assert isinstance(averages, list)
+        assert isinstance(updates, int)
+        self.updates = updates
+        for mine, saved in zip(self._average, averages):
+            mine.copy_(saved)
+
+
+# -- What changes from step to step: how many steps there are, the learning rate, the drop-path probability -------------
+
+
+TAIL_EPOCHS = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of a training.
+
+    Attributes:
+        per_epoch: batches a pass.
+        steps: batches in all.
+    """
+
+    per_epoch: int
+    steps: int
+
+    @property
+    def epochs(self) -> int:
+        """Passes, the last of which may be a part."""
+        return math.ceil(self.steps / self.per_epoch)
+
+    def steps_of(self, epoch: int) -> range:
+        """Returns the numbers of the steps of ``epoch``."""
+        return range(epoch * self.per_epoch, min((epoch + 1) * self.per_epoch, self.steps))
+
+
+def plan(recipe: Recipe, n_images: int) -> Plan:
+    """Returns the steps of ``recipe`` on ``n_images``.
+
+    A pass is cut into equal batches of at most ``batch_size`` images: no image is left out, no batch is tiny, and a batch
+    size above the number of images is one batch of all of them. A batch never has a single image (batch norm needs two).
+    """
+    per_epoch = max(1, min(math.ceil(n_images / recipe.batch_size), n_images // 2))
+    return Plan(per_epoch, max(1, round(recipe.epochs * per_epoch)))
+
+
+def learning_rate(recipe: Recipe, step: int, total: Plan) -> float:
+    """Returns the learning rate of ``step`` (from 0).
+
+    During the warm-up it rises linearly and reaches ``lr`` with the last warm-up step (or epoch, for ``lr_update="epoch"``);
+    then, with t the share of the remaining steps that are done:
+
+    - ``cosine``: lr_min + (lr - lr_min) (1 + cos(pi t)) / 2;
+    - ``linear``: lr + (lr_min - lr) t;
+    - ``linear_tail``: see :func:`tail_share`; it counts epochs from the very beginning, as RelativeNAS does;
+    - ``exponential``: lr gamma^(epochs since the warm-up).
+
+    With ``lr_update="epoch"`` all steps of an epoch have the value of its first one.
+    """
+    by_epoch = recipe.lr_update == "epoch"
+    if by_epoch:
+        step -= step % total.per_epoch
+    warmup = min(round(recipe.warmup_epochs * total.per_epoch), total.steps)
+    if step < warmup:
+        return recipe.lr * min(1.0, (step + (total.per_epoch if by_epoch else 1)) / warmup)
+    if recipe.schedule == "constant":
+        return recipe.lr
+    if recipe.schedule == "exponential":
+        return float(recipe.lr * recipe.gamma ** ((step - warmup) / total.per_epoch))
+    if recipe.schedule == "linear_tail":
+        return recipe.lr * tail_share(step / total.per_epoch, total.steps / total.per_epoch)
+    done = (step - warmup) / max(1, total.steps - warmup)
+    left = (1 + math.cos(math.pi * done)) / 2 if recipe.schedule == "cosine" else 1 - done
+    return recipe.lr_min + (recipe.lr - recipe.lr_min) * left
+
+
+def tail_share(epoch: float, epochs: float) -> float:
+    """Returns the share of the peak learning rate at ``epoch`` (from 0) of a linear fall with a slower end.
+
+    It falls to 0 within ``epochs - 5``, but the last five epochs share one fifth of the last such step each. Trainings of
+    five epochs or fewer have a plain linear fall. Source: the released ImageNet training of RelativeNAS.
+    """
+    body = epochs - TAIL_EPOCHS
+    if body <= 0:
+        return 1 - epoch / epochs
+    return (body - epoch) / body if epochs - epoch > TAIL_EPOCHS else (epochs - epoch) / (TAIL_EPOCHS * body)
+
+
+def drop_path_at(recipe: Recipe, epoch: int) -> float:
+    """Returns the drop-path probability of ``epoch`` (from 0): ``drop_path`` x epoch / epochs, as in DARTS."""
+    return recipe.drop_path * min(1.0, epoch / recipe.epochs)
+
+
+class SGD:
+    """Stochastic gradient descent; has what ``torch.amp.GradScaler`` needs of an optimizer.
+
+    Args:
+        model: all its parameters that require gradients are trained.
+        lr: learning rate, changed through the attribute ``lr``.
+        momentum: 0 = none.
+        nesterov: whether the momentum is Nesterov's.
+        weight_decay: L2.
+        decay_norm_bias: whether vectors and scalars (norms, biases) decay too.
+        grad_clip: largest norm of all gradients together, 0 = off.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        weight_decay: float = 0.0,
+        decay_norm_bias: bool = True,
+        grad_clip: float = 0.0,
+    ) -> None:
+        params = [p for p in model.parameters() if p.requires_grad]
+        decayed = [p for p in params if p.ndim > 1 or decay_norm_bias]
+        plain = [p for p in params if p.ndim <= 1 and not decay_norm_bias]
+        groups = ((decayed, weight_decay), (plain, 0.0))
+        self.param_groups: list[dict[str, Any]] = [{"params": p, "weight_decay": w} for p, w in groups if p]
+        self.lr, self.momentum, self.grad_clip = lr, momentum, grad_clip
+        self.nesterov = nesterov and momentum > 0
+        self._velocity = [[torch.zeros_like(p) for p in group["params"]] for group in self.param_groups]
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Updates the parameters that have a gradient."""
+        scale = self._clip_scale()
+        for group, velocity in zip(self.param_groups, self._velocity):
+            live = [(p, p.grad, v) for p, v in zip(group["params"], velocity) if p.grad is not None]
+            if not live:
+                continue
+            params, grads, buffers = (list(column) for column in zip(*live))
+            torch._fused_sgd_(
+                params,
+                grads,
+                buffers if self.momentum else [],
+                weight_decay=group["weight_decay"],
+                momentum=self.momentum,
+                lr=self.lr,
+                dampening=0.0,
+                nesterov=self.nesterov,
+                maximize=False,
+                is_first_step=False,  # the velocity starts at zero
+                grad_scale=scale,
+            )
+
+    def _clip_scale(self) -> Tensor | None:
+        """Returns what all gradients are to be divided by, () float32, or None."""
+        grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if not self.grad_clip or not grads:
+            return None
+        norm = torch.stack(torch._foreach_norm(grads)).norm()
+        return (norm / self.grad_clip).clamp(min=1.0)
+
+    def state_dict(self) -> dict[str, list[list[Tensor]]]:
+        """Returns the velocities."""
+        return {"velocity": self._velocity}
+
+    def load_state_dict(self, state: dict[str, list[list[Tensor]]]) -> None:
+        """Takes the velocities of :meth:`state_dict`."""
+        for mine, saved in zip(self._velocity, state["velocity"]):
+            for velocity, value in zip(mine, saved):
+                velocity.copy_(value)
