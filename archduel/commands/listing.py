@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from archduel import registry
+from archduel.commands.options import add_command
 from archduel.errors import unknown
 
 __all__ = ["menu_lines", "register"]
-
-# -- What is on a menu, a line each: the name and the first sentence of its class, read without importing anything heavy 
-
 
 ROOT = Path(registry.__file__).parent
 
@@ -26,7 +25,17 @@ def menu_lines(role: str) -> list[str]:
     """
     names = registry.names(role)
     width = max(map(len, names))
-    return [f"{name:<{width}}  {_first_line(registry.MENUS[role][name])}" for name in names]
+    return [f"{name:<{width}}  {_first_line(_class(role, name))}" for name in names]
+
+
+def _class(role: str, name: str) -> str:
+    """Returns ``archduel.module:Class`` of a name; a family names that of its space."""
+    if role != "space":
+        return registry.MENUS[role][name]
+    from archduel.core.family import family_of  # imports numpy, which the menu of commands does without
+
+    what = family_of(registry.entry(role, name)).space
+    return what if isinstance(what, str) else f"{what.__module__}:{what.__name__}"
 
 
 def _first_line(target: str) -> str:
@@ -34,35 +43,34 @@ def _first_line(target: str) -> str:
     module, _, attribute = target.partition(":")
     path = ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == attribute), None)
-    text = ast.get_docstring(found) if found is not None else None
+    described = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == attribute), None)
+    text = ast.get_docstring(described) if described is not None else None
     return (text or "").partition("\n")[0].replace("``", "`")
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command to ``app``."""
+    add_command(app, list_, "list")
 
-    @app.command("list")
-    def list_(what: str = typer.Argument(help="spaces, strategies, rankers, policies, trackers, architectures or recipes")) -> None:
-        """Print the names on a menu and what they are, one a line."""
-        from archduel import registry
 
-        if what == "architectures":
-            from archduel.networks.zoo import summaries
+def list_(
+    what: Annotated[str, typer.Argument(help="spaces, strategies, rankers, policies, trackers, architectures or recipes")],
+) -> None:
+    """Print the names on a menu and what they are, one a line."""
+    for line in _lines(what):
+        typer.echo(line)
 
-            for line in summaries():
-                typer.echo(line)
-            return
 
-        if what == "recipes":
-            from archduel.recipes import summaries as recipes
+def _lines(what: str) -> list[str]:
+    if what == "architectures":
+        from archduel.networks.zoo import summaries
 
-            for line in recipes():
-                typer.echo(line)
-            return
+        return list(summaries())
+    if what == "recipes":
+        from archduel.recipes import summaries as recipes
 
-        menus = {f"{role[:-1]}ies" if role.endswith("y") else f"{role}s": role for role in registry.MENUS}
-        if what not in menus:
-            raise unknown("menu", what, [*menus, "architectures", "recipes"])
-        for line in menu_lines(menus[what]):
-            typer.echo(line)
+        return list(recipes())
+    menus = {f"{role[:-1]}ies" if role.endswith("y") else f"{role}s": role for role in registry.MENUS}
+    if what not in menus:
+        raise unknown("menu", what, [*menus, "architectures", "recipes"])
+    return menu_lines(menus[what])

@@ -1,6 +1,7 @@
 """The vocabulary that everything else speaks: values, roles, the search loop, the journal."""
 
 from archduel.core.arch import Arch, Counts, Scale, parse
+from archduel.core.family import Family
 from archduel.core.roles import (
     AllPairs,
     Cost,
@@ -39,6 +40,7 @@ from archduel.core.space import (
     mutate,
     neighbours,
     sample,
+    sample_distinct,
 )
 from archduel.core.storage import Journal
 
@@ -55,6 +57,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Executor",
+    "Family",
     "Finalists",
     "GraphBatch",
     "GraphSpace",
@@ -86,6 +89,7 @@ __all__ = [
     "neighbours",
     "parse",
     "sample",
+    "sample_distinct",
     "search",
     "win_matrix",
 ]

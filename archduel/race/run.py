@@ -24,8 +24,7 @@ from archduel.race.plan import ENOUGH_PASSES, Plan, epochs_plan, timed_plan
 from archduel.race.race import Race, RaceSettings, Sets, check_images
 from archduel.race.sizes import Bounds, Sizes, fitting_scale, standard_ladder
 from archduel.race.training import Anytime, best_precision
-from archduel.spaces.family import build, count
-from archduel.spaces.lookup import LADDERS
+from archduel.spaces.family import build, count, family
 from archduel.spaces.mobilenetv3.space import MobileNetV3
 from archduel.spaces.mobilenetv3.text import Spec
 from archduel.spaces.resnet.space import BLOCKS, WIDTHS, ResNet
@@ -253,7 +252,7 @@ def _plan(seconds: float | None, evaluations: int | None, gone: float, reserve: 
 
 def _depths(space: Space) -> tuple[int, ...]:
     """Returns the three smallest depths at which networks of ``space`` are usually built."""
-    return tuple(sorted({depth for _, depth in LADDERS.get(space.name, ((16, 1), (16, 2), (16, 3)))})[:3])
+    return tuple(sorted({depth for _, depth in (family(space.name).ladder or ((16, 1), (16, 2), (16, 3)))})[:3])
 
 
 def _usual(sizes: Sizes) -> tuple[Arch, Scale, Counts]:

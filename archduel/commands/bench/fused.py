@@ -16,12 +16,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from archduel import registry
 from archduel.core import Arch, Scale, Space
-from archduel.core.space import distinct_cells
+from archduel.core.space import ENUMERABLE, sample_distinct
 from archduel.core.storage import environment
 from archduel.data import load
 from archduel.errors import SettingError, unknown
@@ -94,12 +95,13 @@ def _recipe(channels: int, depth: int, size: int, batch: int, epochs: float, **m
     )  # fmt: skip
 
 
-ROWS = {
-    "nasbench201-4": Row("nasbench201", _recipe(4, 1, 8, 32, 6)),
-    "nasbench201-8": Row("nasbench201", _recipe(8, 1, 8, 64, 4)),
-    "nasbench201-16": Row("nasbench201", _recipe(16, 1, 16, 128, 1)),
-    "darts-4": Row("darts", _recipe(4, 3, 8, 64, 2)),
+_RECIPES = {
+    "nasbench201-4": _recipe(4, 1, 8, 32, 6),
+    "nasbench201-8": _recipe(8, 1, 8, 64, 4),
+    "nasbench201-16": _recipe(16, 1, 16, 128, 1),
+    "darts-4": _recipe(4, 3, 8, 64, 2),
 }
+ROWS = {name: Row(name.partition("-")[0], recipe) for name, recipe in _RECIPES.items()}
 """Name -> setting."""
 
 
@@ -188,7 +190,7 @@ def _pixels(row: Row) -> tuple[Pixels, Pixels]:
 @lru_cache(8)  # listing a space takes a second
 def _cells(space: str, seed: int) -> list[Arch]:
     home: Space = registry.make("space", space)
-    return distinct_cells(home, CELLS, seed)
+    return sample_distinct(home, CELLS, np.random.default_rng(seed), enumerate_up_to=ENUMERABLE)
 
 
 def _network(row: Row, arch: Arch, seed: int) -> nn.Module:

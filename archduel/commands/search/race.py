@@ -26,8 +26,8 @@ from archduel.errors import SettingError
 from archduel.estimators.timing import latency_of
 from archduel.race import Candidate, RaceResult, race_recipe, run_race
 from archduel.race.plan import timed_plan
+from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for
-from archduel.spaces.lookup import LADDERS
 from archduel.training.images import Pixels
 from archduel.training.metrics import Evaluation, calibration_error, evaluate
 from archduel.training.recipe import Recipe
@@ -97,7 +97,7 @@ def _newcomers(settings: Settings, folder: RunFolder) -> int:
 
 def _constraint(settings: Settings, space: Space, dataset: Dataset) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
-    channels, depth = LADDERS.get(space.name, ((4, 1),))[0]
+    channels, depth = (family(space.name).ladder or ((4, 1),))[0]
     scale = Scale(channels, depth, dataset.image_size, dataset.in_channels, dataset.n_classes)
     limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs)
     return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
@@ -110,7 +110,7 @@ def _strategy(
     given = settings.section("plan")
     labels = whole_number("plan.labels", given.get("labels", max(2, round(LABEL_SHARE * newcomers))), 2)
     iterations = whole_number("plan.iterations", given.get("iterations", 100), 1)
-    channels, depth = LADDERS.get(space.name, ((16, 1),))[-1]
+    channels, depth = (family(space.name).ladder or ((16, 1),))[-1]
     final = recipe.with_(channels=channels, depth=depth)
     plan = Plan(
         labels=labels, confirm=max(1, newcomers - labels), shortlist=1, iterations=iterations, label=recipe, reevaluate=recipe,

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Scale, Space, TextSpace, sample
+from archduel.core import Arch, Constraint, Scale, Space, TextSpace, sample, sample_distinct
+from archduel.core.family import target
 from archduel.errors import InvalidArchError, SettingError, TableError, unknown
-from archduel.spaces.darts.supercell import random_darts
-from archduel.spaces.family import COUNTERS, count
-from archduel.spaces.lookup import SCALES, open_space, scale_of
+from archduel.spaces.family import count, families, family
+from archduel.spaces.lookup import open_space, scale_of
 from archduel.tables.readers.columns import arch_columns, row_reader
 
 __all__ = ["at_most", "describe", "describe_file", "sampled"]
-
-GENERATORS: Mapping[str, tuple[str, Callable[[np.random.Generator], Arch]]] = {"bpe": ("darts", random_darts)}
-"""Name -> (space, how one architecture is drawn)."""
-
 
 def at_most(max_params: float) -> Constraint:
     """Returns the rule that a network has at most ``max_params`` parameters at its published scale."""
@@ -44,8 +39,8 @@ def describe(space: Space, archs: Sequence[Arch], scale: Scale | None = None) ->
             if hasattr(space, extra):
                 row[extra] = getattr(space, extra)(arch)
         row["fingerprint"] = space.fingerprint(arch)
-        if space.name in COUNTERS:
-            row |= count(arch, scale or SCALES.get(space.name, Scale()))._asdict()
+        if family(space.name).count is not None:
+            row |= count(arch, scale or scale_of(space.name, {}))._asdict()
         yield row
 
 
@@ -84,11 +79,12 @@ def describe_file(
 
 
 def _generator(name: str, space: Space) -> Callable[[np.random.Generator], Arch]:
-    if name not in GENERATORS:
-        raise unknown("generator", name, GENERATORS)
-    home, draw = GENERATORS[name]
-    if home != space.name:
-        raise SettingError(f"generator {name!r} draws in {home}, not in {space.name}")
+    homes = {generator: each for each in families() for generator in each.generators}
+    if name not in homes:
+        raise unknown("generator", name, homes)
+    if name not in family(space.name).generators:
+        raise SettingError(f"generator {name!r} draws in {homes[name].name}, not in {space.name}")
+    draw: Callable[[np.random.Generator], Arch] = target(family(space.name).generators[name])
     return draw
 
 
@@ -113,20 +109,12 @@ def sampled(
 
     Raises:
         SettingError: for fewer than one, or a generator of another space.
-        InfeasibleError: if the constraint cannot be satisfied.
+        InfeasibleError: if the constraint cannot be satisfied, or there are fewer that differ.
     """
     if n < 1:
         raise SettingError(f"n must be at least 1, got {n}")
-    draw = _generator(generator, space) if generator else partial(sample, space, constraint=constraint)
+    draw = _generator(generator, space) if generator else None
     rng = np.random.default_rng(seed)
-    found: dict[str, Arch] = {}
-    for _ in range(1_000 + 100 * n):
-        arch = draw(rng)
-        if constraint is not None and not constraint(arch):
-            continue
-        found.setdefault(space.fingerprint(arch) if distinct else str(len(found)), arch)
-        if len(found) == n:
-            return list(found.values())
-    raise SettingError(
-        f"only {len(found)} of {n} architectures were found; ask for fewer, or loosen the limits"
-    )
+    if distinct:
+        return sample_distinct(space, n, rng, constraint=constraint, draw=draw)
+    return [sample(space, rng, constraint, draw=draw) for _ in range(n)]

@@ -18,7 +18,7 @@ import numpy as np
 from archduel import registry
 from archduel.commands.progress import Progress
 from archduel.core import Arch, Estimate, Journal, Query, Space, evaluation_seed
-from archduel.core.space import distinct_cells
+from archduel.core.space import ENUMERABLE, sample_distinct
 from archduel.core.storage import environment, estimate_record
 from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError
@@ -148,7 +148,7 @@ def train_table(
     dataset = load(data, seed=seed, **(load_settings or {}))
     home: Space = registry.make("space", space)
     chosen = base_recipe(dataset, space).with_(**(recipe or {}))
-    archs = distinct_cells(home, cells, seed)
+    archs = sample_distinct(home, cells, np.random.default_rng(seed), enumerate_up_to=ENUMERABLE)
     jobs = [
         (archs[number], number, run)
         for start in range(0, cells, BLOCK)
