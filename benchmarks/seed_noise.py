@@ -17,11 +17,12 @@ import numpy as np
 from archduel import environment, registry
 from archduel.core import Query, sample
 from archduel.data import load
-from archduel.estimators.judges import JudgeFactory, joined
+from archduel.estimators.judges import JudgeFactory
 from archduel.execution import Processes
 from archduel.recipes import base_recipe
 from archduel.reporting import kendall_tau
 from archduel.training import Pixels
+from archduel.training.images import side_by_side
 
 
 def agreement(scores: np.ndarray) -> dict[str, object]:
@@ -52,7 +53,7 @@ def main() -> None:
     dataset = load(arguments.data, **({"image_size": arguments.image_size} if arguments.image_size else {}))
     mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
     train, validation = (Pixels(s.images, s.labels, mean, std) for s in (dataset.train, dataset.validation))
-    both = Pixels(joined(dataset.train.images, dataset.validation.images),
+    both = Pixels(side_by_side(dataset.train.images, dataset.validation.images),
                   np.concatenate([dataset.train.labels, dataset.validation.labels]), mean, std)  # fmt: skip
     recipe = base_recipe(dataset, arguments.space).with_(
         epochs=arguments.epochs, channels=arguments.channels, depth=arguments.depth

@@ -28,7 +28,7 @@ from archduel.spaces.family import build, count, family
 from archduel.spaces.mobilenetv3.space import MobileNetV3
 from archduel.spaces.mobilenetv3.text import Spec
 from archduel.spaces.resnet.space import BLOCKS, WIDTHS, ResNet
-from archduel.training.images import Pixels
+from archduel.training.images import Pixels, side_by_side
 from archduel.training.recipe import Recipe
 
 __all__ = ["ImageSet", "RaceResult", "race_recipe", "run_race"]
@@ -238,7 +238,7 @@ def _sets(data: ImageSet, device: str) -> Sets:
     """Returns the images; those of training and validation together share the memory of both where they lie side by side."""
     train, validation, look = data.train, data.validation, data.preprocessing
     n = len(train.labels)
-    images, labels = np.concatenate([train.images, validation.images]), np.concatenate([train.labels, validation.labels])
+    images, labels = side_by_side(train.images, validation.images), np.concatenate([train.labels, validation.labels])
     both = Pixels(images, labels, look.mean, look.std, device)
     return Sets(both.subset(torch.arange(n)), both.subset(torch.arange(n, len(labels))), both)
 

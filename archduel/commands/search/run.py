@@ -35,13 +35,13 @@ from archduel.core import Estimate, Scale, Space
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
 from archduel.errors import DataError, RunError, SettingError
-from archduel.estimators.judges import JudgeFactory, joined, scale_of
+from archduel.estimators.judges import JudgeFactory, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import Processes
 from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
-from archduel.training.images import Pixels
+from archduel.training.images import Pixels, side_by_side
 
 __all__ = ["Run", "finish", "hand_over", "load_arguments", "races", "search", "work"]
 
@@ -277,7 +277,7 @@ def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Datas
 def _executor(folder: RunFolder, settings: Settings, plan: Plan, dataset: Dataset) -> Processes:
     mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
     train, validation = dataset.train, dataset.validation
-    both = joined(train.images, validation.images), np.concatenate([train.labels, validation.labels])
+    both = side_by_side(train.images, validation.images), np.concatenate([train.labels, validation.labels])
     parts = ((train.images, train.labels), (validation.images, validation.labels), both)
     pixels = [Pixels(images, labels, mean, std, device=settings.device) for images, labels in parts]
     factory = JudgeFactory(
