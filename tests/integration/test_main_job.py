@@ -18,9 +18,9 @@ import pytest
 
 import archduel
 from archduel.commands.options import parse_count, parse_seconds
-from archduel.commands.search.folder import RunFolder
 from archduel.commands.search.settings import make_settings
 from archduel.core import Scale, parse
+from archduel.core.job import RUN, Job
 from archduel.errors import DataError, InfeasibleError, RunError, SettingError
 from archduel.rankers.sized import lifted
 from archduel.spaces.family import count
@@ -213,13 +213,13 @@ def test_other_settings_in_the_same_folder_are_refused_with_the_difference(finis
 
 def test_a_second_process_on_the_folder_is_refused(tmp_path: Path) -> None:
     settings = make_settings(data="digits", evaluations=4)
-    first = RunFolder(tmp_path / "run", settings, "test")
+    first = Job(tmp_path / "run", RUN, {"run": settings.model_dump()})
     try:
         with pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
-            RunFolder(tmp_path / "run", settings, "test")
+            Job(tmp_path / "run", RUN, {"run": settings.model_dump()})
     finally:
         first.close()
-    RunFolder(tmp_path / "run", settings, "test").close()
+    Job(tmp_path / "run", RUN, {"run": settings.model_dump()}).close()
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:

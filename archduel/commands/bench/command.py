@@ -14,7 +14,19 @@ import typer
 from archduel.commands.options import _numbers, _progress, _settings
 from archduel.errors import SettingError
 
-__all__ = ["fused", "oneshot", "rank", "register"]
+__all__ = ["fused", "one_shot", "rank", "register"]
+
+
+
+def _line() -> str:
+    """Returns the command as it was typed, for the record."""
+    return shlex.join(["archduel", *sys.argv[1:]])
+
+
+def _trials(json_: Path | None) -> Path | None:
+    """Returns where the finished trials are kept."""
+    return None if json_ is None else json_.with_suffix(".trials.jsonl")
+
 
 # -- `archduel bench fused`: candidates a second, trained together against one by one -----------------------------------
 
@@ -33,7 +45,8 @@ def fused(
 
     archduel bench fused --rows nasbench201-4 --seconds 2 --json out.json
     """
-    from archduel.commands.bench.fused import ROWS, bench_fused, line, write_json
+    from archduel.commands.bench.fused import ROWS, bench_fused, line, with_facts
+    from archduel.commands.bench.output import write_json
 
     def show(record: dict[str, Any]) -> None:
         typer.echo(line(record))
@@ -41,7 +54,7 @@ def fused(
     names = [name.strip() for name in rows.split(",") if name.strip()] or list(ROWS)
     records = bench_fused(names, cores=cores, seconds=seconds, repeats=repeats, k=k, on_row=show)
     if json_ is not None:
-        write_json(records, json_)
+        write_json({"command": _line(), **with_facts(records)}, json_)
     else:
         typer.echo(json.dumps({record["row"]: round(record["ratio"], 2) for record in records}))
 
@@ -65,7 +78,7 @@ def _assigned(text: str) -> tuple[str, Any]:
         raise SettingError(f"--supernet {text}: expected NAME=VALUE, such as residual=true") from error
 
 
-def oneshot(
+def one_shot(
     data: Annotated[str, typer.Argument(help="images to train the supernet on: a named set, a folder, an archive")],
     table: Annotated[str, typer.Option(help="name (`archduel table list`) or file of the table that knows the truth")],
     cells: Annotated[int, typer.Option(help="architectures of different function that are scored")] = 100,
@@ -94,18 +107,17 @@ def oneshot(
 
     The same command goes on where it was stopped when --json is given.
     """
-    from archduel.commands.bench.one_shot import bench_oneshot
-    from archduel.commands.bench.output import one_shot_summary as summary
-    from archduel.commands.bench.output import write_one_shot_json as write_json
+    from archduel.commands.bench.one_shot import bench_one_shot
+    from archduel.commands.bench.output import one_shot_summary, write_json
     from archduel.estimators.timing import check_device
 
     check_device(device)
     given = {"channels": channels, "depth": depth, "batch_size": batch_size, "lr": lr}
     load = {"image_size": image_size, "max_images": max_images}
-    bench = bench_oneshot(
+    bench = bench_one_shot(
         data,
         table,
-        trials=None if json_ is None else json_.with_suffix(".trials.jsonl"),
+        trials=_trials(json_),
         device=device,
         on_batch=None if quiet else _Told(),
         cells=cells,
@@ -123,8 +135,8 @@ def oneshot(
         load={name: value for name, value in load.items() if value is not None},
     )
     if json_ is not None:
-        write_json(bench, json_, command=shlex.join(["archduel", *sys.argv[1:]]))
-    typer.echo(summary(bench))
+        write_json({"command": _line(), "facts": bench.facts, "effects": bench.effects, "records": bench.records}, json_)
+    typer.echo(one_shot_summary(bench))
 
 
 class _Told:
@@ -172,16 +184,7 @@ def rank(
 
     The same command goes on where it was stopped when --json is given. Results do not depend on --workers.
     """
-    from archduel.commands.bench.output import (
-        check_figure,
-        write_figure,
-    )
-    from archduel.commands.bench.output import (
-        rank_summary as summary,
-    )
-    from archduel.commands.bench.output import (
-        write_rank_json as write_json,
-    )
+    from archduel.commands.bench.output import check_figure, rank_summary, write_figure, write_records
     from archduel.commands.bench.rank import bench_rank
 
     check_figure(figure)
@@ -201,17 +204,18 @@ def rank(
         seed=seed,
         against=against,
         workers=workers,
-        trials=None if json_ is None else json_.with_suffix(".trials.jsonl"),
+        trials=_trials(json_),
         on_trial=progress,
         learn=learn,
         run=run,
         judge=judge,
     )
+    bench.facts["command"] = _line()
     if json_ is not None:
-        write_json(bench, json_, command=shlex.join(["archduel", *sys.argv[1:]]))
+        write_records(bench, json_)
     if figure is not None:
         write_figure(bench, figure)
-    typer.echo(summary(bench))
+    typer.echo(rank_summary(bench))
 
 
 # -- `archduel bench search`: compare search strategies on a tabular benchmark ------------------------------------------
@@ -240,15 +244,11 @@ def search(
     The same command goes on where it was stopped when --json is given. Results do not depend on --workers.
     """
     from archduel.commands.bench.output import (
-        search_summary as summary,
-    )
-    from archduel.commands.bench.output import (
+        search_summary,
         write_csv,
         write_figures,
+        write_records,
         write_trajectories,
-    )
-    from archduel.commands.bench.output import (
-        write_search_json as write_json,
     )
     from archduel.commands.bench.search import bench_search
 
@@ -263,23 +263,25 @@ def search(
         reduce=reduce,
         against=against,
         workers=workers,
-        trials=None if json_ is None else json_.with_suffix(".trials.jsonl"),
+        trials=_trials(json_),
         on_trial=None if quiet else _progress,
     )
-    bench.facts["command"] = shlex.join(["archduel", *sys.argv[1:]])
+    bench.facts["command"] = _line()
     if json_ is not None:
-        write_json(bench, json_)
+        write_records(bench, json_)
     if csv is not None:
         write_csv(bench, csv)
     if figures is not None:
         write_figures(bench, figures)
         write_trajectories(bench, figures / "trajectories.csv")
-    typer.echo(summary(bench))
+    typer.echo(search_summary(bench))
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group with its commands to ``app``."""
     bench = typer.Typer(help="Measurements: strategies and rankers on tables, shared weights, fused training.", no_args_is_help=True)
-    for command in (search, rank, oneshot, fused):
-        bench.command()(command)
+    bench.command()(search)
+    bench.command()(rank)
+    bench.command("oneshot")(one_shot)
+    bench.command()(fused)
     app.add_typer(bench, name="bench")

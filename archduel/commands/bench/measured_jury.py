@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core import Arch, Query, Space
+from archduel.core.storage import append_shared, read_journal
 from archduel.data.cache import cache_root
 from archduel.data.load import load
 from archduel.errors import SettingError
@@ -42,10 +43,8 @@ class Measured:
         self._asked: set[str] = set()
         self.saved_seconds = 0.0
         """Seconds that measurements took which were read from the file instead."""
-        if path.is_file():
-            for line in path.read_text().splitlines():
-                told = json.loads(line)
-                self._rows[told["arch"]] = told["values"], told["seconds"]
+        for record in read_journal(path, skip_damaged=True):
+            self._rows[record["arch"]] = record["values"], record["seconds"]
 
     def __getattr__(self, name: str) -> Any:
         """Returns what the space has."""
@@ -66,9 +65,7 @@ class Measured:
             row = [value if np.isfinite(value) else 0.0 for value in values], estimate.cost.seconds
             self._rows[name] = row
             self._asked.add(name)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._path, "a") as file:
-                file.write(json.dumps({"arch": name, "values": row[0], "seconds": row[1]}) + "\n")
+            append_shared(self._path, {"arch": name, "values": row[0], "seconds": row[1]})
         elif name not in self._asked:
             self._asked.add(name)
             self.saved_seconds += self._rows[name][1]

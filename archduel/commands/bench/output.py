@@ -9,24 +9,31 @@ from typing import Any
 
 import numpy as np
 
-from archduel.commands.bench.one_shot import OneshotBench
+from archduel.commands.bench.one_shot import OneShotBench
 from archduel.commands.bench.rank import RankBench
 from archduel.commands.bench.search import Bench
+from archduel.core.storage import write_atomic
 from archduel.errors import SettingError
 from archduel.reporting.checklist import checklist, checklist_text
 from archduel.reporting.figures import tau_by_labels
 from archduel.reporting.text import text_table
 
-__all__ = ["check_figure", "one_shot_summary", "rank_summary", "search_summary", "write_csv", "write_figure", "write_figures", "write_one_shot_json", "write_rank_json", "write_search_json", "write_trajectories"]
+__all__ = ["check_figure", "one_shot_summary", "rank_summary", "search_summary", "write_csv", "write_figure", "write_figures", "write_json", "write_records", "write_trajectories"]
 
-# -- What a comparison of shared weights hands over: a table for people, JSON for programs ------------------------------
+# -- JSON for programs ---------------------------------------------------------------------------------------------------
 
 
-def write_one_shot_json(bench: OneshotBench, path: Path, *, command: str = "") -> None:
-    """Writes records, effects and facts as one object."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"command": command, "facts": bench.facts, "effects": bench.effects, "records": bench.records}
-    path.write_text(json.dumps(whole, indent=1) + "\n")
+def write_json(value: Any, path: Path) -> None:
+    """Writes a JSON file, whole or not at all."""
+    write_atomic(path, json.dumps(value, indent=1).encode() + b"\n")
+
+
+def write_records(bench: RankBench | Bench, path: Path) -> None:
+    """Writes the records as a list, each with the facts of the comparison under ``facts``."""
+    write_json([{**record, "facts": bench.facts} for record in bench.records], path)
+
+
+# -- What a comparison of shared weights hands over: a table for people -------------------------------------------------
 
 
 def _interval(record: dict[str, Any]) -> str:
@@ -36,7 +43,7 @@ def _interval(record: dict[str, Any]) -> str:
     return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def one_shot_summary(bench: OneshotBench) -> str:
+def one_shot_summary(bench: OneShotBench) -> str:
     """Returns the comparison as text."""
     facts = bench.facts
     headers = [
@@ -79,7 +86,7 @@ def one_shot_summary(bench: OneshotBench) -> str:
     return "\n".join(lines)
 
 
-# -- What a comparison of rankers hands over: a table for people, JSON for programs, a figure ---------------------------
+# -- What a comparison of rankers hands over: a table for people, a figure ---------------------------------------------
 
 
 FIGURES = (".svg", ".png", ".pdf")
@@ -89,13 +96,6 @@ def check_figure(path: Path | None) -> None:
     """Raises SettingError for a figure in another format, before anything is computed for it."""
     if path is not None and path.suffix.lower() not in FIGURES:
         raise SettingError(f"--figure {path}: the name must end in {', '.join(FIGURES)}")
-
-
-def write_rank_json(bench: RankBench, path: Path, *, command: str = "") -> None:
-    """Writes the records as a list, each with the facts of the comparison (and the command, if told) under ``facts``."""
-    facts = {**bench.facts, "command": command} if command else bench.facts
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([{**record, "facts": facts} for record in bench.records], indent=1) + "\n")
 
 
 def write_figure(bench: RankBench, path: Path) -> None:
@@ -151,12 +151,6 @@ def rank_summary(bench: RankBench) -> str:
         f"{facts['splits']} splits, 95 % intervals; tests: Wilcoxon on paired splits, Holm."
     )
     return f"{about}\n\n{text_table(headers, rows)}"
-
-
-def write_search_json(bench: Bench, path: Path) -> None:
-    """Writes the records as a list, each with the facts of the comparison under ``facts``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([{**record, "facts": bench.facts} for record in bench.records], indent=1) + "\n")
 
 
 def write_csv(bench: Bench, path: Path) -> None:

@@ -118,7 +118,7 @@ def trusted_recipe(
         )  # fmt: skip
         return {"recipe": asdict(recipe), "notes": said}
 
-    noted = bench.note("reference", chosen)
+    noted = bench.job.once("reference", chosen)
     for line in [*notes, *noted["notes"]]:
         bench.progress.say(line)
     return Recipe(**noted["recipe"])

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from archduel.commands.search.folder import Stage
 from archduel.commands.search.stages import ORDINALS, Pipeline
 from archduel.core import Arch, Estimate, Query, evaluation_seed
-from archduel.core.storage import estimate_record, load_state, record_estimate
+from archduel.core.storage import load_state
 from archduel.errors import InfeasibleError, RunError
 from archduel.estimators.judges import final_weights, recipe_of, scale_of
 from archduel.networks.trained import plain
@@ -110,21 +109,17 @@ def train_networks(pipeline: Pipeline, found: list[FinalNetwork], fidelity: str)
 
     A continued run tries those that failed again: a full disk or memory may be the reason.
     """
-    section = Stage(pipeline.folder, "final")
-    done = {
-        (r["arch"], r["seed"]): record_estimate(r) for r in section.records if r["event"] == "estimate" and not r["reason"]
-    }
     jobs = list(dict.fromkeys((n.arch, i, seed) for i in range(pipeline.settings.final_seeds) for n in found for seed in n.seeds[i : i + 1]))
-    todo = [job for job in jobs if (str(job[0]), job[2]) not in done]
+    queries = [Query(arch, fidelity) for arch, _, _ in jobs]
+    ordinals = [ORDINALS["final"] + i for _, i, _ in jobs]
+    seeds = [{"seed": seed} for _, _, seed in jobs]
+    done: dict[tuple[str, int], Estimate] = {}
     pipeline.progress.stage("final", len(jobs))
-    queries = [Query(arch, fidelity) for arch, _, _ in todo]
-    ordinals = [ORDINALS["final"] + i for _, i, _ in todo]
-    answers = pipeline.executor.run(queries, ordinals)
-    for n, ((arch, _, seed), query, ordinal, estimate) in enumerate(zip(todo, queries, ordinals, answers), 1):
-        section.append({**estimate_record(ordinal, query, estimate), "seed": seed})
+    trained = pipeline.folder.paid(pipeline.executor.run, queries, ordinals, stage="final", values=seeds, retry=True)
+    for n, ((arch, _, seed), estimate) in enumerate(zip(jobs, trained), 1):
         done[str(arch), seed] = estimate
-        pipeline.progress.advance(len(jobs) - len(todo) + n, pipeline.time_left().removeprefix(", "))
-    pipeline.arms.seconds["final"] = sum(r["seconds"] for r in section.records)
+        pipeline.progress.advance(n, pipeline.time_left().removeprefix(", "))
+    pipeline.arms.seconds["final"] = sum(r["seconds"] for r in pipeline.folder.part("final").records)
     return done
 
 
@@ -171,7 +166,7 @@ def test_networks(pipeline: Pipeline, found: list[FinalNetwork], fidelity: str) 
                 model.load_state_dict(plain(weights, model), strict=True)
                 result = evaluate(model.to(pipeline.settings.device), pixels, device=pipeline.settings.device)
                 if not records:
-                    folder.write_json("mistakes.json", _mistakes(result, data))
+                    folder.write("mistakes.json", _mistakes(result, data))
                 noted = folder.note(
                     "test",
                     role=network.role,

@@ -16,7 +16,6 @@ from archduel.assemble import begins_with_labels, shares_weights
 from archduel.commands.options import parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final
-from archduel.commands.search.folder import RunFolder
 from archduel.commands.search.one_shot import CHECKED, OneShotPipeline, check_space
 from archduel.commands.search.plan import (
     Plan,
@@ -27,10 +26,11 @@ from archduel.commands.search.plan import (
     whole_number,
 )
 from archduel.commands.search.result import gain, result_of
-from archduel.commands.search.settings import Settings, make_settings, read_settings
+from archduel.commands.search.settings import Settings, default_settings, make_settings, read_settings
 from archduel.commands.search.stages import Pipeline
 from archduel.commands.search.strategy import check_settings
 from archduel.core import Estimate, Scale, Space
+from archduel.core.job import RUN, Job, read_result
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
 from archduel.errors import DataError, RunError, SettingError
@@ -58,7 +58,7 @@ def load_arguments(settings: Settings) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
+def work(folder: Job, settings: Settings, progress: Progress) -> None:
     """Does all that is left of a run."""
     check_device(settings.device)
     variant = settings.section("space")  # such as preset=cnas
@@ -92,7 +92,7 @@ def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
         torch.set_num_threads(before)
     progress.end()
     result = _tested(pipeline, networks, fidelity, trained)
-    folder.write_json("result.json", result)
+    folder.write("result.json", result)
     folder.note("finished", seconds=round(folder.clock, 2))
     hand_over(folder, result, progress)
 
@@ -118,7 +118,7 @@ def _tested(
     return result_of(pipeline, networks, fidelity, values, tests)
 
 
-def _same_data(folder: RunFolder, dataset: Dataset) -> None:
+def _same_data(folder: Job, dataset: Dataset) -> None:
     """Refuses to continue on other images, and notes which ones a new run uses."""
     noted = folder.noted("data")
     if noted is None:
@@ -147,7 +147,7 @@ def _introduce(progress: Progress, settings: Settings, dataset: Dataset) -> None
 
 
 def _plan(
-    folder: RunFolder,
+    folder: Job,
     settings: Settings,
     space: Space,
     dataset: Dataset,
@@ -247,7 +247,7 @@ def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Datas
     progress.say(f"  final      {nets} x {settings.final_seeds} seeds, about {plan.final.epochs:g} epochs at {size}")
 
 
-def _executor(folder: RunFolder, settings: Settings, plan: Plan, dataset: Dataset) -> Processes:
+def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset) -> Processes:
     mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
     train, validation = dataset.train, dataset.validation
     both = joined(train.images, validation.images), np.concatenate([train.labels, validation.labels])
@@ -269,7 +269,7 @@ def _executor(folder: RunFolder, settings: Settings, plan: Plan, dataset: Datase
     return Processes(factory, workers=settings.workers, run_seed=settings.seed, threads=settings.threads)
 
 
-def hand_over(folder: RunFolder, result: dict[str, Any], progress: Progress) -> None:
+def hand_over(folder: Job, result: dict[str, Any], progress: Progress) -> None:
     """Exports, writes the report and says in plain words what came out; noted, so that a killed run does it again."""
     from archduel.commands.search.report import write_report
     from archduel.networks.trained import export_run
@@ -302,13 +302,10 @@ class Run:
         Raises:
             RunError: if the run is not finished.
         """
-        import json
-
-        path = self.folder / "result.json"
-        if not path.is_file():
+        result = read_result(self.folder)
+        if result is None:
             raise RunError(f"{self.folder} is not finished; the same `archduel search` command continues it")
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return value
+        return result
 
     def model(self) -> torch.nn.Module:
         """Returns the trained winner: input (N, C, H, W) float in 0..1, preprocessed as the run says; output logits."""
@@ -377,12 +374,13 @@ def search(
     )
     path = Path(out) if out is not None else Path("runs") / _name(checked)
     progress = Progress(quiet=quiet)
-    folder = RunFolder(path, checked, command or " ".join(sys.argv) or "archduel.search(...)")
+    line = command or " ".join(sys.argv) or "archduel.search(...)"
+    folder = Job(path, RUN, {"run": checked.model_dump()}, command=line, defaults={"run": default_settings()})
     try:
-        if not (path / "result.json").is_file():
+        if folder.result is None:
             work(folder, checked, progress)
         elif folder.noted("handed over") is None:  # it was stopped between the result and the export
-            hand_over(folder, Run(path).result, progress)
+            hand_over(folder, folder.result, progress)
         else:
             progress.say(f"{path} is finished; nothing to do (another --out starts a new run)")
     except KeyboardInterrupt:

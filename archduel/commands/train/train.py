@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from archduel.commands.progress import Progress, duration
 from archduel.commands.train.task import Task, open_task
 from archduel.core import Scale
-from archduel.core.job import CHECKPOINT, TrainFolder
+from archduel.core.job import RESULT, TRAINING, Job
 from archduel.errors import RunError, SettingError
 from archduel.estimators.timing import check_device
 from archduel.networks.find import Architecture, find_architecture
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from archduel.training.distributed import Team
     from archduel.training.loop import Epoch, Trained
 
-__all__ = ["Job", "Teller", "train_network"]
+__all__ = ["CHECKPOINT", "Teller", "Training", "train_network"]
 
 # -- One final training: what is trained, on what and how, and what is told and kept of it ------------------------------
 
@@ -35,9 +35,10 @@ __all__ = ["Job", "Teller", "train_network"]
 CPU_RATE = 2e10
 """Multiply-adds a second that a thread trains with, three times those of a forward pass an image; `final_training.json` has 2.3e10."""
 LONG_HOURS = 6
+CHECKPOINT = "checkpoint.safetensors"
 
 
-class Job:
+class Training:
     """What is trained, on what, and how."""
 
     def __init__(
@@ -134,7 +135,7 @@ class Job:
         model: nn.Module,
         team: Team,
         out: Path,
-        folder: TrainFolder | None,
+        folder: Job | None,
         progress: Progress,
         on_epoch: Callable[[Epoch], None] | None,
         *,
@@ -165,7 +166,7 @@ class Job:
             raise RunError(f"the training of {self.chosen.name} ended early: {trained.reason}; {out} keeps its last checkpoint")
         return trained
 
-    def finish(self, model: nn.Module, trained: Trained, folder: TrainFolder | None, progress: Progress) -> dict[str, Any]:
+    def finish(self, model: nn.Module, trained: Trained, folder: Job | None, progress: Progress) -> dict[str, Any]:
         """Tests the network once and writes what there is to keep; processes without a folder return nothing."""
         if folder is None:
             return {}
@@ -182,7 +183,8 @@ class Job:
         if trained.compile_note:
             result["compile"] = {"seconds": trained.compile_seconds, "note": trained.compile_note}
         save_trained(folder.path, model, {**self.facts, "test": result["test"]})
-        folder.finish(result)
+        folder.write(RESULT, result)
+        (folder.path / CHECKPOINT).unlink(missing_ok=True)  # it is needed no more
         progress.say(
             f"test accuracy {found.accuracy:.4f} on {len(found.labels):,} pictures after {duration(trained.seconds)}; "
             f"{folder.path} holds the network"
@@ -203,7 +205,7 @@ class Teller:
     """Writes and prints the numbers of each epoch."""
 
     def __init__(
-        self, folder: TrainFolder | None, progress: Progress, task: Task, on_epoch: Callable[[Epoch], None] | None
+        self, folder: Job | None, progress: Progress, task: Task, on_epoch: Callable[[Epoch], None] | None
     ) -> None:
         self.folder, self.progress, self.on_epoch = folder, progress, on_epoch
         self.n, self.epochs = round(len(task.train) * task.recipe.data_fraction), task.recipe.epochs
@@ -215,7 +217,9 @@ class Teller:
             return
         seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
         line = {**numbers, "seconds": round(seconds, 3)}
-        self.folder.note(line)
+        # a killed training left the epochs after its last checkpoint, which are trained again
+        self.folder.journal.drop(lambda record: record["epoch"] >= line["epoch"])
+        self.folder.journal.append(line)
         held = f"  validation {numbers['val_accuracy']:.4f}" if "val_accuracy" in numbers else ""
         self.progress.say(
             f"epoch {numbers['epoch']:.4g}/{self.epochs:g}  loss {numbers['train_loss']:.4f}  train {numbers['train_accuracy']:.4f}"
@@ -291,15 +295,15 @@ def train_network(
     task = open_task(
         data, wanted, hold_out=hold_out, max_images=max_images, seed=seed, device=place, workers=workers
     )
-    job = Job(chosen, file, task, start, seed, place)
+    training = Training(chosen, file, task, start, seed, place)
     with joined(torch.device(place), accumulate=accumulate, sync_norm=sync_norm) as team:
         progress = Progress(quiet=quiet or not team.main)
         options = {"compiled": compiled, "deterministic": deterministic}
-        return _in_folder(job, team, Path(out), job.spec(accumulate, team), command, progress, on_epoch, options)
+        return _in_folder(training, team, Path(out), training.spec(accumulate, team), command, progress, on_epoch, options)
 
 
 def _in_folder(
-    job: Job,
+    training: Training,
     team: Team,
     out: Path,
     spec: Mapping[str, Any],
@@ -311,23 +315,23 @@ def _in_folder(
     """Trains in the folder, which the main process alone opens; a finished training is not done again."""
     import torch
 
-    model = job.network()  # first, so that weights that do not fit leave no folder behind
+    model = training.network()  # first, so that weights that do not fit leave no folder behind
     with ExitStack() as stack:
-        folder = TrainFolder(out, spec, command) if team.main else None
+        folder = Job(out, TRAINING, spec, command=command) if team.main else None
         if folder is not None:
             stack.callback(folder.close)
         done = folder.result if folder is not None else None
-        finished = team.total(torch.tensor(int(done is not None), device=job.device))
+        finished = team.total(torch.tensor(int(done is not None), device=training.device))
         if int(finished):
             progress.say(f"{out} is finished already")
             return done or {}
-        job.say(progress)
+        training.say(progress)
         try:
-            trained = job.train(model, team, out, folder, progress, on_epoch, **options)
+            trained = training.train(model, team, out, folder, progress, on_epoch, **options)
         except KeyboardInterrupt:
             progress.say("stopped; the same command continues from the last checkpoint")
             raise
-        return job.finish(model, trained, folder, progress)
+        return training.finish(model, trained, folder, progress)
 
 
 def _place(device: str) -> str:
