@@ -132,8 +132,8 @@ class Job:
     ) -> None:
         self.path, self.layout, self.settings = path, layout, _plain(settings)
         self._defaults, self._older = _plain(defaults or {}), older
-        self._check_place()
         try:
+            self._check_place()
             (path if layout.file else path.parent).mkdir(parents=True, exist_ok=True)
             self._lock = lock(path / ".lock" if layout.file else path.with_name(f".{path.name}.lock"), path)
             try:
@@ -204,7 +204,7 @@ class Job:
 
     def _write_settings(self, command: str) -> None:
         path = self.path / self.layout.file
-        content = {**({"command": command} if command else {}), **self.settings, **_plain(environment())}
+        content = {"command": command, **self.settings, **_plain(environment())}
         text = tomli_w.dumps(content) if path.suffix == ".toml" else json.dumps(content, indent=1)
         write_atomic(path, text.encode())
 

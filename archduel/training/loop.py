@@ -442,9 +442,9 @@ def train(
                 if not training.run_epoch(epoch, stop):
                     break
                 numbers = training.note_epoch(epoch, scored)
-                if on_epoch:
-                    on_epoch(numbers)  # first: an epoch that a kill leaves without a checkpoint is trained, and told, again
                 training.save(checkpoint, checkpoint_seconds)
+                if on_epoch:
+                    on_epoch(numbers)
         training.finish()
     return training.result
 

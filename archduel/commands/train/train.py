@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -162,6 +162,7 @@ class Training:
             on_note=lambda text: progress.say(f"  note: {text}"),
             deterministic=deterministic,
         )
+        teller.complete(trained.history)
         if trained.reason:
             raise RunError(f"the training of {self.chosen.name} ended early: {trained.reason}; {out} keeps its last checkpoint")
         return trained
@@ -217,7 +218,7 @@ class Teller:
             return
         seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
         line = {**numbers, "seconds": round(seconds, 3)}
-        # a killed training left the epochs after its last checkpoint, which are trained again
+        # what a killed training noted after its last checkpoint is trained again
         self.folder.journal.drop(lambda record: record["epoch"] >= line["epoch"])
         self.folder.journal.append(line)
         held = f"  validation {numbers['val_accuracy']:.4f}" if "val_accuracy" in numbers else ""
@@ -227,6 +228,17 @@ class Teller:
         )
         if self.on_epoch:
             self.on_epoch(numbers)
+
+    def complete(self, history: Sequence[Epoch]) -> None:
+        """Notes the epochs that a checkpoint has and the journal lacks: their process was killed in between."""
+        if self.folder is None:
+            return
+        journal = self.folder.journal
+        noted = {record["epoch"]: record for record in journal.records}
+        if any(numbers["epoch"] not in noted for numbers in history):
+            journal.drop(lambda record: True)
+            for numbers in history:
+                journal.append(noted.get(numbers["epoch"], numbers))
 
 
 def train_network(

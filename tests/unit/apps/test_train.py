@@ -106,14 +106,14 @@ def test_fine_tuning_keeps_the_body_and_replaces_the_classifier(tmp_path, monkey
     run(tmp_path / "first")
     body = load_trained(tmp_path / "first")[0].state_dict()
     seen: list[dict] = []
-    genuine = train_job.Job.network
+    genuine = train_job.Training.network
 
     def spy(self):
         model = genuine(self)
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
         return model
 
-    monkeypatch.setattr(train_job.Job, "network", spy)
+    monkeypatch.setattr(train_job.Training, "network", spy)
     few = {"epochs": 1, "batch_size": 16}  # width and depth are those of the start
     result = train_network(
         None, pictures(4, 80), tmp_path / "second", recipe="nasbench201", changes={**few, "image_size": 8}, start=tmp_path / "first", quiet=True

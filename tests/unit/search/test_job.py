@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -224,22 +225,29 @@ def test_what_a_process_leaves_that_was_killed_before_it_began_is_no_obstacle(tm
     opened(folder).close()
 
 
-def test_a_folder_without_permission_is_a_plain_error(tmp_path: Path) -> None:
-    folder = tmp_path / "mine"
-    folder.mkdir(mode=0o500)
-    child = os.fork()
-    if child == 0:  # root may write anywhere
-        code = 1
-        try:
-            if os.geteuid() == 0:
-                os.chmod(tmp_path, 0o755)
-                os.setuid(65534)
-            Job(folder, RUN, {"run": {}})
-        except RunError as error:
-            code = 0 if "cannot be written: Permission denied; give another --out" in str(error) else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+UNWRITABLE = """
+import os, sys
+from pathlib import Path
+import filelock
+import torch
+from archduel.core.job import RUN, Job
+from archduel.errors import RunError
+if os.geteuid() == 0:  # root may write anywhere
+    os.setuid(65534)
+try:
+    Job(Path(sys.argv[1]), RUN, {"run": {}})
+except RunError as error:
+    print(error)
+"""
+
+
+def test_a_folder_without_permission_is_a_plain_error() -> None:
+    with tempfile.TemporaryDirectory() as parent:
+        os.chmod(parent, 0o755)
+        folder = Path(parent) / "mine"
+        folder.mkdir(mode=0o555)
+        done = subprocess.run([sys.executable, "-c", UNWRITABLE, str(folder)], capture_output=True, text=True)
+        assert f"{folder} cannot be written: Permission denied; give another --out" in done.stdout, done.stderr
 
 
 FULL = """
