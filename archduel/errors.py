@@ -6,7 +6,8 @@ A message says what was got, what was expected and what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 __all__ = [
     "ArchduelError",
@@ -33,7 +34,15 @@ class InvalidArchError(ArchduelError, ValueError):
 
 
 class InfeasibleError(ArchduelError, ValueError):
-    """No architecture satisfies the constraints."""
+    """No architecture satisfies the constraints, or fewer than were asked for.
+
+    Attributes:
+        archs: those that were found, where some were.
+    """
+
+    def __init__(self, message: str, archs: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.archs = tuple(archs)
 
 
 class SettingError(ArchduelError, ValueError):

@@ -29,9 +29,9 @@ RANKERS = {
     "renas": "archduel.rankers.renas:ReNAS",
     "gcn": "archduel.rankers.neural_regression:GCN",
     "onehot_mlp": "archduel.rankers.neural_regression:OneHotMLP",
-    "boosting": "archduel.rankers.forest:Boosting",
-    "extratrees": "archduel.rankers.forest:ExtraTrees",
-    "sklearn": "archduel.rankers.scikit:ScikitLearn",
+    "boosting": "archduel.rankers.regressors:Boosting",
+    "extratrees": "archduel.rankers.regressors:ExtraTrees",
+    "sklearn": "archduel.rankers.regressors:ScikitLearn",
     "gp": "archduel.rankers.gp:GaussianProcess",
 }
 STRATEGIES = {

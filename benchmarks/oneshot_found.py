@@ -83,7 +83,7 @@ def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed:
 def looked_up(searches: list[dict[str, Any]], path: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Returns the searches with the table's accuracies, and what the table says about random cells and trivial choices."""
     from archduel.core import parse
-    from archduel.rankers.sized import lifted
+    from archduel.rankers.size_belief import lifted
     from archduel.tables import open_table
 
     table = open_table(path)

@@ -42,7 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """What differs from the settings of :func:`settings`."""
 BELIEF = (0.0, 0.5, 1.0, 2.0)
-"""Weights of the size beside the score, see :func:`archduel.rankers.sized.lifted`."""
+"""Weights of the size beside the score, see :func:`archduel.rankers.size_belief.lifted`."""
 
 
 def main() -> None:
@@ -172,7 +172,7 @@ def beyond(trial: Any, counts: Any, truth: Any) -> dict[str, Any]:
 
 def with_size(trial: Any, macs: Any, truth: Any) -> dict[str, Any]:
     """Returns what scores say together with the belief that cells with more multiply-adds are better, by weight of the belief."""
-    from archduel.rankers.sized import lifted
+    from archduel.rankers.size_belief import lifted
     from archduel.reporting import kendall_tau
 
     better = truth >= np.median(truth)

@@ -28,7 +28,7 @@ from cifar_agreement import QUICK
 from PIL import Image
 
 from archduel import environment
-from archduel.commands.options import settings_of
+from archduel.commands.options import assignments
 from archduel.commands.proxy.check import bounded_text
 from archduel.commands.proxy.published import read_published
 from archduel.commands.proxy.train import read_archs, train_file
@@ -105,7 +105,7 @@ def train(arguments: argparse.Namespace, archs: list[Arch], recipes: dict[str, s
             if before >= upto:
                 continue
             train_file(
-                file, data, folder, recipe=recipe, changes=settings_of(arguments.set), device=arguments.device,
+                file, data, folder, recipe=recipe, changes=assignments(arguments.set), device=arguments.device,
                 fused=groups[place % len(groups)], load_settings=settings,
             )  # fmt: skip
             spent.append({"recipe": name, "cells": upto - before, "cpu_seconds": time.process_time() - began})
@@ -154,7 +154,7 @@ def report(arguments: argparse.Namespace, archs: list[Arch], truth: np.ndarray, 
     found = {name: done_in(arguments.work / name) for name in recipes}
     trained = {name: done for name, done in found.items() if len(done.keys() & set(archs)) >= FEWEST}
     rows, scores = measured(trained, archs, truth, cheap)
-    used = {name: changed(read_recipe(recipes[name], archs[0].space), settings_of(arguments.set)) for name in trained}
+    used = {name: changed(read_recipe(recipes[name], archs[0].space), assignments(arguments.set)) for name in trained}
     cost = {name: costs(name, done, used[name], arguments.work) for name, done in trained.items()}
     whole = {
         "command": shlex.join(["python", *sys.argv]), **environment(), "data": arguments.data, "cells": arguments.cells,

@@ -23,7 +23,7 @@ from archduel import environment
 from archduel.assemble import collaborator
 from archduel.core import Arch, Scale, parse
 from archduel.rankers import SizeBelief
-from archduel.rankers.sized import lifted
+from archduel.rankers.size_belief import lifted
 from archduel.spaces import family as nets
 from archduel.tables import open_table
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from archduel import registry
+from archduel.commands.options import add_command
 from archduel.errors import unknown
 
 __all__ = ["menu_lines", "register"]
-
-# -- What is on a menu, a line each: the name and the first sentence of its class, read without importing anything heavy 
-
 
 ROOT = Path(registry.__file__).parent
 
@@ -34,35 +33,34 @@ def _first_line(target: str) -> str:
     module, _, attribute = target.partition(":")
     path = ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == attribute), None)
-    text = ast.get_docstring(found) if found is not None else None
+    described = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == attribute), None)
+    text = ast.get_docstring(described) if described is not None else None
     return (text or "").partition("\n")[0].replace("``", "`")
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command to ``app``."""
+    add_command(app, list_, "list")
 
-    @app.command("list")
-    def list_(what: str = typer.Argument(help="spaces, strategies, rankers, policies, trackers, architectures or recipes")) -> None:
-        """Print the names on a menu and what they are, one a line."""
-        from archduel import registry
 
-        if what == "architectures":
-            from archduel.networks.zoo import summaries
+def list_(
+    what: Annotated[str, typer.Argument(help="spaces, strategies, rankers, policies, trackers, architectures or recipes")],
+) -> None:
+    """Print the names on a menu and what they are, one a line."""
+    for line in _lines(what):
+        typer.echo(line)
 
-            for line in summaries():
-                typer.echo(line)
-            return
 
-        if what == "recipes":
-            from archduel.recipes import summaries as recipes
+def _lines(what: str) -> list[str]:
+    if what == "architectures":
+        from archduel.networks.zoo import summaries
 
-            for line in recipes():
-                typer.echo(line)
-            return
+        return list(summaries())
+    if what == "recipes":
+        from archduel.recipes import summaries as recipes
 
-        menus = {f"{role[:-1]}ies" if role.endswith("y") else f"{role}s": role for role in registry.MENUS}
-        if what not in menus:
-            raise unknown("menu", what, [*menus, "architectures", "recipes"])
-        for line in menu_lines(menus[what]):
-            typer.echo(line)
+        return list(recipes())
+    menus = {f"{role[:-1]}ies" if role.endswith("y") else f"{role}s": role for role in registry.MENUS}
+    if what not in menus:
+        raise unknown("menu", what, [*menus, "architectures", "recipes"])
+    return menu_lines(menus[what])

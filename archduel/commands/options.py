@@ -1,52 +1,314 @@
-"""How commands name menu entries with settings: ``best,nac[epochs=500;antisymmetric=false]``."""
+"""Options that several commands have, declared once, and the one reader of what people write into them."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import re
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
+
+import typer
+from typer.core import TyperCommand
+from typer.models import ParameterInfo
 
 from archduel.errors import SettingError
 
-__all__ = ["parse_count", "parse_seconds", "read_entries", "settings_of"]
+__all__ = [
+    "SPACE_SETTINGS",
+    "AsJson",
+    "BatchSize",
+    "CheckedData",
+    "Device",
+    "FieldsOf",
+    "FlatLabels",
+    "Fused",
+    "ImageSize",
+    "Images",
+    "JobFolder",
+    "JsonFile",
+    "MaxImages",
+    "Metric",
+    "NoProgress",
+    "Quiet",
+    "RecipeChanges",
+    "ResumableJson",
+    "Seed",
+    "SpaceName",
+    "TableName",
+    "TextSpace",
+    "TrainingOptions",
+    "Workers",
+    "add_command",
+    "assignment",
+    "assignments",
+    "command_line",
+    "given",
+    "json_or_text",
+    "names",
+    "numbers",
+    "parse_count",
+    "parse_seconds",
+    "read_entries",
+]  # fmt: skip
+
+# -- Options of several commands ----------------------------------------------------------------------------------------
+
+Images = Annotated[str, typer.Argument(help="what `archduel search` takes: a folder, .npz, digits ...")]
+JobFolder = Annotated[Path, typer.Option("--out", help="folder of the job; the same command continues it")]
+TableName = Annotated[str, typer.Option(help="name (`archduel table list`) or file of a table")]
+SpaceName = Annotated[str, typer.Option(help="`archduel list spaces`")]
+TextSpace = Annotated[str, typer.Option(help="`archduel list spaces`; not needed where a text says its space")]
+SPACE_SETTINGS = "NAME=VALUE of the space, such as preset=ctnas; repeat for more"
+RecipeChanges = Annotated[
+    list[str] | None, typer.Option("--set", help="NAME=VALUE of the recipe, such as --set epochs=4; repeat for more")
+]
+CheckedData = Annotated[str | None, typer.Option(help="test images; default: the test split of the training's own data")]
+FlatLabels = Annotated[Path | None, typer.Option(help="flat folder of images: file with NAME CLASS lines")]
+BatchSize = Annotated[int, typer.Option(help="images a forward pass")]
+MaxImages = Annotated[int | None, typer.Option(help="use at most so many images")]
+ImageSize = Annotated[int | None, typer.Option(help="side in pixels; default chosen from the images")]
+Metric = Annotated[str, typer.Option(help="accuracy, balanced_accuracy or macro_f1")]
+Seed = Annotated[int, typer.Option(help="seed of everything random")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1")]
+Workers = Annotated[int, typer.Option(min=1, help="trainings at a time")]
+Fused = Annotated[str, typer.Option(help="networks trained at once in one process: a number, auto (measured) or off")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of lines")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="write the records to this file")]
+ResumableJson = Annotated[
+    Path | None, typer.Option("--json", help="write the records; what is finished is kept beside the file")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print nothing")]
+NoProgress = Annotated[bool, typer.Option("--quiet", "-q", help="print no progress")]
 
 
-def settings_of(texts: Sequence[str]) -> dict[str, Any]:
-    """Returns the settings of ``KEY=VALUE`` texts; a value is JSON where it can be, otherwise a text.
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """Who trains, where, on which part of the data: options of every job of cheap trainings."""
 
-    Raises:
-        SettingError: for another form.
+    max_images: MaxImages = None
+    image_size: ImageSize = None
+    metric: Metric = "accuracy"
+    seed: Seed = 0
+    device: Device = "cpu"
+    workers: Workers = 1
+    fused: Fused = "off"
+    quiet: Quiet = False
+
+
+# -- Options that are the fields of a class -----------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldsOf:
+    """Marks a parameter ``Annotated[dict[str, Any], FieldsOf(...)]``: it becomes one option a field of a class.
+
+    A field's default is the option's; its help is the ``typer.Option`` in its annotation or its pydantic description. The
+    command gets all of them as one mapping.
+
+    Attributes:
+        target: ``package.module:Class``, a dataclass or a pydantic model. It is imported when the command's options are
+            needed, so that ``archduel --help`` pays for none of it.
+        without: fields that are no options.
+        texts: fields that people write as texts (``500k``), which the class reads.
+        decided: fields without a default on the command line: something decides where none was given.
     """
-    settings: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.isidentifier():
-            raise SettingError(f"{text!r} is not KEY=VALUE")
-        try:
-            settings[key] = json.loads(value)
-        except ValueError:
-            settings[key] = value
-    return settings
+
+    target: str
+    without: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    decided: tuple[str, ...] = ()
+
+    def parameters(self) -> list[inspect.Parameter]:
+        """Returns one keyword parameter a field, annotated for typer."""
+        module, _, name = self.target.partition(":")
+        fields = _fields(getattr(import_module(module), name))
+        return [self._parameter(*field) for field in fields if field[0] not in self.without]
+
+    def _parameter(self, name: str, annotation: Any, info: ParameterInfo, default: Any) -> inspect.Parameter:
+        if name in self.texts:
+            annotation = str | None
+        if name in self.decided:
+            annotation, default = annotation | None, None
+        described = Annotated[annotation, info]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=described)
 
 
-def _assignments(values: list[str]) -> dict[str, Any]:
-    """Returns ``{"strategy.lr": 0.0001}`` of ``["strategy.lr=1e-4"]``; values are JSON where they can be."""
-    found: dict[str, Any] = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not equals:
-            raise SettingError(f"--set {value}: expected SECTION.NAME=VALUE, such as --set strategy.lr=1e-4")
-        try:
-            found[key.strip()] = json.loads(text)
-        except ValueError:
-            found[key.strip()] = text
-    return found
+def _fields(cls: type) -> Iterator[tuple[str, Any, ParameterInfo, Any]]:
+    """Yields name, plain type, option and default of each field of a dataclass or a pydantic model."""
+    if dataclasses.is_dataclass(cls):
+        hints = get_type_hints(cls, include_extras=True)
+        for field in dataclasses.fields(cls):
+            annotation, *metadata = get_args(hints[field.name])
+            yield field.name, annotation, _option(metadata, ""), field.default
+        return
+    model: Any = cls
+    for name, field in model.model_fields.items():
+        # typer below 0.19 knows no Literal: the help lists the words and the model checks them
+        words = get_args(field.annotation)
+        annotation = str if words and all(isinstance(word, str) for word in words) else field.annotation
+        if field.is_required():
+            yield name, annotation, typer.Argument(help=field.description), inspect.Parameter.empty
+        else:
+            yield name, annotation, _option(field.metadata, field.description), field.default
 
+
+def _option(metadata: Sequence[Any], description: str | None) -> ParameterInfo:
+    declared = next((entry for entry in metadata if isinstance(entry, ParameterInfo)), None)
+    option: ParameterInfo = declared or typer.Option(help=description)
+    return option
+
+
+def _sources(function: Callable[..., Any]) -> dict[str, FieldsOf]:
+    hints = get_type_hints(function, include_extras=True)
+    marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, FieldsOf)}
+
+
+def _with_fields(function: Callable[..., None]) -> Callable[..., None]:
+    """Returns ``function`` with one keyword parameter a field where it has a parameter marked :class:`FieldsOf`."""
+    sources = {name: source.parameters() for name, source in _sources(function).items()}
+    hints = get_type_hints(function, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    for own in inspect.signature(function).parameters.values():
+        alone = own.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[own.name])
+        parameters += sources.get(own.name, [alone])
+
+    def call(**values: Any) -> None:
+        for name, fields in sources.items():
+            values[name] = {field.name: values.pop(field.name) for field in fields}
+        function(**values)
+
+    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+class _LateCommand(TyperCommand):
+    """A command whose options are made when somebody asks for them, not when the menu of commands is printed."""
+
+    build: ClassVar[Callable[[], Any]]
+
+    @property
+    def params(self) -> list[Any]:
+        """The options and arguments, made now."""
+        parameters: list[Any] = type(self).build().params
+        return parameters
+
+    @params.setter
+    def params(self, parameters: list[Any]) -> None:
+        """Ignores those of the stub that stands for the command."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command that was built."""
+        return type(self).build().invoke(ctx)
+
+
+def add_command(group: typer.Typer, function: Callable[..., None], name: str = "") -> None:
+    """Adds ``function`` to ``group`` as the command ``name`` (or its own name), with :class:`FieldsOf` spelled out."""
+    name = name or function.__name__
+    if not _sources(function):
+        group.command(name)(function)
+        return
+
+    @cache
+    def build() -> Any:
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(name)(_with_fields(function))
+        return typer.main.get_command(alone)
+
+    def stub() -> None:
+        """Stands for the command in menus."""
+
+    stub.__doc__ = function.__doc__
+    late = type("LateCommand", (_LateCommand,), {"build": staticmethod(build)})
+    group.command(name, cls=late)(stub)
+
+
+# -- What people write --------------------------------------------------------------------------------------------------
 
 _TIME = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+Number = TypeVar("Number", int, float)
+
+
+def json_or_text(text: str) -> Any:
+    """Returns the value of ``text`` where it is JSON (``3``, ``true``, ``[1, 2]``), otherwise the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text.strip()
+
+
+def _written(option: str, example: str) -> str:
+    return f"{option} {example}" if option.startswith("--") else example
+
+
+def assignment(text: str, option: str = "--set", example: str = "epochs=2", *, form: str = "NAME=VALUE") -> tuple[str, str]:
+    """Returns name and value of ``NAME=VALUE``, the value as it was written.
+
+    Args:
+        text: what somebody wrote.
+        option: the option it was given to, or what it is a setting of; for the message.
+        example: right text, for the message.
+        form: of the text, for the message.
+
+    Raises:
+        SettingError: for text without an equals sign or a name.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise SettingError(f"{option} {text}: expected {form}, such as {_written(option, example)}")
+    return name.strip(), value
+
+
+def assignments(
+    texts: Sequence[str] | None, option: str = "--set", example: str = "epochs=2", *, form: str = "NAME=VALUE"
+) -> dict[str, Any]:
+    """Returns ``{"epochs": 2}`` of ``["epochs=2"]``; see :func:`json_or_text` and :func:`assignment`."""
+    pairs = (assignment(text, option, example, form=form) for text in texts or ())
+    return {name: json_or_text(value) for name, value in pairs}
+
+
+def names(text: str) -> list[str]:
+    """Returns the parts of ``text`` between commas, without blanks."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def numbers(text: str, option: str, kind: Callable[[str], Number], *, example: str = "50,100,150") -> list[Number]:
+    """Returns the numbers of ``50,100,150``.
+
+    Args:
+        text: what somebody wrote.
+        option: the option it was given to, for the message.
+        kind: int or float.
+        example: right text, for the message.
+
+    Raises:
+        SettingError: if a part is no such number.
+    """
+    try:
+        return [kind(part) for part in names(text)]
+    except ValueError as error:
+        wanted = "whole numbers" if kind is int else "numbers"
+        raise SettingError(f"{option} {text}: expected {wanted} separated by commas, such as {_written(option, example)}") from error
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Returns the options that are not None: those that somebody gave."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def command_line() -> str:
+    """Returns the command that is running, quoted so that it can be pasted into a shell."""
+    return shlex.join(["archduel", *sys.argv[1:]])
 
 
 def parse_seconds(text: str | float | int) -> float:
@@ -85,56 +347,8 @@ def parse_count(text: str | float | int) -> int:
     return round(number)
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise SettingError(f"{option} {text}: expected NAME=VALUE, such as {option} epochs=2")
-    return name.strip(), value
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _changes(texts: list[str], option: str = "--set") -> dict[str, Any]:
-    return {name: _value(value) for name, value in (_pair(text, option) for text in texts)}
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise SettingError(f"--queries {text}: expected numbers separated by commas, such as 50,100,150") from error
-
-
-def _settings(values: list[str]) -> dict[str, dict[str, Any]]:
-    """Returns ``{"evolution": {"population": 50}}`` of ``["evolution.population=50"]``; values are JSON where they can be."""
-    found: dict[str, dict[str, Any]] = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        strategy, dot, name = key.strip().partition(".")
-        if not equals or not dot:
-            raise SettingError(f"--set {value}: expected STRATEGY.NAME=VALUE, such as --set evolution.population=50")
-        try:
-            found.setdefault(strategy, {})[name] = json.loads(text)
-        except ValueError:
-            found.setdefault(strategy, {})[name] = text
-    return found
-
-
-def _progress(done: int, all_: int) -> None:
-    """Tells how far it is: one line that changes on a terminal, twenty lines elsewhere."""
-    live = sys.stderr.isatty()
-    if live or done == all_ or done % max(1, all_ // 20) == 0:
-        end = "\n" if done == all_ or not live else ""
-        print(f"{chr(13) if live else ''}{done} of {all_} searches", file=sys.stderr, end=end, flush=True)
-
-
 def read_entries(text: str, role: str, *, example: str, menu: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yields each entry as it was written, its name and its settings (JSON where they can be, else text).
+    """Yields each entry of ``best,nac[epochs=500;antisymmetric=false]`` as written, its name and its settings.
 
     Args:
         text: entries between commas.
@@ -150,8 +364,9 @@ def read_entries(text: str, role: str, *, example: str, menu: str) -> Iterator[t
         name, bracket, rest = title.partition("[")
         if bracket and not rest.endswith("]"):
             raise SettingError(f"{role} {title!r}: settings end with ']', such as {example}")
-        settings = dict(_setting(role, title, part) for part in rest[:-1].split(";") if part.strip())
-        yield title, name, settings  # the caller knows the menu: an unknown name is said before a repeated one
+        parts = [part for part in rest[:-1].split(";") if part.strip()]
+        yield title, name, assignments(parts, f"{role} {title!r}:", example)
+        # the caller knows the menu: an unknown name is reported before a repeated one
         if title in seen:
             raise SettingError(f"{role} {title!r} is named twice; give each once, or other settings")
         seen.add(title)
@@ -169,13 +384,3 @@ def _split(text: str) -> list[str]:
         else:
             parts[-1] += letter
     return [part.strip() for part in parts if part.strip()]
-
-
-def _setting(role: str, title: str, text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise SettingError(f"{role} {title!r}: {text!r} should be NAME=VALUE")
-    try:
-        return key.strip(), json.loads(value)
-    except ValueError:
-        return key.strip(), value.strip()

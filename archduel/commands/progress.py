@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Progress", "duration"]
+from archduel.reporting.text import duration
 
-
-def duration(seconds: float) -> str:
-    """Returns ``48 s``, ``3 min 20 s`` or ``2 h 5 min``."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+__all__ = ["Meter", "Progress", "duration", "rare_lines"]
 
 
 class Progress:
@@ -85,3 +78,44 @@ class Progress:
             if self._said:
                 self.say(self._said)
             self._said = ""
+
+
+class Meter:
+    """Prints how much is done to stderr: one line that changes on a terminal, elsewhere a line every tenth.
+
+    Args:
+        unit: what is counted; ``bytes`` are printed as MB.
+        label: what is being done, before the numbers.
+    """
+
+    def __init__(self, unit: str, label: str = "") -> None:
+        self.unit, self.label = unit, f"{label}: " if label else ""
+        self._percent = -1
+
+    def __call__(self, done: int, total: int) -> None:
+        """Shows that ``done`` of ``total`` are done."""
+        percent = 100 * done // max(1, total)
+        live = sys.stderr.isatty()
+        if percent == self._percent or (not live and percent // 10 == self._percent // 10):
+            return
+        self._percent = percent
+        if self.unit == "bytes":
+            amount = f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"
+        else:
+            amount = f"{done:,} of {total:,} {self.unit}"
+        end = "\n" if not live or done >= total else "\r"
+        print(f"{self.label}{amount} ({percent} %)", end=end, file=sys.stderr, flush=True)
+
+
+def rare_lines() -> Callable[[str], None]:
+    """Returns a function that prints a line to stderr, at most every two seconds on a terminal, every twenty elsewhere."""
+    last = -1e9
+
+    def show(line: str) -> None:
+        nonlocal last
+        live = sys.stderr.isatty()
+        if time.monotonic() - last > (2 if live else 20):
+            last = time.monotonic()
+            print(line, file=sys.stderr, end="\r" if live else "\n", flush=True)
+
+    return show

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
+
+from archduel.commands.options import add_command
 
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command to ``app``."""
-    app.command()(report)
+    add_command(app, report)
 
 
 def report(
-    run: list[Path] = typer.Argument(help="folder of a search or a training, finished or not; or several trainings"),
-    out: Path | None = typer.Option(None, help="the file, for trainings; default report.html in the (first) folder"),
+    run: Annotated[list[Path], typer.Argument(help="folder of a search or a training, finished or not; or several trainings")],
+    out: Annotated[Path | None, typer.Option(help="the file, for trainings; default report.html in the (first) folder")] = None,
 ) -> None:
     """Write report.html: of a search, or the learning curves of trainings."""
     if len(run) > 1 or (run[0] / "train.toml").is_file():

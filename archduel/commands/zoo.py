@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from archduel.errors import SettingError
+from archduel.commands.options import AsJson, add_command, numbers
 
 __all__ = ["register"]
 
@@ -18,21 +18,13 @@ Name = Annotated[str, typer.Argument(help="`archduel zoo list`; NAME.TAG for par
 def register(app: typer.Typer) -> None:
     """Adds the group to ``app``."""
     zoo = typer.Typer(help="Published networks by name, with weights.", no_args_is_help=True)
-    zoo.command("list")(list_)
-    zoo.command("show")(show)
-    zoo.command("load")(load)
+    add_command(zoo, list_, "list")
+    add_command(zoo, show, "show")
+    add_command(zoo, load, "load")
     app.add_typer(zoo, name="zoo")
 
 
-def _numbers(text: str) -> list[float]:
-    """Returns the numbers of ``0.49,0.48,0.45``."""
-    try:
-        return [float(part) for part in text.split(",")] if text else []
-    except ValueError as error:
-        raise SettingError(f"{text!r}: expected numbers with commas between them, such as 0.49,0.48,0.45") from error
-
-
-def list_(as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False) -> None:
+def list_(as_json: AsJson = False) -> None:
     """Print the networks: name, space, parameters at the published size, our weights, source."""
     from dataclasses import asdict
 
@@ -46,7 +38,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="one JSON object 
         typer.echo(f"{entry.name:20}{entry.space:13}{entry.params / 1e6:6.2f} M  {weights:24}{entry.source}")
 
 
-def show(name: Name, as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False) -> None:
+def show(name: Name, as_json: AsJson = False) -> None:
     """Print what is known of a network: what was published, our counts, how our weights were trained."""
     from archduel.networks import zoo as app
 
@@ -85,5 +77,6 @@ def load(
         facts = app.load_to(name, to)
     else:
         size = {"channels": channels, "depth": depth, "n_classes": classes}
-        facts = app.import_weights(name, checkpoint, to, data=data, mean=_numbers(mean), std=_numbers(std), size={k: v for k, v in size.items() if v})
+        means, stds = (numbers(text, f"--{option}", float, example="0.49,0.48,0.45") for option, text in (("mean", mean), ("std", std)))
+        facts = app.import_weights(name, checkpoint, to, data=data, mean=means, std=stds, size={k: v for k, v in size.items() if v})
     typer.echo(f"{to}: {name}, {app.size_words(facts)}, {len(facts['classes'])} classes; `archduel eval {to} --data ...` checks it")

@@ -39,6 +39,7 @@ from archduel.core.space import (
     mutate,
     neighbours,
     sample,
+    sample_distinct,
 )
 from archduel.core.storage import Journal
 
@@ -86,6 +87,7 @@ __all__ = [
     "neighbours",
     "parse",
     "sample",
+    "sample_distinct",
     "search",
     "win_matrix",
 ]

@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from itertools import islice
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core.arch import Arch
-from archduel.errors import InfeasibleError, InvalidArchError, SettingError
+from archduel.errors import InfeasibleError, InvalidArchError, SettingError, unknown
 
-__all__ = ["Allowed", "Constraint", "Decision", "Drawer", "GraphBatch", "GraphSpace", "Space", "TextSpace", "WordedSpace", "check_decisions", "decisions", "distinct_cells", "enumerate_space", "fair_sample", "mutate", "neighbours", "permitted", "random_archs", "sample"]
+__all__ = ["ENUMERABLE", "Allowed", "Constraint", "Decision", "Drawer", "GraphBatch", "GraphSpace", "Space", "TextSpace", "WordedSpace", "check_decisions", "check_mask", "decisions", "enumerate_space", "fair_sample", "mutate", "neighbours", "permitted", "sample", "sample_distinct"]
 
 ENUMERABLE = 100_000
-"""Spaces up to this size are listed whole, so that every functional class has the same chance."""
-
-
-def distinct_cells(space: Space, n: int, seed: int) -> list[Arch]:
-    """Returns ``n`` architectures of different fingerprints in random order; more seeds of one size share a beginning.
-
-    Raises:
-        SettingError: if the space has fewer.
-    """
-    rng = np.random.default_rng(seed)
-    found: dict[str, Arch] = {}
-    if getattr(space, "size", ENUMERABLE + 1) <= ENUMERABLE:
-        for arch in enumerate_space(space):
-            found.setdefault(space.fingerprint(arch), arch)
-        order = list(found.values())
-        if n > len(order):
-            raise SettingError(
-                f"{space.name} has {len(order)} functionally different architectures, {n} were asked for"
-            )
-        return [order[i] for i in rng.permutation(len(order))[:n]]
-    while len(found) < n:
-        arch = sample(space, rng)
-        found.setdefault(space.fingerprint(arch), arch)
-    return list(found.values())
-
-
-def random_archs(space: Space, n: int, seed: int) -> list[Arch]:
-    """Returns ``n`` random architectures of different fingerprints; a larger number begins with the same ones.
-
-    Raises:
-        InfeasibleError: if the space seems to have fewer.
-    """
-    rng = np.random.default_rng([seed, 61])
-    found: dict[str, Arch] = {}
-    for _ in range(1_000 + 100 * n):
-        if len(found) == n:
-            break
-        arch = sample(space, rng)
-        found.setdefault(space.fingerprint(arch), arch)
-    if len(found) < n:
-        raise InfeasibleError(f"{space.name} gave only {len(found)} different architectures, {n} were asked for")
-    return list(found.values())
-
+"""Encodings that are listed in a second or two: larger spaces are drawn from and never listed."""
 
 Constraint = Callable[[Arch], bool]
 """A rule that says whether an architecture is allowed (size limits, latency limits)."""
@@ -205,6 +165,24 @@ def permitted(decision: Decision, allowed: Allowed | None) -> tuple[int, ...]:
     return options
 
 
+_names: WeakKeyDictionary[Any, frozenset[str]] = WeakKeyDictionary()
+"""Space -> names of its decisions, as far as random architectures show them; looked up by masks alone."""
+PROBES = 500  # a decision that comes up in one architecture of fifty is then missed once in 24,000 times
+
+
+def check_mask(space: Space, allowed: Allowed | None) -> None:
+    """Raises SettingError for a key of a mask that is neither a kind of decision of ``space`` nor the name of one."""
+    keys = set(allowed or ()) - set(space.kinds)
+    if not keys:  # masks by kind, the usual ones, cost nothing
+        return
+    if space not in _names:
+        rng = np.random.default_rng(0)
+        archs = [Arch(space.name, _complete(space, (), rng)) for _ in range(PROBES)]
+        _names[space] = frozenset(d.name for arch in archs for d in decisions(space, arch.choices))
+    for key in sorted(keys - _names[space]):
+        raise SettingError(str(unknown(f"allowed[{key!r}]: decision of {space.name}", key, {*space.kinds, *_names[space]})))
+
+
 def _complete(
     space: Space, prefix: tuple[int, ...], rng: np.random.Generator, allowed: Allowed | None = None
 ) -> tuple[int, ...]:
@@ -222,25 +200,128 @@ def sample(
     *,
     tries: int = 10_000,
     allowed: Allowed | None = None,
+    draw: Callable[[np.random.Generator], Arch] | None = None,
 ) -> Arch:
     """Returns a random architecture that satisfies ``constraint``.
 
     Uniform over answers at each decision, which is uniform over encodings where the tree is regular; spaces that need
     more draw themselves (:class:`Drawer`) and say over what they are uniform. Under a mask it is uniform over the answers
-    that are left to each decision.
+    that are left to each decision. ``draw`` replaces the space's own way.
 
     Raises:
         InfeasibleError: if none of ``tries`` architectures satisfies the constraint.
-        SettingError: if ``allowed`` leaves a decision without answers.
+        SettingError: if ``allowed`` leaves a decision without answers, or names one that there is not.
     """
-    draws = allowed is None and isinstance(space, Drawer)
+    check_mask(space, allowed)
+    if draw is None and allowed is None and isinstance(space, Drawer):
+        draw = space.draw
     for _ in range(tries):
-        arch = space.draw(rng) if draws else Arch(space.name, _complete(space, (), rng, allowed))  # type: ignore[attr-defined]
+        arch = Arch(space.name, _complete(space, (), rng, allowed)) if draw is None else draw(rng)
         if constraint is None or constraint(arch):
             return arch
     raise InfeasibleError(
         f"none of {tries} random architectures of {space.name} satisfies the constraint; loosen the limits"
     )
+
+
+def sample_distinct(
+    space: Space,
+    n: int,
+    rng: np.random.Generator,
+    *,
+    constraint: Constraint | None = None,
+    exclude: Container[str] = (),
+    enumerate_up_to: int = 0,
+    tries: int = 1_000,
+    draw: Callable[[np.random.Generator], Arch] | None = None,
+) -> list[Arch]:
+    """Returns ``n`` random architectures of different fingerprints; with the same generator, more begin with the same ones.
+
+    Ends in any space: after ``tries`` draws in a row that gave nothing new, a space of at most ``ENUMERABLE`` encodings is
+    listed and what is left is drawn from the list; a larger one is given up.
+
+    Args:
+        space: says which architectures are the same.
+        n: how many.
+        rng: the randomness.
+        constraint: what each must satisfy.
+        exclude: fingerprints that do not count as new.
+        enumerate_up_to: spaces of at most so many encodings are listed at once, which gives every functional class the same
+            chance; drawing favours classes that many encodings belong to.
+        tries: draws in a row without anything new before drawing ends.
+        draw: replaces the space's own way of drawing.
+
+    Raises:
+        InfeasibleError: if there are fewer, or no more are found; its ``archs`` are those that were.
+    """
+    fresh = _Fresh(space, constraint, exclude)
+    listed = _listed(space, enumerate_up_to)
+    if listed is not None:
+        for arch in listed:
+            fresh.add(arch)
+        archs = list(fresh.archs.values())
+        archs = [archs[i] for i in rng.permutation(len(archs))[:n]]
+    else:
+        repeats = 0
+        while len(fresh.archs) < n and repeats < tries:
+            repeats = 0 if fresh.add(sample(space, rng, constraint, draw=draw)) else repeats + 1
+        if len(fresh.archs) < n and draw is None:  # a way of drawing of its own may not reach the whole list
+            listed = _listed(space, ENUMERABLE)
+            fresh.add_rest(listed or (), n, rng)
+        archs = list(fresh.archs.values())
+    if len(archs) < n:
+        which = f"{'more ' if exclude else ''}functionally different architectures{' within the limits' if constraint else ''}"
+        raise InfeasibleError(
+            f"{space.name} {'gave' if listed is None else 'has'} only {len(archs)} {which}, {n} were asked for; "
+            f"ask for fewer{', or loosen the limits' if constraint else ''}",
+            archs,
+        )
+    return archs
+
+
+class _Fresh:
+    """Architectures by fingerprint, each allowed and new."""
+
+    def __init__(self, space: Space, constraint: Constraint | None, exclude: Container[str]) -> None:
+        self.space, self.constraint, self.exclude = space, constraint, exclude
+        self.archs: dict[str, Arch] = {}
+
+    def mark(self, arch: Arch) -> str | None:
+        """Returns the fingerprint of an architecture that is allowed and new, None for any other."""
+        if self.constraint is not None and not self.constraint(arch):
+            return None
+        mark = self.space.fingerprint(arch)
+        return None if mark in self.exclude or mark in self.archs else mark
+
+    def add(self, arch: Arch) -> bool:
+        """Takes an architecture if it is allowed and new, and returns whether it is."""
+        mark = self.mark(arch)
+        if mark is not None:
+            self.archs[mark] = arch
+        return mark is not None
+
+    def add_rest(self, listed: Iterable[Arch], n: int, rng: np.random.Generator) -> None:
+        """Takes what is new among ``listed`` in random order, until there are ``n``."""
+        left = [(arch, mark) for arch in listed if (mark := self.mark(arch)) is not None]
+        while left and len(self.archs) < n:
+            arch, mark = left[int(rng.integers(len(left)))]
+            self.archs[mark] = arch
+            left = [pair for pair in left if pair[1] != mark]
+
+
+_larger_than: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+"""Space -> encodings that it is known to have at least: searches that exhausted it ask again and again."""
+
+
+def _listed(space: Space, limit: int) -> list[Arch] | None:
+    """Returns all encodings of a space of at most ``limit``, None for a larger one."""
+    if limit < 1 or max(getattr(space, "size", 0), _larger_than.get(space, 0)) > limit:
+        return None
+    archs = list(islice(enumerate_space(space), limit + 1))
+    if len(archs) <= limit:
+        return archs
+    _larger_than[space] = limit + 1
+    return None
 
 
 def _change(space: Space, arch: Arch, position: int, value: int, rng: np.random.Generator) -> Arch:
@@ -314,9 +395,7 @@ def enumerate_space(space: Space) -> Iterator[Arch]:
 # Source: strict fairness, Chu, Zhang and Xu, "FairNAS" (ICCV 2021).
 
 
-def fair_sample(
-    space: Space, n: int, rng: np.random.Generator, *, allowed: Mapping[str, Sequence[int]] | None = None
-) -> list[Arch]:
+def fair_sample(space: Space, n: int, rng: np.random.Generator, *, allowed: Allowed | None = None) -> list[Arch]:
     """Returns ``n`` architectures in which the options of each question occur equally often, to within one.
 
     In a space with K options at every decision, ``n = K`` is a round of strict fairness: every operation of every edge
@@ -326,28 +405,25 @@ def fair_sample(
         space: what to sample from.
         n: architectures.
         rng: randomness.
-        allowed: options of a kind of decision that may be chosen (a stage's mask); kinds not named are free.
+        allowed: a stage's mask, by kind or by name as in :func:`permitted`; what it does not name is free.
 
     Raises:
-        InfeasibleError: if ``allowed`` leaves a question without an answer.
+        SettingError: if ``allowed`` leaves a question without an answer, or names one that there is not.
     """
+    check_mask(space, allowed)
     queues: dict[str, list[int]] = {}
     archs = []
     for _ in range(n):
         choices: tuple[int, ...] = ()
         while (decision := space.decision(choices)) is not None:
-            choices += (_next(decision, queues, rng, allowed or {}),)
+            choices += (_next(decision, queues, rng, allowed),)
         archs.append(Arch(space.name, choices))
     return archs
 
 
-def _next(
-    decision: Decision, queues: dict[str, list[int]], rng: np.random.Generator, allowed: Mapping[str, Sequence[int]]
-) -> int:
+def _next(decision: Decision, queues: dict[str, list[int]], rng: np.random.Generator, allowed: Allowed | None) -> int:
     """Returns the first answer still waiting among the present options, after shuffling all of them in if there is none."""
-    options = [o for o in decision.options if o in allowed.get(decision.kind, decision.options)]
-    if not options:
-        raise InfeasibleError(f"no option of {decision.name} is among the allowed {list(allowed[decision.kind])}")
+    options = permitted(decision, allowed)
     queue = queues.setdefault(decision.name, [])
     waiting = next((o for o in queue if o in options), None)
     if waiting is None:

@@ -10,7 +10,6 @@ __all__ = [
     "GCN",
     "NAC",
     "Boosting",
-    "ByScores",
     "ExtraTrees",
     "GaussianProcess",
     "Jury",
@@ -18,32 +17,33 @@ __all__ = [
     "ReNAS",
     "ScikitLearn",
     "SizeBelief",
+    "WinCurve",
 ]
 
+# Lazily, because half of these load torch or scikit-learn, and a command that names one ranker needs one.
 if TYPE_CHECKING:
     from archduel.rankers.best import Jury
-    from archduel.rankers.forest import Boosting, ExtraTrees
     from archduel.rankers.gp import GaussianProcess
+    from archduel.rankers.labels import WinCurve
     from archduel.rankers.nac import NAC
     from archduel.rankers.neural_regression import GCN, OneHotMLP
+    from archduel.rankers.regressors import Boosting, ExtraTrees, ScikitLearn
     from archduel.rankers.renas import ReNAS
-    from archduel.rankers.scikit import ScikitLearn
-    from archduel.rankers.sized import SizeBelief
-    from archduel.rankers.slope import ByScores
+    from archduel.rankers.size_belief import SizeBelief
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
             "GCN": "archduel.rankers.neural_regression",
             "NAC": "archduel.rankers.nac",
-            "Boosting": "archduel.rankers.forest",
-            "ByScores": "archduel.rankers.slope",
-            "ExtraTrees": "archduel.rankers.forest",
+            "Boosting": "archduel.rankers.regressors",
+            "ExtraTrees": "archduel.rankers.regressors",
             "GaussianProcess": "archduel.rankers.gp",
             "Jury": "archduel.rankers.best",
             "OneHotMLP": "archduel.rankers.neural_regression",
             "ReNAS": "archduel.rankers.renas",
-            "ScikitLearn": "archduel.rankers.scikit",
-            "SizeBelief": "archduel.rankers.sized",
+            "ScikitLearn": "archduel.rankers.regressors",
+            "SizeBelief": "archduel.rankers.size_belief",
+            "WinCurve": "archduel.rankers.labels",
         },
     )

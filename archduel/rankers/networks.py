@@ -11,20 +11,22 @@ from torch import Tensor, nn
 
 from archduel.core import Arch, GraphSpace, Space
 
-__all__ = ["CellEncoder", "Comparator", "Inputs", "VectorEncoder", "encode", "make_encoder"]
+__all__ = ["CellEncoder", "Comparator", "Inputs", "VectorEncoder", "encode", "make_encoder", "reset_uniform"]
 
 Inputs = tuple[Tensor, ...]
 """What an encoder reads: kinds of node and flow matrices, or features; the first axis is the architecture."""
 
 
 def encode(space: Space, archs: Sequence[Arch], device: torch.device) -> tuple[Inputs, int]:
-    """Returns what an encoder reads of ``archs``, and how many kinds of node there are (0 without graphs).
+    """What an encoder reads of ``archs``, and how many kinds of node there are (0 without graphs).
 
     Graphs become ``ops`` (N, C, V) int64 and ``flow`` (N, C, V, V) float32, row = receiver, with self loops; a space
     without graphs gives its features (N, F) float32.
     """
     if not isinstance(space, GraphSpace):
         return (torch.from_numpy(np.asarray(space.features(archs), np.float32)).to(device),), 0
+    # Row = receiver: a node gathers from those that feed it. The released code adds the identity, so that a node also
+    # keeps itself, and normalises nothing.
     batch = space.graphs(archs)
     flow = torch.from_numpy(batch.adj).transpose(-1, -2) + torch.eye(batch.adj.shape[-1])
     return (torch.from_numpy(batch.ops).to(device), flow.contiguous().to(device)), batch.n_ops
@@ -51,13 +53,13 @@ class CellEncoder(nn.Module):
         self.biases = nn.ParameterList(torch.empty(dim) for _ in range(layers if residual else 0))
 
     def forward(self, ops: Tensor, flow: Tensor) -> Tensor:
-        """Returns (B, C * dim) from ``ops`` (B, C, V) int64 and ``flow`` (B, C, V, V): row = receiver, with self loops."""
+        """(B, C * dim) from ``ops`` (B, C, V) int64 and ``flow`` (B, C, V, V): row = receiver, with self loops."""
         batch, cells, nodes = ops.shape
         flow = flow.reshape(batch * cells, nodes, nodes)
         kinds = ops.reshape(batch * cells, nodes)
         x = self.embedding[kinds]  # (B * C, V, dim)
         for i, weight in enumerate(self.weights):
-            # the first layer sees n_ops different rows only: they are multiplied once each
+            # The first layer sees n_ops different rows only: they are multiplied once each.
             new = torch.bmm(flow, x @ weight if i else (self.embedding @ weight)[kinds])
             if self.residual:
                 x = torch.relu(new + x + self.biases[i])
@@ -67,25 +69,26 @@ class CellEncoder(nn.Module):
 
 
 class VectorEncoder(nn.Module):
-    """The MobileNetV3 form: three linear layers with ReLU between, on ``space.features``."""
+    """NAC's form for MobileNetV3: three linear layers with ReLU between, on ``space.features``."""
 
     def __init__(self, n_features: int, *, dim: int = 512) -> None:
         super().__init__()
         self.out_dim = dim
         sizes = [n_features, dim, dim, dim]
-        with torch.random.fork_rng(devices=[]):  # torch's own first draw must not move the global state
+        # Layers draw weights when they are made, from the global generator, which is not ours to move.
+        with torch.random.fork_rng(devices=[]):
             linear = [nn.Linear(*pair) for pair in pairwise(sizes)]
         self.layers = nn.Sequential(linear[0], nn.ReLU(), linear[1], nn.ReLU(), linear[2])
 
     def forward(self, features: Tensor) -> Tensor:
-        """Returns (B, dim) from ``features`` (B, F)."""
+        """(B, dim) from ``features`` (B, F)."""
         return self.layers(features)
 
 
 def make_encoder(
     width: int, n_ops: int, *, dim: int, layers: int, residual: bool
 ) -> CellEncoder | VectorEncoder:
-    """Returns an encoder of ``width`` cells of ``n_ops`` kinds of node, or of ``width`` features if there are 0 kinds."""
+    """An encoder of ``width`` cells of ``n_ops`` kinds of node, or of ``width`` features if there are 0 kinds."""
     if n_ops:
         return CellEncoder(n_ops, width, dim=dim, layers=layers, residual=residual)
     return VectorEncoder(width)
@@ -102,7 +105,7 @@ class Comparator(nn.Module):
         self.bias = None if antisymmetric else nn.Parameter(torch.empty(1))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the two halves of the logit: (B,) as first and (B,) as second, bias included."""
+        """The two halves of the logit: (B,) as first and (B,) as second, bias included."""
         embedding = self.encoder(*inputs)
         first = embedding @ self.first
         if self.second is None or self.bias is None:
@@ -110,16 +113,18 @@ class Comparator(nn.Module):
         return first, embedding @ self.second + self.bias
 
     def at(self, places: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Returns both halves for ``inputs`` at ``places`` (P,); those of pairs repeat, each is encoded once."""
+        """Both halves for ``inputs`` at ``places`` (P,); those of pairs repeat, each is encoded once."""
+        # A batch and its permutation hold each architecture twice or more, and encoding is nearly all of a step.
         unique, index = torch.unique(places, return_inverse=True)
         if len(unique) == len(places):
             return self(*(tensor[places] for tensor in inputs))  # type: ignore[no-any-return]
         first, second = self(*(tensor[unique] for tensor in inputs))
         return first[index], second[index]
 
-    def reset(self, generator: torch.Generator) -> None:
-        """Draws all parameters from U(-1/sqrt(d), 1/sqrt(d)), d the size of the summed dimension (or the width)."""
-        for parameter in self.parameters():
-            bound = parameter.shape[-1] ** -0.5
-            fresh = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
-            parameter.data.copy_(fresh)
+
+def reset_uniform(model: nn.Module, generator: torch.Generator) -> None:
+    """Draws all parameters from U(-1/sqrt(d), 1/sqrt(d)), d the size of the last dimension, as the released comparator does."""
+    # Drawn on the CPU and copied, so that one seed means the same weights on every device.
+    for parameter in model.parameters():
+        bound = parameter.shape[-1] ** -0.5
+        parameter.data.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))

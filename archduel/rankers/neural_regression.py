@@ -1,23 +1,212 @@
 """Neural baselines that regress labels with squared error: a GCN (the twin of NAC) and a one-hot MLP.
 
 Both see what the comparator sees. The GCN has NAC's encoder, optimizer and schedule; only the loss and the head differ, so
-what separates the two is comparing instead of regressing. The MLP sees the flat adjacency matrix and one-hot operations.
+what separates the two is comparing instead of regressing (RegressionNAS of the CTNAS paper). The MLP sees the flat adjacency
+matrix and one-hot operations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from archduel.core import Arch, GraphSpace, Space
-from archduel.errors import SettingError
-from archduel.rankers.networks import Inputs, make_encoder
-from archduel.rankers.squared_error import Fitting, NeuralRegression
+from archduel.core import Arch, GraphSpace, Space, State, parse
+from archduel.errors import StateError
+from archduel.rankers.labels import (
+    Pairs,
+    WinCurve,
+    check_archs,
+    check_at_least,
+    check_labels,
+    check_positive,
+    distinct,
+)
+from archduel.rankers.networks import Inputs, encode, make_encoder, reset_uniform
 
-__all__ = ["GCN", "OneHotMLP"]
+__all__ = ["GCN", "Fitting", "NeuralRegression", "OneHotMLP"]
+
+Matrix = NDArray[np.float64]
+# Architectures scored at a time, which bounds the memory of a query for a whole space.
+CHUNK = 4096
+
+
+class _Fit(NamedTuple):
+    """A trained network, the labels it was trained on, and the win probabilities that follow."""
+
+    model: nn.Module
+    archs: list[Arch]
+    labels: Matrix
+    wins: WinCurve
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How a network is fitted.
+
+    Attributes:
+        epochs: passes over the labels.
+        lr: Adam's learning rate.
+        weight_decay: Adam's L2 penalty.
+        batch_size: labelled architectures a batch.
+        seed: of weights and batches.
+        device: where the network runs.
+
+    Raises:
+        SettingError: for settings out of range.
+    """
+
+    epochs: int
+    lr: float
+    weight_decay: float
+    batch_size: int
+    seed: int
+    device: str
+
+    def __post_init__(self) -> None:
+        check_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
+        check_positive(lr=self.lr)
+        check_at_least(0, weight_decay=self.weight_decay)
+
+
+class NeuralRegression(ABC):
+    """A ranker by squared error on standardised labels with Adam; what is left to say is which network.
+
+    Args:
+        space: the space.
+        fitting: how the network is fitted.
+    """
+
+    def __init__(self, space: Space, fitting: Fitting) -> None:
+        self.space, self.fitting, self.device = space, fitting, torch.device(fitting.device)
+        self._fit: _Fit | None = None
+
+    def _inputs(self, archs: Sequence[Arch]) -> tuple[Inputs, int]:
+        """What the network reads of ``archs``, and how many kinds of node there are (0 without graphs)."""
+        return encode(self.space, archs, self.device)
+
+    @abstractmethod
+    def _network(self, inputs: Inputs, n_ops: int) -> nn.Module:
+        """A network for such inputs, (B, ...) -> (B, 1); its first weights are drawn later."""
+
+    def _fresh(self, inputs: Inputs, n_ops: int) -> nn.Module:
+        """A network with first weights of the seed."""
+        # Layers draw weights when they are made, from the global generator, which is not ours to move.
+        with torch.random.fork_rng(devices=[]):
+            model = self._network(inputs, n_ops)
+        reset_uniform(model, torch.Generator().manual_seed(self.fitting.seed))
+        return model.to(self.device)
+
+    def fit(
+        self, archs: Sequence[Arch], scores: Sequence[float] | Matrix, *, pairs: Pairs | None = None
+    ) -> Mapping[str, float]:
+        """The last ``loss`` in squared standard deviations, after learning from scratch; ``pairs`` are not used.
+
+        An architecture that is given several times counts once, with the mean of its labels.
+
+        Raises:
+            InvalidArchError: if an architecture does not belong to the space.
+            SettingError: for labels that are not finite, or fewer than two distinct ones.
+        """
+        unique, labels = check_labels(self.space, archs, scores)
+        inputs, n_ops = self._inputs(unique)
+        model = self._fresh(inputs, n_ops)
+        # The comparator's optimizer (CTNAS), so that the loss is all that differs between the twins.
+        adam = torch.optim.Adam(
+            model.parameters(), lr=self.fitting.lr, betas=(0.5, 0.999), weight_decay=self.fitting.weight_decay, foreach=True
+        )
+        y = torch.from_numpy((labels - labels.mean()) / labels.std()).float().to(self.device)
+        # Another seed than the first weights', so that the order of batches is not made of the same numbers.
+        generator, loss = torch.Generator().manual_seed(self.fitting.seed + 1), torch.zeros(())
+        for _ in range(self.fitting.epochs):
+            order = torch.randperm(len(y), generator=generator).to(self.device)
+            for batch in order.split(self.fitting.batch_size):
+                loss = F.mse_loss(model(*(tensor[batch] for tensor in inputs)).squeeze(1), y[batch])
+                adam.zero_grad()
+                loss.backward()
+                adam.step()
+        self._fit = self._fit_of(model, unique, labels)
+        return {"loss": float(loss.detach())}
+
+    def _fit_of(
+        self, model: nn.Module, archs: list[Arch], labels: Matrix, steepness: float | None = None
+    ) -> _Fit:
+        wins = WinCurve(self.predict, self._relearn, labels, seed=self.fitting.seed, steepness=steepness)
+        return _Fit(model, archs, labels, wins)
+
+    def predict(self, archs: Sequence[Arch]) -> Matrix:
+        """(N,) scores in the unit of the labels; each distinct architecture is encoded once.
+
+        Raises:
+            StateError: before fit.
+            InvalidArchError: for an architecture of another space.
+        """
+        fit = self._require_fit()
+        check_archs(self.space, archs)
+        unique, index = distinct(archs)
+        scores = [np.empty(0)]
+        with torch.inference_mode():
+            for start in range(0, len(unique), CHUNK):
+                inputs, _ = self._inputs(unique[start : start + CHUNK])
+                scores.append(fit.model(*inputs).squeeze(1).double().cpu().numpy())
+        return np.asarray(fit.labels.mean() + fit.labels.std() * np.concatenate(scores)[index])
+
+    def _require_fit(self) -> _Fit:
+        if self._fit is None:
+            raise StateError("the network has learned nothing yet; call fit first")
+        return self._fit
+
+    def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
+        """(P,) probabilities that ``first[i]`` is at least as good as ``second[i]``, calibrated on held-out labels.
+
+        Raises:
+            StateError: before fit.
+            InvalidArchError: for an architecture of another space.
+            SettingError: for sides of different lengths.
+        """
+        return self._require_fit().wins.prob(first, second)
+
+    def _relearn(self, learned: NDArray[np.int64], out: NDArray[np.int64]) -> Matrix:
+        """Scores of the labelled places ``out`` by a network that saw those of ``learned`` alone."""
+        fit, twin = self._require_fit(), copy.copy(self)
+        twin.fit([fit.archs[i] for i in learned], fit.labels[learned])
+        return twin.predict([fit.archs[i] for i in out])
+
+    def state_dict(self) -> State:
+        """Weights and labels."""
+        if self._fit is None:
+            return {}
+        model, archs, labels, wins = self._fit
+        # "slope" is what states on disk call the steepness.
+        labelled = {"archs": [str(arch) for arch in archs], "labels": labels, "slope": wins.steepness}
+        return {"model": dict(model.state_dict()), **labelled}
+
+    def load_state_dict(self, state: State) -> None:
+        """Takes what another learned.
+
+        Raises:
+            StateError: if the state is of other settings.
+            InvalidArchError: if it is of another space.
+        """
+        self._fit = None
+        if not state:
+            return
+        archs = [parse(text) for text in state["archs"]]
+        check_archs(self.space, archs)
+        model = self._fresh(*self._inputs(archs[:1]))
+        try:
+            model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise StateError(f"the saved network has other settings than this one: {error}") from error
+        self._fit = self._fit_of(model, archs, np.asarray(state["labels"]), state["slope"])
 
 
 class GCN(NeuralRegression):
@@ -51,10 +240,7 @@ class GCN(NeuralRegression):
         seed: int = 0,
         device: str = "cpu",
     ) -> None:
-        if min(layers, embedding_dim) < 1:
-            raise SettingError(
-                f"layers and embedding_dim must be at least 1, got {layers} and {embedding_dim}"
-            )
+        check_at_least(1, layers=layers, embedding_dim=embedding_dim)
         self.layers, self.embedding_dim = layers, embedding_dim
         super().__init__(space, Fitting(epochs, lr, weight_decay, batch_size, seed, device))
 
@@ -73,7 +259,7 @@ class _Headed(nn.Module):
         self.encoder, self.head = encoder, head
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Returns (B, 1)."""
+        """(B, 1) predictions of standardised labels."""
         return self.head(self.encoder(*inputs))
 
 
@@ -106,8 +292,7 @@ class OneHotMLP(NeuralRegression):
         seed: int = 0,
         device: str = "cpu",
     ) -> None:
-        if width < 1:
-            raise SettingError(f"width must be at least 1, got {width}")
+        check_at_least(1, width=width)
         self.width = width
         super().__init__(space, Fitting(epochs, lr, weight_decay, batch_size, seed, device))
 
@@ -115,6 +300,7 @@ class OneHotMLP(NeuralRegression):
         if not isinstance(self.space, GraphSpace):
             return super()._inputs(archs)
         graphs = self.space.graphs(archs)
+        # Edges go from lower to higher vertices only: the lower half of the matrix is always 0.
         above = np.triu_indices(graphs.adj.shape[-1], 1)
         kinds = np.eye(graphs.n_ops, dtype=np.float32)[graphs.ops].reshape(
             len(archs), -1

@@ -1,13 +1,16 @@
-"""Tables as plain text, for terminals, logs and Markdown."""
+"""Numbers as people read them, and tables of them as plain text, for terminals, logs and Markdown."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 from unicodedata import combining, east_asian_width
 
 from archduel.errors import SettingError
-from archduel.reporting.statistics import Comparison, Interval
+
+if TYPE_CHECKING:  # scipy would make every progress line of a command wait for it
+    from archduel.reporting.statistics import Comparison, Interval
 
 __all__ = ["brief", "compact", "comparison_rows", "count", "duration", "interval_text", "markdown_table", "number", "percent", "text_table"]
 
@@ -58,6 +61,7 @@ def duration(seconds: float | None) -> str:
     """Returns a time span: ``0.42 s``, ``48 s``, ``3 min 20 s``, ``1 h 12 min``."""
     if seconds is None or not _known(seconds):
         return UNKNOWN
+    seconds = max(0.0, seconds)  # a clock that was set back
     if seconds < 10:
         return f"{seconds:.2g} s"
     whole = round(seconds)

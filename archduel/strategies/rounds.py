@@ -16,11 +16,10 @@ from archduel.core import (
     Ranker,
     Space,
     State,
-    enumerate_space,
     parse,
-    sample,
+    sample_distinct,
 )
-from archduel.errors import SettingError, StateError
+from archduel.errors import InfeasibleError, SettingError, StateError
 
 __all__ = ["Distinct", "Guided", "Ledger", "Rounds", "first_distinct"]
 
@@ -113,22 +112,14 @@ class Distinct:
         Raises:
             InfeasibleError: if no architecture satisfies the constraint.
         """
-        for _ in range(self.tries):
-            arch = sample(self.space, self.rng, self.constraint)
-            if self.add(arch):
-                return arch
-        return self._last()
-
-    def _last(self) -> Arch | None:
-        """Returns a random one of the few architectures that are left."""
-        left = [
-            arch
-            for arch in enumerate_space(self.space)
-            if (self.constraint is None or self.constraint(arch)) and self.space.fingerprint(arch) not in self.seen
-        ]
-        if not left:
+        try:
+            (arch,) = sample_distinct(
+                self.space, 1, self.rng, constraint=self.constraint, exclude=self.seen, tries=self.tries
+            )
+        except InfeasibleError:
+            if not self.seen:  # nothing ever satisfied the constraint
+                raise
             return None
-        arch = left[int(self.rng.integers(len(left)))]
         self.add(arch)
         return arch
 

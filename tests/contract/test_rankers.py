@@ -10,7 +10,7 @@ import pytest
 from archduel import registry
 from archduel.assemble import collaborator
 from archduel.core import Arch, Ranker
-from archduel.rankers.sized import SizeBelief
+from archduel.rankers.size_belief import SizeBelief
 from archduel.spaces.nasbench201.space import NASBench201
 from archduel.testing.rankers import RankerContract
 from archduel.testing.toy import ToyRanker

@@ -22,7 +22,7 @@ from archduel.commands.search.settings import make_settings
 from archduel.core import Scale, parse
 from archduel.core.job import RUN, Job
 from archduel.errors import DataError, InfeasibleError, RunError, SettingError
-from archduel.rankers.sized import lifted
+from archduel.rankers.size_belief import lifted
 from archduel.spaces.family import count
 from archduel.spaces.nasbench201.space import NASBench201
 

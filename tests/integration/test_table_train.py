@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archduel import registry
 from archduel.commands.table.train import train_table
-from archduel.core.space import distinct_cells
 from archduel.errors import SettingError
 from archduel.tables.store import open_table
 
@@ -33,19 +31,6 @@ def test_a_table_is_trained_once_extended_and_read(tmp_path: Path) -> None:
     assert [str(arch) for arch in table.archs] == list(dict.fromkeys(record["arch"] for record in after))
     means = [np.mean([r["score"] for r in after if r["arch"] == str(arch)]) for arch in table.archs]
     assert np.allclose(table.validation(), means, atol=1e-6)
-
-
-def test_architectures_are_distinct_and_a_larger_set_begins_with_the_smaller() -> None:
-    for name in ("nasbench201", "nasbench101"):
-        space = registry.make("space", name)
-        few, many = distinct_cells(space, 5, 0), distinct_cells(space, 9, 0)
-        assert many[:5] == few
-        assert len({space.fingerprint(arch) for arch in many}) == 9
-
-
-def test_more_architectures_than_there_are_is_an_error() -> None:
-    with pytest.raises(SettingError, match="5234 functionally different"):
-        distinct_cells(registry.make("space", "nasbench201"), 6000, 0)
 
 
 def test_a_table_trained_in_groups_is_the_one_trained_one_by_one(tmp_path: Path) -> None:

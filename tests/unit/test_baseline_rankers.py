@@ -16,10 +16,9 @@ from archduel import registry
 from archduel.core import Arch
 from archduel.core.storage import load_state, save_state
 from archduel.errors import InvalidArchError, SettingError, StateError
-from archduel.rankers.forest import Boosting, ExtraTrees
 from archduel.rankers.neural_regression import GCN, OneHotMLP
+from archduel.rankers.regressors import Boosting, ExtraTrees, ScikitLearn
 from archduel.rankers.renas import VARIANTS, ReNAS
-from archduel.rankers.scikit import ScikitLearn
 
 Space = CellSpace | VectorSpace
 
@@ -155,7 +154,11 @@ def test_ranks_as_target_ignore_how_far_a_label_is_off() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"loss": "l2"}, "logistic"), ({"tensor": "half"}, "full"), ({"epochs": 0}, "epochs"), ({"consistency": -1.0}, "consistency")],
+    [
+        ({"loss": "l2"}, "logistic"), ({"tensor": "half"}, "full"), ({"epochs": 0}, "epochs is 0, expected at least 1"),
+        ({"batch_size": 1}, "batch_size is 1, expected at least 2"), ({"lr": 0.0}, "lr is 0.0, expected more than 0"),
+        ({"consistency": -1.0}, "consistency is -1.0, expected at least 0"),
+    ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
@@ -189,7 +192,6 @@ def test_unknown_settings_of_a_regressor_are_named() -> None:
 
 def test_without_lightgbm_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightgbm", None)
-    monkeypatch.delitem(sys.modules, "archduel.rankers.booster", raising=False)
     archs, labels = toy(SPACES["vector"], 20)
     with pytest.raises(SettingError, match=r"archduel\[predictors\]"):
         Boosting(SPACES["vector"]).fit(archs, labels)

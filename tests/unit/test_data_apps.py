@@ -353,7 +353,7 @@ def test_the_commands(tmp_path: Path) -> None:
     assert "1,079 pictures (made)" in shown
     assert "mirroring  no" in shown
     archive = zipped(tmp_path / "f.zip", flowers())
-    assert "24 pictures, 2 classes" in run("import", "flowers", str(archive)).stdout
+    assert "24 images, 2 classes" in run("import", "flowers", str(archive)).stdout
     assert "rose 12, tulip 12" in run("show", "flowers").stdout
     assert run("show", "nothing").exit_code == 1
     assert isinstance(run("import", "flowers", str(archive)).exception, DataError)
@@ -364,14 +364,14 @@ def test_the_commands(tmp_path: Path) -> None:
 
 
 def test_progress_when_piped_is_a_line_every_tenth(capsys: pytest.CaptureFixture[str]) -> None:
-    from archduel.commands.data.command import Meter
+    from archduel.commands.progress import Meter
 
-    meter = Meter("decoding", "pictures")
+    meter = Meter("images", "decoding")
     for done in range(1001):
         meter(done, 1000)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 11
-    assert lines[-1] == "decoding: 1,000 of 1,000 pictures (100 %)"
+    assert lines[-1] == "decoding: 1,000 of 1,000 images (100 %)"
 
 
 def test_loading_needs_no_torch() -> None:

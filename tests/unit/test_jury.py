@@ -10,9 +10,7 @@ from archduel.core import Arch
 from archduel.core.storage import load_state, save_state
 from archduel.errors import InvalidArchError, SettingError, StateError
 from archduel.rankers import best
-from archduel.rankers.best import Jury
-from archduel.rankers.kernel import believe, fit_process, refine_process
-from archduel.rankers.panel import JUDGES, Panel, fit_panel
+from archduel.rankers.best import JUDGES, Judges, Jury, fit_judges, fit_process, refine_process
 
 FAST = {"trees": 40, "reference": 50, "folds": 3}
 
@@ -42,7 +40,7 @@ def test_it_orders_unseen_architectures_and_says_how_sure_it_is() -> None:
     space, archs, labels = toy()
     jury = Jury(space, **FAST)
     info = jury.fit(archs, labels)
-    assert set(info) == {*(f"say_{judge}" for judge in JUDGES), "held_out_tau", "noise"}
+    assert set(info) == {*(f"weight_{judge}" for judge in JUDGES), "held_out_tau", "noise"}
     assert info["held_out_tau"] > 0.6
     _, others, _ = toy(seed=1)
     scores = jury.predict(others)
@@ -139,13 +137,13 @@ def test_with_many_labels_not_every_fold_is_learned(monkeypatch: pytest.MonkeyPa
     space, archs, labels = toy(90)
     sizes: list[int] = []
 
-    def counted(x: np.ndarray, y: np.ndarray, **settings: int) -> Panel:
+    def counted(x: np.ndarray, y: np.ndarray, **settings: int) -> Judges:
         sizes.append(len(y))
-        return fit_panel(x, y, **settings)
+        return fit_judges(x, y, **settings)
 
-    monkeypatch.setattr(best, "fit_panel", counted)
+    monkeypatch.setattr(best, "fit_judges", counted)
     for enough, fits in ((500, 4), (50, 3), (20, 2)):
-        monkeypatch.setattr(best, "HEARD", enough)
+        monkeypatch.setattr(best, "ENOUGH_HELD_OUT", enough)
         sizes.clear()
         info = Jury(space, **FAST).fit(archs, labels)
         assert len(sizes) == fits
@@ -162,11 +160,31 @@ def test_the_refined_process_finds_the_column_that_matters_and_never_looks_at_ex
     assert refined.scale.argmax() == 0
     assert refined.scale[0] > 3 * refined.scale[1:].max()
     assert refined.scale[5] == 0
-    errors = [np.abs(believe(p, others, deviation=False)[0] - np.sin(2 * others[:, 0])).mean() for p in (process, refined)]
+    errors = [np.abs(p.believe(others, deviation=False)[0] - np.sin(2 * others[:, 0])).mean() for p in (process, refined)]
     assert errors[1] < 0.5 * errors[0]
-    mean, deviation = believe(refined, x)
+    mean, deviation = refined.believe(x)
     assert np.abs(mean - y).max() < 0.2
-    assert (deviation < believe(refined, 10 + others)[1].min()).all()
+    assert (deviation < refined.believe(10 + others)[1].min()).all()
+
+
+@pytest.mark.parametrize("place", [0, 3, 7])
+def test_one_label_that_differs_from_all_others_is_learned(place: int) -> None:
+    space, archs, _ = toy(9)
+    labels = np.zeros(len(archs))
+    labels[place] = 1.0  # held out with its fold, it leaves equal labels to learn from
+    jury = Jury(space, trees=20, reference=50)
+    info = jury.fit(archs, labels)
+    assert jury.predict(archs).argmax() == place
+    assert np.isfinite([value for name, value in info.items() if name != "held_out_tau"]).all()
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"folds": 1}, "folds is 1"), ({"folds": -2}, "folds is -2"), ({"trees": 14}, "trees is 14, expected at least 15"),
+    ({"reference": -1}, "reference is -1, expected at least 0"),
+])  # fmt: skip
+def test_each_setting_is_named_with_what_was_got_and_expected(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        Jury(VectorSpace(), **settings)
 
 
 def test_bad_input_is_refused() -> None:
@@ -181,5 +199,3 @@ def test_bad_input_is_refused() -> None:
         jury.fit(archs, np.ones(len(archs)))
     with pytest.raises(InvalidArchError, match="elsewhere"):
         jury.fit([Arch("elsewhere", (0,) * 8), *archs[1:]], labels)
-    with pytest.raises(SettingError, match="folds"):
-        Jury(space, folds=1)

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from archduel.commands.options import _numbers, _progress, _settings
+from archduel.commands.options import (
+    Device,
+    JsonFile,
+    MaxImages,
+    NoProgress,
+    ResumableJson,
+    Seed,
+    TableName,
+    add_command,
+    assignments,
+    command_line,
+    given,
+    names,
+    numbers,
+)
+from archduel.commands.progress import Meter, rare_lines
 from archduel.errors import SettingError
 
 __all__ = ["fused", "one_shot", "rank", "register"]
-
-
-
-def _line() -> str:
-    """Returns the command as it was typed, for the record."""
-    return shlex.join(["archduel", *sys.argv[1:]])
-
 
 def _trials(json_: Path | None) -> Path | None:
     """Returns where the finished trials are kept."""
@@ -37,7 +42,7 @@ def fused(
     seconds: Annotated[float, typer.Option(help="of each measurement, at least")] = 5.0,
     repeats: Annotated[int, typer.Option(help="of each measurement; the median counts")] = 2,
     k: Annotated[int | None, typer.Option(help="networks at once; default as measured")] = None,
-    json_: Annotated[Path | None, typer.Option("--json", help="write the records")] = None,
+    json_: JsonFile = None,
 ) -> None:
     """Measure how many networks a second are trained: several at once in one process (fused) against one by one.
 
@@ -51,31 +56,14 @@ def fused(
     def show(record: dict[str, Any]) -> None:
         typer.echo(line(record))
 
-    names = [name.strip() for name in rows.split(",") if name.strip()] or list(ROWS)
-    records = bench_fused(names, cores=cores, seconds=seconds, repeats=repeats, k=k, on_row=show)
+    records = bench_fused(names(rows) or list(ROWS), cores=cores, seconds=seconds, repeats=repeats, k=k, on_row=show)
     if json_ is not None:
-        write_json({"command": _line(), **with_facts(records)}, json_)
+        write_json({"command": command_line(), **with_facts(records)}, json_)
     else:
         typer.echo(json.dumps({record["row"]: round(record["ratio"], 2) for record in records}))
 
 
 # -- `archduel bench oneshot`: how well shared weights rank architectures whose accuracies are known --------------------
-
-
-def _floats(option: str, text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(",") if part.strip())
-    except ValueError as error:
-        raise SettingError(f"--{option} {text}: expected numbers separated by commas, such as 4,8") from error
-
-
-def _assigned(text: str) -> tuple[str, Any]:
-    """Returns ("residual", True) of "residual=true"."""
-    name, _, value = text.partition("=")
-    try:
-        return name.strip(), json.loads(value)
-    except ValueError as error:
-        raise SettingError(f"--supernet {text}: expected NAME=VALUE, such as residual=true") from error
 
 
 def one_shot(
@@ -88,18 +76,18 @@ def one_shot(
     tune: Annotated[str, typer.Option(help="batches that each cell learns on its own before its score; or several")] = "0",
     curriculum: Annotated[str, typer.Option(help="share of the training in which operations are added; or several")] = "0",
     seeds: Annotated[int, typer.Option(help="trainings of each variant")] = 1,
-    seed: Annotated[int, typer.Option(help="of everything random")] = 0,
+    seed: Seed = 0,
     channels: Annotated[int | None, typer.Option(help="width of the supernet")] = None,
     depth: Annotated[int | None, typer.Option(help="cells a stage, or in all (darts)")] = None,
     batch_size: Annotated[int | None, typer.Option(help="images a step")] = None,
     lr: Annotated[float | None, typer.Option(help="peak learning rate")] = None,
     image_size: Annotated[int | None, typer.Option(help="side of the images in pixels")] = None,
-    max_images: Annotated[int | None, typer.Option(help="use about so many images")] = None,
+    max_images: MaxImages = None,
     score_share: Annotated[float, typer.Option(help="share of the validation images that scores read")] = 1.0,
-    supernet: Annotated[list[str], typer.Option(help="NAME=VALUE, an option of the supernet such as residual=true; repeat for more")] = [],  # noqa: B006
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
-    json_: Annotated[Path | None, typer.Option("--json", help="write the records; finished trials are kept beside it")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print no progress")] = False,
+    supernet: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, an option of the supernet such as residual=true; repeat for more")] = None,
+    device: Device = "cpu",
+    json_: ResumableJson = None,
+    quiet: NoProgress = False,
 ) -> None:
     """Train a supernet and compare the order it gives to cells with their accuracies in a table.
 
@@ -112,58 +100,36 @@ def one_shot(
     from archduel.estimators.timing import check_device
 
     check_device(device)
-    given = {"channels": channels, "depth": depth, "batch_size": batch_size, "lr": lr}
-    load = {"image_size": image_size, "max_images": max_images}
     bench = bench_one_shot(
         data,
         table,
         trials=_trials(json_),
         device=device,
-        on_batch=None if quiet else _Told(),
+        on_batch=None if quiet else rare_lines(),
         cells=cells,
-        passes=_floats("passes", passes),
-        sampling=tuple(part.strip() for part in sampling.split(",")),
-        curriculum=_floats("curriculum", curriculum),
-        recalibration=tuple(int(n) for n in _floats("recalibration", recalibration)),
-        tune=tuple(int(n) for n in _floats("tune", tune)),
+        passes=tuple(numbers(passes, "--passes", float, example="4,8")),
+        sampling=tuple(names(sampling)),
+        curriculum=tuple(numbers(curriculum, "--curriculum", float, example="4,8")),
+        recalibration=tuple(numbers(recalibration, "--recalibration", int, example="0,8")),
+        tune=tuple(numbers(tune, "--tune", int, example="0,8")),
         seeds=seeds,
         seed=seed,
         first=seed,
         score_share=score_share,
-        recipe={name: value for name, value in given.items() if value is not None},
-        supernet=dict(_assigned(text) for text in supernet),
-        load={name: value for name, value in load.items() if value is not None},
+        recipe=given(channels=channels, depth=depth, batch_size=batch_size, lr=lr),
+        supernet=assignments(supernet, "--supernet", "residual=true"),
+        load=given(image_size=image_size, max_images=max_images),
     )
     if json_ is not None:
-        write_json({"command": _line(), "facts": bench.facts, "effects": bench.effects, "records": bench.records}, json_)
+        write_json({"command": command_line(), "facts": bench.facts, "effects": bench.effects, "records": bench.records}, json_)
     typer.echo(one_shot_summary(bench))
-
-
-class _Told:
-    """Prints a line at most every few seconds."""
-
-    def __init__(self) -> None:
-        self.last = 0.0
-
-    def __call__(self, line: Any) -> None:
-        now = time.monotonic()
-        if now - self.last > (2 if sys.stderr.isatty() else 20):
-            self.last = now
-            print(line, file=sys.stderr, end="\r" if sys.stderr.isatty() else "\n", flush=True)
 
 
 # -- `archduel bench rank`: compare rankers on a tabular benchmark ------------------------------------------------------
 
 
-def _label_counts(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise SettingError(f"--labels {text}: expected numbers separated by commas, such as 78,156") from error
-
-
 def rank(
-    table: Annotated[str, typer.Option(help="name (`archduel table list`) or file of a table")],
+    table: TableName,
     rankers: Annotated[str, typer.Option(help="names, with settings: best,nac[epochs=500],renas-6")],
     labels: Annotated[str, typer.Option(help="learn from these numbers of labels: 78,156,469")] = "",
     splits: Annotated[int | None, typer.Option(help="repetitions with other labels; default 20")] = None,
@@ -172,11 +138,11 @@ def rank(
     run: Annotated[int | None, typer.Option(help="label = this run; default the mean of all")] = None,
     judge: Annotated[str | None, typer.Option(help="remaining (default), all, or a number of held-out architectures")] = None,
     against: Annotated[str, typer.Option(help="test all others against this ranker; default each against the best other")] = "",
-    seed: Annotated[int, typer.Option(help="of splits and rankers")] = 0,
+    seed: Seed = 0,
     workers: Annotated[int, typer.Option(help="processes; 0 = this one")] = 0,
-    json_: Annotated[Path | None, typer.Option("--json", help="write the records; finished trials are kept beside it")] = None,
+    json_: ResumableJson = None,
     figure: Annotated[Path | None, typer.Option(help="write tau over labels (.svg, .png, .pdf)")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print no progress")] = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Compare rankers: learn from few labels, order the rest, judged by mean test accuracy.
 
@@ -189,28 +155,22 @@ def rank(
 
     check_figure(figure)
 
-    def progress(done: int, all_: int) -> None:
-        """Tells how far it is: one line that changes on a terminal, twenty lines elsewhere."""
-        live = sys.stderr.isatty()
-        if not quiet and (live or done == all_ or done % max(1, all_ // 20) == 0):
-            print(f"{done} of {all_} fits", file=sys.stderr, end="\r" if live and done < all_ else "\n", flush=True)
-
     bench = bench_rank(
         table,
         rankers,
         preset=preset,
-        labels=_label_counts(labels),
+        labels=numbers(labels, "--labels", int, example="78,156"),
         splits=splits,
         seed=seed,
         against=against,
         workers=workers,
         trials=_trials(json_),
-        on_trial=progress,
+        on_trial=None if quiet else Meter("fits"),
         learn=learn,
         run=run,
         judge=judge,
     )
-    bench.facts["command"] = _line()
+    bench.facts["command"] = command_line()
     if json_ is not None:
         write_records(bench, json_)
     if figure is not None:
@@ -222,20 +182,20 @@ def rank(
 
 
 def search(
-    table: Annotated[str, typer.Option(help="name (`archduel table list`) or file of a table")],
+    table: TableName,
     strategies: Annotated[str, typer.Option(help="names, with settings: best,ctnas[baseline=fixed;lr=1e-3]")],
     queries: Annotated[str, typer.Option(help="compare at these numbers of distinct queries: 50,100,150")] = "150",
     runs: Annotated[int, typer.Option(help="paired repetitions")] = 100,
-    seed: Annotated[int, typer.Option(help="seed of everything")] = 0,
+    seed: Seed = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="STRATEGY.NAME=VALUE; repeat for more")] = None,
     fidelity: Annotated[str | None, typer.Option(help="of the evaluations; default the most expensive")] = None,
     reduce: Annotated[str, typer.Option(help="what a search is told: mean, sample or a run's number")] = "mean",
     against: Annotated[str, typer.Option(help="test all others against this strategy; default best")] = "",
     workers: Annotated[int | None, typer.Option(help="processes; default one a core, 0 = this one")] = None,
-    json_: Annotated[Path | None, typer.Option("--json", help="write the records; finished searches are kept beside it")] = None,
+    json_: ResumableJson = None,
     csv: Annotated[Path | None, typer.Option(help="write the records as CSV")] = None,
     figures: Annotated[Path | None, typer.Option(help="folder for figures and trajectories")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print no progress")] = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Compare strategies: equal queries, paired seeds; the best so far is chosen by validation and judged by test accuracy.
 
@@ -255,18 +215,18 @@ def search(
     bench = bench_search(
         table,
         strategies,
-        queries=_numbers(queries),
+        queries=numbers(queries, "--queries", int),
         runs=runs,
         seed=seed,
-        settings=_settings(set_ or []),
+        settings=_by_strategy(set_),
         fidelity=fidelity,
         reduce=reduce,
         against=against,
         workers=workers,
         trials=_trials(json_),
-        on_trial=None if quiet else _progress,
+        on_trial=None if quiet else Meter("searches"),
     )
-    bench.facts["command"] = _line()
+    bench.facts["command"] = command_line()
     if json_ is not None:
         write_records(bench, json_)
     if csv is not None:
@@ -277,11 +237,21 @@ def search(
     typer.echo(search_summary(bench))
 
 
+def _by_strategy(texts: list[str] | None) -> dict[str, dict[str, Any]]:
+    """Returns ``{"evolution": {"population": 50}}`` of ``["evolution.population=50"]``."""
+    example, form = "evolution.population=50", "STRATEGY.NAME=VALUE"
+    settings: dict[str, dict[str, Any]] = {}
+    for key, value in assignments(texts, example=example, form=form).items():
+        strategy, dot, name = key.rpartition(".")  # the last dot: a strategy of one's own is package.module:Class
+        if not dot:
+            raise SettingError(f"--set {key}: expected {form}, such as --set {example}")
+        settings.setdefault(strategy, {})[name] = value
+    return settings
+
+
 def register(app: typer.Typer) -> None:
     """Adds the group with its commands to ``app``."""
     bench = typer.Typer(help="Measurements: strategies and rankers on tables, shared weights, fused training.", no_args_is_help=True)
-    bench.command()(search)
-    bench.command()(rank)
-    bench.command("oneshot")(one_shot)
-    bench.command()(fused)
+    for command, name in ((search, "search"), (rank, "rank"), (one_shot, "oneshot"), (fused, "fused")):
+        add_command(bench, command, name)
     app.add_typer(bench, name="bench")

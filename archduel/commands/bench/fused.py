@@ -14,12 +14,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from archduel import registry
 from archduel.core import Arch, Scale, Space
-from archduel.core.space import distinct_cells
+from archduel.core.space import ENUMERABLE, sample_distinct
 from archduel.core.storage import environment
 from archduel.data import load
 from archduel.errors import SettingError, unknown
@@ -183,7 +184,7 @@ def _pixels(row: Row) -> tuple[Pixels, Pixels]:
 @lru_cache(8)  # listing a space takes a second
 def _cells(space: str, seed: int) -> list[Arch]:
     home: Space = registry.make("space", space)
-    return distinct_cells(home, CELLS, seed)
+    return sample_distinct(home, CELLS, np.random.default_rng(seed), enumerate_up_to=ENUMERABLE)
 
 
 def _network(row: Row, arch: Arch, seed: int) -> nn.Module:

@@ -8,26 +8,39 @@ from typing import Annotated
 
 import typer
 
+from archduel.commands.options import (
+    AsJson,
+    BatchSize,
+    CheckedData,
+    Device,
+    FlatLabels,
+    TextSpace,
+    add_command,
+)
+
 __all__ = ["register"]
+
+TrainedNetwork = Annotated[str, typer.Argument(help="folder of a training or of a finished search, or zoo:NAME")]
+
 
 # -- `archduel eval`: a trained network on test images ------------------------------------------------------------------
 
 
 def evaluate(
-    network: Annotated[str, typer.Argument(help="folder of a training or of a finished search, or zoo:NAME")],
-    data: Annotated[str | None, typer.Option(help="test images; default: the test split of its own data")] = None,
+    network: TrainedNetwork,
+    data: CheckedData = None,
     split: Annotated[str, typer.Option(help="test; nothing else is taken")] = "test",
-    labels: Annotated[Path | None, typer.Option(help="flat folder of images: file with NAME CLASS lines")] = None,
+    labels: FlatLabels = None,
     max_images: Annotated[int | None, typer.Option(help="a random part of the test images")] = None,
     corrupt: Annotated[
         list[str] | None, typer.Option(help="also spoiled copies: noise, blur, contrast, jpeg or all; repeat")
     ] = None,
     severity: Annotated[list[int] | None, typer.Option(help="of the spoiling, 1 to 5; repeat; default 1 3 5")] = None,
-    batch_size: Annotated[int, typer.Option(help="images a forward pass")] = 256,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
+    batch_size: BatchSize = 256,
+    device: Device = "cpu",
     seed: Annotated[int, typer.Option(help="of --max-images and of the noise")] = 0,
     out: Annotated[Path | None, typer.Option(help="also write the JSON record to this file")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print the JSON record instead of lines")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Judge a trained network: top-1, top-5, loss, confusions, calibration, classes; on test images only.
 
@@ -50,52 +63,48 @@ def evaluate(
 
 
 def export(
-    run: str = typer.Argument(help="folder of a finished search or training, or zoo:NAME"),
-    to: Path = typer.Option(..., "--to", help="folder to write"),
+    network: TrainedNetwork,
+    to: Annotated[Path, typer.Option("--to", help="folder to write")],
 ) -> None:
     """Write the trained network (a search's winner) as a folder that needs nothing of archduel."""
     from archduel.networks.trained import export_from
 
-    typer.echo(export_from(run, to))
+    typer.echo(export_from(network, to))
 
 
 def predict(
-    run: str = typer.Argument(help="folder of a finished search or training, or zoo:NAME"),
-    pictures: list[Path] = typer.Argument(help="image files of any size and mode"),
-    top: int = typer.Option(1, help="classes to print"),
-    as_json: bool = typer.Option(False, "--json", help="one JSON object an image"),
+    network: TrainedNetwork,
+    images: Annotated[list[Path], typer.Argument(help="image files of any size and mode")],
+    top: Annotated[int, typer.Option(help="classes to print")] = 1,
+    as_json: AsJson = False,
 ) -> None:
     """Print what the network (a search's winner) sees in images."""
     from archduel.networks.trained import predict_from
 
-    for picture, answer in zip(pictures, predict_from(run, pictures)):
+    for image, answer in zip(images, predict_from(network, images)):
         if as_json:
-            typer.echo(json.dumps({"file": str(picture), "classes": dict(answer[:top])}))
+            typer.echo(json.dumps({"file": str(image), "classes": dict(answer[:top])}))
         else:
-            typer.echo(f"{picture}  " + "  ".join(f"{name} {p:.1%}" for name, p in answer[:top]))
-
-
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of lines")]
+            typer.echo(f"{image}  " + "  ".join(f"{name} {p:.1%}" for name, p in answer[:top]))
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to ``app``."""
-    app.command("export")(export)
-    app.command("predict")(predict)
-    app.command("eval")(evaluate)
-    app.command("compare")(compare)
-    app.command("latency")(latency)
-    app.command("track")(track)
+    add_command(app, export, "export")
+    add_command(app, predict, "predict")
+    add_command(app, evaluate, "eval")
+    add_command(app, compare, "compare")
+    add_command(app, latency, "latency")
+    add_command(app, track, "track")
 
 
 def compare(
     first: Annotated[Path, typer.Argument(help="training folder, or a folder with one training a seed")],
     second: Annotated[Path, typer.Argument(help="likewise, the same recipe, images and seeds")],
-    data: Annotated[str | None, typer.Option(help="test images; default: the test split of their data")] = None,
-    labels: Annotated[Path | None, typer.Option(help="flat folder of images: file with NAME CLASS lines")] = None,
+    data: CheckedData = None,
+    labels: FlatLabels = None,
     max_images: Annotated[int | None, typer.Option(help="a random part of the test images")] = None,
-    batch_size: Annotated[int, typer.Option(help="images a forward pass")] = 256,
+    batch_size: BatchSize = 256,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
@@ -112,7 +121,7 @@ def compare(
 
 def latency(
     networks: Annotated[list[str], typer.Argument(help="names, texts, training folders, finished searches, zoo:NAME")],
-    space: Annotated[str, typer.Option(help="of texts that do not say their space")] = "",
+    space: TextSpace = "",
     batch: Annotated[int, typer.Option(help="images a batch")] = 1,
     device: Device = "cpu",
     threads: Annotated[int, typer.Option(help="of torch on a CPU")] = 1,

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from archduel import registry
 from archduel.commands.options import parse_seconds
 from archduel.commands.proxy.reference import accuracies, check_truth, mean_cost, trusted_recipe
 from archduel.commands.trainings import JobOptions
-from archduel.core import Arch, Estimate, Space
-from archduel.core.space import random_archs
+from archduel.core import Arch, Estimate, Space, sample_distinct
 from archduel.proxies.agreement import READINGS, SIZES, agreement, agreement_of_like_size, readings, sizes
 from archduel.recipes import changed, fitted, read_recipe
 from archduel.reporting.text import duration, text_table
@@ -101,7 +102,7 @@ def check_proxy(
     }  # fmt: skip
     with job.bench(dataset, out, "check", settings) as bench:
         trusted = trusted_recipe(bench, dataset, settings, seconds, job.device, notes)
-        archs = random_archs(home, truth, job.seed)
+        archs = sample_distinct(home, truth, np.random.default_rng([job.seed, 61]))
         rows = {"reference": bench.train("reference", trusted, archs), "recipe": bench.train(recipe[-40:], cheap, archs, first=len(archs))}
         if again:
             rows["again"] = bench.train("reference again", trusted, archs, first=2 * len(archs))

@@ -22,8 +22,7 @@ from archduel.commands.proxy.reference import (
     trusted_recipe,
 )
 from archduel.commands.trainings import Bench, JobOptions
-from archduel.core import Space
-from archduel.core.space import random_archs
+from archduel.core import Space, sample_distinct
 from archduel.data import Dataset
 from archduel.errors import BudgetError, SettingError, unknown
 from archduel.proxies.agreement import READINGS, SIZES, agreement, readings, sizes
@@ -121,7 +120,7 @@ class _Search:
 
     def __init__(self, bench: Bench, dataset: Dataset, space: Space, reference: Recipe, grid: Grid) -> None:
         self.bench, self.dataset, self.reference, self.grid, self.settings = bench, dataset, reference, grid, bench.settings
-        self.archs = random_archs(space, self.settings["truth"], self.settings["seed"])
+        self.archs = sample_distinct(space, self.settings["truth"], np.random.default_rng([self.settings["seed"], 61]))
         self.work = Work(dataset, self.archs)
         self.truth: list[float] = []
         self.truth_seconds = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,55 +18,39 @@ __all__ = ["Settings", "default_settings", "make_settings", "read_settings"]
 class Settings(BaseModel):
     """All that decides what a run does (file ``run.toml``, section ``run``).
 
+    A field's description is the help of its option of ``archduel search``; ``None`` leaves the choice to the run. Beside
+    those:
+
     Attributes:
-        data: what is learned: a folder, a file or the name of a data set.
-        space: where is searched (``archduel list spaces``).
-        strategy: how (``archduel list strategies``).
-        ranker: what compares architectures, in strategies that have a ranker (``archduel list rankers``).
-        seconds: of the whole run, None without a limit of time.
-        evaluations: cheap trainings, None as many as fit into ``seconds``.
-        max_params: limit of parameters.
-        max_macs: limit of multiply-adds for one image.
-        max_latency_ms: limit of the milliseconds that a batch takes on this device, measured.
-        latency_batch: images of that batch.
-        image_size: side in pixels, None chosen from the images.
-        max_images: images that are used, None all.
-        metric: what final networks are judged by.
-        rank_by: what networks are chosen by: the likelihood of the right classes, or the metric.
-        size_belief: weight of multiply-adds beside labels (:class:`archduel.rankers.sized.SizeBelief`); 0 = none.
-        seed: of everything.
-        final_seeds: trainings of each final network.
-        flip: whether mirrored images keep their class, None decided by the data.
-        baselines: whether random search and a standard network are trained for comparison.
-        device: of torch.
-        workers: trainings at a time.
-        threads: of each of them.
-        set: further settings, ``{"strategy.lr": 1e-4}``; see :meth:`section`.
+        seconds: of the whole run (``--time``), None without a limit of time.
+        threads: of each training.
+        set: further settings (``--set``), ``{"strategy.lr": 1e-4}``; see :meth:`section`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: str
-    space: str = "nasbench201"
-    strategy: str = "ctnas"
-    ranker: str = "nac"
+    # The order is part of the name of a run that was given no folder (a digest of the JSON): never reorder.
+    data: str = Field(description="folder of images (one subfolder a class), .npz file, or digits, cifar10, cifar100")
+    space: Annotated[str, Field(description="which networks there are to choose from: `archduel list spaces`")] = "nasbench201"
+    strategy: Annotated[str, Field(description="how the search goes: `archduel list strategies`")] = "ctnas"
+    ranker: Annotated[str, Field(description="what compares networks, in strategies that have a ranker: `archduel list rankers`")] = "nac"
     seconds: float | None = Field(None, gt=0)
-    evaluations: int | None = Field(None, ge=4)
-    max_params: int | None = Field(None, gt=0)
-    max_macs: int | None = Field(None, gt=0)
-    max_latency_ms: float | None = Field(None, gt=0)
-    latency_batch: int = Field(1, ge=1)
-    image_size: int | None = Field(None, ge=8, le=1024)
-    max_images: int | None = Field(None, ge=20)
-    metric: Literal["accuracy", "balanced_accuracy", "macro_f1"] = "accuracy"
-    rank_by: Literal["likelihood", "metric"] = "likelihood"
-    size_belief: float = Field(0.5, ge=0)
-    seed: int = Field(0, ge=0)
-    final_seeds: int = Field(3, ge=1, le=20)
-    flip: bool | None = None
-    baselines: bool = True
-    device: str = "cpu"
-    workers: int = Field(1, ge=1, le=256)
+    evaluations: int | None = Field(None, ge=4, description="number of cheap trainings; alone it makes runs repeat exactly")
+    max_params: int | None = Field(None, gt=0, description="most parameters: 500k, 1M")
+    max_macs: int | None = Field(None, gt=0, description="most multiply-adds for one image: 20M")
+    max_latency_ms: float | None = Field(None, gt=0, description="most milliseconds a batch on this device, measured")
+    latency_batch: int = Field(1, ge=1, description="images a batch when latency is measured")
+    image_size: int | None = Field(None, ge=8, le=1024, description="side in pixels; default chosen from the images")
+    max_images: int | None = Field(None, ge=20, description="use at most so many images")
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1"] = Field("accuracy", description="accuracy, balanced_accuracy or macro_f1")
+    rank_by: Literal["likelihood", "metric"] = Field("likelihood", description="what networks are chosen by: likelihood (of the right classes) or metric")
+    size_belief: float = Field(0.5, ge=0, description="how much larger networks are believed to gain from longer training; 0 = not")
+    seed: int = Field(0, ge=0, description="seed of everything")
+    final_seeds: int = Field(3, ge=1, le=20, description="trainings of each final network")
+    flip: bool | None = Field(None, description="mirrored images keep their class; default yes, no for digits")
+    baselines: bool = Field(True, description="train random search's and a standard network for comparison")
+    device: str = Field("cpu", description="cpu, cuda, cuda:1")
+    workers: int = Field(1, ge=1, le=256, description="trainings at a time; default one a core, one on a GPU")
     threads: int = Field(1, ge=1)
     set: dict[str, Any] = Field(default_factory=dict)
 
@@ -108,8 +92,8 @@ def make_settings(**values: Any) -> Settings:
     strange = next((key for key in values if key not in Settings.model_fields), None)
     if strange is not None:
         raise SettingError(str(unknown("setting", strange, Settings.model_fields)))
-    if ":" not in str(values.get("strategy", "")):
-        values["strategy"] = str(values.get("strategy", "ctnas")).replace("-", "_")
+    if "strategy" in values and ":" not in str(values["strategy"]):
+        values["strategy"] = str(values["strategy"]).replace("-", "_")
     values.setdefault("workers", default_workers(values.get("device", "cpu")))
     try:
         return Settings(**values)
@@ -122,10 +106,10 @@ def make_settings(**values: Any) -> Settings:
 def _expected(error: Mapping[str, Any]) -> str:
     """Returns what one of pydantic's errors expected, in plain words."""
     limits = {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below", "less_than_equal": "at most"}
-    found, known = error["type"], error.get("ctx", {})
-    if found in limits:
-        return f"{limits[found]} {next(iter(known.values()))}"
-    return str(known.get("expected") or str(error["msg"]).removeprefix("Input should be "))
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in limits:
+        return f"{limits[kind]} {next(iter(context.values()))}"
+    return str(context.get("expected") or str(error["msg"]).removeprefix("Input should be "))
 
 
 def read_settings(folder: Path) -> Settings:

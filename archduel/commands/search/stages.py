@@ -27,15 +27,15 @@ from archduel.core import (
     StepReport,
     Strategy,
     Told,
-    sample,
+    sample_distinct,
     search,
 )
 from archduel.core.job import Job
 from archduel.core.storage import record_estimate, record_query
 from archduel.data import Dataset
-from archduel.errors import RunError, StateError
+from archduel.errors import InfeasibleError, RunError, StateError
 from archduel.estimators.timing import Stopwatch
-from archduel.rankers.sized import lifted
+from archduel.rankers.size_belief import lifted
 
 __all__ = ["LABEL", "ORDINALS", "Arms", "Pace", "Pipeline", "best_first", "whole_epochs"]
 
@@ -351,15 +351,10 @@ class Pipeline:
     def _draws(self, rng: np.random.Generator, known: set[Arch], n: int) -> list[Arch]:
         """Returns ``n`` random architectures that are functionally new, as long as the space has them."""
         seen = {self.space.fingerprint(arch) for arch in known}
-        drawn: list[Arch] = []
-        for _ in range(100 * n):
-            if len(drawn) == n:
-                break
-            arch = sample(self.space, rng, self.constraint)
-            if (mark := self.space.fingerprint(arch)) not in seen:
-                seen.add(mark)
-                drawn.append(arch)
-        return drawn
+        try:
+            return sample_distinct(self.space, n, rng, constraint=self.constraint, exclude=seen)
+        except InfeasibleError as error:
+            return list(error.archs)
 
     # -- stage 4: re-evaluate ------------------------------------------------------------------------------------------------
 

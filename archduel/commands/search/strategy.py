@@ -22,7 +22,7 @@ from archduel.core import Arch, Constraint, SharedEstimator, Space, Strategy
 from archduel.data import Dataset
 from archduel.errors import SettingError
 from archduel.estimators.judges import scale_of
-from archduel.rankers.sized import SizeBelief
+from archduel.rankers.size_belief import SizeBelief
 
 __all__ = ["check_settings", "check_types", "closed_form_costs", "make_strategy"]
 

@@ -9,27 +9,30 @@ from typing import Annotated, Any
 
 import typer
 
+from archduel.commands.options import (
+    SPACE_SETTINGS,
+    AsJson,
+    Seed,
+    TextSpace,
+    add_command,
+    assignments,
+)
+
 __all__ = ["register"]
 
-SpaceName = Annotated[
-    str, typer.Option(help="`archduel list spaces`; not needed where a text says its space")
-]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="KEY=VALUE of the space, such as preset=ctnas; repeat")
-]
 Archs = Annotated[
     list[str] | None, typer.Argument(help="architectures: SPACE:1.0.4, names, or the space's text")
 ]
 File = Annotated[Path | None, typer.Option(help="CSV or parquet file, one architecture a row")]
-AsJson = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help=SPACE_SETTINGS)]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to ``app``."""
-    app.command("describe")(describe)
-    app.command("sample")(sample)
-    app.command("show")(show)
-    app.command("draw")(draw)
+    add_command(app, describe, "describe")
+    add_command(app, sample, "sample")
+    add_command(app, show, "show")
+    add_command(app, draw, "draw")
 
 
 def _print(rows: Iterable[dict[str, Any]], as_json: bool) -> None:
@@ -40,7 +43,7 @@ def _print(rows: Iterable[dict[str, Any]], as_json: bool) -> None:
 
 def describe(
     archs: Archs = None,
-    space: SpaceName = "",
+    space: TextSpace = "",
     file: File = None,
     arch_column: Annotated[str, typer.Option(help="column of the architecture's text")] = "",
     adjacency_column: Annotated[str, typer.Option(help="nasbench101: column of the matrix")] = "",
@@ -57,14 +60,13 @@ def describe(
 
     archduel describe --space nasbench201 --file cells.csv --json
     """
-    from archduel.commands.options import settings_of
     from archduel.commands.spaces import describe as app
     from archduel.spaces import lookup
 
     scale = {"channels": channels, "depth": depth, "image_size": image_size}
     scale |= {"in_channels": in_channels, "n_classes": classes}
     given = {name: value for name, value in scale.items() if value}
-    options = settings_of(settings or ())
+    options = assignments(settings, example="preset=ctnas")
     if file is not None:
         columns = {"arch": arch_column, "adjacency": adjacency_column, "ops": ops_column}
         used = {part: name for part, name in columns.items() if name}
@@ -81,7 +83,7 @@ def describe(
 def sample(
     space: Annotated[str, typer.Argument(help="`archduel list spaces`")],
     n: Annotated[int, typer.Option("-n", help="how many")] = 1,
-    seed: Annotated[int, typer.Option(help="of the randomness")] = 0,
+    seed: Seed = 0,
     text: Annotated[bool, typer.Option("--text", help="the space's own text instead of SPACE:1.0.4")] = False,
     distinct: Annotated[bool, typer.Option("--distinct", help="no two with one fingerprint")] = False,
     generator: Annotated[str, typer.Option(help="bpe: as BPE's released generator draws (space darts)")] = "",
@@ -94,11 +96,10 @@ def sample(
 
     archduel sample darts -n 100 --seed 0 --generator bpe --text
     """
-    from archduel.commands.options import settings_of
     from archduel.commands.spaces import describe as app
     from archduel.spaces import lookup
 
-    holder = lookup.open_space(space, **(settings_of(settings or ()) or lookup.DEFAULTS.get(space, {})))
+    holder = lookup.open_space(space, **(assignments(settings, example="preset=ctnas") or lookup.DEFAULTS.get(space, {})))
     constraint = app.at_most(max_params) if max_params else None
     archs = app.sampled(holder, n, seed, generator=generator, distinct=distinct, constraint=constraint)
     for arch in archs:
@@ -131,7 +132,7 @@ def show(
 def draw(
     arch: Annotated[str, typer.Argument(help="a name, SPACE:1.0.4, or with --space the space's text")],
     out: Annotated[Path | None, typer.Option(help="the SVG file; without it the SVG is printed")] = None,
-    space: SpaceName = "",
+    space: TextSpace = "",
     columns: Annotated[int, typer.Option(help="diagrams side by side")] = 2,
 ) -> None:
     """Draw an architecture as SVG."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Scale, Space, TextSpace, sample
+from archduel.core import Arch, Constraint, Scale, Space, TextSpace, sample, sample_distinct
 from archduel.errors import InvalidArchError, SettingError, TableError, unknown
 from archduel.spaces.darts.supercell import random_darts
 from archduel.spaces.family import COUNTERS, count
@@ -113,20 +112,12 @@ def sampled(
 
     Raises:
         SettingError: for fewer than one, or a generator of another space.
-        InfeasibleError: if the constraint cannot be satisfied.
+        InfeasibleError: if the constraint cannot be satisfied, or there are fewer that differ.
     """
     if n < 1:
         raise SettingError(f"n must be at least 1, got {n}")
-    draw = _generator(generator, space) if generator else partial(sample, space, constraint=constraint)
+    draw = _generator(generator, space) if generator else None
     rng = np.random.default_rng(seed)
-    found: dict[str, Arch] = {}
-    for _ in range(1_000 + 100 * n):
-        arch = draw(rng)
-        if constraint is not None and not constraint(arch):
-            continue
-        found.setdefault(space.fingerprint(arch) if distinct else str(len(found)), arch)
-        if len(found) == n:
-            return list(found.values())
-    raise SettingError(
-        f"only {len(found)} of {n} architectures were found; ask for fewer, or loosen the limits"
-    )
+    if distinct:
+        return sample_distinct(space, n, rng, constraint=constraint, draw=draw)
+    return [sample(space, rng, constraint, draw=draw) for _ in range(n)]

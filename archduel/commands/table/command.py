@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
-from archduel.errors import SettingError
+from archduel.commands.options import (
+    SPACE_SETTINGS,
+    Fused,
+    Images,
+    Quiet,
+    RecipeChanges,
+    SpaceName,
+    Workers,
+    add_command,
+    assignments,
+    json_or_text,
+)
 
 __all__ = ["register"]
 
@@ -16,34 +26,21 @@ __all__ = ["register"]
 
 
 def train(
-    data: str = typer.Argument(help="what `archduel search` takes: a folder, .npz, digits ..."),
-    out: Path = typer.Option(..., help="the .table file; OUT.jsonl beside it continues an interrupted call"),
-    space: str = typer.Option("nasbench201", help="`archduel list spaces`"),
-    cells: int = typer.Option(300, min=2, help="functionally different architectures"),
-    seeds: int = typer.Option(3, min=1, help="runs of each; a run has one seed for all architectures"),
-    seed: int = typer.Option(0, help="which architectures, and the seeds of their trainings"),
-    mean_of: int = typer.Option(
-        1, min=1, help="trainings whose mean is one of --seeds: less noise, more time"
-    ),
-    workers: int = typer.Option(1, min=1, help="trainings at a time"),
-    fused: str = typer.Option(
-        "off", help="networks a worker trains at once: a number, auto (measured) or off"
-    ),
-    set_: list[str] = typer.Option([], "--set", help="NAME=VALUE of the recipe, such as --set epochs=20"),
-    quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
+    data: Images,
+    out: Annotated[Path, typer.Option(help="the .table file; OUT.jsonl beside it continues an interrupted call")],
+    space: SpaceName = "nasbench201",
+    cells: Annotated[int, typer.Option(min=2, help="functionally different architectures")] = 300,
+    seeds: Annotated[int, typer.Option(min=1, help="runs of each; a run has one seed for all architectures")] = 3,
+    seed: Annotated[int, typer.Option(help="which architectures, and the seeds of their trainings")] = 0,
+    mean_of: Annotated[int, typer.Option(min=1, help="trainings whose mean is one of --seeds: less noise, more time")] = 1,
+    workers: Workers = 1,
+    fused: Fused = "off",
+    set_: RecipeChanges = None,
+    quiet: Quiet = False,
 ) -> None:
     """Train many architectures with one recipe and several seeds, and keep the numbers as a table."""
     from archduel.commands.table.train import train_table
 
-    recipe = {}
-    for value in set_:
-        name, equals, text = value.partition("=")
-        if not equals:
-            raise SettingError(f"--set {value}: expected NAME=VALUE, such as --set epochs=20")
-        try:
-            recipe[name.strip()] = json.loads(text)
-        except ValueError:
-            recipe[name.strip()] = text
     path = train_table(
         data,
         out,
@@ -52,9 +49,9 @@ def train(
         seeds=seeds,
         seed=seed,
         mean_of=mean_of,
-        recipe=recipe,
+        recipe=assignments(set_),
         workers=workers,
-        fused=int(fused) if fused.isdecimal() else fused,
+        fused=json_or_text(fused),
         quiet=quiet,
     )
     if not quiet:
@@ -64,6 +61,7 @@ def train(
 _VALUES = "COLUMN, COLUMN,COLUMN (runs) or FIDELITY=COLUMN,...; repeat for more fidelities"
 
 
+TableOrFile = Annotated[str, typer.Argument(help="a name of `archduel table list`, or a file")]
 _Source = Annotated[Path, typer.Argument(help="the published file or folder, or a CSV or parquet file")]
 _Out = Annotated[Path | None, typer.Option(help="the table file to write")]
 _Name = Annotated[
@@ -88,7 +86,7 @@ _Percent = Annotated[bool, typer.Option(help="accuracies are percentages")]
 _Repeats = Annotated[str, typer.Option(help="repeated architectures: error, first, mean, runs")]
 _Join = Annotated[Path | None, typer.Option(help="a second CSV or parquet file with further columns")]
 _On = Annotated[str, typer.Option(help="the column that tells which rows of the two files belong together")]
-_SpaceSet = Annotated[list[str] | None, typer.Option(help="KEY=JSON: a setting of the space, such as preset")]
+_SpaceSet = Annotated[list[str] | None, typer.Option(help=SPACE_SETTINGS)]
 _Dataset = Annotated[str, typer.Option(help="NAS-Bench-201, NATS-Bench: cifar10, cifar100, ImageNet16-120")]
 _Halfway = Annotated[bool, typer.Option(help="NAS-Bench-101: also keep half-time values")]
 _Format = Annotated[str, typer.Option("--format", help="of a published file, where its name does not say it")]
@@ -99,11 +97,11 @@ _Value = TypeVar("_Value")
 def register(app: typer.Typer) -> None:
     """Adds the commands to ``app``."""
     table = typer.Typer(help="Tabular benchmarks: import, show, list, export, train.", no_args_is_help=True)
-    table.command("import")(import_)
-    table.command("show")(show)
-    table.command("list")(list_)
-    table.command("export")(export)
-    table.command("train")(train)
+    add_command(table, import_, "import")
+    add_command(table, show, "show")
+    add_command(table, list_, "list")
+    add_command(table, export, "export")
+    add_command(table, train, "train")
     app.add_typer(table, name="table")
 
 
@@ -139,7 +137,6 @@ def import_(
     archduel table import data.parquet --space nasbench201 --arch-column arch_str
     --validation cifar100_val --test cifar100_test --percent --out c100.table
     """
-    from archduel.commands.options import settings_of
     from archduel.tables.importing import ImportPlan, find_format, import_columns, import_published
     from archduel.tables.store import describe
 
@@ -165,7 +162,7 @@ def import_(
             percent=percent,
             repeats=repeats,
             join=(join, on) if join else None,
-            space_settings=settings_of(space_set or []),
+            space_settings=assignments(space_set, "--space-set", "preset=ctnas"),
         )
     typer.echo(describe(made))
 
@@ -176,7 +173,7 @@ def _given(**options: _Value | None) -> dict[str, _Value]:
 
 
 def show(
-    table: Annotated[str, typer.Argument(help="a name of `archduel table list`, or a file")],
+    table: TableOrFile,
     verify: Annotated[bool, typer.Option(help="read all of it and compare the SHA-256")] = False,
 ) -> None:
     """Print what a table holds and where it is from."""
@@ -197,7 +194,7 @@ def list_() -> None:
 
 
 def export(
-    table: Annotated[str, typer.Argument(help="a name of `archduel table list`, or a file")],
+    table: TableOrFile,
     out: Annotated[Path, typer.Argument(help="the CSV file to write")],
     test: Annotated[bool, typer.Option(help="also write test values")] = False,
 ) -> None:

@@ -19,7 +19,7 @@ from archduel import registry
 from archduel.commands.progress import Progress
 from archduel.core import Arch, Estimate, Query, Space, evaluation_seed
 from archduel.core.job import TABLE, Job
-from archduel.core.space import distinct_cells
+from archduel.core.space import ENUMERABLE, sample_distinct
 from archduel.core.storage import environment
 from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError
@@ -149,7 +149,7 @@ def train_table(
     dataset = load(data, seed=seed, **(load_settings or {}))
     home: Space = registry.make("space", space)
     chosen = base_recipe(dataset, space).with_(**(recipe or {}))
-    archs = distinct_cells(home, cells, seed)
+    archs = sample_distinct(home, cells, np.random.default_rng(seed), enumerate_up_to=ENUMERABLE)
     jobs = [
         (archs[number], number, run)
         for start in range(0, cells, BLOCK)

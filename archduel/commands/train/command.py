@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from archduel.commands.options import (
+    MaxImages,
+    Quiet,
+    RecipeChanges,
+    Seed,
+    TextSpace,
+    add_command,
+    assignments,
+    command_line,
+    given,
+)
 from archduel.errors import SettingError
 
 __all__ = ["register"]
@@ -15,41 +25,40 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Adds the command to ``app``."""
-    app.command()(train)
+    add_command(app, train)
 
 
 def train(
-    arch: str | None = typer.Argument(None, help="a name (`archduel list architectures`), text, genotype, file, or run folder; not needed with --from or --file"),
-    data: str = typer.Option("cifar10", help="cifar10, cifar100, digits, a folder, .npz; ImageNet's folder or tar shards"),
-    out: Path = typer.Option(..., help="folder of the training; the same command continues it"),
-    recipe: str = typer.Option("", help="`archduel list recipes`, or a .toml file; default by data and space"),
-    set_: list[str] = typer.Option([], "--set", help="NAME=VALUE of the recipe, such as --set epochs=2"),
-    space: str = typer.Option("", help="space of ARCH where its text does not say so"),
-    file: Path | None = typer.Option(None, help="train every architecture of a file, one a line, into a table"),
-    from_: Path | None = typer.Option(None, "--from", help="training folder or zoo:NAME whose weights to start from (fine-tuning)"),
-    seed: int = typer.Option(0, help="seed of everything"),
-    device: str = typer.Option("cpu", help="cpu, cuda (under torchrun: one a process), cuda:1"),
-    hold_out: bool = typer.Option(False, help="keep the validation split out of training and watch it"),
-    max_images: int | None = typer.Option(None, help="use at most so many images"),
-    accumulate: int = typer.Option(1, help="micro-batches a process adds up before a step"),
-    sync_norm: bool = typer.Option(False, help="batch norm over all processes"),
-    compiled: bool = typer.Option(False, "--compile", help="through torch.compile"),
-    deterministic: bool = typer.Option(False, help="only algorithms that repeat bit for bit, also on CUDA"),
-    workers: int | None = typer.Option(None, help="processes that read images from disk (default one a core); with --file trainings at a time"),
-    track: str = typer.Option("", help="also tell a tracker: tensorboard, or package.module:Class"),
-    quiet: bool = typer.Option(False, "--quiet", "-q", help="print nothing"),
+    *,
+    arch: Annotated[str | None, typer.Argument(help="a name (`archduel list architectures`), text, genotype, file, or run folder; not needed with --from or --file")] = None,
+    data: Annotated[str, typer.Option(help="cifar10, cifar100, digits, a folder, .npz; ImageNet's folder or tar shards")] = "cifar10",
+    out: Annotated[Path, typer.Option(help="folder of the training; the same command continues it")],
+    recipe: Annotated[str, typer.Option(help="`archduel list recipes`, or a .toml file; default by data and space")] = "",
+    set_: RecipeChanges = None,
+    space: TextSpace = "",
+    file: Annotated[Path | None, typer.Option(help="train every architecture of a file, one a line, into a table")] = None,
+    from_: Annotated[Path | None, typer.Option("--from", help="training folder or zoo:NAME whose weights to start from (fine-tuning)")] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda (under torchrun: one a process), cuda:1")] = "cpu",
+    hold_out: Annotated[bool, typer.Option(help="keep the validation split out of training and watch it")] = False,
+    max_images: MaxImages = None,
+    accumulate: Annotated[int, typer.Option(help="micro-batches a process adds up before a step")] = 1,
+    sync_norm: Annotated[bool, typer.Option(help="batch norm over all processes")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="through torch.compile")] = False,
+    deterministic: Annotated[bool, typer.Option(help="only algorithms that repeat bit for bit, also on CUDA")] = False,
+    workers: Annotated[int | None, typer.Option(help="processes that read images from disk (default one a core); with --file trainings at a time")] = None,
+    track: Annotated[str, typer.Option(help="also tell a tracker: tensorboard, or package.module:Class")] = "",
+    quiet: Quiet = False,
 ) -> None:
-    """Train a named or found architecture with a recipe, test it once, keep it in a folder."""
-    from archduel.commands.options import settings_of
-
+    """Train an architecture, named or found by a search, with a recipe; test it once and keep it in a folder."""
     if file is not None:
         if arch or from_ or track:
             raise SettingError("--file trains all architectures of a file; leave ARCH, --from and --track out")
         from archduel.commands.proxy.train import train_file
 
         trained = train_file(
-            file, data, out, recipe=recipe or "bpe1", changes=settings_of(set_), space=space, seed=seed, device=device,
-            workers=workers or 1, load_settings={"max_images": max_images} if max_images else None, quiet=quiet,
+            file, data, out, recipe=recipe or "bpe1", changes=assignments(set_), space=space, seed=seed, device=device,
+            workers=workers or 1, load_settings=given(max_images=max_images), quiet=quiet,
         )  # fmt: skip
         if not quiet:
             typer.echo(trained.best())
@@ -60,10 +69,10 @@ def train(
     try:
         with followed(track, out) as on_epoch:
             train_network(
-                arch, data, out, recipe=recipe, changes=settings_of(set_), space=space, start=from_, seed=seed, device=device,
+                arch, data, out, recipe=recipe, changes=assignments(set_), space=space, start=from_, seed=seed, device=device,
                 hold_out=hold_out, max_images=max_images, accumulate=accumulate, sync_norm=sync_norm, compiled=compiled,
                 deterministic=deterministic, workers=workers, quiet=quiet, on_epoch=on_epoch,
-                command=shlex.join(["archduel", *sys.argv[1:]]),
+                command=command_line(),
             )  # fmt: skip
-    except KeyboardInterrupt as stop:  # said already; some versions of typer would make it exit code 1
+    except KeyboardInterrupt as stop:  # the training said so already; some versions of typer would make it exit code 1
         raise typer.Exit(130) from stop

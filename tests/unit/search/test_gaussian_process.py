@@ -7,8 +7,7 @@ import pytest
 
 from archduel.core import Arch, sample
 from archduel.errors import SettingError, StateError
-from archduel.rankers.gp import GaussianProcess
-from archduel.rankers.relevance import _negative_log_likelihood, matern, relevances
+from archduel.rankers.gp import GaussianProcess, Relevances, matern, negative_log_likelihood
 from archduel.spaces.nasbench201.space import NASBench201
 from archduel.testing.toy import ToySpace, toy_score
 
@@ -25,41 +24,57 @@ def data(n: int, seed: int = 0) -> tuple[list[Arch], list[float]]:
 def test_the_kernel_by_hand() -> None:
     # r = 1: (1 + sqrt 5 + 5/3) exp(-sqrt 5)
     assert matern(np.array([0.0, 1.0])) == pytest.approx([1.0, (1 + 5**0.5 + 5 / 3) * np.exp(-(5**0.5))])
+    assert matern(np.array([0.0, 1.0]), 1.5) == pytest.approx([1.0, (1 + 3**0.5) * np.exp(-(3**0.5))])
 
 
-def test_the_slope_is_that_of_differences() -> None:
+@pytest.mark.parametrize("smoothness", [1.5, 2.5])
+def test_the_likelihood_is_that_of_a_normal_distribution(smoothness: float) -> None:
+    from scipy.stats import multivariate_normal
+
+    rng = np.random.default_rng(1)
+    x, z, weights = rng.normal(size=(9, 3)), rng.normal(size=9), np.array([0.5, 1.0, 2.0])
+    kernel = matern((((x[:, None] - x) ** 2) * weights).sum(-1), smoothness) + 0.1 * np.eye(9)
+    variance = float(z @ np.linalg.solve(kernel, z)) / 9
+    expected = -multivariate_normal.logpdf(z, cov=variance * kernel) - 4.5 * (1 + np.log(2 * np.pi))
+    assert negative_log_likelihood(x, z, weights, 0.1, smoothness=smoothness)[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("smoothness", [1.5, 2.5])
+def test_the_gradient_is_that_of_differences(smoothness: float) -> None:
     rng = np.random.default_rng(0)
     x, z = rng.normal(size=(12, 4)), rng.normal(size=12)
     at = np.array([0.3, -0.5, 0.1, -1.0, np.log(0.1)])
 
     def value(at: np.ndarray) -> float:
-        return _negative_log_likelihood(x, z, np.exp(at[:4]), float(np.exp(at[4])))[0]
+        return negative_log_likelihood(x, z, np.exp(at[:4]), float(np.exp(at[4])), smoothness=smoothness)[0]
 
-    slope = _negative_log_likelihood(x, z, np.exp(at[:4]), 0.1)[1]
+    gradient = negative_log_likelihood(x, z, np.exp(at[:4]), 0.1, smoothness=smoothness)[1]
     steps = 1e-5 * np.eye(5)
-    assert slope == pytest.approx([(value(at + s) - value(at - s)) / 2e-5 for s in steps], rel=1e-4, abs=1e-6)
+    assert gradient == pytest.approx([(value(at + s) - value(at - s)) / 2e-5 for s in steps], rel=1e-4, abs=1e-6)
 
 
 def test_features_that_matter_count_more() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 6)) / np.sqrt(6)
     z = np.sin(4 * x[:, 0]) + x[:, 1]
-    weights, _, _ = relevances(x, z - z.mean(), start=1.0, noise=0.03, spread=2.0, iterations=50)
+    search = Relevances(spread=2.0, iterations=50).search
+    weights, _, _ = search(x, z - z.mean(), start=np.ones(6), noise=0.03, smoothness=2.5)
     assert weights[:2].min() > weights[2:].max()
 
 
-def test_mean_deviation_and_probability_are_the_textbook_s() -> None:
+@pytest.mark.parametrize("smoothness", [1.5, 2.5])
+def test_mean_deviation_and_probability_are_the_textbook_s(smoothness: float) -> None:
     archs, scores = data(25)
-    ranker = GaussianProcess(SPACE)
+    ranker = GaussianProcess(SPACE, smoothness=smoothness)
     ranker.fit(archs, scores)
-    known = ranker._known()
+    known = ranker.process()
     rest, _ = data(12, seed=9)
     y = (np.asarray(scores) - known.centre) / known.spread
-    x = ranker.described.features(archs) * known.scale
-    new = ranker.described.features(rest) * known.scale
+    x = ranker.features.double(archs) * known.scale
+    new = ranker.features.double(rest) * known.scale
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return matern(((a[:, None] - b[None]) ** 2).sum(-1))
+        return matern(((a[:, None] - b[None]) ** 2).sum(-1), smoothness)
 
     inverse = np.linalg.inv(kernel(x, x) + known.noise * np.eye(25))
     cross = kernel(new, x)
@@ -101,11 +116,11 @@ def test_assumed_labels_change_deviations_only() -> None:
     archs, scores = data(25)
     ranker = GaussianProcess(SPACE)
     ranker.fit(archs, scores)
-    known = ranker._known()
+    known = ranker.process()
     rest, _ = data(12, seed=9)
     mean, deviation = ranker.beliefs(rest, assumed=rest[:2])
-    x = ranker.described.features([*archs, *rest[:2]]) * known.scale
-    new = ranker.described.features(rest) * known.scale
+    x = ranker.features.double([*archs, *rest[:2]]) * known.scale
+    new = ranker.features.double(rest) * known.scale
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return matern(((a[:, None] - b[None]) ** 2).sum(-1))
@@ -122,11 +137,11 @@ def test_a_share_of_the_features_is_drawn_anew_for_each_number_of_labels() -> No
     seen = []
     for n in (20, 30, 20):
         ranker.fit(archs[:n], scores[:n])
-        seen.append(ranker._known().scale > 0)
+        seen.append(ranker.process().scale > 0)
         mean, deviation = ranker.beliefs(archs)
         assert mean == pytest.approx(ranker.predict(archs), abs=1e-4)
         assert deviation == pytest.approx(ranker.uncertainty(archs), abs=1e-3)
-    f = len(ranker.described)
+    f = len(ranker.features)
     assert [chosen.sum() for chosen in seen] == [np.ceil(f / 2)] * 3
     assert (seen[0] == seen[2]).all()
     assert (seen[0] != seen[1]).any()
@@ -172,7 +187,19 @@ def test_more_labels_than_the_grid_looks_at(monkeypatch: pytest.MonkeyPatch) -> 
     assert np.corrcoef(ranker.predict(rest), truth)[0, 1] > 0.8
 
 
+def test_a_state_from_before_there_was_a_choice_of_smoothness_is_read() -> None:
+    ranker, other = GaussianProcess(SPACE), GaussianProcess(SPACE)
+    ranker.fit(*data(20))
+    state = ranker.state_dict()
+    assert state.pop("smoothness") == 2.5
+    other.load_state_dict(state)
+    rest, _ = data(9, seed=3)
+    assert np.array_equal(ranker.predict(rest), other.predict(rest))
+
+
 def test_misuse_is_explained() -> None:
+    with pytest.raises(SettingError, match="smoothness is 2, expected 1.5 or 2.5"):
+        GaussianProcess(SPACE, smoothness=2)
     with pytest.raises(SettingError, match="floor"):
         GaussianProcess(SPACE, floor=0.0)
     with pytest.raises(StateError, match="call fit first"):

@@ -8,7 +8,7 @@ import pytest
 from archduel.assemble import collaborator
 from archduel.core import Arch, sample
 from archduel.errors import SettingError
-from archduel.rankers.sized import SizeBelief, lifted, normal_scores
+from archduel.rankers.size_belief import SizeBelief, lifted
 from archduel.spaces.nasbench201.space import NASBench201
 from archduel.testing.toy import ToyRanker, ToySpace
 
@@ -18,13 +18,6 @@ CONV3 = 3
 
 def sizes(archs: list[Arch]) -> np.ndarray:
     return np.array([sum(op == CONV3 for op in arch.choices) for arch in archs], float)
-
-
-def test_normal_scores_are_symmetric_ranks_and_share_ties() -> None:
-    np.testing.assert_allclose(normal_scores([3.0, -1.0, 100.0]), [0.0, -0.67449, 0.67449], atol=1e-5)
-    first, second, third = normal_scores([5.0, 5.0, 7.0])
-    assert first == second < third
-    np.testing.assert_array_equal(normal_scores([2.0, 2.0]), [0.0, 0.0])
 
 
 def test_weight_nought_keeps_the_order_and_a_large_one_is_the_order_of_size() -> None:
@@ -67,5 +60,5 @@ def test_a_ranker_that_cannot_go_on_or_compare_all_pairs_is_helped_out() -> None
 
 
 def test_a_negative_weight_is_an_error() -> None:
-    with pytest.raises(SettingError, match="negative, got -1"):
+    with pytest.raises(SettingError, match="weight is -1, expected at least 0"):
         SizeBelief(ToyRanker(ToySpace(), seed=0), sizes, -1)

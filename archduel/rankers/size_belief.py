@@ -4,8 +4,8 @@ A few epochs favour networks that learn fast; what is left when training lasts l
 192 cells of ``benchmarks/records/cifar_readings.json`` the label of a short training agrees with the accuracy after 200 epochs
 with tau 0.39, multiply-adds alone with 0.53, and the sum of both with 0.55. The belief is closed-form: it knows no accuracy.
 
-Labels and multiply-adds are first brought to one scale, that of normal scores (van der Waerden, 1952), because a label's
-unit says nothing about how far apart architectures are in truth.
+Labels and multiply-adds are first brought to one scale, that of normal scores, because a label's unit says nothing about how
+far apart architectures are in truth.
 """
 
 from __future__ import annotations
@@ -14,32 +14,25 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from archduel.core import Arch, Ranker, State, keep_learning, win_matrix
-from archduel.errors import SettingError
-from archduel.rankers.labels import Pairs
+from archduel.rankers.columns import normal_scores
+from archduel.rankers.labels import Pairs, check_at_least
 
-__all__ = ["SizeBelief", "lifted", "normal_scores"]
+__all__ = ["SizeBelief", "lifted"]
 
 Vector = NDArray[np.float64]
 
 
-def normal_scores(values: Sequence[float] | Vector) -> Vector:
-    """Returns (n,) the quantile of the normal distribution that belongs to each value's rank; equal values share one."""
-    values = np.asarray(values, np.float64)
-    return np.asarray(ndtri(rankdata(values) / (len(values) + 1)))
-
-
 def lifted(scores: Sequence[float] | Vector, sizes: Sequence[float] | Vector, weight: float) -> Vector:
-    """Returns (n,) scores with the belief that larger architectures are better.
+    """(n,) scores with the belief that larger architectures are better.
 
     Args:
         scores: (n,) labels, higher is better.
         sizes: (n,) multiply-adds, or any other size.
         weight: of the sizes' normal scores beside the labels'; 0 = the labels alone (their order stays).
     """
+    # Added, not multiplied: a weight of 1 then says that a label and a size that rank alike weigh alike.
     return normal_scores(scores) + weight * normal_scores(sizes)
 
 
@@ -47,24 +40,23 @@ class SizeBelief:
     """Teaches a ranker labels that are lifted by size; asks it as it is.
 
     Args:
-        ranker: learns.
-        sizes: returns (N,) multiply-adds of architectures.
-        weight: see :func:`lifted`.
+        ranker: the one that learns, of any kind.
+        sizes: gives (N,) multiply-adds of architectures.
+        weight: of sizes beside labels, see :func:`lifted`.
 
     Raises:
         SettingError: for a negative weight.
     """
 
     def __init__(self, ranker: Ranker, sizes: Callable[[Sequence[Arch]], Vector], weight: float) -> None:
-        if weight < 0:
-            raise SettingError(f"the weight of the belief about size must not be negative, got {weight}")
+        check_at_least(0, weight=weight)
         self.ranker, self.sizes, self.weight = ranker, sizes, weight
 
     def fit(
         self, archs: Sequence[Arch], scores: Sequence[float] | Vector, *, pairs: Pairs | None = None
     ) -> Mapping[str, float]:
-        """Learns from scratch from lifted labels; ``pairs`` are taken as they are."""
-        return self.ranker.fit(archs, self._lifted(archs, scores), pairs=pairs)
+        """What the ranker says of its fit, from scratch to lifted labels; ``pairs`` are taken as they are."""
+        return self.ranker.fit(archs, self._lift(archs, scores), pairs=pairs)
 
     def update(
         self,
@@ -74,29 +66,30 @@ class SizeBelief:
         pairs: Pairs | None = None,
         epochs: int = 1,
     ) -> Mapping[str, float]:
-        """Goes on learning, or starts from scratch with a ranker that cannot go on."""
-        return keep_learning(self.ranker, archs, self._lifted(archs, scores), pairs=pairs, epochs=epochs)
+        """What the ranker says of going on, or of starting from scratch if it cannot go on."""
+        return keep_learning(self.ranker, archs, self._lift(archs, scores), pairs=pairs, epochs=epochs)
 
-    def _lifted(self, archs: Sequence[Arch], scores: Sequence[float] | Vector) -> Vector:
+    def _lift(self, archs: Sequence[Arch], scores: Sequence[float] | Vector) -> Vector:
         labels = np.asarray(scores, np.float64)
+        # Useless labels go to the ranker as they are, which says what is wrong with them: size alone is no label.
         if labels.shape != (len(archs),) or not np.isfinite(labels).all() or len(set(labels.tolist())) < 2:
-            return labels  # the ranker says what is wrong with them; size alone is no label
+            return labels
         return lifted(labels, self.sizes(archs), self.weight)
 
     def predict(self, archs: Sequence[Arch]) -> Vector:
-        """Returns (N,) scores; only their order means anything."""
+        """(N,) scores; only their order means anything."""
         return self.ranker.predict(archs)
 
     def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Vector:
-        """Returns (P,) probabilities that ``first[i]`` is at least as good as ``second[i]``."""
+        """(P,) probabilities that ``first[i]`` is at least as good as ``second[i]``."""
         return self.ranker.prob(first, second)
 
     def matrix(self, archs: Sequence[Arch]) -> Vector:
-        """Returns (N, N) probabilities that the row is at least as good as the column."""
+        """(N, N) probabilities that the row is at least as good as the column."""
         return win_matrix(self.ranker, archs)
 
     def state_dict(self) -> State:
-        """Returns all that the ranker learned."""
+        """All that the ranker learned; the belief itself learns nothing."""
         return self.ranker.state_dict()
 
     def load_state_dict(self, state: State) -> None:
