@@ -40,13 +40,16 @@ def lock(path: Path, what: Path) -> BaseFileLock:
     """
     from filelock import FileLock, Timeout
 
-    holder = path.read_text().strip() if path.is_file() else ""  # before the attempt: some versions of filelock empty the file
+    holder = ""
+    with contextlib.suppress(OSError):  # there is none yet, or Windows lets nobody read it
+        holder = path.read_text().strip()  # before the attempt: some versions of filelock empty the file
     held = FileLock(path, thread_local=False)
     try:
         held.acquire(timeout=0)
     except Timeout as error:
         raise RunError(f"{what} is in use by process {holder or 'unknown'}; wait for it or stop it") from error
-    path.write_text(str(os.getpid()))
+    with contextlib.suppress(OSError):  # who holds it is for the message alone
+        path.write_text(str(os.getpid()))
     return held
 
 

@@ -206,6 +206,21 @@ def test_stopped_and_killed_at_random_points_gives_the_result_of_the_uninterrupt
     assert (out / "export" / "model.py").is_file()
 
 
+@pytest.mark.parametrize("stage", ["label", "final"])
+def test_a_journal_cut_inside_a_record_gives_the_result_of_the_uninterrupted_run(
+    stage: str, finished: archduel.Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "cut"
+    shutil.copytree(finished.folder, out, ignore=shutil.ignore_patterns("result.json", "report.html", "export"))
+    records = (out / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    last = max(i for i, line in enumerate(records) if json.loads(line).get("stage") == stage and b'"estimate"' in line)
+    (out / "journal.jsonl").write_bytes(b"".join(records[:last]) + records[last][: len(records[last]) // 2])
+    assert timeless(archduel.search("digits", out=out, quiet=True, **SMALL).result) == timeless(finished.result)
+    again = (out / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    assert again[:last] == records[:last]
+    assert sum(b'"estimate"' in line for line in again) == sum(b'"estimate"' in line for line in records)
+
+
 def test_other_settings_in_the_same_folder_are_refused_with_the_difference(finished: archduel.Run) -> None:
     with pytest.raises(RunError, match=r"seed: the run has 0, the command says 1"):
         archduel.search("digits", out=finished.folder, quiet=True, seed=1, **SMALL)
