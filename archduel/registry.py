@@ -7,18 +7,19 @@ from typing import Any
 
 from archduel.errors import UnknownNameError, unknown
 
-__all__ = ["MENUS", "entry", "make", "names"]
+__all__ = ["MENUS", "entry", "make", "names", "plug_ins"]
 
 SPACES = {
-    "nasbench101": "archduel.spaces.nasbench101.space:NASBench101",
-    "nasbench201": "archduel.spaces.nasbench201.space:NASBench201",
-    "natsbench_sss": "archduel.spaces.natsbench_sss.space:NATSBenchSSS",
-    "darts": "archduel.spaces.darts.space:DARTS",
-    "darts_supercell": "archduel.spaces.darts.supercell:SuperCell",
-    "mobilenetv3": "archduel.spaces.mobilenetv3.space:MobileNetV3",
-    "resnet": "archduel.spaces.resnet.space:ResNet",
-    "resnet4": "archduel.spaces.resnet.space:ResNet4",
+    "nasbench101": "archduel.spaces.nasbench101:FAMILY",
+    "nasbench201": "archduel.spaces.nasbench201:FAMILY",
+    "natsbench_sss": "archduel.spaces.natsbench_sss:FAMILY",
+    "darts": "archduel.spaces.darts:FAMILY",
+    "darts_supercell": "archduel.spaces.darts:SUPER_CELLS",
+    "mobilenetv3": "archduel.spaces.mobilenetv3:FAMILY",
+    "resnet": "archduel.spaces.resnet:FAMILY",
+    "resnet4": "archduel.spaces.resnet:FOUR_STAGES",
 }
+"""Name -> family (:class:`archduel.core.Family`), which makes the space when it is called."""
 POLICIES = {
     "lstm": "archduel.policies.lstm:LSTMPolicy",
     "logits": "archduel.policies.logits:LogitsPolicy",
@@ -70,8 +71,11 @@ def names(role: str) -> list[str]:
 def entry(role: str, name: str) -> Any:
     """Returns the class behind ``name``; ``package.module:Class`` is taken as it is.
 
+    What comes from outside and says its own ``name``, as spaces do, is on the menu by that name from then on.
+
     Raises:
-        UnknownNameError: for a name that is not on the menu or a class that cannot be imported.
+        UnknownNameError: for a name that is not on the menu, a class that cannot be imported, or a name of its own that
+            means something else already.
     """
     if role not in MENUS:
         raise unknown("role", role, MENUS)
@@ -81,9 +85,29 @@ def entry(role: str, name: str) -> Any:
         raise unknown(role, name, MENUS[role], command=f"archduel list {plural}")
     module, _, attribute = target.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        thing = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UnknownNameError(f"{role} {name!r} cannot be loaded from {target!r}: {error}") from error
+    own = getattr(thing, "name", None)
+    if ":" in name and isinstance(own, str):
+        _add(role, own, name, thing)
+    return thing
+
+
+def _add(role: str, own: str, name: str, added: Any) -> None:
+    """Puts what came from outside on the menu under its own name.
+
+    Raises:
+        UnknownNameError: if that name means something else already.
+    """
+    present = MENUS[role].setdefault(own, name)
+    if present != name and entry(role, own) is not added:
+        raise UnknownNameError(f"{role} {name!r} calls itself {own!r}, which is {present!r} already; give it another name")
+
+
+def plug_ins(role: str) -> tuple[str, ...]:
+    """Returns ``package.module:Class`` of everything from outside that is on the menu of ``role``."""
+    return tuple(target for target in MENUS[role].values() if not target.startswith("archduel."))
 
 
 def make(role: str, name: str, *collaborators: Any, **settings: Any) -> Any:

@@ -10,6 +10,7 @@ import typer
 
 from archduel import registry
 from archduel.commands.options import add_command
+from archduel.core.family import family_of
 from archduel.errors import unknown
 
 __all__ = ["menu_lines", "register"]
@@ -25,7 +26,15 @@ def menu_lines(role: str) -> list[str]:
     """
     names = registry.names(role)
     width = max(map(len, names))
-    return [f"{name:<{width}}  {_first_line(registry.MENUS[role][name])}" for name in names]
+    return [f"{name:<{width}}  {_first_line(_class(role, name))}" for name in names]
+
+
+def _class(role: str, name: str) -> str:
+    """Returns ``archduel.module:Class`` of a name; a family names that of its space."""
+    if role != "space":
+        return registry.MENUS[role][name]
+    what = family_of(registry.entry(role, name)).space
+    return what if isinstance(what, str) else f"{what.__module__}:{what.__name__}"
 
 
 def _first_line(target: str) -> str:

@@ -1,6 +1,7 @@
 """The vocabulary that everything else speaks: values, roles, the search loop, the journal."""
 
 from archduel.core.arch import Arch, Counts, Scale, parse
+from archduel.core.family import Family
 from archduel.core.roles import (
     AllPairs,
     Cost,
@@ -56,6 +57,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Executor",
+    "Family",
     "Finalists",
     "GraphBatch",
     "GraphSpace",

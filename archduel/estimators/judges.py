@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from archduel.core import Arch, Cost, Estimate, Query, Scale, evaluation_seed
 from archduel.data import Dataset
 from archduel.estimators.training import TrainingEstimator
+from archduel.spaces.family import PlugIns
 from archduel.training.images import Pixels
 from archduel.training.loop import Trained
 from archduel.training.recipe import Recipe, text_recipe
@@ -32,6 +33,7 @@ class TableJudge:
         test: images of the test column.
         recipe: how to train.
         n_classes: outputs.
+        plug_ins: spaces from outside, which a worker must know too.
     """
 
     train: Pixels
@@ -39,6 +41,7 @@ class TableJudge:
     test: Pixels
     recipe: Recipe
     n_classes: int
+    plug_ins: PlugIns = field(default_factory=PlugIns)
 
     def __call__(self) -> Callable[[Query, int], Estimate]:
         """Returns ``judge(query, seed)``."""
@@ -111,6 +114,7 @@ class RecipeJudge:
         device: where networks are trained.
         threads: of torch on a CPU.
         checkpoints: folder for unfinished trainings; None = they start again.
+        plug_ins: spaces from outside, which a worker must know too.
     """
 
     train: Pixels
@@ -121,6 +125,7 @@ class RecipeJudge:
     device: str = "cpu"
     threads: int = 1
     checkpoints: Path | None = None
+    plug_ins: PlugIns = field(default_factory=PlugIns)
 
     def estimator(self, fused: int | str = "off") -> TrainingEstimator:
         """Returns the estimator; its recipes are added as they are asked for."""
@@ -219,6 +224,7 @@ class JudgeFactory:
         threads: CPU threads of one training.
         folder: the run folder, where final weights and checkpoints go.
         rank_by: the score of all trainings but the final ones: ``metric`` or ``likelihood``.
+        plug_ins: spaces from outside, which a worker must know too.
     """
 
     train: Pixels
@@ -232,6 +238,7 @@ class JudgeFactory:
     threads: int
     folder: Path
     rank_by: str = "likelihood"
+    plug_ins: PlugIns = field(default_factory=PlugIns)
 
     def __call__(self) -> Callable[[Query, int], Estimate]:
         """Returns ``judge(query, seed)``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,7 @@ from archduel.core import Arch, Counts, Scale
 from archduel.core import parse as parse_choices
 from archduel.errors import InvalidArchError, RunError
 from archduel.networks.trained import FACTS, read_facts
-from archduel.spaces.darts.genotype_text import read_genotype, write_genotype
-from archduel.spaces.family import count
+from archduel.spaces.family import count, count_text, free_text, with_text
 from archduel.spaces.lookup import open_space, parse, write
 from archduel.spaces.named import NAMED, find
 
@@ -51,6 +49,11 @@ class Architecture:
         return self.arch.space if self.arch is not None else ""
 
     @property
+    def family(self) -> str:
+        """The name of the family that builds its network: that of its space, or that of others which are written like it."""
+        return self.space or with_text(self.text)[0].name
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What :func:`archduel.networks.trained.network_of` needs besides the scale."""
         arch = None if self.arch is None else str(self.arch)
@@ -60,9 +63,7 @@ class Architecture:
         """Returns parameters and multiply-adds of its network."""
         if self.arch is not None:
             return count(self.arch, scale, **self.options)
-        from archduel.spaces.darts.cost import count_genotype
-
-        return count_genotype(read_genotype(self.text), scale, **self.options)
+        return count_text(self.text, scale, **self.options)
 
 
 def find_architecture(text: str, space: str = "") -> Architecture:
@@ -99,10 +100,10 @@ def _from_text(text: str, space: str) -> Architecture:
         opened = open_space(item.space)
         arch = parse(opened, item.text)
         return Architecture(arch, item.text, item.name, item.options)
-    if not space and (text.lstrip().startswith("{") or "Genotype" in text[:80]):
-        return _from_genotype(text)
     head = text.partition(":")[0]
-    name = space or (head if head in registry.names("space") else "nasbench201" if re.match(r"\|\w+~0\|", text) else "")
+    name = space or (head if head in registry.names("space") else "")
+    if not name and with_text(text):
+        return _from_own_text(text)
     if not name:
         short = text if len(text) <= 60 else text[:57] + "..."
         near = difflib.get_close_matches(text.lower().replace("-", "_"), NAMED, n=1)
@@ -116,15 +117,18 @@ def _from_text(text: str, space: str) -> Architecture:
     return Architecture(arch, write(opened, arch), str(arch))
 
 
-def _from_genotype(text: str) -> Architecture:
-    genotype = read_genotype(text)
-    shown = write_genotype(genotype)
-    for name in ("darts", "darts_supercell"):
+def _from_own_text(text: str) -> Architecture:
+    """Returns the architecture of a text whose form tells its space; where none of several holds it, that of no space."""
+    known = with_text(text)
+    shown = free_text(text).canonical(text) if known[0].free_text else text
+    for each in known:
         try:
-            arch = parse(open_space(name), shown)
+            arch = parse(space := open_space(each.name), shown)
         except InvalidArchError:
+            if not each.free_text:
+                raise
             continue
-        return Architecture(arch, shown, str(arch))
+        return Architecture(arch, shown if each.free_text else write(space, arch), str(arch))
     return Architecture(None, shown, "genotype")
 
 

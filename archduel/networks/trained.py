@@ -117,15 +117,12 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
 
 def network_of(facts: Mapping[str, Any], *, auxiliary: bool = False) -> nn.Module:
     """Returns the untrained network that ``facts`` (``arch`` or ``text``, ``scale``, ``options``) describe."""
-    from archduel.spaces.family import build
+    from archduel.spaces.family import build, build_text
 
     scale, options = Scale(**_fields(facts["scale"])), facts.get("options") or {}
     if facts["arch"] is not None:
         return build(parse(str(facts["arch"])), scale, auxiliary=auxiliary, **options)
-    from archduel.spaces.darts.genotype_text import read_genotype
-    from archduel.spaces.darts.network import build_genotype
-
-    return build_genotype(read_genotype(facts["text"]), scale, auxiliary=auxiliary, **options)
+    return build_text(facts["text"], scale, auxiliary=auxiliary, **options)
 
 
 def load_trained(folder: str | Path, *, device: str | torch.device = "cpu") -> tuple[nn.Module, dict[str, Any]]:
@@ -260,15 +257,13 @@ class Handed:
     @property
     def counts(self) -> Counts:
         """Parameters and multiply-adds, auxiliary head left out."""
-        from archduel.spaces.darts.cost import count_genotype
-        from archduel.spaces.darts.genotype_text import read_genotype
-        from archduel.spaces.family import count
+        from archduel.spaces.family import count, count_text
 
         scale = Scale(**self.facts["scale"])
         options = self.facts.get("options") or {}
         if self.facts["arch"] is not None:
             return count(parse(self.facts["arch"]), scale, **options)
-        return count_genotype(read_genotype(self.facts["text"]), scale, **options)
+        return count_text(self.facts["text"], scale, **options)
 
 
 def _run_facts(folder: Path) -> dict[str, Any]:

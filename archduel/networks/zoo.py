@@ -22,11 +22,9 @@ from archduel.networks.trained import (
     shipped,
     take_weights,
 )
-from archduel.spaces.darts.cost import count_genotype
-from archduel.spaces.darts.genotype_text import read_genotype
-from archduel.spaces.drawing import draw, draw_genotype
-from archduel.spaces.family import count
-from archduel.spaces.lookup import OWN_SIZE, open_space, parse, resolve
+from archduel.spaces.drawing import draw, draw_text
+from archduel.spaces.family import count, count_text
+from archduel.spaces.lookup import has_own_size, open_space, parse, resolve
 from archduel.spaces.named import NAMED, Named, find, named
 
 if TYPE_CHECKING:
@@ -40,9 +38,9 @@ __all__ = ["LOOKS", "Entry", "counts_of_named", "drawing", "entries", "import_we
 
 def counts_of_named(item: Named, scale: Scale) -> Counts:
     """Returns the cost of a named architecture with its network's options."""
-    if item.space not in ("", "darts"):
+    if item.space:
         return count(parse(open_space(item.space), item.text), scale, **item.options)
-    return count_genotype(read_genotype(item.text), scale, **item.options)
+    return count_text(item.text, scale, **item.options)
 
 
 def show(name: str) -> dict[str, Any]:
@@ -76,7 +74,7 @@ def drawing(text: str, space_name: str = "", *, columns: int = 2) -> str:
     """
     item = find(text)
     if item and not item.space:
-        return draw_genotype(read_genotype(item.text), item.name, columns=columns, standalone=True)
+        return draw_text(item.text, item.name, columns=columns, standalone=True)
     space, arch = resolve(text, space_name)
     return draw(space, arch, columns=columns, standalone=True)
 
@@ -133,8 +131,8 @@ def record_of(name: str) -> dict[str, Any]:
 
 def size_words(facts: Mapping[str, Any]) -> str:
     """Returns width, depth and input of a network in short; the first two are left out where they are the architecture's own."""
-    scale, space = facts["scale"], str(facts["arch"] or "").partition(":")[0]
-    size = "" if space in OWN_SIZE else f"C{scale['channels']} L{scale['depth']}, "
+    scale = facts["scale"]
+    size = "" if has_own_size(facts["arch"]) else f"C{scale['channels']} L{scale['depth']}, "
     return f"{size}{scale['image_size']} px"
 
 

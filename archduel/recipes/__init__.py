@@ -13,7 +13,7 @@ from typing import Any
 from archduel.core.storage import write_atomic
 from archduel.data import Dataset
 from archduel.errors import RunError, SettingError, unknown
-from archduel.spaces.lookup import SCALES
+from archduel.spaces.lookup import scale_of
 from archduel.training.recipe import RECIPES, Recipe
 
 __all__ = ["ALIASES", "RecipeFile", "base_recipe", "changed", "default_recipe", "depth_of", "fitted", "load_recipe", "read_recipe", "recipe_names", "summaries", "write_recipe"]
@@ -82,8 +82,8 @@ class RecipeFile:
             if name not in SETTINGS:
                 raise SettingError(str(unknown("recipe setting", name, SETTINGS)))
         published = {}
-        if not self.meant_for(space) and space in SCALES:
-            published = {"channels": SCALES[space].channels, "depth": SCALES[space].depth}
+        if not self.meant_for(space) and space:
+            published = {"channels": scale_of(space, {}).channels, "depth": scale_of(space, {}).depth}
         return self.recipe.with_(**{**published, **changes})
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
+from archduel import registry
 from archduel.core import Arch, Space, decisions
+from archduel.core.family import target as loaded
 from archduel.spaces.darts.genotype import Genotype, Node
 from archduel.spaces.darts.space import DARTS
 from archduel.spaces.darts.supercell import SuperCell
+from archduel.spaces.family import family, free_text
 from archduel.spaces.mobilenetv3.space import spec_of
 from archduel.spaces.mobilenetv3.text import MAX_DEPTH
 from archduel.spaces.nasbench101.space import NASBench101
@@ -21,7 +24,7 @@ from archduel.spaces.nasbench201.function import EDGES, OPS
 from archduel.spaces.natsbench_sss.space import NATSBenchSSS
 from archduel.spaces.resnet.space import form_of
 
-__all__ = ["Diagram", "Layout", "diagrams", "draw", "draw_genotype", "layered"]
+__all__ = ["Diagram", "Layout", "darts", "darts_supercell", "diagrams", "draw", "draw_text", "genotype", "layered", "mobilenetv3", "nasbench101", "nasbench201", "natsbench_sss", "resnet"]
 
 # -- Layered layout of small directed graphs: layers from top to bottom, few crossings, edges of one source bundled -----
 
@@ -229,14 +232,16 @@ def _sums(title: str, inputs: Sequence[str], nodes: Sequence[Node], concat: Sequ
     return Diagram(title, (*labels, "output"), tuple(edges), frozenset(circles))
 
 
-def _genotype(genotype: Genotype) -> list[Diagram]:
+def genotype(cells: Genotype) -> list[Diagram]:
+    """Returns the two cells of a genotype."""
     titles = {"normal": "normal cell", "reduce": "reduction cell"}
     return [
-        _sums(titles[kind], ("input 0", "input 1"), nodes, concat) for kind, nodes, concat in genotype.cells()
+        _sums(titles[kind], ("input 0", "input 1"), nodes, concat) for kind, nodes, concat in cells.cells()
     ]
 
 
-def _nasbench201(arch: Arch) -> list[Diagram]:
+def nasbench201(arch: Arch) -> list[Diagram]:
+    """Returns the cell."""
     nodes = [
         tuple((OPS[op], source) for op, (source, target) in zip(arch.choices, EDGES) if target == node)
         for node in (1, 2, 3)
@@ -244,7 +249,8 @@ def _nasbench201(arch: Arch) -> list[Diagram]:
     return [_sums("cell", ("input",), nodes, (3,))]
 
 
-def _nasbench101(arch: Arch) -> list[Diagram]:
+def nasbench101(arch: Arch) -> list[Diagram]:
+    """Returns the cell."""
     matrix, ops = NASBench101().matrix(arch)
     edges = [(i, j) for i, row in enumerate(matrix) for j, there in enumerate(row) if there]
     return [Diagram("cell", tuple(_short(op) for op in ops), tuple(edges))]
@@ -254,7 +260,8 @@ def _chain(title: str, labels: Sequence[str]) -> Diagram:
     return Diagram(title, tuple(labels), tuple(zip(range(len(labels)), range(1, len(labels)))))
 
 
-def _mobilenetv3(arch: Arch) -> list[Diagram]:
+def mobilenetv3(arch: Arch) -> list[Diagram]:
+    """Returns the units, one diagram each."""
     spec = spec_of(arch)
     units = []
     for unit, depth in enumerate(spec.depths):
@@ -264,39 +271,41 @@ def _mobilenetv3(arch: Arch) -> list[Diagram]:
     return units
 
 
-def _sss(arch: Arch) -> list[Diagram]:
+def natsbench_sss(arch: Arch) -> list[Diagram]:
+    """Returns the chain of cells with their widths."""
     kinds = ("cell", "reduction", "cell", "reduction", "cell")
     labels = [f"{kind}, {width} channels" for kind, width in zip(kinds, NATSBenchSSS().widths(arch))]
     return [_chain("widths", ["input", *labels, "output"])]
 
 
-def _resnet(arch: Arch) -> list[Diagram]:
+def resnet(arch: Arch) -> list[Diagram]:
+    """Returns the chain of stages."""
     stages, blocks, width = form_of(arch)
     labels = [f"{blocks} residual blocks, {width << stage} channels" for stage in range(stages)]
     return [_chain(f"resnet{2 * blocks * stages + 2}-{width}", ["input", *labels, "output"])]
 
 
-DIAGRAMS: Mapping[str, Callable[[Arch], list[Diagram]]] = {
-    "nasbench101": _nasbench101,
-    "nasbench201": _nasbench201,
-    "natsbench_sss": _sss,
-    "darts": lambda arch: _genotype(DARTS("any").genotype(arch)),
-    "darts_supercell": lambda arch: _genotype(SuperCell(none=True).genotype(arch)),
-    "mobilenetv3": _mobilenetv3,
-    "resnet": _resnet,
-    "resnet4": _resnet,
-}
+def darts(arch: Arch) -> list[Diagram]:
+    """Returns the two cells of a DARTS architecture."""
+    return genotype(DARTS("any").genotype(arch))
+
+
+def darts_supercell(arch: Arch) -> list[Diagram]:
+    """Returns the two cells of a super-cell."""
+    return genotype(SuperCell(none=True).genotype(arch))
 
 
 def diagrams(space: Space, arch: Arch) -> list[Diagram]:
-    """Returns what there is to draw of ``arch``: its cells, its units, or, for a space unknown here, its answers in turn.
+    """Returns what there is to draw of ``arch``: its cells, its units, or, for a space without diagrams of its own, its answers in turn.
 
     Raises:
         InvalidArchError: if the space does not hold ``arch``.
     """
     space.validate(arch)
-    if arch.space in DIAGRAMS:
-        return DIAGRAMS[arch.space](arch)
+    how = family(arch.space).diagrams if arch.space in registry.names("space") else None
+    if how is not None:
+        parts: list[Diagram] = loaded(how)(arch)
+        return parts
     answers = zip(decisions(space, arch.choices), arch.choices)
     return [_chain(arch.space, [f"{decision.name} = {choice}" for decision, choice in answers])]
 
@@ -316,9 +325,9 @@ def draw(space: Space, arch: Arch, *, columns: int = 2, standalone: bool = False
     return _svg(diagrams(space, arch), str(arch), columns, standalone)
 
 
-def draw_genotype(genotype: Genotype, title: str, *, columns: int = 2, standalone: bool = False) -> str:
-    """Returns an SVG of cells that belong to no space (NASNet, AmoebaNet)."""
-    return _svg(_genotype(genotype), title, columns, standalone)
+def draw_text(text: str, title: str, *, columns: int = 2, standalone: bool = False) -> str:
+    """Returns an SVG of a text's network that belongs to no space (the cells of NASNet, AmoebaNet)."""
+    return _svg(free_text(text).diagrams(text), title, columns, standalone)
 
 
 def _svg(parts: Sequence[Diagram], title: str, columns: int, standalone: bool) -> str:

@@ -1,29 +1,85 @@
-"""What there is for a space: its network (`build`), its exact cost (`count`, which needs no torch), its supernet."""
+"""Families by name (`family`), and what they make: networks (`build`), exact costs without torch (`count`), supernets."""
 
 from __future__ import annotations
 
 import inspect
+import re
+from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from archduel import registry
 from archduel.core import Arch, Counts, Scale
-from archduel.errors import unknown
+from archduel.core.family import Family, Target, family_of, target
+from archduel.errors import InvalidArchError, unknown
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["BUILDERS", "COUNTERS", "SUPERNETS", "build", "count", "options_of", "supernet"]
+__all__ = ["PlugIns", "build", "build_text", "count", "count_text", "families", "family", "free_text", "options_of", "supernet", "with_text"]
+
+
+def family(name: str) -> Family:
+    """Returns the family of a space's name, or that of ``package.module:FAMILY`` (a family, or the class of a space alone).
+
+    A family from outside is known by the name of its space from then on, in this process.
+
+    Raises:
+        UnknownNameError: for a name that there is not, or what cannot be loaded.
+    """
+    return family_of(registry.entry("space", name))
+
+
+def families() -> Iterator[Family]:
+    """Yields the families on the menu, by name."""
+    return map(family, registry.names("space"))
+
+
+class PlugIns:
+    """The spaces from outside that this process knows; where an object that holds this is unpickled, they are known too."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _known, (registry.plug_ins("space"),)
+
+
+def _known(names: tuple[str, ...]) -> PlugIns:
+    for name in names:
+        registry.entry("space", name)
+    return PlugIns()
+
+
+# -- Texts of architectures that do not name their space ------------------------------------------------------------------
+
+
+def with_text(text: str) -> list[Family]:
+    """Returns the families whose spaces write such texts; the first that holds it is meant."""
+    return [each for each in families() if each.text_pattern and re.match(each.text_pattern, text.lstrip())]
+
+
+def free_text(text: str) -> Any:
+    """Returns the module that knows the networks of texts such as ``text`` which no space holds.
+
+    Raises:
+        InvalidArchError: for a text of another form.
+    """
+    modules = [each.free_text for each in with_text(text) if each.free_text]
+    if not modules:
+        raise InvalidArchError(f"{text[:60]!r} is no architecture; networks without a space are genotypes")
+    return import_module(modules[0])
+
+
+def build_text(text: str, scale: Scale, *, auxiliary: bool = False, **options: Any) -> nn.Module:
+    """Returns the untrained network of a text that no space holds, as :func:`build` does of an architecture."""
+    return free_text(text).build(text, scale, auxiliary=auxiliary, **options)  # type: ignore[no-any-return]
+
+
+def count_text(text: str, scale: Scale, **options: Any) -> Counts:
+    """Returns what :func:`build_text` costs."""
+    return free_text(text).count(text, scale, **options)  # type: ignore[no-any-return]
+
 
 # -- Weight sharing: one network that holds the weights of every architecture of a space --------------------------------
-
-
-SUPERNETS = {
-    "nasbench201": "archduel.spaces.nasbench201.supernet:NASBench201Supernet",
-    "darts": "archduel.spaces.darts.supernet:DARTSSupernet",
-    "mobilenetv3": "archduel.spaces.mobilenetv3.supernet:MobileNetV3Supernet",
-}
-"""Space -> ``module:class`` of its supernet; a plug-in adds its own line."""
 
 
 def supernet(space: str, scale: Scale, *, generator: torch.Generator, **options: Any) -> Any:
@@ -44,7 +100,7 @@ def supernet(space: str, scale: Scale, *, generator: torch.Generator, **options:
     from archduel.spaces.layers import initialise
 
     with torch.device("meta"):  # no weights are drawn twice
-        network = _class_of(space)(scale, **options)
+        network = _part(space, "supernet")(scale, **options)
     return initialise(network.to_empty(device="cpu"), generator)
 
 
@@ -54,48 +110,24 @@ def options_of(space: str) -> dict[str, Any]:
     Raises:
         UnknownNameError: for a space without a supernet.
     """
-    parameters = inspect.signature(_class_of(space)).parameters.values()
+    parameters = inspect.signature(_part(space, "supernet")).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def _class_of(space: str) -> Any:
-    if space not in SUPERNETS:
-        raise unknown("supernet of space", space, SUPERNETS)
-    module, _, name = SUPERNETS[space].partition(":")
-    return getattr(import_module(module), name)
+def _part(space: str, kind: str) -> Any:
+    """Returns what builds, counts or shares weights in ``space``.
+
+    Raises:
+        UnknownNameError: where there is no such thing.
+    """
+    what: Target | None = getattr(family(space), kind)
+    if what is None:
+        titles = {"build": "network of space", "count": "costs of space", "supernet": "supernet of space"}
+        raise unknown(titles[kind], space, [each.name for each in families() if getattr(each, kind) is not None])
+    return target(what)
 
 
-BUILDERS = {
-    "nasbench101": "archduel.spaces.nasbench101.network:build",
-    "nasbench201": "archduel.spaces.nasbench201.network:build",
-    "natsbench_sss": "archduel.spaces.natsbench_sss.network:build",
-    "darts": "archduel.spaces.darts.network:build",
-    "darts_supercell": "archduel.spaces.darts.network:build",
-    "mobilenetv3": "archduel.spaces.mobilenetv3.network:build",
-    "resnet": "archduel.spaces.resnet.network:build",
-    "resnet4": "archduel.spaces.resnet.network:build",
-}
-"""Space -> ``module:function`` that returns the network; a plug-in adds its own line."""
-
-COUNTERS = {
-    "nasbench101": "archduel.spaces.nasbench101.cost:count",
-    "nasbench201": "archduel.spaces.nasbench201.cost:count_nasbench201",
-    "natsbench_sss": "archduel.spaces.natsbench_sss.cost:count_natsbench_sss",
-    "darts": "archduel.spaces.darts.cost:count",
-    "darts_supercell": "archduel.spaces.darts.cost:count",
-    "mobilenetv3": "archduel.spaces.mobilenetv3.cost:count",
-    "resnet": "archduel.spaces.resnet.cost:count_resnet",
-    "resnet4": "archduel.spaces.resnet.cost:count_resnet",
-}
-"""Space -> ``module:function`` that returns the counts in closed form, without torch."""
-
-
-def _function(menu: dict[str, str], space: str) -> Any:
-    """Returns the function that ``menu`` names for ``space``."""
-    if space not in menu:
-        raise unknown("network of space", space, menu)
-    module, _, name = menu[space].partition(":")
-    return getattr(import_module(module), name)
+# -- Networks ---------------------------------------------------------------------------------------------------------------
 
 
 def build(
@@ -120,9 +152,9 @@ def build(
         InvalidArchError: for an architecture that its space does not hold.
         SettingError: for images too small for the network.
     """
-    make = _function(BUILDERS, arch.space)
+    make = _part(arch.space, "build")
     if generator is None:
-        return make(arch, scale, auxiliary=auxiliary, **options)
+        return make(arch, scale, auxiliary=auxiliary, **options)  # type: ignore[no-any-return]
     import torch
 
     from archduel.spaces.layers import initialise
@@ -145,4 +177,4 @@ def count(arch: Arch, scale: Scale, **options: Any) -> Counts:
         InvalidArchError: for an architecture that its space does not hold.
         SettingError: for images too small for the network.
     """
-    return _function(COUNTERS, arch.space)(arch, scale, **options)
+    return _part(arch.space, "count")(arch, scale, **options)  # type: ignore[no-any-return]

@@ -15,29 +15,10 @@ from archduel.core import Arch, Scale, Space, TextSpace, sample
 from archduel.core import parse as parse_choices
 from archduel.errors import InvalidArchError, SettingError
 from archduel.rankers.columns import Costs
-from archduel.spaces.family import count
+from archduel.spaces.family import count, family
 from archduel.spaces.named import find
 
-__all__ = ["DEFAULTS", "LADDERS", "OWN_SIZE", "SCALES", "closed_form_costs", "facts", "open_space", "parse", "resolve", "scale_of", "write"]
-
-SCALES: Mapping[str, Scale] = {
-    "nasbench101": Scale(128, 3),
-    "nasbench201": Scale(16, 5),
-    "natsbench_sss": Scale(16, 1),
-    "darts": Scale(36, 20),
-    "darts_supercell": Scale(36, 20),
-    "mobilenetv3": Scale(16, 5, 224, 3, 1000),
-    "resnet": Scale(),
-    "resnet4": Scale(),
-}
-"""Space -> the scale at which its networks were published; parameters and multiply-adds are given for it."""
-OWN_SIZE = frozenset({"resnet", "resnet4"})
-"""Spaces whose architectures say their width and depth themselves; those of a scale mean nothing there."""
-WIDEST: Mapping[str, Mapping[str, Any]] = {"darts": {"preset": "any"}, "darts_supercell": {"none": True}}
-"""Settings under which a space holds everything that any paper's variant of it holds."""
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {"darts": {"preset": "darts"}, "darts_supercell": {"none": False}}
-"""Settings under which random architectures are drawn where nothing is said: the usual variant."""
-
+__all__ = ["closed_form_costs", "facts", "has_own_size", "open_space", "parse", "resolve", "scale_of", "write"]
 
 def open_space(name: str, **settings: Any) -> Space:
     """Returns the space called ``name``; without settings the widest variant, which holds those of all papers.
@@ -47,7 +28,7 @@ def open_space(name: str, **settings: Any) -> Space:
         SettingError: for a setting that it does not have.
     """
     try:
-        return registry.make("space", name, **(settings or WIDEST.get(name, {})))  # type: ignore[no-any-return]
+        return registry.make("space", name, **(settings or family(name).widest))  # type: ignore[no-any-return]
     except TypeError as error:
         raise SettingError(f"space {name!r}: {error}") from error
 
@@ -83,7 +64,13 @@ def write(space: Space, arch: Arch) -> str:
 
 def scale_of(space_name: str, changes: Mapping[str, int]) -> Scale:
     """Returns the scale at which a space's networks were published, with some values changed."""
-    return replace(SCALES.get(space_name, Scale()), **changes)
+    return replace(family(space_name).scale, **changes)
+
+
+def has_own_size(arch: object) -> bool:
+    """Whether an architecture, or its text ``SPACE:1.0``, says its width and depth itself; a text without a space does not."""
+    name = str(arch or "").partition(":")[0]
+    return name in registry.names("space") and family(name).own_size
 
 
 def resolve(text: str, space_name: str = "") -> tuple[Space, Arch]:
@@ -118,29 +105,12 @@ def facts(space: Space) -> dict[str, Any]:
     }
 
 
-LADDERS: dict[str, tuple[tuple[int, int], ...]] = {
-    "nasbench201": ((4, 1), (8, 1), (16, 1), (16, 2), (16, 3), (16, 5), (32, 3), (32, 5), (64, 5)),
-    "nasbench101": ((16, 1), (32, 1), (32, 2), (64, 2), (64, 3), (128, 3)),
-    "darts": ((4, 3), (8, 3), (8, 5), (16, 5), (16, 8), (24, 11), (36, 14), (36, 20)),
-    "natsbench_sss": ((8, 1),),
-    "mobilenetv3": ((16, 1),),
-}
-"""(channels, depth) from small to large at which a space's networks are built."""
-
-
-COST_SCALES: Mapping[str, Scale] = {
-    "darts": Scale(channels=36, depth=20),
-    "darts_supercell": Scale(channels=36, depth=20),
-    "mobilenetv3": Scale(image_size=224, n_classes=1000),
-}
-"""Size of the networks whose costs rankers are given, in spaces whose features do not tell them."""
-
-
 def closed_form_costs(space: Space) -> Costs | None:
     """Returns what gives (N, 2) parameters and multiply-adds of architectures of ``space``, None where features tell them."""
-    scale = COST_SCALES.get(space.name)
-    if scale is None:
+    around = family(space.name)
+    if not around.costs_for_rankers:
         return None
+    scale = around.scale
     one = cache(lambda arch: count(arch, scale))
 
     def costs(archs: Sequence[Arch]) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from archduel import registry
-from archduel.core import Arch
+from archduel.core import Arch, Family, Space
+from archduel.core.family import family_of
 from archduel.errors import SettingError, TableError, unknown
 from archduel.tables.build import make_table
 from archduel.tables.readers.bpe import read_bpe_workbook
@@ -33,11 +34,6 @@ from archduel.tables.store import ENDINGS, SUFFIX, table_path
 from archduel.tables.table import Table
 
 __all__ = ["FORMATS", "ImportPlan", "find_format", "import_columns", "import_published"]
-
-ONE_BY_FINGERPRINT = ("nasbench101", "darts")
-"""Spaces whose sources count architectures with one fingerprint as one (isomorphic cells; a DARTS node's two edges have no
-order); in the others every architecture was trained for itself."""
-
 
 @dataclass(frozen=True)
 class ImportPlan:
@@ -73,38 +69,50 @@ class _Source:
     halfway: bool
 
 
+def _spaces(format_name: str) -> list[tuple[Family, Space]]:
+    """Returns the spaces whose architectures a published format holds."""
+    homes = (family_of(registry.entry("space", name)) for name in registry.names("space"))
+    return [(home, home()) for home in homes if format_name in home.formats]
+
+
+def _space(format_name: str) -> Any:
+    """Returns the one space of a format."""
+    ((_, space),) = _spaces(format_name)
+    return space
+
+
 def _nats(source: _Source) -> Labels:
-    spaces = {
-        mark: registry.make("space", name) for mark, name in (("|", "nasbench201"), (":", "natsbench_sss"))
-    }
+    spaces = _spaces("nats")
 
     def read_arch(text: str) -> Arch:
-        return spaces["|" if "|" in text else ":"].read(text)  # type: ignore[no-any-return]
+        space: Any = next((space for home, space in spaces if re.match(home.text_pattern, text)), spaces[0][1])
+        arch: Arch = space.read(text)
+        return arch
 
     return read_nats(source.path, source.dataset, read_arch)
 
 
 def _minibench(source: _Source) -> Labels:
-    return read_minibench(source.path, source.dataset, registry.make("space", "nasbench201").read)
+    return read_minibench(source.path, source.dataset, _space("minibench").read)
 
 
 def _tfrecord(source: _Source) -> Labels:
-    space = registry.make("space", "nasbench101")
+    space = _space("tfrecord")
     return read_nasbench101(source.path, space.from_matrix, space.fingerprint, halfway=source.halfway)
 
 
 def _ctnas(source: _Source) -> Labels:
-    space = registry.make("space", "nasbench101")
+    space = _space("ctnas")
     return read_ctnas_json(source.path, space.from_matrix, space.fingerprint)
 
 
 def _renas(source: _Source) -> Labels:
-    space = registry.make("space", "nasbench101")
+    space = _space("renas")
     return read_renas_shards(source.path, space.from_matrix, space.fingerprint)
 
 
 def _bpe(source: _Source) -> Labels:
-    return read_bpe_workbook(source.path, registry.make("space", "darts").read)
+    return read_bpe_workbook(source.path, _space("bpe").read)
 
 
 FORMATS: dict[str, tuple[Callable[[_Source], Labels], str]] = {
@@ -267,7 +275,7 @@ def import_columns(
     specs = {split: parse_spec(texts) for split, texts in values.items()}
     map_ = ColumnMap(tuple(named.values()), specs, dict.fromkeys(extra, ""), percent, repeats, join)
     fingerprint = cache(space.fingerprint)
-    identity = fingerprint if space_name in ONE_BY_FINGERPRINT else None
+    identity = fingerprint if family_of(registry.entry("space", space_name)).one_by_fingerprint else None
     labels = read_labels(source, map_, row_reader(space, named), identity=identity)
     labels = replace(labels, fingerprints=[fingerprint(arch) for arch in labels.archs])
     facts = {"format": "columns", "columns": specs, "percent": percent}

@@ -90,12 +90,13 @@ def _recipe(channels: int, depth: int, size: int, batch: int, epochs: float, **m
     )  # fmt: skip
 
 
-ROWS = {
-    "nasbench201-4": Row("nasbench201", _recipe(4, 1, 8, 32, 6)),
-    "nasbench201-8": Row("nasbench201", _recipe(8, 1, 8, 64, 4)),
-    "nasbench201-16": Row("nasbench201", _recipe(16, 1, 16, 128, 1)),
-    "darts-4": Row("darts", _recipe(4, 3, 8, 64, 2)),
+_RECIPES = {
+    "nasbench201-4": _recipe(4, 1, 8, 32, 6),
+    "nasbench201-8": _recipe(8, 1, 8, 64, 4),
+    "nasbench201-16": _recipe(16, 1, 16, 128, 1),
+    "darts-4": _recipe(4, 3, 8, 64, 2),
 }
+ROWS = {name: Row(name.partition("-")[0], recipe) for name, recipe in _RECIPES.items()}
 """Name -> setting."""
 
 

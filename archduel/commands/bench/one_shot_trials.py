@@ -22,7 +22,7 @@ from archduel.errors import RunError, SettingError, unknown
 from archduel.estimators.shared import SharedWeights
 from archduel.recipes import base_recipe
 from archduel.spaces import family as nets
-from archduel.spaces.family import SUPERNETS, options_of, supernet
+from archduel.spaces.family import options_of, supernet
 from archduel.tables.store import open_table
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
@@ -250,8 +250,7 @@ class OneShot:
         self.protocol, self.data, self.device = protocol, data, device
         self.table = open_table(protocol.table)
         self.space: Space = registry.make("space", self.table.space_name, **self.table.space_settings)
-        if self.space.name not in SUPERNETS:
-            raise unknown("supernet of space", self.space.name, SUPERNETS)
+        options_of(self.space.name)  # which raises where there is no supernet
         if wrong := sorted(set(protocol.supernet) - set(known := options_of(self.space.name))):
             raise unknown(f"option of the supernet of {self.space.name}", wrong[0], known)
         self.archs, self.truth = self._cells()

@@ -21,6 +21,7 @@ from archduel.commands.options import read_entries
 from archduel.core import Arch, Space
 from archduel.errors import SettingError, TableError, unknown
 from archduel.reporting.statistics import rank_quality
+from archduel.spaces.family import families
 from archduel.spaces.lookup import closed_form_costs
 from archduel.tables.store import open_table
 
@@ -97,8 +98,7 @@ class Sides:
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "nasbench201": {"labels": (78, 156, 469, 781, 1563), "splits": 20},
-    "nasbench101": {"labels": (100, 172, 424, 4236), "splits": 20},
+    **{home.name: home.protocols for home in families() if home.protocols},
     "pinat201": {"labels": (78, 156, 469, 781, 1563), "splits": 20, "judge": "all"},
     "pinat101": {"labels": (100, 172, 424, 4236), "splits": 20, "judge": "all", "run": 0},
     "narformer": {"labels": (78, 156, 469, 781, 1563), "splits": 1, "judge": "all", "draw": "first"},
@@ -106,7 +106,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "graf": {"labels": (32, 128, 1024), "splits": 50, "learn": "test"},
     "emprox": {"labels": (121,), "splits": 20, "judge": "100"},
 }
-"""Protocols of the literature (the first two are ours): labels, splits, what is learned and judged.
+"""Protocols of the literature (those with a space's name are ours): labels, splits, what is learned and judged.
 
 ``pinat*``: PINAT and TNASP (one split there); ``narformer``: first entries of the file, one split (extra labelled cells for the
 choice of a checkpoint are not given); ``ctnas``: tau on 100 held-out cells; ``graf``: test labels on both sides, unreachable

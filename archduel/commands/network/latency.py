@@ -12,7 +12,7 @@ from archduel.errors import SettingError
 from archduel.estimators.timing import check_device
 from archduel.networks.find import find_architecture
 from archduel.networks.trained import ZOO, facts_at
-from archduel.spaces.lookup import OWN_SIZE, SCALES
+from archduel.spaces.lookup import has_own_size, scale_of
 
 __all__ = ["measure", "text_of"]
 
@@ -66,7 +66,7 @@ def _one(
 
     facts = _facts(text, space)
     scale = replace(Scale(**facts["scale"]), **size)
-    model, own = network_of({**facts, "scale": scale}), str(facts["arch"]).partition(":")[0] in OWN_SIZE
+    model, own = network_of({**facts, "scale": scale}), has_own_size(facts["arch"])
     found = latency_ms(model, scale, batch_size=batch, device=device, repetitions=repetitions, seconds=seconds)
     where = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"cpu, {threads} thread{'s' * (threads > 1)}"
     return {
@@ -84,7 +84,7 @@ def _facts(text: str, space: str) -> dict[str, Any]:
     from archduel.spaces.named import find
 
     found, item = find_architecture(text, space), find(text)
-    scale = item.scales[0][1] if item else SCALES.get(found.space or "darts", Scale())
+    scale = item.scales[0][1] if item else scale_of(found.family, {})
     return {**found.facts, "scale": asdict(scale)}
 
 

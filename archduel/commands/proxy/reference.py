@@ -17,8 +17,7 @@ from archduel.data import Dataset
 from archduel.errors import BudgetError, RunError, SettingError
 from archduel.estimators.timing import Stopwatch
 from archduel.recipes import base_recipe, changed, fitted, read_recipe
-from archduel.spaces.family import count
-from archduel.spaces.lookup import LADDERS
+from archduel.spaces.family import count, family
 from archduel.training.recipe import Recipe
 
 __all__ = ["TRUTH_SHARE", "Work", "accuracies", "check_truth", "mean_cost", "reference_recipe", "trusted_recipe"]
@@ -152,7 +151,7 @@ def reference_recipe(
     if name != "auto":
         return fitted(changed(read_recipe(name, space), changes), dataset)
     base = base_recipe(dataset, space)
-    ladder = LADDERS.get(space, ((16, 1),))
+    ladder = family(space).ladder or ((16, 1),)
     if seconds is None or "epochs" in changes:
         channels, depth = ladder[min(2 if dataset.image_size <= 16 else 3, len(ladder) - 1)]
         chosen = changed(base.with_(channels=channels, depth=depth, epochs=UNTIMED), changes)

@@ -11,7 +11,7 @@ scores are of validation images, never of test images.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from archduel import registry
 from archduel.assemble import assemble, derived_seed
 from archduel.commands.trainings import Bench, JobOptions
 from archduel.core import Arch, Budget, Estimate, Executor, Query, Result, Scale, Space, Told, search
@@ -30,7 +29,8 @@ from archduel.estimators.shared import SharedWeights
 from archduel.proxies.agreement import READINGS, readings
 from archduel.proxies.agreement import reading as read_one
 from archduel.recipes import changed, fitted, read_recipe
-from archduel.spaces.darts.supercell import masked, pruned
+from archduel.spaces.darts.space import DARTS
+from archduel.spaces.darts.supercell import SuperCell, masked, pruned
 from archduel.spaces.family import supernet
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe, recipe_text
@@ -69,14 +69,14 @@ def darts_cell(
     Raises:
         RunError: if the loss stops being finite.
     """
-    space: Space = registry.make("space", "darts")
+    space: Space = DARTS()
     scale = Scale(recipe.channels, recipe.depth, recipe.image_size, dataset.in_channels, dataset.n_classes)
-    network = supernet("darts", scale, generator=torch.Generator().manual_seed(derived_seed(seed, "supernet")))
+    network = supernet(space.name, scale, generator=torch.Generator().manual_seed(derived_seed(seed, "supernet")))
     look = dataset.preprocessing
     train, validation = (Pixels(s.images, s.labels, look.mean, look.std, device) for s in (dataset.train, dataset.validation))
     shared = SharedWeights(network, train, validation, recipe, n_classes=dataset.n_classes, seed=seed, device=device)
     settings = {"epochs": int(recipe.epochs), "order": order, "candidates": 1}
-    strategy: Any = assemble("darts", space, seed=seed, settings=settings, given={"shared": shared}, device=device)
+    strategy: Any = assemble(BY_GRADIENT, space, seed=seed, settings=settings, given={"shared": shared}, device=device)
     path = bench.job.path / "darts.safetensors"
     noted = [record for record in bench.job.journal.records if record["event"] == "epoch"]
     saved = 0
@@ -86,7 +86,7 @@ def darts_cell(
         saved = int(state["epochs"])
     done, again = noted[:saved], noted[saved:]
     bench.job.journal.drop(lambda record: record in again)  # noted, but the kill came before their state was saved
-    bench.progress.stage("darts", int(recipe.epochs))
+    bench.progress.stage(BY_GRADIENT, int(recipe.epochs))
     while (record := _epoch(strategy)) is not None:
         done.append(record)
         bench.job.note("epoch", **record)
@@ -115,10 +115,14 @@ def _summary(epochs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-METHODS = {
-    "random": ("darts", "random"), "rl": ("darts_supercell", "bpe_rl"), "ea": ("darts_supercell", "bpe_evolution"),
-    "darts": ("darts", "darts"),
-}  # fmt: skip
+BY_GRADIENT = DARTS.name
+"""The method that searches its space with shared weights and is called like it."""
+METHODS: Mapping[str, tuple[Callable[[], Any], str]] = {
+    "random": (DARTS, "random"),
+    "rl": (SuperCell, "bpe_rl"),
+    "ea": (SuperCell, "bpe_evolution"),
+    BY_GRADIENT: (DARTS, BY_GRADIENT),
+}
 """Method -> (space, strategy)."""
 
 
@@ -188,14 +192,14 @@ def search_cell(
     job = JobOptions(**options)
     dataset = job.dataset(data)
     chosen, notes = fitted(changed(read_recipe(recipe), changes or {}), dataset)
-    chosen = supernet_recipe(chosen) if method == "darts" else chosen
+    chosen = supernet_recipe(chosen) if method == BY_GRADIENT else chosen
     settings = {
         "method": method, "recipe": asdict(chosen), "steps": steps, "masks": masks, "reading": reading, "window": job.workers,
     }  # fmt: skip
     with job.bench(dataset, out, "search", settings) as bench:
         for note in notes:
             bench.progress.say(note)
-        result = _darts(bench, dataset, chosen, job.device) if method == "darts" else _Cell(bench, chosen, method).run(job.workers)
+        result = _darts(bench, dataset, chosen, job.device) if method == BY_GRADIENT else _Cell(bench, chosen, method).run(job.workers)
         bench.job.write("result.json", result)
         write_atomic(Path(out) / "genotype.txt", (result["genotype"] + "\n").encode())
     return result
@@ -204,8 +208,7 @@ def search_cell(
 def _darts(bench: Bench, dataset: Dataset, recipe: Recipe, device: str) -> dict[str, Any]:
     """Returns the result of DARTS as JSON values; its cell is derived, so it has no score of its own."""
     cell, how = darts_cell(bench, dataset, recipe, seed=bench.settings["seed"], device=device)
-    darts: Any = registry.make("space", "darts")
-    return {"settings": dict(bench.settings), "arch": str(cell), "genotype": darts.write(cell), "score": None, **how}
+    return {"settings": dict(bench.settings), "arch": str(cell), "genotype": DARTS().write(cell), "score": None, **how}
 
 
 class _Cell:
@@ -213,8 +216,8 @@ class _Cell:
 
     def __init__(self, bench: Bench, recipe: Recipe, method: str) -> None:
         self.bench, self.recipe, self.method, self.settings = bench, recipe, method, bench.settings
-        space_name, self.strategy_name = METHODS[method]
-        self.space: Space = registry.make("space", space_name)
+        make_space, self.strategy_name = METHODS[method]
+        self.space: Space = make_space()
 
     def run(self, window: int) -> dict[str, Any]:
         """Returns the result as JSON values.
@@ -267,11 +270,10 @@ class _Cell:
         self, result: Result, cell: Arch, searched: Arch, score: float | None, prunings: list[Estimate]
     ) -> dict[str, Any]:
         cost = sum((estimate.cost for estimate in prunings), result.cost)
-        darts: Any = registry.make("space", "darts")
         return {
             "settings": dict(self.settings),
             "arch": str(cell),
-            "genotype": darts.write(cell),
+            "genotype": DARTS().write(cell),
             "score": score,
             "searched": str(searched),
             "searched_score": max(told.estimate.score for told in result.told if told.query.arch == searched),

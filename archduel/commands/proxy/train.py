@@ -17,7 +17,8 @@ from archduel.core.storage import write_atomic
 from archduel.errors import InvalidArchError, RunError, SettingError
 from archduel.recipes import changed, fitted, read_recipe
 from archduel.reporting.text import text_table
-from archduel.spaces.lookup import WIDEST, open_space, resolve, write
+from archduel.spaces.family import family, with_text
+from archduel.spaces.lookup import open_space, resolve, write
 from archduel.tables.build import make_table
 from archduel.tables.file import Fidelity
 
@@ -54,9 +55,7 @@ class TrainedFile:
 
 def _space_of(text: str, space: str) -> str:
     """Returns the space a line belongs to where it can be told from its form."""
-    if space:
-        return space
-    return "darts" if text.startswith("Genotype") else "nasbench201" if text.startswith("|") else ""
+    return space or next((each.name for each in with_text(text)), "")
 
 
 def read_archs(path: Path, space: str = "") -> list[tuple[int, Arch]]:
@@ -176,7 +175,7 @@ def _table(
         name=path.parent.name,
         fidelities=(Fidelity("full", epochs),),
         space=space,
-        space_settings=WIDEST.get(space.name),
+        space_settings=family(space.name).widest or None,
         provenance={"data": data, "recipe": recipe},
     ).write(path)
     return path

@@ -17,10 +17,10 @@ from archduel.commands.search.stages import LABEL, Pipeline
 from archduel.commands.search.strategy import make_strategy
 from archduel.core import Arch, Budget, Query, Space, StepReport, Strategy, sample, search
 from archduel.core.storage import load_state, save_state
-from archduel.errors import RunError, SettingError, unknown
+from archduel.errors import RunError, SettingError
 from archduel.estimators.judges import scale_of
 from archduel.estimators.shared import SharedWeights
-from archduel.spaces.family import SUPERNETS, options_of, supernet
+from archduel.spaces.family import options_of, supernet
 from archduel.strategies.cnas import growing_options, node_stages
 from archduel.strategies.one_shot import group_size
 from archduel.training.images import Pixels
@@ -250,8 +250,7 @@ CHECKPOINT_SECONDS = 20.0
 
 def check_space(space: str) -> None:
     """Raises UnknownNameError for a space that has no supernet."""
-    if space not in SUPERNETS:
-        raise unknown("supernet of space", space, SUPERNETS)
+    options_of(space)
 
 
 class OneShotPipeline(Pipeline):

@@ -37,8 +37,9 @@ from archduel.errors import DataError, RunError, SettingError
 from archduel.estimators.judges import JudgeFactory, joined, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import Processes
+from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for, sizes
-from archduel.spaces.lookup import LADDERS, open_space
+from archduel.spaces.lookup import open_space
 from archduel.training.images import Pixels
 
 __all__ = ["Run", "hand_over", "load_arguments", "search", "work"]
@@ -182,17 +183,17 @@ def _plan(
 
 
 def _ladder(settings: Settings) -> tuple[tuple[int, int], ...]:
-    given = settings.section("plan")
+    given, ladder = settings.section("plan"), family(settings.space).ladder
     if "channels" in given or "depth" in given:
-        default = LADDERS.get(settings.space, ((16, 5),))[-1]
+        default = (ladder or ((16, 5),))[-1]
         channels, depth = (whole_number(f"plan.{n}", given.get(n, d), 1) for n, d in zip(("channels", "depth"), default))
         return ((channels, depth),)
-    if settings.space not in LADDERS:
+    if not ladder:
         raise SettingError(
             f"how wide and deep networks of space {settings.space!r} should be is not known; say it: "
             "--set plan.channels=16 --set plan.depth=5"
         )
-    return LADDERS[settings.space]
+    return ladder
 
 
 def _limits(settings: Settings, scale: Scale) -> Limits:

@@ -98,8 +98,9 @@ def sample(
     """
     from archduel.commands.spaces import describe as app
     from archduel.spaces import lookup
+    from archduel.spaces.family import family
 
-    holder = lookup.open_space(space, **(assignments(settings, example="preset=ctnas") or lookup.DEFAULTS.get(space, {})))
+    holder = lookup.open_space(space, **(assignments(settings, example="preset=ctnas") or family(space).usual))
     constraint = app.at_most(max_params) if max_params else None
     archs = app.sampled(holder, n, seed, generator=generator, distinct=distinct, constraint=constraint)
     for arch in archs:

@@ -9,17 +9,13 @@ from typing import Any
 import numpy as np
 
 from archduel.core import Arch, Constraint, Scale, Space, TextSpace, sample, sample_distinct
+from archduel.core.family import target
 from archduel.errors import InvalidArchError, SettingError, TableError, unknown
-from archduel.spaces.darts.supercell import random_darts
-from archduel.spaces.family import COUNTERS, count
-from archduel.spaces.lookup import SCALES, open_space, scale_of
+from archduel.spaces.family import count, families, family
+from archduel.spaces.lookup import open_space, scale_of
 from archduel.tables.readers.columns import arch_columns, row_reader
 
 __all__ = ["at_most", "describe", "describe_file", "sampled"]
-
-GENERATORS: Mapping[str, tuple[str, Callable[[np.random.Generator], Arch]]] = {"bpe": ("darts", random_darts)}
-"""Name -> (space, how one architecture is drawn)."""
-
 
 def at_most(max_params: float) -> Constraint:
     """Returns the rule that a network has at most ``max_params`` parameters at its published scale."""
@@ -43,8 +39,8 @@ def describe(space: Space, archs: Sequence[Arch], scale: Scale | None = None) ->
             if hasattr(space, extra):
                 row[extra] = getattr(space, extra)(arch)
         row["fingerprint"] = space.fingerprint(arch)
-        if space.name in COUNTERS:
-            row |= count(arch, scale or SCALES.get(space.name, Scale()))._asdict()
+        if family(space.name).count is not None:
+            row |= count(arch, scale or scale_of(space.name, {}))._asdict()
         yield row
 
 
@@ -83,11 +79,12 @@ def describe_file(
 
 
 def _generator(name: str, space: Space) -> Callable[[np.random.Generator], Arch]:
-    if name not in GENERATORS:
-        raise unknown("generator", name, GENERATORS)
-    home, draw = GENERATORS[name]
-    if home != space.name:
-        raise SettingError(f"generator {name!r} draws in {home}, not in {space.name}")
+    homes = {generator: each for each in families() for generator in each.generators}
+    if name not in homes:
+        raise unknown("generator", name, homes)
+    if name not in family(space.name).generators:
+        raise SettingError(f"generator {name!r} draws in {homes[name].name}, not in {space.name}")
+    draw: Callable[[np.random.Generator], Arch] = target(family(space.name).generators[name])
     return draw
 
 

@@ -19,7 +19,7 @@ from archduel.estimators.timing import check_device
 from archduel.networks.find import Architecture, find_architecture
 from archduel.networks.trained import network_of, read_facts, save_trained, start_folder, take_start
 from archduel.recipes import RecipeFile, default_recipe, load_recipe
-from archduel.spaces.lookup import OWN_SIZE
+from archduel.spaces.lookup import has_own_size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +47,7 @@ class Training:
         self.chosen, self.file, self.task, self.start, self.seed, self.device = chosen, file, task, start, seed, device
         recipe = task.recipe
         self.scale = Scale(recipe.channels, recipe.depth, recipe.image_size, task.in_channels, len(task.classes))
-        meant = {} if not file.meant_for(chosen.space or "darts") else file.options
+        meant = {} if not file.meant_for(chosen.family) else file.options
         self.options = {**meant, **chosen.options}
         if start is not None and not chosen.folder:
             self.options = dict(chosen.options)
@@ -91,7 +91,7 @@ class Training:
     def say(self, progress: Progress) -> None:
         """Prints what is about to happen."""
         task, recipe = self.task, self.task.recipe
-        width = "" if self.chosen.space in OWN_SIZE else f", {recipe.channels} channels"
+        width = "" if has_own_size(self.chosen.arch) else f", {recipe.channels} channels"
         progress.say(
             f"{self.chosen.name}: {self.counts.params / 1e6:.2f} M parameters, {self.counts.macs / 1e6:.1f} M multiply-adds at "
             f"{recipe.image_size} px{width}"
@@ -302,7 +302,7 @@ def train_network(
     place = _place(device)
     chosen = _architecture(arch, space, start)
     file = load_recipe(recipe or default_recipe(str(data), chosen.space))
-    known = chosen.size if start is not None or not file.meant_for(chosen.space or "darts") else {}
+    known = chosen.size if start is not None or not file.meant_for(chosen.family) else {}
     wanted = file.with_({**known, **(changes or {})}, chosen.space)
     task = open_task(
         data, wanted, hold_out=hold_out, max_images=max_images, seed=seed, device=place, workers=workers

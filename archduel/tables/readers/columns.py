@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archduel import registry
 from archduel.core import Arch, parse
+from archduel.core.family import family_of
 from archduel.errors import InvalidArchError, SettingError, TableError, unknown
 from archduel.tables.file import Fidelity
 from archduel.tables.readers.labels import Identity, Labels, merge_repeats
 
-__all__ = ["PARTS", "ColumnMap", "ValueSpec", "arch_columns", "column_names", "parse_spec", "read_columns", "read_integers", "read_labels", "read_matrix", "read_words", "row_reader"]
+__all__ = ["ColumnMap", "ValueSpec", "arch_columns", "column_names", "parse_spec", "read_columns", "read_integers", "read_labels", "read_matrix", "read_words", "row_reader"]
 
 # -- How files spell cells: matrices, lists of operations and lists of numbers as text. Nothing is evaluated ------------
 
@@ -75,21 +77,6 @@ def read_integers(text: str) -> list[int]:
 # -- Which columns of a file spell an architecture of a space, and how they are read ------------------------------------
 
 
-PARTS: dict[str, dict[str, str]] = {
-    "nasbench101": {"adjacency": "adjacency", "ops": "ops"},
-    "nasbench201": {"arch": "arch_str"},
-    "natsbench_sss": {"arch": "channels"},
-    "darts": {"arch": "genotype"},
-    "mobilenetv3": {
-        "kernels": "kernel_sizes",
-        "expansions": "expand_ratios",
-        "depths": "depths",
-        "resolution": "resolution",
-    },
-}
-"""Space -> part of an architecture -> usual name of its column."""
-
-
 def arch_columns(space_name: str, given: Mapping[str, str], available: Sequence[str] = ()) -> dict[str, str]:
     """Returns part -> column for a space: those given, and the usual names of the others.
 
@@ -99,16 +86,16 @@ def arch_columns(space_name: str, given: Mapping[str, str], available: Sequence[
     Raises:
         SettingError: for a part that architectures of this space do not have.
     """
-    usual = {"arch": ""} if "arch" in given else PARTS.get(space_name, {"arch": "arch"})
+    home = family_of(registry.entry("space", space_name))
+    usual = {"arch": ""} if "arch" in given else home.columns
     wrong = sorted(set(given) - set(usual))
     if wrong:
         raise SettingError(
             f"{space_name}: no column {wrong[0]!r} is needed here, it reads {', '.join(usual)}"
         )
     named = {**usual, **given}
-    if "resolution" not in given and named.get("resolution") not in available:
-        named.pop("resolution", None)
-    return named
+    absent = {part for part in home.optional_columns if part not in given and named.get(part) not in available}
+    return {part: column for part, column in named.items() if part not in absent}
 
 
 def row_reader(space: Any, columns: Mapping[str, str]) -> Callable[[Mapping[str, str]], Arch]:

@@ -13,7 +13,7 @@ from archduel.commands.search.plan import fixed_plan
 from archduel.commands.search.settings import make_settings
 from archduel.commands.search.strategy import check_settings, check_types, closed_form_costs, make_strategy
 from archduel.errors import SettingError, UnknownNameError
-from archduel.spaces.lookup import LADDERS
+from archduel.spaces.family import family
 
 PICTURES: Any = SimpleNamespace(
     image_size=8, flip=True, train=range(60), validation=range(20), test=range(20), in_channels=1, n_classes=2
@@ -23,7 +23,7 @@ PICTURES: Any = SimpleNamespace(
 def made(strategy: str, **given: object) -> Any:
     settings = make_settings(data="x", evaluations=8, strategy=strategy, workers=1, set=given)
     space = registry.make("space", "nasbench201")
-    plan = fixed_plan(settings, PICTURES, LADDERS["nasbench201"])
+    plan = fixed_plan(settings, PICTURES, family("nasbench201").ladder)
     return make_strategy(settings, plan, space, None, costs=closed_form_costs(plan, PICTURES))
 
 

@@ -21,10 +21,10 @@ from archduel.commands.search.plan import (
 )
 from archduel.commands.search.settings import make_settings
 from archduel.errors import BudgetError, SettingError
-from archduel.spaces.lookup import LADDERS
+from archduel.spaces.family import family
 from archduel.training.recipe import Recipe
 
-LADDER = LADDERS["nasbench201"]
+LADDER = family("nasbench201").ladder
 
 
 def pictures(n: int, size: int = 32) -> Any:

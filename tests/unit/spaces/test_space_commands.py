@@ -21,8 +21,8 @@ from archduel.errors import InfeasibleError, InvalidArchError, SettingError, Tab
 from archduel.networks.zoo import counts_of_named, drawing, show, summaries
 from archduel.spaces.darts.space import DARTS
 from archduel.spaces.drawing import Diagram, diagrams, draw
-from archduel.spaces.family import BUILDERS, COUNTERS, count
-from archduel.spaces.lookup import SCALES, facts, open_space, parse, resolve
+from archduel.spaces.family import count, family
+from archduel.spaces.lookup import facts, open_space, parse, resolve
 from archduel.spaces.named import NAMED, named
 from archduel.spaces.nasbench201.space import NASBench201
 
@@ -39,14 +39,14 @@ def run(*words: str, code: int = 0) -> str:
 
 def test_every_space_on_the_menu_has_a_network_a_count_and_facts() -> None:
     for name in registry.names("space"):
-        assert name in BUILDERS
-        assert name in COUNTERS
-        assert name in SCALES
+        assert family(name).name == name
+        assert family(name).build is not None
+        assert family(name).count is not None
         told = facts(open_space(name))
         assert told["space"] == name
         assert told["size"] > 100
         arch = parse(open_space(name), told["example"])
-        assert count(arch, SCALES[name]).params > 1000
+        assert count(arch, family(name).scale).params > 1000
 
 
 def test_all_published_architectures_are_there_and_valid() -> None:
