@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bpe_published import Published, read_published
 from scipy.stats import rankdata
 
 from archduel import environment
 from archduel.commands.proxy.check import bounded_text
-from archduel.commands.proxy.published import Published, read_published
 from archduel.proxies import agreement_difference, rank_agreement
 from archduel.proxies.agreement import MEASURES
 

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bpe_published import read_published
 from cifar_agreement import QUICK
 from PIL import Image
 
 from archduel import environment
 from archduel.commands.options import assignments
 from archduel.commands.proxy.check import bounded_text
-from archduel.commands.proxy.published import read_published
 from archduel.commands.proxy.train import read_archs, train_file
 from archduel.commands.spaces.describe import sampled
 from archduel.core import Arch, Estimate, Journal, Scale

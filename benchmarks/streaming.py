@@ -1,4 +1,4 @@
-"""Pictures a second read, decoded and cropped while training, against a bare Pillow loop on the same cores.
+"""Images a second read, decoded and cropped while training, against torch's DataLoader and a bare Pillow loop on the same cores.
 
     python benchmarks/streaming.py --images 600 --workers 1 2 --out benchmarks/records/streaming.json
 
@@ -9,8 +9,10 @@ keeps nothing. All take turns, with everything on the cores of this process (``t
 - ``bare``: one loop alone; ``share`` is the stream's rate over this rate times the number of workers;
 - ``bare_together``: as many loops at once as there are workers, each with its part of the pictures; ``share_together`` is the
   stream's rate over theirs, which leaves out what cores of one machine, and other programs on them, take away;
-- ``images_a_cpu_second``: of the loop alone, and of the stream with its workers and this process together, so ``share_cpu`` is what
-  the machinery costs, whatever else the machine does.
+- ``data_loader``: ``torch.utils.data.DataLoader`` with as many persistent workers, over the same catalogue, the same crops and the
+  same batches as uint8; ``over_data_loader`` is the stream's rate over its rate, ``over_data_loader_cpu`` that a processor second;
+- ``images_a_cpu_second``: of the loop alone, and of stream and loader with their workers and this process together, so ``share_cpu``
+  is what the machinery costs, whatever else the machine does.
 
 ``memory`` reads the same number of pictures out of lists of different length (links to the same files): peaks of this process
 and of its largest worker.
@@ -31,12 +33,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from imagenet_like import write
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
 from archduel.data import Preprocessing
 from archduel.data.listing import Catalogue, catalogues
-from archduel.data.streaming import Stream, crop_box
+from archduel.data.streaming import Stream, crop_box, read_picture
 
 SIZE = 224
 
@@ -79,6 +83,39 @@ def streamed(stream: Stream, rows: np.ndarray, batch: int, seed: int) -> float:
     return seen / (time.perf_counter() - began)
 
 
+class CatalogueImages(Dataset[torch.Tensor]):
+    """The images of a catalogue by (row, seed), cropped as the stream crops them: what a DataLoader needs."""
+
+    def __init__(self, catalogue: Catalogue, look: Preprocessing) -> None:
+        self.catalogue, self.look = catalogue, look
+
+    def __getitem__(self, key: tuple[int, int]) -> torch.Tensor:
+        row, seed = key
+        return torch.from_numpy(np.ascontiguousarray(read_picture(self.catalogue, row, self.look, 0.08, seed)))
+
+
+class Batches:
+    """The same batches as the stream's, as keys of :class:`CatalogueImages`; another seed each round."""
+
+    def __init__(self, rows: np.ndarray, batch: int) -> None:
+        self.rows, self.batch, self.seed = rows, batch, 0
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch)
+
+    def __iter__(self) -> Any:
+        for first in range(0, len(self.rows), self.batch):
+            yield [(row, self.seed) for row in self.rows[first : first + self.batch].tolist()]
+
+
+def loaded(loader: DataLoader[torch.Tensor], batches: Batches, seed: int) -> float:
+    """Returns images a second of a DataLoader whose workers run already."""
+    batches.seed = seed
+    began = time.perf_counter()
+    seen = sum(len(pixels) for pixels in loader)
+    return seen / (time.perf_counter() - began)
+
+
 def spread(values: list[float]) -> dict[str, float | int]:
     """Returns median, extremes and number."""
     return {"median": round(float(np.median(values)), 2), "min": round(min(values), 2), "max": round(max(values), 2), "n": len(values)}
@@ -90,8 +127,12 @@ def measure(catalogue: Catalogue, workers: int, rounds: int, batch: int) -> dict
     stream = Stream(catalogue, look, scale=0.08, workers=workers)
     rows = np.random.default_rng(0).permutation(len(catalogue))
     next(stream.batches([rows[:batch]]))  # starts the workers
-    found: dict[str, list[float]] = {"stream": [], "bare": [], "bare_together": []}
-    of_cpu: dict[str, list[float]] = {"stream": [], "bare": []}
+    batches = Batches(rows, batch)
+    loader = DataLoader(CatalogueImages(catalogue, look), batch_sampler=batches, num_workers=workers, persistent_workers=True)  # type: ignore[arg-type]
+    loaded(loader, batches, 0)  # starts the workers
+    readers = [str(process.pid) for process in loader._iterator._workers]  # type: ignore[union-attr]
+    found: dict[str, list[float]] = {"stream": [], "data_loader": [], "bare": [], "bare_together": []}
+    of_cpu: dict[str, list[float]] = {"stream": [], "data_loader": [], "bare": []}
     assert stream._crew is not None
     crew = [str(process.pid) for process in stream._crew.running]
     for number in range(rounds):
@@ -102,6 +143,9 @@ def measure(catalogue: Catalogue, workers: int, rounds: int, batch: int) -> dict
         began = time.process_time() + sum(map(cpu_seconds, crew))
         found["stream"].append(streamed(stream, rows, batch, number))
         of_cpu["stream"].append(len(rows) / (time.process_time() + sum(map(cpu_seconds, crew)) - began))
+        began = time.process_time() + sum(map(cpu_seconds, readers))
+        found["data_loader"].append(loaded(loader, batches, number))
+        of_cpu["data_loader"].append(len(rows) / (time.process_time() + sum(map(cpu_seconds, readers)) - began))
         print({name: round(values[-1], 1) for name, values in found.items()}, flush=True)
     held = stream._crew.slots.nbytes
     stream.close()
@@ -111,6 +155,8 @@ def measure(catalogue: Catalogue, workers: int, rounds: int, batch: int) -> dict
         "workers": workers, "images_a_second": {name: spread(values) for name, values in found.items()},
         "images_a_cpu_second": {name: spread(values) for name, values in of_cpu.items()},
         "share_cpu": spread([a / b for a, b in zip(of_cpu["stream"], of_cpu["bare"])]), "share": spread(shares), "share_together": spread(at_once), "shared_memory_bytes": held,
+        "over_data_loader": spread([a / b for a, b in zip(found["stream"], found["data_loader"])]),
+        "over_data_loader_cpu": spread([a / b for a, b in zip(of_cpu["stream"], of_cpu["data_loader"])]),
     }  # fmt: skip
 
 

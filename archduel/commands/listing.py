@@ -10,7 +10,6 @@ import typer
 
 from archduel import registry
 from archduel.commands.options import add_command
-from archduel.core.family import family_of
 from archduel.errors import unknown
 
 __all__ = ["menu_lines", "register"]
@@ -33,6 +32,8 @@ def _class(role: str, name: str) -> str:
     """Returns ``archduel.module:Class`` of a name; a family names that of its space."""
     if role != "space":
         return registry.MENUS[role][name]
+    from archduel.core.family import family_of  # imports numpy, which the menu of commands does without
+
     what = family_of(registry.entry(role, name)).space
     return what if isinstance(what, str) else f"{what.__module__}:{what.__name__}"
 

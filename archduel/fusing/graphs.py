@@ -1,4 +1,9 @@
-"""A network as a graph of layers: what is computed from what, with which weights, at which sizes."""
+"""Networks as graphs of layers, and many of them as groups that are computed together.
+
+In the order of use: :func:`trace` reads a network symbolically and lowers it to nodes of a few kinds; :func:`simplified` joins sums, drops
+what is computed twice or for nothing; :func:`chains` cuts the graph where a map has several readers; :func:`schedule` puts equal chains of
+many networks into groups and orders them.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +70,8 @@ class Graph:
 # -- Graphs cut into chains of layers, and the chains of many networks ordered in groups that are computed together -----
 
 
+# DARTS cells pool one state for several edges. ReLUs are not in the list, though they have no weights either: one that several chains
+# share would be a map of its own, stored and read again, where now it is the first layer of each.
 SHARED = ("avg_pool", "max_pool")
 """Layers without weights that are computed once when one network computes them twice from the same value."""
 
@@ -86,6 +93,7 @@ class Chain:
     @property
     def signature(self) -> Hashable:
         """What two chains have in common that can be computed together."""
+        # whether an input is the image belongs to it: then no gradient is computed, and one image may serve all
         image = tuple(source < 0 for source in self.inputs)
         return (self.before, image, tuple((node.op, node.attrs, node.shape) for node in self.layers))
 
@@ -96,31 +104,27 @@ class Chain:
 
 
 def chains(graph: Graph) -> tuple[list[Chain], tuple[int, ...]]:
-    """Returns the chains of a simplified graph in an order of computation, and those with the outputs."""
+    """Returns the chains of a simplified graph in an order of computation, and the numbers of those that end in outputs."""
     readers = Counter(source for node in graph.nodes for source in node.inputs) + Counter(graph.outputs)
     runs: list[list[int]] = []
-    of: dict[int, int] = {0: -1}
+    run_by_node: dict[int, int] = {0: -1}
     for number, node in enumerate(graph.nodes[1:], 1):
         source = node.inputs[0] if len(node.inputs) == 1 else 0
-        if (
-            source
-            and readers[source] == 1
-            and source not in graph.outputs
-            and _follows(graph.nodes[source], node)
-        ):
-            runs[of[source]].append(number)
-            of[number] = of[source]
+        # a map inside a chain is overwritten by the next layer, so that nothing else may read it, the outputs included
+        alone = readers[source] == 1 and source not in graph.outputs
+        if source and alone and _follows(graph.nodes[source], node):
+            runs[run_by_node[source]].append(number)
+            run_by_node[number] = run_by_node[source]
         else:
             runs.append([number])
-            of[number] = len(runs) - 1
-    found = []
+            run_by_node[number] = len(runs) - 1
+    cut = []
     for run in runs:
         sources = graph.nodes[run[0]].inputs
         before = tuple(graph.nodes[source].shape for source in sources)
-        found.append(
-            Chain(tuple(graph.nodes[n] for n in run), tuple(of[source] for source in sources), before)
-        )
-    return found, tuple(of[output] for output in graph.outputs)
+        inputs = tuple(run_by_node[source] for source in sources)
+        cut.append(Chain(tuple(graph.nodes[n] for n in run), inputs, before))
+    return cut, tuple(run_by_node[output] for output in graph.outputs)
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,7 @@ def simplified(graph: Graph) -> Graph:
     terms: dict[int, tuple[int, ...]] = {}  # a sum that only another sum reads -> its terms
     for number, node in enumerate(graph.nodes):
         inputs: tuple[int, ...] = ()
+        # (a + b) + c becomes one sum of three, so that networks with the same number of terms meet however they were written
         for source in node.inputs:
             inputs += terms[source] if node.op == "sum" and source in terms else (place[source],)
         key = (node.op, node.attrs, inputs)
@@ -165,12 +170,13 @@ def _alive(nodes: Sequence[Node], outputs: tuple[int, ...]) -> Graph:
         if number in needed:
             needed |= set(nodes[number].inputs)
     place = {old: new for new, old in enumerate(sorted(needed))}
-    kept = [replace(nodes[old], inputs=tuple(place[i] for i in nodes[old].inputs)) for old in sorted(needed)]
-    return Graph(tuple(kept), tuple(place[output] for output in outputs))
+    alive = [replace(nodes[old], inputs=tuple(place[i] for i in nodes[old].inputs)) for old in sorted(needed)]
+    return Graph(tuple(alive), tuple(place[output] for output in outputs))
 
 
 def _follows(before: Node, node: Node) -> bool:
     """Returns whether two layers belong to one operation: one's name is the other's or a beginning of it."""
+    # Chains end with an operation even where its only reader could join: longer chains are alike in fewer networks.
     first, second = f"{before.unit}.", f"{node.unit}."
     return bool(before.unit and node.unit) and (first.startswith(second) or second.startswith(first))
 
@@ -198,6 +204,7 @@ def schedule(networks: Sequence[Sequence[Chain]]) -> list[Group]:
                 ready[keys[k, c]].append((k, c))
     groups = []
     while ready:
+        # repr of the signature breaks ties, so that the order depends on the networks alone
         key = min(ready, key=lambda key: (key[0], -len(ready[key]) / coming[key], repr(key[1])))
         members = ready.pop(key)
         coming[key] -= len(members)
@@ -210,12 +217,11 @@ def schedule(networks: Sequence[Sequence[Chain]]) -> list[Group]:
     return groups
 
 
-WHOLE = (
-    Reduction,
-    FactorizedReduce,
-    DropPath,
-    Zero,
-)  # lowered by hand: their forward asks for sizes or flags
+# -- A network read symbolically, layer by layer -------------------------------------------------------------------------
+
+
+# These are not traced into but lowered by hand: their forward asks for sizes or flags, which a symbolic trace does not have.
+WHOLE = (Reduction, FactorizedReduce, DropPath, Zero)
 
 
 class _Tracer(fx.Tracer):
@@ -229,6 +235,7 @@ def trace(network: nn.Module, scale: Scale) -> Graph:
     Raises:
         SettingError: for a network with a layer that cannot be fused.
     """
+    # in training mode, because auxiliary heads and drop path are only there then; the flags are put back
     flags = [(module, module.training) for module in network.modules()]
     network.train()
     try:
@@ -249,6 +256,7 @@ def _pair(value: Any) -> tuple[int, int]:
 def _slid(size: int, kernel: int, stride: int, padding: int, dilation: int = 1, ceil: bool = False) -> int:
     """Returns the length of a map after a sliding window."""
     free = size + 2 * padding - dilation * (kernel - 1) - 1
+    # as PyTorch's: with ceil a window may begin inside the map or its front padding, but not behind
     steps = -(-free // stride) if ceil else free // stride
     return steps if ceil and steps * stride >= size + padding else steps + 1
 
@@ -272,8 +280,8 @@ class _Lowering:
         if node.op == "placeholder":
             self._at[node] = self._add("input", (), (), self._image)
         elif node.op == "output":
-            found = node.args[0]
-            self.outputs = tuple(self._at[out] for out in (found if isinstance(found, tuple) else (found,)))  # type: ignore[index]
+            outputs = node.args[0] if isinstance(node.args[0], tuple) else (node.args[0],)
+            self.outputs = tuple(self._at[out] for out in outputs)  # type: ignore[index]
         elif node.op == "call_module":
             (source,) = node.args
             self._unit = self._operation(str(node.target))
@@ -284,6 +292,8 @@ class _Lowering:
 
     def _enter(self, node: fx.Node) -> None:
         """Notes which part of the network comes now."""
+        # Parts are the stem, each cell of a list, the tail. Groups are formed part by part: networks of one space have the same parts,
+        # and what a later part will need does not keep a chain of this one waiting.
         stack = node.meta.get("nn_module_stack") or {}
         names = [entry[0] for entry in stack.values()] + (
             [str(node.target)] if node.op == "call_module" else []
@@ -354,30 +364,13 @@ class _Lowering:
         if min(shape) < 1:
             raise SettingError(f"a map of {height} x {width} is too small for {name}; use larger images")
         depthwise = module.groups > 1
-        attrs = (
-            c,
-            module.out_channels,
-            kernel,
-            stride,
-            padding,
-            dilation,
-            depthwise,
-            module.bias is not None,
-        )
+        attrs = (c, module.out_channels, kernel, stride, padding, dilation, depthwise, module.bias is not None)
         return self._add("conv", (x,), attrs, shape, name)
 
     def linear(self, module: nn.Linear, name: str, x: int) -> int:
         """Adds a linear layer: a 1x1 convolution of a map of one pixel."""
-        attrs = (
-            module.in_features,
-            module.out_features,
-            (1, 1),
-            (1, 1),
-            (0, 0),
-            (1, 1),
-            False,
-            module.bias is not None,
-        )
+        one, none = (1, 1), (0, 0)
+        attrs = (module.in_features, module.out_features, one, one, none, one, False, module.bias is not None)
         return self._add("conv", (x,), attrs, (module.out_features, 1, 1), name)
 
     def norm(self, module: nn.BatchNorm2d, name: str, x: int) -> int:
@@ -424,6 +417,7 @@ class _Lowering:
 
     def zero(self, module: Zero, name: str, x: int) -> int:
         """Adds zeros."""
+        # no input: what comes before a zero operation gets no gradient from it, and is dropped if nothing else reads it
         c, *sizes = self.nodes[x].shape
         height, width = (-(-size // module.stride) for size in sizes)
         return self._add("zero", (), (), (c, height, width))
@@ -434,6 +428,7 @@ class _Lowering:
 
     def reduction(self, module: Reduction, name: str, x: int) -> int:
         """Adds the residual block of stride 2."""
+        # two blocks of ReLU, convolution and norm, as its ``forward``; a map of odd size is pooled with a last half window
         main = x
         for block in ("main.0", "main.1"):
             for place in range(3):
@@ -445,6 +440,7 @@ class _Lowering:
 
     def factorized(self, module: FactorizedReduce, name: str, x: int) -> int:
         """Adds the two convolutions that see every second pixel, the second one pixel further."""
+        # as its ``forward``: one ReLU for both, and a row and a column of zeros in front where the size is odd
         c, height, width = self.nodes[x].shape
         x = self._add("relu", (x,), (), (c, height, width))
         if height % 2:
@@ -455,6 +451,7 @@ class _Lowering:
         return self._module(f"{name}.norm", self._cat([first, self._module(f"{name}.second", further)]))
 
 
+# Order matters: the first kind that fits is taken, and the blocks of spaces come before the layers of PyTorch that they may be.
 _LOWER: dict[type[nn.Module], Callable[[_Lowering, Any, str, int], int]] = {
     Reduction: _Lowering.reduction,
     FactorizedReduce: _Lowering.factorized,

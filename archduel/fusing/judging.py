@@ -1,4 +1,8 @@
-"""Judging several architectures at once by fused training, and choosing how many: measured, never where it loses."""
+"""Judging several architectures at once by fused training, and choosing how many: measured, never where it loses.
+
+:func:`plan_fused` measures a few steps alone and in groups and says how many networks to train at once; :func:`train_together` trains such
+a group and evaluates it; :func:`planned` and :func:`judged_together` do the two for the queries of an estimator.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +28,19 @@ from archduel.training.recipe import Recipe
 
 __all__ = ["SIZES", "FusedPlan", "judged_together", "plan_fused", "planned", "train_together"]
 
+# Doublings, so that few sizes are measured; rising, so that a plan can stop where a larger group no longer gains.
 SIZES = (8, 16, 32, 64)
 """Numbers of networks that are tried."""
 
+# Steps of a measurement; each is made twice and the shorter time counts, so that a plan takes about a second.
 STEPS = 4
+
+# Of a group's maps, gradients and scratch memory. A process of 64 networks of 4 or 8 channels stays well below (docs/fused.md), and
+# several processes may share a machine.
 MEMORY_BYTES = 2 << 30
+
+# Measured times are never exact. The bounds are on the side of trying on, where a mistake costs a
+# second, and of training alone, where a wrong choice costs the whole table:
 HOPELESS = 1.2  # a smallest group that is so much slower than one by one is not enlarged
 LARGER_LOSS = 1.05  # a group that is so much slower than the one before is not enlarged
 GAIN = 1.1  # so much faster a group must be than one by one to be chosen
@@ -67,14 +79,11 @@ def plan_fused(
     sizes: Sequence[int] = SIZES,
     memory: int = MEMORY_BYTES,
 ) -> FusedPlan:
-    """Returns how many networks like these are best trained at once; takes a few steps of each way, a second or so.
+    """Returns how many networks like these are best trained at once, by a few steps of each group size.
 
     Args:
         networks: different ones of the space, freshly built; they are trained for a few steps, so throw them away.
         scale: what they were built for.
-        images: training images.
-        recipe: how they are trained.
-        device: where.
         sizes: numbers of networks to try, rising; larger ones only while they do not lose.
         memory: bytes that a group may take.
     """
@@ -89,12 +98,14 @@ def plan_fused(
         try:
             chosen = [networks[i % len(networks)] for i in range(k)]
             group = fuse(chosen, scale, device=device)
-            train_fused(group, images, steps, seeds=[0])  # takes the memory, measures the ways
+            # once before the clock runs: it allocates the memory and measures the ways of the convolutions
+            train_fused(group, images, steps, seeds=[0])
             together[k] = _seconds(partial(train_fused, group, images, steps, seeds=[0]), place) / (STEPS * k)
         except (SettingError, RuntimeError, MemoryError) as error:
             reason = str(error)
             break
         used = group.buffers.bytes
+        # a group of twice the networks takes about twice the memory
         if 2 * used > memory or not _worth_more(list(together.values()), alone):
             break
     best = min(together, key=lambda k: together[k], default=0)
@@ -112,8 +123,10 @@ def _worth_more(together: Sequence[float], alone: float) -> bool:
 
 def _alone(networks: Sequence[nn.Module], images: Images, steps: Recipe, device: torch.device) -> float:
     """Returns the mean seconds a step of a few networks."""
+    # networks of a space cost differently, so that one would not speak for all
     some = networks[:4]
-    train(some[0], images, steps, seed=0, device=device)  # the first call of a library is slow
+    # the first call of a library is slow
+    train(some[0], images, steps, seed=0, device=device)
     times = [
         _seconds(partial(train, network, images, steps, seed=0, device=device), device) for network in some
     ]
@@ -218,17 +231,14 @@ def train_together(
     curves: Images | None = None,
     device: str | torch.device = "cpu",
 ) -> list[tuple[Trained, list[Evaluation] | None]]:
-    """Trains networks as one group and returns, for each, what happened and what it says about each validation set.
+    """Trains networks as one group; returns what happened to each, and its evaluations (None if it did not end).
 
     Args:
         networks: freshly built; they get the weights.
         scale: what they were built for.
-        images: training images.
-        recipe: how to train.
         seeds: of batches, augmentation and drop path: one a network (each ends as it would alone), or one for all.
-        validations: sets to judge by, once trained.
-        curves: a set that is also evaluated after each epoch.
-        device: where.
+        validations: images to evaluate on, once trained; one evaluation each.
+        curves: images that are evaluated after each epoch, for the histories.
 
     Raises:
         SettingError: for networks or a recipe that cannot be fused.
@@ -241,8 +251,9 @@ def train_together(
         return [(Trained(reason=overall.reason), None) for _ in networks]
     if not left:
         return [(one, None) for one in trained]
-    said = [evaluate_fused(group, validation, batch_size=recipe.batch_size) for validation in validations]
+    # by split, then by network; the caller wants it by network
+    evaluations = [evaluate_fused(group, validation, batch_size=recipe.batch_size) for validation in validations]
     assert isinstance(group, Fused)
     group.extract()
-    judged = {number: [evaluations[place] for evaluations in said] for place, number in enumerate(left)}
+    judged = {number: [split[place] for split in evaluations] for place, number in enumerate(left)}
     return [(one, judged.get(number)) for number, one in enumerate(trained)]

@@ -1,4 +1,8 @@
-"""Memory that a fused network keeps from step to step, and its weights as few large matrices."""
+"""Memory that fused networks keep from step to step, and their weights as a few large matrices.
+
+First :class:`Buffers`, scratch memory by name; then :class:`Weights`, which layers ask for rows while a network is put together and
+which makes the matrices once all have asked.
+"""
 
 from __future__ import annotations
 
@@ -12,48 +16,46 @@ __all__ = ["Buffers", "Rows", "Weights"]
 
 
 class Buffers:
-    """Tensors by name that are allocated once: fresh large ones cost page faults in each step.
-
-    Args:
-        device: where.
-        dtype: of floats.
-    """
+    """Tensors by name that are allocated once: fresh large ones cost page faults in each step."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
         self.turn = False  # which of two buffers for gradients is written next
-        self._flat: dict[Hashable, Tensor] = {}
-        self._exact: dict[Hashable, Tensor] = {}
+        self._scratch: dict[Hashable, Tensor] = {}
+        self._framed: dict[Hashable, Tensor] = {}
 
     def take(self, key: Hashable, shape: tuple[int, ...]) -> Tensor:
         """Returns the tensor called ``key`` with any contents; it grows when a larger shape is asked for."""
         size = math.prod(shape)
-        flat = self._flat.get(key)
-        if flat is None or flat.numel() < size:
-            flat = self._flat[key] = torch.empty(size, device=self.device, dtype=self.dtype)
-        return flat[:size].view(shape)
+        memory = self._scratch.get(key)
+        # a smaller shape (the last batch of an epoch, a few networks) takes the beginning of what is there
+        if memory is None or memory.numel() < size:
+            memory = self._scratch[key] = torch.empty(size, device=self.device, dtype=self.dtype)
+        return memory[:size].view(shape)
 
     def framed(self, key: Hashable, shape: tuple[int, ...]) -> Tensor:
-        """Returns a tensor that was zero when it was made; who writes to its inside only finds its frame still zero."""
-        found = self._exact.get((key, shape))
-        if found is None:
-            found = self._exact[key, shape] = torch.zeros(shape, device=self.device, dtype=self.dtype)
-        return found
+        """Returns a tensor that was zero when it was made; whoever writes only to its inside finds its frame still zero.
+
+        Two uses may share a key only if they write to the same places: the key says which padding it is.
+        """
+        # A shape has memory of its own: the beginning of a larger tensor would have its frame elsewhere. Zeros that nobody writes
+        # to need no clearing from step to step.
+        tensor = self._framed.get((key, shape))
+        if tensor is None:
+            tensor = self._framed[key, shape] = torch.zeros(shape, device=self.device, dtype=self.dtype)
+        return tensor
 
     @property
     def bytes(self) -> int:
-        """How much is held."""
-        return sum(t.numel() * t.element_size() for t in (*self._flat.values(), *self._exact.values()))
+        """How many bytes are held."""
+        return sum(t.numel() * t.element_size() for t in (*self._scratch.values(), *self._framed.values()))
 
 
 class Rows:
-    """Some rows of a matrix of weights: those of one layer in several networks.
+    """Where the weights of one layer of several networks are: ``n`` rows of matrix number ``matrix`` from ``start`` on.
 
     Args:
-        matrix: what they are in.
-        start: the first.
-        n: how many.
-        shape: of one layer's weights.
+        shape: of one network's weights.
     """
 
     def __init__(self, matrix: int, start: int, n: int, shape: tuple[int, ...]) -> None:
@@ -72,7 +74,7 @@ class Weights:
 
     Attributes:
         values: matrices (rows, size), after :meth:`allocate`.
-        grads: likewise.
+        grads: their gradients.
         owners: the network of each row, (rows,) int64 a matrix.
         decays: whether weight decay applies where norms and biases are left out of it, one a matrix.
     """
@@ -87,7 +89,9 @@ class Weights:
         self._sizes: list[int] = []
 
     def add(self, shape: tuple[int, ...], owners: list[int], vector: bool) -> Rows:
-        """Returns the place of one layer's weights of the networks ``owners``; ``vector``: they are a norm's or a bias."""
+        """Returns where one layer's weights of the networks ``owners`` will be; ``vector``: they are a norm's or a bias."""
+        # Weights of one size are one matrix, whatever their shapes. Norms and biases stand apart even at one size, because
+        # recipes let weight decay leave them out, and a matrix has one decay.
         key = (math.prod(shape), not vector)
         if key not in self._keys:
             self._keys[key] = len(self._sizes)
@@ -101,6 +105,7 @@ class Weights:
 
     def allocate(self, device: torch.device, dtype: torch.dtype) -> None:
         """Makes the matrices, zero."""
+        # only now, when all layers have asked: a matrix that grows would take its views away from those that hold them
         for size, owners in zip(self._sizes, self._owners):
             self.values.append(torch.zeros(len(owners), size, device=device, dtype=dtype))
             self.grads.append(torch.zeros(len(owners), size, device=device, dtype=dtype))

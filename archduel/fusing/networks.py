@@ -1,4 +1,9 @@
-"""Many networks of different architectures as one computation, with the results that each has alone."""
+"""Many networks of different architectures as one computation, with the results that each has alone.
+
+:class:`Fused` traces the networks, has their chains grouped and ordered, makes one :class:`Run` a group, and loads the weights. A step
+then goes through the runs: each gathers its inputs from :class:`Maps`, computes its layers, and leaves its outputs in neighbouring slots;
+backwards the same in reverse.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +21,11 @@ from archduel.fusing.memory import Buffers, Weights
 
 __all__ = ["Fused", "Maps", "Run", "Slots", "fuse"]
 
-# -- A group at work: gathers its inputs from the maps computed so far, computes its layers, puts its outputs beside them 
+# -- A group at work: it gathers its inputs from the maps computed so far and puts its outputs beside them ---------------
 
 
 class Maps:
-    """All maps that networks compute, and their gradients: one tensor (slots, C, H, W, B) a shape.
-
-    Args:
-        buffers: gives the memory.
-    """
+    """All maps that networks compute, and their gradients: one tensor (slots, C, H, W, B) a shape."""
 
     def __init__(self, buffers: Buffers) -> None:
         self.buffers = buffers
@@ -43,6 +44,7 @@ class Maps:
         """Makes room for a batch; gradients start at zero."""
         for shape, n in self.slots.items():
             self.values[shape] = self.buffers.take(("values", shape), (n, *shape, batch))
+            # zero, because a map that several groups read gets its gradient in as many parts, added up as they come
             if training:
                 self.grads[shape] = self.buffers.take(("grads", shape), (n, *shape, batch)).zero_()
 
@@ -51,19 +53,21 @@ class Slots:
     """Where the members of a group find one of their inputs; neighbouring slots are read without a copy.
 
     Args:
-        maps: all maps.
         shape: of the input; None = the image.
         slots: one a member.
-        key: a name of its own.
+        key: a name that no other input has, for its memory.
     """
 
     def __init__(self, maps: Maps, shape: Shape | None, slots: Sequence[int], key: str) -> None:
         self.maps, self.shape, self.key, self.n = maps, shape, key, len(slots)
         first = slots[0]
         self.first = first if list(slots) == list(range(first, first + len(slots))) else None
-        self.views = shape is None or self.first is not None  # whether reading copies nothing
+        # whether reading copies nothing; then the group must not write over what it read
+        self.views = shape is None or self.first is not None
         self.index = torch.tensor(slots, device=maps.buffers.device)
-        self.stop = max(slots) + 1  # so that what is added is never in the memory that it is added to
+        # Inputs are computed before outputs and have lower slots. With all slots of the shape as its target, index_add_ would be
+        # handed memory that overlaps what it adds, the gradient of the group's own output, and refuse.
+        self.stop = max(slots) + 1
 
     def read(self) -> Tensor:
         """Returns the maps (n, C, H, W, B), not to be written to; a shared image is (1, C, H, W, B)."""
@@ -77,6 +81,7 @@ class Slots:
 
     def add(self, g: Tensor) -> None:
         """Adds ``g`` (n, C, H, W, B) to the gradients of the maps."""
+        # nobody needs the gradient of the image
         if self.shape is None:
             return
         whole = self.maps.grads[self.shape]
@@ -92,9 +97,8 @@ class Run:
     Args:
         group: the chains, in the order of their outputs.
         places: slot of the output of each chain that is computed before, by (network, chain).
-        maps: all maps.
-        weights: where its layers ask for room.
-        key: a name of its own.
+        weights: where its layers ask for rows.
+        key: a name that no other group has, for its memory.
     """
 
     def __init__(
@@ -125,10 +129,13 @@ class Run:
             return
         x = self._joined(out if not self.layers else None)
         if self.layers:
+            # the last layer writes where the outputs are read; the first may write over inputs that were copied for it, which a
+            # ReLU does, but not if it is also the last: then it writes to the outputs
             self.layers[-1].target = out
             self.layers[0].spare = len(self.layers) > 1 and bool(self.head or not self.inputs[0].views)
         for layer in self.layers:
             x = layer.forward(x, training)
+        # a layer that only passes on a view, such as drop path without masks, has not written there
         if x.data_ptr() != out.data_ptr():
             out.copy_(x)
 
@@ -154,6 +161,7 @@ class Run:
             g = layer.backward(g)
         if g is None:
             return
+        # a concatenation gives each input the gradient of its channels, a sum the whole to each
         start = 0
         for slots in self.inputs:
             if self.head == "cat":
@@ -212,16 +220,15 @@ class Fused:
         cut = [chains(simplified(graph)) for graph in graphs]
         places: dict[tuple[int, int], int] = {}
         self._runs = []
-        for number, group in enumerate(schedule([found for found, _ in cut])):
+        for number, group in enumerate(schedule([network for network, _ in cut])):
             run, group = self._run(group, places, str(number))
             places.update({member: run.start + row for row, member in enumerate(group.members)})
             self._runs.append(run)
+        # networks of one space and scale have outputs of one shape: the first speaks for all
+        first, ends = cut[0]
         self._outputs = [
-            (
-                cut[0][0][cut[0][1][o]].shape,
-                torch.tensor([places[k, outs[o]] for k, (_, outs) in enumerate(cut)]).to(device),
-            )
-            for o in range(len(cut[0][1]))
+            (first[end].shape, torch.tensor([places[k, outs[o]] for k, (_, outs) in enumerate(cut)]).to(device))
+            for o, end in enumerate(ends)
         ]
         self.weights.allocate(self.device, dtype)
         self._load()
@@ -236,6 +243,7 @@ class Fused:
             (k, _), inputs = group.members[row], group.chains[row].inputs
             return places[k, inputs[0]] if inputs and inputs[0] >= 0 else k
 
+        # members in the order of what they read are neighbours more often, and neighbours are read without a copy
         order = sorted(range(len(group.members)), key=place)
         group = Group(tuple(group.members[r] for r in order), tuple(group.chains[r] for r in order))
         return Run(group, places, self._maps, self.weights, key), group
@@ -245,7 +253,7 @@ class Fused:
 
         Args:
             images: (B, C, H, W) for all networks, or (K, B, C, H, W), one batch each.
-            training: with statistics of the batch, and ready for :meth:`backward`.
+            training: normalise with statistics of the batch, and ready for :meth:`backward`.
         """
         images = images[None] if images.ndim == 4 else images
         self._maps.image = images.permute(0, 2, 3, 4, 1).to(self.dtype).contiguous()  # (1 or K, C, H, W, B)
@@ -279,12 +287,12 @@ class Fused:
 
     def places(self) -> dict[tuple[int, str], tuple[int, int]]:
         """Returns where the weights of (network, name) are: matrix and row."""
-        found = {}
+        places = {}
         for layer in self._layers():
             for name, rows in layer.rows.items():
                 for row, (k, module) in enumerate(zip(layer.owners, layer.modules)):
-                    found[k, f"{module}.{name}"] = (rows.matrix, rows.start + row)
-        return found
+                    places[k, f"{module}.{name}"] = (rows.matrix, rows.start + row)
+        return places
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns weights and running statistics, by reference."""
@@ -300,6 +308,7 @@ class Fused:
 
     def keep(self, networks: Sequence[int]) -> Fused:
         """Returns some of the networks as they are now."""
+        # built anew rather than cut: fewer networks have other groups and other neighbours
         self.extract()
         return Fused([self.networks[k] for k in networks], self.scale, device=self.device, dtype=self.dtype)
 
@@ -336,6 +345,7 @@ class Fused:
             if isinstance(layer, Norm):
                 for k, module in zip(layer.owners, layer.modules):
                     states[k][f"{module}.num_batches_tracked"] += layer.batches
+                # the count went to the module, which has it from before too: a second call must not add it again
                 layer.batches = 0
         return self.networks
 

@@ -1,4 +1,8 @@
-"""SGD for many networks whose weights are rows of a few matrices: clipping and learning rates go by network."""
+"""SGD for many networks whose weights are rows of a few matrices: clipping and learning rates go by network.
+
+A step: gradients of networks whose norm is too large are shortened, then every matrix is updated in one call, or row by row of the
+learning rates where networks have their own.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +30,9 @@ class FusedSGD:
     """Stochastic gradient descent as :class:`archduel.training.optimizer.SGD`, for each network by itself.
 
     Args:
-        weights: what is trained.
         n: number of networks.
         lr: learning rate, changed through the attribute ``lr``.
         momentum: 0 = none.
-        nesterov: whether the momentum is Nesterov's.
-        weight_decay: L2.
         decay_norm_bias: whether norms and biases decay too.
         grad_clip: largest norm of all gradients of a network together, 0 = off.
         rates: factor of the learning rate of each network.
@@ -51,9 +52,11 @@ class FusedSGD:
         rates: Sequence[float],
     ) -> None:
         self.weights, self.n, self.lr, self.momentum, self.grad_clip = weights, n, lr, momentum, grad_clip
+        # without a velocity there is nothing to look ahead with; a recipe may leave nesterov on all the same
         self.nesterov = nesterov and momentum > 0
         self._decay = [weight_decay if decay_norm_bias or decays else 0.0 for decays in weights.decays]
         self.velocity = [torch.zeros_like(value) for value in weights.values]
+        # None where all rates are 1: the usual case then takes PyTorch's kernel, which knows one learning rate only
         self._rates = None
         if len(set(rates)) > 1 or (rates and rates[0] != 1.0):
             by_network = torch.tensor(
@@ -63,11 +66,12 @@ class FusedSGD:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Updates all weights."""
+        """Updates all weights by their gradients, which are changed too."""
         self._clip()
         if self._rates is not None:
             self._step_by_network()
             return
+        # the kernel takes one decay a call: two calls, for matrices that decay and those that do not
         for decay in set(self._decay):
             matrices = [i for i, own in enumerate(self._decay) if own == decay]
             torch._fused_sgd_(
@@ -80,7 +84,8 @@ class FusedSGD:
                 dampening=0.0,
                 nesterov=self.nesterov,
                 maximize=False,
-                is_first_step=False,  # the velocity starts at zero
+                # the velocity starts at zero, so that the first step is like the others: it becomes the gradient
+                is_first_step=False,
             )
 
     def _step_by_network(self) -> None:
@@ -88,6 +93,7 @@ class FusedSGD:
         assert self._rates is not None
         rows = zip(self.weights.values, self.weights.grads, self.velocity, self._decay, self._rates)
         for value, grad, velocity, decay, rate in rows:
+            # the order of torch.optim.SGD: decay joins the gradient before the velocity, so that momentum carries it on
             grad.add_(value, alpha=decay)
             velocity.mul_(self.momentum).add_(grad)
             value.addcmul_(
@@ -98,23 +104,24 @@ class FusedSGD:
         """Shortens the gradients of the networks whose norm is too large."""
         if not self.grad_clip:
             return
+        # the norm goes over all weights of a network, which are spread over the matrices: sums of squares by owner
         squares = torch.zeros(self.n, dtype=self.weights.grads[0].dtype, device=self.weights.grads[0].device)
         for grad, owners in zip(self.weights.grads, self.weights.owners):
             squares.index_add_(0, owners, torch.linalg.vector_norm(grad, dim=1).square_())
         scale = (squares.sqrt_() / self.grad_clip).clamp_(min=1.0)
-        if squares.is_cuda or bool((scale != 1).any()):  # asking an accelerator costs more than the division
+        # a look at the numbers makes an accelerator wait for all that was asked of it, which costs more than dividing by 1
+        if squares.is_cuda or bool((scale != 1).any()):
             for grad, owners in zip(self.weights.grads, self.weights.owners):
                 grad.div_(scale[owners][:, None])
 
-    def inherit(self, before: FusedSGD, places: Places, kept: Sequence[int], now: Places) -> None:
-        """Takes the velocities of some networks of another one.
+    def inherit(self, before: FusedSGD, places: Places, networks: Sequence[int], now: Places) -> None:
+        """Takes the velocities of some networks of ``before``.
 
         Args:
-            before: the other.
             places: matrix and row of (network, name) there.
-            kept: networks there, in their order here.
+            networks: their numbers there, in their order here.
             now: matrix and row of (network, name) here.
         """
         for (network, name), (matrix, row) in now.items():
-            old_matrix, old_row = places[kept[network], name]
+            old_matrix, old_row = places[networks[network], name]
             self.velocity[matrix][row].copy_(before.velocity[old_matrix][old_row])

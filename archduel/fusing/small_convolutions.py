@@ -1,4 +1,9 @@
-"""More ways to compute many convolutions at once: dense matrices for small maps, depthwise ones, the library's own."""
+"""Ways to compute many convolutions for shapes of their own, and the list of all ways with what each can compute.
+
+In order: stride 2, small maps as one matrix, depthwise convolutions, PyTorch's grouped convolution, the wrapper that runs a way on a
+few networks after another, and the list :data:`WAYS` with :func:`suitable`. The gradients are the sums that
+:mod:`archduel.fusing.convolutions` begins with.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +14,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from archduel.fusing.convolutions import Columns, ConvSpec, Point, Rowwise, Tiles, Way, strided
+from archduel.fusing.convolutions import (
+    Columns,
+    ConvSpec,
+    Point,
+    Rowwise,
+    Tiles,
+    Way,
+    bordered,
+    multiply,
+    windows,
+)
 from archduel.fusing.memory import Buffers
 
 __all__ = ["WAYS", "Dense", "Grouped", "Halves", "InParts", "Taps", "suitable"]
 
-# -- 3x3 convolutions of stride 2: even and odd rows and columns apart, so that what each weight sees is one piece of memory 
+# -- 3x3 convolutions of stride 2: even and odd rows and columns apart, so that each weight sees one piece of memory
 
 
+# With stride 2 and padding 1, output i reads the rows 2i - 1, 2i and 2i + 1: the odd row before, the even row, the odd row. Odd and even
+# rows apart, with a row of zeros in front, these are three contiguous pieces; taken from the whole map they would be every second row.
 SEEN = ((1, 0), (0, 1), (1, 1))
 """By row of the kernel: whether it sees odd rows, and from which on, where row 0 is one of zeros."""
 
@@ -25,25 +42,22 @@ class Halves:
     """3x3, stride 2, padding 1, maps of even height and width."""
 
     def forward(self, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, y: Tensor) -> None:
-        """Writes the outputs; see :class:`~archduel.fusing.convolutions.Way`."""
+        """Writes the outputs; see :class:`~.convolutions.Way`."""
         n, c_out = y.shape[:2]
         factors = w.permute(0, 3, 1, 4, 2).reshape(n, 3, c_out, -1)  # (n, kh, Co, kw Ci)
-        out = y.view(n, c_out, -1)
         for row, part in enumerate(self._parts(x, buffers)):
-            if row:
-                out.baddbmm_(factors[:, row], part)
-            else:
-                torch.bmm(factors[:, row], part, out=out)
+            multiply(factors[:, row], part, y.view(n, c_out, -1), add=row > 0)
 
     def backward(
         self, g: Tensor, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, gw: Tensor, gx: Tensor | None
     ) -> None:
-        """Writes the gradients; see :class:`~archduel.fusing.convolutions.Way`."""
+        """Writes the gradients; see :class:`~.convolutions.Way`."""
         n, c_out, c_in = w.shape[:3]
-        flat = g.reshape(n, c_out, -1)
+        gy = g.reshape(n, c_out, -1)
+        # dw: what a weight saw, times the gradient of what it gave
         for row, part in enumerate(self._parts(x, buffers)):
-            found = torch.bmm(flat, part.transpose(1, 2))  # (n, Co, kw Ci)
-            gw[:, :, :, row].copy_(found.view(n, c_out, 3, c_in).transpose(2, 3))
+            sums = torch.bmm(gy, part.transpose(1, 2))  # (n, Co, kw Ci)
+            gw[:, :, :, row].copy_(sums.view(n, c_out, 3, c_in).transpose(2, 3))
         if gx is not None:
             self._spread(g, w, buffers, gx)
 
@@ -52,37 +66,37 @@ class Halves:
         n, c, height, width, b = x.shape
         rows, columns = height // 2, width // 2
         seen = buffers.framed("halves", (n, 2, 3, c, rows + 1, columns, b))
-        halves = x.view(n, c, rows, 2, columns, 2, b).permute(
-            0, 3, 1, 2, 4, 5, 6
-        )  # (n, 2, C, rows, columns, 2, B)
+        # (n, row even or odd, C, rows, columns, column even or odd, B)
+        halves = x.view(n, c, rows, 2, columns, 2, b).permute(0, 3, 1, 2, 4, 5, 6)
         inner = seen[:, :, :, :, 1:]
-        inner[:, :, 0, :, :, 1:].copy_(halves[:, :, :, :, :-1, 1])  # the odd column before
+        # the kernel's columns see, like its rows, the odd one before, the even one and the odd one
+        inner[:, :, 0, :, :, 1:].copy_(halves[:, :, :, :, :-1, 1])
         inner[:, :, 1].copy_(halves[:, :, :, :, :, 0])
         inner[:, :, 2].copy_(halves[:, :, :, :, :, 1])
-        flat, line = seen.view(n, 2, 3 * c, -1), columns * b
-        return [flat[:, odd, :, start * line : (start + rows) * line] for odd, start in SEEN]
+        by_row, line = seen.view(n, 2, 3 * c, -1), columns * b
+        return [by_row[:, odd, :, start * line : (start + rows) * line] for odd, start in SEEN]
 
     def _spread(self, g: Tensor, w: Tensor, buffers: Buffers, gx: Tensor) -> None:
-        """Writes the gradient of the maps: an even pixel was seen by the middle weight, an odd one by the others of two outputs."""
+        """Writes the gradient of the maps."""
+        # Along each axis an even pixel 2i was seen by the middle weight of output i alone; an odd one, 2i + 1, by the last weight of
+        # output i and by the first of output i + 1. So columns need g and g shifted by one, and rows a second product for odd ones.
         n, c_out, rows, columns, b = g.shape
         c_in = gx.shape[1]
         seen = buffers.framed("halves of g", (n, 2, c_out, rows + 1, columns, b))  # a row of zeros below
         seen[:, 0, :, :-1].copy_(g)
         seen[:, 1, :, :-1, :-1].copy_(g[:, :, :, 1:])
         turned = w.permute(0, 3, 4, 2, 1)  # (n, kh, kw, Ci, Co)
-        factors = w.new_zeros(
-            n, 3, 2, c_in, 2, c_out
-        )  # kernel's row, column even or odd, Ci, output here or next, Co
+        # (n, row of the kernel, column even or odd, Ci, output here or next, Co): 1 of the 4 places is no weight and stays zero
+        factors = w.new_zeros(n, 3, 2, c_in, 2, c_out)
         factors[:, :, 0, :, 0] = turned[:, :, 1]
         factors[:, :, 1, :, 0] = turned[:, :, 2]
         factors[:, :, 1, :, 1] = turned[:, :, 0]
         factors = factors.view(n, 3, 2 * c_in, 2 * c_out)
-        size, flat = rows * columns * b, seen.view(n, 2 * c_out, -1)
-        here, below = flat[:, :, :size], flat[:, :, columns * b :]
+        size, by_output = rows * columns * b, seen.view(n, 2 * c_out, -1)
+        here, below = by_output[:, :, :size], by_output[:, :, columns * b :]
         product = buffers.take("products", (n, 2 * c_in, size))
-        into = gx.view(n, c_in, rows, 2, columns, 2, b).permute(
-            3, 0, 5, 1, 2, 4, 6
-        )  # (2, n, 2, Ci, rows, columns, B)
+        # (row even or odd, n, column even or odd, Ci, rows, columns, B)
+        into = gx.view(n, c_in, rows, 2, columns, 2, b).permute(3, 0, 5, 1, 2, 4, 6)
         torch.bmm(factors[:, 1], here, out=product)
         into[0].copy_(product.view(into[0].shape))
         torch.bmm(factors[:, 2], here, out=product)
@@ -90,13 +104,15 @@ class Halves:
         into[1].copy_(product.view(into[1].shape))
 
 
-DENSE_PIXELS = 16  # a dense matrix has (pixels in) x (pixels out) numbers a pair of channels
+# -- Small maps: one matrix from all pixels to all pixels ----------------------------------------------------------------
+
+
+# A dense matrix has (pixels in) x (pixels out) numbers a pair of channels: 256 for maps of 4 x 4, where a 3x3 kernel has 9 weights. What
+# is larger is not even measured. Depthwise ones have one channel a matrix, so that maps of 8 x 8 are worth a try.
+DENSE_PIXELS = 16
 DENSE_DEPTHWISE_PIXELS = 64
-CACHE_BYTES = (
-    3 << 20
-)  # copies of 1 to 6 MiB were read back fastest, those of all networks slower by a quarter
 
-
+# the table is made by loops over pixels and weights, and depends on the shape alone
 @lru_cache(256)
 def _places(spec: ConvSpec, device: str) -> Tensor:
     """Returns (Co Ho Wo Ci H W) which weight joins two pixels; the number after the last weight = none."""
@@ -123,10 +139,10 @@ class Dense:
     def _matrices(self, x: Tensor, w: Tensor, spec: ConvSpec) -> tuple[Tensor, Tensor]:
         """Returns the matrices (m, D', D) and the maps (m, D, B); m = n, or n C for depthwise."""
         m = w.shape[0] * (w.shape[1] if spec.depthwise else 1)
-        flat = functional.pad(w.reshape(m, -1), (0, 1))  # a zero for pixels that no weight joins
+        weights = functional.pad(w.reshape(m, -1), (0, 1))  # a zero for pixels that no weight joins
         table = _places(spec, str(x.device))
         maps = x.reshape(m, -1, x.shape[-1])
-        return flat.index_select(1, table).view(m, -1, maps.shape[1]), maps
+        return weights.index_select(1, table).view(m, -1, maps.shape[1]), maps
 
     def forward(self, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, y: Tensor) -> None:
         """Writes the outputs; see :class:`Way`."""
@@ -138,42 +154,31 @@ class Dense:
     ) -> None:
         """Writes the gradients; see :class:`Way`."""
         matrices, maps = self._matrices(x, w, spec)
-        gf = g.reshape(len(maps), -1, x.shape[-1])
-        pairs = torch.bmm(gf, maps.transpose(1, 2)).view(len(maps), -1)
-        flat = pairs.new_zeros(len(maps), gw[0].numel() // (gw.shape[1] if spec.depthwise else 1) + 1)
-        flat.index_add_(1, _places(spec, str(x.device)), pairs)
-        gw.copy_(flat[:, :-1].reshape(gw.shape))
+        gy = g.reshape(len(maps), -1, x.shape[-1])
+        # The gradient of each entry of the matrix, then added up by the weight that the entry was copied from; entries that no weight
+        # joins add to one more place at the end, which is thrown away.
+        pairs = torch.bmm(gy, maps.transpose(1, 2)).view(len(maps), -1)
+        sums = pairs.new_zeros(len(maps), gw[0].numel() // (gw.shape[1] if spec.depthwise else 1) + 1)
+        sums.index_add_(1, _places(spec, str(x.device)), pairs)
+        gw.copy_(sums[:, :-1].reshape(gw.shape))
         if gx is not None:
-            torch.bmm(matrices.transpose(1, 2), gf, out=gx.view(len(maps), -1, x.shape[-1]))
+            torch.bmm(matrices.transpose(1, 2), gy, out=gx.view(len(maps), -1, x.shape[-1]))
+
+
+# -- Depthwise convolutions: nothing is summed over channels, so a weight is one multiply-add of shifted maps -----------
 
 
 class Taps:
     """Depthwise: one multiply-add of shifted maps a weight."""
 
-    def _framed(self, x: Tensor, spec: ConvSpec, buffers: Buffers) -> Tensor:
-        (ph, pw), (height, width) = spec.padding, spec.size
-        framed = buffers.framed("taps", (*x.shape[:2], height + 2 * ph, width + 2 * pw, x.shape[-1]))
-        framed[:, :, ph : ph + height, pw : pw + width].copy_(x)
-        return framed
-
-    def _windows(self, framed: Tensor, spec: ConvSpec) -> list[tuple[int, int, Tensor]]:
-        return [
-            (
-                i,
-                j,
-                strided(framed[:, :, i * spec.dilation[0] :, j * spec.dilation[1] :], spec.stride, spec.out),
-            )
-            for i in range(spec.kernel[0])
-            for j in range(spec.kernel[1])
-        ]
-
     def forward(self, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, y: Tensor) -> None:
         """Writes the outputs; see :class:`Way`."""
         scale = w[:, :, 0, :, :, None, None, None]
         product = buffers.take("product", tuple(y.shape))
-        for i, j, seen in self._windows(self._framed(x, spec, buffers), spec):
+        for i, j, seen in windows(bordered(x, spec, "taps", buffers), spec):
             if i or j:
-                y += torch.mul(seen, scale[:, :, i, j], out=product)  # addcmul is slow with a scale a map
+                # addcmul is slow with a scale a map
+                y += torch.mul(seen, scale[:, :, i, j], out=product)
             else:
                 torch.mul(seen, scale[:, :, 0, 0], out=y)
 
@@ -182,21 +187,26 @@ class Taps:
     ) -> None:
         """Writes the gradients; see :class:`Way`."""
         product = buffers.take("product", tuple(g.shape))
-        for i, j, seen in self._windows(self._framed(x, spec, buffers), spec):
+        # a weight multiplied one shifted map: its gradient is the sum of that map times g
+        for i, j, seen in windows(bordered(x, spec, "taps", buffers), spec):
             torch.mul(seen, g, out=product)
             gw[:, :, 0, i, j] = product.flatten(2).sum(2)
         if gx is None:
             return
         (ph, pw), (height, width) = spec.padding, spec.size
+        # each weight gives its share of g back to the pixels that it saw; what falls on the border is cut off
         whole = buffers.take("folded", (*x.shape[:2], height + 2 * ph, width + 2 * pw, x.shape[-1])).zero_()
         scale = w[:, :, 0, :, :, None, None, None]
-        for i, j, seen in self._windows(whole, spec):
+        for i, j, seen in windows(whole, spec):
             seen += torch.mul(g, scale[:, :, i, j], out=product)
         gx.copy_(whole[:, :, ph : ph + height, pw : pw + width])
 
 
+# -- PyTorch's own convolution, for the shapes where two transposes cost less than what it gains ------------------------
+
+
 class Grouped:
-    """The library's grouped convolution on maps turned to (B, n C, H, W) and back."""
+    """PyTorch's grouped convolution on maps turned to (B, n C, H, W) and back."""
 
     def forward(self, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, y: Tensor) -> None:
         """Writes the outputs; see :class:`Way`."""
@@ -227,13 +237,22 @@ class Grouped:
         """Writes the gradients; see :class:`Way`."""
         stride, padding, dilation = list(spec.stride), list(spec.padding), list(spec.dilation)
         turned = self._turned(g, "grouped g", buffers), self._turned(x, "grouped x", buffers)
-        found = torch.ops.aten.convolution_backward(
+        # the flags at the end: gradients of the maps, of the weights, of a bias (which Conv adds itself)
+        maps_grad, weights_grad, _ = torch.ops.aten.convolution_backward(
             *turned, w.flatten(0, 1), None, stride, padding, dilation, False, [0, 0], self._groups(w, spec),
             [gx is not None, True, False],
         )  # fmt: skip
-        gw.copy_(found[1].view(gw.shape))
+        gw.copy_(weights_grad.view(gw.shape))
         if gx is not None:
-            gx.flatten(0, 1).copy_(found[0].permute(1, 2, 3, 0))
+            gx.flatten(0, 1).copy_(maps_grad.permute(1, 2, 3, 0))
+
+
+# -- The ways by name, those that copy maps a few networks at a time, and which can compute what ------------------------
+
+
+# Copies of 1 to 6 MiB were read back fastest, those of all networks slower by a quarter: a copy is worth its time while it is still
+# in the cache when it is multiplied.
+CACHE_BYTES = 3 << 20
 
 
 class InParts:
@@ -249,18 +268,19 @@ class InParts:
 
     def _parts(self, x: Tensor, spec: ConvSpec) -> list[slice]:
         n, size = len(x), self.copied(spec) * x.shape[-1] * x.element_size()
+        # on an accelerator each call costs, and CACHE_BYTES was measured on a CPU: all at once
         width = n if x.is_cuda else max(1, CACHE_BYTES // size)
         return [slice(start, start + width) for start in range(0, n, width)]
 
     def forward(self, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, y: Tensor) -> None:
-        """Writes the outputs; see :class:`~archduel.fusing.convolutions.Way`."""
+        """Writes the outputs; see :class:`~.convolutions.Way`."""
         for part in self._parts(x, spec):
             self.way.forward(x[part], w[part], spec, buffers, y[part])
 
     def backward(
         self, g: Tensor, x: Tensor, w: Tensor, spec: ConvSpec, buffers: Buffers, gw: Tensor, gx: Tensor | None
     ) -> None:
-        """Writes the gradients; see :class:`~archduel.fusing.convolutions.Way`."""
+        """Writes the gradients; see :class:`~.convolutions.Way`."""
         for part in self._parts(x, spec):
             into = None if gx is None else gx[part]
             self.way.backward(g[part], x[part], w[part], spec, buffers, gw[part], into)
@@ -268,6 +288,7 @@ class InParts:
 
 WAYS: Mapping[str, Way] = {
     "point": Point(),
+    # the numbers that a way copies for an image and a network: kernel columns x channels x padded map for "rows", and so on
     "rows": InParts(Rowwise(), lambda s: s.kernel[1] * s.c_in * (s.size[0] + 2 * s.padding[0]) * s.size[1]),
     "columns": InParts(Columns(), lambda s: s.kernel[0] * s.kernel[1] * s.c_in * s.out[0] * s.out[1]),
     "halves": InParts(Halves(), lambda s: 3 * s.c_in * (s.size[0] + 2) * s.size[1] // 2),
@@ -280,6 +301,8 @@ WAYS: Mapping[str, Way] = {
 
 def suitable(spec: ConvSpec) -> list[str]:
     """Returns the names of the ways that can compute ``spec``; never empty."""
+    # What is not suitable is not measured: some ways cannot compute a shape at all (rows: stride 1 only), others are
+    # not worth the seconds (1x1 is a product of views without a copy, dense matrices of large maps fill the memory).
     pixels = max(spec.size[0] * spec.size[1], spec.out[0] * spec.out[1])
     if spec.depthwise:
         return ["taps", "grouped"] + (["dense"] if pixels <= DENSE_DEPTHWISE_PIXELS else [])

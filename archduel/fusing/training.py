@@ -1,4 +1,9 @@
-"""The training loop of many networks at once: each ends as it would alone, whatever happens to the others."""
+"""The training loop of many networks at once: each ends as it would alone, whatever happens to the others.
+
+The order of :mod:`archduel.training.loop`, for K networks: an epoch draws orders and noise from seeds of its own, each step makes batches,
+draws drop-path masks, goes forward and backward, and updates; after the epoch its numbers are noted, networks whose loss is not finite
+leave, ``prune`` may end others, and the group goes on smaller.
+"""
 
 from __future__ import annotations
 
@@ -67,11 +72,9 @@ class FusedNetworks(Protocol):
 
 @torch.no_grad()  # inference mode would spoil the buffers for training
 def evaluate_fused(model: FusedNetworks, pixels: Images, *, batch_size: int = 64) -> list[Evaluation]:
-    """Returns what each network says about ``pixels``, as :func:`archduel.training.metrics.evaluate` does of one.
+    """Returns each network's :class:`~archduel.training.metrics.Evaluation` of ``pixels``.
 
     Args:
-        model: the networks.
-        pixels: the images.
         batch_size: images at a time; larger ones than in training take more memory than training did.
 
     Raises:
@@ -80,14 +83,15 @@ def evaluate_fused(model: FusedNetworks, pixels: Images, *, batch_size: int = 64
     logits = []
     for rows in torch.arange(len(pixels)).split(batch_size):
         images = pixels.batch(rows)[0].to(model.device)
-        logits.append(
-            model.forward(normalise(images, pixels.mean, pixels.std), training=False)[0].double().cpu()
-        )
+        out = model.forward(normalise(images, pixels.mean, pixels.std), training=False)[0]
+        # float64, as for one network: softmax and loss should not add rounding of their own
+        logits.append(out.double().cpu())
     every = torch.cat(logits, 2).transpose(1, 2)  # (K, N, classes)
     labels = pixels.labels.cpu()
     if int(labels.max()) >= every.shape[2]:
         raise SettingError(
-            f"labels go up to {int(labels.max())}, the networks have only {every.shape[2]} outputs"
+            f"labels go up to {int(labels.max())}, but the networks have {every.shape[2]} outputs (labels 0 to "
+            f"{every.shape[2] - 1}); build them for as many classes as the images have"
         )
     return [
         Evaluation(one.softmax(1).float().numpy(), labels.numpy(), float(F.cross_entropy(one, labels)))
@@ -122,6 +126,7 @@ class FusedGroup:
         self, before: tuple[FusedSGD, dict[tuple[int, str], tuple[int, int]], list[int]] | None
     ) -> None:
         """Makes optimizer and average for the networks; their velocities go on."""
+        # also when the group shrinks: matrices and rows are then others
         recipe, device = self.recipe, self.model.device
         self.optimizer = FusedSGD(
             self.model.weights,
@@ -137,25 +142,27 @@ class FusedGroup:
         if before is not None:
             self.optimizer.inherit(*before, self.model.places())
         self.average = WeightAverage(self.model, recipe.ema) if recipe.ema else None  # type: ignore[arg-type]
-        self._sums = torch.zeros(
-            3, len(self.model), device=device
-        )  # loss x images, correct, images of the epoch
+        # loss x images, correct answers and images of the epoch, by network; on the device, so that a step does not wait for it
+        self._sums = torch.zeros(3, len(self.model), device=device)
 
-    def shrink(self, kept: list[int]) -> None:
+    def shrink(self, places: list[int]) -> None:
         """Goes on with the networks at these places only."""
-        old, places, average, whole = self.optimizer, self.model.places(), self.average, self.model
-        self.model = whole.keep(kept)
+        before, rows, average, whole = self.optimizer, self.model.places(), self.average, self.model
+        self.model = whole.keep(places)
         for name in ("seeds", "rates", "numbers"):
             values = getattr(self, name)
-            setattr(self, name, [values[k] for k in kept])
-        self._equip((old, places, kept))
+            setattr(self, name, [values[k] for k in places])
+        self._equip((before, rows, places))
+        # the average lies in the old rows; as weights of the networks it finds its way to the new ones
         if average and self.average:
             with average.applied():
-                values = whole.keep(kept).state_dict()
+                values = whole.keep(places).state_dict()
             self.average.load_state_dict({"average": list(values.values()), "updates": average.updates})
 
     def run_epoch(self, epoch: int) -> list[int]:
         """Trains one epoch and returns the places of the networks whose loss stayed finite."""
+        # One seed for all means one order and one batch; drop path still draws network by network, from equal generators, because
+        # their layers differ. Names and order of the draws are those of a network alone, so that it sees the same numbers.
         seeds = self.seeds[:1] if self.shared else self.seeds
         orders = [
             torch.randperm(len(self.images), generator=_generator("cpu", s, "order", epoch)) for s in seeds
@@ -176,16 +183,18 @@ class FusedGroup:
             if probability:
                 self._draw_masks(probability, len(parts[0][place]), layers)
             self._step(batch)
+            # only when none is left is the rest of the epoch spared: others would be disturbed by a shrink in its middle
             if (step + 1) % CHECK_EVERY == 0 and not torch.isfinite(self._sums[0]).any():
                 break
         self.model.set_masks(None)
         finite = torch.isfinite(self._sums[0]).tolist()
-        return [k for k, good in enumerate(finite) if good]
+        return [k for k, is_finite in enumerate(finite) if is_finite]
 
     def _batch(
         self, raw: Tensor, labels: Tensor, noise: torch.Generator, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor, float]:
         """Returns images, labels, the labels mixed in and the share of the first."""
+        # contiguous: Fused turns the batch to the innermost place itself
         x = augmented(raw, self.recipe.with_(channels_last=False), self.images.mean, self.images.std, noise)
         if not self.recipe.mixup:
             return x, labels, labels, 1.0
@@ -203,7 +212,7 @@ class FusedGroup:
         self.model.set_masks(lambda k, name: masks[k, name])
 
     def _step(self, batch: list[tuple[Tensor, Tensor, Tensor, float]]) -> None:
-        """One batch: forward, loss, backward, update, average."""
+        """Trains on one batch: forward, loss, backward, update, average."""
         k, recipe = len(self.model), self.recipe
         x = batch[0][0] if self.shared else torch.stack([b[0] for b in batch])
         labels = torch.stack([b[1] for b in batch]).expand(k, -1)  # (K, B)
@@ -212,6 +221,8 @@ class FusedGroup:
         outputs = [out.detach().requires_grad_() for out in self.model.forward(x)]
         losses = [self._losses(out, labels, others, share) for out in outputs]
         loss = losses[0] if len(losses) == 1 else losses[0] + recipe.auxiliary_weight * losses[1]
+        # Autograd goes from the losses to the logits, the layers by hand from there. The networks share no weights, so that the sum
+        # of their losses has the gradient of each by itself.
         grads = torch.autograd.grad(loss.sum(), outputs)
         self.model.backward(grads)
         self.optimizer.step()
@@ -223,6 +234,7 @@ class FusedGroup:
 
     def _losses(self, logits: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> Tensor:
         """Returns the cross entropy of each network (K,), of two labels for mixed images."""
+        # a mean over images for each network, never over networks: their number must not change a gradient
         smoothing = self.recipe.label_smoothing
         logits = logits if logits.dtype == torch.float64 else logits.float()
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none").mean(1)
@@ -234,13 +246,14 @@ class FusedGroup:
     def note_epoch(self, epoch: int, validation: Images | None, seconds: float) -> None:
         """Writes the epoch's numbers into the histories."""
         steps = self.plan.steps_of(epoch)
-        scored = None
+        evaluations = None
         if validation is not None:
             with self.average.applied() if self.average else nullcontext():
-                scored = evaluate_fused(self.model, validation, batch_size=self.recipe.batch_size)
+                evaluations = evaluate_fused(self.model, validation, batch_size=self.recipe.batch_size)
         for k, (loss, right, count) in enumerate(self._sums.T.tolist()):
             result = self.results[self.numbers[k]]
             result.images += int(count)
+            # the seconds of all are shared equally: which network took which part of a product cannot be told
             result.seconds += seconds / len(self.numbers)
             if not math.isfinite(loss):
                 result.reason = (
@@ -253,8 +266,8 @@ class FusedGroup:
                 "train_loss": loss / count,
                 "train_accuracy": right / count,
             }
-            if scored is not None:
-                numbers |= {"val_loss": scored[k].loss, "val_accuracy": scored[k].accuracy}
+            if evaluations is not None:
+                numbers |= {"val_loss": evaluations[k].loss, "val_accuracy": evaluations[k].accuracy}
             result.history.append(numbers)
 
 
@@ -274,20 +287,20 @@ def train_fused(
 ) -> tuple[FusedNetworks, list[int], list[Trained]]:
     """Trains networks together, each as :func:`archduel.training.loop.train` trains it alone with the same seed.
 
-    A network whose loss is not finite leaves the batch at the end of the epoch, with a reason; the others do not notice.
+    A network whose loss is not finite leaves the group at the end of the epoch, with a reason; the others do not notice.
 
     Args:
         model: the networks, initialised.
-        train: training images, as for ``train``.
-        recipe: how to train, in ``fp32``.
+        train: training images, resized and cut to the recipe's fraction here.
+        recipe: its precision must be ``fp32``.
         seeds: of batch order, augmentation and drop path: one for all (they see the same batches), or one a network.
         rates: factors of the learning rate, one a network; None = 1.
-        validation: evaluated after each epoch.
-        prune: asked after each epoch but the last with (finished epochs, numbers of the networks left, their latest
-            numbers), returns the numbers of those that go on; the others end there, with a reason.
+        validation: images that all are evaluated on after each epoch.
+        prune: called after each epoch but the last with (finished epochs, indices of the networks left, their latest
+            metrics); returns the indices of those that go on. The others end there, with a reason.
 
     Returns:
-        The networks that were trained to the end, their numbers, and what happened to each of the first.
+        The networks that were trained to the end, their indices among those given, and what happened to each given one.
 
     Raises:
         SettingError: for another precision, or another number of seeds or rates.
@@ -297,20 +310,20 @@ def train_fused(
     images = train.resized(recipe.image_size).fraction(recipe.data_fraction, seed=0)
     if len(images) < 2:
         raise DataError(f"training needs at least 2 images, got {len(images)}")
-    scored = validation.resized(recipe.image_size) if validation is not None else None
+    judged = validation.resized(recipe.image_size) if validation is not None else None
     group = FusedGroup(model, images, recipe, seeds, rates)
     for epoch in range(group.plan.epochs):
         began = time.perf_counter()
-        good = group.run_epoch(epoch)
-        group.note_epoch(epoch, scored, time.perf_counter() - began)
-        kept = good
-        if prune is not None and good and epoch + 1 < group.plan.epochs:
-            kept = _pruned(group, prune, epoch, good)
-        if len(kept) < len(group.model):
-            if not kept:
+        remaining = finite = group.run_epoch(epoch)
+        group.note_epoch(epoch, judged, time.perf_counter() - began)
+        if prune is not None and finite and epoch + 1 < group.plan.epochs:
+            remaining = _pruned(group, prune, epoch, finite)
+        if len(remaining) < len(group.model):
+            # no group can be made of nothing: the last networks stay where they are, and none of them counts as trained
+            if not remaining:
                 group.numbers = []
                 break
-            group.shrink(kept)
+            group.shrink(remaining)
     if group.average:
         group.average.keep()
     return group.model, group.numbers, group.results
@@ -320,22 +333,23 @@ def _check(k: int, recipe: Recipe, seeds: Sequence[int], rates: Sequence[float] 
     """Raises SettingError for settings that ``k`` fused networks cannot be trained with."""
     if recipe.precision != "fp32":
         raise SettingError(
-            f"fused training computes in fp32, got {recipe.precision!r}; set precision or train one by one"
+            f"fused training computes in fp32, got precision {recipe.precision!r}; set it to fp32 or train one by one"
         )
     for name, values in (("seeds", seeds), ("rates", rates or [1.0] * k)):
         if len(values) != k and (name, len(values)) != ("seeds", 1):
-            raise SettingError(f"{k} networks need as many {name}, got {len(values)}")
+            one = " (or 1 for all)" if name == "seeds" else ""
+            raise SettingError(f"{name} must be {k}, one for each network{one}, got {len(values)}")
 
 
 def _pruned(
     group: FusedGroup,
     prune: Callable[[int, list[int], list[Epoch]], Sequence[int]],
     epoch: int,
-    good: list[int],
+    finite: list[int],
 ) -> list[int]:
-    """Returns the places that go on; the others get their reason."""
-    numbers = [group.numbers[k] for k in good]
+    """Returns the places of the networks that go on; the others get their reason."""
+    numbers = [group.numbers[k] for k in finite]
     chosen = set(prune(epoch + 1, numbers, [group.results[n].history[-1] for n in numbers]))
     for number in set(numbers) - chosen:
         group.results[number].reason = f"stopped early after epoch {epoch + 1} of {group.plan.epochs}"
-    return [k for k in good if group.numbers[k] in chosen]
+    return [k for k in finite if group.numbers[k] in chosen]

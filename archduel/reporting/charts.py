@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["SLOTS", "Axis", "Frame", "Line", "Spot", "axes", "axis", "dashes", "grid", "legend", "limits", "line_chart", "marker", "pareto", "path", "scatter_chart", "shorten", "svg", "text"]
+__all__ = ["SLOTS", "Axis", "Frame", "Line", "Spot", "axes", "axis", "dashes", "grid", "legend_key", "limits", "line_chart", "marker", "pareto", "path", "scatter_chart", "shorten", "svg", "text"]
 
 # -- Axes of the charts: from values to pixels, and where the ticks go --------------------------------------------------
 
@@ -179,15 +179,10 @@ def axes(frame: Frame) -> list[str]:
     ]
 
 
-def legend(names: Sequence[str], *, lines: bool = False, slots: Sequence[int] | None = None) -> str:
-    """Returns an HTML legend that wraps on narrow screens; colours 0, 1, 2 ... unless ``slots`` says others."""
-    items = []
-    for slot, name in zip(slots if slots is not None else range(len(names)), names):
-        stroke = dashes(slot)
-        line = f'<line x1="0" x2="24" y1="7" y2="7" class="line c{slot % SLOTS}"{stroke}/>' if lines else ""
-        key = f'<svg viewBox="0 0 24 14" width="24" height="14" aria-hidden="true">{line}{marker(12, 7, slot)}</svg>'
-        items.append(f"<li>{key}{escape(name)}</li>")
-    return f'<ul class="legend">{"".join(items)}</ul>' if len(items) > 1 else ""
+def legend_key(slot: int, *, lines: bool = False) -> str:
+    """Returns the sign of colour ``slot`` in a legend: its marker, on a piece of its line if ``lines``."""
+    line = f'<line x1="0" x2="24" y1="7" y2="7" class="line c{slot % SLOTS}"{dashes(slot)}/>' if lines else ""
+    return f'<svg viewBox="0 0 24 14" width="24" height="14" aria-hidden="true">{line}{marker(12, 7, slot)}</svg>'
 
 
 Text = Callable[[float], str]

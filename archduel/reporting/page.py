@@ -1,4 +1,4 @@
-"""The bricks of a report page: sections, charts for two widths, tables, notices. Everything given is escaped."""
+"""The bricks of a report page: sections, charts for two widths, tables, notices. Whatever is not ``Markup`` is escaped."""
 
 from __future__ import annotations
 
@@ -6,60 +6,78 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from html import escape
 from importlib.resources import files
+from typing import Any
 
-__all__ = ["chart", "details", "document", "facts", "notice", "section", "table"]
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from archduel.reporting.charts import legend_key
+
+__all__ = ["chart", "details", "document", "facts", "legend", "notice", "part", "section", "table"]
+
+NOTHING = Markup("")
 
 
-def section(name: str, title: str, how: str, *parts: str) -> str:
-    """Returns a section with a heading and a sentence on how to read it; nothing if all ``parts`` are empty.
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("archduel.reporting"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
 
-    Title and sentence are escaped, ``parts`` are HTML.
+
+def part(name: str, *values: Any) -> Markup:
+    """Returns what the macro ``name`` of ``templates/parts.html`` makes of ``values``."""
+    macro: Callable[..., Markup] = getattr(_environment().get_template("parts.html").module, name)
+    return macro(*values)
+
+
+def section(name: str, title: str, how: str, *parts: Markup) -> Markup:
+    """Returns a section with a heading and a sentence on how to read it; nothing if all ``parts`` are empty."""
+    body = NOTHING.join(parts)
+    return part("section", name, title, how, body) if body else NOTHING
+
+
+def chart(
+    draw: Callable[[int], str], *, widths: tuple[int, int, int] = (350, 600, 920), legend: Markup = NOTHING
+) -> Markup:
+    """Returns a chart drawn once for each kind of screen, so that its type is never scaled to nothing.
+
+    Args:
+        draw: width in pixels -> SVG, whose texts are escaped already.
+        widths: of narrow, middle and wide screens.
+        legend: stands above.
     """
-    body = "".join(parts)
-    if not body:
-        return ""
-    reading = f'<p class="how">{escape(how)}</p>' if how else ""
-    return f'<section id="{name}"><h2>{escape(title)}</h2>{reading}{body}</section>'
+    return part("chart", [(kind, Markup(draw(width))) for kind, width in zip(("narrow", "middle", "wide"), widths)], legend)
 
 
-def chart(draw: Callable[[int], str], *, widths: tuple[int, int, int] = (350, 600, 920), legend: str = "") -> str:
-    """Returns a chart drawn once for each kind of screen, so that its type is never scaled to nothing."""
-    drawn = "".join(f'<div class="{kind}">{draw(width)}</div>' for kind, width in zip(("narrow", "middle", "wide"), widths))
-    return f'<figure class="chart">{legend}{drawn}</figure>'
+def legend(names: Sequence[str], *, lines: bool = False, slots: Sequence[int] | None = None) -> Markup:
+    """Returns a legend that wraps on narrow screens; colours 0, 1, 2 ... unless ``slots`` says others. One name needs none."""
+    used = slots if slots is not None else range(len(names))
+    items = [(Markup(legend_key(slot, lines=lines)), name) for slot, name in zip(used, names)]
+    return part("legend", items) if len(items) > 1 else NOTHING
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = (), strong: bool = False) -> str:
-    """Returns a table of texts, escaped; ``numeric`` columns are right-aligned, ``strong`` marks the first row."""
-    kinds = dict.fromkeys(numeric, ' class="num"')
-    head = "".join(f"<th{kinds.get(i, '')}>{escape(text)}</th>" for i, text in enumerate(headers))
-    lines = []
-    for number, row in enumerate(rows):
-        cells = "".join(f"<td{kinds.get(i, '')}>{escape(text)}</td>" for i, text in enumerate(row))
-        lines.append(f'<tr{" class=first" if strong and not number else ""}>{cells}</tr>')
-    broad = ' class="broad"' if len(headers) > 4 else ""
-    return f'<div class="scroll"><table{broad}><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+def table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = (), strong: bool = False
+) -> Markup:
+    """Returns a table of texts; ``numeric`` columns are right-aligned, ``strong`` marks the first row."""
+    return part("table", headers, rows, numeric, strong)
 
 
-def details(summary: str, body: str) -> str:
-    """Returns a part that opens on a click."""
-    return f"<details><summary>{escape(summary)}</summary>{body}</details>" if body else ""
+def details(summary: str, body: Markup) -> Markup:
+    """Returns a part that opens on a click; nothing without a body."""
+    return part("details", summary, body) if body else NOTHING
 
 
-def notice(lines: Sequence[str]) -> str:
-    """Returns a highlighted list, escaped."""
-    if not lines:
-        return ""
-    if len(lines) == 1:
-        return f'<div class="notice" role="note">{escape(lines[0])}</div>'
-    return f'<div class="notice" role="note"><ul>{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul></div>'
+def notice(lines: Sequence[str]) -> Markup:
+    """Returns a highlighted list; nothing without lines."""
+    return part("notice", lines) if lines else NOTHING
 
 
-def facts(values: Mapping[str, str]) -> str:
-    """Returns a two-column table of names and values."""
-    lines = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in values.items())
-    return f'<div class="scroll"><table class="facts"><tbody>{lines}</tbody></table></div>' if lines else ""
+def facts(values: Mapping[str, str]) -> Markup:
+    """Returns a two-column table of names and values; nothing without values."""
+    return part("facts", values) if values else NOTHING
 
 
 @cache
@@ -73,19 +91,17 @@ def _policy(script: str) -> str:
     return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
-def document(title: str, body: str) -> str:
+def document(template: str, *, title: str, sections: Sequence[Markup], **values: Any) -> str:
     """Returns a page that needs nothing but itself.
 
     Args:
-        title: of the window, escaped here.
-        body: HTML of header and main part; a button with the id ``theme`` switches between light and dark.
+        template: file in ``templates/`` that extends ``page.html`` by a header; a button with the id ``theme`` in it switches
+            between light and dark.
+        title: of the window.
+        sections: of the main part.
+        values: what the header shows.
     """
     style, script = _asset("report.css"), _asset("report.js")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}"
-        "<footer><p>Written by archduel. Accuracies are shares of pictures, MACs are multiply-adds for one picture.</p></footer>\n"
-        f"<script>{script}</script>\n</body>\n</html>\n"
-    )
+    return _environment().get_template(template).render(
+        title=title, sections=sections, style=Markup(style), script=Markup(script), policy=Markup(_policy(script)), **values
+    ) + "\n"  # fmt: skip

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-from archduel.reporting.charts import Line, Spot, legend, line_chart, scatter_chart
-from archduel.reporting.page import chart, document, facts, section, table
+from markupsafe import Markup
+
+from archduel.reporting.charts import Line, Spot, line_chart, scatter_chart
+from archduel.reporting.page import NOTHING, chart, document, facts, legend, part, section, table
 from archduel.reporting.text import brief, compact, duration, number, percent
 from archduel.reporting.tiles import Row, interval_chart
 
@@ -43,10 +44,10 @@ def _spots(result: Mapping[str, Any]) -> list[Spot]:
     return spots
 
 
-def _front(result: Mapping[str, Any]) -> str:
+def _front(result: Mapping[str, Any]) -> Markup:
     spots = _spots(result)
     if not spots:
-        return ""
+        return NOTHING
     by_name = {trial["name"]: trial for trial in result["trials"]}
     by = result["settings"]["by"]
     corners = [Spot(by_name[n]["cost"], _value(by_name[n], by), 2, n) for n in result["front"]]
@@ -67,7 +68,7 @@ def _measure(by: str) -> str:
     return "Spearman's rho" if by == "spearman" else "Kendall's tau"
 
 
-def _recommended(result: Mapping[str, Any]) -> str:
+def _recommended(result: Mapping[str, Any]) -> Markup:
     by_name = {trial["name"]: trial for trial in result["trials"]}
     by = result["settings"]["by"]
     rows, drawn = [], []
@@ -80,7 +81,7 @@ def _recommended(result: Mapping[str, Any]) -> str:
         )  # fmt: skip
         drawn.append(Row(kind, value, low, high, note=f"{number(value)} [{number(low)}, {number(high)}]", slot=slot))
     if not rows:
-        return ""
+        return NOTHING
     headers = ("file", "recipe", _measure(by), "time each", "of the reference", "images each", "MACs an image")
     how = (
         "trusted is the cheapest recipe on the front within 0.05 of the best agreement; quick is the one on the front, not dearer "
@@ -92,10 +93,10 @@ def _recommended(result: Mapping[str, Any]) -> str:
     return section("recommended", "Recommended recipes", how, figure, table(headers, rows, numeric=(2, 3, 4, 5, 6)))
 
 
-def _pruning(result: Mapping[str, Any]) -> str:
+def _pruning(result: Mapping[str, Any]) -> Markup:
     rounds: Sequence[Mapping[str, Any]] = result["rounds"]
     if not rounds:
-        return ""
+        return NOTHING
     names = list(rounds[0]["importance"])
     ranked = sorted(names, key=lambda name: -max(r["importance"][name] for r in rounds))
     lines = [
@@ -119,7 +120,7 @@ def _pruning(result: Mapping[str, Any]) -> str:
     return section("pruning", "What matters", how, figure, table(("round", "fixed", "at", "recipes so far", "importance"), rows))
 
 
-def _readings(result: Mapping[str, Any]) -> str:
+def _readings(result: Mapping[str, Any]) -> Markup:
     by_name = {trial["name"]: trial for trial in result["trials"]}
     by = result["settings"]["by"]
     rows = [
@@ -127,18 +128,18 @@ def _readings(result: Mapping[str, Any]) -> str:
         for kind, name in result["recommended"].items()
     ]
     if not rows:
-        return ""
+        return NOTHING
     names = list(next(iter(by_name.values()))["readings"])
     how = (
         f"{_measure(by)} of what else can be read from the same trainings: validation score and loss, training loss of the last epoch, "
         f"of the last quarter, of all epochs. The recipes were chosen by {result['settings']['reading']}."
     )
     untrained = ", ".join(f"{number(_value(found, by))} by {kind}" for kind, found in result["sizes"].items())
-    below = f'<p class="note">{escape(f"Without any training: {untrained}. A recipe that ranks no better is not worth its time.")}</p>'
+    below = part("note", f"Without any training: {untrained}. A recipe that ranks no better is not worth its time.")
     return section("readings", "Other readings", how, table(("file", *names), rows, numeric=tuple(range(1, len(names) + 1))), below)
 
 
-def _trials(result: Mapping[str, Any]) -> str:
+def _trials(result: Mapping[str, Any]) -> Markup:
     rows = [
         (t["name"], number(_value(t, "spearman")), number(_value(t, "kendall")),
          f"[{number(_value(t, 'kendall', 'low'))}, {number(_value(t, 'kendall', 'high'))}]", duration(t["seconds"]),
@@ -149,7 +150,7 @@ def _trials(result: Mapping[str, Any]) -> str:
     return section("trials", "All recipes", "By rising cost.", table(headers, rows, numeric=(1, 2, 3, 4, 5, 6)))
 
 
-def _about(result: Mapping[str, Any]) -> str:
+def _about(result: Mapping[str, Any]) -> Markup:
     settings, recipe = result["settings"], result["reference"]["recipe"]
     named = ("epochs", "batch_size", "lr", "channels", "depth", "image_size", "data_fraction")
     values = {
@@ -179,11 +180,13 @@ def proxy_html(result: Mapping[str, Any]) -> str:
             f"{percent(trial['share_of_reference'])} of the reference's cost keeps its order with {_measure(by)} "
             f"{number(_value(trial, by))}."
         )
-    header = (
-        f"<header><h1>Cheap recipes for {escape(result['data'])}</h1>"
-        f'<p class="subtitle">{len(result["trials"])} recipes, {len(result["archs"])} architectures of '
-        f'{escape(result["settings"]["space"])}</p><button id="theme" type="button">Dark theme</button>'
-        f'<p class="sentence">{escape(headline)}</p></header>\n'
+    return document(
+        "proxy_report.html",
+        title=f"Cheap recipes for {result['data']} – archduel",
+        sections=[build(result) for build in (_recommended, _front, _readings, _pruning, _trials, _about)],
+        data=result["data"],
+        n_recipes=len(result["trials"]),
+        n_architectures=len(result["archs"]),
+        space=result["settings"]["space"],
+        headline=headline,
     )
-    body = "\n".join(build(result) for build in (_recommended, _front, _readings, _pruning, _trials, _about))
-    return document(f"Cheap recipes for {result['data']} – archduel", f"{header}<main>\n{body}\n</main>\n")

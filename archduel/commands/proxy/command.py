@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,6 @@ from archduel.commands.options import (
     FieldsOf,
     Images,
     JobFolder,
-    JsonFile,
     RecipeChanges,
     SpaceName,
     add_command,
@@ -34,7 +32,7 @@ Training = Annotated[dict[str, Any], FieldsOf("archduel.commands.options:Trainin
 def register(app: typer.Typer) -> None:
     """Adds the group to ``app``."""
     group = typer.Typer(help="Cheap training recipes that keep the ranking: find, check, use.", no_args_is_help=True)
-    for command in (find, check, train, search, published):
+    for command in (find, check, train, search):
         add_command(group, command)
     app.add_typer(group, name="proxy")
 
@@ -146,17 +144,3 @@ def search(
         **_job(training),
     )  # fmt: skip
     typer.echo(result["genotype"])
-
-
-def published(
-    folder: Annotated[Path, typer.Argument(help="BPE's tables as CSV: architectures, settings, proxy_accuracies")],
-    json_: JsonFile = None,
-) -> None:
-    """BPE's own tables: agreement of all settings, importance, front, and what pruning would have chosen."""
-    from archduel.commands.proxy.published import published_record, published_text
-
-    record = published_record(folder)
-    if json_ is not None:
-        json_.parent.mkdir(parents=True, exist_ok=True)
-        json_.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    typer.echo(published_text(record))

