@@ -1,9 +1,8 @@
-"""What a comparison of searches hands over: a table for people, JSON and CSV for programs, figures."""
+"""What a comparison writes: a table for people, JSON and CSV for programs, figures."""
 
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from archduel.commands.bench.one_shot import OneshotBench
 from archduel.commands.bench.rank import RankBench
 from archduel.commands.bench.search import Bench
+from archduel.commands.progress import write_json
 from archduel.errors import SettingError
 from archduel.reporting.checklist import checklist, checklist_text
 from archduel.reporting.figures import tau_by_labels
@@ -24,9 +24,7 @@ __all__ = ["check_figure", "one_shot_summary", "rank_summary", "search_summary",
 
 def write_one_shot_json(bench: OneshotBench, path: Path, *, command: str = "") -> None:
     """Writes records, effects and facts as one object."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"command": command, "facts": bench.facts, "effects": bench.effects, "records": bench.records}
-    path.write_text(json.dumps(whole, indent=1) + "\n")
+    write_json(path, {"command": command, "facts": bench.facts, "effects": bench.effects, "records": bench.records})
 
 
 def _interval(record: dict[str, Any]) -> str:
@@ -71,10 +69,10 @@ def one_shot_summary(bench: OneshotBench) -> str:
     for effect in bench.effects:
         d = effect["difference"]
         rest = ", ".join(f"{k} {v}" for k, v in effect.items() if k not in ("option", "value", "against", "difference"))
-        verdict = "" if d["low"] > 0 or d["high"] < 0 else " (within noise)"
+        note = "" if d["low"] > 0 or d["high"] < 0 else " (within noise)"
         lines.append(
             f"{effect['option']} {effect['value']} instead of {effect['against']}: tau {d['value']:+.3f} "
-            f"[{d['low']:+.3f}, {d['high']:+.3f}]{verdict}; {rest}"
+            f"[{d['low']:+.3f}, {d['high']:+.3f}]{note}; {rest}"
         )
     return "\n".join(lines)
 
@@ -92,10 +90,9 @@ def check_figure(path: Path | None) -> None:
 
 
 def write_rank_json(bench: RankBench, path: Path, *, command: str = "") -> None:
-    """Writes the records as a list, each with the facts of the comparison (and the command, if told) under ``facts``."""
+    """Writes the records as a list, each with the facts of the comparison (and the command, if given) under ``facts``."""
     facts = {**bench.facts, "command": command} if command else bench.facts
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([{**record, "facts": facts} for record in bench.records], indent=1) + "\n")
+    write_json(path, [{**record, "facts": facts} for record in bench.records])
 
 
 def write_figure(bench: RankBench, path: Path) -> None:
@@ -155,8 +152,7 @@ def rank_summary(bench: RankBench) -> str:
 
 def write_search_json(bench: Bench, path: Path) -> None:
     """Writes the records as a list, each with the facts of the comparison under ``facts``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([{**record, "facts": bench.facts} for record in bench.records], indent=1) + "\n")
+    write_json(path, [{**record, "facts": bench.facts} for record in bench.records])
 
 
 def write_csv(bench: Bench, path: Path) -> None:
