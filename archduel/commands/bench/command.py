@@ -23,7 +23,7 @@ from archduel.commands.options import (
     names,
     numbers,
 )
-from archduel.commands.progress import Meter, rare_lines
+from archduel.commands.progress import Meter, rare_lines, write_json
 from archduel.errors import SettingError
 
 __all__ = ["fused", "one_shot", "rank", "register"]
@@ -51,14 +51,13 @@ def fused(
     archduel bench fused --rows nasbench201-4 --seconds 2 --json out.json
     """
     from archduel.commands.bench.fused import ROWS, bench_fused, line, with_facts
-    from archduel.commands.bench.output import write_json
 
     def show(record: dict[str, Any]) -> None:
         typer.echo(line(record))
 
     records = bench_fused(names(rows) or list(ROWS), cores=cores, seconds=seconds, repeats=repeats, k=k, on_row=show)
     if json_ is not None:
-        write_json({"command": command_line(), **with_facts(records)}, json_)
+        write_json(json_, {"command": command_line(), **with_facts(records)})
     else:
         typer.echo(json.dumps({record["row"]: round(record["ratio"], 2) for record in records}))
 
@@ -96,7 +95,7 @@ def one_shot(
     The same command goes on where it was stopped when --json is given.
     """
     from archduel.commands.bench.one_shot import bench_one_shot
-    from archduel.commands.bench.output import one_shot_summary, write_json
+    from archduel.commands.bench.output import one_shot_summary
     from archduel.estimators.timing import check_device
 
     check_device(device)
@@ -121,7 +120,7 @@ def one_shot(
         load=given(image_size=image_size, max_images=max_images),
     )
     if json_ is not None:
-        write_json({"command": command_line(), "facts": bench.facts, "effects": bench.effects, "records": bench.records}, json_)
+        write_json(json_, {"command": command_line(), "facts": bench.facts, "effects": bench.effects, "records": bench.records})
     typer.echo(one_shot_summary(bench))
 
 

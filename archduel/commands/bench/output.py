@@ -1,9 +1,8 @@
-"""What a comparison of searches hands over: a table for people, JSON and CSV for programs, figures."""
+"""What a comparison writes: a table for people, JSON and CSV for programs, figures."""
 
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +11,20 @@ import numpy as np
 from archduel.commands.bench.one_shot import OneShotBench
 from archduel.commands.bench.rank import RankBench
 from archduel.commands.bench.search import Bench
-from archduel.core.storage import write_atomic
+from archduel.commands.progress import write_json
 from archduel.errors import SettingError
 from archduel.reporting.checklist import checklist, checklist_text
 from archduel.reporting.figures import tau_by_labels
 from archduel.reporting.text import text_table
 
-__all__ = ["check_figure", "one_shot_summary", "rank_summary", "search_summary", "write_csv", "write_figure", "write_figures", "write_json", "write_records", "write_trajectories"]
+__all__ = ["check_figure", "one_shot_summary", "rank_summary", "search_summary", "write_csv", "write_figure", "write_figures", "write_records", "write_trajectories"]
 
 # -- JSON for programs ---------------------------------------------------------------------------------------------------
 
 
-def write_json(value: Any, path: Path) -> None:
-    """Writes a JSON file, whole or not at all."""
-    write_atomic(path, json.dumps(value, indent=1).encode() + b"\n")
-
-
 def write_records(bench: RankBench | Bench, path: Path) -> None:
     """Writes the records as a list, each with the facts of the comparison under ``facts``."""
-    write_json([{**record, "facts": bench.facts} for record in bench.records], path)
+    write_json(path, [{**record, "facts": bench.facts} for record in bench.records])
 
 
 # -- What a comparison of shared weights hands over: a table for people -------------------------------------------------
@@ -78,10 +72,10 @@ def one_shot_summary(bench: OneShotBench) -> str:
     for effect in bench.effects:
         d = effect["difference"]
         rest = ", ".join(f"{k} {v}" for k, v in effect.items() if k not in ("option", "value", "against", "difference"))
-        verdict = "" if d["low"] > 0 or d["high"] < 0 else " (within noise)"
+        note = "" if d["low"] > 0 or d["high"] < 0 else " (within noise)"
         lines.append(
             f"{effect['option']} {effect['value']} instead of {effect['against']}: tau {d['value']:+.3f} "
-            f"[{d['low']:+.3f}, {d['high']:+.3f}]{verdict}; {rest}"
+            f"[{d['low']:+.3f}, {d['high']:+.3f}]{note}; {rest}"
         )
     return "\n".join(lines)
 

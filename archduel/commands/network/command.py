@@ -17,6 +17,7 @@ from archduel.commands.options import (
     TextSpace,
     add_command,
 )
+from archduel.commands.progress import write_json
 
 __all__ = ["register"]
 
@@ -53,8 +54,7 @@ def evaluate(
         severities=severity or (1, 3, 5), batch_size=batch_size, device=device, seed=seed,
     )  # fmt: skip
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        write_json(out, record)
     if as_json:
         typer.echo(json.dumps(record))
         return
