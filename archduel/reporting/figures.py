@@ -48,7 +48,7 @@ def tau_by_labels(path: Path, curves: Mapping[str, Sequence[Point]], *, title: s
     """Writes Kendall's tau over the number of labels, with intervals where they are known.
 
     Args:
-        path: of the picture; its suffix says the format (svg, png, pdf).
+        path: of the image; its suffix says the format (svg, png, pdf).
         curves: ranker -> (labels, tau, low, high) in ascending order of labels.
         title: over the figure.
     """
@@ -77,7 +77,7 @@ def trajectories(
     """Writes mean validation regret with 95 % intervals, over queries or over mean simulated seconds.
 
     Args:
-        path: of the picture; its suffix says the format (svg, png, pdf).
+        path: of the image; its suffix says the format (svg, png, pdf).
         regrets: strategy -> (R, Q) validation regret of the incumbent, fractions of 1.
         title: over the figure.
         seconds: strategy -> (R, Q) simulated seconds; None = draw over queries.
@@ -101,7 +101,7 @@ def critical_difference(path: Path, ranks: Nemenyi, *, title: str) -> None:
     """Writes average ranks on a line; bars join strategies whose difference is not significant.
 
     Args:
-        path: of the picture; its suffix says the format.
+        path: of the image; its suffix says the format.
         ranks: average ranks and groups.
         title: over the figure.
     """

@@ -15,7 +15,7 @@ from archduel.commands.progress import Progress
 from archduel.commands.proxy.check import check_proxy, check_text
 from archduel.commands.proxy.find import find_proxy
 from archduel.commands.proxy.search import search_cell
-from archduel.commands.proxy.train import read_archs, train_file
+from archduel.commands.train_file import read_archs, train_file
 from archduel.core import Cost, Estimate, Query
 from archduel.core.storage import read_journal
 from archduel.data import load

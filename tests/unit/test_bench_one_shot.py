@@ -39,10 +39,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def images(n: int = 80) -> tuple[Any, Any]:
     rng = np.random.default_rng(1)
     labels = np.arange(n) % 4
-    pictures = rng.integers(0, 100, (n, 8, 8, 3), dtype=np.uint8)
+    images = rng.integers(0, 100, (n, 8, 8, 3), dtype=np.uint8)
     for i, label in enumerate(labels):
-        pictures[i, 4 * (label // 2) :][:4, 4 * (label % 2) :][:, :4] += 120
-    return pictures, labels
+        images[i, 4 * (label // 2) :][:4, 4 * (label % 2) :][:, :4] += 120
+    return images, labels
 
 
 TINY: dict[str, Any] = {
@@ -187,9 +187,9 @@ def test_bad_settings_are_named(table: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_writes_what_it_prints(table: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "pictures.npz", images=images()[0], labels=images()[1])
+    np.savez(tmp_path / "images.npz", images=images()[0], labels=images()[1])
     out = tmp_path / "out.json"
-    command = ["bench", "oneshot", str(tmp_path / "pictures.npz"), "--table", str(table), "--cells", "8", "--passes", "1",
+    command = ["bench", "oneshot", str(tmp_path / "images.npz"), "--table", str(table), "--cells", "8", "--passes", "1",
                "--sampling", "uniform,fair", "--recalibration", "2", "--channels", "4", "--depth", "1", "--batch-size", "16",
                "--json", str(out), "--quiet"]  # fmt: skip
     result = CliRunner().invoke(app, command)

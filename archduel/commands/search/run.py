@@ -37,6 +37,7 @@ from archduel.errors import DataError, RunError, SettingError
 from archduel.estimators.judges import JudgeFactory, joined, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import Processes
+from archduel.networks.trained import export_network, open_network, predict
 from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
@@ -74,7 +75,9 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     progress.end()
     _same_data(folder, dataset)
     _introduce(progress, settings, dataset)
-    stopwatch = Stopwatch(settings, space, dataset)
+    stopwatch = Stopwatch(
+        space, _pixels(settings, dataset), dataset.n_classes, device=settings.device, threads=settings.threads
+    )
     settings, plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress, free)
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
     _announce(progress, settings, plan, dataset)
@@ -94,6 +97,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     progress.end()
     result = _tested(pipeline, networks, fidelity, trained)
     folder.write("result.json", result)
+    final.remove_checkpoints(folder.path)
     folder.note("finished", seconds=round(folder.clock, 2))
     hand_over(folder, result, progress)
 
@@ -119,6 +123,12 @@ def _tested(
     return result_of(pipeline, networks, fidelity, values, tests)
 
 
+def _pixels(settings: Settings, dataset: Dataset) -> Pixels:
+    """Returns the training images on the run's device."""
+    mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
+    return Pixels(dataset.train.images, dataset.train.labels, mean, std, device=settings.device)
+
+
 def _same_data(folder: Job, dataset: Dataset) -> None:
     """Refuses to continue on other images, and notes which ones a new run uses."""
     noted = folder.noted("data")
@@ -132,7 +142,7 @@ def _same_data(folder: Job, dataset: Dataset) -> None:
 
 
 def _with_budget(settings: Settings) -> Settings:
-    """Returns the settings with a time, chosen before the pictures are decoded because it limits their resolution."""
+    """Returns the settings with a time, chosen before the images are decoded because it limits their resolution."""
     if settings.seconds is not None or settings.evaluations is not None:
         return settings
     n = len(source_of(settings.data))
@@ -273,10 +283,10 @@ def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset) -> 
 def hand_over(folder: Job, result: dict[str, Any], progress: Progress) -> None:
     """Exports, writes the report and says in plain words what came out; noted, so that a killed run does it again."""
     from archduel.commands.search.report import write_report
-    from archduel.networks.trained import export_run
 
     progress.say("exporting ...")
-    export_run(folder.path, result, folder.path / "export", progress=progress)
+    report = export_network(open_network(folder.path), folder.path / "export")
+    progress.say(f"  {report.summary}")
     write_report(folder.path)
     folder.note("handed over")
     progress.say("")
@@ -310,15 +320,11 @@ class Run:
 
     def model(self) -> torch.nn.Module:
         """Returns the trained winner: input (N, C, H, W) float in 0..1, preprocessed as the run says; output logits."""
-        from archduel.networks.trained import load_winner
-
-        return load_winner(self.folder, self.result)
+        return open_network(self.folder).with_normalisation
 
     def export(self, folder: str | Path) -> Path:
         """Writes the stand-alone folder (model.py, weights, ONNX, predict.py) and returns its path."""
-        from archduel.networks.trained import export_run
-
-        return export_run(self.folder, self.result, Path(folder))
+        return export_network(open_network(self.folder), Path(folder)).folder
 
     def report(self) -> Path:
         """Writes report.html (also of an unfinished run) and returns its path."""
@@ -326,11 +332,9 @@ class Run:
 
         return write_report(self.folder)
 
-    def predict(self, pictures: Sequence[str | Path]) -> list[list[tuple[str, float]]]:
-        """Returns for each picture the classes with their probabilities, most probable first."""
-        from archduel.networks.trained import predict
-
-        return predict(self.folder, self.result, [Path(picture) for picture in pictures])
+    def predict(self, images: Sequence[str | Path]) -> list[list[tuple[str, float]]]:
+        """Returns for each image file the classes with their probabilities, most probable first."""
+        return predict(open_network(self.folder), [Path(image) for image in images])
 
 
 def search(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from archduel.commands.proxy.train import train_file
 
 from archduel.commands.bench.measured_jury import Measured
 from archduel.commands.bench.one_shot import bench_one_shot
@@ -18,7 +19,6 @@ from archduel.commands.bench.rank import bench_rank
 from archduel.commands.bench.search import bench_search
 from archduel.commands.proxy import search as cheap_search
 from archduel.commands.proxy.search import search_cell
-from archduel.commands.proxy.train import train_file
 from archduel.commands.table.train import train_table
 from archduel.commands.train.train import CHECKPOINT, train_network
 from archduel.core import Arch, Cost, Estimate, Query, StepReport, parse, sample
