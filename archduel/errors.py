@@ -1,6 +1,7 @@
 """Every deliberate error of archduel. Each is also a builtin, so that `except ValueError` works as people expect.
 
-A message says what was got, what was expected and what to do.
+A message says what was got, what was expected and what to do. The ``check_`` functions do that for settings: they take them by name, so
+that several are checked in a line and the message still names the one that is wrong.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ __all__ = [
     "StateError",
     "TableError",
     "UnknownNameError",
+    "check_at_least",
+    "check_below_one",
+    "check_positive",
+    "check_share",
     "unknown",
 ]
 
@@ -105,3 +110,31 @@ def unknown(role: str, name: str, known: Iterable[str], *, command: str = "") ->
     else:
         tail = f" known: {', '.join(names) or 'none yet'}" + (f" (`{command}`)" if command else "")
     return UnknownNameError(f"{role} {name!r} is unknown{hint}{tail}")
+
+
+def check_at_least(least: float, **settings: float) -> None:
+    """Raises SettingError that names the first setting below ``least`` (or not a number), what was got and expected."""
+    for name, value in settings.items():
+        if not value >= least:
+            raise SettingError(f"{name} is {value}, expected at least {least:g}")
+
+
+def check_share(**settings: float) -> None:
+    """Raises SettingError that names the first setting outside 0 < value <= 1, what was got and expected."""
+    for name, value in settings.items():
+        if not 0 < value <= 1:
+            raise SettingError(f"{name} is {value}, expected a share above 0 and at most 1")
+
+
+def check_positive(**settings: float) -> None:
+    """Raises SettingError that names the first setting that is not above 0, what was got and expected."""
+    for name, value in settings.items():
+        if not value > 0:
+            raise SettingError(f"{name} is {value}, expected more than 0")
+
+
+def check_below_one(**settings: float) -> None:
+    """Raises SettingError that names the first setting outside 0 <= value < 1, what was got and expected."""
+    for name, value in settings.items():
+        if not 0 <= value < 1:
+            raise SettingError(f"{name} is {value}, expected at least 0 and below 1")

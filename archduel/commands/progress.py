@@ -1,15 +1,17 @@
-"""What a person sees while a run works: a live view in a terminal, plain lines elsewhere, nothing when quiet."""
+"""What a command shows and writes: a live view in a terminal, plain lines elsewhere, nothing when quiet; JSON files."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from archduel.reporting.text import duration
 
-__all__ = ["Meter", "Progress", "duration", "rare_lines"]
+__all__ = ["Meter", "Progress", "duration", "rare_lines", "record_lines", "write_json"]
 
 
 class Progress:
@@ -51,13 +53,13 @@ class Progress:
             self._task = self._live.add_task(name, total=total, note="")
 
     def reading(self, done: int, total: int) -> None:
-        """Says how many pictures are decoded, once that has taken two seconds."""
+        """Says how many images are decoded, once that has taken two seconds."""
         now = time.monotonic()
         self._reading = self._reading or now
         if self._name != "read" and now - self._reading > 2.0:
             self.stage("read", total)
         if self._name == "read":
-            self.advance(done, "pictures")
+            self.advance(done, "images")
 
     def advance(self, done: int, note: str = "") -> None:
         """Says that ``done`` units are finished; ``note`` tells the best so far and the time left."""
@@ -119,3 +121,25 @@ def rare_lines() -> Callable[[str], None]:
             print(line, file=sys.stderr, end="\r" if live else "\n", flush=True)
 
     return show
+
+
+def record_lines(record: Mapping[str, Any], *, within: Mapping[str, Callable[[Any], str]] | None = None) -> Iterable[str]:
+    """Yields ``name: value`` for every value of a record that is not empty; a mapping in it is indented below its name.
+
+    Args:
+        record: what is shown.
+        within: name of a mapping in it -> text of one of its values; JSON or the value itself without.
+    """
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            yield f"{key}:"
+            text = (within or {}).get(key) or (lambda item: json.dumps(item) if isinstance(item, Mapping) else str(item))
+            yield from (f"  {label}: {text(item)}" for label, item in value.items())
+        elif value:
+            yield f"{key}: {value}"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as JSON of one key a line, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

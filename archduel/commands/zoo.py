@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from archduel.commands.options import AsJson, add_command, numbers
+from archduel.commands.progress import record_lines
 
 __all__ = ["register"]
 
@@ -46,14 +47,8 @@ def show(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(shown))
         return
-    for key, value in shown.items():
-        if isinstance(value, dict):
-            typer.echo(f"{key}:")
-            for label, item in value.items():
-                line = app.weights_line(item) if key == "weights" else json.dumps(item) if isinstance(item, dict) else item
-                typer.echo(f"  {label}: {line}")
-        elif value:
-            typer.echo(f"{key}: {value}")
+    for line in record_lines(shown, within={"weights": app.weights_line}):
+        typer.echo(line)
 
 
 def load(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from archduel.core import Arch, Decision, Draw, Space, decisions, sample
 from archduel.core.space import Allowed, permitted
-from archduel.errors import SettingError
+from archduel.errors import check_at_least
 
 __all__ = ["LogitsPolicy"]
 
@@ -40,8 +40,7 @@ class LogitsPolicy(nn.Module):
 
     def __init__(self, space: Space, *, generator: torch.Generator | None = None, probes: int = 64) -> None:
         super().__init__()
-        if probes < 1:
-            raise SettingError(f"probes must be at least 1, got {probes}")
+        check_at_least(1, probes=probes)
         self.space = space
         self._names = _named(space, probes)
         self._index = {name: i for i, name in enumerate(self._names)}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from archduel.core import Arch, Decision, Draw, Space, decisions
 from archduel.core.space import Allowed, permitted
-from archduel.errors import SettingError
+from archduel.errors import check_at_least, check_positive
 
 __all__ = ["LSTMPolicy"]
 
@@ -39,8 +39,8 @@ class LSTMPolicy(nn.Module):
         self, space: Space, *, generator: torch.Generator, hidden: int = 64, bound: float = 0.1, temperature: float = 1.0
     ) -> None:
         super().__init__()
-        if hidden < 1 or temperature <= 0:
-            raise SettingError(f"hidden must be at least 1 and temperature above 0, got {hidden} and {temperature}")
+        check_at_least(1, hidden=hidden)
+        check_positive(temperature=temperature)
         self.space = space
         self.temperature = temperature
         self._kind = {kind: i for i, kind in enumerate(space.kinds)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.errors import SettingError, StateError, unknown
+from archduel.errors import SettingError, StateError, check_at_least, unknown
 from archduel.proxies.agreement import MEASURES, Agreement, Bounded
 from archduel.proxies.factors import Grid, Setting
 from archduel.proxies.importance import Importance, Levels, forest_importance
@@ -95,11 +95,12 @@ class MinimumImportancePruning:
         for name, value, known in (("sampling", sampling, SAMPLING), ("scope", scope, SCOPES)):
             if value not in known:
                 raise unknown(name, value, known)
-        if samples < 2 or trees < 1 or not 0 <= keep <= 1 or not grid.factors:
-            raise SettingError(
-                f"samples must be at least 2, trees at least 1, keep in 0..1, and there must be something to vary; got "
-                f"{samples}, {trees}, {keep}, {len(grid.factors)} hyper-parameters"
-            )
+        check_at_least(2, samples=samples)
+        check_at_least(1, trees=trees)
+        if not 0 <= keep <= 1:
+            raise SettingError(f"keep is {keep}, expected a share from 0 to 1")
+        if not grid.factors:
+            raise SettingError("the grid has no hyper-parameters, expected at least 1 with several levels to choose from")
         self.grid, self.cost, self.rng, self.pool = grid, cost, rng, None if pool is None else list(pool)
         self.samples, self.sampling, self.scope, self.keep = samples, sampling, scope, keep
         self.trees, self.seed = trees, seed

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 from scipy.stats import kendalltau
 
-from archduel.core import Arch, Space, State, parse
-from archduel.errors import SettingError, StateError
-from archduel.rankers.columns import Costs, Standardiser, describe, describe_random, measure, normal_scores
+from archduel.core import Arch, Costs, Space, State, parse
+from archduel.errors import SettingError, StateError, check_at_least
+from archduel.rankers.columns import Standardiser, describe, describe_random, measure, normal_scores
 from archduel.rankers.gp import Grid, Process, Relevances, Start, hyperparameters, posterior
-from archduel.rankers.labels import Pairs, check_archs, check_at_least, check_labels, check_sides, distinct
+from archduel.rankers.labels import Pairs, check_archs, check_labels, check_sides, distinct
 
 __all__ = ["JUDGES", "Judges", "Jury", "Weighing", "fit_judges", "fit_process", "refine_process", "unweighed", "weigh"]
 

@@ -23,9 +23,9 @@ from scipy.optimize import minimize
 from scipy.special import ndtr
 
 from archduel.core import Arch, Space, State
-from archduel.errors import SettingError, StateError
+from archduel.errors import SettingError, StateError, check_at_least, check_positive, check_share
 from archduel.rankers.columns import FeatureCache
-from archduel.rankers.labels import check_at_least, check_labels, check_positive, check_share, check_sides
+from archduel.rankers.labels import check_labels, check_sides
 
 __all__ = [
     "GaussianProcess", "Grid", "Hyperparameters", "Process", "Relevances", "Start", "distance", "hyperparameters", "matern",

@@ -11,8 +11,7 @@ from archduel.core import Arch, Space
 from archduel.errors import InvalidArchError, SettingError
 
 __all__ = [
-    "Pairs", "WinCurve", "check_archs", "check_at_least", "check_labels", "check_pairs", "check_positive", "check_share",
-    "check_sides", "distinct", "held_out_steepness", "sigmoid",
+    "Pairs", "WinCurve", "check_archs", "check_labels", "check_pairs", "check_sides", "distinct", "held_out_steepness", "sigmoid",
 ]  # fmt: skip
 
 Matrix = NDArray[np.float64]
@@ -34,27 +33,6 @@ def distinct(archs: Sequence[Arch]) -> tuple[list[Arch], Places]:
     places: dict[Arch, int] = {}
     index = np.fromiter((places.setdefault(arch, len(places)) for arch in archs), np.int64, len(archs))
     return list(places), index
-
-
-def check_at_least(least: float, **settings: float) -> None:
-    """Raises SettingError that names the first setting below ``least`` (or not a number), what was got and expected."""
-    for name, value in settings.items():
-        if not value >= least:
-            raise SettingError(f"{name} is {value}, expected at least {least:g}")
-
-
-def check_share(**settings: float) -> None:
-    """Raises SettingError that names the first setting outside 0 < value <= 1, what was got and expected."""
-    for name, value in settings.items():
-        if not 0 < value <= 1:
-            raise SettingError(f"{name} is {value}, expected a share above 0 and at most 1")
-
-
-def check_positive(**settings: float) -> None:
-    """Raises SettingError that names the first setting that is not above 0, what was got and expected."""
-    for name, value in settings.items():
-        if not value > 0:
-            raise SettingError(f"{name} is {value}, expected more than 0")
 
 
 def check_archs(space: Space, archs: Sequence[Arch]) -> None:

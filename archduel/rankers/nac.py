@@ -38,11 +38,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from archduel.core import Arch, Space, State
-from archduel.errors import SettingError, StateError
+from archduel.errors import SettingError, StateError, check_at_least, check_below_one
 from archduel.rankers.labels import (
     Pairs,
     check_archs,
-    check_at_least,
     check_labels,
     check_pairs,
     check_sides,
@@ -170,8 +169,7 @@ class NAC:
             raise SettingError(f"variant is {variant!r}, expected 'released' or 'paper'")
         if pairing not in ("all", "permutation"):
             raise SettingError(f"pairing is {pairing!r}, expected 'all' or 'permutation'")
-        if not 0 <= pseudo_ratio < 1:
-            raise SettingError(f"pseudo_ratio is {pseudo_ratio}, expected at least 0 and below 1")
+        check_below_one(pseudo_ratio=pseudo_ratio)
         self.layers = LAYERS[variant] if layers is None else layers
         check_at_least(1, embedding_dim=embedding_dim, epochs=epochs, layers=self.layers)
         # One architecture alone cannot be compared with any other of its batch.

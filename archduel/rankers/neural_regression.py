@@ -20,16 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archduel.core import Arch, GraphSpace, Space, State, parse
-from archduel.errors import StateError
-from archduel.rankers.labels import (
-    Pairs,
-    WinCurve,
-    check_archs,
-    check_at_least,
-    check_labels,
-    check_positive,
-    distinct,
-)
+from archduel.errors import StateError, check_at_least, check_positive
+from archduel.rankers.labels import Pairs, WinCurve, check_archs, check_labels, distinct
 from archduel.rankers.networks import Inputs, encode, make_encoder, reset_uniform
 
 __all__ = ["GCN", "Fitting", "NeuralRegression", "OneHotMLP"]

@@ -19,19 +19,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.core import Arch, Space, State, parse
-from archduel.errors import SettingError, StateError, unknown
-from archduel.rankers.columns import Costs, Standardiser, describe, measure, normal_scores
-from archduel.rankers.labels import (
-    Pairs,
-    WinCurve,
-    check_archs,
-    check_at_least,
-    check_labels,
-    check_positive,
-    check_share,
-    distinct,
-)
+from archduel.core import Arch, Costs, Space, State, parse
+from archduel.errors import SettingError, StateError, check_at_least, check_positive, check_share, unknown
+from archduel.rankers.columns import Standardiser, describe, measure, normal_scores
+from archduel.rankers.labels import Pairs, WinCurve, check_archs, check_labels, distinct
 
 __all__ = ["MODULES", "Booster", "Boosting", "ExtraTrees", "Regression", "Regressor", "ScikitLearn", "graph_view"]
 

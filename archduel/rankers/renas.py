@@ -36,16 +36,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archduel.core import Arch, GraphSpace, Space, State, parse
-from archduel.errors import SettingError, StateError
-from archduel.rankers.labels import (
-    Pairs,
-    WinCurve,
-    check_archs,
-    check_at_least,
-    check_labels,
-    check_positive,
-    distinct,
-)
+from archduel.errors import SettingError, StateError, check_at_least, check_positive
+from archduel.rankers.labels import Pairs, WinCurve, check_archs, check_labels, distinct
 
 __all__ = [
     "LOSSES", "VARIANTS", "LeNet", "ReNAS", "TensorSpace", "distances", "inconsistency", "pair_loss", "tensors_of",

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core import Arch, Ranker, State, keep_learning, win_matrix
+from archduel.errors import check_at_least
 from archduel.rankers.columns import normal_scores
-from archduel.rankers.labels import Pairs, check_at_least
+from archduel.rankers.labels import Pairs
 
 __all__ = ["SizeBelief", "lifted"]
 

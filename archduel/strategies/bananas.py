@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from archduel.core import Arch, Constraint, Ranker, Space, StepReport, mutate, sample
-from archduel.errors import InfeasibleError, SettingError
+from archduel.errors import InfeasibleError, check_at_least
 from archduel.strategies.candidates import beliefs
 from archduel.strategies.rounds import Guided
 
@@ -48,8 +48,7 @@ class Bananas(Guided):
         candidates: int = 100,
         parents: int = 10,
     ) -> None:
-        if min(batch, candidates, parents) < 1:
-            raise SettingError("batch, candidates and parents must be at least 1")
+        check_at_least(1, batch=batch, candidates=candidates, parents=parents)
         super().__init__(space, ranker, rng, constraint, initial)
         self.batch, self.candidates, self.parents = batch, candidates, parents
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, StepReport
-from archduel.errors import SettingError
+from archduel.errors import check_at_least
 from archduel.strategies.candidates import Believer, beliefs, evolved, log_improvement, whole_space
 from archduel.strategies.rounds import Guided, Ledger
 
@@ -127,8 +127,8 @@ class Contenders(Guided):
         cheap: str = "",
         looks: int = 3,
     ) -> None:
-        if min(batch, bred, generations, looks) < 1 or min(whole, stop) < 0:
-            raise SettingError("batch, bred, generations and looks must be at least 1, whole and stop not negative")
+        check_at_least(1, batch=batch, bred=bred, generations=generations, looks=looks)
+        check_at_least(0, whole=whole, stop=stop)
         super().__init__(space, ranker, rng, constraint, initial)
         self.batch, self.whole, self.bred, self.generations, self.stop = batch, whole, bred, generations, stop
         self.cheap, self.looks = str(cheap), looks  # a fidelity may be called 12

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from archduel.core import Arch, Constraint, Estimate, Policy, Query, Space, State, StepReport, decisions
-from archduel.errors import SettingError, StateError
+from archduel.errors import StateError, check_at_least, check_below_one, check_positive
 from archduel.strategies.evolution import RegularizedEvolution
 from archduel.strategies.reinforce import drawn
 from archduel.strategies.rounds import Ledger, first_distinct
@@ -110,8 +110,10 @@ class BPEReinforce:
         momentum: float = 0.9,
         patience: int = 2_000,
     ) -> None:
-        if lr <= 0 or not 0 <= momentum < 1 or steps < 0 or patience < 1:
-            raise SettingError(f"lr must be above 0, momentum in 0..1 without 1, steps not negative; got {lr}, {momentum}, {steps}")
+        check_positive(lr=lr)
+        check_below_one(momentum=momentum)
+        check_at_least(0, steps=steps)
+        check_at_least(1, patience=patience)
         self.space, self.policy, self.constraint = space, policy, constraint
         self.rng, self.generator = rng, generator
         self.steps, self.momentum, self.patience = steps, momentum, patience

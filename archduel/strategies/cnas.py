@@ -49,7 +49,7 @@ from archduel.core import (
     sample,
 )
 from archduel.core.space import Allowed, WordedSpace
-from archduel.errors import SettingError, unknown
+from archduel.errors import SettingError, check_at_least, check_below_one, check_positive, unknown
 from archduel.strategies.one_shot import Closing, distinct_draws, feasible
 
 __all__ = ["CNAS", "growing_options", "node_stages", "numbered", "operation_stages", "random_order"]
@@ -203,11 +203,10 @@ class CNAS:
     ) -> None:
         if grow not in GROWTH:
             raise SettingError(f"grow is {grow!r}, expected one of {', '.join(GROWTH)}")
-        if min(warmup_epochs, batches) < 0 or min(stage_epochs, batch, candidates) < 1 or lr <= 0 or not 0 <= momentum < 1:
-            raise SettingError(
-                f"stage_epochs, batch and candidates must be at least 1, warmup_epochs and batches 0, lr above 0, momentum in "
-                f"0..1 without 1; got {stage_epochs}, {batch}, {candidates}, {warmup_epochs}, {batches}, {lr}, {momentum}"
-            )
+        check_at_least(0, warmup_epochs=warmup_epochs, batches=batches)
+        check_at_least(1, stage_epochs=stage_epochs, batch=batch, candidates=candidates)
+        check_positive(lr=lr)
+        check_below_one(momentum=momentum)
         self.space, self.policy, self.shared, self.constraint = space, policy, shared, constraint
         self.rng, self.generator, self.grow, self.kind = rng, generator, grow, kind
         self.warmup_epochs, self.stage_epochs, self.batch, self.candidates = warmup_epochs, stage_epochs, batch, candidates

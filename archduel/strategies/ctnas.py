@@ -46,7 +46,7 @@ from archduel.core import (
     parse,
     win_matrix,
 )
-from archduel.errors import InvalidArchError, SettingError
+from archduel.errors import InvalidArchError, SettingError, check_at_least, check_positive
 from archduel.strategies.rounds import Rounds, first_distinct
 
 __all__ = ["CTNAS", "by_wins", "learn_more"]
@@ -141,12 +141,15 @@ class CTNAS:
         chunk: int = 50,
         variant: str = "paper",
     ) -> None:
-        if baseline not in BASELINES or variant not in VARIANTS:
-            raise SettingError(f"baseline {baseline!r}, variant {variant!r}: expected one of {BASELINES}, {VARIANTS}")
-        if min(samples - 1, batch, baseline_every, chunk, keep, memory, iterations, epochs) < 1:
-            raise SettingError("samples must be at least 2; iterations, batch, baseline_every, chunk, keep, memory, epochs 1")
-        if min(explore_every, verify) < 0 or lr <= 0:
-            raise SettingError(f"explore_every and verify must not be negative, lr above 0; got {explore_every}, {verify}, {lr}")
+        for name, value, known in (("baseline", baseline, BASELINES), ("variant", variant, VARIANTS)):
+            if value not in known:
+                raise SettingError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+        check_at_least(1, iterations=iterations, batch=batch, baseline_every=baseline_every, chunk=chunk)
+        check_at_least(1, keep=keep, memory=memory, epochs=epochs)
+        # a comparator compares: one sample alone has nothing to be compared with
+        check_at_least(2, samples=samples)
+        check_at_least(0, explore_every=explore_every, verify=verify)
+        check_positive(lr=lr)
         self.space, self.policy, self.ranker = space, policy, ranker
         self.rng, self.generator, self.constraint = rng, generator, constraint
         self.iterations, self.batch, self.entropy, self.centre = iterations, batch, entropy, centre

@@ -37,7 +37,7 @@ from archduel.core import (
     parse,
     sample,
 )
-from archduel.errors import SettingError
+from archduel.errors import SettingError, check_at_least
 from archduel.strategies.ctnas import CTNAS
 from archduel.strategies.one_shot import Closing, SupernetTraining
 
@@ -102,10 +102,11 @@ class CTNASOneShot:
         candidates: int = 10,
         verify: int = 0,
     ) -> None:
-        if not 1 <= average <= epochs or not 0 <= verify <= max(candidates, 0):
-            raise SettingError(
-                f"average must be in 1..epochs, candidates at least 0, verify in 0..candidates; got {average}, {epochs}, {candidates}, {verify}"
-            )
+        if not 1 <= average <= epochs:
+            raise SettingError(f"average is {average}, expected 1 to epochs ({epochs}): the last epochs are averaged")
+        check_at_least(0, candidates=candidates)
+        if not 0 <= verify <= candidates:
+            raise SettingError(f"verify is {verify}, expected 0 to candidates ({candidates}), of which the best are evaluated on their own")
         self.space, self.shared, self.rng, self.constraint = space, shared, rng, constraint
         self.average, self.labels, self.candidates = average, labels, candidates
         self.training = SupernetTraining(space, shared, rng=rng, epochs=epochs, batches=batches, sampling=sampling)

@@ -39,7 +39,7 @@ from archduel.core import (
     StepReport,
     sample,
 )
-from archduel.errors import InfeasibleError, SettingError
+from archduel.errors import InfeasibleError, SettingError, check_at_least, check_positive
 from archduel.strategies.one_shot import Closing, feasible
 from archduel.strategies.rounds import first_distinct
 
@@ -84,11 +84,11 @@ class DARTS:
         candidates: int = 5,
         verify: int = 0,
     ) -> None:
-        if order not in (1, 2) or min(epochs, candidates) < 1 or batches < 0 or lr <= 0:
-            raise SettingError(
-                f"order must be 1 or 2, epochs and candidates at least 1, batches 0, lr above 0; got {order}, {epochs}, "
-                f"{candidates}, {batches}, {lr}"
-            )
+        if order not in (1, 2):
+            raise SettingError(f"order is {order}, expected 1 or 2")
+        check_at_least(1, epochs=epochs, candidates=candidates)
+        check_at_least(0, batches=batches)
+        check_positive(lr=lr)
         if not isinstance(shared.supernet, MixingSupernet):
             raise SettingError(f"the supernet of space {space.name} cannot mix operations; search it with spos, cnas or relativenas")
         self.space, self.shared, self.generator, self.constraint = space, shared, generator, constraint

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from archduel.core import Arch, Constraint, Estimate, Query, Space, State, StepReport, mutate, parse
-from archduel.errors import SettingError
+from archduel.errors import check_at_least
 from archduel.strategies.rounds import Distinct, Ledger, first_distinct
 
 __all__ = ["RegularizedEvolution"]
@@ -47,8 +47,7 @@ class RegularizedEvolution:
         tournament: int = 10,
         patience: int = 10_000,
     ) -> None:
-        if min(population, tournament, patience) < 1:
-            raise SettingError(f"population, tournament and patience must be at least 1, got {population}, {tournament}, {patience}")
+        check_at_least(1, population=population, tournament=tournament, patience=patience)
         self.space = space
         self.rng = rng
         self.constraint = constraint

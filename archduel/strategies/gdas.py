@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from archduel.core import SharedEstimator, Space
-from archduel.errors import SettingError
+from archduel.errors import check_at_least, check_positive
 from archduel.strategies.darts import DARTS, Batch
 
 __all__ = ["GDAS"]
@@ -63,8 +63,8 @@ class GDAS(DARTS):
         candidates: int = 5,
         verify: int = 0,
     ) -> None:
-        if not 0 < tau_min <= tau_max:
-            raise SettingError(f"tau_max must be at least tau_min, and that above 0; got {tau_max} and {tau_min}")
+        check_positive(tau_min=tau_min)
+        check_at_least(tau_min, tau_max=tau_max)
         super().__init__(
             space, shared, generator=generator, constraint=constraint, order=1, epochs=epochs, batches=batches, lr=lr,
             weight_decay=weight_decay, candidates=candidates, verify=verify,

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from archduel.core import Arch, Constraint, Estimate, Query, Space, State, StepReport, neighbours, parse
-from archduel.errors import SettingError
+from archduel.errors import check_at_least
 from archduel.strategies.rounds import Distinct, Ledger, first_distinct
 
 __all__ = ["LocalSearch"]
@@ -44,8 +44,7 @@ class LocalSearch:
         initial: int = 10,
         greedy: bool = True,
     ) -> None:
-        if initial < 1:
-            raise SettingError(f"initial must be at least 1, got {initial}")
+        check_at_least(1, initial=initial)
         self.space, self.rng, self.constraint = space, rng, constraint
         self.initial, self.greedy = initial, greedy
         self.ledger = Ledger()

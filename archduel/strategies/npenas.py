@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from archduel.core import Arch, Constraint, Ranker, Space, StepReport, mutate, sample
-from archduel.errors import InfeasibleError, SettingError
+from archduel.errors import InfeasibleError, check_at_least
 from archduel.strategies.rounds import Guided
 
 __all__ = ["NPENAS"]
@@ -47,8 +47,7 @@ class NPENAS(Guided):
         candidates: int = 100,
         tournament: int = 10,
     ) -> None:
-        if min(batch, candidates, tournament) < 1:
-            raise SettingError("batch, candidates and tournament must be at least 1")
+        check_at_least(1, batch=batch, candidates=candidates, tournament=tournament)
         super().__init__(space, ranker, rng, constraint, initial)
         self.batch, self.candidates, self.tournament = batch, candidates, tournament
 

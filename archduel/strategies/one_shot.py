@@ -24,7 +24,7 @@ from archduel.core import (
     sample,
 )
 from archduel.core.space import Allowed
-from archduel.errors import InvalidArchError, SettingError, StateError
+from archduel.errors import InvalidArchError, SettingError, StateError, check_at_least
 from archduel.strategies.rounds import Ledger, first_distinct
 
 __all__ = ["SAMPLING", "Closing", "SupernetTraining", "distinct_draws", "feasible", "group_size"]
@@ -58,10 +58,10 @@ class SupernetTraining:
     def __init__(
         self, space: Space, shared: SharedEstimator, *, rng: np.random.Generator, epochs: int, batches: int, sampling: str
     ) -> None:
-        if epochs < 1 or batches < 0 or sampling not in SAMPLING:
-            raise SettingError(
-                f"epochs must be at least 1, batches 0, sampling one of {', '.join(SAMPLING)}; got {epochs}, {batches}, {sampling!r}"
-            )
+        check_at_least(1, epochs=epochs)
+        check_at_least(0, batches=batches)
+        if sampling not in SAMPLING:
+            raise SettingError(f"sampling is {sampling!r}, expected one of {', '.join(SAMPLING)}")
         self.space, self.shared, self.rng, self.epochs, self.sampling = space, shared, rng, epochs, sampling
         self.batches = batches or shared.n_batches("train")
         self.epoch = 0
@@ -114,8 +114,7 @@ class Closing:
     """
 
     def __init__(self, space: Space, verify: int) -> None:
-        if verify < 0:
-            raise SettingError(f"verify must not be negative, got {verify}")
+        check_at_least(0, verify=verify)
         self.space, self.verify = space, verify
         self.inherited, self.trained = Ledger(), Ledger()
         self.queue: deque[Arch] = deque()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from archduel.core import Arch, Constraint, Estimate, Policy, Query, Space, State, StepReport, sample
-from archduel.errors import SettingError
+from archduel.errors import check_at_least, check_below_one, check_positive
 from archduel.strategies.rounds import Ledger, first_distinct
 
 __all__ = ["Reinforce", "drawn"]
@@ -70,8 +70,9 @@ class Reinforce:
         momentum: float = 0.9,
         patience: int = 2_000,
     ) -> None:
-        if lr <= 0 or not 0 <= momentum < 1 or patience < 1:
-            raise SettingError(f"lr must be above 0, momentum in 0..1 without 1, patience at least 1; got {lr}, {momentum}")
+        check_positive(lr=lr)
+        check_below_one(momentum=momentum)
+        check_at_least(1, patience=patience)
         self.space, self.policy, self.constraint = space, policy, constraint
         self.rng, self.generator = rng, generator
         self.entropy, self.momentum, self.patience = entropy, momentum, patience

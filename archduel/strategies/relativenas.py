@@ -43,7 +43,7 @@ from archduel.core import (
     decisions,
     sample,
 )
-from archduel.errors import SettingError
+from archduel.errors import SettingError, check_at_least, check_below_one, check_positive
 from archduel.strategies.one_shot import Closing, feasible
 
 __all__ = ["Coding", "RelativeNAS", "cosine"]
@@ -142,12 +142,12 @@ class RelativeNAS:
         verify: int = 0,
     ) -> None:
         if population < 2 or population % 2:
-            raise SettingError(f"population must be even, because its members are paired; got {population}")
-        if generations < 1 or batches < 0 or not 0 < lr_min <= lr or not 0 <= drop_path < 1:
-            raise SettingError(
-                f"generations must be at least 1, batches 0, lr at least lr_min above 0, drop_path in 0..1 without 1; "
-                f"got {generations}, {batches}, {lr}, {lr_min}, {drop_path}"
-            )
+            raise SettingError(f"population is {population}, expected an even number above 0, because its members are paired")
+        check_at_least(1, generations=generations)
+        check_at_least(0, batches=batches)
+        check_positive(lr_min=lr_min)
+        check_at_least(lr_min, lr=lr)
+        check_below_one(drop_path=drop_path)
         self.space, self.shared, self.rng, self.constraint = space, shared, rng, constraint
         self.population, self.generations = population, generations
         self.batches = batches or shared.n_batches("train")

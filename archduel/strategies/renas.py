@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from archduel.core import Arch, Constraint, Ranker, Space, State, StepReport, parse
-from archduel.errors import SettingError
+from archduel.errors import check_at_least
 from archduel.strategies.candidates import evolved, whole_space
 from archduel.strategies.rounds import Guided
 
@@ -56,8 +56,8 @@ class ReNAS(Guided):
         population: int = 1_000,
         generations: int = 20,
     ) -> None:
-        if min(top, whole) < 0 or min(population, generations) < 1:
-            raise SettingError("top and whole must not be negative, population and generations at least 1")
+        check_at_least(0, top=top, whole=whole)
+        check_at_least(1, population=population, generations=generations)
         super().__init__(space, ranker, rng, constraint, labels)
         self.top, self.whole, self.population, self.generations = top, whole, population, generations
         self.ranking: list[Arch] = []

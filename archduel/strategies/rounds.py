@@ -150,7 +150,7 @@ class Rounds:
 
     def __init__(self, space: Space, rng: np.random.Generator, constraint: Constraint | None, initial: int) -> None:
         if initial < 2:
-            raise SettingError(f"at least 2 first labels are needed to learn an order, got {initial}")
+            raise SettingError(f"initial is {initial}, expected at least 2: one label alone has no order to learn")
         self.initial = initial
         self.ledger = Ledger()
         self.pool = Distinct(space, rng, constraint)

@@ -35,7 +35,7 @@ from archduel.core import (
     parse,
     sample,
 )
-from archduel.errors import InfeasibleError, SettingError
+from archduel.errors import InfeasibleError, check_at_least, check_share
 from archduel.strategies.one_shot import Closing, SupernetTraining, feasible
 
 __all__ = ["SPOS"]
@@ -81,11 +81,9 @@ class SPOS:
         rate: float = 0.1,
         verify: int = 0,
     ) -> None:
-        if min(population, parents) < 1 or min(generations, crossovers, mutants) < 0 or not 0 < rate <= 1:
-            raise SettingError(
-                f"population and parents must be at least 1, generations, crossovers and mutants 0, rate in (0, 1]; got "
-                f"{population}, {parents}, {generations}, {crossovers}, {mutants}, {rate}"
-            )
+        check_at_least(1, population=population, parents=parents)
+        check_at_least(0, generations=generations, crossovers=crossovers, mutants=mutants)
+        check_share(rate=rate)
         self.space, self.shared, self.rng, self.constraint = space, shared, rng, constraint
         self.population, self.generations, self.parents = population, generations, parents
         self.crossovers, self.mutants, self.rate = crossovers, mutants, rate

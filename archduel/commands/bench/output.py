@@ -1,32 +1,33 @@
-"""What a comparison of searches hands over: a table for people, JSON and CSV for programs, figures."""
+"""What a comparison writes: a table for people, JSON and CSV for programs, figures."""
 
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from archduel.commands.bench.one_shot import OneshotBench
+from archduel.commands.bench.one_shot import OneShotBench
 from archduel.commands.bench.rank import RankBench
 from archduel.commands.bench.search import Bench
+from archduel.commands.progress import write_json
 from archduel.errors import SettingError
 from archduel.reporting.checklist import checklist, checklist_text
 from archduel.reporting.figures import tau_by_labels
 from archduel.reporting.text import text_table
 
-__all__ = ["check_figure", "one_shot_summary", "rank_summary", "search_summary", "write_csv", "write_figure", "write_figures", "write_one_shot_json", "write_rank_json", "write_search_json", "write_trajectories"]
+__all__ = ["check_figure", "one_shot_summary", "rank_summary", "search_summary", "write_csv", "write_figure", "write_figures", "write_records", "write_trajectories"]
 
-# -- What a comparison of shared weights hands over: a table for people, JSON for programs ------------------------------
+# -- JSON for programs ---------------------------------------------------------------------------------------------------
 
 
-def write_one_shot_json(bench: OneshotBench, path: Path, *, command: str = "") -> None:
-    """Writes records, effects and facts as one object."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"command": command, "facts": bench.facts, "effects": bench.effects, "records": bench.records}
-    path.write_text(json.dumps(whole, indent=1) + "\n")
+def write_records(bench: RankBench | Bench, path: Path) -> None:
+    """Writes the records as a list, each with the facts of the comparison under ``facts``."""
+    write_json(path, [{**record, "facts": bench.facts} for record in bench.records])
+
+
+# -- What a comparison of shared weights hands over: a table for people -------------------------------------------------
 
 
 def _interval(record: dict[str, Any]) -> str:
@@ -36,7 +37,7 @@ def _interval(record: dict[str, Any]) -> str:
     return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def one_shot_summary(bench: OneshotBench) -> str:
+def one_shot_summary(bench: OneShotBench) -> str:
     """Returns the comparison as text."""
     facts = bench.facts
     headers = [
@@ -71,15 +72,15 @@ def one_shot_summary(bench: OneshotBench) -> str:
     for effect in bench.effects:
         d = effect["difference"]
         rest = ", ".join(f"{k} {v}" for k, v in effect.items() if k not in ("option", "value", "against", "difference"))
-        verdict = "" if d["low"] > 0 or d["high"] < 0 else " (within noise)"
+        note = "" if d["low"] > 0 or d["high"] < 0 else " (within noise)"
         lines.append(
             f"{effect['option']} {effect['value']} instead of {effect['against']}: tau {d['value']:+.3f} "
-            f"[{d['low']:+.3f}, {d['high']:+.3f}]{verdict}; {rest}"
+            f"[{d['low']:+.3f}, {d['high']:+.3f}]{note}; {rest}"
         )
     return "\n".join(lines)
 
 
-# -- What a comparison of rankers hands over: a table for people, JSON for programs, a figure ---------------------------
+# -- What a comparison of rankers hands over: a table for people, a figure ---------------------------------------------
 
 
 FIGURES = (".svg", ".png", ".pdf")
@@ -89,13 +90,6 @@ def check_figure(path: Path | None) -> None:
     """Raises SettingError for a figure in another format, before anything is computed for it."""
     if path is not None and path.suffix.lower() not in FIGURES:
         raise SettingError(f"--figure {path}: the name must end in {', '.join(FIGURES)}")
-
-
-def write_rank_json(bench: RankBench, path: Path, *, command: str = "") -> None:
-    """Writes the records as a list, each with the facts of the comparison (and the command, if told) under ``facts``."""
-    facts = {**bench.facts, "command": command} if command else bench.facts
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([{**record, "facts": facts} for record in bench.records], indent=1) + "\n")
 
 
 def write_figure(bench: RankBench, path: Path) -> None:
@@ -151,12 +145,6 @@ def rank_summary(bench: RankBench) -> str:
         f"{facts['splits']} splits, 95 % intervals; tests: Wilcoxon on paired splits, Holm."
     )
     return f"{about}\n\n{text_table(headers, rows)}"
-
-
-def write_search_json(bench: Bench, path: Path) -> None:
-    """Writes the records as a list, each with the facts of the comparison under ``facts``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([{**record, "facts": bench.facts} for record in bench.records], indent=1) + "\n")
 
 
 def write_csv(bench: Bench, path: Path) -> None:

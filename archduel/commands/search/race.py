@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from archduel import registry
 from archduel.assemble import begins_with_labels
 from archduel.commands.progress import Progress
-from archduel.commands.search.final import mistakes_of
-from archduel.commands.search.folder import RunFolder, Stage
+from archduel.commands.search.final import SCORES, mistakes_of, text_of
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import data_fields
 from archduel.commands.search.settings import Settings
 from archduel.commands.search.strategy import closed_form_costs, make_strategy
 from archduel.core import Arch, Constraint, Scale, Space, Strategy
-from archduel.core.space import TextSpace
-from archduel.core.storage import save_state
+from archduel.core.job import Job
 from archduel.data import Dataset
 from archduel.errors import SettingError
 from archduel.estimators.timing import latency_of
+from archduel.networks.trained import save_trained
 from archduel.race import Candidate, RaceResult, race_recipe, run_race
 from archduel.race.plan import timed_plan
 from archduel.spaces.family import family
@@ -31,15 +30,18 @@ from archduel.spaces.limits import Limits, constraint_for
 from archduel.training.images import Pixels
 from archduel.training.metrics import Evaluation, calibration_error, evaluate
 from archduel.training.recipe import Recipe
+from archduel.version import __version__
 
 __all__ = ["race_sentence", "raced"]
 
 STAGE = "race"
+HANDED_OVER = "networks/search-0"
+"""Where in the run folder the network is kept, in the form of every trained network."""
 LABEL_SHARE = 0.6
 """Part of the newcomers that a strategy labels before it compares; the others it proposes."""
 
 
-def raced(folder: RunFolder, settings: Settings, space: Space, dataset: Dataset, progress: Progress) -> dict[str, Any]:
+def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progress: Progress) -> dict[str, Any]:
     """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
     recipe = _recipe(settings, dataset)
     newcomers = _newcomers(settings, folder)
@@ -51,11 +53,12 @@ def raced(folder: RunFolder, settings: Settings, space: Space, dataset: Dataset,
         max_params=settings.max_params, max_macs=settings.max_macs, allowed=_latency(settings), constraint=constraint,
         random_first=random_first, standards=settings.baselines, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
-        threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=Stage(folder, STAGE), say=progress.say,
+        threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=folder.part(STAGE), say=progress.say,
     )  # fmt: skip
-    weights = folder.path / "checkpoints" / "handed-over.safetensors"
-    save_state(weights, {"weights": dict(race.network.state_dict())})
-    return _result(folder, settings, space, dataset, race, _tested(folder, dataset, race))
+    test = _tested(folder, dataset, race)
+    network = _network(space, race, test)
+    save_trained(folder.path / HANDED_OVER, race.network, _facts(settings, dataset, race, network))
+    return _result(folder, settings, dataset, race, network)
 
 
 def reserve(settings: Settings) -> float:
@@ -80,7 +83,7 @@ def _epochs(settings: Settings) -> dict[str, Any]:
     return {name: float(value) for name, value in given.items()}
 
 
-def _newcomers(settings: Settings, folder: RunFolder) -> int:
+def _newcomers(settings: Settings, folder: Job) -> int:
     """Returns how many networks will enter, for strategies that plan their questions; noted, for it must not change."""
     noted = folder.noted("newcomers")
     if noted is not None:
@@ -134,24 +137,36 @@ def _latency(settings: Settings) -> Any:
     return allowed
 
 
-def _tested(folder: RunFolder, dataset: Dataset, race: RaceResult) -> Evaluation:
+def _tested(folder: Job, dataset: Dataset, race: RaceResult) -> Evaluation:
     """Returns what the handed-over network says about the test images, and notes it; nothing is chosen afterwards."""
     look = dataset.preprocessing
     found = evaluate(race.network, Pixels(dataset.test.images, dataset.test.labels, look.mean, look.std))
-    folder.write_json("mistakes.json", mistakes_of(found, dataset))
+    folder.write("mistakes.json", mistakes_of(found, dataset))
     folder.note("test", role="search", arch=str(race.winner.entry.arch), accuracy=found.accuracy)
     return found
 
 
+def _facts(settings: Settings, dataset: Dataset, race: RaceResult, network: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what ``model.json`` says of the network that is handed over."""
+    splits = {split: len(getattr(dataset, split)) for split in ("train", "validation", "test")}
+    return {
+        "arch": network["arch"], "text": network["text"], "scale": race.winner.entry.scale, "options": {},
+        "classes": list(dataset.classes), "preprocessing": dataset.preprocessing,
+        "data": {"name": settings.data, "max_images": settings.max_images, **splits},
+        "params": network["params"], "macs": network["macs"], "recipe": {"name": STAGE, **asdict(race.recipe)}, "seed": settings.seed,
+        "test": {name: network["test"][name][0] for name in SCORES},
+        "search": {"role": race.winner.role, "strategy": settings.strategy, "archduel": __version__},
+    }  # fmt: skip
+
+
 def _result(
-    folder: RunFolder, settings: Settings, space: Space, dataset: Dataset, race: RaceResult, test: Evaluation
+    folder: Job, settings: Settings, dataset: Dataset, race: RaceResult, network: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Returns the content of result.json; its keys are those of a run that compares trained networks, and ``race``."""
-    network = _network(space, race, test)
     searched = [c for c in race.candidates if c.curve]
     return {
         "metric": settings.metric,
-        "networks": {"search": network},
+        "networks": {"search": dict(network)},
         "gain": {"race": {"differences": [], "interval": None, "sentence": race_sentence(race.winner, race.standings)}},
         "agreement": [],
         "search": [[str(c.entry.arch), _finite(c.curve[0]["score"])] for c in searched if c.role != "random"],
@@ -166,7 +181,7 @@ def _result(
         "clock": round(folder.clock, 2),
         "scale": race.winner.record()["scale"],
         "fidelity": STAGE,
-        "plan": {"recipe": {name: getattr(race.recipe, name) for name in Recipe.__dataclass_fields__}},
+        "plan": {"recipe": asdict(race.recipe)},
         "data": data_fields(dataset),
     }  # fmt: skip
 
@@ -174,10 +189,9 @@ def _result(
 def _network(space: Space, race: RaceResult, test: Evaluation) -> dict[str, Any]:
     winner = race.winner
     arch = winner.entry.arch
-    home = space if arch.space == space.name else registry.make("space", arch.space)
     return {
         "arch": str(arch),
-        "text": home.write(arch) if isinstance(home, TextSpace) else str(arch),
+        "text": text_of(space, arch),
         "role": winner.role,
         "params": winner.params,
         "macs": winner.entry.counts.macs,
@@ -187,7 +201,7 @@ def _network(space: Space, race: RaceResult, test: Evaluation) -> dict[str, Any]
             "ece": [calibration_error(test.probabilities, test.labels)],
         },
         "confusion": test.confusion.tolist(),
-        "weights": ["checkpoints/handed-over.safetensors"],
+        "folders": [HANDED_OVER],
         "history": [
             [{"epoch": p["passes"], "train_loss": p["train_loss"], "val_loss": p["loss"], "val_accuracy": p["accuracy"]} for p in winner.curve]
         ],

@@ -1,4 +1,4 @@
-"""`archduel describe`, `sample`, `show` and `draw`: architectures as texts, numbers and pictures."""
+"""`archduel describe`, `sample`, `show` and `draw`: architectures as texts, numbers and drawings."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from archduel.commands.options import (
     add_command,
     assignments,
 )
+from archduel.commands.progress import record_lines
 
 __all__ = ["register"]
 
@@ -118,16 +119,9 @@ def show(
     if as_json:
         typer.echo(json.dumps(shown))
         return
-    for key, value in shown.items():
-        if isinstance(value, dict):
-            typer.echo(f"{key}:")
-            for label, item in value.items():
-                cost = (
-                    f"{item['params']:,} params, {item['macs']:,} multiply-adds" if key == "counts" else item
-                )
-                typer.echo(f"  {label}: {cost}")
-        elif value:
-            typer.echo(f"{key}: {value}")
+    counted = {"counts": lambda item: f"{item['params']:,} params, {item['macs']:,} multiply-adds"}
+    for line in record_lines(shown, within=counted):
+        typer.echo(line)
 
 
 def draw(

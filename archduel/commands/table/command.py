@@ -62,35 +62,6 @@ _VALUES = "COLUMN, COLUMN,COLUMN (runs) or FIDELITY=COLUMN,...; repeat for more 
 
 
 TableOrFile = Annotated[str, typer.Argument(help="a name of `archduel table list`, or a file")]
-_Source = Annotated[Path, typer.Argument(help="the published file or folder, or a CSV or parquet file")]
-_Out = Annotated[Path | None, typer.Option(help="the table file to write")]
-_Name = Annotated[
-    str, typer.Option(help="what the table is called; without --out it is kept under this name")
-]
-_Space = Annotated[str, typer.Option(help="the space of a CSV or parquet file: `archduel list spaces`")]
-_ArchColumn = Annotated[str, typer.Option(help="column of the architecture's text")]
-_AdjacencyColumn = Annotated[str, typer.Option(help="nasbench101: column of the matrix (adjacency)")]
-_OpsColumn = Annotated[str, typer.Option(help="nasbench101: column of the operations (ops)")]
-_KernelsColumn = Annotated[str, typer.Option(help="mobilenetv3: column of the kernel sizes (kernel_sizes)")]
-_ExpansionsColumn = Annotated[str, typer.Option(help="mobilenetv3: column of the expansions (expand_ratios)")]
-_DepthsColumn = Annotated[str, typer.Option(help="mobilenetv3: column of the depths (depths)")]
-_ResolutionColumn = Annotated[str, typer.Option(help="mobilenetv3: column of the image size (resolution)")]
-_Validation = Annotated[list[str] | None, typer.Option(help=f"validation accuracy: {_VALUES}")]
-_Test = Annotated[list[str] | None, typer.Option(help="test accuracy, written alike")]
-_Train = Annotated[list[str] | None, typer.Option(help="training accuracy, written alike")]
-_Seconds = Annotated[list[str] | None, typer.Option(help="training time in seconds, written alike")]
-_Column = Annotated[
-    list[str] | None, typer.Option(help="a column of numbers to keep, such as params; repeat for more")
-]
-_Percent = Annotated[bool, typer.Option(help="accuracies are percentages")]
-_Repeats = Annotated[str, typer.Option(help="repeated architectures: error, first, mean, runs")]
-_Join = Annotated[Path | None, typer.Option(help="a second CSV or parquet file with further columns")]
-_On = Annotated[str, typer.Option(help="the column that tells which rows of the two files belong together")]
-_SpaceSet = Annotated[list[str] | None, typer.Option(help=SPACE_SETTINGS)]
-_Dataset = Annotated[str, typer.Option(help="NAS-Bench-201, NATS-Bench: cifar10, cifar100, ImageNet16-120")]
-_Halfway = Annotated[bool, typer.Option(help="NAS-Bench-101: also keep half-time values")]
-_Format = Annotated[str, typer.Option("--format", help="of a published file, where its name does not say it")]
-_Note = Annotated[str, typer.Option(help="a sentence to keep in the table")]
 _Value = TypeVar("_Value")
 
 
@@ -106,31 +77,31 @@ def register(app: typer.Typer) -> None:
 
 
 def import_(
-    source: _Source,
-    out: _Out = None,
-    name: _Name = "",
-    space: _Space = "",
-    arch_column: _ArchColumn = "",
-    adjacency_column: _AdjacencyColumn = "",
-    ops_column: _OpsColumn = "",
-    kernels_column: _KernelsColumn = "",
-    expansions_column: _ExpansionsColumn = "",
-    depths_column: _DepthsColumn = "",
-    resolution_column: _ResolutionColumn = "",
-    validation: _Validation = None,
-    test: _Test = None,
-    train: _Train = None,
-    seconds: _Seconds = None,
-    column: _Column = None,
-    percent: _Percent = False,
-    repeats: _Repeats = "error",
-    join: _Join = None,
-    on: _On = "",
-    space_set: _SpaceSet = None,
-    dataset: _Dataset = "cifar10",
-    halfway: _Halfway = False,
-    format_: _Format = "",
-    note: _Note = "",
+    source: Annotated[Path, typer.Argument(help="the published file or folder, or a CSV or parquet file")],
+    out: Annotated[Path | None, typer.Option(help="the table file to write")] = None,
+    name: Annotated[str, typer.Option(help="what the table is called; without --out it is kept under this name")] = "",
+    space: Annotated[str, typer.Option(help="the space of a CSV or parquet file: `archduel list spaces`")] = "",
+    arch_column: Annotated[str, typer.Option(help="column of the architecture's text")] = "",
+    adjacency_column: Annotated[str, typer.Option(help="nasbench101: column of the matrix (adjacency)")] = "",
+    ops_column: Annotated[str, typer.Option(help="nasbench101: column of the operations (ops)")] = "",
+    kernels_column: Annotated[str, typer.Option(help="mobilenetv3: column of the kernel sizes (kernel_sizes)")] = "",
+    expansions_column: Annotated[str, typer.Option(help="mobilenetv3: column of the expansions (expand_ratios)")] = "",
+    depths_column: Annotated[str, typer.Option(help="mobilenetv3: column of the depths (depths)")] = "",
+    resolution_column: Annotated[str, typer.Option(help="mobilenetv3: column of the image size (resolution)")] = "",
+    validation: Annotated[list[str] | None, typer.Option(help=f"validation accuracy: {_VALUES}")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="test accuracy, written alike")] = None,
+    train: Annotated[list[str] | None, typer.Option(help="training accuracy, written alike")] = None,
+    seconds: Annotated[list[str] | None, typer.Option(help="training time in seconds, written alike")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="a column of numbers to keep, such as params; repeat for more")] = None,
+    percent: Annotated[bool, typer.Option(help="accuracies are percentages")] = False,
+    repeats: Annotated[str, typer.Option(help="repeated architectures: error, first, mean, runs")] = "error",
+    join: Annotated[Path | None, typer.Option(help="a second CSV or parquet file with further columns")] = None,
+    on: Annotated[str, typer.Option(help="the column that tells which rows of the two files belong together")] = "",
+    space_set: Annotated[list[str] | None, typer.Option(help=SPACE_SETTINGS)] = None,
+    dataset: Annotated[str, typer.Option(help="NAS-Bench-201, NATS-Bench: cifar10, cifar100, ImageNet16-120")] = "cifar10",
+    halfway: Annotated[bool, typer.Option(help="NAS-Bench-101: also keep half-time values")] = False,
+    format_: Annotated[str, typer.Option("--format", help="of a published file, where its name does not say it")] = "",
+    note: Annotated[str, typer.Option(help="a sentence to keep in the table")] = "",
 ) -> None:
     """Write one compact table file.
 
