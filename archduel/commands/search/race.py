@@ -219,7 +219,10 @@ def race_sentence(winner: Candidate, standings: Sequence[Mapping[str, Any]]) -> 
     """Returns what the race says of search, random and standard networks at equal cost, with intervals; it is no measured gain."""
     if not standings:
         return ""
-    rung = max(row["rung"] for row in standings if sum(r["rung"] == row["rung"] for r in standings) > 1 or row["rung"] == 0)
+    there: dict[int, set[int]] = {}
+    for row in standings:
+        there.setdefault(row["rung"], set()).add(row["number"])
+    rung = max((rung for rung, numbers in there.items() if len(numbers) > 1), default=0)  # the highest with two to compare
     rows = [row for row in standings if row["rung"] == rung]
     told = [
         f"{NAMES[row['role']]} {100 * row['accuracy']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f}, of {row['n']})"

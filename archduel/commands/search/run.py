@@ -63,6 +63,7 @@ def load_arguments(settings: Settings) -> dict[str, Any]:
 
 def work(folder: Job, settings: Settings, progress: Progress) -> None:
     """Does all that is left of a run."""
+    race = races(settings)
     check_device(settings.device)
     variant = settings.section("space")  # such as preset=cnas
     space = open_space(settings.space, **variant) if variant else registry.make("space", settings.space)
@@ -76,7 +77,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     progress.end()
     _same_data(folder, dataset)
     _introduce(progress, settings, dataset)
-    if races(settings):
+    if race:
         settings = _noted_time(folder, settings)
         finish(folder, raced(folder, settings, space, dataset, progress), progress)
         return
