@@ -12,7 +12,7 @@ __all__ = ["Ending", "Plan", "epochs_plan", "timed_plan"]
 
 RACE_SHARE = 0.38
 """Share of the time in which networks compete; the rest, and what the winner was trained until then, is more than half."""
-FINAL_TO_FIRST = 20.0
+FINAL_TO_FIRST = 30.0
 """How much longer than the first rung the last training is in a race of 3 minutes; a longer race has more and finer rungs."""
 USUAL_SECONDS = 180.0
 DECAY_SHARE = 0.4
