@@ -31,8 +31,8 @@ from archduel.proxies.agreement import agreement
 from archduel.proxies.factors import Factor, Grid, Setting
 from archduel.proxies.find import Found, MinimumImportancePruning, Trial, find, front, recommend
 from archduel.proxies.importance import Importance, Levels, forest_importance
+from archduel.recipes import read
 from archduel.reporting import text_table
-from archduel.training.recipe import RECIPES
 
 COLUMNS = {
     "epochs": ("epochs",),
@@ -141,7 +141,7 @@ def _grid(rows: list[dict[str, str]]) -> Grid:
     for name, keys in COLUMNS.items():
         levels = sorted({tuple(_values(row)[key] for key in keys) for row in rows}, reverse=name in DEAREST_FIRST)  # type: ignore[type-var]
         factors.append(Factor(name, tuple(dict(zip(keys, level)) for level in levels)))
-    return Grid(RECIPES["bpe1"], tuple(factors))
+    return Grid(read("bpe1"), tuple(factors))
 
 
 def read_published(folder: Path, *, draws: int = 1000) -> Published:

@@ -54,7 +54,7 @@ def main() -> None:
     train, validation = (Pixels(s.images, s.labels, mean, std) for s in (dataset.train, dataset.validation))
     both = Pixels(joined(dataset.train.images, dataset.validation.images),
                   np.concatenate([dataset.train.labels, dataset.validation.labels]), mean, std)  # fmt: skip
-    recipe = base_recipe(dataset, arguments.space).with_(
+    recipe = base_recipe(len(dataset.train), dataset.image_size, dataset.flip, arguments.space).with_(
         epochs=arguments.epochs, channels=arguments.channels, depth=arguments.depth
     )
     factory = JudgeFactory(train, validation, both, {"label": recipe}, dataset.n_classes, 0, "accuracy", "cpu", 1, Path("runs"))

@@ -10,7 +10,7 @@ from archduel.assemble import begins_with_labels
 from archduel.commands.search.settings import Settings
 from archduel.data import Dataset
 from archduel.errors import BudgetError, SettingError
-from archduel.recipes import base_recipe
+from archduel.recipes import base_recipe, changed, fitted, read
 from archduel.training.recipe import Recipe
 
 __all__ = ["SHARES", "Plan", "default_seconds", "fixed_plan", "longer_plan", "timed_plan", "whole_number"]
@@ -90,12 +90,15 @@ def _cheap_ladder(channels: int, depth: int) -> list[tuple[int, int, float, floa
 
 
 def _override(recipe: Recipe, settings: Settings, section: str) -> Recipe:
+    """Returns the planned recipe with the user's settings; ``recipe`` among them names another one to start from."""
     known = {f.name for f in fields(Recipe)}
-    changes = settings.section(section)
-    wrong = sorted(set(changes) - known)
+    changes = dict(settings.section(section))
+    wrong = sorted(set(changes) - known - {"recipe"})
     if wrong:
-        raise SettingError(f"--set {section}.{wrong[0]}: a recipe has no such setting; it has {', '.join(sorted(known))}")
-    return recipe.with_(**changes) if changes else recipe
+        raise SettingError(f"--set {section}.{wrong[0]}: a recipe has no such setting; it has recipe, {', '.join(sorted(known))}")
+    if name := changes.pop("recipe", None):
+        recipe = fitted(read(name, settings.space), recipe.image_size, recipe.flip)[0]
+    return changed(recipe, changes)
 
 
 def _numbers(settings: Settings, **defaults: int) -> dict[str, int]:
@@ -123,7 +126,7 @@ def whole_number(name: str, value: object, least: int) -> int:
 def fixed_plan(settings: Settings, dataset: Dataset, ladder: Sequence[tuple[int, int]]) -> Plan:
     """Returns a plan that depends on the data and ``--evaluations`` only, never on measured time (exactly repeatable)."""
     assert settings.evaluations is not None
-    base = base_recipe(dataset, settings.space)
+    base = base_recipe(len(dataset.train), dataset.image_size, dataset.flip, settings.space)
     given = settings.section("plan")
     start = ladder[min(2 if dataset.image_size <= 16 else 3, len(ladder) - 1)]
     channels, depth = (whole_number(f"plan.{n}", given.get(n, d), 1) for n, d in zip(("channels", "depth"), start))
@@ -163,7 +166,7 @@ def timed_plan(
         BudgetError: if not even the smallest networks fit; says what would.
     """
     assert settings.seconds is not None
-    base = base_recipe(dataset, settings.space)
+    base = base_recipe(len(dataset.train), dataset.image_size, dataset.flip, settings.space)
     capacity = settings.seconds * settings.workers
     arms = 3 if settings.baselines else 1
     n_final = len(dataset.train) + len(dataset.validation)

@@ -24,7 +24,7 @@ from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError
 from archduel.estimators.judges import TableJudge
 from archduel.execution import Processes, end_with_parent
-from archduel.recipes import base_recipe
+from archduel.recipes import Source, base_recipe, changed, fitted, read
 from archduel.tables.build import make_table
 from archduel.tables.file import Fidelity
 from archduel.training.images import Pixels
@@ -109,7 +109,8 @@ def train_table(
     seeds: int = 3,
     seed: int = 0,
     mean_of: int = 1,
-    recipe: Mapping[str, Any] | None = None,
+    recipe: Source = "",
+    changes: Mapping[str, Any] | None = None,
     load_settings: Mapping[str, Any] | None = None,
     workers: int = 1,
     fused: int | str = "off",
@@ -129,7 +130,8 @@ def train_table(
             see the same batches.
         seed: which architectures, and the seeds of their trainings.
         mean_of: trainings whose mean is one run: less noise at that many times the cost; seconds are their sum.
-        recipe: settings of :class:`~archduel.training.recipe.Recipe` that differ from the main job's.
+        recipe: what :func:`archduel.recipes.read` takes: a name, a file, a mapping; empty = the main job's.
+        changes: settings of the recipe that differ.
         load_settings: of :func:`archduel.data.load`, such as ``max_images``.
         workers: trainings at a time, one thread each.
         fused: how many networks a worker trains at once: a number, ``auto`` = as measured, ``off`` = one by one. Each ends
@@ -147,7 +149,10 @@ def train_table(
         raise SettingError(f"fused must be 'auto', 'off' or a number of networks from 1, got {fused!r}")
     dataset = load(data, seed=seed, **(load_settings or {}))
     home: Space = registry.make("space", space)
-    chosen = base_recipe(dataset, space).with_(**(recipe or {}))
+    if recipe:
+        chosen = changed(fitted(read(recipe, space), dataset.image_size, dataset.flip)[0], changes or {})
+    else:
+        chosen = changed(base_recipe(len(dataset.train), dataset.image_size, dataset.flip, space), changes or {})
     archs = sample_distinct(home, cells, np.random.default_rng(seed), enumerate_up_to=ENUMERABLE)
     jobs = [
         (archs[number], number, run)
