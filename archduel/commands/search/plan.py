@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archduel.assemble import begins_with_labels
 from archduel.commands.search.settings import Settings
@@ -13,7 +13,13 @@ from archduel.errors import BudgetError, SettingError
 from archduel.recipes import base_recipe, changed, fitted, read
 from archduel.training.recipe import Recipe
 
-__all__ = ["SHARES", "Plan", "default_seconds", "fixed_plan", "longer_plan", "timed_plan", "whole_number"]
+if TYPE_CHECKING:
+    from archduel.fusing.judging import FusedPlan
+
+__all__ = ["LABEL", "SHARES", "Plan", "default_seconds", "fixed_plan", "fused_labels", "longer_plan", "timed_plan", "whole_number"]
+
+LABEL = "label"
+"""The stage, and the fidelity, of trainings with the cheap recipe."""
 
 SHARES = {"label": 0.33, "compare": 0.06, "reevaluate": 0.14, "final": 0.38}
 """Shares of the time; the rest is the proposals' labels, the random arm's extra ones, start-up, export and report."""
@@ -93,6 +99,8 @@ def _override(recipe: Recipe, settings: Settings, section: str) -> Recipe:
     """Returns the planned recipe with the user's settings; ``recipe`` among them names another one to start from."""
     known = {f.name for f in fields(Recipe)}
     changes = dict(settings.section(section))
+    if section == LABEL:
+        changes.pop("fused", None)  # how many at once, see `fused_labels`
     wrong = sorted(set(changes) - known - {"recipe"})
     if wrong:
         raise SettingError(f"--set {section}.{wrong[0]}: a recipe has no such setting; it has recipe, {', '.join(sorted(known))}")
@@ -121,6 +129,28 @@ def whole_number(name: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or int(value) != value or value < least:
         raise SettingError(f"--set {name}: expected a whole number of at least {least}, got {value!r}")
     return int(value)
+
+
+def fused_labels(settings: Settings, measure: Callable[[], FusedPlan]) -> dict[str, Any]:
+    """Returns how many cheap trainings a worker does at once, and why, for the journal: a continued run keeps it.
+
+    A run with a budget in evaluations repeats exactly, which a choice by measured time does not: it trains them one by one unless a
+    number is given. One with a budget in time measures, and trains together what is faster together.
+
+    Args:
+        settings: ``label.fused`` among them is ``auto``, ``off`` or a number.
+        measure: times a few steps of both ways.
+
+    Raises:
+        SettingError: for another value.
+    """
+    fused = settings.section(LABEL).get("fused", "auto")
+    if fused not in ("auto", "off"):
+        return {"at_once": whole_number("label.fused", fused, 1), "reason": "as given"}
+    if fused == "off" or settings.seconds is None:
+        return {"at_once": 1, "reason": "off" if fused == "off" else "a run that repeats exactly measures no time"}
+    plan = measure()
+    return {"at_once": plan.k, **plan.record()}
 
 
 def fixed_plan(settings: Settings, dataset: Dataset, ladder: Sequence[tuple[int, int]]) -> Plan:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shlex
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,84 +13,20 @@ import numpy as np
 
 from archduel import registry
 from archduel.commands.progress import Progress
-from archduel.core import Arch, Estimate, Journal, Query, Space, evaluation_seed
+from archduel.core import Arch, Journal, Query, Space
 from archduel.core.space import ENUMERABLE, sample_distinct
 from archduel.core.storage import environment, estimate_record
 from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError
-from archduel.estimators.judges import TableJudge
-from archduel.execution import Processes, end_with_parent
+from archduel.estimators.judges import Groups, Judge
+from archduel.execution import Processes
 from archduel.recipes import Source, base_recipe, changed, fitted, read
 from archduel.tables.build import make_table
 from archduel.tables.file import Fidelity
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
-__all__ = ["answers", "train_table"]
-
-# -- The trainings behind a table of one's own, one by one or in groups -------------------------------------------------
-
-
-Group = tuple[list[Query], list[int]]
-
-
-def _grouped(judge: TableJudge, groups: Sequence[Group], workers: int) -> Iterator[Estimate]:
-    """Yields the estimates of groups that are trained as one each, ``workers`` at a time with one thread each."""
-    if not groups:
-        return
-    context = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unknown state
-    with ProcessPoolExecutor(workers, context, _begin) as pool:
-        for estimates in pool.map(partial(_judge_group, judge), groups):
-            yield from estimates
-
-
-def _begin() -> None:
-    """Prepares a worker: one thread for torch, and an end when the process that waits for it is gone, however that ended."""
-    import torch
-
-    torch.set_num_threads(1)
-    end_with_parent()
-
-
-def _judge_group(judge: TableJudge, group: Group) -> list[Estimate]:
-    return judge.judge_together(*group)
-
-
-def _groups(queries: Sequence[Query], runs: Sequence[int], seed: int, k: int) -> list[Group]:
-    """Returns neighbouring queries of one run, at most ``k`` together."""
-    groups: list[Group] = []
-    for place, (query, run) in enumerate(zip(queries, runs)):
-        if not place or run != runs[place - 1] or len(groups[-1][0]) == k:
-            groups.append(([], []))
-        groups[-1][0].append(query)
-        groups[-1][1].append(evaluation_seed(seed, run))
-    return groups
-
-
-def answers(
-    judge: TableJudge,
-    queries: Sequence[Query],
-    runs: Sequence[int],
-    seed: int,
-    workers: int,
-    fused: int | str,
-) -> Generator[Estimate, None, None]:
-    """Yields the estimate of each query, trained one by one or in groups of one run, which all have its seed."""
-    if not queries:
-        return
-    k = (
-        judge.at_once([query.arch for query in queries])
-        if fused == "auto"
-        else 1
-        if fused == "off"
-        else int(fused)
-    )
-    if k > 1:
-        yield from _grouped(judge, _groups(queries, runs, seed, k), workers)
-        return
-    with Processes(judge, workers=workers, run_seed=seed) as executor:
-        yield from executor.run(queries, runs)
-
+__all__ = ["train_table"]
 
 BLOCK = 128
 """Architectures that get all of their runs before the next ones get any; they can be trained in groups of one seed."""
@@ -145,8 +77,6 @@ def train_table(
     """
     if mean_of < 1:
         raise SettingError(f"mean_of must be at least 1, got {mean_of}")
-    if fused not in ("auto", "off") and not (isinstance(fused, int) and fused >= 1):
-        raise SettingError(f"fused must be 'auto', 'off' or a number of networks from 1, got {fused!r}")
     dataset = load(data, seed=seed, **(load_settings or {}))
     home: Space = registry.make("space", space)
     if recipe:
@@ -188,12 +118,14 @@ def _trained(
     pixels = [
         Pixels(s.images, s.labels, mean, std) for s in (dataset.train, dataset.validation, dataset.test)
     ]
-    judge = TableJudge(pixels[0], pixels[1], pixels[2], recipe=recipe, n_classes=dataset.n_classes)
+    scored = {"validation": pixels[1], "test": pixels[2]}  # a table needs both columns; a search on it sees one
+    judge = Judge(pixels[0], scored, {"table": recipe}, dataset.n_classes, seed)
     queries = [Query(arch) for arch, _, _ in todo]
     ordinals = [1_000 * number + run for _, number, run in todo]
     progress.stage("train", len(jobs))
     runs = [run for _, _, run in todo]
-    with closing(answers(judge, queries, runs, seed, workers, fused)) as found:
+    with Processes(judge, workers=workers, run_seed=seed, at_once=Groups(fused, judge)) as executor:
+        found = executor.run(queries, runs)  # a run's trainings have one seed, so that a group makes its batches once
         for n, ((arch, _, run), query, ordinal, estimate) in enumerate(
             zip(todo, queries, ordinals, found), 1
         ):
