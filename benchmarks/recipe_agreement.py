@@ -154,11 +154,7 @@ def report(arguments: argparse.Namespace, archs: list[Arch], truth: np.ndarray, 
     found = {name: done_in(arguments.work / name) for name in recipes}
     trained = {name: done for name, done in found.items() if len(done.keys() & set(archs)) >= FEWEST}
     rows, scores = measured(trained, archs, truth, cheap)
-<<<<<<< HEAD
-    used = {name: changed(read_recipe(recipes[name], archs[0].space), assignments(arguments.set)) for name in trained}
-=======
-    used = {name: read(recipes[name], archs[0].space, settings_of(arguments.set)) for name in trained}
->>>>>>> fd2f658 (One recipe reader: names are the TOML files, every command takes every name, TOML, JSON and mapping)
+    used = {name: read(recipes[name], archs[0].space, assignments(arguments.set)) for name in trained}
     cost = {name: costs(name, done, used[name], arguments.work) for name, done in trained.items()}
     whole = {
         "command": shlex.join(["python", *sys.argv]), **environment(), "data": arguments.data, "cells": arguments.cells,
