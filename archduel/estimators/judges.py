@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core import Arch, Cost, Estimate, Query, Scale
-from archduel.errors import SettingError, unknown
-from archduel.estimators.training import TrainingEstimator
+from archduel.errors import unknown
+from archduel.estimators.training import TrainingEstimator, check_fused
 from archduel.spaces.family import PlugIns
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe, text_recipe
@@ -241,8 +241,7 @@ class Groups:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.fused not in ("auto", "off") and not (isinstance(self.fused, int) and self.fused >= 1):
-            raise SettingError(f"fused must be 'auto', 'off' or a number of networks from 1, got {self.fused!r}")
+        check_fused(self.fused)
 
     def __call__(self, queries: Sequence[Query], seeds: Sequence[int]) -> int:
         """Returns the number of the first queries that are one group."""

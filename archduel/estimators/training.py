@@ -26,7 +26,13 @@ from archduel.training.metrics import METRICS, Evaluation, evaluate
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import seeded_build
 
-__all__ = ["TrainingEstimator"]
+__all__ = ["TrainingEstimator", "check_fused"]
+
+
+def check_fused(fused: int | str) -> None:
+    """Raises SettingError for what does not say how many networks are trained at once."""
+    if fused not in ("auto", "off") and not (isinstance(fused, int) and fused >= 1):
+        raise SettingError(f"fused must be 'auto', 'off' or a number of networks from 1, got {fused!r}")
 
 
 class TrainingEstimator:
@@ -73,8 +79,7 @@ class TrainingEstimator:
         also: Mapping[str, Pixels] | None = None,
         fused: int | str = "off",
     ) -> None:
-        if fused not in ("auto", "off") and not (isinstance(fused, int) and fused >= 1):
-            raise SettingError(f"fused must be 'auto', 'off' or a number of networks from 1, got {fused!r}")
+        check_fused(fused)
         if metric not in METRICS:
             raise unknown("metric", metric, METRICS)
         if default not in recipes:

@@ -194,8 +194,8 @@ def test_several_architectures_are_trained_at_once(tmp_path: Path) -> None:
         assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)  # the same images and weights
     journal = read_journal(tmp_path / "2" / "journal.jsonl")
     assert [r["values"].get("fused") for r in journal if r["event"] == "estimate"] == [2, 2, None]
-    with pytest.raises(SettingError, match="one process"):
-        train_file(file, "digits", tmp_path / "x", fused=2, workers=2, **FEW)
+    side_by_side = train_file(file, "digits", tmp_path / "x", changes=TINY, fused=2, workers=2, **FEW)
+    assert [row["train_loss"] for row in side_by_side.rows] == pytest.approx([row["train_loss"] for row in together.rows], rel=1e-3)
 
 
 def test_lines_of_all_forms_are_read_and_wrong_ones_named(tmp_path: Path) -> None:

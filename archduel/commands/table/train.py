@@ -19,6 +19,7 @@ from archduel.core.storage import environment, estimate_record
 from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError
 from archduel.estimators.judges import Groups, Judge
+from archduel.estimators.training import check_fused
 from archduel.execution import Processes
 from archduel.recipes import Source, base_recipe, changed, fitted, read
 from archduel.tables.build import make_table
@@ -77,6 +78,7 @@ def train_table(
     """
     if mean_of < 1:
         raise SettingError(f"mean_of must be at least 1, got {mean_of}")
+    check_fused(fused)
     dataset = load(data, seed=seed, **(load_settings or {}))
     home: Space = registry.make("space", space)
     if recipe:
