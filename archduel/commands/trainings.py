@@ -61,7 +61,7 @@ def executor_for(
     judge = Judge(
         parts[0], {"validation": parts[1]}, {}, dataset.n_classes, seed, metric=metric, device=device, checkpoints=folder / "checkpoints"
     )
-    groups = Groups(fused, judge)
+    groups = Groups(fused, judge, workers)
     if workers == 1:
         return Sequential(judge(), run_seed=seed, at_once=groups)
     return Processes(judge, workers=workers, run_seed=seed, at_once=groups)

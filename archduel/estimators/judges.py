@@ -129,19 +129,25 @@ class Judge:
         """Returns ``judge(query, seed)``, which also judges groups."""
         return Judging(self)
 
-    def plan(self, archs: Sequence[Arch], fidelity: str) -> FusedPlan:
+    @property
+    def default(self) -> str:
+        """The fidelity of queries that name none."""
+        return next(iter(self.recipes), "{}")
+
+    def plan(self, archs: Sequence[Arch], fidelity: str, most: int) -> FusedPlan:
         """Returns how many networks like those of ``archs`` are best trained at once, as measured here in a few seconds.
 
         Args:
             archs: some that will be asked for.
             fidelity: how they are trained.
+            most: how many there are for each worker; larger groups are not tried.
         """
         from archduel.fusing.judging import planned
 
         judging = Judging(self)
         judging.prepare(fidelity)
         with judging.estimator.own_threads():
-            return planned(judging.estimator, [Query(arch, fidelity) for arch in archs])
+            return planned(judging.estimator, [Query(arch, fidelity) for arch in archs], most)
 
 
 class Judging:
@@ -153,18 +159,17 @@ class Judging:
 
     def __init__(self, made_by: Judge) -> None:
         self.settings = made_by
-        self.default = next(iter(made_by.recipes), "{}")
         first, *others = made_by.scored
         self.estimator = TrainingEstimator(
             made_by.train,
             made_by.scored[first],
-            {self.default: recipe_of(self.default, made_by.recipes)},
+            {made_by.default: recipe_of(made_by.default, made_by.recipes)},
             n_classes=made_by.n_classes,
             run_seed=made_by.run_seed,
             metric=made_by.metric,
             device=made_by.device,
             threads=made_by.threads,
-            default=self.default,
+            default=made_by.default,
             checkpoints=made_by.checkpoints,
             also={split: made_by.scored[split] for split in others},
         )
@@ -177,7 +182,7 @@ class Judging:
             UnknownNameError: for a name that no recipe has.
             SettingError: for a text that is no recipe.
         """
-        name = fidelity or self.default
+        name = fidelity or self.settings.default
         self.estimator.recipes[name] = recipe_of(name, self.settings.recipes)
         self.estimator.curves = name.partition("@")[0] in self.settings.curves
         return name
@@ -228,6 +233,7 @@ class Groups:
     Attributes:
         fused: networks at once: a number, ``auto`` = measured with the first queries of each fidelity, or ``off``.
         judge: measures; needed for ``auto``.
+        workers: processes that share the queries: no group is measured that would leave some without any.
         fidelities: which may be grouped; None = all.
         sizes: fidelity -> networks at once, as measured so far.
 
@@ -237,6 +243,7 @@ class Groups:
 
     fused: int | str
     judge: Judge
+    workers: int = 1
     fidelities: tuple[str, ...] | None = None
     sizes: dict[str, int] = field(default_factory=dict)
 
@@ -245,7 +252,7 @@ class Groups:
 
     def __call__(self, queries: Sequence[Query], seeds: Sequence[int]) -> int:
         """Returns the number of the first queries that are one group."""
-        name = queries[0].fidelity or ""
+        name = queries[0].fidelity or self.judge.default
         if self.fused == "off" or (self.fidelities is not None and name not in self.fidelities):
             return 1
         alike = list(takewhile(lambda query: query.fidelity == queries[0].fidelity, queries))
@@ -259,5 +266,6 @@ class Groups:
         if isinstance(self.fused, int):
             return self.fused
         if fidelity not in self.sizes:
-            self.sizes[fidelity] = self.judge.plan([query.arch for query in waiting], fidelity).k
+            most = -(-len(waiting) // self.workers)
+            self.sizes[fidelity] = self.judge.plan([query.arch for query in waiting], fidelity, most).k
         return self.sizes[fidelity]

@@ -217,7 +217,7 @@ class TrainingEstimator:
         name = waiting[0].fidelity or self.default
         if name not in self._groups:
             with self.own_threads():
-                self._groups[name] = planned(self, waiting).k
+                self._groups[name] = planned(self, waiting, len(waiting)).k
         return self._groups[name]
 
     def judge_together(self, queries: Sequence[Query], seeds: Sequence[int]) -> list[Estimate]:

@@ -174,14 +174,20 @@ class Trains(Protocol):
         """Returns a training as an estimate."""
 
 
-def planned(estimator: Trains, queries: Sequence[Query]) -> FusedPlan:
-    """Returns how many queries like these (of one recipe) an estimator best trains at once; 1 if one cannot be built."""
+def planned(estimator: Trains, queries: Sequence[Query], most: int) -> FusedPlan:
+    """Returns how many queries like these an estimator best trains at once; 1 if one cannot be built.
+
+    Args:
+        estimator: trains.
+        queries: some, of one recipe.
+        most: larger groups are not tried: there is no time to measure what there are no queries for.
+    """
     recipe = estimator.recipe(queries[0])
     images = estimator.train.resized(recipe.image_size).fraction(recipe.data_fraction, estimator.run_seed)
-    some = queries[: max(SIZES)]
+    sizes = [k for k in SIZES if k <= max(most, min(SIZES))]
     try:
-        networks = [estimator.network(some[i % len(some)].arch, recipe, i) for i in range(max(SIZES))]
-        return plan_fused(networks, estimator.scale(recipe), images, recipe, device=estimator.device)
+        networks = [estimator.network(queries[i % len(queries)].arch, recipe, i) for i in range(max(sizes))]
+        return plan_fused(networks, estimator.scale(recipe), images, recipe, device=estimator.device, sizes=sizes)
     except ArchduelError as error:
         return FusedPlan(1, 0.0, {}, 0, str(error))
 

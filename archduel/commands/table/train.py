@@ -126,7 +126,7 @@ def _trained(
     ordinals = [1_000 * number + run for _, number, run in todo]
     progress.stage("train", len(jobs))
     runs = [run for _, _, run in todo]
-    with Processes(judge, workers=workers, run_seed=seed, at_once=Groups(fused, judge)) as executor:
+    with Processes(judge, workers=workers, run_seed=seed, at_once=Groups(fused, judge, workers)) as executor:
         found = executor.run(queries, runs)  # a run's trainings have one seed, so that a group makes its batches once
         for n, ((arch, _, run), query, ordinal, estimate) in enumerate(
             zip(todo, queries, ordinals, found), 1

@@ -121,7 +121,7 @@ def test_what_is_a_group_follows_from_the_order_of_the_questions_alone() -> None
 def test_automatic_groups_are_measured_once_a_fidelity(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def plan(self: Judge, archs: Any, fidelity: str) -> FusedPlan:
+    def plan(self: Judge, archs: Any, fidelity: str, most: int) -> FusedPlan:
         asked.append(fidelity)
         return FusedPlan(2, 1.0, {2: 0.4}, 0)
 
@@ -130,11 +130,14 @@ def test_automatic_groups_are_measured_once_a_fidelity(monkeypatch: pytest.Monke
     queries, seeds = [Query(arch, "label") for arch in ARCHS], [1, 2, 3, 4]
     assert [groups(queries, seeds), groups(queries[2:], seeds[2:]), groups(queries[3:], seeds[3:])] == [2, 2, 1]
     assert asked == ["label"]
+    assert groups([Query(arch) for arch in ARCHS], seeds) == 2  # without a fidelity: the judge's first recipe
+    assert asked == ["label"]
 
 
 def test_how_many_is_measured_on_networks_of_the_recipe() -> None:
-    plan = judge().plan(ARCHS, "label@2")
+    plan = judge().plan(ARCHS, "label@2", 16)
     assert plan.alone > 0
     assert plan.k in (1, *plan.together)
-    impossible = judge().plan([parse("nasbench201:0.0")], "label")
+    assert set(plan.together) <= {8, 16}
+    impossible = judge().plan([parse("nasbench201:0.0")], "label", 4)
     assert (impossible.k, bool(impossible.reason)) == (1, True)
