@@ -131,7 +131,14 @@ def whole_number(name: str, value: object, least: int) -> int:
     return int(value)
 
 
-def fused_labels(settings: Settings, measure: Callable[[], FusedPlan]) -> dict[str, Any]:
+WORTH_MEASURING = 30.0
+"""Seconds of cheap trainings on a worker from which on it is measured whether groups are faster: that takes 4 to 7 seconds of a core."""
+WIDEST_GROUPED = 8
+"""Channels up to which groups are worth measuring on a CPU: 3.8 times the labels a core second at 4, 2.3 at 8, 1.1 at 16
+(``benchmarks/records/search_fused.json``), since wide layers keep a core busy by themselves."""
+
+
+def fused_labels(settings: Settings, plan: Plan, measure: Callable[[], FusedPlan]) -> dict[str, Any]:
     """Returns how many cheap trainings a worker does at once, and why, for the journal: a continued run keeps it.
 
     A run with a budget in evaluations repeats exactly, which a choice by measured time does not: it trains them one by one unless a
@@ -139,6 +146,7 @@ def fused_labels(settings: Settings, measure: Callable[[], FusedPlan]) -> dict[s
 
     Args:
         settings: ``label.fused`` among them is ``auto``, ``off`` or a number.
+        plan: of the run.
         measure: times a few steps of both ways.
 
     Raises:
@@ -149,8 +157,12 @@ def fused_labels(settings: Settings, measure: Callable[[], FusedPlan]) -> dict[s
         return {"at_once": whole_number("label.fused", fused, 1), "reason": "as given"}
     if fused == "off" or settings.seconds is None:
         return {"at_once": 1, "reason": "off" if fused == "off" else "a run that repeats exactly measures no time"}
-    plan = measure()
-    return {"at_once": plan.k, **plan.record()}
+    if settings.device == "cpu" and plan.label.channels > WIDEST_GROUPED:
+        return {"at_once": 1, "reason": f"networks of more than {WIDEST_GROUPED} channels gain little"}
+    if (plan.labels + plan.confirm) * plan.seconds_per_label < WORTH_MEASURING * settings.workers:
+        return {"at_once": 1, "reason": "the trainings take too little time to measure anything first"}
+    measured = measure()
+    return {"at_once": measured.k, **measured.record()}
 
 
 def fixed_plan(settings: Settings, dataset: Dataset, ladder: Sequence[tuple[int, int]]) -> Plan:

@@ -279,7 +279,7 @@ def _executor(folder: RunFolder, settings: Settings, plan: Plan, dataset: Datase
         rng = np.random.default_rng([settings.seed, 4])
         each = -(-(plan.labels + plan.confirm) // settings.workers)
         some = [sample(space, rng) for _ in range(8)]
-        noted = folder.note("fused", **fused_labels(settings, lambda: judge.plan(some, LABEL, each)))
+        noted = folder.note("fused", **fused_labels(settings, plan, lambda: judge.plan(some, LABEL, each)))
     groups = Groups(int(noted["at_once"]), judge, fidelities=(LABEL,))
     return Processes(judge, workers=settings.workers, run_seed=settings.seed, threads=settings.threads, at_once=groups)
 
