@@ -41,7 +41,7 @@ __all__ = [
 if TYPE_CHECKING:
     from archduel.assemble import assemble as make_strategy
     from archduel.commands.bench.fused import bench_fused
-    from archduel.commands.bench.one_shot import bench_oneshot as bench_one_shot
+    from archduel.commands.bench.one_shot import bench_one_shot
     from archduel.commands.bench.rank import bench_rank
     from archduel.commands.bench.search import bench_search
     from archduel.commands.network.compare import compare
@@ -69,7 +69,7 @@ else:
             "Space": "archduel.core",
             "__version__": "archduel.version",
             "bench_fused": "archduel.commands.bench.fused",
-            "bench_one_shot": "archduel.commands.bench.one_shot:bench_oneshot",
+            "bench_one_shot": "archduel.commands.bench.one_shot",
             "bench_rank": "archduel.commands.bench.rank",
             "bench_search": "archduel.commands.bench.search",
             "build": "archduel.spaces.family",

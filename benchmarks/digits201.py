@@ -34,6 +34,8 @@ def read(path: Path) -> dict[str, Values]:
     found: dict[str, dict[int, dict[str, Any]]] = {}
     for line in path.read_text().splitlines():
         record = json.loads(line)
+        if record.get("event") != "estimate":
+            continue
         found.setdefault(record["arch"], {})[record["run"]] = record
     whole = [[runs[i] for i in range(TRAININGS)] for runs in found.values() if len(runs) == TRAININGS]
 

@@ -103,17 +103,20 @@ def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def write(arguments: argparse.Namespace, data: Any) -> None:
     """Writes the record of all finished trials, with what each variant changes."""
     from archduel.commands.bench.one_shot import facts_of, record_of
-    from archduel.commands.bench.one_shot_trials import Oneshot, OneshotProtocol, TrialFile
+    from archduel.commands.bench.one_shot_trials import OneShot, OneShotProtocol, OneShotTrial
+    from archduel.commands.bench.trials import read_trials
+    from archduel.core.storage import read_journal
     from archduel.spaces import family as nets
 
     records, facts, counts, macs = list[dict[str, Any]](), dict[str, Any](), np.zeros(0), np.zeros(0)
     for name in VARIANTS:
-        protocol = OneshotProtocol(table=arguments.table, data="given images", **settings(name, arguments))
-        trials = TrialFile(arguments.work / f"{title(name)}.trials.jsonl", protocol).read()
+        protocol = OneShotProtocol(table=arguments.table, data="given images", **settings(name, arguments))
+        lines = read_journal(arguments.work / f"{title(name)}.trials.jsonl", skip_damaged=True)
+        trials = read_trials(lines, OneShotTrial, protocol).values()
         if not facts:
-            oneshot = Oneshot(protocol, data)
-            facts = {**facts_of(oneshot), "table": oneshot.table.name}
-            counts, macs = np.array([nets.count(arch, oneshot.scale) for arch in oneshot.archs], np.float64).T
+            one_shot = OneShot(protocol, data)
+            facts = {**facts_of(one_shot), "table": one_shot.table.name}
+            counts, macs = np.array([nets.count(arch, one_shot.scale) for arch in one_shot.archs], np.float64).T
         truth = np.asarray(facts["truth"])
         for trial in trials:
             records.append({"variant": name, **record_of(trial, truth), **beyond(trial, counts, truth), **with_size(trial, macs, truth)})

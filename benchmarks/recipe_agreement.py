@@ -31,8 +31,8 @@ from PIL import Image
 from archduel import environment
 from archduel.commands.options import assignments
 from archduel.commands.proxy.check import bounded_text
-from archduel.commands.proxy.train import read_archs, train_file
 from archduel.commands.spaces.describe import sampled
+from archduel.commands.train_file import read_archs, train_file
 from archduel.core import Arch, Estimate, Journal, Scale
 from archduel.core.storage import read_journal, record_estimate, record_query
 from archduel.proxies import agreement_difference, agreement_of_like_size, rank_agreement

@@ -40,7 +40,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from archduel.data import Preprocessing
 from archduel.data.listing import Catalogue, catalogues
-from archduel.data.streaming import Stream, crop_box, read_picture
+from archduel.data.streaming import Stream, crop_box, read_image
 
 SIZE = 224
 
@@ -91,7 +91,7 @@ class CatalogueImages(Dataset[torch.Tensor]):
 
     def __getitem__(self, key: tuple[int, int]) -> torch.Tensor:
         row, seed = key
-        return torch.from_numpy(np.ascontiguousarray(read_picture(self.catalogue, row, self.look, 0.08, seed)))
+        return torch.from_numpy(np.ascontiguousarray(read_image(self.catalogue, row, self.look, 0.08, seed)))
 
 
 class Batches:

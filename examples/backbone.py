@@ -1,4 +1,4 @@
-"""A found network as the backbone of another task: which shape is at every pixel of a generated picture.
+"""A found network as the backbone of another task: which shape is at every pixel of a generated image.
 
     python examples/backbone.py                     # about 15 s on one core
     python examples/backbone.py --weights runs/net  # starts from a training of `archduel train`
@@ -24,8 +24,8 @@ from archduel.training import SGD
 CLASSES = ("background", "disc", "square", "ring")
 
 
-def pictures(n: int, size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns n noisy pictures (n, 3, size, size) in 0..1 with two shapes each, and the class of every pixel (n, size, size)."""
+def make_images(n: int, size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns n noisy images (n, 3, size, size) in 0..1 with two shapes each, and the class of every pixel (n, size, size)."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:size, :size]
     images, labels = rng.normal(0.4, 0.1, (n, 3, size, size)), np.zeros((n, size, size), np.int64)
@@ -71,12 +71,12 @@ def mean_overlap(said: torch.Tensor, truth: torch.Tensor) -> float:
 
 
 def run(backbone: nn.Module, *, steps: int = 250, size: int = 32, batch: int = 16, lr: float = 0.1, seed: int = 0) -> float:
-    """Trains on generated pictures and returns the mean overlap on others."""
+    """Trains on generated images and returns the mean overlap on others."""
     model = Dense(backbone, size)
-    images, labels = pictures(batch * 20, size, seed)
-    test_images, test_labels = pictures(64, size, seed + 1)
+    images, labels = make_images(batch * 20, size, seed)
+    test_images, test_labels = make_images(64, size, seed + 1)
     mean, std = images.mean(), images.std()
-    model.backbone.tail.requires_grad_(False)  # the classifier of pictures has no part in this
+    model.backbone.tail.requires_grad_(False)  # the classifier of images has no part in this
     optimizer = SGD(model, lr=lr, weight_decay=1e-4, grad_clip=5.0)
     order = torch.Generator().manual_seed(seed)
     for step in range(steps):
@@ -104,7 +104,7 @@ def main() -> None:
         print(f"{facts.get('name')}, trained on {facts.get('data', {}).get('name')}")
     else:
         backbone = build(parse(arguments.arch), Scale(channels=8, depth=1), generator=torch.Generator().manual_seed(0))
-    print(f"mean overlap of {len(CLASSES)} classes on new pictures: {run(backbone, steps=arguments.steps):.3f}")
+    print(f"mean overlap of {len(CLASSES)} classes on new images: {run(backbone, steps=arguments.steps):.3f}")
 
 
 if __name__ == "__main__":

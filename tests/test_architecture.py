@@ -29,7 +29,7 @@ NEEDS: dict[str, set[str]] = {
 }
 """Part of the house -> the parts that its files may import; errors, version and lazy lists of names are free for all."""
 FREE = {"errors", "version", "_lazy"}
-SHARED_BY_COMMANDS = {"options", "progress", "trainings", "tracking", "listing", "report", "zoo"}
+SHARED_BY_COMMANDS = {"options", "progress", "trainings", "train_file", "tracking", "listing", "report", "zoo"}
 """Modules of ``commands`` that its folders share; the folders never import each other."""
 
 

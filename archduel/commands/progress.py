@@ -53,13 +53,13 @@ class Progress:
             self._task = self._live.add_task(name, total=total, note="")
 
     def reading(self, done: int, total: int) -> None:
-        """Says how many pictures are decoded, once that has taken two seconds."""
+        """Says how many images are decoded, once that has taken two seconds."""
         now = time.monotonic()
         self._reading = self._reading or now
         if self._name != "read" and now - self._reading > 2.0:
             self.stage("read", total)
         if self._name == "read":
-            self.advance(done, "pictures")
+            self.advance(done, "images")
 
     def advance(self, done: int, note: str = "") -> None:
         """Says that ``done`` units are finished; ``note`` tells the best so far and the time left."""

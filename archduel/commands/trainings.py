@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from archduel.commands.progress import Progress
-from archduel.core import Arch, Estimate, Executor, Journal, Query
-from archduel.core.storage import (
-    environment,
-    estimate_record,
-    lock_folder,
-    record_estimate,
-    record_query,
-    write_atomic,
-)
+from archduel.core import Arch, Estimate, Executor, Query
+from archduel.core.job import PROXY, Job
 from archduel.data import Dataset, load
-from archduel.errors import RunError
 from archduel.estimators.judges import Groups, Judge
 from archduel.execution import Processes, Sequential
 from archduel.training.images import Pixels
@@ -68,46 +59,26 @@ def executor_for(
 
 
 class Bench:
-    """A folder with a journal of trainings; one process works on it at a time.
+    """Trains architectures under recipes, each once, as records of a job.
 
     Args:
-        folder: where everything goes.
-        settings: what decides the results; a folder with other settings is refused.
+        job: the folder; it and the executor are closed with the bench.
         executor: trains.
         progress: says what happens.
 
-    Raises:
-        RunError: if the folder holds something else, is in use, or cannot be written.
+    Attributes:
+        settings: what decides the results.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], executor: Executor, progress: Progress) -> None:
-        self.folder, self.executor, self.progress, self.settings = folder, executor, progress, settings
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_folder(folder)
-        except OSError as error:
-            raise RunError(f"{folder} cannot be written: {error.strerror}; give another --out") from error
-        try:
-            _check(folder, json.loads(json.dumps(dict(settings))))
-            self.journal = Journal(folder / "journal.jsonl")
-        except BaseException:
-            self._lock.close()
-            raise
-        self._numbers = {r["text"]: int(r["number"]) for r in self.journal.records if r["event"] == "recipe"}
-        self._done = {
-            (int(r["ordinal"]), record_query(r)): record_estimate(r)
-            for r in self.journal.records
-            if r["event"] == "estimate"
-        }
+    def __init__(self, job: Job, executor: Executor, progress: Progress) -> None:
+        self.job, self.executor, self.progress = job, executor, progress
+        self.settings: Mapping[str, Any] = job.settings["settings"]
 
     def number(self, name: str, recipe: Recipe) -> int:
         """Returns the number of a recipe in this folder; a new one is written down."""
-        text = recipe_text(recipe)
-        if text not in self._numbers:
-            self._numbers[text] = len(self._numbers)
-            number = self._numbers[text]
-            self.journal.append({"event": "recipe", "number": number, "name": name, "text": text, "recipe": asdict(recipe)})
-        return self._numbers[text]
+        text, numbers = recipe_text(recipe), [r["number"] for r in self.job.journal.records if r["event"] == "recipe"]
+        make = {"number": len(numbers), "name": name, "recipe": asdict(recipe)}
+        return int(self.job.once("recipe", lambda: make, text=text)["number"])
 
     def train(self, name: str, recipe: Recipe, archs: Sequence[Arch], *, first: int = 0) -> list[Estimate]:
         """Returns one estimate an architecture; those in the journal are not trained again.
@@ -119,32 +90,15 @@ class Bench:
             first: number of the first architecture among all that this recipe trains (it decides the seeds).
         """
         start, text = PER_RECIPE * self.number(name, recipe) + first, recipe_text(recipe)
-        jobs = [(start + i, Query(arch, text)) for i, arch in enumerate(archs)]
-        new = [job for job in jobs if job not in self._done]
-        self.progress.stage(name[:40], len(jobs))
-        answers = self.executor.run([query for _, query in new], [ordinal for ordinal, _ in new]) if new else iter(())
-        for n, ((ordinal, query), estimate) in enumerate(zip(new, answers), 1):
-            self.journal.append(estimate_record(ordinal, query, estimate))
-            self._done[ordinal, query] = estimate
-            said = "last failed" if estimate.failed else f"last {estimate.score:.4f}"
-            self.progress.advance(len(jobs) - len(new) + n, said)
+        queries, ordinals = [Query(arch, text) for arch in archs], range(start, start + len(archs))
+        self.progress.stage(name[:40], len(archs))
+        estimates = []
+        for estimate in self.job.paid(self.executor.run, queries, ordinals):
+            estimates.append(estimate)
+            last = "last failed" if estimate.failed else f"last {estimate.score:.4f}"
+            self.progress.advance(len(estimates), last)
         self.progress.end()
-        return [self._done[job] for job in jobs]
-
-    def note(self, event: str, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Returns what was noted under ``event``; the first time ``make()`` is noted."""
-        for record in self.journal.records:
-            if record["event"] == event:
-                return record
-        record = {"event": event, **make()}
-        self.journal.append(record)
-        return record
-
-    def write_json(self, name: str, value: Any) -> Path:
-        """Writes a JSON file atomically and returns its path."""
-        path = self.folder / name
-        write_atomic(path, json.dumps(value, indent=1).encode() + b"\n")
-        return path
+        return estimates
 
     def __enter__(self) -> Bench:
         return self
@@ -152,27 +106,7 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         self.progress.end()
         self.executor.close()
-        self.journal.close()
-        self._lock.close()
-
-
-def _check(folder: Path, settings: dict[str, Any]) -> None:
-    """Writes the settings down, or refuses a folder with others.
-
-    Raises:
-        RunError: with the differences.
-    """
-    path = folder / "settings.json"
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        differing = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
-        if differing:
-            listed = "\n".join(f"  {key}: it has {before.get(key)!r}, now {settings.get(key)!r}" for key in differing)
-            raise RunError(f"{folder} holds another job:\n{listed}\ngive another --out, or the same settings")
-        return
-    if [entry.name for entry in folder.iterdir() if entry.name != ".lock"]:
-        raise RunError(f"{folder} is not empty and holds no such job; give another --out")
-    write_atomic(path, json.dumps({"settings": settings, **environment()}, indent=1).encode())
+        self.job.close()
 
 
 # -- What all jobs of cheap trainings are told in the same words: who trains, where, on which part of the data ----------
@@ -221,4 +155,4 @@ class JobOptions:
             dataset, Path(out), seed=self.seed, metric=self.metric, device=self.device, workers=self.workers, fused=self.fused
         )
         all_settings = {"job": job, "data": dataset.fingerprint, **settings, "seed": self.seed, "metric": self.metric}
-        return Bench(Path(out), all_settings, executor, Progress(quiet=self.quiet))
+        return Bench(Job(Path(out), PROXY, {"settings": all_settings}), executor, Progress(quiet=self.quiet))

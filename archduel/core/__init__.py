@@ -5,6 +5,7 @@ from archduel.core.family import Family
 from archduel.core.roles import (
     AllPairs,
     Cost,
+    Costs,
     Draw,
     Estimate,
     Estimator,
@@ -50,6 +51,7 @@ __all__ = [
     "Budget",
     "Constraint",
     "Cost",
+    "Costs",
     "Counts",
     "Decision",
     "Draw",

@@ -1,23 +1,68 @@
-"""The folder of a training: ``train.toml`` (what was asked), ``journal.jsonl`` (a line an epoch), ``result.json``."""
+"""A job is finished work on disk: what was asked, a journal, what else it wrote. The same call continues it, another is refused.
+
+    with Job(folder, RUN, {"run": settings}, command=line) as job:
+        plan = job.once("plan", make_plan)                            # decided once, then read
+        for estimate in job.paid(executor.run, queries, ordinals): ...   # paid once, then read
+        job.write("result.json", result)
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from archduel.core.storage import environment, lock_folder, read_journal, read_toml, write_atomic
+from archduel.core.roles import Estimate, Query
+from archduel.core.storage import (
+    Journal,
+    environment,
+    estimate_record,
+    lock,
+    read_journal,
+    read_toml,
+    record_estimate,
+    record_query,
+    write_atomic,
+)
 from archduel.errors import RunError
 
-__all__ = ["CHECKPOINT", "JOURNAL", "TrainFolder", "read_result"]
+__all__ = ["COMPARISON", "JOURNAL", "PROXY", "RESULT", "RUN", "TABLE", "TRAINING", "Job", "Layout", "Part", "differences", "read_result"]
 
-CHECKPOINT = "checkpoint.safetensors"
-SPEC, JOURNAL, RESULT = "train.toml", "journal.jsonl", "result.json"
-COMPARED = ("architecture", "recipe", "data", "scale", "start")
-"""The sections that a continued training must have in common with the first call; the hardware may differ."""
+JOURNAL, RESULT = "journal.jsonl", "result.json"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a kind of job is called and where its settings lie.
+
+    Attributes:
+        kind: what messages call it.
+        file: of the settings, in the job's folder (``.toml`` or ``.json``); empty = the job is a single journal, beside
+            what is made of it, whose first record has the settings.
+        sections: of that file that a continued job must have in common with the first call; others are for the record.
+        option: that names the place.
+    """
+
+    kind: str
+    file: str = ""
+    sections: tuple[str, ...] = ()
+    option: str = "--out"
+
+
+RUN = Layout("run", "run.toml", ("run",))
+TRAINING = Layout("training", "train.toml", ("architecture", "recipe", "data", "scale", "start"))
+"""The hardware and the number of processes may differ."""
+PROXY = Layout("job", "settings.json", ("settings",))
+COMPARISON = Layout("comparison", option="--json")
+TABLE = Layout("table")
+PAID = ("", "estimate", "epoch", "one-shot step", "trial")
+"""Records that cost something; a job without any may still get other settings. Epochs of a training have no event."""
+SHORT = 80  # letters of a value in a message; recipes and texts of architectures are longer
 
 
 def read_result(folder: str | Path) -> dict[str, Any] | None:
@@ -26,97 +71,240 @@ def read_result(folder: str | Path) -> dict[str, Any] | None:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
-def _cleaned(value: Any) -> Any:
-    """Returns ``value`` as TOML can hold it: no None, lists for tuples."""
+def differences(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns a line for each setting that differs, ``recipe.lr: the training has 0.1, the command says 0.2``."""
+    old, new = _leaves(before), _leaves(now)
+    keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
+    return [f"  {key}: the {kind} has {_short(old.get(key))}, the command says {_short(new.get(key))}" for key in keys]
+
+
+def _leaves(values: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """Returns the values of nested mappings under dotted names; None is as good as not there."""
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            leaves |= _leaves(value, f"{start}{key}.")
+        elif value is not None:
+            leaves[f"{start}{key}"] = value
+    return leaves
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHORT else f"{text[: SHORT - 4]} ..."
+
+
+def _plain(value: Any) -> Any:
+    """Returns ``value`` as TOML and JSON hold it: no None, lists for tuples."""
     if isinstance(value, Mapping):
-        return {str(key): _cleaned(item) for key, item in value.items() if item is not None}
+        return {str(key): _plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
-        return [_cleaned(item) for item in value]
+        return [_plain(item) for item in value]
     return value
 
 
-class TrainFolder:
-    """Opens the folder for one training at a time; the same training continues, another one is refused.
+class Job:
+    """Opens a job for one process at a time and keeps its clock across interruptions.
 
     Args:
-        path: made if it is not there.
-        spec: sections ``architecture``, ``recipe``, ``data``, ``scale`` and ``start``, and anything else for the record.
-        command: the line that was typed.
+        path: a folder, or the file of a job that is a single journal; made if it is not there.
+        layout: what kind of job it is.
+        settings: what decides the results, in the sections of the layout.
+        command: the line that was typed, for the record.
+        defaults: of settings that an older version did not write down.
+        older: finds the settings in the records of a single journal that an older version wrote.
+        fsync: let each record survive a power cut.
 
     Raises:
-        RunError: for a folder that is in use, belongs to something else, or holds another training.
+        RunError: for a place that is in use, cannot be written, or holds something else or other settings.
     """
 
-    def __init__(self, path: Path, spec: Mapping[str, Any], command: str) -> None:
-        self.path = path
-        if path.exists() and not path.is_dir():
-            raise RunError(f"{path} is a file; --out wants a folder")
-        if path.is_dir() and any(path.iterdir()) and not ((path / SPEC).exists() or (path / ".lock").exists()):
-            raise RunError(f"{path} is not empty and holds no training; give another --out")
+    def __init__(
+        self,
+        path: Path,
+        layout: Layout,
+        settings: Mapping[str, Any],
+        *,
+        command: str = "",
+        defaults: Mapping[str, Any] | None = None,
+        older: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any] | None] | None = None,
+        fsync: bool = True,
+    ) -> None:
+        self.path, self.layout, self.settings = path, layout, _plain(settings)
+        self._defaults, self._older = _plain(defaults or {}), older
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_folder(path)
+            self._check_place()
+            (path if layout.file else path.parent).mkdir(parents=True, exist_ok=True)
+            self._lock = lock(path / ".lock" if layout.file else path.with_name(f".{path.name}.lock"), path)
+            try:
+                self.journal = self._open(command, fsync)
+            except BaseException:
+                self._lock.release()
+                raise
         except OSError as error:
-            raise RunError(f"{path} cannot be written: {error.strerror}; give another --out") from error
-        try:
-            self._check(_cleaned(spec), command)
-        except BaseException:
-            self._lock.close()
-            raise
-        self._records = read_journal(path / JOURNAL)
+            raise RunError(f"{path} cannot be written: {error.strerror}; give another {layout.option}") from error
+        last = self.journal.records[-1] if self.journal.records else {}
+        self._before, self._began = float(last.get("clock", 0.0)), time.monotonic()
 
-    def _check(self, spec: dict[str, Any], command: str) -> None:
-        path = self.path / SPEC
-        if path.exists():
-            before = read_toml(path)
-            if differences := list(_differences(before, spec)):
-                raise RunError(
-                    f"{self.path} holds another training:\n" + "\n".join(differences) + "\ngive another --out, or the same settings"
-                )
-            return
-        write_atomic(path, tomli_w.dumps({"command": command, **spec, **_cleaned(environment())}).encode())
+    def _check_place(self) -> None:
+        """Refuses what is no job, before anything is written to it."""
+        path, layout = self.path, self.layout
+        if layout.file and path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file; {layout.option} wants a folder")
+        if not layout.file and path.is_dir():
+            raise RunError(f"{path} is a folder; give another {layout.option}")
+        if layout.file and path.is_dir() and not (path / layout.file).exists():
+            own = ".lock", f".{layout.file}."  # what a process that was killed at once may leave: a lock, half-written settings
+            if any(not entry.name.startswith(own) for entry in path.iterdir()):
+                raise RunError(f"{path} is not empty and holds no {layout.kind}; give another {layout.option}")
+
+    def _open(self, command: str, fsync: bool) -> Journal:
+        """Returns the journal of a job whose settings agree; a new job's settings are written down first."""
+        path, single = self.path / JOURNAL if self.layout.file else self.path, not self.layout.file
+        records = read_journal(path, skip_damaged=single)
+        before = self._settings_before(records)
+        if before is not None:
+            lines = differences(self.layout.kind, {**self._compared(self._defaults), **before}, self._compared(self.settings))
+            if lines and self._paid_for(records):
+                listed = "\n".join(lines)
+                raise RunError(f"{self.path} holds another {self.layout.kind}:\n{listed}\ngive another {self.layout.option}, or the same settings")
+            if lines:
+                path.unlink(missing_ok=True)  # nothing was paid for yet: these settings take its place
+                before = None
+        if before is None and not single:
+            self._write_settings(command)
+        journal = Journal(path, fsync=fsync, skip_damaged=single)
+        if single and not any(record.get("event") == "settings" for record in journal.records):
+            journal.append({"event": "settings", "settings": self.settings})
+        return journal
+
+    def _settings_before(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+        """Returns what must agree of the settings on disk, None for a new job."""
+        if not self.layout.file:
+            written = next((record["settings"] for record in records if record.get("event") == "settings"), None)
+            older = self._older(records) if written is None and self._older else written
+            return None if older is None else dict(older)
+        path = self.path / self.layout.file
+        if not path.exists():
+            return None
+        content = read_toml(path) if path.suffix == ".toml" else json.loads(path.read_text(encoding="utf-8"))
+        if not any(section in content for section in self.layout.sections):
+            raise RunError(f"{path} is not a {self.layout.kind} of this version of archduel; give another {self.layout.option}")
+        return self._compared(content)
+
+    def _compared(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the sections that must agree; of a single one its settings."""
+        sections = {name: content.get(name, {}) for name in self.layout.sections}
+        return dict(content) if not sections else sections.popitem()[1] if len(sections) == 1 else sections
+
+    def _paid_for(self, records: Sequence[Mapping[str, Any]]) -> bool:
+        """Returns whether there is anything that other settings would lose: a paid record, or the state of a training."""
+        states = self.path.rglob("*.safetensors") if self.layout.file else iter(())
+        return any(record.get("event", "") in PAID for record in records) or next(states, None) is not None
+
+    def _write_settings(self, command: str) -> None:
+        path = self.path / self.layout.file
+        content = {"command": command, **self.settings, **_plain(environment())}
+        text = tomli_w.dumps(content) if path.suffix == ".toml" else json.dumps(content, indent=1)
+        write_atomic(path, text.encode())
+
+    @property
+    def clock(self) -> float:
+        """Seconds this job has been worked on, interruptions left out."""
+        return self._before + time.monotonic() - self._began
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The content of ``result.json``, None until the training is finished."""
+        """The content of ``result.json``, None until the job is finished."""
         return read_result(self.path)
 
-    @property
-    def checkpoint(self) -> Path:
-        """Where the training continues from."""
-        return self.path / CHECKPOINT
+    def note(self, event: str, **values: Any) -> dict[str, Any]:
+        """Adds a record with the clock; it is on disk when this returns it."""
+        record = {"event": event, "clock": round(self.clock, 3), **values}
+        self.journal.append(record)
+        return record
 
-    def note(self, numbers: Mapping[str, Any]) -> None:
-        """Writes the line of an epoch; those of later epochs, which a killed training left, go."""
-        before = len(self._records)
-        self._records = [line for line in self._records if line["epoch"] < numbers["epoch"]]
-        self._records.append(dict(numbers))
-        if len(self._records) == before + 1:
-            with open(self.path / JOURNAL, "ab") as file:
-                file.write(json.dumps(self._records[-1]).encode() + b"\n")
-        else:
-            text = "".join(json.dumps(line) + "\n" for line in self._records)
-            write_atomic(self.path / JOURNAL, text.encode())
+    def noted(self, event: str, **match: Any) -> dict[str, Any] | None:
+        """Returns the last record of ``event`` with these values, or None."""
+        for record in reversed(self.journal.records):
+            if record.get("event") == event and all(record.get(key) == value for key, value in match.items()):
+                return record
+        return None
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """Writes ``result.json``; the checkpoint, needed no more, goes."""
-        write_atomic(self.path / RESULT, json.dumps(result, indent=1).encode())
-        self.checkpoint.unlink(missing_ok=True)
+    def once(self, event: str, make: Callable[[], Mapping[str, Any]], **match: Any) -> dict[str, Any]:
+        """Returns what was noted under ``event``; the first time ``make()`` is noted."""
+        return self.noted(event, **match) or self.note(event, **match, **make())
+
+    def part(self, stage: str) -> Part:
+        """Returns the part of the journal that one stage writes: what :func:`archduel.core.search` reads and appends to."""
+        return Part(self, stage)
+
+    def paid(
+        self,
+        run: Callable[[Sequence[Query], Sequence[int]], Iterator[Estimate]],
+        queries: Sequence[Query],
+        ordinals: Sequence[int],
+        *,
+        stage: str = "",
+        values: Sequence[Mapping[str, Any]] = (),
+        retry: bool = False,
+    ) -> Generator[Estimate, None, None]:
+        """Yields one estimate a query; those in the journal are not run again, new ones are there before they are yielded.
+
+        Args:
+            run: such as an executor's.
+            queries: what to judge.
+            ordinals: one a query; they decide the seeds.
+            stage: whose records they are.
+            values: more for the record of each query.
+            retry: run those that failed again.
+        """
+        part = self.part(stage)
+        known = {
+            (record["ordinal"], record_query(record)): record_estimate(record)
+            for record in part.records
+            if record.get("event") == "estimate" and not (retry and record["reason"])
+        }
+        wanted = list(zip(ordinals, queries))
+        new = list(dict.fromkeys(key for key in wanted if key not in known))
+        answers = run([query for _, query in new], [ordinal for ordinal, _ in new]) if new else iter(())
+        try:
+            for i, key in enumerate(wanted):
+                if key not in known:
+                    known[key] = next(answers)
+                    part.append({**estimate_record(*key, known[key]), **(values[i] if values else {})})
+                yield known[key]
+        finally:
+            getattr(answers, "close", lambda: None)()  # ends the workers of a generator that is not read to its end
+
+    def write(self, name: str, value: Any) -> Path:
+        """Writes a JSON file into the job's folder, whole or not at all, and returns its path."""
+        write_atomic(self.path / name, json.dumps(value, indent=1, allow_nan=True).encode() + b"\n")
+        return self.path / name
 
     def close(self) -> None:
-        """Lets other processes in."""
-        self._lock.close()
+        """Closes the journal and lets other processes in."""
+        self.journal.close()
+        self._lock.release()
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Any:
-    for section in COMPARED:
-        old, new = before.get(section, {}), now.get(section, {})
-        for key in [*new, *(key for key in old if key not in new)]:
-            if old.get(key) != new.get(key) and not (key == "text" and old.get("arch") != new.get("arch")):
-                yield f"  {section}.{key}: the training has {_short(old.get(key))}, the command says {_short(new.get(key))}"
+class Part:
+    """The records of one stage; those without a stage make up the part called by the empty text."""
 
+    def __init__(self, job: Job, stage: str) -> None:
+        self.job, self.stage = job, stage
 
-def _short(value: Any, most: int = 80) -> str:
-    """Returns a value as it is said; of a long one the beginning."""
-    text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 4]} ..."
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The stage's records, oldest first."""
+        return [record for record in self.job.journal.records if record.get("stage", "") == self.stage]
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Adds a record with the stage's name and the clock."""
+        self.job.note(**{**record, **({"stage": self.stage} if self.stage else {})})

@@ -13,7 +13,7 @@ The whole of a search is::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -25,10 +25,13 @@ from archduel.core.arch import Arch
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["AllPairs", "Cost", "Draw", "Estimate", "Estimator", "Executor", "Finalists", "MixingSupernet", "Policy", "Query", "Ranker", "SharedEstimator", "State", "StepReport", "Strategy", "Supernet", "Uncertain", "Updatable", "keep_learning", "win_matrix"]
+__all__ = ["AllPairs", "Cost", "Costs", "Draw", "Estimate", "Estimator", "Executor", "Finalists", "MixingSupernet", "Policy", "Query", "Ranker", "SharedEstimator", "State", "StepReport", "Strategy", "Supernet", "Uncertain", "Updatable", "keep_learning", "win_matrix"]
 
 State = dict[str, Any]
 """Nested dicts and lists of JSON values, NumPy arrays and torch tensors (see ``core.checkpoint``)."""
+
+Costs = Callable[[Sequence[Arch]], NDArray[np.float64]]
+"""Returns (N, K) positive closed-form costs, such as parameters and multiply-adds."""
 
 
 @dataclass(frozen=True, slots=True)

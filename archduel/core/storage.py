@@ -8,9 +8,9 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,31 +19,38 @@ from archduel.core.roles import Cost, Estimate, Query, State
 from archduel.errors import RunError, StateError
 from archduel.version import __version__
 
-__all__ = ["Journal", "Records", "environment", "estimate_record", "load_state", "lock_folder", "read_journal", "read_toml", "record_estimate", "record_query", "save_state", "write_atomic"]
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
-# -- One process a folder: a second one is refused while the first holds the lock ---------------------------------------
+__all__ = ["Journal", "Records", "append_shared", "environment", "estimate_record", "load_state", "lock", "read_journal", "read_toml", "record_estimate", "record_query", "save_state", "write_atomic"]
+
+# -- One process at a time: a second one is refused while the first holds the lock -------------------------------------
 
 
-def lock_folder(folder: Path) -> IO[str]:
-    """Returns the held lock of ``folder``; the system releases it when the process ends, however it ends.
+def lock(path: Path, what: Path) -> BaseFileLock:
+    """Returns the held lock in the file ``path``; the system releases it when the process ends, however it ends.
+
+    Args:
+        path: of the lock, which holds the number of the process and stays when the lock is released.
+        what: what is locked, for the message.
 
     Raises:
+        OSError: if the file cannot be written.
         RunError: if another process holds it; says which.
     """
-    import fcntl
+    from filelock import FileLock, Timeout
 
-    file = open(folder / ".lock", "a+")  # noqa: SIM115 - open as long as the folder is used
+    holder = ""
+    with contextlib.suppress(OSError):  # there is none yet, or Windows lets nobody read it
+        holder = path.read_text().strip()  # before the attempt: some versions of filelock empty the file
+    held = FileLock(path, thread_local=False)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
-        raise RunError(f"{folder} is in use by process {holder}; wait for it or stop it") from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise RunError(f"{what} is in use by process {holder or 'unknown'}; wait for it or stop it") from error
+    with contextlib.suppress(OSError):  # who holds it is for the message alone
+        path.write_text(str(os.getpid()))
+    return held
 
 
 # -- States on disk: tensors and JSON in one safetensors file, written atomically; nothing is ever unpickled ------------
@@ -145,8 +152,12 @@ class Records(Protocol):
         """Adds a record; it is on disk when this returns."""
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
+def read_journal(path: Path, *, skip_damaged: bool = False) -> list[dict[str, Any]]:
     """Returns the whole records of a journal, also while another process writes it; a torn last line is left out.
+
+    Args:
+        path: of the journal; none there = no records.
+        skip_damaged: leave out damaged lines, where each record can be made again on its own.
 
     Raises:
         RunError: for a damaged line.
@@ -155,25 +166,37 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError(f"a record is an object, got {record!r}")
+            records.append(record)
         except ValueError as error:
-            raise RunError(f"{path} line {number} is not JSON ({error}); the run cannot be continued") from error
+            if not skip_damaged:
+                raise RunError(f"{path} line {number} is not JSON ({error}); the run cannot be continued") from error
     return records
 
 
 class Journal:
-    """Appends records to a file; ``fsync`` makes each survive a power cut."""
+    """Appends records to a file, which a kill in the middle of a line does not spoil.
 
-    def __init__(self, path: Path, *, fsync: bool = True) -> None:
-        self.path = path
-        self.fsync = fsync
+    Args:
+        path: of the file; it and its folder are made.
+        fsync: let each record survive a power cut.
+        skip_damaged: as for :func:`read_journal`.
+    """
+
+    def __init__(self, path: Path, *, fsync: bool = True, skip_damaged: bool = False) -> None:
+        self.path, self.fsync = path, fsync
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._records = read_journal(path)
-        whole = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
-        if path.exists() and path.stat().st_size > whole:
-            with open(path, "r+b") as file:
-                file.truncate(whole)
-        self._file = open(path, "ab")  # noqa: SIM115 - open as long as the journal
+        self._records = read_journal(path, skip_damaged=skip_damaged)
+        self._open()
+
+    def _open(self) -> None:
+        """Opens the file without a buffer, so that a line which a full disk refused is not written again on closing."""
+        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - open as long as the journal
+        data = self.path.read_bytes()
+        self._whole = data.rfind(b"\n") + 1
+        self._torn = len(data) > self._whole  # cut off by the first append: whoever only reads changes nothing
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -181,16 +204,54 @@ class Journal:
         return self._records
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Adds a record; it is on disk when this returns."""
+        """Adds a record; it is on disk when this returns.
+
+        Raises:
+            RunError: if it cannot be written; the journal is then as it was.
+        """
+        line = json.dumps(record, allow_nan=True).encode() + b"\n"
+        try:
+            if self._torn:
+                self._file.truncate(self._whole)
+            self._torn, rest = True, line
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            if self.fsync:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written: {error.strerror}; the same command continues once that is mended") from error
+        self._torn, self._whole = False, self._whole + len(line)
         self._records.append(dict(record))
-        self._file.write(json.dumps(record, allow_nan=True).encode() + b"\n")
-        self._file.flush()
-        if self.fsync:
-            os.fsync(self._file.fileno())
+
+    def drop(self, unwanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Takes out the records for which ``unwanted`` is true."""
+        left = [record for record in self._records if not unwanted(record)]
+        if len(left) < len(self._records):
+            self._file.close()
+            write_atomic(self.path, b"".join(json.dumps(record).encode() + b"\n" for record in left))
+            self._records = left
+            self._open()
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def append_shared(path: Path, record: Mapping[str, Any]) -> None:
+    """Appends a record to a file to which several processes add, one after the other.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        journal = Journal(path, fsync=False, skip_damaged=True)
+        try:
+            journal.append(record)
+        finally:
+            journal.close()
 
 
 def estimate_record(ordinal: int, query: Query, estimate: Estimate) -> dict[str, Any]:

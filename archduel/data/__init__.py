@@ -1,9 +1,9 @@
-"""Any pictures -> uint8 arrays in three splits."""
+"""Any images -> uint8 arrays in three splits."""
 
 from archduel.data.dataset import Dataset, Preprocessing, Split
-from archduel.data.decode import open_picture
+from archduel.data.decode import open_image
 from archduel.data.load import load, remember
-from archduel.data.picture import apply_preprocessing
+from archduel.data.preprocess import apply_preprocessing
 
 __all__ = [
     "Dataset",
@@ -11,6 +11,6 @@ __all__ = [
     "Split",
     "apply_preprocessing",
     "load",
-    "open_picture",
+    "open_image",
     "remember",
 ]

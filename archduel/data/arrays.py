@@ -1,4 +1,4 @@
-"""Pictures from arrays, `.npz` files and dataset objects."""
+"""Images from arrays, `.npz` files and dataset objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from archduel.data.source import Source, digest, label_codes
 from archduel.errors import DataError
 
-__all__ = ["check_images", "float_scale", "from_arrays", "from_dataset", "picture", "plain"]
+__all__ = ["as_image", "check_images", "float_scale", "from_arrays", "from_dataset", "plain"]
 
 
 def plain(value: Any) -> NDArray[Any]:
@@ -28,8 +28,8 @@ def _channels_first(shape: tuple[int, ...], tensor: bool) -> bool:
     return first and (tensor or not last)
 
 
-def picture(value: Any, *, scale: float = 1.0, tensor: bool = False) -> Image.Image:
-    """Returns one array as a picture.
+def as_image(value: Any, *, scale: float = 1.0, tensor: bool = False) -> Image.Image:
+    """Returns one array as an image.
 
     Args:
         value: (H, W), (C, H, W) or (H, W, C) with C = 1, 3 or 4; uint8, uint16, bool or float.
@@ -47,7 +47,7 @@ def picture(value: Any, *, scale: float = 1.0, tensor: bool = False) -> Image.Im
             array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
         raise DataError(
-            f"a picture must be (H, W), (C, H, W) or (H, W, C) with C = 1, 3 or 4, got {array.shape}"
+            f"an image must be (H, W), (C, H, W) or (H, W, C) with C = 1, 3 or 4, got {array.shape}"
         )
     if array.dtype.kind == "b":
         array = array.astype(np.uint8) * 255
@@ -61,11 +61,11 @@ def picture(value: Any, *, scale: float = 1.0, tensor: bool = False) -> Image.Im
 def _from_numbers(array: NDArray[Any], scale: float) -> NDArray[np.uint8]:
     """Returns floats or wide integers as uint8."""
     if array.dtype.kind not in "fiu":
-        raise DataError(f"a picture must hold numbers, got {array.dtype}")
+        raise DataError(f"an image must hold numbers, got {array.dtype}")
     values = array.astype(np.float64) * (scale if array.dtype.kind == "f" else 1.0)
     if not bool(np.isfinite(values).all()) or values.min() < 0 or values.max() > 255.5:
         raise DataError(
-            f"values run from {array.min():.3g} to {array.max():.3g}; give pictures as they are before normalisation: "
+            f"values run from {array.min():.3g} to {array.max():.3g}; give images as they are before normalisation: "
             "uint8, floats in 0..1 or numbers in 0..255"
         )
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
@@ -77,7 +77,7 @@ def float_scale(sample: NDArray[Any]) -> float:
 
 
 def check_images(images: NDArray[Any], n_labels: int, name: str) -> None:
-    """Raises where an array cannot be ``n_labels`` pictures.
+    """Raises where an array cannot be ``n_labels`` images.
 
     Raises:
         DataError: naming type, shape or length.
@@ -128,7 +128,7 @@ def from_arrays(
     split = np.zeros(len(codes), np.int8) if given is None else given
 
     def read(number: int) -> Image.Image:
-        return picture(pixels[number], scale=scale, tensor=tensor)
+        return as_image(pixels[number], scale=scale, tensor=tensor)
 
     return Source(
         name, codes, names, read, key or digest("arrays", pixels, codes), split, flip=flip, resident=True
@@ -136,7 +136,7 @@ def from_arrays(
 
 
 def from_dataset(dataset: Any, *, name: str = "dataset") -> Source:
-    """Returns the source for an object with ``len()`` whose items are (picture, label): PIL, array or tensor, and integer.
+    """Returns the source for an object with ``len()`` whose items are (image, label): PIL, array or tensor, and integer.
 
     Labels are taken from ``targets`` where the dataset has them and does not change them, else every item is read once more.
 
@@ -148,7 +148,7 @@ def from_dataset(dataset: Any, *, name: str = "dataset") -> Source:
         raise DataError(f"{name} is empty")
     item = dataset[0]
     if not isinstance(item, (tuple, list)) or len(item) < 2:
-        raise DataError(f"the items of {name} must be (picture, label), got {type(item).__name__}")
+        raise DataError(f"the items of {name} must be (image, label), got {type(item).__name__}")
     targets = getattr(dataset, "targets", None)
     if targets is None or len(targets) != n or getattr(dataset, "target_transform", None) is not None:
         targets = [int(dataset[number][1]) for number in range(n)]
@@ -160,11 +160,11 @@ def from_dataset(dataset: Any, *, name: str = "dataset") -> Source:
     one_at_a_time = Lock()  # such objects are seldom made for threads
 
     def read(number: int) -> Image.Image:
-        """Returns one picture; threads wait for each other."""
+        """Returns one image; threads wait for each other."""
         with one_at_a_time:
             value = dataset[number][0]
         if isinstance(value, Image.Image):
             return value.copy()  # the caller closes what it gets
-        return picture(value, scale=scale, tensor=hasattr(value, "detach"))
+        return as_image(value, scale=scale, tensor=hasattr(value, "detach"))
 
     return Source(name, codes, names, read, None, np.zeros(n, np.int8), resident=True)

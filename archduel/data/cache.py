@@ -1,4 +1,4 @@
-"""The cache of decoded pictures: one folder an entry, memory-mapped, written whole or not at all."""
+"""The cache of decoded images: one folder an entry, memory-mapped, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -70,15 +70,15 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Entry:
-    """Decoded pictures, in the order train, validation, test.
+    """Decoded images, in the order train, validation, test.
 
     Attributes:
         images: (N, C, H, W) uint8, memory-mapped copy-on-write.
-        rows: (N,) int64, the number of each picture in its source.
-        digests: (N, 16) uint8, a hash of each picture's pixels.
-        counts: pictures in train, validation, test.
-        histogram: (C, 256) int64, how often each value occurs in the training pictures.
-        skipped: picture number -> reason, for those that could not be read.
+        rows: (N,) int64, the number of each image in its source.
+        digests: (N, 16) uint8, a hash of each image's pixels.
+        counts: images in train, validation, test.
+        histogram: (C, 256) int64, how often each value occurs in the training images.
+        skipped: image number -> reason, for those that could not be read.
     """
 
     images: NDArray[np.uint8]
@@ -90,7 +90,7 @@ class Entry:
 
 
 def cache_root(given: Path | str | None = None) -> Path:
-    """Returns the folder of downloads and decoded pictures: as given, $ARCHDUEL_CACHE, or the user's cache folder."""
+    """Returns the folder of downloads and decoded images: as given, $ARCHDUEL_CACHE, or the user's cache folder."""
     if given is not None:
         return Path(given).expanduser()
     if named := os.environ.get("ARCHDUEL_CACHE"):
@@ -130,18 +130,18 @@ def publish(temporary: Path, final: Path) -> None:
 
 def write_entry(
     final: Path,
-    pictures: Iterable[tuple[int, NDArray[np.uint8] | str]],
+    images: Iterable[tuple[int, NDArray[np.uint8] | str]],
     shape: tuple[int, int, int],
     splits: NDArray[np.int8],
 ) -> None:
-    """Writes an entry from a stream; memory does not grow with the number of pictures (but 24 bytes each).
+    """Writes an entry from a stream; memory does not grow with the number of images (but 24 bytes each).
 
     Args:
         final: its folder.
-        pictures: (number in the source, (C, H, W) uint8 or the reason why it could not be read), train first, then
+        images: (number in the source, (C, H, W) uint8 or the reason why it could not be read), train first, then
             validation, then test.
         shape: (C, H, W).
-        splits: (N,) int8, the split of every picture of the source, by its number.
+        splits: (N,) int8, the split of every image of the source, by its number.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{final.name[:16]}.", dir=final.parent))
@@ -150,7 +150,7 @@ def write_entry(
     histogram = np.zeros((shape[0], 256), np.int64)
     try:
         with RowFile(temporary / "images.npy", shape) as file:
-            for number, pixels in pictures:
+            for number, pixels in images:
                 if isinstance(pixels, str):
                     skipped[number] = pixels
                     continue
@@ -203,7 +203,7 @@ def entry_size(folder: Path) -> int:
 
 
 def clear(root: Path, *, everything: bool = False) -> int:
-    """Removes the decoded pictures (and with ``everything`` also the fetched and imported sets); returns the bytes freed."""
+    """Removes the decoded images (and with ``everything`` also the fetched and imported sets); returns the bytes freed."""
     freed = 0
     for part in ("decoded", "converted", *(("downloads", "sets") if everything else ())):
         freed += entry_size(root / part)

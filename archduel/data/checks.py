@@ -15,12 +15,12 @@ from archduel.errors import DataError
 __all__ = ["MOST_BROKEN", "duplicates", "facts_of", "refuse_broken", "warnings_of"]
 
 MOST_BROKEN = 0.01
-FEW = 20  # training pictures of a class below which a person is warned
+FEW = 20  # training images of a class below which a person is warned
 UNEVEN = 3.0  # largest class : smallest class from which on classes count as unbalanced
 
 
 def refuse_broken(source: Source, entry: Entry, n: int) -> None:
-    """Raises where more than 1 % of the pictures cannot be read, or a split or class has lost all of its pictures.
+    """Raises where more than 1 % of the images cannot be read, or a split or class has lost all of its images.
 
     Raises:
         DataError: with the first names and reasons.
@@ -31,20 +31,20 @@ def refuse_broken(source: Source, entry: Entry, n: int) -> None:
         )
         more = f"; and {len(entry.skipped) - 5} more" if len(entry.skipped) > 5 else ""
         raise DataError(
-            f"{len(entry.skipped)} of {n} pictures cannot be read, more than {MOST_BROKEN:.0%}: {listed}{more}; "
+            f"{len(entry.skipped)} of {n} images cannot be read, more than {MOST_BROKEN:.0%}: {listed}{more}; "
             "repair or remove them"
         )
     left = _per_class(source, entry)[0]
     gone = [source.classes[index] for index in np.flatnonzero(left == 0)]
     if gone:
-        raise DataError(f"no readable training picture is left of {', '.join(gone[:5])}")
+        raise DataError(f"no readable training image is left of {', '.join(gone[:5])}")
     empty = [name for name, count in zip(SPLITS, entry.counts) if count == 0]
     if empty:
-        raise DataError(f"no readable picture is left in {' and '.join(empty)}")
+        raise DataError(f"no readable image is left in {' and '.join(empty)}")
 
 
 def _per_class(source: Source, entry: Entry) -> list[np.ndarray[Any, Any]]:
-    """Returns the pictures of each class, for each split."""
+    """Returns the images of each class, for each split."""
     labels = source.labels[entry.rows]
     edges = np.cumsum([0, *entry.counts]).tolist()
     return [np.bincount(labels[a:b], minlength=len(source.classes)) for a, b in pairwise(edges)]
@@ -66,26 +66,26 @@ def duplicates(entry: Entry) -> list[tuple[int, int]]:
 
 
 def warnings_of(source: Source, entry: Entry) -> list[str]:
-    """Returns sentences on few pictures, unbalanced classes, duplicates between splits and skipped files."""
+    """Returns sentences on few images, unbalanced classes, duplicates between splits and skipped files."""
     found = []
     train = _per_class(source, entry)[0]
     few = [f"{source.classes[index]!r} ({train[index]})" for index in np.flatnonzero(train < FEW)]
     if few:
         more = " ..." if len(few) > 10 else ""
         found.append(
-            f"fewer than {FEW} training pictures of {', '.join(few[:10])}{more}: do not expect much there"
+            f"fewer than {FEW} training images of {', '.join(few[:10])}{more}: do not expect much there"
         )
     if train.max() >= UNEVEN * train.min():
         most, least = source.classes[int(train.argmax())], source.classes[int(train.argmin())]
         found.append(
-            f"classes are unbalanced: {train.max()} training pictures of {most!r}, {train.min()} of {least!r}; "
+            f"classes are unbalanced: {train.max()} training images of {most!r}, {train.min()} of {least!r}; "
             "consider balanced_accuracy or macro_f1 as the metric"
         )
     pairs = duplicates(entry)
     if pairs:
         found.append(_tell_duplicates(source, entry, pairs))
     if entry.skipped:
-        found.append(f"{len(entry.skipped)} pictures cannot be read and are skipped")
+        found.append(f"{len(entry.skipped)} images cannot be read and are skipped")
     return found
 
 
@@ -100,13 +100,13 @@ def _tell_duplicates(source: Source, entry: Entry, pairs: list[tuple[int, int]])
     differ = sum(int(labels[rows[first]] != labels[rows[second]]) for first, second in pairs)
     conflict = f", {differ} of them under different labels" if differ else ""
     return (
-        f"{len(pairs)} pictures stand in two splits with equal pixels{conflict}, which makes accuracy look better than it is: {listed}"
+        f"{len(pairs)} images stand in two splits with equal pixels{conflict}, which makes accuracy look better than it is: {listed}"
         f"{' ...' if len(pairs) > 5 else ''}"
     )
 
 
 def facts_of(source: Source, entry: Entry, choice: Choice, mode: str) -> dict[str, Any]:
-    """Returns numbers for the report: pictures a split and class, working resolution and its reason, origin of the splits."""
+    """Returns numbers for the report: images a split and class, working resolution and its reason, origin of the splits."""
     per_class = _per_class(source, entry)
     given = {SPLITS[code] for code in np.unique(source.given).tolist()} if source.given.any() else set()
     return {

@@ -145,7 +145,7 @@ def _pickled(path: Path) -> tuple[NDArray[np.uint8], list[int]]:
         or not all(isinstance(label, int) for label in labels)
         or len(labels) != len(pixels)
     ):
-        raise DataError(f"{path.name} must hold one integer label for each of its {len(pixels)} pictures")
+        raise DataError(f"{path.name} must hold one integer label for each of its {len(pixels)} images")
     return pixels, labels
 
 

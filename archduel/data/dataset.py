@@ -1,4 +1,4 @@
-"""Images ready for training: uint8 arrays in three splits, and how a new picture becomes such an array."""
+"""Images ready for training: uint8 arrays in three splits, and how a new image becomes such an array."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Dataset", "Preprocessing", "Split", "default_fraction", "make_splits
 
 
 def default_fraction(n: int) -> float:
-    """Returns the share of ``n`` pictures that a missing split gets: more where there are few."""
+    """Returns the share of ``n`` images that a missing split gets: more where there are few."""
     return 0.2 if n < 5_000 else 0.15 if n < 20_000 else 0.1
 
 
@@ -40,21 +40,21 @@ def make_splits(
     validation: float | None = None,
     test: float | None = None,
 ) -> NDArray[np.int8]:
-    """Returns the split of every picture; where validation or test is missing it is drawn from train, stratified.
+    """Returns the split of every image; where validation or test is missing it is drawn from train, stratified.
 
     Args:
         labels: (N,) int64.
         given: (N,) int8, 0 train, 1 validation, 2 test.
         classes: names in label order.
         seed: same seed, same splits.
-        validation: share of the training pictures for validation where it is missing; None = by :func:`default_fraction`.
+        validation: share of the training images for validation where it is missing; None = by :func:`default_fraction`.
         test: likewise for test.
 
     Returns:
         (N,) int8.
 
     Raises:
-        DataError: if a class has too few pictures to stand in every split.
+        DataError: if a class has too few images to stand in every split.
         SettingError: if a share is not inside (0, 1) or they leave nothing to train on.
     """
     pool = np.flatnonzero(given == 0)
@@ -85,25 +85,25 @@ def make_splits(
 
 
 def _refuse_few(counts: NDArray[np.int64], classes: Sequence[str], made: Sequence[str]) -> None:
-    """Raises where a class has fewer pictures than train and the splits ``made`` from it."""
+    """Raises where a class has fewer images than train and the splits ``made`` from it."""
     needed = 1 + len(made)
     few = [f"{classes[i]!r} has {counts[i]}" for i in np.flatnonzero(counts < needed).tolist()]
     if few:
         aim = f"train and the splits made from it ({' and '.join(made)})" if made else "train"
         listed = ", ".join(few[:10]) + (" ..." if len(few) > 10 else "")
         raise DataError(
-            f"every class needs at least {needed} pictures for {aim}, but {listed}; add pictures or remove the class"
+            f"every class needs at least {needed} images for {aim}, but {listed}; add images or remove the class"
         )
 
 
 def subset(labels: NDArray[np.int64], split: NDArray[np.int8], n: int, *, seed: int) -> NDArray[np.int64]:
-    """Returns the sorted numbers of about ``n`` pictures that keep the shares of splits and classes, one of each at least.
+    """Returns the sorted numbers of about ``n`` images that keep the shares of splits and classes, one of each at least.
 
     Args:
         labels: (N,) int64.
         split: (N,) int8.
         n: how many; all where there are no more.
-        seed: same seed, same pictures.
+        seed: same seed, same images.
 
     Raises:
         SettingError: if ``n`` is below the number of (split, class) pairs.
@@ -115,7 +115,7 @@ def subset(labels: NDArray[np.int64], split: NDArray[np.int8], n: int, *, seed: 
         raise SettingError(f"max_images must be at least {len(strata)} (one a class and split), got {n}")
     counts = np.bincount(member)
     take = np.minimum(_shares(counts, n / len(labels)), counts)
-    while take.sum() > n:  # strata that were lifted to one picture are paid by the largest
+    while take.sum() > n:  # strata that were lifted to one image are paid by the largest
         take[int(np.argmax(take))] -= 1
     rng = np.random.default_rng([seed, 0x50B5E7])
     chosen = [rng.permutation(np.flatnonzero(member == i))[: int(take[i])] for i in range(len(strata))]
@@ -124,7 +124,7 @@ def subset(labels: NDArray[np.int64], split: NDArray[np.int8], n: int, *, seed: 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How any picture becomes the network's input.
+    """How any image becomes the network's input.
 
     Attributes:
         size: side of the square in pixels.
@@ -170,10 +170,10 @@ class Dataset:
         validation: what the search decides on.
         test: read once for each final network, after all of them are fixed.
         classes: names in label order.
-        preprocessing: how a new picture becomes an input.
+        preprocessing: how a new image becomes an input.
         fingerprint: SHA-256 over pixels, labels and splits.
         flip: whether a mirrored image keeps its label (false for digits and letters).
-        skipped: file -> reason, pictures that could not be read.
+        skipped: file -> reason, images that could not be read.
         warnings: things a person should know (few images, unbalanced classes, duplicates).
         facts: numbers for the report (images a class and split, sizes found, rule chosen and why).
     """

@@ -1,4 +1,4 @@
-"""Opening pictures safely, and a stream of them through the one preprocessing function."""
+"""Opening images safely, and a stream of them through the one preprocessing function."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from archduel.data.dataset import Preprocessing
-from archduel.data.picture import apply_preprocessing
+from archduel.data.preprocess import apply_preprocessing
 from archduel.data.resolution import is_grey
 from archduel.data.source import Source
 from archduel.errors import DataError
 
-__all__ = ["SUFFIXES", "ColourFoundError", "decoded", "open_picture"]
+__all__ = ["SUFFIXES", "ColourFoundError", "decoded", "open_image"]
 
 # Formats that Pillow reads by itself. EPS is left out: it would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF", "ICO")
@@ -51,20 +51,20 @@ SUFFIXES = frozenset(
     ]
 )
 MOST_PIXELS = (
-    120_000_000  # a 120 megapixel picture takes 360 MB decoded; larger ones are taken for decompression bombs
+    120_000_000  # a 120 megapixel image takes 360 MB decoded; larger ones are taken for decompression bombs
 )
 
 
 class ColourFoundError(DataError):
-    """A colour picture in a set that looked grey."""
+    """A colour image in a set that looked grey."""
 
 
-def open_picture(path: str | Path | BinaryIO) -> Image.Image:
-    """Returns the picture in a file (or an opened one), its pixels not yet decoded.
+def open_image(path: str | Path | BinaryIO) -> Image.Image:
+    """Returns the image in a file (or an opened one), its pixels not yet decoded.
 
     Raises:
-        DataError: for a picture so large that decoding it could exhaust the memory.
-        OSError: for a file that is missing or no picture.
+        DataError: for an image so large that decoding it could exhaust the memory.
+        OSError: for a file that is missing or no image.
     """
     Image.init()
     image = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
@@ -78,7 +78,7 @@ def open_picture(path: str | Path | BinaryIO) -> Image.Image:
 def _pixels(
     source: Source, number: int, preprocessing: Preprocessing, grey_expected: bool
 ) -> NDArray[np.uint8] | str:
-    """Returns picture ``number`` as pixels, or the reason why it cannot be."""
+    """Returns image ``number`` as pixels, or the reason why it cannot be."""
     try:
         with source.read(number) as image:
             if grey_expected and not is_grey(image):
@@ -87,7 +87,7 @@ def _pixels(
     except ColourFoundError:
         raise
     except UnidentifiedImageError:
-        return "no picture in a known format"
+        return "no image in a known format"
     except FileNotFoundError:
         return "missing, or a link that leads nowhere"
     except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
@@ -103,15 +103,15 @@ def decoded(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, NDArray[np.uint8] | str]]:
-    """Yields (number, pixels or the reason why there are none) in the given order, a few pictures ahead at most.
+    """Yields (number, pixels or the reason why there are none) in the given order, a few images ahead at most.
 
     Args:
-        source: the pictures.
+        source: the images.
         order: (N,) their numbers.
         preprocessing: what is applied.
-        grey_expected: stop at the first picture with colour.
+        grey_expected: stop at the first image with colour.
         workers: threads (Pillow decodes outside the interpreter lock); None = one a core, at most 8.
-        progress: called with (done, total) every 1,000 pictures and at the end.
+        progress: called with (done, total) every 1,000 images and at the end.
 
     Raises:
         ColourFoundError: see ``grey_expected``.
@@ -121,7 +121,7 @@ def decoded(
     pool = ThreadPoolExecutor(threads)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and large pictures
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and large images
             for done, number in enumerate(order.tolist(), 1):
                 waiting.append((number, pool.submit(_pixels, source, number, preprocessing, grey_expected)))
                 if len(waiting) > 4 * threads:

@@ -1,4 +1,4 @@
-"""Decoding once: the entry of the cache for these pictures, in this order, at this size; made where it is missing."""
+"""Decoding once: the entry of the cache for these images, in this order, at this size; made where it is missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from archduel.errors import DataError
 
 __all__ = ["Plan", "decode_once", "survey_once"]
 
-SMALL = 32 * 2**20  # bytes of pixels that are kept in memory where the pictures were in memory anyway
+SMALL = 32 * 2**20  # bytes of pixels that are kept in memory where the images were in memory anyway
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Plan:
     """What is to be decoded.
 
     Attributes:
-        source: the pictures.
-        split: (N,) int8, the split of every picture of the source.
+        source: the images.
+        split: (N,) int8, the split of every image of the source.
         order: (M,) int64, the numbers of those wanted: train first, then validation, then test.
         root: of the cache.
         workers: threads, None = chosen.
@@ -47,26 +47,26 @@ class Plan:
     progress: Callable[[int, int], None] | None = None
 
 
-def decode_once(plan: Plan, look: Preprocessing, *, grey_expected: bool = False) -> store.Entry:
-    """Returns the decoded pictures, from the cache where they are there already.
+def decode_once(plan: Plan, preprocessing: Preprocessing, *, grey_expected: bool = False) -> store.Entry:
+    """Returns the decoded images, from the cache where they are there already.
 
     Args:
         plan: what is to be decoded.
-        look: size, mode and rule.
-        grey_expected: stop at the first picture with colour.
+        preprocessing: size, mode and rule.
+        grey_expected: stop at the first image with colour.
 
     Raises:
         DataError: if none can be decoded.
         ColourFoundError: see ``grey_expected``.
     """
-    shape = (3 if look.mode == "RGB" else 1, look.size, look.size)
+    shape = (3 if preprocessing.mode == "RGB" else 1, preprocessing.size, preprocessing.size)
 
     def fresh() -> Iterator[tuple[int, NDArray[np.uint8] | str]]:
-        """Returns the pictures, decoded while they are read."""
+        """Returns the images, decoded while they are read."""
         return decoded(
             plan.source,
             plan.order,
-            look,
+            preprocessing,
             grey_expected=grey_expected,
             workers=plan.workers,
             progress=plan.progress,
@@ -76,7 +76,7 @@ def decode_once(plan: Plan, look: Preprocessing, *, grey_expected: bool = False)
         return _in_memory(plan, fresh(), shape)
     if plan.source.key is None:
         return _by_content(plan, fresh(), shape)
-    base = digest(plan.source.key, look.size, look.mode, look.rule, store.FORMAT)[:24]
+    base = digest(plan.source.key, preprocessing.size, preprocessing.mode, preprocessing.rule, store.FORMAT)[:24]
     final = plan.root / "decoded" / f"{base}-{digest(plan.order, plan.split[plan.order])[:16]}"
     with _writable(plan.root), store.locked(plan.root / "decoded" / f".{base}.lock") as held:
         entry = store.opened(final)
@@ -91,7 +91,7 @@ def decode_once(plan: Plan, look: Preprocessing, *, grey_expected: bool = False)
 
 @contextmanager
 def _writable(root: Path) -> Iterator[None]:
-    """Says what to do where the cache cannot be written; what goes wrong in reading pictures never comes here."""
+    """Says what to do where the cache cannot be written; what goes wrong in reading images never comes here."""
     try:
         yield
     except OSError as error:
@@ -101,10 +101,10 @@ def _writable(root: Path) -> Iterator[None]:
 
 
 def survey_once(source: Source, root: Path) -> Survey:
-    """Returns the survey of the pictures, remembered beside the decoded ones.
+    """Returns the survey of the images, remembered beside the decoded ones.
 
     Raises:
-        DataError: if not one picture can be opened.
+        DataError: if not one image can be opened.
     """
     if source.key is None or source.resident:
         return survey(source)
@@ -124,21 +124,21 @@ def survey_once(source: Source, root: Path) -> Survey:
 
 def _checked(entry: store.Entry | None, plan: Plan) -> store.Entry:
     if entry is None:
-        raise DataError(f"none of the {len(plan.order):,} pictures of {plan.source.name} could be decoded")
+        raise DataError(f"none of the {len(plan.order):,} images of {plan.source.name} could be decoded")
     return entry
 
 
 def _in_memory(
-    plan: Plan, pictures: Iterable[tuple[int, NDArray[np.uint8] | str]], shape: tuple[int, int, int]
+    plan: Plan, images: Iterable[tuple[int, NDArray[np.uint8] | str]], shape: tuple[int, int, int]
 ) -> store.Entry:
-    """Returns an entry of few pictures, kept in memory; the same code by way of a temporary folder."""
+    """Returns an entry of few images, kept in memory; the same code by way of a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="archduel-") as folder:
-        store.write_entry(Path(folder) / "entry", pictures, shape, plan.split)
+        store.write_entry(Path(folder) / "entry", images, shape, plan.split)
         return _checked(store.opened(Path(folder) / "entry", mapped=False), plan)
 
 
 def _by_content(
-    plan: Plan, pictures: Iterable[tuple[int, NDArray[np.uint8] | str]], shape: tuple[int, int, int]
+    plan: Plan, images: Iterable[tuple[int, NDArray[np.uint8] | str]], shape: tuple[int, int, int]
 ) -> store.Entry:
     """Returns an entry that is decoded each time and kept under the hash of its content, once."""
     parent = plan.root / "decoded"
@@ -146,7 +146,7 @@ def _by_content(
         parent.mkdir(parents=True, exist_ok=True)
     with _writable(plan.root), tempfile.TemporaryDirectory(prefix=".once.", dir=parent) as folder:
         written = Path(folder) / "entry"
-        store.write_entry(written, pictures, shape, plan.split)
+        store.write_entry(written, images, shape, plan.split)
         entry = _checked(store.opened(written), plan)
         final = (
             parent / f"content-{digest(entry.digests, entry.rows, entry.counts, shape, entry.skipped)[:24]}"
@@ -157,7 +157,7 @@ def _by_content(
 
 
 def _rearranged(plan: Plan, final: Path, base: str) -> Iterator[tuple[int, NDArray[np.uint8] | str]] | None:
-    """Returns the pictures from an entry that holds them in another order (of another seed), or None."""
+    """Returns the images from an entry that holds them in another order (of another seed), or None."""
     wanted = set(plan.order.tolist())
     for sibling in sorted(final.parent.glob(f"{base}-*")):
         entry = store.opened(sibling)

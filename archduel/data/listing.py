@@ -1,7 +1,7 @@
-"""From a folder like ImageNet's to lists of its pictures (:class:`Catalogue`), one a split, made once and kept.
+"""From a folder like ImageNet's to lists of its images (:class:`Catalogue`), one a split, made once and kept.
 
 A split is a folder ``train``, ``val`` or ``test`` (or another of their usual names) with class folders, tar archives, or, for
-``val`` and ``test``, loose pictures and a list of labels; or archives ``train-*.tar``, ``val-*.tar`` side by side.
+``val`` and ``test``, loose images and a list of labels; or archives ``train-*.tar``, ``val-*.tar`` side by side.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from archduel.errors import DataError
 
 __all__ = ["Catalogue", "Item", "catalogues", "members", "open_catalogue", "write_catalogue"]
 
-# -- A list of pictures on disk that is itself on disk, so that millions of them take no memory: names, labels, places --
+# -- A list of images on disk that is itself on disk, so that millions of them take no memory: names, labels, places --
 #
-# The pictures are files in class folders, loose files with a list of labels (:mod:`archduel.data.folder`), or members of tar
+# The images are files in class folders, loose files with a list of labels (:mod:`archduel.data.folder`), or members of tar
 # archives (:mod:`archduel.data.listing`), which are read in place.
 
 
@@ -71,13 +71,13 @@ class Catalogue:
         return len(self.labels)
 
     def name(self, row: int) -> str:
-        """Returns the name of picture ``row``."""
+        """Returns the name of image ``row``."""
         ends = self._arrays["ends"]
         begin = int(ends[row - 1]) if row else 0
         return bytes(self._names[begin : int(ends[row])]).decode("utf-8", "surrogateescape")
 
     def open(self, row: int) -> BinaryIO:
-        """Returns the bytes of picture ``row`` as an open file.
+        """Returns the bytes of image ``row`` as an open file.
 
         Raises:
             OSError: if it cannot be read.
@@ -113,7 +113,7 @@ def write_catalogue(
     try:
         n, key = _write_arrays(temporary, items)
         if n == 0:
-            raise DataError(f"{root} holds no pictures")
+            raise DataError(f"{root} holds no images")
         facts = {
             "format": FORMAT, "root": str(root), "classes": list(classes), "shards": list(shards), "n": n, "key": key,
         }  # fmt: skip
@@ -175,20 +175,20 @@ def open_catalogue(folder: Path) -> Catalogue | None:
     )
 
 
-# -- Pictures inside tar archives, found once and then read in place: no unpacking, any order ---------------------------
+# -- Images inside tar archives, found once and then read in place: no unpacking, any order ---------------------------
 
 
 WORDS = (".cls", ".label", ".txt")
 
 
 def members(root: Path, shards: Sequence[str]) -> Iterator[tuple[str, str, int, int, int]]:
-    """Yields (name, class, number of the archive, first byte, bytes) of every picture.
+    """Yields (name, class, number of the archive, first byte, bytes) of every image.
 
     The class is the member's folder (``n01440764/x.jpg``) or the text of a member of the same name that ends in ``.cls``
     (``000123.jpg`` and ``000123.cls``).
 
     Raises:
-        DataError: for an archive that is compressed or damaged, or a picture without a class.
+        DataError: for an archive that is compressed or damaged, or an image without a class.
     """
     for number, shard in enumerate(shards):
         try:
@@ -220,24 +220,24 @@ def _of(archive: tarfile.TarFile, number: int, shard: str) -> Iterator[tuple[str
             yield name, said.pop(found), number, start, size
     if waiting:
         name = next(iter(waiting.values()))[0]
-        raise DataError(f"{shard} says no class for {len(waiting)} pictures, such as {name}; expected a folder or a .cls member")
+        raise DataError(f"{shard} says no class for {len(waiting)} images, such as {name}; expected a folder or a .cls member")
 
 
 def catalogues(root: Path, cache: Path) -> dict[str, Catalogue]:
-    """Returns split (``train``, ``validation``, ``test``) -> list of its pictures; labels follow the classes of train.
+    """Returns split (``train``, ``validation``, ``test``) -> list of its images; labels follow the classes of train.
 
     Args:
         root: the folder.
         cache: root of the cache, where the lists are kept; they are made anew when a folder or an archive changes.
 
     Raises:
-        DataError: for a folder without training pictures, pictures without labels, or classes that train lacks.
+        DataError: for a folder without training images, images without labels, or classes that train lacks.
     """
     root = root.expanduser().resolve()
     places = _places(root)
     if "train" not in places:
         raise DataError(
-            f"{root} has no training pictures to be read while training; expected a folder train/ with class folders or tar "
+            f"{root} has no training images to be read while training; expected a folder train/ with class folders or tar "
             "archives, or train-*.tar"
         )
     found: dict[str, Catalogue] = {}
@@ -279,7 +279,7 @@ def _kept(root: Path, split: str, places: list[Path], classes: tuple[str, ...], 
     assert found is not None
     if classes and found.classes != classes:
         strange = [name for name in found.classes if name not in classes]
-        raise DataError(f"the {split} pictures of {root} have classes that train lacks: {', '.join(strange[:3])}")
+        raise DataError(f"the {split} images of {root} have classes that train lacks: {', '.join(strange[:3])}")
     return found
 
 
@@ -302,12 +302,12 @@ def _write(final: Path, root: Path, places: list[Path], classes: tuple[str, ...]
 
 def _number(text: str, place: dict[str, int], root: Path) -> int:
     if text not in place:
-        raise DataError(f"{root} has pictures of the class {text!r}, which the training pictures do not have")
+        raise DataError(f"{root} has images of the class {text!r}, which the training images do not have")
     return place[text]
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Yields the pictures below ``folder``, in order."""
+    """Yields the images below ``folder``, in order."""
     for place, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
@@ -324,16 +324,16 @@ def _in_folders(root: Path, folder: Path, names: list[str], classes: tuple[str, 
 
 
 def _loose(root: Path, folder: Path, classes: tuple[str, ...]) -> Iterator[Item]:
-    """Yields the pictures that lie in ``folder`` without class folders, with labels from the list beside them."""
+    """Yields the images that lie in ``folder`` without class folders, with labels from the list beside them."""
     names = sorted(os.path.basename(path) for path in _files(folder))
     if not names:
-        raise DataError(f"{folder} holds no pictures")
+        raise DataError(f"{folder} holds no images")
     if not classes:
-        raise DataError(f"{folder} has no class folders; training pictures need one a class")
+        raise DataError(f"{folder} has no class folders; training images need one a class")
     path = find_list(folder)
     if path is None:
         raise DataError(
-            f"{folder} holds {len(names)} loose pictures and no list of their classes; put val.txt with lines `NAME CLASS` beside it"
+            f"{folder} holds {len(names)} loose images and no list of their classes; put val.txt with lines `NAME CLASS` beside it"
         )
     for name, number in zip(names, read_list(path, names, classes)):
         yield os.path.relpath(folder / name, root), number, -1, 0, 0

@@ -1,4 +1,4 @@
-"""`load`: from whatever holds pictures and labels to three splits of uint8 arrays."""
+"""`load`: from whatever holds images and labels to three splits of uint8 arrays."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NAMES = {
     "digits": "1,797 handwritten digits, 10 classes, 8 x 8 grey; embedded (scikit-learn)",
     "cifar10": "60,000 photographs, 10 classes, 32 x 32 colour; original archive, python or binary form",
     "cifar100": "60,000 photographs, 100 classes, 32 x 32 colour; original archive, python or binary form",
-    "imagefolder": "imagefolder:PATH or just PATH; one subfolder of pictures a class, also below train/ val/ test/",
+    "imagefolder": "imagefolder:PATH or just PATH; one subfolder of images a class, also below train/ val/ test/",
     "npz": "PATH.npz; arrays images (N, H, W[, C]) and labels (N,), or x_train, y_train, x_test, y_test",
 }
 
@@ -85,7 +85,7 @@ def _cifar(name: str, root: Path) -> Source:
 
 
 def _path(path: Path, text: str, root: Path) -> Source:
-    """Returns the pictures at a path."""
+    """Returns the images at a path."""
     if is_kept(path):
         return open_kept(path, name=text)
     if path.suffix.lower() == ".npz":
@@ -101,7 +101,7 @@ def _path(path: Path, text: str, root: Path) -> Source:
 
 
 def locate(text: str, root: Path) -> Source:
-    """Returns the pictures behind a name of the menu, an imported set or a path (a text with a separator is a path).
+    """Returns the images behind a name of the menu, an imported set or a path (a text with a separator is a path).
 
     Args:
         text: name or path.
@@ -133,7 +133,7 @@ def locate(text: str, root: Path) -> Source:
 
 
 def source_of(source: Any, *, cache: Path | None = None) -> Source:
-    """Returns the labelled pictures behind a name, a path, a pair of arrays or a dataset object.
+    """Returns the labelled images behind a name, a path, a pair of arrays or a dataset object.
 
     Raises:
         DataError: for anything else, or for what cannot be read.
@@ -147,7 +147,7 @@ def source_of(source: Any, *, cache: Path | None = None) -> Source:
     if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
         return from_dataset(source, name=type(source).__name__)
     raise DataError(
-        f"data must be a name, a path, (images, labels) or a dataset with len() and items (picture, label), "
+        f"data must be a name, a path, (images, labels) or a dataset with len() and items (image, label), "
         f"got {type(source).__name__}"
     )
 
@@ -169,18 +169,18 @@ def load(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Returns three splits of uint8 pictures; decoded once, memory-mapped from then on.
+    """Returns three splits of uint8 images; decoded once, memory-mapped from then on.
 
     Args:
         source: a named set (``digits``, ``cifar10``, ...), a folder, an ``.npz`` or archive, ``(images, labels)``, or any dataset
-            object with ``len()`` and items (picture, label).
-        image_size: side in pixels; None = chosen from the pictures and the time.
+            object with ``len()`` and items (image, label).
+        image_size: side in pixels; None = chosen from the images and the time.
         seed: of the splits made and of ``max_images``.
-        max_images: use about so many pictures, shares of classes and splits kept.
+        max_images: use about so many images, shares of classes and splits kept.
         cache: root of the cache; None = see :func:`archduel.data.cache.cache_root`.
-        rule: ``crop``, ``letterbox`` or ``none``; None = chosen from the pictures.
-        mode: ``RGB`` or ``L``; None = ``L`` where no picture has colour.
-        flip: whether mirrored pictures keep their label; None = true, but false for digits and letters.
+        rule: ``crop``, ``letterbox`` or ``none``; None = chosen from the images.
+        mode: ``RGB`` or ``L``; None = ``L`` where no image has colour.
+        flip: whether mirrored images keep their label; None = true, but false for digits and letters.
         validation: share of train for a validation split that is missing.
         test: share of train for a test split that is missing.
         seconds: time of the whole search, limits the size chosen.
@@ -189,43 +189,43 @@ def load(
         progress: called with (done, total) while decoding.
 
     Raises:
-        DataError: for pictures, labels or splits that cannot be used.
+        DataError: for images, labels or splits that cannot be used.
         SettingError: for a setting out of range.
     """
     if mode not in (None, "RGB", "L"):
         raise SettingError(f"mode must be RGB or L, got {mode!r}")
-    pictures = source_of(source, cache=cache)
-    if len(pictures.classes) < 2:
+    images = source_of(source, cache=cache)
+    if len(images.classes) < 2:
         raise DataError(
-            f"{pictures.name} has a single class, {pictures.classes[0]!r}; two or more are needed"
+            f"{images.name} has a single class, {images.classes[0]!r}; two or more are needed"
         )
     split = make_splits(
-        pictures.labels, pictures.given, pictures.classes, seed=seed, validation=validation, test=test
+        images.labels, images.given, images.classes, seed=seed, validation=validation, test=test
     )
     numbers = (
-        np.arange(len(split)) if max_images is None else subset(pictures.labels, split, max_images, seed=seed)
+        np.arange(len(split)) if max_images is None else subset(images.labels, split, max_images, seed=seed)
     )
     order = numbers[np.argsort(split[numbers], kind="stable")]
     root = store.cache_root(cache)
-    found = survey_once(pictures, root)
+    found = survey_once(images, root)
     limit = LARGEST if seconds is None else affordable_size(len(order), seconds, pixels_per_second)
-    why = "" if seconds is None else f"the {seconds:.0f} s given for {len(order):,} pictures"
+    why = "" if seconds is None else f"the {seconds:.0f} s given for {len(order):,} images"
     choice = choose(found, image_size=image_size, rule=rule, largest=limit, why=why)
-    plan = Plan(pictures, split, order, root, workers, progress)
-    look = Preprocessing(choice.size, mode or ("L" if found.grey else "RGB"), choice.rule, (), ())
+    plan = Plan(images, split, order, root, workers, progress)
+    preprocessing = Preprocessing(choice.size, mode or ("L" if found.grey else "RGB"), choice.rule, (), ())
     try:
-        entry = decode_once(plan, look, grey_expected=mode is None and look.mode == "L")
-    except ColourFoundError:  # the sample looked grey, another picture is not
-        look = replace(look, mode="RGB")
-        entry = decode_once(plan, look)
-    refuse_broken(pictures, entry, len(order))
-    facts = {**facts_of(pictures, entry, choice, look.mode), "sizes": size_facts(found), "seed": seed}
-    return _dataset(_named(source, pictures), pictures, entry, look, facts, flip)
+        entry = decode_once(plan, preprocessing, grey_expected=mode is None and preprocessing.mode == "L")
+    except ColourFoundError:  # the sample looked grey, another image is not
+        preprocessing = replace(preprocessing, mode="RGB")
+        entry = decode_once(plan, preprocessing)
+    refuse_broken(images, entry, len(order))
+    facts = {**facts_of(images, entry, choice, preprocessing.mode), "sizes": size_facts(found), "seed": seed}
+    return _dataset(_named(source, images), images, entry, preprocessing, facts, flip)
 
 
-def _named(source: Any, pictures: Source) -> str:
+def _named(source: Any, images: Source) -> str:
     """Returns the data as the user called it."""
-    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else pictures.name
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else images.name
 
 
 def _moments(histogram: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -237,54 +237,54 @@ def _moments(histogram: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[flo
     return tuple(mean.tolist()), tuple(np.maximum(std, 1 / 255).tolist())
 
 
-def _splits(pictures: Source, entry: store.Entry) -> list[Split]:
-    """Returns the three splits, views into the decoded pictures."""
+def _splits(images: Source, entry: store.Entry) -> list[Split]:
+    """Returns the three splits, views into the decoded images."""
     edges = np.cumsum([0, *entry.counts]).tolist()
-    labels = pictures.labels[entry.rows]
+    labels = images.labels[entry.rows]
     parts = []
     for start, end in pairwise(edges):
-        names = tuple(pictures.names[row] for row in entry.rows[start:end].tolist()) if pictures.names else ()
+        names = tuple(images.names[row] for row in entry.rows[start:end].tolist()) if images.names else ()
         parts.append(Split(entry.images[start:end], labels[start:end], names))
     return parts
 
 
-def _flip(name: str, pictures: Source, flip: bool | None) -> tuple[bool, str]:
-    """Returns whether mirrored pictures keep their label, and why that is thought."""
+def _flip(name: str, images: Source, flip: bool | None) -> tuple[bool, str]:
+    """Returns whether mirrored images keep their label, and why that is thought."""
     if flip is not None:
         return flip, "as asked"
-    if pictures.flip is not None:
-        return pictures.flip, "known of this set"
+    if images.flip is not None:
+        return images.flip, "known of this set"
     stem = Path(name).name.lower()
     if any(word in stem for word in ("digit", "mnist", "letter", "svhn")) and "fashion" not in stem:
         return False, f"the name {stem!r} speaks of digits or letters"
-    if pictures.names and all(len(label) == 1 for label in pictures.classes):
+    if images.names and all(len(label) == 1 for label in images.classes):
         return False, "the classes are single characters"
-    return True, "the usual case for pictures of things"
+    return True, "the usual case for images of things"
 
 
 def _dataset(
     name: str,
-    pictures: Source,
+    images: Source,
     entry: store.Entry,
-    look: Preprocessing,
+    preprocessing: Preprocessing,
     facts: dict[str, Any],
     flip: bool | None,
 ) -> Dataset:
     """Returns the finished data set."""
-    train, validation, test = _splits(pictures, entry)
+    train, validation, test = _splits(images, entry)
     mean, std = _moments(entry.histogram)
-    flips, flip_reason = _flip(name, pictures, flip)
+    flips, flip_reason = _flip(name, images, flip)
     return Dataset(
         name=name,
         train=train,
         validation=validation,
         test=test,
-        classes=pictures.classes,
-        preprocessing=replace(look, mean=mean, std=std),
-        fingerprint=digest(entry.digests, pictures.labels[entry.rows], entry.counts, pictures.classes, look),
+        classes=images.classes,
+        preprocessing=replace(preprocessing, mean=mean, std=std),
+        fingerprint=digest(entry.digests, images.labels[entry.rows], entry.counts, images.classes, preprocessing),
         flip=flips,
-        skipped={pictures.label_of(number): reason for number, reason in entry.skipped.items()},
-        warnings=(*pictures.warnings, *warnings_of(pictures, entry)),
+        skipped={images.label_of(number): reason for number, reason in entry.skipped.items()},
+        warnings=(*images.warnings, *warnings_of(images, entry)),
         facts={**facts, "flip": flips, "flip_reason": flip_reason},
     )
 
@@ -293,10 +293,10 @@ def _dataset(
 
 
 def identity(data: Any) -> str:
-    """Returns a hash (16 hexadecimal digits) of the pictures and labels of arrays or a dataset object.
+    """Returns a hash (16 hexadecimal digits) of the images and labels of arrays or a dataset object.
 
     Args:
-        data: ``(images, labels)`` or an object with ``len()`` and items (picture, label).
+        data: ``(images, labels)`` or an object with ``len()`` and items (image, label).
 
     Raises:
         DataError: for anything else.
@@ -317,7 +317,7 @@ def _items(source: Source) -> Iterator[Item]:
 
 
 def _common_shape(source: Source) -> tuple[int, ...] | None:
-    """Returns the shape that all pictures have as uint8, where that is sure without reading them."""
+    """Returns the shape that all images have as uint8, where that is sure without reading them."""
     if source.key is None:
         return None
     first = np.asarray(source.read(0))
@@ -327,10 +327,10 @@ def _common_shape(source: Source) -> tuple[int, ...] | None:
 def remember(data: Any, *, cache: Path | None = None) -> str:
     """Returns a name (``arrays:...``) under which :func:`archduel.data.load` finds the data, in any process.
 
-    The pictures are written into the cache once, without loss; ``archduel data clear --all`` removes them.
+    The images are written into the cache once, without loss; ``archduel data clear --all`` removes them.
 
     Args:
-        data: ``(images, labels)`` or an object with ``len()`` and items (picture, label).
+        data: ``(images, labels)`` or an object with ``len()`` and items (image, label).
         cache: root of the cache.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pictures from `.npz` files; large ones are never in memory as a whole."""
+"""Images from `.npz` files; large ones are never in memory as a whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.data.arrays import check_images, float_scale, from_arrays, picture
+from archduel.data.arrays import as_image, check_images, float_scale, from_arrays
 from archduel.data.source import Source, digest, label_codes
 from archduel.data.stored import Item, keep, kept_once
 from archduel.errors import DataError
@@ -21,7 +21,7 @@ IMAGES = ("images", "x", "data", "X")
 LABELS = ("labels", "y", "targets", "Y")
 PARTS = (("train", 0), ("val", 1), ("validation", 1), ("valid", 1), ("test", 2))
 SMALL = 64 * 2**20  # bytes of pixels up to which a file is simply read
-ROWS = 256  # pictures read at a time from a larger one
+ROWS = 256  # images read at a time from a larger one
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
@@ -84,7 +84,7 @@ def _small(archive: zipfile.ZipFile, path: Path, pairs: list[tuple[str, str, int
     for pair, pixels, n in zip(pairs, images, codes.counts):
         check_images(pixels, n, f"{path.name} ({pair[0]})")
     if len({pixels.shape[1:] for pixels in images}) > 1:
-        raise DataError(f"{path}: the splits hold pictures of different shapes")
+        raise DataError(f"{path}: the splits hold images of different shapes")
     joined = images[0] if len(images) == 1 else np.concatenate(images)
     return from_arrays(joined, codes.labels, name=str(path), classes=codes.classes, given=codes.given)
 
@@ -98,7 +98,7 @@ class _Labels:
         names = [str(name) for name in _array(archive, "classes").tolist()] if "classes" in found else None
         if any(part.ndim != 1 for part in parts):
             raise DataError(
-                f"labels must be one number or name a picture, got shapes {[part.shape for part in parts]}"
+                f"labels must be one number or name an image, got shapes {[part.shape for part in parts]}"
             )
         self.counts = [len(part) for part in parts]
         self.labels, self.classes = label_codes(np.concatenate(parts), names)
@@ -113,14 +113,14 @@ def _scale(archive: zipfile.ZipFile, pairs: list[tuple[str, str, int]]) -> float
 
 
 def _items(path: Path, pairs: list[tuple[str, str, int]], codes: _Labels) -> Iterator[Item]:
-    """Yields every picture as uint8, its label and split."""
+    """Yields every image as uint8, its label and split."""
     with zipfile.ZipFile(path) as archive:
         scale = _scale(archive, pairs)
         number = 0
         for pair in pairs:
             for block in _blocks(archive, pair[0]):
                 for pixels in block:
-                    array = np.asarray(picture(pixels, scale=scale))
+                    array = np.asarray(as_image(pixels, scale=scale))
                     yield array, int(codes.labels[number]), int(codes.given[number])
                     number += 1
 
@@ -135,10 +135,10 @@ def _large(
             shape, _, dtype = _header(cast(BinaryIO, member))
         check_images(np.broadcast_to(np.zeros((), dtype), shape), n, f"{path.name} ({pair[0]})")
         if shape[1:] != first.shape[1:]:
-            raise DataError(f"{path}: the splits hold pictures of different shapes")
+            raise DataError(f"{path}: the splits hold images of different shapes")
     stamp = path.stat()
     final = converted / f"npz-{digest(path.resolve(), stamp.st_size, stamp.st_mtime_ns)[:16]}"
-    shape = np.asarray(picture(first[0], scale=float_scale(first))).shape
+    shape = np.asarray(as_image(first[0], scale=float_scale(first))).shape
     return kept_once(
         final,
         lambda folder: keep(folder, _items(path, pairs, codes), codes.classes, shape=shape),

@@ -1,4 +1,4 @@
-"""The working resolution: from the pictures themselves, and from what the time allows."""
+"""The working resolution: from the images themselves, and from what the time allows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from archduel.data.dataset import Preprocessing
-from archduel.data.picture import apply_preprocessing
+from archduel.data.preprocess import apply_preprocessing
 from archduel.data.source import Source
 from archduel.errors import DataError, SettingError
 
@@ -32,16 +32,16 @@ SIZES = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 19
 RULES = ("crop", "letterbox", "none")
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 LARGEST = 224  # pixels, where no time is given
-EPOCHS = 200  # passes over the pictures that a search with its final trainings is taken to need
-KEPT = 0.6  # a centre crop that keeps less of the typical picture than this gives way to the letterbox
+EPOCHS = 200  # passes over the images that a search with its final trainings is taken to need
+KEPT = 0.6  # a centre crop that keeps less of the typical image than this gives way to the letterbox
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a sample of the pictures looks like.
+    """What a sample of the images looks like.
 
     Attributes:
-        sizes: (width, height) in pixels of every picture sampled that could be opened.
+        sizes: (width, height) in pixels of every image sampled that could be opened.
         grey: whether those looked at are all grey.
     """
 
@@ -65,7 +65,7 @@ class Choice:
 
 
 def is_grey(image: Image.Image) -> bool:
-    """Returns whether the picture has no colour anywhere (looked at in 64 x 64 pixels)."""
+    """Returns whether the image has no colour anywhere (looked at in 64 x 64 pixels)."""
     if image.mode in GREY:
         return True
     red, green, blue = apply_preprocessing(image, Preprocessing(64, "RGB", "crop", (), ()))
@@ -73,7 +73,7 @@ def is_grey(image: Image.Image) -> bool:
 
 
 def survey(source: Source, *, sample: int = 1_000, looked_at: int = 200) -> Survey:
-    """Returns the sizes and colours of evenly spread pictures; decodes only while all so far are grey.
+    """Returns the sizes and colours of evenly spread images; decodes only while all so far are grey.
 
     Raises:
         DataError: if not one of them can be opened.
@@ -82,7 +82,7 @@ def survey(source: Source, *, sample: int = 1_000, looked_at: int = 200) -> Surv
     every = max(1, len(numbers) // looked_at)
     sizes, grey, by_header, reason = [], True, True, ""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and large pictures
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and large images
         for position, number in enumerate(numbers):
             try:
                 with source.read(number) as image:
@@ -93,12 +93,12 @@ def survey(source: Source, *, sample: int = 1_000, looked_at: int = 200) -> Surv
             except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
                 reason = reason or f"{source.label_of(number)}: {error}"
     if not sizes:
-        raise DataError(f"none of the pictures of {source.name} can be opened; the first: {reason}")
+        raise DataError(f"none of the images of {source.name} can be opened; the first: {reason}")
     return Survey(tuple(sizes), grey)
 
 
 def size_facts(found: Survey) -> dict[str, Any]:
-    """Returns the numbers on picture sizes for the report, in pixels."""
+    """Returns the numbers on image sizes for the report, in pixels."""
     sizes = np.array(found.sizes)
     shorts, longs = sizes.min(axis=1), sizes.max(axis=1)
     return {
@@ -111,10 +111,10 @@ def size_facts(found: Survey) -> dict[str, Any]:
 
 
 def affordable_size(n: int, seconds: float, pixels_per_second: float) -> int:
-    """Returns the side in pixels, 32..224, at which ``EPOCHS`` passes over ``n`` pictures fit into the time.
+    """Returns the side in pixels, 32..224, at which ``EPOCHS`` passes over ``n`` images fit into the time.
 
     Args:
-        n: pictures.
+        n: images.
         seconds: time for the whole search.
         pixels_per_second: training speed of a small network (about 2e6 on two CPU cores, 2e8 on a large GPU).
     """
@@ -130,10 +130,10 @@ def _rule(sizes: Sequence[tuple[int, int]]) -> tuple[str, str]:
     """Returns the rule for these sizes, and why."""
     kept = float(np.median([min(size) / max(size) for size in sizes]))
     if kept >= KEPT:
-        return "crop", f"short side resized and centre cropped (keeps {kept:.0%} of the median picture)"
+        return "crop", f"short side resized and centre cropped (keeps {kept:.0%} of the median image)"
     return (
         "letterbox",
-        f"long side resized and padded (a centre crop would keep only {kept:.0%} of the median picture)",
+        f"long side resized and padded (a centre crop would keep only {kept:.0%} of the median image)",
     )
 
 
@@ -147,7 +147,7 @@ def choose(
 ) -> Choice:
     """Returns the working resolution.
 
-    Pictures of one square size up to ``largest`` stay as they are. Otherwise the side is the largest usual one that neither
+    Images of one square size up to ``largest`` stay as they are. Otherwise the side is the largest usual one that neither
     exceeds the median short side (nothing is enlarged) nor ``largest``.
 
     Args:
@@ -168,7 +168,7 @@ def choose(
     first = found.sizes[0]
     square = first[0] == first[1] and all(size == first for size in found.sizes)
     if square and (image_size or first[0]) == first[0] and (image_size or first[0] <= largest):
-        return Choice(first[0], rule or "none", f"all pictures have {first[0]} x {first[0]} pixels")
+        return Choice(first[0], rule or "none", f"all images have {first[0]} x {first[0]} pixels")
     chosen, explained = _rule(found.sizes)
     if rule is not None:
         chosen, explained = rule, f"rule {rule} as asked"

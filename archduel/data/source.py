@@ -1,4 +1,4 @@
-"""Labelled pictures before they are decoded, whatever they come from."""
+"""Labelled images before they are decoded, whatever they come from."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Source:
-    """Labelled pictures that are read one at a time.
+    """Labelled images that are read one at a time.
 
     Attributes:
         name: as the user gave it.
         labels: (N,) int64, positions in ``classes``.
         classes: names in label order.
-        read: picture number -> picture; raises anything for one that cannot be read; callable from several threads.
-        key: SHA-256 that changes when the pictures do; None where only reading them all would tell.
+        read: image number -> image; raises anything for one that cannot be read; callable from several threads.
+        key: SHA-256 that changes when the images do; None where only reading them all would tell.
         given: (N,) int8, the split that each belongs to (0 train, 1 validation, 2 test); a split nobody belongs to is made
             from train.
-        names: file names, one a picture, or empty.
-        flip: whether a mirrored picture keeps its label; None = not known.
-        resident: whether the pictures are in memory anyway, so that few of them need no cache.
+        names: file names, one an image, or empty.
+        flip: whether a mirrored image keeps its label; None = not known.
+        resident: whether the images are in memory anyway, so that few of them need no cache.
         warnings: what was odd while listing.
     """
 
@@ -51,8 +51,8 @@ class Source:
         return len(self.labels)
 
     def label_of(self, index: int) -> str:
-        """Returns how to name picture ``index`` to a person."""
-        return self.names[index] if self.names else f"picture {index}"
+        """Returns how to name image ``index`` to a person."""
+        return self.names[index] if self.names else f"image {index}"
 
 
 def digest(*parts: Any) -> str:
@@ -92,7 +92,7 @@ def label_codes(
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]  # (N, 1) -> (N,)
     if array.ndim != 1:
-        raise DataError(f"labels must be one number or name a picture, got an array of shape {array.shape}")
+        raise DataError(f"labels must be one number or name an image, got an array of shape {array.shape}")
     if array.dtype.kind == "f" and bool(np.all(array == np.rint(array))):
         array = array.astype(np.int64)
     if array.dtype.kind == "S":

@@ -14,21 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from archduel.data.arrays import picture
+from archduel.data.arrays import as_image
 from archduel.data.cache import RowFile, locked, publish
 from archduel.data.source import Source, digest
 from archduel.errors import DataError
 
 __all__ = ["Item", "is_kept", "keep", "kept_once", "open_kept"]
 
-Item = tuple["Image.Image | NDArray[np.uint8]", int, int]  # picture, label, split code
+Item = tuple["Image.Image | NDArray[np.uint8]", int, int]  # image, label, split code
 FORMAT = 1
 PLAIN = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # modes that PNG holds without loss
 
 
 def _encoded(image: Image.Image | NDArray[np.uint8]) -> bytes:
-    """Returns a picture as a lossless file."""
-    upright = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else picture(image)
+    """Returns an image as a lossless file."""
+    upright = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else as_image(image)
     buffer = io.BytesIO()
     if upright.mode in PLAIN:
         upright.save(buffer, "PNG", compress_level=1)
@@ -40,7 +40,7 @@ def _encoded(image: Image.Image | NDArray[np.uint8]) -> bytes:
 def _write_arrays(
     folder: Path, items: Iterable[Item], shape: tuple[int, ...]
 ) -> tuple[list[int], list[int], str]:
-    """Writes equally shaped uint8 pictures as one array; returns labels, split codes and the hash of the content."""
+    """Writes equally shaped uint8 images as one array; returns labels, split codes and the hash of the content."""
     labels, given, content = [], [], hashlib.sha256()
     with RowFile(folder / "images.npy", shape) as file:
         for pixels, label, split in items:
@@ -51,7 +51,7 @@ def _write_arrays(
 
 
 def _write_packed(folder: Path, items: Iterable[Item]) -> tuple[list[int], list[int], str]:
-    """Writes pictures of any size as files one after another; returns labels, split codes and the hash of the content."""
+    """Writes images of any size as files one after another; returns labels, split codes and the hash of the content."""
     labels, given, ends, content = [], [], [0], hashlib.sha256()
     with open(folder / "pack.bin", "wb") as file:
         for image, label, split in items:
@@ -77,10 +77,10 @@ def keep(
 
     Args:
         final: its folder; if it is there already it stays as it is.
-        items: (picture, label, split code).
+        items: (image, label, split code).
         classes: names in label order, or a function asked after the stream has ended.
-        shape: the shape that all pictures have as uint8 arrays; None = pictures of any size and mode.
-        flip: whether mirrored pictures keep their label.
+        shape: the shape that all images have as uint8 arrays; None = images of any size and mode.
+        flip: whether mirrored images keep their label.
 
     Raises:
         DataError: if the stream is empty.
@@ -93,7 +93,7 @@ def keep(
         else:
             labels, given, content = _write_arrays(temporary, items, shape)
         if not labels:
-            raise DataError(f"there are no pictures to keep as {final.name}")
+            raise DataError(f"there are no images to keep as {final.name}")
         names = list(classes() if callable(classes) else classes)
         np.save(temporary / "labels.npy", np.array(labels, np.int64))
         np.save(temporary / "given.npy", np.array(given, np.int8))
@@ -127,7 +127,7 @@ def kept_once(final: Path, write: Callable[[Path], None], *, name: str) -> Sourc
 
 
 def open_kept(folder: Path, *, name: str) -> Source:
-    """Returns the pictures of a set written by :func:`keep`, memory-mapped.
+    """Returns the images of a set written by :func:`keep`, memory-mapped.
 
     Raises:
         DataError: if the folder is damaged.
@@ -148,7 +148,7 @@ def open_kept(folder: Path, *, name: str) -> Source:
 def _reader(folder: Path, *, packed: bool) -> Callable[[int], Image.Image]:
     if not packed:
         images = np.asarray(np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False))
-        return lambda number: picture(images[number])
+        return lambda number: as_image(images[number])
     ends = np.load(folder / "offsets.npy", allow_pickle=False)
     pack = np.asarray(np.memmap(folder / "pack.bin", np.uint8, "r"))
     return lambda number: Image.open(

@@ -1,4 +1,4 @@
-"""Batches of pictures read from disk while training: worker processes decode and crop into shared memory, ahead of time.
+"""Batches of images read from disk while training: worker processes decode and crop into shared memory, ahead of time.
 
 Memory is a few batches and a memory-mapped list, whatever the number of images. Workers import no torch and hand nothing over but
 shared memory, which reads 1.13 to 1.16 times as many images a processor second as torch's ``DataLoader`` (``benchmarks/streaming.py``,
@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from archduel.data.dataset import Preprocessing
-from archduel.data.decode import open_picture
+from archduel.data.decode import open_image
 from archduel.data.listing import Catalogue, open_catalogue
-from archduel.data.picture import apply_preprocessing, upright
+from archduel.data.preprocess import apply_preprocessing, upright
 from archduel.errors import DataError
 
-__all__ = ["ANSWER", "TASK", "Stream", "crop_box", "cropped", "main", "read_picture", "usable_cores"]
+__all__ = ["ANSWER", "TASK", "Stream", "crop_box", "cropped", "main", "read_image", "usable_cores"]
 
 # -- Random crops of random shape, as ImageNet networks are trained with (torchvision's ``RandomResizedCrop``) ----------
 
@@ -43,7 +43,7 @@ LEAST_RATIO, MOST_RATIO = 3 / 4, 4 / 3
 
 
 def crop_box(width: int, height: int, scale: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Returns left, top, right, bottom of a crop whose area is uniform in ``scale``..1 of the picture's.
+    """Returns left, top, right, bottom of a crop whose area is uniform in ``scale``..1 of the image's.
 
     The logarithm of its aspect ratio is uniform between those of 3/4 and 4/3. A crop that does not fit is drawn again; after ten
     times it is the largest centred one with an allowed ratio.
@@ -62,7 +62,7 @@ def crop_box(width: int, height: int, scale: float, rng: np.random.Generator) ->
 
 
 def cropped(image: Image.Image, size: int, scale: float, mode: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Returns a random crop of a picture as (C, size, size) uint8 (bilinear, antialiased).
+    """Returns a random crop of an image as (C, size, size) uint8 (bilinear, antialiased).
 
     A JPEG several times larger than needed is decoded at a half, a quarter or an eighth, never below ``size``.
     """
@@ -73,7 +73,7 @@ def cropped(image: Image.Image, size: int, scale: float, mode: str, rng: np.rand
         image.draft(None, (math.ceil(full[0] / finest), math.ceil(full[1] / finest)))
     shrunk = image.size[0] / full[0], image.size[1] / full[1]
     image = upright(image, mode) if image.mode != mode or _turned(image) else image
-    if image.size != tuple(round(side * share) for side, share in zip(full, shrunk)):  # a picture that was lying on its side
+    if image.size != tuple(round(side * share) for side, share in zip(full, shrunk)):  # an image that was lying on its side
         box, shrunk = crop_box(*image.size, scale, rng), (1.0, 1.0)
     place = (box[0] * shrunk[0], box[1] * shrunk[1], box[2] * shrunk[0], box[3] * shrunk[1])
     pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=place), np.uint8)
@@ -81,33 +81,33 @@ def cropped(image: Image.Image, size: int, scale: float, mode: str, rng: np.rand
 
 
 def _turned(image: Image.Image) -> bool:
-    """Whether the camera says that the picture lies on its side, or it is not opaque."""
+    """Whether the camera says that the image lies on its side, or it is not opaque."""
     return image.getexif().get(0x0112, 1) != 1 or "transparency" in image.info
 
 
-# -- A process that reads, decodes and crops pictures into shared memory: ``python -m archduel.data.streaming`` ---------
+# -- A process that reads, decodes and crops images into shared memory: ``python -m archduel.data.streaming`` ---------
 #
 # It takes tasks from its standard input and answers on its standard output; it ends when its input does, so it never outlives
 # the process that started it. It imports no torch.
 
 
 TASK = struct.Struct("<iiiQ")
-"""Number of the slot, first place in it, number of pictures, seed; their rows (int64) follow."""
+"""Number of the slot, first place in it, number of images, seed; their rows (int64) follow."""
 ANSWER = struct.Struct("<iii")
 """Number of the slot, first place in it, bytes of an error message, which follows; 0 = all is well."""
 
 
-def read_picture(
-    catalogue: Catalogue, row: int, look: Preprocessing, scale: float, seed: int
+def read_image(
+    catalogue: Catalogue, row: int, preprocessing: Preprocessing, scale: float, seed: int
 ) -> NDArray[np.uint8]:
-    """Returns picture ``row`` as (C, S, S) uint8: randomly cropped for ``scale`` above 0, else as ``look`` says.
+    """Returns image ``row`` as (C, S, S) uint8: randomly cropped for ``scale`` above 0, else as ``preprocessing`` says.
 
     The crop depends on ``seed`` and ``row`` only, not on who reads it.
     """
-    with catalogue.open(row) as file, open_picture(file) as image:
+    with catalogue.open(row) as file, open_image(file) as image:
         if scale:
-            return cropped(image, look.size, scale, look.mode, np.random.default_rng((seed, row)))
-        return apply_preprocessing(image, look)
+            return cropped(image, preprocessing.size, scale, preprocessing.mode, np.random.default_rng((seed, row)))
+        return apply_preprocessing(image, preprocessing)
 
 
 def _tasks(source: BinaryIO) -> Any:
@@ -126,7 +126,7 @@ def main() -> None:
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints does not mix with the answers
     told = json.loads(source.readline())
-    catalogue, look = open_catalogue(Path(told["catalogue"])), Preprocessing(**told["look"])
+    catalogue, preprocessing = open_catalogue(Path(told["catalogue"])), Preprocessing(**told["preprocessing"])
     shape = tuple(told["shape"])  # (slots, B, C, S, S)
     slots = np.frombuffer(mmap.mmap(told["memory"], int(np.prod(shape))), np.uint8).reshape(shape)
     assert catalogue is not None
@@ -134,7 +134,7 @@ def main() -> None:
         message = b""
         for place, row in enumerate(rows.tolist(), first):
             try:
-                slots[slot, place] = read_picture(catalogue, row, look, told["scale"], seed)
+                slots[slot, place] = read_image(catalogue, row, preprocessing, told["scale"], seed)
             except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
                 message = f"{catalogue.root / catalogue.name(row)}: {type(error).__name__}: {error}".encode()[:2000]
                 break
@@ -147,7 +147,7 @@ if __name__ == "__main__":
 
 
 CHUNK = 16
-"""Pictures a task: enough that handing it over costs nothing, few enough that workers end together."""
+"""Images a task: enough that handing it over costs nothing, few enough that workers end together."""
 AHEAD = 3
 """Tasks a worker has waiting."""
 
@@ -160,19 +160,19 @@ def usable_cores() -> int:
 
 
 class Stream:
-    """Pictures of a list, as uint8 batches.
+    """Images of a list, as uint8 batches.
 
     Args:
         catalogue: the list.
-        look: how a picture becomes an input; its ``rule`` is used where ``scale`` is 0.
+        preprocessing: how an image becomes an input; its ``rule`` is used where ``scale`` is 0.
         scale: least share of the area that a random crop keeps, 0 = no random crop (testing).
         workers: processes; None = one a core.
     """
 
     def __init__(
-        self, catalogue: Catalogue, look: Preprocessing, *, scale: float = 0.0, workers: int | None = None
+        self, catalogue: Catalogue, preprocessing: Preprocessing, *, scale: float = 0.0, workers: int | None = None
     ) -> None:
-        self.catalogue, self.look, self.scale = catalogue, look, scale
+        self.catalogue, self.preprocessing, self.scale = catalogue, preprocessing, scale
         self.workers = usable_cores() if workers is None else max(1, workers)
         self._crew: _Crew | None = None
 
@@ -183,7 +183,7 @@ class Stream:
         """Yields (B, C, S, S) uint8 for the rows of each part; a batch is valid until the next one is asked for.
 
         Raises:
-            DataError: for a picture that cannot be read, naming it, or a worker that was killed.
+            DataError: for an image that cannot be read, naming it, or a worker that was killed.
         """
         if not parts:
             return
@@ -205,13 +205,13 @@ class _Crew:
 
     def __init__(self, stream: Stream, largest: int) -> None:
         self.largest, self.workers, self.broken = largest, stream.workers, False
-        look = stream.look
+        preprocessing = stream.preprocessing
         depth = 2 + math.ceil(AHEAD * CHUNK * self.workers / largest)
-        shape = (depth, largest, 3 if look.mode == "RGB" else 1, look.size, look.size)
+        shape = (depth, largest, 3 if preprocessing.mode == "RGB" else 1, preprocessing.size, preprocessing.size)
         descriptor = _memory(math.prod(shape))
         self.slots = np.frombuffer(mmap.mmap(descriptor, math.prod(shape)), np.uint8).reshape(shape)
         told = {
-            "catalogue": str(stream.catalogue.folder), "look": asdict(look), "scale": stream.scale, "shape": shape, "memory": descriptor,
+            "catalogue": str(stream.catalogue.folder), "preprocessing": asdict(preprocessing), "scale": stream.scale, "shape": shape, "memory": descriptor,
         }  # fmt: skip
         self.running = [_start(json.dumps(told).encode() + b"\n", descriptor) for _ in range(self.workers)]
         os.close(descriptor)
@@ -224,7 +224,7 @@ class _Crew:
         """Yields the batches in order; tasks go out as slots and workers become free."""
         chunks = _chunks(parts, self.workers)
         todo = deque([next(chunks)])
-        left = [len(part) for part in parts]  # pictures of a batch that are not there yet
+        left = [len(part) for part in parts]  # images of a batch that are not there yet
         out: list[dict[tuple[int, int], tuple[int, int]]] = [{} for _ in self.running]
         given = 0  # batches that were handed out
         try:
@@ -262,7 +262,7 @@ class _Crew:
                 self._killed(worker)
 
     def _answers(self, out: list[dict[Any, Any]], *, wait: bool = True) -> Iterator[tuple[int, int]]:
-        """Yields (batch, pictures) of finished tasks, an answer a worker; waits for one if asked."""
+        """Yields (batch, images) of finished tasks, an answer a worker; waits for one if asked."""
         for key, _ in self.selector.select(None if wait else 0):
             worker = key.data
             pipe = self.running[worker].stdout
@@ -274,14 +274,14 @@ class _Crew:
             done = out[worker].pop((slot, first))
             if length:
                 text = pipe.read(length).decode(errors="replace")
-                raise DataError(f"a picture cannot be read: {text}; repair or remove it, the same command continues")
+                raise DataError(f"an image cannot be read: {text}; repair or remove it, the same command continues")
             yield done
 
     def _killed(self, worker: int) -> None:
         self.broken = True
         code = self.running[worker].wait()
         raise DataError(
-            f"a process that reads pictures ended (exit code {code}); too little memory is the usual reason: fewer --workers. "
+            f"a process that reads images ended (exit code {code}); too little memory is the usual reason: fewer --workers. "
             "The same command continues"
         )
 

@@ -10,11 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from archduel.commands.search.settings import Settings
 from archduel.core import Arch, Scale, Space
-from archduel.data import Dataset
 from archduel.errors import SettingError
-from archduel.estimators.judges import scale_of
 from archduel.spaces.limits import Limits, median_arch, sizes
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
@@ -59,12 +56,18 @@ def latency_of(scale: Scale, *, batch_size: int, device: str) -> Callable[[Arch]
 
 
 class Stopwatch:
-    """Measures training steps of a typical architecture."""
+    """Measures training steps of a typical architecture.
 
-    def __init__(self, settings: Settings, space: Space, dataset: Dataset) -> None:
-        self.settings, self.space, self.dataset = settings, space, dataset
-        mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
-        self.pixels = Pixels(dataset.train.images, dataset.train.labels, mean, std, device=settings.device)
+    Args:
+        space: of the architectures.
+        pixels: training images, (N, C, H, W).
+        n_classes: outputs of the networks.
+        device: where they are trained.
+        threads: of torch on a CPU.
+    """
+
+    def __init__(self, space: Space, pixels: Pixels, n_classes: int, *, device: str = "cpu", threads: int = 1) -> None:
+        self.space, self.pixels, self.n_classes, self.device, self.threads = space, pixels, n_classes, device, threads
 
     def seconds_per_image(self, recipe: Recipe, arch: Arch | None = None) -> float:
         """Returns the seconds an image of training costs, other workers' load included (measured alone, times 1.15).
@@ -77,19 +80,17 @@ class Stopwatch:
         from archduel.training.loop import train
         from archduel.training.runtime import seeded_build
 
-        scale = scale_of(recipe, self.dataset)
+        scale = Scale(recipe.channels, recipe.depth, recipe.image_size, self.pixels.in_channels, self.n_classes)
         arch = arch or median_arch(sizes(self.space, Limits(scale), np.random.default_rng(5), 60))
-        n = min(len(self.dataset.train), 4 * recipe.batch_size if recipe.image_size <= 16 else 2 * recipe.batch_size)
+        n = min(len(self.pixels), 4 * recipe.batch_size if recipe.image_size <= 16 else 2 * recipe.batch_size)
         few = self.pixels.subset(np.arange(n))
         before = torch.get_num_threads()
-        if self.settings.device == "cpu":
-            torch.set_num_threads(self.settings.threads)
+        if self.device == "cpu":
+            torch.set_num_threads(self.threads)
         try:
             model = seeded_build(lambda: build(arch, scale), 0)
             short = recipe.with_(epochs=1, data_fraction=1.0)
-            costs = [
-                train(model, few, short, seed=i, device=self.settings.device) for i in range(2)
-            ]
+            costs = [train(model, few, short, seed=i, device=self.device) for i in range(2)]
         finally:
             torch.set_num_threads(before)
         return 1.15 * costs[-1].seconds / costs[-1].images

@@ -1,11 +1,11 @@
-"""Measurements of an untrained network on a batch of the user's own pictures: seconds instead of a training.
+"""Measurements of an untrained network on a batch of the user's own images: seconds instead of a training.
 
 ==========================  ==================================================================================
 name                        what, higher is better unless the task says otherwise
 ==========================  ==================================================================================
-``jacobian_covariance``     how little the input gradients of different pictures resemble each other (Mellor et al., v1)
-``naswot``                  how differently activations are switched for different pictures (Mellor et al., ICML 2021)
-``synflow``                 log of the sum of |weight x gradient| for a picture of ones and absolute weights (Tanaka et al.)
+``jacobian_covariance``     how little the input gradients of different images resemble each other (Mellor et al., v1)
+``naswot``                  how differently activations are switched for different images (Mellor et al., ICML 2021)
+``synflow``                 log of the sum of |weight x gradient| for an image of ones and absolute weights (Tanaka et al.)
 ``zen``                     log of how far a small change of the input moves the last maps, scaled by the norms (Lin et al.)
 ``grad_norm``               log of the norm of the loss's gradient
 ``snip``                    log of the sum of |weight x gradient of the loss| (Lee et al.)
@@ -49,19 +49,19 @@ class ZeroCost:
     """An estimator that trains nothing; the score is one of ``MEASURES``, all of them are among the values.
 
     Args:
-        train: pictures; a random batch of them is used, the same for every network.
+        train: images; a random batch of them is used, the same for every network.
         n_classes: outputs of the networks.
         metric: the measure that is the score.
         channels: width of the measured networks; small ones keep most of the order.
         depth: their depth.
-        image_size: side in pixels to which the pictures are resized.
-        batch_size: pictures, at least 2.
+        image_size: side in pixels to which the images are resized.
+        batch_size: images, at least 2.
         seed: of the batch and of the weights (with the architecture).
         device: where networks are measured.
 
     Raises:
         UnknownNameError: for another metric.
-        SettingError: for fewer than two pictures.
+        SettingError: for fewer than two images.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ZeroCost:
         if metric not in MEASURES:
             raise unknown("measure", metric, MEASURES)
         if min(batch_size, len(train)) < 2:
-            raise SettingError(f"measures compare pictures; got a batch of {batch_size} of {len(train)}, expected 2 or more")
+            raise SettingError(f"measures compare images; got a batch of {batch_size} of {len(train)}, expected 2 or more")
         self.metric, self.seed, self.device = metric, seed, torch.device(device)
         self.scale = Scale(channels, depth, image_size, train.in_channels, n_classes)
         rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:batch_size]
@@ -106,7 +106,7 @@ class ZeroCost:
 
         Raises:
             InvalidArchError: for an architecture that its space does not hold.
-            SettingError: for pictures too small for the network.
+            SettingError: for images too small for the network.
         """
         seed = mix_seed(self.seed, str(arch))
         network = seeded_build(lambda: nets.build(arch, self.scale), seed).to(self.device)
@@ -129,7 +129,7 @@ def measure(model: nn.Module, images: Tensor, labels: Tensor, *, seed: int) -> d
 
     Args:
         model: gives (B, K) logits.
-        images: (B, C, H, W) normalised pictures.
+        images: (B, C, H, W) normalised images.
         labels: (B,) their classes.
         seed: of the noise that ``zen`` looks at.
     """

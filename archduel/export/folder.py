@@ -34,7 +34,7 @@ def fact_lines(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _name(name: str) -> str:
-    known = {"params": "parameters", "macs": "multiply-adds for one picture"}
+    known = {"params": "parameters", "macs": "multiply-adds for one image"}
     return known.get(name, name.replace("_", " "))
 
 
@@ -136,7 +136,7 @@ RULES = {
     "crop": "resized so that the short side is {0} px and cropped to the centre",
     "inner": "resized so that the short side is 8/7 of {0} px and cropped to the centre",
     "letterbox": "resized so that the long side is {0} px and padded with black",
-    "none": "taken as it is: pictures have {0} x {0} px already",
+    "none": "taken as it is: images have {0} x {0} px already",
 }
 FIELDS = ("size", "mode", "rule", "mean", "std")
 OURS = {"model.py", "model.safetensors", "labels.json", "predict.py"}
@@ -283,8 +283,8 @@ def _write(
     }  # fmt: skip
     (folder / "model.py").write_text(_template("model.py", values), encoding="utf-8")
     (folder / "predict.py").write_text(_template("predict.py", {}), encoding="utf-8")
-    picture = files("archduel").joinpath("data", "picture.py").read_text(encoding="utf-8")
-    (folder / "preprocess.py").write_text(picture.replace(": an export carries a copy of this file", ""), encoding="utf-8")
+    preprocess = files("archduel").joinpath("data", "preprocess.py").read_text(encoding="utf-8")
+    (folder / "preprocess.py").write_text(preprocess.replace(": an export carries a copy of this file", ""), encoding="utf-8")
     (folder / "labels.json").write_text(json.dumps(list(classes), ensure_ascii=False, indent=1), encoding="utf-8")
     (folder / "preprocessing.json").write_text(json.dumps(dict(settings), indent=1), encoding="utf-8")
     exported, difference = _check_source(folder, model, shape, settings)

@@ -83,9 +83,9 @@ def _tensors(saved: object) -> dict[str, Tensor]:
     """Returns the named tensors of what a file holds, looking below the usual names."""
     if not isinstance(saved, Mapping):
         return {}
-    found = {str(name): value for name, value in saved.items() if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in saved.items() if isinstance(value, Tensor)}
     below = [_tensors(saved[name]) for name in WRAPPED if isinstance(saved.get(name), Mapping)]
-    return max([found, *below], key=len)
+    return max([tensors, *below], key=len)
 
 
 def layers_of(weights: Mapping[str, Tensor]) -> list[Layer]:
@@ -109,9 +109,9 @@ def matched(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> dict
     """
     own = model.state_dict()
     wanted = {name for name in own if not name.startswith("auxiliary.") and not name.endswith(BOUND)}
-    kept = {name: value for name, value in own.items() if name.endswith(BOUND) and not name.startswith("auxiliary.")}
+    counters = {name: value for name, value in own.items() if name.endswith(BOUND) and not name.startswith("auxiliary.")}
     if wanted <= set(weights) and all(weights[name].shape == own[name].shape for name in wanted):
-        return kept | {name: weights[name] for name in own if name in weights and not name.startswith("auxiliary.")}
+        return counters | {name: weights[name] for name in own if name in weights and not name.startswith("auxiliary.")}
     if where.endswith(".safetensors"):
         raise StateError(
             f"{where} has other names than ours and, as every safetensors file, no order of layers; give the .pt file"
@@ -121,7 +121,7 @@ def matched(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> dict
         if mine.shapes != other.shapes:
             raise StateError(
                 f"{where} belongs to another architecture or size: layer {number} of {len(ours)} is {mine.name} "
-                f"{_said(mine)} here and {other.name} {_said(other)} there"
+                f"{_shapes_text(mine)} here and {other.name} {_shapes_text(other)} there"
             )
     if len(ours) != len(theirs):
         raise StateError(
@@ -129,8 +129,8 @@ def matched(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> dict
             f"{len(ours)}"
         )
     pairs = ((f"{mine.name}.{name}", value) for mine, other in zip(ours, theirs) for name, value in other.tensors.items())
-    return kept | dict(pairs)
+    return counters | dict(pairs)
 
 
-def _said(layer: Layer) -> str:
+def _shapes_text(layer: Layer) -> str:
     return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in layer.shapes)

@@ -12,13 +12,13 @@ from typing import Any
 from archduel import registry
 from archduel.core import Arch, Counts, Scale
 from archduel.core import parse as parse_choices
-from archduel.errors import InvalidArchError, RunError
-from archduel.networks.trained import FACTS, read_facts
-from archduel.spaces.family import count, count_text, free_text, with_text
+from archduel.errors import InvalidArchError
+from archduel.networks.trained import counts_of, facts_at
+from archduel.spaces.family import free_text, with_text
 from archduel.spaces.lookup import open_space, parse, write
 from archduel.spaces.named import NAMED, find
 
-__all__ = ["Architecture", "find_architecture"]
+__all__ = ["Architecture", "architecture_at", "find_architecture"]
 
 LONGEST_FILE = 200_000
 
@@ -32,15 +32,15 @@ class Architecture:
         text: in its space's own words.
         name: as it was asked for, short.
         options: of its network.
-        folder: the training folder it was read from, if it was.
-        size: ``channels`` and ``depth`` that it had in the folder it was read from.
+        trained: whether it was read beside weights, which have these options.
+        size: ``channels`` and ``depth`` of those weights.
     """
 
     arch: Arch | None
     text: str
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    folder: Path | None = None
+    trained: bool = False
     size: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -61,9 +61,7 @@ class Architecture:
 
     def counts(self, scale: Scale) -> Counts:
         """Returns parameters and multiply-adds of its network."""
-        if self.arch is not None:
-            return count(self.arch, scale, **self.options)
-        return count_text(self.text, scale, **self.options)
+        return counts_of({**self.facts, "scale": scale})
 
 
 def find_architecture(text: str, space: str = "") -> Architecture:
@@ -85,7 +83,7 @@ def find_architecture(text: str, space: str = "") -> Architecture:
     path = Path(text) if text and len(text) < 1000 and "\n" not in text else None
     try:
         if path is not None and path.is_dir() and find(text) is None:
-            return _from_folder(path)
+            return architecture_at(path)
         if path is not None and path.is_file():
             return _from_file(path, space)
     except OSError:  # a text that is no name of a file
@@ -153,18 +151,14 @@ def _size(scale: Mapping[str, int]) -> dict[str, int]:
     return {name: scale[name] for name in ("channels", "depth") if name in scale}
 
 
-def _from_folder(folder: Path) -> Architecture:
-    if (folder / FACTS).is_file():
-        facts = read_facts(folder)
-        arch = None if facts["arch"] is None else parse_choices(facts["arch"])
-        name = facts.get("name") or str(arch)
-        return Architecture(arch, facts.get("text") or "", name, facts.get("options") or {}, folder, _size(facts["scale"]))
-    result = folder / "result.json"
-    if (folder / "run.toml").is_file() and result.is_file():
-        found = json.loads(result.read_text(encoding="utf-8"))
-        network = found["networks"]["search"]
-        arch = parse_choices(network["arch"])
-        return Architecture(arch, network.get("text") or str(arch), str(arch), size=_size(found.get("scale", {})))
-    if (folder / "run.toml").is_file():
-        raise RunError(f"{folder} is not finished, so it has no winner yet; the same `archduel search` command continues it")
-    raise RunError(f"{folder} is no folder of `archduel search` or `archduel train`; no architecture can be read from it")
+def architecture_at(where: str | Path) -> Architecture:
+    """Returns the architecture of the network of a training, a finished search (its winner) or ``zoo:NAME``.
+
+    Raises:
+        RunError: if there is no trained network.
+        UnknownNameError: for a name that the zoo has not, or has no weights for.
+    """
+    facts = facts_at(where)
+    arch = None if facts["arch"] is None else parse_choices(facts["arch"])
+    name, text = facts.get("name") or str(arch), facts.get("text") or ""
+    return Architecture(arch, text, name, facts.get("options") or {}, True, _size(facts["scale"]))

@@ -14,12 +14,12 @@ from archduel.networks.trained import (
     FACTS,
     RECORD,
     WEIGHTS,
-    _weights,
     load_trained,
     network_of,
     read_facts,
     save_trained,
     shipped,
+    shipped_tags,
     take_weights,
 )
 from archduel.spaces.drawing import draw, draw_text
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["LOOKS", "Entry", "counts_of_named", "drawing", "entries", "import_weights", "load", "load_to", "record_of", "show", "size_words", "summaries", "weights_line"]
+__all__ = ["PREPROCESSING", "Entry", "counts_of_named", "drawing", "entries", "import_weights", "load", "load_to", "record_of", "show", "size_words", "summaries", "weights_line"]
 
 # -- Published architectures by name: what is known of them, what they cost, how they look ------------------------------
 
@@ -79,7 +79,7 @@ def drawing(text: str, space_name: str = "", *, columns: int = 2) -> str:
     return draw(space, arch, columns=columns, standalone=True)
 
 
-LOOKS: Mapping[str, dict[str, Any]] = {
+PREPROCESSING: Mapping[str, dict[str, Any]] = {
     "cifar10": {"size": 32, "mode": "RGB", "rule": "none", "mean": [0.49139968, 0.48215827, 0.44653124], "std": [0.24703233, 0.24348505, 0.26158768]},
     "cifar100": {"size": 32, "mode": "RGB", "rule": "none", "mean": [0.50707516, 0.48654887, 0.44091784], "std": [0.26733429, 0.25643846, 0.27615047]},
     "imagenet": {"size": 224, "mode": "RGB", "rule": "inner", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
@@ -110,11 +110,11 @@ class Entry:
 
 def entries() -> list[Entry]:
     """Returns all networks of the zoo."""
-    found = []
+    listed = []
     for item in NAMED.values():
         params = counts_of_named(item, item.scales[0][1]).params
-        found.append(Entry(item.name, item.space or "-", params, _weights(item.name), item.source))
-    return found
+        listed.append(Entry(item.name, item.space or "-", params, shipped_tags(item.name), item.source))
+    return listed
 
 
 def record_of(name: str) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def record_of(name: str) -> dict[str, Any]:
     """
     network, _, _ = name.partition(".")
     shown = show(network)
-    shown["weights"] = {tag: read_facts(shipped(f"{shown['name']}.{tag}")) for tag in _weights(shown["name"])}
+    shown["weights"] = {tag: read_facts(shipped(f"{shown['name']}.{tag}")) for tag in shipped_tags(shown["name"])}
     return shown
 
 
@@ -142,17 +142,17 @@ def weights_line(facts: Mapping[str, Any]) -> str:
     spent = f"{record['cpu_seconds']:,} processor seconds" if "cpu_seconds" in record else f"{record['seconds']:,} s"
     return (
         f"{size_words(facts)}, {facts['params']:,} parameters; {record['top1']:.2%} of "
-        f"{record['test_pictures']:,} test pictures of {facts['data']['name']}, float16; {record['command']} "
+        f"{record['test_pictures']:,} test images of {facts['data']['name']}, float16; {record['command']} "
         f"({spent}, {record['threads']} thread, {record['hardware']['cpu']})"
     )
 
 
-def _facts(item: Named, scale: Scale, classes: Sequence[str], look: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(item: Named, scale: Scale, classes: Sequence[str], preprocessing: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the facts of ``model.json``; cells of no space are kept as their genotype."""
     arch = show(item.name).get("arch")
     return {
         "arch": arch, "text": item.text, "name": item.name, "scale": asdict(scale), "options": dict(item.options),
-        "classes": list(classes), "preprocessing": dict(look),
+        "classes": list(classes), "preprocessing": dict(preprocessing),
     }  # fmt: skip
 
 
@@ -232,14 +232,14 @@ def import_weights(
     from archduel.networks.checkpoints import matched, read_checkpoint
 
     item = named(name)
-    if data not in LOOKS:
-        raise unknown("data", data, LOOKS)
+    if data not in PREPROCESSING:
+        raise unknown("data", data, PREPROCESSING)
     _check_free(to)
     weights = read_checkpoint(file)
-    look = {**LOOKS[data], **({"mean": list(mean)} if mean else {}), **({"std": list(std)} if std else {})}
+    preprocessing = {**PREPROCESSING[data], **({"mean": list(mean)} if mean else {}), **({"std": list(std)} if std else {})}
     refused = []
-    for scale in _candidates(item, look["size"], size or {}):
-        facts = _facts(item, scale, classes or _classes(data, scale.n_classes), {**look, "size": scale.image_size})
+    for scale in _candidates(item, preprocessing["size"], size or {}):
+        facts = _facts(item, scale, classes or _classes(data, scale.n_classes), {**preprocessing, "size": scale.image_size})
         model = network_of(facts)
         try:
             take_weights(model, matched(model, weights, str(file)), str(file))
@@ -251,7 +251,7 @@ def import_weights(
 
 
 def _candidates(item: Named, image_size: int, size: Mapping[str, int]) -> list[Scale]:
-    """Returns the published sizes for pictures of this size, changed as asked; without any, the first published one."""
+    """Returns the published sizes for images of this size, changed as asked; without any, the first published one."""
     scales = [scale for _, scale in item.scales if scale.image_size == image_size]
     return list(dict.fromkeys(_resized(scale, size) for scale in scales or [item.scales[0][1]]))
 

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 from scipy.stats import kendalltau
 
-from archduel.core import Arch, Space, State, parse
+from archduel.core import Arch, Costs, Space, State, parse
 from archduel.errors import SettingError, StateError, check_at_least
-from archduel.rankers.columns import Costs, Standardiser, describe, describe_random, measure, normal_scores
+from archduel.rankers.columns import Standardiser, describe, describe_random, measure, normal_scores
 from archduel.rankers.gp import Grid, Process, Relevances, Start, hyperparameters, posterior
 from archduel.rankers.labels import Pairs, check_archs, check_labels, check_sides, distinct
 

@@ -6,24 +6,22 @@ One standardiser serves all rankers; they differ only in which architectures it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.core import Arch, Space, sample
+from archduel.core import Arch, Costs, Space, sample
 from archduel.errors import SettingError
 from archduel.rankers.labels import check_archs
 
-__all__ = ["Costs", "FeatureCache", "Standardiser", "describe", "describe_random", "measure", "normal_scores"]
+__all__ = ["FeatureCache", "Standardiser", "describe", "describe_random", "measure", "normal_scores"]
 
 Matrix = NDArray[np.float64]
 Single = NDArray[np.float32]
 Columns = TypeVar("Columns", Matrix, Single)
-Costs = Callable[[Sequence[Arch]], Matrix]
-"""Returns (N, K) positive closed-form costs, such as parameters and multiply-adds."""
 
 # A column that varies by less than this share of its size varies by rounding alone: features are written in single
 # precision, whose steps are 1e-7 of the size, but constant columns repeat to the last bit and only their mean is rounded.

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.core import Arch, Space, State, parse
+from archduel.core import Arch, Costs, Space, State, parse
 from archduel.errors import SettingError, StateError, check_at_least, check_positive, check_share, unknown
-from archduel.rankers.columns import Costs, Standardiser, describe, measure, normal_scores
+from archduel.rankers.columns import Standardiser, describe, measure, normal_scores
 from archduel.rankers.labels import Pairs, WinCurve, check_archs, check_labels, distinct
 
 __all__ = ["MODULES", "Booster", "Boosting", "ExtraTrees", "Regression", "Regressor", "ScikitLearn", "graph_view"]

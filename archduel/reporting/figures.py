@@ -1,4 +1,4 @@
-"""Figures of a comparison of searches: regret over queries or seconds, and the critical-difference diagram."""
+"""Figures of comparisons: tau over labels, regret over queries or seconds, the critical-difference diagram."""
 
 from __future__ import annotations
 
@@ -13,44 +13,9 @@ from archduel.reporting.statistics import Nemenyi
 
 __all__ = ["critical_difference", "tau_by_labels", "trajectories"]
 
-# -- Figures of a comparison of rankers ---------------------------------------------------------------------------------
-
-
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c6bb1", "#7f7f7f", "#a6761d")
 """Okabe and Ito's, told apart by colour-blind readers, and three more."""
 Point = tuple[int, float | None, float | None, float | None]
-
-
-def tau_by_labels(path: Path, curves: Mapping[str, Sequence[Point]], *, title: str) -> None:
-    """Writes Kendall's tau over the number of labels, with intervals where they are known.
-
-    Args:
-        path: of the picture; its suffix says the format (svg, png, pdf).
-        curves: ranker -> (labels, tau, low, high) in ascending order of labels.
-        title: over the figure.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for i, (name, points) in enumerate(curves.items()):
-        labels, tau, low, high = (np.array(column, dtype=float) for column in zip(*points))
-        colour, line = COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]
-        axes.plot(labels, tau, label=name, marker="o", markersize=3.5, color=colour, linestyle=line)
-        axes.fill_between(labels, low, high, color=colour, alpha=0.15, linewidth=0)
-    ticks = sorted({point[0] for points in curves.values() for point in points})
-    axes.set_xscale("log")
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("labelled architectures")
-    axes.set_ylabel("Kendall's tau on the others")
-    axes.set_title(title, fontsize=9)
-    axes.legend(fontsize=8, frameon=False)
-    axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
@@ -63,6 +28,45 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
+def _style(number: int) -> dict[str, Any]:
+    """Returns colour and dashes of line ``number``: the dashes change when the colours are used up."""
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": ("-", "--", ":")[number // len(COLOURS) % 3]}
+
+
+def _finish(axes: Any, title: str, size: int) -> None:
+    axes.set_title(title, fontsize=size)
+    axes.legend(fontsize=8, frameon=False)
+    axes.grid(alpha=0.3)
+
+
+def _save(figure: Any, path: Path, **settings: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, **settings)
+
+
+def tau_by_labels(path: Path, curves: Mapping[str, Sequence[Point]], *, title: str) -> None:
+    """Writes Kendall's tau over the number of labels, with intervals where they are known.
+
+    Args:
+        path: of the image; its suffix says the format (svg, png, pdf).
+        curves: ranker -> (labels, tau, low, high) in ascending order of labels.
+        title: over the figure.
+    """
+    figure, axes = _figure(6.4, 4.2)
+    for i, (name, points) in enumerate(curves.items()):
+        labels, tau, low, high = (np.array(column, dtype=float) for column in zip(*points))
+        axes.plot(labels, tau, label=name, marker="o", markersize=3.5, **_style(i))
+        axes.fill_between(labels, low, high, color=_style(i)["color"], alpha=0.15, linewidth=0)
+    ticks = sorted({point[0] for points in curves.values() for point in points})
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("labelled architectures")
+    axes.set_ylabel("Kendall's tau on the others")
+    _finish(axes, title, 9)
+    _save(figure, path)
+
+
 def trajectories(
     path: Path,
     regrets: Mapping[str, NDArray[np.float64]],
@@ -73,7 +77,7 @@ def trajectories(
     """Writes mean validation regret with 95 % intervals, over queries or over mean simulated seconds.
 
     Args:
-        path: of the picture; its suffix says the format (svg, png, pdf).
+        path: of the image; its suffix says the format (svg, png, pdf).
         regrets: strategy -> (R, Q) validation regret of the incumbent, fractions of 1.
         title: over the figure.
         seconds: strategy -> (R, Q) simulated seconds; None = draw over queries.
@@ -83,24 +87,21 @@ def trajectories(
         mean = 100 * regret.mean(0)
         half = 196 * regret.std(0, ddof=1) / np.sqrt(len(regret)) if len(regret) > 1 else np.zeros_like(mean)
         x = np.arange(1, len(mean) + 1) if seconds is None else seconds[name].mean(0)
-        axes.plot(x, mean, label=name, color=COLOURS[i % len(COLOURS)], linestyle=("-", "--", ":")[i // len(COLOURS) % 3])
-        axes.fill_between(x, np.maximum(mean - half, 0), mean + half, color=COLOURS[i % len(COLOURS)], alpha=0.15, linewidth=0)
+        axes.plot(x, mean, label=name, **_style(i))
+        axes.fill_between(x, np.maximum(mean - half, 0), mean + half, color=_style(i)["color"], alpha=0.15, linewidth=0)
     axes.set_xlabel("queries" if seconds is None else "simulated seconds")
     axes.set_ylabel("validation regret, points")
     axes.set_yscale("symlog", linthresh=0.05)
     axes.set_ylim(bottom=0)
-    axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8, frameon=False)
-    axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    _finish(axes, title, 10)
+    _save(figure, path)
 
 
 def critical_difference(path: Path, ranks: Nemenyi, *, title: str) -> None:
     """Writes average ranks on a line; bars join strategies whose difference is not significant.
 
     Args:
-        path: of the picture; its suffix says the format.
+        path: of the image; its suffix says the format.
         ranks: average ranks and groups.
         title: over the figure.
     """
@@ -128,5 +129,4 @@ def critical_difference(path: Path, ranks: Nemenyi, *, title: str) -> None:
     axes.set_ylim(low - 0.45 * half, 1.6)
     axes.set_title(title, fontsize=10)
     axes.axis("off")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight")
+    _save(figure, path, bbox_inches="tight")

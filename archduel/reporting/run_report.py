@@ -46,9 +46,9 @@ def finals(data: ReportData) -> Markup:
         for final in networks
     ]  # fmt: skip
     measure = data.get("metric", "validation accuracy").replace("validation", "test")
-    pictures = f" on {data['n_test']:,} pictures" if data.get("n_test") else ""
+    images = f" on {data['n_test']:,} images" if data.get("n_test") else ""
     how = (
-        f"{measure.capitalize()}{pictures}, read once for each network after all of them were fixed. Small marks are training "
+        f"{measure.capitalize()}{images}, read once for each network after all of them were fixed. Small marks are training "
         "seeds, large marks their mean, lines the 95 % interval of the mean over seeds."
     )
     headers = ("network", measure, "parameters", "MACs", "latency", "architecture")
@@ -197,19 +197,19 @@ def confusion(data: ReportData) -> Markup:
         )
     )
     n = sum(map(sum, counts))
-    how = f"{matrix.get('network', 'The winner')} on {count(n)} {matrix.get('split', 'test')} pictures; tints are shares of the row."
+    how = f"{matrix.get('network', 'The winner')} on {count(n)} {matrix.get('split', 'test')} images; tints are shares of the row."
     return section("confusion", "Confusions", how, drawing, _confused(matrix))
 
 
 def mistakes(data: ReportData) -> Markup:
-    """Returns the pictures that were wrong with the greatest confidence."""
+    """Returns the images that were wrong with the greatest confidence."""
     items = [_mistake(mistake) for mistake in data.get("mistakes", ())]
     body = part("mistakes", items) if items else NOTHING
     return section("mistakes", "Worst mistakes", "Test images that the winner got wrong with the highest confidence.", body)
 
 
 def classes(data: ReportData) -> Markup:
-    """Returns the pictures of each class and split, and the files that were skipped."""
+    """Returns the images of each class and split, and the files that were skipped."""
     balance, skipped = list(data.get("balance", ())), data.get("skipped", {})
     body = NOTHING
     if balance:

@@ -103,7 +103,7 @@ class Confusion(TypedDict, total=False):
 
 
 class Mistake(TypedDict, total=False):
-    """A picture that was classified wrongly; ``image`` is a ``data:image/png;base64,`` URI."""
+    """An image that was classified wrongly; ``image`` is a ``data:image/png;base64,`` URI."""
 
     image: str
     file: str
@@ -113,7 +113,7 @@ class Mistake(TypedDict, total=False):
 
 
 class Balance(TypedDict, total=False):
-    """How many pictures of a class each split has."""
+    """How many images of a class each split has."""
 
     name: str
     train: int
@@ -142,7 +142,7 @@ class ReportData(TypedDict, total=False):
     """A run, as far as it got."""
 
     title: str  # the data's name or the run folder's
-    subtitle: str  # "10 classes, 1,797 pictures, 8 x 8 grey"
+    subtitle: str  # "10 classes, 1,797 images, 8 x 8 grey"
     created: str
     unfinished: str  # empty when finished; otherwise what is missing and how to continue
     sentence: str  # the gain, from statistics.gain_sentence

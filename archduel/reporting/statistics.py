@@ -297,7 +297,7 @@ def gain_interval(
         differences: (n_searches * n_seeds,) accuracy of the winner minus the other's, fractions, search by search.
         n_searches: independent searches.
         n_seeds: final trainings of each search.
-        n_test: how many pictures an accuracy counts; the interval is never narrower than one picture each way, since a
+        n_test: how many images an accuracy counts; the interval is never narrower than one image each way, since a
             few equal counts would otherwise pretend to certainty.
         level: confidence.
 
@@ -350,7 +350,7 @@ def gain_sentence(
     return f"{head} The 95 % interval covers training seeds only (n = {n_seeds}), because there was one search."
 
 
-# -- Two networks on the same pictures: shares with their intervals, and whether a difference is more than chance -------
+# -- Two networks on the same images: shares with their intervals, and whether a difference is more than chance -------
 
 
 def share_interval(right: int, n: int, *, level: float = 0.95) -> Interval:
@@ -374,9 +374,9 @@ class McNemar(NamedTuple):
     """Where two classifiers differ.
 
     Attributes:
-        first_only: pictures that only the first gets right.
-        second_only: pictures that only the second gets right.
-        n: pictures in all.
+        first_only: images that only the first gets right.
+        second_only: images that only the second gets right.
+        n: images in all.
         p: two-sided exact probability of a split at least as uneven, if neither is better.
     """
 
@@ -390,8 +390,8 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     """Returns McNemar's exact test.
 
     Args:
-        first: (N,) whether the first is right, picture by picture.
-        second: (N,) likewise, the same pictures.
+        first: (N,) whether the first is right, image by image.
+        second: (N,) likewise, the same images.
 
     Raises:
         SettingError: if the two do not have the same length.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["AuxiliaryHead", "DropPath", "FactorizedReduce", "ReLUConvBN", "Tail", "Zero", "adopt", "conv", "dilated", "feed_drop_path", "initialise", "plain_norms", "pyramid", "separable", "set_drop_path", "stepwise"]
+__all__ = ["AuxiliaryHead", "DropPath", "FactorizedReduce", "Normalise", "ReLUConvBN", "Tail", "Zero", "adopt", "conv", "dilated", "feed_drop_path", "initialise", "plain_norms", "pyramid", "separable", "set_drop_path", "stepwise"]
 
-# -- The feature pyramid of a network: its last map at every size, for tasks other than naming the picture --------------
+# -- The feature pyramid of a network: its last map at every size, for tasks other than naming the image --------------
 
 
 def stepwise(x: torch.Tensor, layers: Iterable[nn.Module]) -> Iterator[torch.Tensor]:
@@ -248,3 +248,27 @@ def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
     return network
+
+
+# -- Before the first layer ---------------------------------------------------------------------------------------------
+
+
+class Normalise(nn.Module):
+    """Input (N, C, H, W) in 0..1 as networks were trained with it: less the mean, by the standard deviation, a channel.
+
+    Args:
+        mean: (C,), of training images.
+        std: (C,), likewise.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns (N, C, H, W)."""
+        return (x - self.mean) / self.std

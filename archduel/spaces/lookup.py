@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel import registry
-from archduel.core import Arch, Scale, Space, TextSpace, sample
+from archduel.core import Arch, Costs, Scale, Space, TextSpace, sample
 from archduel.core import parse as parse_choices
 from archduel.errors import InvalidArchError, SettingError
-from archduel.rankers.columns import Costs
 from archduel.spaces.family import count, family
 from archduel.spaces.named import find
 

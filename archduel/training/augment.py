@@ -76,7 +76,7 @@ def jittered(images: Tensor, factors: Tensor, order: list[int]) -> Tensor:
     return images
 
 
-# -- Spoiled copies of pictures: noise, blur, contrast, JPEG. For asking how a network bears what a camera does ---------
+# -- Spoiled copies of images: noise, blur, contrast, JPEG. For asking how a network bears what a camera does ---------
 #
 # Four simple changes in the spirit of Hendrycks and Dietterich (ICLR 2019), with their strengths where those are plain
 # numbers (noise, contrast, JPEG quality); they are not the files of CIFAR-10-C, and results on the two do not compare.
@@ -85,18 +85,18 @@ def jittered(images: Tensor, factors: Tensor, order: list[int]) -> Tensor:
 SEVERITIES = (1, 2, 3, 4, 5)
 NOISE = (0.04, 0.06, 0.08, 0.09, 0.10)  # standard deviation, of values in 0..1
 BLUR = (0.4, 0.6, 1.0, 1.3, 1.6)  # standard deviation in pixels up to 32 px, in proportion above
-CONTRAST = (0.75, 0.5, 0.4, 0.3, 0.15)  # share of the distance from the picture's mean that is kept
+CONTRAST = (0.75, 0.5, 0.4, 0.3, 0.15)  # share of the distance from the image's mean that is kept
 QUALITY = (80, 65, 58, 50, 40)  # of JPEG
 
 
 def _noise(images: Tensor, level: int, generator: torch.Generator) -> Tensor:
-    """Returns the pictures with independent normal noise."""
+    """Returns the images with independent normal noise."""
     noise = torch.randn(images.shape, generator=generator)
     return images.float() + 255 * NOISE[level] * noise
 
 
 def _blur(images: Tensor, level: int, _: torch.Generator) -> Tensor:
-    """Returns the pictures through a Gaussian, rows then columns."""
+    """Returns the images through a Gaussian, rows then columns."""
     sigma = BLUR[level] * max(1.0, images.shape[-1] / 32)
     reach = min(math.ceil(3 * sigma), images.shape[-1] - 1)
     weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
@@ -107,14 +107,14 @@ def _blur(images: Tensor, level: int, _: torch.Generator) -> Tensor:
 
 
 def _contrast(images: Tensor, level: int, _: torch.Generator) -> Tensor:
-    """Returns the pictures nearer to their own mean colour."""
+    """Returns the images nearer to their own mean colour."""
     floats = images.float()
     mean = floats.mean((2, 3), keepdim=True)  # (N, C, 1, 1)
     return mean + CONTRAST[level] * (floats - mean)
 
 
 def _jpeg(images: Tensor, level: int, _: torch.Generator) -> Tensor:
-    """Returns the pictures written as JPEG and read again."""
+    """Returns the images written as JPEG and read again."""
     return torch.from_numpy(np.stack([_compressed(image, QUALITY[level]) for image in images.numpy()]))
 
 

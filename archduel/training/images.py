@@ -20,14 +20,14 @@ from archduel.training.optimizer import plan
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import mix_seed
 
-__all__ = ["Cursor", "Images", "PictureStream", "Pixels", "Streamed"]
+__all__ = ["Cursor", "ImageStream", "Images", "Pixels", "Streamed"]
 
 RESIDENT_BYTES = 4 << 30
 CHUNK = 1024  # images resized at a time: bounds the float copy
 
 
 class Images(Protocol):
-    """Labelled images as training and evaluation see them: :class:`Pixels`, or pictures read from disk meanwhile."""
+    """Labelled images as training and evaluation see them: :class:`Pixels`, or images read from disk meanwhile."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -262,32 +262,32 @@ class Cursor:
         return torch.Generator(device).manual_seed(mix_seed(self.seed, purpose, number))
 
 
-# -- Pictures that are read from disk while training, as training and evaluation see them -------------------------------
+# -- Images that are read from disk while training, as training and evaluation see them -------------------------------
 
 
-class PictureStream(Protocol):
+class ImageStream(Protocol):
     """What :class:`archduel.data.streaming.Stream` does."""
 
-    look: Any
+    preprocessing: Any
 
     def batches(self, parts: Sequence[NDArray[np.int64]], seed: int = 0) -> Iterator[NDArray[np.uint8]]:
         """Yields (B, C, S, S) uint8 for the rows of each part."""
 
 
 class Streamed:
-    """Labelled pictures of a stream; see :class:`archduel.training.images.Images`.
+    """Labelled images of a stream; see :class:`archduel.training.images.Images`.
 
     Args:
-        stream: gives the pictures.
-        labels: (N,) integers from 0, one a picture of the stream.
+        stream: gives the images.
+        labels: (N,) integers from 0, one an image of the stream.
         device: where batches are wanted.
     """
 
-    def __init__(self, stream: PictureStream, labels: NDArray[Any], device: str | torch.device = "cpu") -> None:
+    def __init__(self, stream: ImageStream, labels: NDArray[Any], device: str | torch.device = "cpu") -> None:
         self.stream = stream
         self.device = torch.device(device)
-        self.mean = tuple(float(value) for value in stream.look.mean)
-        self.std = tuple(float(value) for value in stream.look.std)
+        self.mean = tuple(float(value) for value in stream.preprocessing.mean)
+        self.std = tuple(float(value) for value in stream.preprocessing.std)
         self.labels = torch.from_numpy(np.array(labels, np.int64)).to(self.device)
         self._rows: Tensor | None = None
 
@@ -297,7 +297,7 @@ class Streamed:
     @property
     def image_size(self) -> int:
         """Side in pixels."""
-        return int(self.stream.look.size)
+        return int(self.stream.preprocessing.size)
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the images (B, C, S, S) uint8 and labels (B,) numbered ``rows``."""
@@ -311,7 +311,7 @@ class Streamed:
             yield torch.from_numpy(pixels).to(self.device), self.labels[part.to(self.device)]
 
     def subset(self, rows: Tensor | NDArray[Any]) -> Streamed:
-        """Returns the pictures numbered ``rows``; they share the workers."""
+        """Returns the images numbered ``rows``; they share the workers."""
         chosen = torch.as_tensor(rows).long().cpu()
         part = object.__new__(Streamed)
         part.__dict__.update(self.__dict__, labels=self.labels[chosen.to(self.device)])
@@ -322,14 +322,14 @@ class Streamed:
         """Returns itself.
 
         Raises:
-            SettingError: for another size than that at which pictures are read.
+            SettingError: for another size than that at which images are read.
         """
         if image_size != self.image_size:
-            raise SettingError(f"pictures are read at {self.image_size} px, training wants {image_size}")
+            raise SettingError(f"images are read at {self.image_size} px, training wants {image_size}")
         return self
 
     def fraction(self, share: float, seed: int) -> Streamed:
-        """Returns a random ``share`` of the pictures, the same share of every class, at least one of each."""
+        """Returns a random ``share`` of the images, the same share of every class, at least one of each."""
         if share == 1:
             return self
         numbers = Pixels(torch.empty(len(self), 1, 1, 1, dtype=torch.uint8), self.labels.cpu(), (0.5,), (0.5,))

@@ -99,7 +99,7 @@ def reliability(
 ) -> list[dict[str, float]]:
     """Returns the rows of a calibration diagram, empty bins left out.
 
-    Each has ``low`` and ``high`` (edges of the confidence), ``pictures``, mean ``confidence`` and ``accuracy``.
+    Each has ``low`` and ``high`` (edges of the confidence), ``images``, mean ``confidence`` and ``accuracy``.
     """
     confidence = probabilities.max(1).astype(float)
     right = probabilities.argmax(1) == labels
@@ -177,7 +177,7 @@ class Evaluation:
     def likelihood(self, *, balanced: bool = False) -> float:
         """Returns the geometric mean of the probability given to the right class, in 0..1.
 
-        It moves with every picture's probability, so it tells networks apart that are right equally often. ``balanced``: every
+        It moves with every image's probability, so it tells networks apart that are right equally often. ``balanced``: every
         class counts alike.
         """
         own = self.probabilities[np.arange(len(self.labels)), self.labels].astype(float)

@@ -42,9 +42,9 @@ class Recipe:
         mixup: alpha of the Beta distribution, 0 = off.
         cutout: side of the square in pixels (of ``image_size``), 0 = off.
         crop_pad: zero padding before the random crop in pixels (of ``image_size``), 0 = off.
-        crop_scale: least share of a picture's area that a random crop of random shape keeps (ImageNet: 0.08), 0 = off; for
-            pictures that are read from disk while training.
-        test_rule: how pictures read while training are looked at when testing: ``crop`` the whole centre square, ``inner`` the
+        crop_scale: least share of an image's area that a random crop of random shape keeps (ImageNet: 0.08), 0 = off; for
+            images that are read from disk while training.
+        test_rule: how images read while training are looked at when testing: ``crop`` the whole centre square, ``inner`` the
             inner 7/8 of its side (ImageNet: 224 of 256 px).
         colour_jitter: largest relative change of brightness, contrast and saturation, 0 = off.
         hue_jitter: largest turn of the hue as a share of the circle, 0..0.5.

@@ -29,8 +29,8 @@ def blocks(page: Path, language: str) -> list[str]:
     return [body for name, body in BLOCK.findall(page.read_text(encoding="utf-8")) if name == language]
 
 
-def pictures(folder: Path) -> None:
-    """Writes two classes of 30 small pictures."""
+def make_images(folder: Path) -> None:
+    """Writes two classes of 30 small images."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def pictures(folder: Path) -> None:
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ARCHDUEL_CACHE", str(tmp_path / "cache"))
-    pictures(tmp_path / "my_images")
+    make_images(tmp_path / "my_images")
     names: dict[str, Any] = {"__name__": "__main__"}
     for number, block in enumerate(blocks(page, "python"), 1):
         code = block.replace('time="2h", max_params="1M"', QUICK)

@@ -29,8 +29,8 @@ def network() -> torch.nn.Module:
     return build(parse("nasbench201:3.1.2.3.3.3"), Scale(channels=4, depth=1, image_size=16), generator=torch.Generator().manual_seed(0))
 
 
-def test_the_pictures_hold_every_class(example: Any) -> None:
-    images, labels = example.pictures(8, 16, 0)
+def test_the_images_hold_every_class(example: Any) -> None:
+    images, labels = example.make_images(8, 16, 0)
     assert images.shape == (8, 3, 16, 16)
     assert set(labels.unique().tolist()) == {0, 1, 2, 3}
     assert example.mean_overlap(labels, labels) == 1.0

@@ -18,9 +18,9 @@ import pytest
 
 import archduel
 from archduel.commands.options import parse_count, parse_seconds
-from archduel.commands.search.folder import RunFolder
 from archduel.commands.search.settings import make_settings
 from archduel.core import Scale, parse
+from archduel.core.job import RUN, Job
 from archduel.errors import DataError, InfeasibleError, RunError, SettingError
 from archduel.rankers.size_belief import lifted
 from archduel.spaces.family import count
@@ -51,7 +51,7 @@ def command(out: Path) -> list[str]:
 def timeless(value: object) -> object:
     """Returns a result without its times, which differ from run to run."""
     if isinstance(value, dict):
-        times = {"clock", "core_seconds", "seconds", "weights"}
+        times = {"clock", "core_seconds", "seconds"}
         return {key: timeless(item) for key, item in value.items() if key not in times}
     return [timeless(item) for item in value] if isinstance(value, list) else value
 
@@ -206,6 +206,21 @@ def test_stopped_and_killed_at_random_points_gives_the_result_of_the_uninterrupt
     assert (out / "export" / "model.py").is_file()
 
 
+@pytest.mark.parametrize("stage", ["label", "final"])
+def test_a_journal_cut_inside_a_record_gives_the_result_of_the_uninterrupted_run(
+    stage: str, finished: archduel.Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "cut"
+    shutil.copytree(finished.folder, out, ignore=shutil.ignore_patterns("result.json", "report.html", "export"))
+    records = (out / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    last = max(i for i, line in enumerate(records) if json.loads(line).get("stage") == stage and b'"estimate"' in line)
+    (out / "journal.jsonl").write_bytes(b"".join(records[:last]) + records[last][: len(records[last]) // 2])
+    assert timeless(archduel.search("digits", out=out, quiet=True, **SMALL).result) == timeless(finished.result)
+    again = (out / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    assert again[:last] == records[:last]
+    assert sum(b'"estimate"' in line for line in again) == sum(b'"estimate"' in line for line in records)
+
+
 def test_other_settings_in_the_same_folder_are_refused_with_the_difference(finished: archduel.Run) -> None:
     with pytest.raises(RunError, match=r"seed: the run has 0, the command says 1"):
         archduel.search("digits", out=finished.folder, quiet=True, seed=1, **SMALL)
@@ -213,13 +228,13 @@ def test_other_settings_in_the_same_folder_are_refused_with_the_difference(finis
 
 def test_a_second_process_on_the_folder_is_refused(tmp_path: Path) -> None:
     settings = make_settings(data="digits", evaluations=4)
-    first = RunFolder(tmp_path / "run", settings, "test")
+    first = Job(tmp_path / "run", RUN, {"run": settings.model_dump()})
     try:
         with pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
-            RunFolder(tmp_path / "run", settings, "test")
+            Job(tmp_path / "run", RUN, {"run": settings.model_dump()})
     finally:
         first.close()
-    RunFolder(tmp_path / "run", settings, "test").close()
+    Job(tmp_path / "run", RUN, {"run": settings.model_dump()}).close()
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def _here() -> Iterator[None]:
 def timeless(value: object) -> object:
     """Returns a result without its times, which differ from run to run."""
     if isinstance(value, dict):
-        times = {"clock", "core_seconds", "seconds", "weights"}
+        times = {"clock", "core_seconds", "seconds"}
         return {key: timeless(item) for key, item in value.items() if key not in times}
     return [timeless(item) for item in value] if isinstance(value, list) else value
 

@@ -15,7 +15,7 @@ from archduel.commands.progress import Progress
 from archduel.commands.proxy.check import check_proxy, check_text
 from archduel.commands.proxy.find import find_proxy
 from archduel.commands.proxy.search import search_cell
-from archduel.commands.proxy.train import read_archs, train_file
+from archduel.commands.train_file import read_archs, train_file
 from archduel.core import Cost, Estimate, Query
 from archduel.core.storage import read_journal
 from archduel.data import load
@@ -128,7 +128,7 @@ def test_recipes_whose_trainings_mostly_fail_do_not_end_a_search(tmp_path: Path,
 def test_another_command_on_the_folder_is_refused_with_the_difference(tmp_path: Path, pretended: Any) -> None:
     pretended()
     _find(tmp_path / "one")
-    with pytest.raises(RunError, match="truth: it has 6, now 7"):
+    with pytest.raises(RunError, match="truth: the job has 6, the command says 7"):
         _find(tmp_path / "one", truth=7)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("mine")

@@ -1,4 +1,4 @@
-"""Every command of docs/seeds.md runs, with a tiny budget, on pictures, tables and checkpoints made here."""
+"""Every command of docs/seeds.md runs, with a tiny budget, on images, tables and checkpoints made here."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ def write_sets(folder: Path) -> None:
             home = folder / "imagenet" / split / f"n{number:08d}"
             home.mkdir(parents=True)
             for i in range(n):
-                picture = Image.fromarray(rng.integers(0, 256, (20, 24, 3)).astype(np.uint8))
-                picture.save(home / f"{split}_{number}_{i}.png")
+                image = Image.fromarray(rng.integers(0, 256, (20, 24, 3)).astype(np.uint8))
+                image.save(home / f"{split}_{number}_{i}.png")
                 if split == "val":
-                    picture.save(folder / "imagenet" / "val_flat" / f"{split}_{number}_{i}.png")
+                    image.save(folder / "imagenet" / "val_flat" / f"{split}_{number}_{i}.png")
                     solution.append(f"{split}_{number}_{i},n{number:08d} 1 1 9 9")
     (folder / "LOC_val_solution.csv").write_text("\n".join(solution))
     write_checkpoints(folder)

@@ -19,9 +19,10 @@ def test_a_table_is_trained_once_extended_and_read(tmp_path: Path) -> None:
     out = tmp_path / "mine.table"
     settings = {"changes": QUICK, "load_settings": {"max_images": 200}, "quiet": True}
     train_table("digits", out, cells=2, seeds=2, **settings)
-    before = [json.loads(line) for line in out.with_suffix(".jsonl").read_text().splitlines()]
+    (settings_record, *before) = [json.loads(line) for line in out.with_suffix(".jsonl").read_text().splitlines()]
+    assert settings_record["settings"]["recipe"]["channels"] == 4
     train_table("digits", out, cells=3, seeds=2, **settings)
-    after = [json.loads(line) for line in out.with_suffix(".jsonl").read_text().splitlines()]
+    (_, *after) = [json.loads(line) for line in out.with_suffix(".jsonl").read_text().splitlines()]
     assert len(before) == 4
     assert after[:4] == before
     assert len(after) == 6

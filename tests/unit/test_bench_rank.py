@@ -151,7 +151,7 @@ def test_measured_networks_are_a_row_of_their_own_that_names_its_data_and_counts
     rows = [json.loads(line) for line in kept.read_text().splitlines()]
     assert len(rows) == 22
     assert cached["fit_seconds"] + cached["query_seconds"] > sum(row["seconds"] for row in rows) > 0
-    with pytest.raises(SettingError, match="pictures"):
+    with pytest.raises(SettingError, match="images"):
         bench_rank(table, "best+zc", **settings)
 
 

@@ -171,7 +171,7 @@ def test_damaged_archives_and_members_at_odds(pack: Any, tmp_path: Path) -> None
     with pytest.raises(DataError, match="both a file and a folder"):
         apps.import_set("flowers", path)
     pack(path, {"readme.txt": b"x"})
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         apps.import_set("flowers", path)
     (tmp_path / "note.txt").write_text("x")
     with pytest.raises(DataError, match="neither a folder nor an archive"):
@@ -308,7 +308,7 @@ def test_class_names_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
 
 
 class Mixed:
-    """Pictures of several sizes and modes."""
+    """Images of several sizes and modes."""
 
     modes = ("RGB", "L", "CMYK", "RGBA", "F")
 
@@ -350,7 +350,7 @@ def run(*words: str) -> Any:
 def test_the_commands(tmp_path: Path) -> None:
     assert "cifar100" in run("list").stdout
     shown = run("show", "digits").stdout
-    assert "1,079 pictures (made)" in shown
+    assert "1,079 images (made)" in shown
     assert "mirroring  no" in shown
     archive = zipped(tmp_path / "f.zip", flowers())
     assert "24 images, 2 classes" in run("import", "flowers", str(archive)).stdout

@@ -19,7 +19,7 @@ from archduel.errors import DataError
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     for label in ("a", "b", "c"):
         (tmp_path / "set" / label).mkdir(parents=True)
@@ -33,35 +33,35 @@ def entries(cache: Path) -> list[Path]:
     return sorted(path for path in (cache / "decoded").iterdir() if path.is_dir())
 
 
-def test_pictures_are_decoded_once(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = load(pictures, cache=tmp_path / "c")
+def test_images_are_decoded_once(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(images, cache=tmp_path / "c")
     monkeypatch.setattr(module, "decoded", None)  # decoding again would fail
-    again = load(pictures, cache=tmp_path / "c")
+    again = load(images, cache=tmp_path / "c")
     assert again.fingerprint == first.fingerprint
     np.testing.assert_array_equal(again.train.images, first.train.images)
 
 
 def test_another_seed_rearranges_without_decoding(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load(pictures, cache=tmp_path / "c")
-    fresh = load(pictures, cache=tmp_path / "other", seed=1)
+    load(images, cache=tmp_path / "c")
+    fresh = load(images, cache=tmp_path / "other", seed=1)
     monkeypatch.setattr(module, "decoded", None)
-    moved = load(pictures, cache=tmp_path / "c", seed=1)
+    moved = load(images, cache=tmp_path / "c", seed=1)
     assert moved.fingerprint == fresh.fingerprint
     assert moved.preprocessing == fresh.preprocessing
-    part = load(pictures, cache=tmp_path / "c", max_images=30)
+    part = load(images, cache=tmp_path / "c", max_images=30)
     assert len(part.train) + len(part.validation) + len(part.test) == 30
 
 
-def test_a_changed_file_is_read_again(pictures: Path, tmp_path: Path) -> None:
-    first = load(pictures, cache=tmp_path / "c")
-    Image.new("RGB", (16, 20), (1, 2, 3)).save(pictures / "a" / "0.png")
-    assert load(pictures, cache=tmp_path / "c").fingerprint != first.fingerprint
+def test_a_changed_file_is_read_again(images: Path, tmp_path: Path) -> None:
+    first = load(images, cache=tmp_path / "c")
+    Image.new("RGB", (16, 20), (1, 2, 3)).save(images / "a" / "0.png")
+    assert load(images, cache=tmp_path / "c").fingerprint != first.fingerprint
 
 
-def test_splits_are_views_into_one_map_that_cannot_be_spoiled(pictures: Path, tmp_path: Path) -> None:
-    data = load(pictures, cache=tmp_path / "c")
+def test_splits_are_views_into_one_map_that_cannot_be_spoiled(images: Path, tmp_path: Path) -> None:
+    data = load(images, cache=tmp_path / "c")
     base = data.train.images.base
     while not isinstance(base, np.memmap):
         base = base.base
@@ -73,19 +73,19 @@ def test_splits_are_views_into_one_map_that_cannot_be_spoiled(pictures: Path, tm
     assert (entry / "images.npy").read_bytes() == before
 
 
-def test_a_damaged_entry_is_made_again(pictures: Path, tmp_path: Path) -> None:
-    first = load(pictures, cache=tmp_path / "c")
+def test_a_damaged_entry_is_made_again(images: Path, tmp_path: Path) -> None:
+    first = load(images, cache=tmp_path / "c")
     (entry,) = entries(tmp_path / "c")
     for damage in ("rows.npy", "images.npy", "entry.json"):
         (entry / damage).write_bytes((entry / damage).read_bytes()[:-7])
         assert opened(entry) is None
-        assert load(pictures, cache=tmp_path / "c").fingerprint == first.fingerprint
+        assert load(images, cache=tmp_path / "c").fingerprint == first.fingerprint
     facts = json.loads((entry / "entry.json").read_text())
     assert facts["counts"] == [72, 24, 24]
 
 
 def test_an_interrupted_decoding_leaves_nothing(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*_: object, **__: object) -> object:
         yield 0, np.zeros((3, 16, 16), np.uint8)
@@ -93,16 +93,16 @@ def test_an_interrupted_decoding_leaves_nothing(
 
     monkeypatch.setattr(module, "decoded", stopped)
     with pytest.raises(KeyboardInterrupt):
-        load(pictures, cache=tmp_path / "c")
+        load(images, cache=tmp_path / "c")
     assert entries(tmp_path / "c") == []
 
 
 def test_two_processes_that_start_at_once_get_the_same_and_decode_once(
-    pictures: Path, tmp_path: Path
+    images: Path, tmp_path: Path
 ) -> None:
     code = (
         "import sys, archduel.data as d\n"
-        "from archduel.data import once\n"
+        "from archduel.data import decode_once as once\n"
         "real, calls = once.decoded, []\n"
         "once.decoded = lambda *a, **k: (calls.append(1), real(*a, **k))[1]\n"
         "sys.stdin.readline()\n"
@@ -110,7 +110,7 @@ def test_two_processes_that_start_at_once_get_the_same_and_decode_once(
     )
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", code, str(pictures), str(tmp_path / "c")],
+            [sys.executable, "-c", code, str(images), str(tmp_path / "c")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for _ in range(3)
@@ -125,21 +125,21 @@ def test_two_processes_that_start_at_once_get_the_same_and_decode_once(
     assert len(entries(tmp_path / "c")) == 1
 
 
-def test_a_process_killed_while_decoding_does_not_block_the_next(pictures: Path, tmp_path: Path) -> None:
+def test_a_process_killed_while_decoding_does_not_block_the_next(images: Path, tmp_path: Path) -> None:
     code = (
         "import os, sys, archduel.data as d\n"
         "d.load(sys.argv[1], cache=sys.argv[2], progress=lambda *_: os.kill(os.getpid(), 9))\n"
     )
-    killed = subprocess.run([sys.executable, "-c", code, str(pictures), str(tmp_path / "c")], check=False)
+    killed = subprocess.run([sys.executable, "-c", code, str(images), str(tmp_path / "c")], check=False)
     assert killed.returncode == -9
     assert len(entries(tmp_path / "c")) == 1  # half of one, under another name
-    assert load(pictures, cache=tmp_path / "c").n_classes == 3
+    assert load(images, cache=tmp_path / "c").n_classes == 3
     (entry,) = entries(tmp_path / "c")
     assert opened(entry) is not None
 
 
-def test_clear_gives_the_room_back(pictures: Path, tmp_path: Path) -> None:
-    load(pictures, cache=tmp_path / "c")
+def test_clear_gives_the_room_back(images: Path, tmp_path: Path) -> None:
+    load(images, cache=tmp_path / "c")
     (tmp_path / "c" / "sets" / "mine").mkdir(parents=True)
     assert clear(tmp_path / "c") > 120 * 3 * 16 * 16
     assert entry_size(tmp_path / "c" / "decoded") == 0
@@ -160,13 +160,13 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert cache_root() == Path.home() / ".cache" / "archduel"
 
 
-def test_a_cache_that_cannot_be_written_says_so(pictures: Path, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_says_so(images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="set ARCHDUEL_CACHE"):
-        load(pictures, cache=tmp_path / "file")
+        load(images, cache=tmp_path / "file")
 
 
-def test_the_number_of_threads_changes_nothing(pictures: Path, tmp_path: Path) -> None:
-    found = {load(pictures, cache=tmp_path / str(n), workers=n).fingerprint for n in (1, 3)}
+def test_the_number_of_threads_changes_nothing(images: Path, tmp_path: Path) -> None:
+    found = {load(images, cache=tmp_path / str(n), workers=n).fingerprint for n in (1, 3)}
     assert len(found) == 1
     assert os.listdir(tmp_path / "1")

@@ -40,7 +40,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     return tmp_path / "cache"
 
 
-def test_digits_are_1797_grey_pictures_in_three_stratified_splits() -> None:
+def test_digits_are_1797_grey_images_in_three_stratified_splits() -> None:
     data = load("digits")
     assert [len(data.train), len(data.validation), len(data.test)] == [1079, 359, 359]
     assert data.train.images.shape == (1079, 1, 8, 8)
@@ -130,7 +130,7 @@ def test_a_class_of_test_that_train_lacks_is_an_error(tmp_path: Path) -> None:
         (lambda root: None, "no folder"),
         (lambda root: root.write_text("x"), "is a file, not a folder"),
         (lambda root: root.mkdir(), "is empty"),
-        (lambda root: (root / "a").mkdir(parents=True), "'a' but no pictures in them"),
+        (lambda root: (root / "a").mkdir(parents=True), "'a' but no images in them"),
         (lambda root: (root.mkdir(), noise(5, 5).save(root / "x.png")), "no class folders"),
         (lambda root: fill(root, {"only": 9}), "single class, 'only'"),
         (lambda root: fill(root, {"a": 9, "b": 2}), "'b' has 2"),
@@ -139,7 +139,7 @@ def test_a_class_of_test_that_train_lacks_is_an_error(tmp_path: Path) -> None:
             "only 'a.notes.txt'",
         ),
     ],
-    ids=["missing", "file", "empty", "empty class", "loose", "single class", "too few", "no pictures"],
+    ids=["missing", "file", "empty", "empty class", "loose", "single class", "too few", "no images"],
 )
 def test_folders_that_cannot_be_used_say_what_is_wrong(tmp_path: Path, make: Any, message: str) -> None:
     root = tmp_path / "set"
@@ -148,7 +148,7 @@ def test_folders_that_cannot_be_used_say_what_is_wrong(tmp_path: Path, make: Any
         load(root)
 
 
-def test_files_that_are_no_pictures_are_named(tmp_path: Path) -> None:
+def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     root = fill(tmp_path / "set", {"a": 30, "b": 30})
     (root / "a" / "notes.txt").write_text("x")
     (root / "a" / "phone.HEIC").write_text("x")
@@ -167,14 +167,14 @@ def broken_set(root: Path, n: int) -> Path:
     fill(root, {"a": n // 2, "b": n - n // 2}, size=(8, 8))
     whole = (root / "a" / "a0.png").read_bytes()
     (root / "a" / "a0.png").write_bytes(whole[: len(whole) // 2])
-    (root / "b" / "b1.png").write_bytes(b"this is no picture")
+    (root / "b" / "b1.png").write_bytes(b"this is no image")
     return root
 
 
-def test_broken_pictures_are_skipped_and_named(tmp_path: Path) -> None:
+def test_broken_images_are_skipped_and_named(tmp_path: Path) -> None:
     data = load(broken_set(tmp_path / "set", 200))
     assert set(data.skipped) == {os.path.join("a", "a0.png"), os.path.join("b", "b1.png")}
-    assert "no picture" in data.skipped[os.path.join("b", "b1.png")]
+    assert "no image" in data.skipped[os.path.join("b", "b1.png")]
     assert "truncated" in data.skipped[os.path.join("a", "a0.png")]
     assert len(data.train) + len(data.validation) + len(data.test) == 198
     assert data.facts["n_skipped"] == 2
@@ -183,8 +183,8 @@ def test_broken_pictures_are_skipped_and_named(tmp_path: Path) -> None:
 
 def test_more_than_one_percent_broken_stops_before_anything_starts(tmp_path: Path) -> None:
     root = broken_set(tmp_path / "set", 199)
-    for _ in range(2):  # also when the pictures come from the cache
-        with pytest.raises(DataError, match=r"2 of 199 pictures cannot be read, more than 1%: .*a0\.png"):
+    for _ in range(2):  # also when the images come from the cache
+        with pytest.raises(DataError, match=r"2 of 199 images cannot be read, more than 1%: .*a0\.png"):
             load(root)
 
 
@@ -210,7 +210,7 @@ def test_a_link_that_leads_nowhere_and_a_circle_of_folders(tmp_path: Path) -> No
     assert sum(data.facts["n_images"].values()) == 300
 
 
-def test_pictures_of_every_kind_in_one_folder(tmp_path: Path) -> None:
+def test_images_of_every_kind_in_one_folder(tmp_path: Path) -> None:
     root = fill(tmp_path / "set", {"a": 10, "b": 10}, size=(40, 40))
     for mode in ("1", "L", "P", "RGBA", "CMYK", "LA"):
         noise(50, 60).convert("RGB").convert("L" if mode == "LA" else mode).convert(mode).save(
@@ -240,12 +240,12 @@ def test_equal_pixels_in_two_splits_are_a_warning_with_names(tmp_path: Path) -> 
 def test_unbalanced_classes_are_reported(tmp_path: Path) -> None:
     data = load(fill(tmp_path / "set", {"rare": 10, "usual": 60}))
     text = "\n".join(data.warnings)
-    assert "unbalanced: 36 training pictures of 'usual', 6 of 'rare'" in text
+    assert "unbalanced: 36 training images of 'usual', 6 of 'rare'" in text
     assert "'rare' (6)" in text
     assert data.facts["imbalance"] == 6
 
 
-def test_working_resolution_and_rule_come_from_the_pictures(tmp_path: Path) -> None:
+def test_working_resolution_and_rule_come_from_the_images(tmp_path: Path) -> None:
     photos = load(fill(tmp_path / "photos", {"a": 5, "b": 5}, size=(90, 120)))
     assert (photos.image_size, photos.preprocessing.rule) == (80, "crop")
     assert "median short side 90 px" in photos.facts["resolution_reason"]
@@ -265,7 +265,7 @@ def test_time_limits_the_resolution_and_a_person_overrides_it(tmp_path: Path) ->
     assert "as asked" in chosen.facts["resolution_reason"]
 
 
-def test_colour_files_without_colour_become_grey_but_one_colour_picture_undoes_that(tmp_path: Path) -> None:
+def test_colour_files_without_colour_become_grey_but_one_colour_image_undoes_that(tmp_path: Path) -> None:
     root = tmp_path / "xray"
     for label in "ab":
         (root / label).mkdir(parents=True)
@@ -313,7 +313,7 @@ def test_arrays_of_every_usual_form(images: Any) -> None:
     if array.ndim == 4 and array.shape[1] == 3:
         array = array.transpose(0, 2, 3, 1)
     array = array.reshape(40, 10, 10, -1).transpose(0, 3, 1, 2)
-    wanted = {np.rint(picture).astype(np.uint8).tobytes() for picture in array}
+    wanted = {np.rint(image).astype(np.uint8).tobytes() for image in array}
     found = {p.tobytes() for split in (data.train, data.validation, data.test) for p in split.images}
     assert found == wanted
 
@@ -335,7 +335,7 @@ def test_arrays_that_cannot_be_used_say_what_is_wrong(images: Any, labels: Any, 
         load((images, labels))
 
 
-class Pictures(torch.utils.data.Dataset):  # type: ignore[type-arg]
+class Images(torch.utils.data.Dataset):  # type: ignore[type-arg]
     """A dataset object as people write them."""
 
     def __init__(self, kind: str) -> None:
@@ -356,18 +356,18 @@ class Pictures(torch.utils.data.Dataset):  # type: ignore[type-arg]
 
 @pytest.mark.parametrize("kind", ["pil", "tensor", "array"])
 def test_dataset_objects(kind: str) -> None:
-    data = load(Pictures(kind))
+    data = load(Images(kind))
     assert data.n_classes == 3
     assert data.image_size == 20
     first = np.flatnonzero(data.train.labels == 0)
     assert len(first) == 6
-    assert data.fingerprint == load(Pictures(kind)).fingerprint
+    assert data.fingerprint == load(Images(kind)).fingerprint
 
 
 def test_what_is_no_data_is_refused() -> None:
     with pytest.raises(DataError, match="got int"):
         load(3)
-    with pytest.raises(DataError, match=r"\(picture, label\), got int"):
+    with pytest.raises(DataError, match=r"\(image, label\), got int"):
         load([1, 2, 3])
     with pytest.raises(DataError, match="did you mean 'cifar10'"):
         load("cifar_10")
@@ -413,8 +413,8 @@ def test_npz_files_that_cannot_be_used_say_what_is_wrong(tmp_path: Path) -> None
     np.savez(tmp_path / "o.npz", images=np.array([{}, {}], dtype=object), labels=np.arange(2))
     with pytest.raises(DataError, match="object arrays are refused"):
         load(tmp_path / "o.npz")
-    np.savez(tmp_path / "k.npz", pictures=np.zeros(3))
-    with pytest.raises(DataError, match="holds pictures; expected the arrays 'images' and 'labels'"):
+    np.savez(tmp_path / "k.npz", images=np.zeros(3))
+    with pytest.raises(DataError, match="holds images; expected the arrays 'images' and 'labels'"):
         load(tmp_path / "k.npz")
     (tmp_path / "t.npz").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(DataError, match="cannot be read as"):

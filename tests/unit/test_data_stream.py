@@ -1,4 +1,4 @@
-"""Pictures read while training: lists of folders and archives, crops, worker processes, and what is refused in words."""
+"""Images read while training: lists of folders and archives, crops, worker processes, and what is refused in words."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from PIL import Image
 from archduel.commands.train.train import train_network
 from archduel.data.dataset import Preprocessing
 from archduel.data.listing import Catalogue, catalogues
-from archduel.data.picture import apply_preprocessing
-from archduel.data.streaming import CHUNK, Stream, crop_box, cropped, read_picture
+from archduel.data.preprocess import apply_preprocessing
+from archduel.data.streaming import CHUNK, Stream, crop_box, cropped, read_image
 from archduel.errors import DataError
 
 CLASSES = ("ant", "bee", "cow")
-LOOK = Preprocessing(16, "RGB", "inner", (0.5,) * 3, (0.25,) * 3)
+PREPROCESSING = Preprocessing(16, "RGB", "inner", (0.5,) * 3, (0.25,) * 3)
 
 
-def picture(label: int, number: int) -> Image.Image:
-    """A picture whose brightness is its class, 40 x 30 px, some upright, some grey."""
+def make_image(label: int, number: int) -> Image.Image:
+    """An image whose brightness is its class, 40 x 30 px, some upright, some grey."""
     rng = np.random.default_rng(number)
     size = (40, 30) if number % 3 else (30, 40)
     pixels = rng.integers(0, 60, (size[1], size[0], 3)) + 80 * label
@@ -34,15 +34,15 @@ def picture(label: int, number: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """A folder like ImageNet's: 48 training pictures, 9 loose validation pictures with a list."""
+    """A folder like ImageNet's: 48 training images, 9 loose validation images with a list."""
     root = tmp_path_factory.mktemp("imagenet")
     (root / "val").mkdir()
     for name in CLASSES:
         (root / "train" / name).mkdir(parents=True)
     for number in range(48):
-        picture(number % 3, number).save(root / "train" / CLASSES[number % 3] / f"{number:03d}.JPEG", quality=95)
+        make_image(number % 3, number).save(root / "train" / CLASSES[number % 3] / f"{number:03d}.JPEG", quality=95)
     for number in range(9):
-        picture(number % 3, 100 + number).save(root / "val" / f"v{number}.JPEG", quality=95)
+        make_image(number % 3, 100 + number).save(root / "val" / f"v{number}.JPEG", quality=95)
     (root / "val.txt").write_text("".join(f"v{number}.JPEG {number % 3}\n" for number in range(9)))
     return root
 
@@ -52,7 +52,7 @@ def lists(root, tmp_path) -> dict[str, Catalogue]:
     return catalogues(root, tmp_path)
 
 
-def test_class_folders_and_loose_validation_pictures_are_listed(root, lists, tmp_path) -> None:
+def test_class_folders_and_loose_validation_images_are_listed(root, lists, tmp_path) -> None:
     train, val = lists["train"], lists["validation"]
     assert train.classes == val.classes == CLASSES
     assert train.name(0) == "train/ant/000.JPEG"
@@ -83,8 +83,8 @@ def test_lists_of_labels_have_several_forms(text, root, tmp_path) -> None:
 WRONG = {
     "no list": (None, "no list of their classes; put val.txt"),
     "bare numbers": ("".join(f"{n % 3 + 1}\n" for n in range(9)), "bare numbers"),
-    "too few": ("ant\n" * 8, "8 labels for 9 pictures"),
-    "one missing": ("".join(f"v{n}.JPEG 0\n" for n in range(8)), "no label for 1 of 9 pictures, such as v8.JPEG"),
+    "too few": ("ant\n" * 8, "8 labels for 9 images"),
+    "one missing": ("".join(f"v{n}.JPEG 0\n" for n in range(8)), "no label for 1 of 9 images, such as v8.JPEG"),
     "an unknown class": ("".join(f"v{n}.JPEG dog\n" for n in range(9)), "class 'dog'"),
 }
 
@@ -101,7 +101,7 @@ def test_lists_that_cannot_be_used_are_refused(case, root, tmp_path) -> None:
 
 
 def archive(path: Path, lists: dict[str, Catalogue], rows: range, *, words: bool, mode: str = "w") -> None:
-    """Packs training pictures, their class as a folder or as a .cls member."""
+    """Packs training images, their class as a folder or as a .cls member."""
     with tarfile.open(path, mode) as file:
         for row in rows:
             with lists["train"].open(row) as opened:
@@ -115,7 +115,7 @@ def archive(path: Path, lists: dict[str, Catalogue], rows: range, *, words: bool
 
 
 @pytest.mark.parametrize("words", [False, True], ids=["folders", "cls members"])
-def test_tar_archives_hold_the_same_pictures(words, lists, tmp_path) -> None:
+def test_tar_archives_hold_the_same_images(words, lists, tmp_path) -> None:
     archive(tmp_path / "train-000.tar", lists, range(20), words=words)
     archive(tmp_path / "train-001.tar", lists, range(20, 48), words=words)
     archive(tmp_path / "val-000.tar", lists, range(0, 48, 12), words=words)
@@ -124,8 +124,8 @@ def test_tar_archives_hold_the_same_pictures(words, lists, tmp_path) -> None:
     assert found["train"].labels.tolist() == lists["train"].labels.tolist()
     assert found["validation"].labels.tolist() == [0, 0, 1, 2]
     for row in (0, 19, 20, 47):
-        expected = read_picture(lists["train"], row, LOOK, 0.1, 7)
-        assert np.array_equal(read_picture(found["train"], row, LOOK, 0.1, 7), expected)
+        expected = read_image(lists["train"], row, PREPROCESSING, 0.1, 7)
+        assert np.array_equal(read_image(found["train"], row, PREPROCESSING, 0.1, 7), expected)
     found["train"].close()
 
 
@@ -136,9 +136,9 @@ def test_archives_that_cannot_be_used_are_refused(lists, tmp_path) -> None:
         catalogues(tmp_path, tmp_path / "cache")
     with tarfile.open(tmp_path / "train" / "a.tar", "w") as file:
         file.addfile(tarfile.TarInfo("x.jpg"))
-    with pytest.raises(DataError, match=r"says no class for 1 pictures, such as x\.jpg"):
+    with pytest.raises(DataError, match=r"says no class for 1 images, such as x\.jpg"):
         catalogues(tmp_path, tmp_path / "cache")
-    with pytest.raises(DataError, match="no training pictures"):
+    with pytest.raises(DataError, match="no training images"):
         catalogues(tmp_path / "train", tmp_path / "cache")
 
 
@@ -182,20 +182,20 @@ def test_batches_are_what_one_reader_would_read_whatever_the_number_of_workers(l
     rng = np.random.default_rng(0)
     order = rng.permutation(48)
     parts = [order[:20], order[20:23], order[23:48]]
-    expected = [np.stack([read_picture(lists["train"], int(r), LOOK, 0.1, 5) for r in part]) for part in parts]
+    expected = [np.stack([read_image(lists["train"], int(r), PREPROCESSING, 0.1, 5) for r in part]) for part in parts]
     for workers in (1, 2):
-        stream = Stream(lists["train"], LOOK, scale=0.1, workers=workers)
+        stream = Stream(lists["train"], PREPROCESSING, scale=0.1, workers=workers)
         next(stream.batches([order[:2]], 9))  # left in the middle
         assert all(np.array_equal(a, b) for a, b in zip(stream.batches(parts, 5), expected, strict=True))
         assert not np.array_equal(next(stream.batches(parts, 6)), expected[0])
         if workers == 2:
             big = [np.arange(48).repeat(3)]  # more than the workers' memory holds
-            assert np.array_equal(next(stream.batches(big, 5))[::3], np.stack([read_picture(lists["train"], r, LOOK, 0.1, 5) for r in range(48)]))
+            assert np.array_equal(next(stream.batches(big, 5))[::3], np.stack([read_image(lists["train"], r, PREPROCESSING, 0.1, 5) for r in range(48)]))
         stream.close()
 
 
-def test_memory_does_not_grow_with_the_number_of_pictures(lists) -> None:
-    stream = Stream(lists["validation"], LOOK, workers=1)
+def test_memory_does_not_grow_with_the_number_of_images(lists) -> None:
+    stream = Stream(lists["validation"], PREPROCESSING, workers=1)
     few, many = [np.arange(9)], [np.arange(9)] * 200
     sizes = []
     for parts in (few, many):
@@ -205,12 +205,12 @@ def test_memory_does_not_grow_with_the_number_of_pictures(lists) -> None:
     stream.close()
 
 
-def test_a_broken_picture_and_a_killed_worker_are_named(root, tmp_path) -> None:
+def test_a_broken_image_and_a_killed_worker_are_named(root, tmp_path) -> None:
     for name in CLASSES[:2]:
         (tmp_path / "train" / name).mkdir(parents=True)
-        picture(0, 1).save(tmp_path / "train" / name / "good.jpg")
-    (tmp_path / "train" / "bee" / "bad.jpg").write_bytes(b"no picture")
-    stream = Stream(catalogues(tmp_path, tmp_path / "cache")["train"], LOOK, workers=1)
+        make_image(0, 1).save(tmp_path / "train" / name / "good.jpg")
+    (tmp_path / "train" / "bee" / "bad.jpg").write_bytes(b"no image")
+    stream = Stream(catalogues(tmp_path, tmp_path / "cache")["train"], PREPROCESSING, workers=1)
     with pytest.raises(DataError, match=r"train/bee/bad\.jpg: .*repair or remove it"):
         list(stream.batches([np.arange(3)]))
     assert next(stream.batches([np.array([0, 2])])).shape == (2, 3, 16, 16)  # the worker lives on
@@ -221,7 +221,7 @@ def test_a_broken_picture_and_a_killed_worker_are_named(root, tmp_path) -> None:
     stream.close()
 
 
-def test_a_network_is_trained_on_pictures_read_meanwhile(root, tmp_path) -> None:
+def test_a_network_is_trained_on_images_read_meanwhile(root, tmp_path) -> None:
     changes = {
         "epochs": 3, "batch_size": 12, "channels": 4, "depth": 1, "image_size": 16, "crop_scale": 0.3, "crop_pad": 0,
         "test_rule": "inner", "colour_jitter": 0.1, "lr": 0.05, "weight_decay": 0.0, "grad_clip": 1.0,
@@ -231,5 +231,5 @@ def test_a_network_is_trained_on_pictures_read_meanwhile(root, tmp_path) -> None
     )
     assert result["pictures"] == {"train": 48, "validation": 0, "test": 9}
     assert result["test"]["accuracy"] > 0.5
-    with pytest.raises(DataError, match="crops pictures at random sizes"):
+    with pytest.raises(DataError, match="crops images at random sizes"):
         train_network("cnas", "digits", tmp_path / "u", recipe="imagenet_mobile_cnas", quiet=True)

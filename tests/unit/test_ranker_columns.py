@@ -91,8 +91,8 @@ def test_the_cache_describes_each_architecture_once_and_starts_over_when_full(mo
 
 
 def test_an_unknown_view_is_an_error() -> None:
-    with pytest.raises(SettingError, match="no view 'picture'"):
-        describe(VectorSpace(), [], view="picture")
+    with pytest.raises(SettingError, match="no view 'image'"):
+        describe(VectorSpace(), [], view="image")
 
 
 def test_the_steepness_of_a_win_curve_comes_from_held_out_labels_unless_it_is_known() -> None:

@@ -23,10 +23,15 @@ from archduel.commands.options import (
     names,
     numbers,
 )
-from archduel.commands.progress import Meter, rare_lines
+from archduel.commands.progress import Meter, rare_lines, write_json
 from archduel.errors import SettingError
 
-__all__ = ["fused", "oneshot", "rank", "register"]
+__all__ = ["fused", "one_shot", "rank", "register"]
+
+def _trials(json_: Path | None) -> Path | None:
+    """Returns where the finished trials are kept."""
+    return None if json_ is None else json_.with_suffix(".trials.jsonl")
+
 
 # -- `archduel bench fused`: candidates a second, trained together against one by one -----------------------------------
 
@@ -45,14 +50,14 @@ def fused(
 
     archduel bench fused --rows nasbench201-4 --seconds 2 --json out.json
     """
-    from archduel.commands.bench.fused import ROWS, bench_fused, line, write_json
+    from archduel.commands.bench.fused import ROWS, bench_fused, line, with_facts
 
     def show(record: dict[str, Any]) -> None:
         typer.echo(line(record))
 
     records = bench_fused(names(rows) or list(ROWS), cores=cores, seconds=seconds, repeats=repeats, k=k, on_row=show)
     if json_ is not None:
-        write_json(records, json_)
+        write_json(json_, {"command": command_line(), **with_facts(records)})
     else:
         typer.echo(json.dumps({record["row"]: round(record["ratio"], 2) for record in records}))
 
@@ -60,7 +65,7 @@ def fused(
 # -- `archduel bench oneshot`: how well shared weights rank architectures whose accuracies are known --------------------
 
 
-def oneshot(
+def one_shot(
     data: Annotated[str, typer.Argument(help="images to train the supernet on: a named set, a folder, an archive")],
     table: Annotated[str, typer.Option(help="name (`archduel table list`) or file of the table that knows the truth")],
     cells: Annotated[int, typer.Option(help="architectures of different function that are scored")] = 100,
@@ -89,15 +94,15 @@ def oneshot(
 
     The same command goes on where it was stopped when --json is given.
     """
-    from archduel.commands.bench.one_shot import bench_oneshot
-    from archduel.commands.bench.output import one_shot_summary, write_one_shot_json
+    from archduel.commands.bench.one_shot import bench_one_shot
+    from archduel.commands.bench.output import one_shot_summary
     from archduel.estimators.timing import check_device
 
     check_device(device)
-    bench = bench_oneshot(
+    bench = bench_one_shot(
         data,
         table,
-        trials=None if json_ is None else json_.with_suffix(".trials.jsonl"),
+        trials=_trials(json_),
         device=device,
         on_batch=None if quiet else rare_lines(),
         cells=cells,
@@ -115,7 +120,7 @@ def oneshot(
         load=given(image_size=image_size, max_images=max_images),
     )
     if json_ is not None:
-        write_one_shot_json(bench, json_, command=command_line())
+        write_json(json_, {"command": command_line(), "facts": bench.facts, "effects": bench.effects, "records": bench.records})
     typer.echo(one_shot_summary(bench))
 
 
@@ -144,7 +149,7 @@ def rank(
 
     The same command goes on where it was stopped when --json is given. Results do not depend on --workers.
     """
-    from archduel.commands.bench.output import check_figure, rank_summary, write_figure, write_rank_json
+    from archduel.commands.bench.output import check_figure, rank_summary, write_figure, write_records
     from archduel.commands.bench.rank import bench_rank
 
     check_figure(figure)
@@ -158,14 +163,15 @@ def rank(
         seed=seed,
         against=against,
         workers=workers,
-        trials=None if json_ is None else json_.with_suffix(".trials.jsonl"),
+        trials=_trials(json_),
         on_trial=None if quiet else Meter("fits"),
         learn=learn,
         run=run,
         judge=judge,
     )
+    bench.facts["command"] = command_line()
     if json_ is not None:
-        write_rank_json(bench, json_, command=command_line())
+        write_records(bench, json_)
     if figure is not None:
         write_figure(bench, figure)
     typer.echo(rank_summary(bench))
@@ -200,7 +206,7 @@ def search(
         search_summary,
         write_csv,
         write_figures,
-        write_search_json,
+        write_records,
         write_trajectories,
     )
     from archduel.commands.bench.search import bench_search
@@ -216,12 +222,12 @@ def search(
         reduce=reduce,
         against=against,
         workers=workers,
-        trials=None if json_ is None else json_.with_suffix(".trials.jsonl"),
+        trials=_trials(json_),
         on_trial=None if quiet else Meter("searches"),
     )
     bench.facts["command"] = command_line()
     if json_ is not None:
-        write_search_json(bench, json_)
+        write_records(bench, json_)
     if csv is not None:
         write_csv(bench, csv)
     if figures is not None:
@@ -245,6 +251,6 @@ def _by_strategy(texts: list[str] | None) -> dict[str, dict[str, Any]]:
 def register(app: typer.Typer) -> None:
     """Adds the group with its commands to ``app``."""
     bench = typer.Typer(help="Measurements: strategies and rankers on tables, shared weights, fused training.", no_args_is_help=True)
-    for command in (search, rank, oneshot, fused):
-        add_command(bench, command)
+    for command, name in ((search, "search"), (rank, "rank"), (one_shot, "oneshot"), (fused, "fused")):
+        add_command(bench, command, name)
     app.add_typer(bench, name="bench")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +34,7 @@ from archduel.training.metrics import evaluate
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import seeded_build
 
-__all__ = ["ROWS", "Row", "bench_fused", "line", "write_json"]
+__all__ = ["ROWS", "Row", "bench_fused", "line", "with_facts"]
 
 # -- What the benchmark of fused training hands over --------------------------------------------------------------------
 
@@ -52,18 +50,15 @@ def line(record: dict[str, Any]) -> str:
     )
 
 
-def write_json(records: Sequence[dict[str, Any]], path: Path) -> None:
-    """Writes the records with command, versions and hardware."""
+def with_facts(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the records with versions and hardware."""
     ratios = [record["ratio"] for record in records]
-    whole = {
-        "command": shlex.join(["archduel", *sys.argv[1:]]),
+    return {
         **environment(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "ratio": {"min": min(ratios), "median": median(ratios)},
         "records": list(records),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 CELLS = 200  # different cells a row draws from

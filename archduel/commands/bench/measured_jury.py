@@ -1,4 +1,4 @@
-"""The jury with measurements of untrained networks on the user's pictures beside the space's own description: `best+zc`."""
+"""The jury with measurements of untrained networks on the user's images beside the space's own description: `best+zc`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.core import Arch, Query, Space
+from archduel.core import Arch, Costs, Query, Space
+from archduel.core.storage import append_shared, read_journal
 from archduel.data.cache import cache_root
 from archduel.data.load import load
 from archduel.errors import SettingError
 from archduel.estimators.zero_cost import MEASURES, ZeroCost
 from archduel.rankers.best import Jury
-from archduel.rankers.columns import Costs
 from archduel.training.images import Pixels
 
 __all__ = ["Measured", "MeasuredJury"]
@@ -42,10 +42,8 @@ class Measured:
         self._asked: set[str] = set()
         self.saved_seconds = 0.0
         """Seconds that measurements took which were read from the file instead."""
-        if path.is_file():
-            for line in path.read_text().splitlines():
-                told = json.loads(line)
-                self._rows[told["arch"]] = told["values"], told["seconds"]
+        for record in read_journal(path, skip_damaged=True):
+            self._rows[record["arch"]] = record["values"], record["seconds"]
 
     def __getattr__(self, name: str) -> Any:
         """Returns what the space has."""
@@ -66,9 +64,7 @@ class Measured:
             row = [value if np.isfinite(value) else 0.0 for value in values], estimate.cost.seconds
             self._rows[name] = row
             self._asked.add(name)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._path, "a") as file:
-                file.write(json.dumps({"arch": name, "values": row[0], "seconds": row[1]}) + "\n")
+            append_shared(self._path, {"arch": name, "values": row[0], "seconds": row[1]})
         elif name not in self._asked:
             self._asked.add(name)
             self.saved_seconds += self._rows[name][1]
@@ -81,11 +77,11 @@ class MeasuredJury(Jury):
     Args:
         space: the space.
         costs: closed-form costs; None = not used.
-        data: what the networks are measured on: a named set, a folder of pictures, an archive.
+        data: what the networks are measured on: a named set, a folder of images, an archive.
         channels: width of the measured networks.
         depth: their depth.
-        image_size: of the pictures they see.
-        batch_size: pictures.
+        image_size: of the images they see.
+        batch_size: images.
         cache: folder that keeps measurements; None = in archduel's cache.
         folds: see :class:`~archduel.rankers.best.Jury`.
         trees: likewise.
@@ -113,7 +109,7 @@ class MeasuredJury(Jury):
         seed: int = 0,
     ) -> None:
         if not data:
-            raise SettingError("zero-cost measurements need pictures: best+zc[data=digits], or a folder of yours")
+            raise SettingError("zero-cost measurements need images: best+zc[data=digits], or a folder of yours")
         self.data = data
         size: dict[str, Any] = {"channels": channels, "depth": depth, "image_size": image_size, "batch_size": batch_size}
         dataset = load(data, cache=None if cache is None else Path(cache))

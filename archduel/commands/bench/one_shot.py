@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from archduel.commands.bench.one_shot_trials import Oneshot, OneshotProtocol, OneshotTrial, run_variants
+from archduel.commands.bench.one_shot_trials import OneShot, OneShotProtocol, OneShotTrial, run_variants
 from archduel.core.storage import environment
 from archduel.reporting.statistics import kendall_tau, rank_quality
 from archduel.spaces import family as nets
 
-__all__ = ["OneshotBench", "bench_oneshot", "effects_of", "facts_of", "record_of", "tau_difference"]
+__all__ = ["OneShotBench", "bench_one_shot", "effects_of", "facts_of", "record_of", "tau_difference"]
 
 RESAMPLES = 1000
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class OneshotBench:
+class OneShotBench:
     """A finished comparison.
 
     Attributes:
@@ -38,7 +38,7 @@ class OneshotBench:
     facts: dict[str, Any]
 
 
-def bench_oneshot(
+def bench_one_shot(
     data: Any,
     table: str,
     *,
@@ -46,7 +46,7 @@ def bench_oneshot(
     device: str = "cpu",
     on_batch: Callable[[str], None] | None = None,
     **settings: Any,
-) -> OneshotBench:
+) -> OneShotBench:
     """Returns rank correlations of shared-weight accuracies with the mean test accuracies of a table.
 
     Args:
@@ -55,38 +55,38 @@ def bench_oneshot(
         trials: a file that keeps finished trials, so that the same call goes on where it was stopped.
         device: where supernets are trained.
         on_batch: called now and then with a line that says how far it is.
-        settings: further fields of :class:`~archduel.commands.bench.one_shot_trials.OneshotProtocol`.
+        settings: further fields of :class:`~archduel.commands.bench.one_shot_trials.OneShotProtocol`.
 
     Raises:
         SettingError: for settings out of range, or images too small.
         UnknownNameError: for a table that there is not, or one of a space without a supernet.
     """
-    protocol = OneshotProtocol(table=table, data=data if isinstance(data, str) else "given images", **settings)
-    oneshot = Oneshot(protocol, data, device)
-    found = run_variants(oneshot, trials, on_batch)
-    records = [record_of(trial, oneshot.truth) for trial in found]
-    facts = {**asdict(protocol), **facts_of(oneshot), "device": device}
-    return OneshotBench(records, effects_of(records, oneshot.truth, seed=protocol.seed), facts)
+    protocol = OneShotProtocol(table=table, data=data if isinstance(data, str) else "given images", **settings)
+    one_shot = OneShot(protocol, data, device)
+    found = run_variants(one_shot, trials, on_batch)
+    records = [record_of(trial, one_shot.truth) for trial in found]
+    facts = {**asdict(protocol), **facts_of(one_shot), "device": device}
+    return OneShotBench(records, effects_of(records, one_shot.truth, seed=protocol.seed), facts)
 
 
-def facts_of(oneshot: Oneshot) -> dict[str, Any]:
+def facts_of(one_shot: OneShot) -> dict[str, Any]:
     """Returns what is known without any training, above all how well the number of weights ranks the same cells."""
-    counts = np.array([nets.count(arch, oneshot.scale) for arch in oneshot.archs], np.float64)
-    dataset = oneshot.dataset
+    counts = np.array([nets.count(arch, one_shot.scale) for arch in one_shot.archs], np.float64)
+    dataset = one_shot.dataset
     return {
-        "space": oneshot.space.name,
-        "architectures": [str(arch) for arch in oneshot.archs],
-        "truth": oneshot.truth.tolist(),
-        "tau_params": kendall_tau(counts[:, 0], oneshot.truth).record(),
-        "tau_macs": kendall_tau(counts[:, 1], oneshot.truth).record(),
+        "space": one_shot.space.name,
+        "architectures": [str(arch) for arch in one_shot.archs],
+        "truth": one_shot.truth.tolist(),
+        "tau_params": kendall_tau(counts[:, 0], one_shot.truth).record(),
+        "tau_macs": kendall_tau(counts[:, 1], one_shot.truth).record(),
         "n_train": len(dataset.train),
         "n_validation": len(dataset.validation),
-        "resolved_recipe": asdict(oneshot.recipe),
+        "resolved_recipe": asdict(one_shot.recipe),
         **environment(),
     }
 
 
-def record_of(trial: OneshotTrial, truth: Floats) -> dict[str, Any]:
+def record_of(trial: OneShotTrial, truth: Floats) -> dict[str, Any]:
     """Returns a trial with what it says about the order of cells whose true accuracies (N,) are ``truth``."""
     scores = np.asarray(trial.scores)
     quality = rank_quality(scores, truth)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from archduel import registry
+from archduel.commands.bench.trials import Trials
 from archduel.core import Arch, Estimate, Query, Scale, Space, fair_sample, sample
 from archduel.core.storage import load_state, save_state
 from archduel.data import Dataset, load
@@ -27,9 +27,8 @@ from archduel.tables.store import open_table
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import keep_freed_memory
-from archduel.version import __version__
 
-__all__ = ["SAMPLING", "Oneshot", "OneshotProtocol", "OneshotTrial", "Paths", "Variant", "operations_in_order", "run_variants"]
+__all__ = ["SAMPLING", "OneShot", "OneShotProtocol", "OneShotTrial", "Paths", "Variant", "operations_in_order", "run_variants"]
 
 # -- What is compared when shared weights are compared: how paths are sampled, for how long, in which order operations come 
 
@@ -59,7 +58,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class OneshotProtocol:
+class OneShotProtocol:
     """What is measured.
 
     Attributes:
@@ -199,7 +198,7 @@ PORTION = 20  # batches learned between two looks at the clock
 
 
 @dataclass(frozen=True)
-class OneshotTrial:
+class OneShotTrial:
     """The scores of one supernet after some passes.
 
     Attributes:
@@ -228,8 +227,13 @@ class OneshotTrial:
     losses: list[float] = field(default_factory=list)
     tune: int = 0
 
+    @property
+    def key(self) -> tuple[str, float, int, float, int, int]:
+        """The variant and when and how it was scored."""
+        return self.sampling, self.curriculum, self.seed, self.passes, self.recalibration, self.tune
 
-class Oneshot:
+
+class OneShot:
     """The images, the cells and the truth of a comparison.
 
     Args:
@@ -242,7 +246,7 @@ class Oneshot:
         SettingError: for more cells than the table has.
     """
 
-    def __init__(self, protocol: OneshotProtocol, data: Any, device: str = "cpu") -> None:
+    def __init__(self, protocol: OneShotProtocol, data: Any, device: str = "cpu") -> None:
         self.protocol, self.data, self.device = protocol, data, device
         self.table = open_table(protocol.table)
         self.space: Space = registry.make("space", self.table.space_name, **self.table.space_settings)
@@ -304,14 +308,14 @@ class Oneshot:
 class Training:
     """One supernet on its way, with its state on disk."""
 
-    def __init__(self, oneshot: Oneshot, variant: Variant, path: Path | None) -> None:
-        self.oneshot, self.variant, self.path = oneshot, variant, path
+    def __init__(self, one_shot: OneShot, variant: Variant, path: Path | None) -> None:
+        self.one_shot, self.variant, self.path = one_shot, variant, path
         curriculum = bool(variant.curriculum)
-        order = operations_in_order(oneshot.space, oneshot.scale, variant.seed) if curriculum else ()
-        self.paths = Paths(oneshot.space, variant, 0, order)
-        self.shared = oneshot.shared(variant, self.paths.per_batch)
+        order = operations_in_order(one_shot.space, one_shot.scale, variant.seed) if curriculum else ()
+        self.paths = Paths(one_shot.space, variant, 0, order)
+        self.shared = one_shot.shared(variant, self.paths.per_batch)
         self.per_pass = self.shared.n_batches("train") / self.paths.per_batch
-        self.paths.batches = round(oneshot.protocol.passes[-1] * self.per_pass)
+        self.paths.batches = round(one_shot.protocol.passes[-1] * self.per_pass)
         self.batch, self.seconds, self.images = 0, 0.0, 0
         self._saved = time.perf_counter()
         if path is not None and path.exists():
@@ -338,7 +342,7 @@ class Training:
             counts = {"batch": self.batch, "seconds": self.seconds, "images": self.images}
             save_state(self.path, {"shared": self.shared.state_dict(), **counts})
 
-    def trial(self, passes: float, recalibration: int, tune: int) -> OneshotTrial:
+    def trial(self, passes: float, recalibration: int, tune: int) -> OneShotTrial:
         """Scores all cells.
 
         Raises:
@@ -346,95 +350,65 @@ class Training:
         """
         began = time.perf_counter()
         self.shared.recalibration = recalibration
-        archs = self.oneshot.archs
+        archs = self.one_shot.archs
         estimates = self._tuned(tune) if tune else self.shared.estimate([Query(arch) for arch in archs])
         if failed := next((e for e in estimates if e.failed), None):
             raise RunError(f"a cell could not be scored after {passes:g} passes: {failed.reason}")
         how = self.variant.sampling, self.variant.curriculum, self.variant.seed, passes, recalibration
         seconds = time.perf_counter() - began
         scores, losses = [e.score for e in estimates], [float(e.values["val_loss"]) for e in estimates]
-        return OneshotTrial(*how, scores, self.seconds, seconds, self.images, losses, tune)
+        return OneShotTrial(*how, scores, self.seconds, seconds, self.images, losses, tune)
 
     def _tuned(self, batches: int) -> list[Estimate]:
         """Returns the scores of all cells, each after a few batches of its own; the shared weights are then what they were."""
-        found, archs, kept = list[Estimate](), self.oneshot.archs, self.shared.state_dict()
+        found, archs, kept = list[Estimate](), self.one_shot.archs, self.shared.state_dict()
         for i in range(0, len(archs), 2):
             pair = archs[i : i + 2]
-            found += self.shared.compete(pair[0], pair[-1], batches, lr=TUNE_LR * self.oneshot.recipe.lr)[: len(pair)]
+            found += self.shared.compete(pair[0], pair[-1], batches, lr=TUNE_LR * self.one_shot.recipe.lr)[: len(pair)]
             self.shared.load_state_dict(kept)
         return found
 
 
 def run_variants(
-    oneshot: Oneshot, trials: Path | None, on_batch: Callable[[str], None] | None = None
-) -> list[OneshotTrial]:
+    one_shot: OneShot, path: Path | None, on_batch: Callable[[str], None] | None = None
+) -> list[OneShotTrial]:
     """Returns the trials of all variants, lengths and recalibrations.
 
     Args:
-        oneshot: images, cells, truth.
-        trials: file that keeps finished trials; the states of unfinished trainings lie beside it.
+        one_shot: images, cells, truth.
+        path: file of finished trials; the states of unfinished trainings lie beside it. None = nothing is written.
         on_batch: called now and then with a line that says how far it is.
     """
-    kept = TrialFile(trials, oneshot.protocol)
-    found = kept.read()
-    done = {(t.sampling, t.curriculum, t.seed, t.passes, t.recalibration, t.tune) for t in found}
-    for variant in oneshot.protocol.variants():
-        left = [
-            (passes, recalibration, tune)
-            for passes in oneshot.protocol.passes
-            for recalibration in oneshot.protocol.recalibration
-            for tune in oneshot.protocol.tune
-            if (variant.sampling, variant.curriculum, variant.seed, passes, recalibration, tune) not in done
-        ]
-        if not left:
-            continue
-        state = None if trials is None else trials.with_suffix(f".{variant.sampling}-{variant.curriculum:g}-{variant.seed}.state")
-        training = Training(oneshot, variant, state)
-
-        def told(batch: int, batches: int, title: str = variant.title) -> None:
-            if on_batch:
-                on_batch(f"{title}: batch {batch} of {batches}")
-
-        for passes, recalibration, tune in left:
-            training.advance(round(passes * training.per_pass), told)
-            trial = training.trial(passes, recalibration, tune)
-            kept.append(trial)
-            found.append(trial)
-        if state is not None:
-            state.unlink(missing_ok=True)
-    return found
+    with Trials(path, OneShotTrial, one_shot.protocol, fsync=True) as trials:  # states on disk must not be ahead of it
+        for variant in one_shot.protocol.variants():
+            left = [
+                (passes, recalibration, tune)
+                for passes in one_shot.protocol.passes
+                for recalibration in one_shot.protocol.recalibration
+                for tune in one_shot.protocol.tune
+                if (variant.sampling, variant.curriculum, variant.seed, passes, recalibration, tune) not in trials.done
+            ]
+            if left:
+                state = None if path is None else path.with_suffix(f".{variant.sampling}-{variant.curriculum:g}-{variant.seed}.state")
+                _run_variant(Training(one_shot, variant, state), left, trials, on_batch)
+        return list(trials.done.values())
 
 
-class TrialFile:
-    """Finished trials, one JSON object a line."""
+def _run_variant(
+    training: Training, left: Sequence[tuple[float, int, int]], trials: Trials[OneShotTrial], on_batch: Callable[[str], None] | None
+) -> None:
+    """Trains one supernet and adds the trials that are left of it."""
 
-    def __init__(self, path: Path | None, protocol: OneshotProtocol) -> None:
-        plain: Mapping[str, Any] = json.loads(json.dumps(asdict(protocol)))
-        self.path, self.protocol = path, {**plain, "archduel": __version__}
+    def show(batch: int, batches: int) -> None:
+        """Says how far the training is."""
+        if on_batch:
+            on_batch(f"{training.variant.title}: batch {batch} of {batches}")
 
-    def read(self) -> list[OneshotTrial]:
-        """Returns the trials of this protocol that are there; a torn last line is left out.
-
-        Raises:
-            SettingError: if the file holds trials of another protocol.
-        """
-        if self.path is None or not self.path.exists():
-            return []
-        found = []
-        for line in self.path.read_text().splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if (other := record.pop("protocol")) != self.protocol:
-                differing = [key for key in self.protocol if other.get(key) != self.protocol[key]]
-                raise SettingError(f"{self.path} holds another comparison (other {', '.join(differing)}); name another --json")
-            found.append(OneshotTrial(**record))
-        return found
-
-    def append(self, trial: OneshotTrial) -> None:
-        """Adds a trial."""
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a") as file:
-                file.write(json.dumps({"protocol": self.protocol, **asdict(trial)}) + "\n")
+    if training.path is not None and training.batch > round(left[0][0] * training.per_pass):
+        training.path.unlink()  # its trial is not in the file any more; the weights are beyond it
+        training = Training(training.one_shot, training.variant, training.path)
+    for passes, recalibration, tune in left:
+        training.advance(round(passes * training.per_pass), show)
+        trials.add(training.trial(passes, recalibration, tune))
+    if training.path is not None:
+        training.path.unlink(missing_ok=True)

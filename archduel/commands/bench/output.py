@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from archduel.commands.bench.one_shot import OneshotBench
+from archduel.commands.bench.one_shot import OneShotBench
 from archduel.commands.bench.rank import RankBench
 from archduel.commands.bench.search import Bench
 from archduel.commands.progress import write_json
@@ -17,14 +17,17 @@ from archduel.reporting.checklist import checklist, checklist_text
 from archduel.reporting.figures import tau_by_labels
 from archduel.reporting.text import text_table
 
-__all__ = ["check_figure", "one_shot_summary", "rank_summary", "search_summary", "write_csv", "write_figure", "write_figures", "write_one_shot_json", "write_rank_json", "write_search_json", "write_trajectories"]
+__all__ = ["check_figure", "one_shot_summary", "rank_summary", "search_summary", "write_csv", "write_figure", "write_figures", "write_records", "write_trajectories"]
 
-# -- What a comparison of shared weights hands over: a table for people, JSON for programs ------------------------------
+# -- JSON for programs ---------------------------------------------------------------------------------------------------
 
 
-def write_one_shot_json(bench: OneshotBench, path: Path, *, command: str = "") -> None:
-    """Writes records, effects and facts as one object."""
-    write_json(path, {"command": command, "facts": bench.facts, "effects": bench.effects, "records": bench.records})
+def write_records(bench: RankBench | Bench, path: Path) -> None:
+    """Writes the records as a list, each with the facts of the comparison under ``facts``."""
+    write_json(path, [{**record, "facts": bench.facts} for record in bench.records])
+
+
+# -- What a comparison of shared weights hands over: a table for people -------------------------------------------------
 
 
 def _interval(record: dict[str, Any]) -> str:
@@ -34,7 +37,7 @@ def _interval(record: dict[str, Any]) -> str:
     return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def one_shot_summary(bench: OneshotBench) -> str:
+def one_shot_summary(bench: OneShotBench) -> str:
     """Returns the comparison as text."""
     facts = bench.facts
     headers = [
@@ -77,7 +80,7 @@ def one_shot_summary(bench: OneshotBench) -> str:
     return "\n".join(lines)
 
 
-# -- What a comparison of rankers hands over: a table for people, JSON for programs, a figure ---------------------------
+# -- What a comparison of rankers hands over: a table for people, a figure ---------------------------------------------
 
 
 FIGURES = (".svg", ".png", ".pdf")
@@ -87,12 +90,6 @@ def check_figure(path: Path | None) -> None:
     """Raises SettingError for a figure in another format, before anything is computed for it."""
     if path is not None and path.suffix.lower() not in FIGURES:
         raise SettingError(f"--figure {path}: the name must end in {', '.join(FIGURES)}")
-
-
-def write_rank_json(bench: RankBench, path: Path, *, command: str = "") -> None:
-    """Writes the records as a list, each with the facts of the comparison (and the command, if given) under ``facts``."""
-    facts = {**bench.facts, "command": command} if command else bench.facts
-    write_json(path, [{**record, "facts": facts} for record in bench.records])
 
 
 def write_figure(bench: RankBench, path: Path) -> None:
@@ -148,11 +145,6 @@ def rank_summary(bench: RankBench) -> str:
         f"{facts['splits']} splits, 95 % intervals; tests: Wilcoxon on paired splits, Holm."
     )
     return f"{about}\n\n{text_table(headers, rows)}"
-
-
-def write_search_json(bench: Bench, path: Path) -> None:
-    """Writes the records as a list, each with the facts of the comparison under ``facts``."""
-    write_json(path, [{**record, "facts": bench.facts} for record in bench.records])
 
 
 def write_csv(bench: Bench, path: Path) -> None:

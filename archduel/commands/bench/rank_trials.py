@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from archduel import registry
 from archduel.assemble import check_keys
+from archduel.commands.bench.trials import Trials
 from archduel.commands.options import read_entries
 from archduel.core import Arch, Space
 from archduel.errors import SettingError, TableError, unknown
-from archduel.execution import as_they_finish
 from archduel.reporting.statistics import rank_quality
 from archduel.spaces.family import families
 from archduel.spaces.lookup import closed_form_costs
@@ -168,7 +168,6 @@ def parse_entrants(text: str) -> list[Entrant]:
     return found
 
 
-Job = tuple[Entrant, int, int]
 Key = tuple[str, int, int]
 
 
@@ -201,6 +200,11 @@ class RankTrial:
     query_seconds: float
     fit_cpu_seconds: float
     query_cpu_seconds: float
+
+    @property
+    def key(self) -> Key:
+        """The ranker, from how many labels and which split."""
+        return self.ranker, self.labels, self.split
 
 
 @dataclass(frozen=True)
@@ -274,7 +278,7 @@ def run_rank_trials(
     workers: int,
     path: Path | None,
     on_trial: Callable[[int, int], None] | None,
-) -> dict[Key, RankTrial]:
+) -> Mapping[tuple[Any, ...], RankTrial]:
     """Returns the trials of all rankers, numbers of labels and splits, by (ranker, labels, split).
 
     Args:
@@ -284,22 +288,6 @@ def run_rank_trials(
         path: a file of finished trials, which are not run again; new ones are added to it.
         on_trial: called with (finished, all) after each trial.
     """
-    jobs = [(e, n, s) for n in protocol.labels for s in range(protocol.splits) for e in entrants]
-    key = json.dumps({**asdict(protocol), "labels": 0, "splits": 0}, sort_keys=True)
-    found: dict[Key, RankTrial] = {}
-    if path is not None and path.is_file():
-        for line in path.read_text().splitlines():
-            told = json.loads(line)
-            if told.pop("protocol") == key:
-                found[told["ranker"], told["labels"], told["split"]] = RankTrial(**told)
-    missing = [(e, n, s) for e, n, s in jobs if (e.title, n, s) not in found]
-    trials = as_they_finish(partial(run_rank_trial, protocol), missing, workers=workers)
-    for done, trial in enumerate(trials, len(jobs) - len(missing) + 1):
-        found[trial.ranker, trial.labels, trial.split] = trial
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "a") as file:
-                file.write(json.dumps({"protocol": key, **asdict(trial)}) + "\n")
-        if on_trial is not None:
-            on_trial(done, len(jobs))
-    return found
+    jobs = {(e.title, n, s): (e, n, s) for n in protocol.labels for s in range(protocol.splits) for e in entrants}
+    with Trials(path, RankTrial, protocol, free=("labels", "splits")) as trials:  # more of these are added to those there
+        return trials.finish(partial(run_rank_trial, protocol), jobs, workers=workers, on_trial=on_trial)

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from archduel.assemble import derived_seed
 from archduel.commands.bench.search_trials import (
     Contestant,
-    Job,
     Protocol,
     Trial,
-    TrialFile,
     by_budget,
     first_labels,
     parse_contestants,
@@ -219,13 +217,13 @@ def bench_search(
     if against and against not in {contestant.title for contestant in contestants}:
         raise unknown("strategy to compare with", against, [contestant.title for contestant in contestants])
     protocol = Protocol(str(table), seed, fidelity, reduce)
-    jobs: list[Job] = [
+    jobs = [
         (contestant, budget, run)
         for run in range(runs)
         for contestant in contestants
         for budget in (budgets if by_budget(contestant) else budgets[-1:])
     ]
-    found = _finished(protocol, jobs, TrialFile(trials, protocol), _workers(workers), on_trial)
+    found = run_trials(protocol, jobs, trials, _workers(workers), on_trial)
     best = [best_validation(opened, protocol, run) for run in range(runs)]
     curves = {
         (title, budget): curve([found[title, budget, run] for run in range(runs)], best)
@@ -281,29 +279,6 @@ def _workers(workers: int | None) -> int:
     if workers is not None:
         return workers
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _finished(
-    protocol: Protocol,
-    jobs: Sequence[Job],
-    file: TrialFile,
-    workers: int,
-    on_trial: Callable[[int, int], None] | None,
-) -> dict[tuple[str, int, int], Trial]:
-    """Returns all trials by (title, queries, run): those of the file, beginnings of longer ones there, and those run now."""
-    found = {(trial.title, trial.queries, trial.run): trial for trial in file.read()}
-    longer = sorted(found.values(), key=lambda trial: -trial.queries)
-    latest = {(trial.title, trial.run): trial for trial in longer if trial.queries >= max(job[1] for job in jobs)}
-    for contestant, queries, run in jobs:
-        if not by_budget(contestant) and (contestant.title, run) in latest:
-            found.setdefault((contestant.title, queries, run), latest[contestant.title, run].begun(queries))
-    left = [job for job in jobs if (job[0].title, job[1], job[2]) not in found]
-    for done, trial in enumerate(run_trials(protocol, left, workers=min(workers, len(left))), len(jobs) - len(left) + 1):
-        found[trial.title, trial.queries, trial.run] = trial
-        file.append(trial)
-        if on_trial is not None:
-            on_trial(done, len(jobs))
-    return found
 
 
 def _reference(areas: Mapping[str, NDArray[np.float64]]) -> str:

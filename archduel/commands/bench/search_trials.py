@@ -6,24 +6,23 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from archduel import registry
 from archduel.assemble import assemble, derived_seed, settings_of
+from archduel.commands.bench.trials import Trials
 from archduel.commands.options import read_entries
 from archduel.core import Budget, Local, Query, Space, search
-from archduel.execution import as_they_finish
 from archduel.tables.estimator import TableEstimator, searchable
 from archduel.tables.store import open_table
 from archduel.tables.table import Table
-from archduel.version import __version__
 
-__all__ = ["Contestant", "Job", "Protocol", "Trial", "TrialFile", "by_budget", "first_labels", "parse_contestants", "run_trial", "run_trials"]
+__all__ = ["Contestant", "Protocol", "Trial", "by_budget", "first_labels", "parse_contestants", "run_trial", "run_trials"]
 
 TAIL = 10
 """Queries that a strategy with a fixed number of labels keeps for its candidates."""
@@ -91,6 +90,11 @@ class Trial:
     seconds: list[float]
     chosen: int
     cpu_seconds: float
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """The contestant, its budget and the number of the run."""
+        return self.title, self.queries, self.run
 
     def begun(self, queries: int) -> Trial:
         """Returns the same search as it stood after ``queries`` queries; what it would have chosen is its incumbent."""
@@ -187,13 +191,31 @@ def run_trial(protocol: Protocol, contestant: Contestant, queries: int, run: int
     return _arenas[protocol].run(contestant, queries, run)
 
 
-Job = tuple[Contestant, int, int]
+def run_trials(
+    protocol: Protocol,
+    jobs: Sequence[tuple[Contestant, int, int]],
+    path: Path | None,
+    workers: int,
+    on_trial: Callable[[int, int], None] | None,
+) -> Mapping[tuple[Any, ...], Trial]:
+    """Returns the searches of all contestants, budgets and runs, by (title, queries, run).
 
-
-def run_trials(protocol: Protocol, jobs: Iterable[Job], *, workers: int) -> Iterator[Trial]:
-    """Yields the trials as they finish; 0 workers = one after the other in this process."""
-    with _single_threaded() if workers else nullcontext():
-        yield from as_they_finish(partial(run_trial, protocol), jobs, workers=workers)
+    Args:
+        protocol: the table and how it answers.
+        jobs: (contestant, queries, run).
+        path: file of finished searches, which are not run again, nor are those that are the beginning of a longer one there.
+        workers: processes; 0 = this one.
+        on_trial: called with (finished, all) after each search.
+    """
+    most = max(queries for _, queries, _ in jobs)
+    with Trials(path, Trial, protocol) as trials, _single_threaded() if workers else nullcontext():
+        longer = sorted(trials.done.values(), key=lambda trial: -trial.queries)
+        latest = {(trial.title, trial.run): trial for trial in longer if trial.queries >= most}
+        for contestant, queries, run in jobs:
+            if not by_budget(contestant) and (contestant.title, run) in latest:
+                trials.done.setdefault((contestant.title, queries, run), latest[contestant.title, run].begun(queries))
+        wanted = {(contestant.title, queries, run): (contestant, queries, run) for contestant, queries, run in jobs}
+        return trials.finish(partial(run_trial, protocol), wanted, workers=workers, on_trial=on_trial)
 
 
 @contextmanager
@@ -209,32 +231,3 @@ def _single_threaded() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-class TrialFile:
-    """Finished trials, one JSON object a line, so that a comparison goes on where it was stopped."""
-
-    def __init__(self, path: Path | None, protocol: Protocol) -> None:
-        self.path, self.protocol = path, {**asdict(protocol), "archduel": __version__}
-
-    def read(self) -> list[Trial]:
-        """Returns the trials of this protocol that are there; a torn last line is left out."""
-        if self.path is None or not self.path.exists():
-            return []
-        found = []
-        for line in self.path.read_text().splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if record.pop("protocol", None) == self.protocol:
-                found.append(Trial(**record))
-        return found
-
-    def append(self, trial: Trial) -> None:
-        """Adds a trial."""
-        if self.path is None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a") as file:
-            file.write(json.dumps({"protocol": self.protocol, **asdict(trial)}) + "\n")

@@ -1,4 +1,4 @@
-"""`archduel data`: what sets there are, what is in one, fetching, importing and clearing; and writing a folder of pictures."""
+"""`archduel data`: what sets there are, what is in one, fetching, importing and clearing; and writing a folder of images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from archduel.data.arrays import picture
+from archduel.data.arrays import as_image
 from archduel.data.cache import cache_root, entry_size, locked, publish
 from archduel.data.cache import clear as clear_cache
 from archduel.data.cifar import FORMS, Form, form_of_folder, from_cifar
@@ -71,7 +71,7 @@ def describe(dataset: Dataset) -> list[str]:
         f"{dataset.name}: {dataset.n_classes} classes, {'grey' if dataset.in_channels == 1 else 'colour'}"
     ]
     for name in SPLITS:
-        lines.append(f"  {name:<10} {facts['n_images'][name]:>9,} pictures ({facts['splits'][name]})")
+        lines.append(f"  {name:<10} {facts['n_images'][name]:>9,} images ({facts['splits'][name]})")
     lines.append(
         f"  found      short side {sizes['smallest_short']} px at least, {sizes['median_short']} px median"
     )
@@ -107,7 +107,7 @@ def fetch(name: str, *, cache: Path | None = None, progress: Progress | None = N
 
 
 def import_set(name: str, path: Path, *, cache: Path | None = None, replace: bool = False) -> Source:
-    """Takes pictures from disk into the keeping of archduel under a name; returns them.
+    """Takes images from disk into the keeping of archduel under a name; returns them.
 
     Args:
         name: a plain word; ``cifar10`` and ``cifar100`` take the original archive, packed or unpacked, and check it.
@@ -116,7 +116,7 @@ def import_set(name: str, path: Path, *, cache: Path | None = None, replace: boo
         replace: remove a set of that name first.
 
     Raises:
-        DataError: for a name that is taken, or for pictures or archives that cannot be used.
+        DataError: for a name that is taken, or for images or archives that cannot be used.
     """
     path, root = Path(path).expanduser(), cache_root(cache)
     final = root / "sets" / check_name(name)
@@ -169,7 +169,7 @@ def _published(name: str, path: Path) -> Form | None:
     return next((form for form in FORMS if form.data == name and form.sha256 == found), None)
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return Path(name).suffix.lower() in SUFFIXES and not any(
         part.startswith((".", "__MACOSX")) for part in parts
@@ -177,11 +177,11 @@ def _is_picture(name: str) -> bool:
 
 
 def _unpack(path: Path, fresh: Path) -> None:
-    """Unpacks the pictures of an archive; folders that only wrap the class folders are left out."""
+    """Unpacks the images of an archive; folders that only wrap the class folders are left out."""
     raw = fresh.with_name("raw")
     raw.mkdir()
-    if not unpack(path, raw, _is_picture):
-        raise DataError(f"{path} holds no pictures; known endings: {' '.join(sorted(SUFFIXES))}")
+    if not unpack(path, raw, _is_image):
+        raise DataError(f"{path} holds no images; known endings: {' '.join(sorted(SUFFIXES))}")
     top = raw
     while (
         len(inside := list(top.iterdir())) == 1
@@ -200,7 +200,7 @@ def _copy(path: Path, fresh: Path) -> None:
 
 
 def clear(*, cache: Path | None = None, everything: bool = False) -> int:
-    """Removes decoded pictures; with ``everything`` also what was fetched and imported. Returns the bytes freed."""
+    """Removes decoded images; with ``everything`` also what was fetched and imported. Returns the bytes freed."""
     return clear_cache(cache_root(cache), everything=everything)
 
 
@@ -213,7 +213,7 @@ def _folder_names(classes: tuple[str, ...]) -> list[str]:
 
 
 def write_folder(data: Any, to: Path, *, cache: Path | None = None) -> int:
-    """Writes pictures as PNG files into class folders; returns how many.
+    """Writes images as PNG files into class folders; returns how many.
 
     Args:
         data: a :class:`Dataset` (its splits become `train/`, `validation/`, `test/`), or ``(images, labels)`` or a dataset object
@@ -231,7 +231,7 @@ def write_folder(data: Any, to: Path, *, cache: Path | None = None) -> int:
         names, n = _folder_names(data.classes), 0
         for part, split in zip(SPLITS, (data.train, data.validation, data.test)):
             for pixels, label in zip(split.images, split.labels.tolist()):
-                _save(picture(pixels, tensor=True), to / part / names[label] / f"{n:06d}.png")
+                _save(as_image(pixels, tensor=True), to / part / names[label] / f"{n:06d}.png")
                 n += 1
         return n
     from archduel.data.load import source_of

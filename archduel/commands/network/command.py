@@ -67,9 +67,9 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="folder to write")],
 ) -> None:
     """Write the trained network (a search's winner) as a folder that needs nothing of archduel."""
-    from archduel.networks.trained import export_from
+    from archduel.networks.trained import export_network, open_network
 
-    typer.echo(export_from(network, to))
+    typer.echo(export_network(open_network(network), to).summary)
 
 
 def predict(
@@ -79,9 +79,10 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Print what the network (a search's winner) sees in images."""
-    from archduel.networks.trained import predict_from
+    from archduel.networks.trained import open_network
+    from archduel.networks.trained import predict as answers
 
-    for image, answer in zip(images, predict_from(network, images)):
+    for image, answer in zip(images, answers(open_network(network), images)):
         if as_json:
             typer.echo(json.dumps({"file": str(image), "classes": dict(answer[:top])}))
         else:

@@ -1,4 +1,4 @@
-"""`archduel compare`: two networks that were trained alike, on the same test pictures, with a test of significance."""
+"""`archduel compare`: two networks that were trained alike, on the same test images, with a test of significance."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from scipy import stats
 
 from archduel.commands.network.evaluate import answers
-from archduel.commands.network.test_images import Exam, examine
+from archduel.commands.network.test_images import TestSet, open_test_set
 from archduel.core.storage import read_toml
 from archduel.errors import RunError
 from archduel.estimators.timing import check_device
-from archduel.networks.trained import FACTS, Handed, open_network
+from archduel.networks.trained import FACTS, TrainedNetwork, open_network
 from archduel.reporting.statistics import Interval, gain_interval, mcnemar
 
 __all__ = ["Training", "compare", "text_of", "trainings"]
@@ -49,11 +49,11 @@ def trainings(where: str | Path) -> list[Training]:
         RunError: if there is none, one is unfinished, or two have one seed.
     """
     folder = Path(where)
-    found = [folder] if (folder / SPEC).is_file() else sorted(path.parent for path in folder.glob(f"*/{SPEC}"))
-    if not found:
+    folders = [folder] if (folder / SPEC).is_file() else sorted(path.parent for path in folder.glob(f"*/{SPEC}"))
+    if not folders:
         raise RunError(f"{folder} holds no training, nor subfolders with one each (`archduel train ... --out {folder}/seed0`)")
     members = []
-    for path in found:
+    for path in folders:
         if not (path / FACTS).is_file():
             raise RunError(f"{path} is not finished; the same `archduel train` command continues it")
         spec = read_toml(path / SPEC)
@@ -74,18 +74,18 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterato
 
 def _check(first: Sequence[Training], second: Sequence[Training]) -> None:
     """Raises RunError unless both sides were trained alike, seed by seed."""
-    said = []
+    faults = []
     if [t.seed for t in first] != [t.seed for t in second]:
-        said.append(f"  seeds: the first has {[t.seed for t in first]}, the second {[t.seed for t in second]}")
+        faults.append(f"  seeds: the first has {[t.seed for t in first]}, the second {[t.seed for t in second]}")
     for a, b in zip(first, second):
         tuned = [bool(training.spec["start"].get("from")) for training in (a, b)]
         if tuned[0] != tuned[1]:  # where each began belongs to the network, that one of them did does not
-            said.append("  start.from: one was fine-tuned, the other trained from nothing")
-        said += [line for line in _differences(a.spec, b.spec) if line not in said]
-    if said:
+            faults.append("  start.from: one was fine-tuned, the other trained from nothing")
+        faults += [line for line in _differences(a.spec, b.spec) if line not in faults]
+    if faults:
         raise RunError(
-            "the two were not trained alike, so their difference says nothing about the networks:\n" + "\n".join(said)
-            + "\ntrain both with one recipe, the same pictures and the same seeds"
+            "the two were not trained alike, so their difference says nothing about the networks:\n" + "\n".join(faults)
+            + "\ntrain both with one recipe, the same images and the same seeds"
         )
 
 
@@ -99,44 +99,44 @@ def compare(
     batch_size: int = 256,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Returns the record of a comparison on test pictures.
+    """Returns the record of a comparison on test images.
 
-    One training each: McNemar's exact test over the pictures. Several (one a seed): a t interval of the difference,
-    paired by seed, never narrower than one picture.
+    One training each: McNemar's exact test over the images. Several (one a seed): a t interval of the difference,
+    paired by seed, never narrower than one image.
 
     Args:
         first: a training folder, or a folder with one for each seed.
         second: likewise, the same seeds.
-        data: test pictures; None = the test split of what they were trained on.
-        labels: file with the class of every picture of a flat folder.
-        max_images: a random part of the test pictures.
-        batch_size: pictures a forward pass.
+        data: test images; None = the test split of what they were trained on.
+        labels: file with the class of every image of a flat folder.
+        max_images: a random part of the test images.
+        batch_size: images a forward pass.
         device: where to compute.
 
     Raises:
         RunError: for trainings that are missing, unfinished or were not trained alike; the difference is listed.
-        ArchduelError: for pictures that cannot be used.
+        ArchduelError: for images that cannot be used.
     """
     check_device(device)
     sides = trainings(first), trainings(second)
     _check(*sides)
-    pairs, networks, exam = [], [], None
+    pairs, networks, test_set = [], [], None
     for members in zip(*sides):
         opened = [open_network(member.folder, device=device) for member in members]
-        exam = examine(data, opened[0].facts, labels=labels).first(max_images)
-        pairs.append({"seed": members[0].seed, **_pair(opened, exam, batch_size, device)})
+        test_set = open_test_set(data, opened[0].facts, labels=labels).first(max_images)
+        pairs.append({"seed": members[0].seed, **_pair(opened, test_set, batch_size, device)})
         networks = [_facts(str(where), network) for where, network in zip((first, second), opened)]
-    assert exam is not None  # there is a training on either side
-    record = {"first": networks[0], "second": networks[1], "data": exam.name, "split": exam.split, "pairs": pairs}
-    return {**record, **_verdict(networks, pairs)}
+    assert test_set is not None  # there is a training on either side
+    record = {"first": networks[0], "second": networks[1], "data": test_set.name, "split": test_set.split, "pairs": pairs}
+    return {**record, **_conclusion(networks, pairs)}
 
 
-def _pair(networks: Sequence[Handed], exam: Exam, batch_size: int, device: str) -> dict[str, Any]:
-    """Returns what two networks get right of the same pictures."""
+def _pair(networks: Sequence[TrainedNetwork], test_set: TestSet, batch_size: int, device: str) -> dict[str, Any]:
+    """Returns what two networks get right of the same images."""
     right = []
     for network in networks:
-        said = next(iter(answers(network, exam, batch_size=batch_size, device=device)[0].values()))
-        right.append(said.predictions == said.labels)
+        evaluation = next(iter(answers(network, test_set, batch_size=batch_size, device=device)[0].values()))
+        right.append(evaluation.predictions == evaluation.labels)
     test = mcnemar(*right)
     return {
         "pictures": test.n, "accuracy": [float(part.mean()) for part in right], "first_only": test.first_only,
@@ -144,11 +144,11 @@ def _pair(networks: Sequence[Handed], exam: Exam, batch_size: int, device: str) 
     }  # fmt: skip
 
 
-def _facts(where: str, network: Handed) -> dict[str, Any]:
+def _facts(where: str, network: TrainedNetwork) -> dict[str, Any]:
     return {"from": where, "name": network.facts.get("name") or network.facts["arch"], **network.counts._asdict()}
 
 
-def _verdict(networks: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _conclusion(networks: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns test, p-value, difference and the plain sentence."""
     names = _distinct(networks)
     if len(pairs) == 1:
@@ -182,7 +182,7 @@ def _one_pair(names: Sequence[str], pair: Mapping[str, Any]) -> dict[str, Any]:
     sides = [(names[0], a, pair["first_only"]), (names[1], b, pair["second_only"])]
     best, other = sides if a >= b else sides[::-1]
     numbers = (
-        f"{best[1]:.2%} against {other[1]:.2%} on {pair['pictures']:,} test pictures; {best[2]} pictures only {best[0]} gets "
+        f"{best[1]:.2%} against {other[1]:.2%} on {pair['pictures']:,} test images; {best[2]} images only {best[0]} gets "
         f"right, {other[2]} only {other[0]} (McNemar's exact test, p = {pair['p']:.2g})"
     )
     same = pair["p"] >= LEVEL
@@ -199,7 +199,7 @@ def text_of(record: Mapping[str, Any]) -> list[str]:
         for side, network in (("first", record["first"]), ("second", record["second"]))
     ]
     lines += [
-        f"seed {pair['seed']}: {pair['accuracy'][0]:.2%} and {pair['accuracy'][1]:.2%} of {pair['pictures']:,} pictures"
+        f"seed {pair['seed']}: {pair['accuracy'][0]:.2%} and {pair['accuracy'][1]:.2%} of {pair['pictures']:,} images"
         for pair in record["pairs"]
     ]
     return [*lines, record["sentence"]]

@@ -110,16 +110,16 @@ def _finished(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what only a finished training has: key figures, and confusions if it was evaluated."""
     test = result["test"]
     figures = [
-        {"label": "test accuracy", "value": f"{100 * test['accuracy']:.2f} %", "note": f"{result['pictures']['test']:,} pictures, looked at once"},
+        {"label": "test accuracy", "value": f"{100 * test['accuracy']:.2f} %", "note": f"{result['pictures']['test']:,} images, looked at once"},
         {"label": "parameters", "value": f"{result['params']:,}", "note": "auxiliary head left out"},
-        {"label": "multiply-adds", "value": f"{result['macs']:,}", "note": "one picture"},
-        {"label": "time", "value": duration(result["seconds"]), "note": f"{result['images_per_second']:,.0f} pictures/s"},
+        {"label": "multiply-adds", "value": f"{result['macs']:,}", "note": "one image"},
+        {"label": "time", "value": duration(result["seconds"]), "note": f"{result['images_per_second']:,.0f} images/s"},
     ]  # fmt: skip
-    found: dict[str, Any] = {"key_figures": figures}
+    parts: dict[str, Any] = {"key_figures": figures}
     record = _json(folder / RECORD)
     if record is not None and len(record["classes"]) <= MOST_CLASSES:
-        found["confusion"] = {
+        parts["confusion"] = {
             "classes": record["classes"], "counts": record["confusion"], "network": "the network",
             "split": f"{record['data']['name']}, {record['data']['split']}:",
         }  # fmt: skip
-    return found
+    return parts

@@ -1,4 +1,4 @@
-"""`archduel eval`: what a trained network does on test pictures, in numbers."""
+"""`archduel eval`: what a trained network does on test images, in numbers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from archduel.commands.network.test_images import Exam, batches, examine
+from archduel.commands.network.test_images import TestSet, batches, open_test_set
 from archduel.core.storage import environment, write_atomic
 from archduel.data.dataset import Preprocessing
 from archduel.errors import DataError, SettingError, unknown
 from archduel.estimators.timing import check_device
-from archduel.networks.trained import RECORD, Handed, open_network
+from archduel.networks.trained import FACTS, RECORD, ZOO, TrainedNetwork, folder_of, open_network
 from archduel.reporting.statistics import share_interval
 from archduel.training.augment import CORRUPTIONS, SEVERITIES, corrupted
 from archduel.training.images import Pixels
@@ -51,30 +51,31 @@ def evaluate_network(
         where: a training folder, a finished search, or ``zoo:NAME``.
         data: a name, folder, ``.npz`` or arrays; None = the test split of what it was trained on.
         split: only ``test`` is taken.
-        labels: file with the class of every picture of a flat folder.
-        max_images: a random part of the test pictures.
+        labels: file with the class of every image of a flat folder.
+        max_images: a random part of the test images.
         corruptions: names in ``training.corruptions.CORRUPTIONS`` or ``all``: also judge spoiled copies.
         severities: how badly, 1 to 5.
-        batch_size: pictures a forward pass.
+        batch_size: images a forward pass.
         device: where to compute.
         seed: of ``max_images`` and of the noise.
 
     Raises:
-        ArchduelError: one of its kinds for a folder without a network, pictures or settings that cannot be used.
+        ArchduelError: one of its kinds for a folder without a network, images or settings that cannot be used.
     """
     check_device(device)
     corruptions = list(CORRUPTIONS) if "all" in corruptions else corruptions
     _check(corruptions, severities)
     network = open_network(where, device=device)
-    exam = examine(data, network.facts, split=split, labels=labels).first(max_images, seed)
+    test_set = open_test_set(data, network.facts, split=split, labels=labels).first(max_images, seed)
     began = time.perf_counter()
     wanted = [CLEAN, *((kind, severity) for kind in corruptions for severity in severities)]
-    found, skipped = answers(network, exam, wanted, batch_size=batch_size, device=device, seed=seed)
-    record = _record(network, exam, found, skipped) | {
+    evaluations, skipped = answers(network, test_set, wanted, batch_size=batch_size, device=device, seed=seed)
+    record = _record(network, test_set, evaluations, skipped) | {
         "seconds": time.perf_counter() - began, "device": device, "environment": environment(),
     }  # fmt: skip
-    if network.kind == "training":
-        write_atomic(Path(where) / RECORD, json.dumps(record, indent=1).encode())
+    folder = folder_of(where)
+    if not str(where).startswith(ZOO) and (folder / FACTS).is_file():  # the package is nobody's to write to
+        write_atomic(folder / RECORD, json.dumps(record, indent=1).encode())
     return record
 
 
@@ -87,33 +88,33 @@ def _check(corruptions: Sequence[str], severities: Sequence[int]) -> None:
 
 
 def answers(
-    network: Handed,
-    exam: Exam,
+    network: TrainedNetwork,
+    test_set: TestSet,
     wanted: Sequence[Key] = (CLEAN,),
     *,
     batch_size: int = 256,
     device: str = "cpu",
     seed: int = 0,
 ) -> tuple[dict[Key, Evaluation], dict[str, str]]:
-    """Returns what the network says about the pictures, and about spoiled copies of them, read once; and what was skipped.
+    """Returns what the network says about the images, and about spoiled copies of them, read once; and what was skipped.
 
     Raises:
-        DataError: if no picture can be read.
+        DataError: if no image can be read.
     """
-    look = Preprocessing(**network.facts["preprocessing"])
+    preprocessing = Preprocessing(**network.facts["preprocessing"])
     skipped: dict[str, str] = {}
     parts: dict[Key, list[Evaluation]] = {key: [] for key in wanted}
-    for number, (images, labels) in enumerate(batches(exam, look, skipped, size=batch_size)):
+    for number, (images, labels) in enumerate(batches(test_set, preprocessing, skipped, size=batch_size)):
         for kind, severity in wanted:
             shown = torch.from_numpy(images)
             if kind:
                 generator = torch.Generator().manual_seed(mix_seed(seed, kind, severity, number))
                 shown = corrupted(shown, kind, severity, generator)
-            pixels = Pixels(shown, labels, look.mean, look.std, device)
+            pixels = Pixels(shown, labels, preprocessing.mean, preprocessing.std, device)
             parts[kind, severity].append(evaluate(network.model, pixels, batch_size=batch_size, device=device))
     if not parts[wanted[0]]:
-        raise DataError(f"none of the {len(exam)} pictures of {exam.name} can be read: {next(iter(skipped.items()))}")
-    return {key: _joined(found) for key, found in parts.items()}, skipped
+        raise DataError(f"none of the {len(test_set)} images of {test_set.name} can be read: {next(iter(skipped.items()))}")
+    return {key: _joined(several) for key, several in parts.items()}, skipped
 
 
 def _joined(parts: Sequence[Evaluation]) -> Evaluation:
@@ -122,12 +123,12 @@ def _joined(parts: Sequence[Evaluation]) -> Evaluation:
     return Evaluation(np.concatenate([part.probabilities for part in parts]), labels, loss)
 
 
-def _record(network: Handed, exam: Exam, found: dict[Key, Evaluation], skipped: dict[str, str]) -> dict[str, Any]:
-    facts, clean = network.facts, found[CLEAN]
+def _record(network: TrainedNetwork, test_set: TestSet, evaluations: dict[Key, Evaluation], skipped: dict[str, str]) -> dict[str, Any]:
+    facts, clean = network.facts, evaluations[CLEAN]
     interval = share_interval(int((clean.predictions == clean.labels).sum()), len(clean.labels))
     record: dict[str, Any] = {
         "network": {"from": network.where, "arch": facts["arch"] or facts["text"], **network.counts._asdict()},
-        "data": {"name": exam.name, "split": exam.split, "pictures": len(clean.labels), "skipped": skipped, "notes": list(exam.notes)},
+        "data": {"name": test_set.name, "split": test_set.split, "pictures": len(clean.labels), "skipped": skipped, "notes": list(test_set.notes)},
         "top1": clean.accuracy,
         "top1_interval": [interval.low, interval.high],
         "top5": top_k(clean.probabilities, clean.labels, 5),
@@ -142,9 +143,9 @@ def _record(network: Handed, exam: Exam, found: dict[Key, Evaluation], skipped: 
         "confused": _confused(clean.confusion, facts["classes"]),
     }
     spoiled = [
-        {"kind": kind, "severity": severity, "top1": said.accuracy, "loss": said.loss,
-         "ece": calibration_error(said.probabilities, said.labels)}
-        for (kind, severity), said in found.items() if kind
+        {"kind": kind, "severity": severity, "top1": evaluation.accuracy, "loss": evaluation.loss,
+         "ece": calibration_error(evaluation.probabilities, evaluation.labels)}
+        for (kind, severity), evaluation in evaluations.items() if kind
     ]  # fmt: skip
     if spoiled:
         mean = float(np.mean([row["top1"] for row in spoiled]))
@@ -153,21 +154,21 @@ def _record(network: Handed, exam: Exam, found: dict[Key, Evaluation], skipped: 
 
 
 def _per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns pictures, recall and precision of every class that has pictures or predictions."""
-    said = confusion.sum(0)
+    """Returns images, recall and precision of every class that has images or predictions."""
+    predicted = confusion.sum(0)
     rows = []
     for number, (name, share) in enumerate(zip(classes, recall(confusion).tolist())):
-        pictures = int(confusion[number].sum())
-        if pictures or said[number]:
+        images = int(confusion[number].sum())
+        if images or predicted[number]:
             rows.append({
-                "class": name, "pictures": pictures, "recall": share if pictures else None,
-                "precision": float(confusion[number, number] / said[number]) if said[number] else None,
+                "class": name, "pictures": images, "recall": share if images else None,
+                "precision": float(confusion[number, number] / predicted[number]) if predicted[number] else None,
             })  # fmt: skip
     return rows
 
 
 def _confused(confusion: NDArray[np.int64], classes: Sequence[str], n: int = 50) -> list[list[Any]]:
-    """Returns [it was, the network said, pictures] of the most frequent confusions."""
+    """Returns [it was, the network said, images] of the most frequent confusions."""
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:n]
@@ -181,8 +182,8 @@ def text_of(record: dict[str, Any], *, worst: int = 5) -> list[str]:
     low, high = record["top1_interval"]
     few = "" if len(record["classes"]) > 5 else " (5 classes or fewer: always all)"
     lines = [
-        f"network      {network['from']}: {network['params']:,} parameters, {network['macs']:,} multiply-adds a picture",
-        f"pictures     {data['pictures']:,} of {data['name']}, {data['split']}",
+        f"network      {network['from']}: {network['params']:,} parameters, {network['macs']:,} multiply-adds an image",
+        f"images       {data['pictures']:,} of {data['name']}, {data['split']}",
         f"top-1        {record['top1']:.2%}   (95 % interval {low:.2%} to {high:.2%})",
         f"top-5        {record['top5']:.2%}{few}",
         f"loss         {record['loss']:.4f} nats",
@@ -197,5 +198,5 @@ def text_of(record: dict[str, Any], *, worst: int = 5) -> list[str]:
         lines.append(f"{row['kind']:<12} severity {row['severity']}: top-1 {row['top1']:.2%}, calibration {row['ece']:.4f}")
     lines += [f"note         {note}" for note in data["notes"]]
     if data["skipped"]:
-        lines.append(f"skipped      {len(data['skipped'])} pictures that cannot be read")
+        lines.append(f"skipped      {len(data['skipped'])} images that cannot be read")
     return lines

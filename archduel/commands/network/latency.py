@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from archduel.core import Scale
 from archduel.errors import SettingError
 from archduel.estimators.timing import check_device
 from archduel.networks.find import find_architecture
-from archduel.networks.trained import ZOO, facts_at
+from archduel.networks.trained import facts_at, holds_network, network_of
 from archduel.spaces.lookup import has_own_size, scale_of
 
 __all__ = ["measure", "text_of"]
@@ -34,7 +33,7 @@ def measure(
         what: names, texts, files, training folders, finished searches, ``zoo:NAME``.
         space: of texts that do not say so.
         size: fields of :class:`Scale`; without them a trained network's own size, else the published one.
-        batch_size: pictures a batch.
+        batch_size: images a batch.
         device: where to measure.
         threads: of torch on a CPU.
         repetitions: batches that are timed.
@@ -62,30 +61,28 @@ def _one(
     import torch
 
     from archduel.estimators.timing import latency_ms
-    from archduel.networks.trained import network_of
 
     facts = _facts(text, space)
     scale = replace(Scale(**facts["scale"]), **size)
     model, own = network_of({**facts, "scale": scale}), has_own_size(facts["arch"])
-    found = latency_ms(model, scale, batch_size=batch, device=device, repetitions=repetitions, seconds=seconds)
+    latency = latency_ms(model, scale, batch_size=batch, device=device, repetitions=repetitions, seconds=seconds)
     where = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"cpu, {threads} thread{'s' * (threads > 1)}"
     return {
-        "network": text, "median_ms": found.median, "iqr_ms": found.iqr, "n": found.n, "batch": batch, "device": where,
+        "network": text, "median_ms": latency.median, "iqr_ms": latency.iqr, "n": latency.n, "batch": batch, "device": where,
         "image_size": scale.image_size, **({} if own else {"channels": scale.channels, "depth": scale.depth}),
-        "images_per_second": 1000 * batch / found.median,
+        "images_per_second": 1000 * batch / latency.median,
     }  # fmt: skip
 
 
 def _facts(text: str, space: str) -> dict[str, Any]:
     """Returns what :func:`network_of` needs, with the size the network was trained or published at."""
-    folder = Path(text)
-    if text.startswith(ZOO) or (folder / "model.json").is_file() or (folder / "run.toml").is_file():
-        return facts_at(text)[1]
+    if holds_network(text):
+        return facts_at(text)
     from archduel.spaces.named import find
 
-    found, item = find_architecture(text, space), find(text)
-    scale = item.scales[0][1] if item else scale_of(found.family, {})
-    return {**found.facts, "scale": asdict(scale)}
+    architecture, item = find_architecture(text, space), find(text)
+    scale = item.scales[0][1] if item else scale_of(architecture.family, {})
+    return {**architecture.facts, "scale": asdict(scale)}
 
 
 def text_of(record: Mapping[str, Any]) -> str:
@@ -93,6 +90,6 @@ def text_of(record: Mapping[str, Any]) -> str:
     width = f"{record['channels']} channels, " if "channels" in record else ""
     return (
         f"{record['network']}: {record['median_ms']:.3g} ms a batch of {record['batch']} (median of {record['n']}, quartiles "
-        f"{record['iqr_ms']:.2g} ms apart), {record['images_per_second']:,.0f} pictures/s; {record['image_size']} px, "
+        f"{record['iqr_ms']:.2g} ms apart), {record['images_per_second']:,.0f} images/s; {record['image_size']} px, "
         f"{width}{record['device']}"
     )

@@ -1,4 +1,4 @@
-"""The pictures a trained network is examined on: a test split, never one that it learned from."""
+"""The images a trained network is judged on: a test split, never one that it learned from."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from numpy.typing import NDArray
 
 from archduel.data.cache import cache_root
 from archduel.data.dataset import Preprocessing, make_splits, subset
-from archduel.data.decode import SUFFIXES, decoded, open_picture
+from archduel.data.decode import SUFFIXES, decoded, open_image
 from archduel.data.folder import SPLIT_NAMES, class_words, read_list
 from archduel.data.listing import catalogues
 from archduel.data.load import source_of
 from archduel.data.source import Source, naturally
 from archduel.errors import DataError, SettingError
 
-__all__ = ["Exam", "batches", "examine", "same_data"]
+__all__ = ["TestSet", "batches", "open_test_set", "same_data"]
 
 TRAIN, VALIDATION, TEST = range(3)
 LEARNED = frozenset(word for word, code in SPLIT_NAMES.items() if code == TRAIN)
-"""Names of folders with training pictures."""
+"""Names of folders with training images."""
 
 
 @dataclass(frozen=True)
-class Exam:
-    """Test pictures with labels in the order of the network's classes.
+class TestSet:
+    """Test images with labels in the order of the network's classes.
 
     Attributes:
-        source: the pictures.
-        rows: (N,) numbers of the test pictures in ``source``.
+        source: the images.
+        rows: (N,) numbers of the test images in ``source``.
         labels: (N,) int64.
         name: of the data.
-        split: which pictures these are, in words.
+        split: which images these are, in words.
         notes: what a person should know before trusting the numbers.
     """
 
@@ -49,17 +49,17 @@ class Exam:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def first(self, n: int | None, seed: int = 0) -> Exam:
-        """Returns about ``n`` of the pictures, drawn with the classes' shares kept; all of them for None."""
+    def first(self, n: int | None, seed: int = 0) -> TestSet:
+        """Returns about ``n`` of the images, drawn with the classes' shares kept; all of them for None."""
         if n is None or n >= len(self):
             return self
-        kept = subset(self.labels, np.zeros(len(self), np.int8), n, seed=seed)
-        words = f"{len(kept):,} of {len(self):,} pictures of the {self.split}"
-        return replace(self, rows=self.rows[kept], labels=self.labels[kept], split=words)
+        chosen = subset(self.labels, np.zeros(len(self), np.int8), n, seed=seed)
+        words = f"{len(chosen):,} of {len(self):,} images of the {self.split}"
+        return replace(self, rows=self.rows[chosen], labels=self.labels[chosen], split=words)
 
 
-def examine(data: Any, facts: Mapping[str, Any], *, split: str = "test", labels: Path | None = None) -> Exam:
-    """Returns the test pictures of ``data`` for the network that ``facts`` describe.
+def open_test_set(data: Any, facts: Mapping[str, Any], *, split: str = "test", labels: Path | None = None) -> TestSet:
+    """Returns the test images of ``data`` for the network that ``facts`` describe.
 
     A given test split is taken; where there is none, ``val`` (ImageNet's way), unless the network was trained on this
     data: then the test split that its training held out. A folder without splits is a test set as a whole if the network
@@ -69,14 +69,14 @@ def examine(data: Any, facts: Mapping[str, Any], *, split: str = "test", labels:
         data: a name, a folder, an ``.npz``, a pair of arrays; None = the data it was trained on.
         facts: of the network: ``classes`` and, where known, ``seed`` and ``data`` (``name``).
         split: only ``test`` is taken.
-        labels: a file that names the class of every picture, for a flat folder (ImageNet's validation pictures).
+        labels: a file that names the class of every image, for a flat folder (ImageNet's validation images).
 
     Raises:
         SettingError: for another split, or no data.
-        DataError: for a training folder, data without test pictures, unknown classes, labels that are missing.
+        DataError: for a training folder, data without test images, unknown classes, labels that are missing.
     """
     if split != "test":
-        raise SettingError(f"a network is examined on test pictures only, which it never learned from; got --split {split}")
+        raise SettingError(f"a network is judged on test images only, which it never learned from; got --split {split}")
     known = {"seed": facts.get("seed", 0), **(facts.get("data") or {})}
     data = data if data is not None else known.get("name")
     if data is None:
@@ -86,31 +86,31 @@ def examine(data: Any, facts: Mapping[str, Any], *, split: str = "test", labels:
         return _matched(_flat(Path(str(data)), labels, facts["classes"]), None, name, "flat folder", facts["classes"])
     source = _opened(data)
     if Path(source.name).name.lower() in LEARNED:
-        raise DataError(f"{name} is a training split by its name; a network is examined on pictures it never learned from")
+        raise DataError(f"{name} is a training split by its name; a network is judged on images it never learned from")
     streamed = bool((facts.get("recipe") or {}).get("crop_scale"))  # such trainings make no splits of their own
     held_out = same_data(data, known.get("name")) and not streamed
     chosen, words = _chosen(source, known, held_out)
     if chosen is None and source.names and all(Path(file).parts[0].lower() in LEARNED for file in source.names):
         source = _listed(Path(source.name))
         chosen, words = np.arange(len(source)), "given test split"
-    exam = _matched(source, chosen, name, words, facts["classes"])
-    return replace(exam, notes=_changed(source, known)) if held_out else exam
+    test_set = _matched(source, chosen, name, words, facts["classes"])
+    return replace(test_set, notes=_changed(source, known)) if held_out else test_set
 
 
 def _changed(source: Source, known: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns a note if there are more or fewer pictures than when the network was trained."""
+    """Returns a note if there are more or fewer images than when the network was trained."""
     counts = [known.get(split) for split in ("train", "validation", "test")]
     then = sum(count for count in counts if count is not None)
     if None in counts or known.get("max_images") or then == len(source):
         return ()
     return (
-        f"{len(source):,} pictures now, {then:,} were used in training: if some were added or removed since (rather than skipped "
-        "then), the held-out split is another one and may hold pictures that were trained on",
+        f"{len(source):,} images now, {then:,} were used in training: if some were added or removed since (rather than skipped "
+        "then), the held-out split is another one and may hold images that were trained on",
     )
 
 
 def _opened(data: Any) -> Source:
-    """Returns the pictures of ``data``; tar archives of a folder like ImageNet's are read in place."""
+    """Returns the images of ``data``; tar archives of a folder like ImageNet's are read in place."""
     path = Path(str(data).removeprefix("imagefolder:")).expanduser() if isinstance(data, (str, Path)) else None
     if path is not None and path.is_dir() and any((*path.glob("train*.tar"), *path.glob("train*/*.tar"))):
         return _listed(path)
@@ -118,7 +118,7 @@ def _opened(data: Any) -> Source:
 
 
 def _listed(root: Path) -> Source:
-    """Returns the test pictures of a folder with archives, or with loose validation pictures and a list of their classes.
+    """Returns the test images of a folder with archives, or with loose validation images and a list of their classes.
 
     Raises:
         DataError: if there are none.
@@ -130,7 +130,7 @@ def _listed(root: Path) -> Source:
     given = np.full(len(tested), TEST, np.int8)
     names = tuple(tested.name(row) for row in range(len(tested)))
     return Source(
-        str(root), tested.labels.astype(np.int64), tested.classes, lambda row: open_picture(tested.open(row)), None, given, names=names
+        str(root), tested.labels.astype(np.int64), tested.classes, lambda row: open_image(tested.open(row)), None, given, names=names
     )
 
 
@@ -143,7 +143,7 @@ def same_data(data: Any, other: Any) -> bool:
 
 
 def _chosen(source: Source, known: Mapping[str, Any], trained_on_it: bool) -> tuple[NDArray[np.int64] | None, str]:
-    """Returns the numbers of the test pictures (None = all), and which they are."""
+    """Returns the numbers of the test images (None = all), and which they are."""
     if bool(np.any(source.given == TEST)):
         return np.flatnonzero(source.given == TEST), "given test split"
     if trained_on_it:
@@ -157,8 +157,8 @@ def _chosen(source: Source, known: Mapping[str, Any], trained_on_it: bool) -> tu
 
 def _matched(
     source: Source, rows: NDArray[np.int64] | None, name: str, split: str, classes: Sequence[str]
-) -> Exam:
-    """Returns the exam with the network's numbers for the classes."""
+) -> TestSet:
+    """Returns the test set with the network's numbers for the classes."""
     rows = np.arange(len(source)) if rows is None else rows
     place = {label: number for number, label in enumerate(classes)}
     strange = [label for label in source.classes if label not in place]
@@ -172,9 +172,9 @@ def _matched(
             f"({', '.join(list(classes)[:3])} ...)"
         )
     if not len(rows):
-        raise DataError(f"{name} has no test pictures")
+        raise DataError(f"{name} has no test images")
     translate = np.array([place[label] for label in source.classes], np.int64)
-    return Exam(source, rows, translate[source.labels[rows]], name, split)
+    return TestSet(source, rows, translate[source.labels[rows]], name, split)
 
 
 def _nameless(classes: Sequence[str]) -> bool:
@@ -183,40 +183,40 @@ def _nameless(classes: Sequence[str]) -> bool:
 
 
 def _flat(folder: Path, labels: Path, classes: Sequence[str]) -> Source:
-    """Returns the pictures that lie loose in ``folder``, their classes read from ``labels``."""
+    """Returns the images that lie loose in ``folder``, their classes read from ``labels``."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}")
     files = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not files:
-        raise DataError(f"{folder} holds no pictures outside class folders; leave --labels out for class folders")
+        raise DataError(f"{folder} holds no images outside class folders; leave --labels out for class folders")
     words, _ = class_words(labels, files)
     names = naturally(set(words))
     nameless = _nameless(classes) and len(names) == len(classes) and not all(word.isdigit() for word in words)
     # a network without names goes by the order that folders of these names would have
     codes = np.array(read_list(labels, files, names if nameless else classes), np.int64)
     given = np.full(len(files), TEST, np.int8)
-    return Source(str(folder), codes, tuple(classes), lambda i: open_picture(folder / files[i]), None, given, names=files)
+    return Source(str(folder), codes, tuple(classes), lambda i: open_image(folder / files[i]), None, given, names=files)
 
 
 def batches(
-    exam: Exam, look: Preprocessing, skipped: dict[str, str], *, size: int = 256
+    test_set: TestSet, preprocessing: Preprocessing, skipped: dict[str, str], *, size: int = 256
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Yields pictures (B, C, size, size) uint8 and labels (B,), a few at a time, decoded in threads.
+    """Yields images (B, C, size, size) uint8 and labels (B,), a few at a time, decoded in threads.
 
     Args:
-        exam: which pictures.
-        look: how the network wants them.
+        test_set: which images.
+        preprocessing: how the network wants them.
         skipped: gets file -> reason for what cannot be read.
-        size: pictures a batch.
+        size: images a batch.
     """
-    place = dict(zip(exam.rows.tolist(), exam.labels.tolist()))
+    place = dict(zip(test_set.rows.tolist(), test_set.labels.tolist()))
     pixels: list[NDArray[np.uint8]] = []
     labels: list[int] = []
-    for row, picture in decoded(exam.source, exam.rows, look):
-        if isinstance(picture, str):
-            skipped[exam.source.label_of(row)] = picture
+    for row, image in decoded(test_set.source, test_set.rows, preprocessing):
+        if isinstance(image, str):
+            skipped[test_set.source.label_of(row)] = image
             continue
-        pixels.append(picture)
+        pixels.append(image)
         labels.append(place[row])
         if len(pixels) == size:
             yield np.stack(pixels), np.array(labels, np.int64)

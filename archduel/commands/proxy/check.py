@@ -107,7 +107,7 @@ def check_proxy(
         if again:
             rows["again"] = bench.train("reference again", trusted, archs, first=2 * len(archs))
         result = _checked(rows, archs, bench.settings, asdict(trusted))
-        bench.write_json("check.json", result)
+        bench.job.write("check.json", result)
     return result
 
 

@@ -114,7 +114,7 @@ def train(
     training: Training,
 ) -> None:
     """Train a file of architectures with one recipe as one job; the result is a table."""
-    from archduel.commands.proxy.train import train_file
+    from archduel.commands.train_file import train_file
 
     trained = train_file(
         file, data, out, recipe=recipe, changes=assignments(set_), space=space, seeds=seeds,

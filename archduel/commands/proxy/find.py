@@ -228,14 +228,14 @@ def _hand_over(bench: Bench, result: dict[str, Any]) -> None:
     """Writes the result, the report and the recommended recipes, and says what came out."""
     from archduel.reporting.proxy_report import proxy_html
 
-    bench.write_json("proxies.json", result)
-    (bench.folder / "report.html").write_text(proxy_html(result), encoding="utf-8")
+    bench.job.write("proxies.json", result)
+    (bench.job.path / "report.html").write_text(proxy_html(result), encoding="utf-8")
     by_name = {trial["name"]: trial for trial in result["trials"]}
     for kind, name in result["recommended"].items():
-        path = write_recipe(Recipe(**by_name[name]["recipe"]), bench.folder / f"{kind}.json")
+        path = write_recipe(Recipe(**by_name[name]["recipe"]), bench.job.path / f"{kind}.json")
         value = by_name[name][result["settings"]["by"]]
         bench.progress.say(
             f"{kind}: {name}; {result['settings']['by']} {bounded_text(value)}, "
             f"{by_name[name]['share_of_reference']:.1%} of the reference's cost; {path}"
         )
-    bench.progress.say(f"ended because {result['ended']}; report {bench.folder / 'report.html'}")
+    bench.progress.say(f"ended because {result['ended']}; report {bench.job.path / 'report.html'}")

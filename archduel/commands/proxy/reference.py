@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from archduel import registry
-from archduel.commands.search.settings import make_settings
 from archduel.commands.trainings import Bench
 from archduel.core import Arch, Cost, Estimate, Scale
 from archduel.data import Dataset
@@ -18,6 +17,7 @@ from archduel.errors import BudgetError, RunError, SettingError
 from archduel.estimators.timing import Stopwatch
 from archduel.recipes import base_recipe, changed, fitted, read
 from archduel.spaces.family import count, family
+from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
 __all__ = ["TRUTH_SHARE", "Work", "accuracies", "check_truth", "mean_cost", "reference_recipe", "trusted_recipe"]
@@ -117,7 +117,7 @@ def trusted_recipe(
         )  # fmt: skip
         return {"recipe": asdict(recipe), "notes": said}
 
-    noted = bench.note("reference", chosen)
+    noted = bench.job.once("reference", chosen)
     for line in [*notes, *noted["notes"]]:
         bench.progress.say(line)
     return Recipe(**noted["recipe"])
@@ -168,8 +168,9 @@ def _timed(
     Raises:
         BudgetError: if four epochs of the smallest do not fit.
     """
-    settings = make_settings(data=dataset.name, space=space, device=device)
-    stopwatch = Stopwatch(settings, registry.make("space", space), dataset)
+    mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
+    pixels = Pixels(dataset.train.images, dataset.train.labels, mean, std, device=device)
+    stopwatch = Stopwatch(registry.make("space", space), pixels, dataset.n_classes, device=device)
     best: Recipe | None = None
     for channels, depth in ladder:
         sized = base.with_(channels=channels, depth=depth)

@@ -22,7 +22,7 @@ import torch
 from archduel.assemble import assemble, derived_seed
 from archduel.commands.trainings import Bench, JobOptions
 from archduel.core import Arch, Budget, Estimate, Executor, Query, Result, Scale, Space, Told, search
-from archduel.core.storage import Records, load_state, save_state, write_atomic
+from archduel.core.storage import load_state, save_state, write_atomic
 from archduel.data import Dataset
 from archduel.errors import RunError, SettingError, StateError, unknown
 from archduel.estimators.shared import SharedWeights
@@ -77,18 +77,19 @@ def darts_cell(
     shared = SharedWeights(network, train, validation, recipe, n_classes=dataset.n_classes, seed=seed, device=device)
     settings = {"epochs": int(recipe.epochs), "order": order, "candidates": 1}
     strategy: Any = assemble(BY_GRADIENT, space, seed=seed, settings=settings, given={"shared": shared}, device=device)
-    path = bench.folder / "darts.safetensors"
-    done = [record for record in bench.journal.records if record["event"] == "epoch"]
+    path = bench.job.path / "darts.safetensors"
+    noted = [record for record in bench.job.journal.records if record["event"] == "epoch"]
+    saved = 0
     if path.exists():
         state = load_state(path)
         strategy.load_state_dict(state["strategy"])
-        done = done[: int(state["epochs"])]
-    else:
-        done = []
+        saved = int(state["epochs"])
+    done, again = noted[:saved], noted[saved:]
+    bench.job.journal.drop(lambda record: record in again)  # noted, but the kill came before their state was saved
     bench.progress.stage(BY_GRADIENT, int(recipe.epochs))
     while (record := _epoch(strategy)) is not None:
         done.append(record)
-        bench.journal.append({"event": "epoch", **record})
+        bench.job.note("epoch", **record)
         save_state(path, {"strategy": strategy.state_dict(), "epochs": len(done)})
         bench.progress.advance(len(done), f"loss {record['loss']:.3f}, entropy {record['entropy']:.3f}")
     bench.progress.end()
@@ -123,22 +124,6 @@ METHODS: Mapping[str, tuple[Callable[[], Any], str]] = {
     BY_GRADIENT: (DARTS, BY_GRADIENT),
 }
 """Method -> (space, strategy)."""
-
-
-class _SearchRecords:
-    """The part of the journal that the search wrote."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        """The search's evaluations, oldest first."""
-        return [record for record in self.bench.journal.records if record.get("stage") == "search"]
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Adds a record."""
-        self.bench.journal.append({**record, "stage": "search"})
 
 
 class _WithRecipe:
@@ -215,7 +200,7 @@ def search_cell(
         for note in notes:
             bench.progress.say(note)
         result = _darts(bench, dataset, chosen, job.device) if method == BY_GRADIENT else _Cell(bench, chosen, method).run(job.workers)
-        bench.write_json("result.json", result)
+        bench.job.write("result.json", result)
         write_atomic(Path(out) / "genotype.txt", (result["genotype"] + "\n").encode())
     return result
 
@@ -242,7 +227,6 @@ class _Cell:
         """
         steps, seed = self.settings["steps"], self.settings["seed"]
         strategy = assemble(self.strategy_name, self.space, seed=seed, settings=_strategy_settings(self.method, steps))
-        records: Records = _SearchRecords(self.bench)
         self.bench.progress.stage(f"search {self.method}", steps)
         best = [float("-inf")]
 
@@ -254,10 +238,10 @@ class _Cell:
         executor = _WithRecipe(self.bench.executor, self.recipe, self.settings["reading"])
         try:
             result = search(
-                strategy, executor, budget=Budget(evaluations=steps), window=window, journal=records, on_told=on_told
+                strategy, executor, budget=Budget(evaluations=steps), window=window, journal=self.bench.job.part("search"), on_told=on_told
             )
         except StateError as error:
-            raise RunError(f"no training succeeded: {error}; see the reasons in {self.bench.journal.path}") from error
+            raise RunError(f"no training succeeded: {error}; see the reasons in {self.bench.job.journal.path}") from error
         self.bench.progress.end()
         found = {"random": self._best_told, "rl": self._surest, "ea": self._masked}[self.method](strategy, result)
         return self._report(result, *found)

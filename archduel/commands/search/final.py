@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from archduel.commands.search.folder import Stage
+from archduel import registry
 from archduel.commands.search.stages import ORDINALS, Pipeline
-from archduel.core import Arch, Estimate, Query, evaluation_seed
-from archduel.core.storage import estimate_record, load_state, record_estimate
+from archduel.core import Arch, Estimate, Query, Space, evaluation_seed
+from archduel.core.space import TextSpace
+from archduel.core.storage import load_state
 from archduel.errors import InfeasibleError, RunError
 from archduel.estimators.judges import final_weights, recipe_of, scale_of
-from archduel.networks.trained import plain
+from archduel.networks.trained import FACTS, save_trained, take_weights
 from archduel.spaces.limits import Limits, sizes
+from archduel.version import __version__
 
-__all__ = ["FinalNetwork", "final_fidelity", "networks", "survivors", "test_networks", "train_networks"]
+if TYPE_CHECKING:
+    from torch import nn
+
+    from archduel.training.images import Pixels
+
+__all__ = ["SCORES", "FinalNetwork", "final_fidelity", "network_folder", "networks", "remove_checkpoints", "survivors", "test_networks", "text_of", "train_networks"]
 
 FINAL_SHARE_LEFT = 0.95
 """Share of the time that is left when the final stage begins that it may use; the rest is test, export and report."""
@@ -110,21 +118,17 @@ def train_networks(pipeline: Pipeline, found: list[FinalNetwork], fidelity: str)
 
     A continued run tries those that failed again: a full disk or memory may be the reason.
     """
-    section = Stage(pipeline.folder, "final")
-    done = {
-        (r["arch"], r["seed"]): record_estimate(r) for r in section.records if r["event"] == "estimate" and not r["reason"]
-    }
     jobs = list(dict.fromkeys((n.arch, i, seed) for i in range(pipeline.settings.final_seeds) for n in found for seed in n.seeds[i : i + 1]))
-    todo = [job for job in jobs if (str(job[0]), job[2]) not in done]
+    queries = [Query(arch, fidelity) for arch, _, _ in jobs]
+    ordinals = [ORDINALS["final"] + i for _, i, _ in jobs]
+    seeds = [{"seed": seed} for _, _, seed in jobs]
+    done: dict[tuple[str, int], Estimate] = {}
     pipeline.progress.stage("final", len(jobs))
-    queries = [Query(arch, fidelity) for arch, _, _ in todo]
-    ordinals = [ORDINALS["final"] + i for _, i, _ in todo]
-    answers = pipeline.executor.run(queries, ordinals)
-    for n, ((arch, _, seed), query, ordinal, estimate) in enumerate(zip(todo, queries, ordinals, answers), 1):
-        section.append({**estimate_record(ordinal, query, estimate), "seed": seed})
+    trained = pipeline.folder.paid(pipeline.executor.run, queries, ordinals, stage="final", values=seeds, retry=True)
+    for n, ((arch, _, seed), estimate) in enumerate(zip(jobs, trained), 1):
         done[str(arch), seed] = estimate
-        pipeline.progress.advance(len(jobs) - len(todo) + n, pipeline.time_left().removeprefix(", "))
-    pipeline.arms.seconds["final"] = sum(r["seconds"] for r in section.records)
+        pipeline.progress.advance(n, pipeline.time_left().removeprefix(", "))
+    pipeline.arms.seconds["final"] = sum(r["seconds"] for r in pipeline.folder.part("final").records)
     return done
 
 
@@ -151,44 +155,101 @@ def survivors(pipeline: Pipeline, found: list[FinalNetwork], done: Mapping[tuple
     return kept
 
 
+def network_folder(network: FinalNetwork, seed: int) -> str:
+    """Returns where in the run folder a final network is kept, in the form of every trained network."""
+    return f"networks/{network.role}-{seed}"
+
+
 def test_networks(pipeline: Pipeline, found: list[FinalNetwork], fidelity: str) -> list[dict[str, Any]]:
-    """Reads the test split once for each final network and returns a record a network and seed."""
-    from archduel.spaces.family import build
+    """Reads the test split once for each final network, keeps it, and returns a record a network and seed."""
     from archduel.training.images import Pixels
-    from archduel.training.metrics import calibration_error, evaluate
 
     data, folder = pipeline.dataset, pipeline.folder
     mean, std = data.preprocessing.mean, data.preprocessing.std
     pixels = Pixels(data.test.images, data.test.labels, mean, std, device=pipeline.settings.device)
-    recipe = recipe_of(fidelity, {"final": pipeline.plan.final})
     records: list[dict[str, Any]] = []
     for network in found:
         for seed in network.seeds:
-            noted = folder.noted("test", role=network.role, seed=seed)
-            if noted is None:
-                model = build(network.arch, scale_of(recipe, data))
-                weights = load_state(final_weights(folder.path, network.arch, fidelity, seed))["weights"]
-                model.load_state_dict(plain(weights, model), strict=True)
-                result = evaluate(model.to(pipeline.settings.device), pixels, device=pipeline.settings.device)
-                if not records:
-                    folder.write_json("mistakes.json", _mistakes(result, data))
-                noted = folder.note(
-                    "test",
-                    role=network.role,
-                    arch=str(network.arch),
-                    seed=seed,
-                    accuracy=result.accuracy,
-                    balanced_accuracy=result.score("balanced_accuracy"),
-                    macro_f1=result.score("macro_f1"),
-                    ece=calibration_error(result.probabilities, result.labels),
-                    confusion=result.confusion.tolist(),
-                )
-            records.append(noted)
+            record = folder.noted("test", role=network.role, seed=seed)
+            home = folder.path / network_folder(network, seed)
+            if record is None or not (home / FACTS).is_file():
+                model = _trained(pipeline, network.arch, fidelity, seed)
+                record = record or _test(pipeline, network, seed, model, pixels, mistakes=not records)
+                save_trained(home, model, _facts(pipeline, network, fidelity, seed, record))
+            records.append(record)
     return records
 
 
+def _trained(pipeline: Pipeline, arch: Arch, fidelity: str, seed: int) -> nn.Module:
+    """Returns a network with the weights of its final training, on the run's device."""
+    from archduel.spaces.family import build
+
+    path = final_weights(pipeline.folder.path, arch, fidelity, seed)
+    model = build(arch, scale_of(recipe_of(fidelity, {"final": pipeline.plan.final}), pipeline.dataset))
+    take_weights(model, load_state(path)["weights"], str(path))
+    return model.to(pipeline.settings.device)
+
+
+def _test(
+    pipeline: Pipeline, network: FinalNetwork, seed: int, model: nn.Module, pixels: Pixels, *, mistakes: bool
+) -> dict[str, Any]:
+    """Reads the test split with one network and returns the journal's record."""
+    from archduel.training.metrics import calibration_error, evaluate
+
+    result = evaluate(model, pixels, device=pipeline.settings.device)
+    if mistakes:
+        pipeline.folder.write("mistakes.json", _mistakes(result, pipeline.dataset))
+    return pipeline.folder.note(
+        "test",
+        role=network.role,
+        arch=str(network.arch),
+        seed=seed,
+        accuracy=result.accuracy,
+        balanced_accuracy=result.score("balanced_accuracy"),
+        macro_f1=result.score("macro_f1"),
+        ece=calibration_error(result.probabilities, result.labels),
+        confusion=result.confusion.tolist(),
+    )
+
+
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
+"""What is measured of a final network on the test split, besides its confusions."""
+
+
+def _facts(
+    pipeline: Pipeline, network: FinalNetwork, fidelity: str, seed: int, tested: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns what ``model.json`` says of a final network; ``seed`` there is that of the splits, as after a training."""
+    from archduel.spaces.family import count
+
+    settings, data = pipeline.settings, pipeline.dataset
+    recipe = recipe_of(fidelity, {"final": pipeline.plan.final})
+    scale = scale_of(recipe, data)
+    splits = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
+    return {
+        "arch": str(network.arch), "text": text_of(pipeline.space, network.arch), "scale": scale, "options": {},
+        "classes": list(data.classes), "preprocessing": data.preprocessing,
+        "data": {"name": settings.data, "max_images": settings.max_images, **splits},
+        **count(network.arch, scale)._asdict(), "recipe": {"name": "final", **asdict(recipe)}, "seed": settings.seed,
+        "test": {name: tested[name] for name in SCORES},
+        "search": {"role": network.role, "training_seed": seed, "strategy": settings.strategy, "archduel": __version__},
+    }  # fmt: skip
+
+
+def text_of(space: Space, arch: Arch) -> str:
+    """Returns an architecture in the words of ``space`` or, where it belongs to another one, of that."""
+    home = space if arch.space == space.name else registry.make("space", arch.space)
+    return home.write(arch) if isinstance(home, TextSpace) else str(arch)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Deletes the workers' copies of the final weights, once the networks are kept and the result is written."""
+    for path in (folder / "checkpoints").glob("final-*.safetensors"):
+        path.unlink(missing_ok=True)
+
+
 def _mistakes(evaluation: Any, dataset: Any, n: int = 12) -> list[dict[str, Any]]:
-    """Returns the worst mistakes on test as pictures (PNG data URIs), for the report."""
+    """Returns the worst mistakes on test as images (PNG data URIs), for the report."""
     import base64
     import io
 
@@ -199,13 +260,13 @@ def _mistakes(evaluation: Any, dataset: Any, n: int = 12) -> list[dict[str, Any]
     found = []
     for mistake in worst_mistakes(evaluation.probabilities, evaluation.labels, n):
         pixels = np.asarray(dataset.test.images[mistake.row])
-        picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+        image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
         buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
+        image.save(buffer, "PNG")
         found.append(
             {
                 "image": "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(),
-                "file": dataset.test.names[mistake.row] if dataset.test.names else f"test picture {mistake.row}",
+                "file": dataset.test.names[mistake.row] if dataset.test.names else f"test image {mistake.row}",
                 "truth": dataset.classes[mistake.label],
                 "guess": dataset.classes[mistake.predicted],
                 "probability": mistake.confidence,

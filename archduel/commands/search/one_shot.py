@@ -13,7 +13,6 @@ import torch
 
 from archduel.assemble import settings_of
 from archduel.commands.progress import duration
-from archduel.commands.search.folder import Stage
 from archduel.commands.search.stages import LABEL, Pipeline
 from archduel.commands.search.strategy import make_strategy
 from archduel.core import Arch, Budget, Query, Space, StepReport, Strategy, sample, search
@@ -358,7 +357,7 @@ class OneShotPipeline(Pipeline):
         began = self.steps_made
         search(
             self.strategy, self.executor, budget=Budget(), window=2 * self.settings.workers,
-            journal=Stage(self.folder, "verify"), on_step=on_step,
+            journal=self.folder.part("verify"), on_step=on_step,
         )  # fmt: skip
         if self.steps_made > began:
             self._save()

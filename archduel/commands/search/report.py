@@ -140,7 +140,7 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
     size = data["preprocessing"]["size"]
     gains = list(result["gain"].values())
     return {
-        "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,} pictures, {size} x {size} {colour}, "
+        "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,} images, {size} x {size} {colour}, "
         f"rule: {data['preprocessing']['rule']}",
         "sentence": gains[0]["sentence"] if gains else "",
         "sentence_note": gains[1]["sentence"] if len(gains) > 1 else "",
@@ -172,9 +172,9 @@ def _key_figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
     spread = f" ± {100 * interval.half_width:.2f}" if interval.known else ""
     return [
         {"label": f"test {metric.replace('_', ' ')}", "value": f"{100 * interval.value:.2f}{spread} %",
-         "note": f"mean of {len(scores)} trainings, 95 % interval, {result['data']['splits']['test']:,} pictures"},
+         "note": f"mean of {len(scores)} trainings, 95 % interval, {result['data']['splits']['test']:,} images"},
         {"label": "parameters", "value": f"{winner['params']:,}", "note": "trainable"},
-        {"label": "multiply-adds", "value": f"{winner['macs']:,}", "note": "one picture"},
+        {"label": "multiply-adds", "value": f"{winner['macs']:,}", "note": "one image"},
         {"label": "time", "value": duration(result["clock"]), "note": "wall clock, all networks of the comparison"},
     ]  # fmt: skip
 

@@ -6,13 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from archduel import registry
-from archduel.commands.search.final import FinalNetwork
+from archduel.commands.search.final import SCORES, FinalNetwork, network_folder, text_of
 from archduel.commands.search.stages import Pipeline
 from archduel.core import Arch, win_matrix
-from archduel.core.space import TextSpace
 from archduel.errors import StateError
-from archduel.estimators.judges import final_weights, recipe_of, scale_of
+from archduel.estimators.judges import recipe_of, scale_of
 from archduel.reporting.statistics import gain_interval, gain_sentence, kendall_tau
 
 __all__ = ["SHARED", "gain", "ranking_sentence", "result_of"]
@@ -31,7 +29,7 @@ def result_of(
     settings, dataset, plan = pipeline.settings, pipeline.dataset, pipeline.plan
     recipe = recipe_of(fidelity, {"final": plan.final})
     networks = {
-        network.role: _network(pipeline, network, fidelity, values, [t for t in tests if t["role"] == network.role])
+        network.role: _network(pipeline, network, values, [t for t in tests if t["role"] == network.role])
         for network in found
     }
     return {
@@ -88,26 +86,21 @@ def data_fields(dataset: Any) -> dict[str, Any]:
 def _network(
     pipeline: Pipeline,
     network: FinalNetwork,
-    fidelity: str,
     values: Mapping[tuple[str, int], Mapping[str, Any]],
     tests: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     arch, first = network.arch, values[str(network.arch), network.seeds[0]]
-    home = pipeline.space if arch.space == pipeline.space.name else registry.make("space", arch.space)
     return {
         "arch": str(arch),
-        "text": home.write(arch) if isinstance(home, TextSpace) else str(arch),
+        "text": text_of(pipeline.space, arch),
         "params": first["params"],
         "macs": first["macs"],
         "seeds": list(network.seeds),
         "test": {
-            name: [float(test[name]) for test in tests] for name in ("accuracy", "balanced_accuracy", "macro_f1", "ece")
+            name: [float(test[name]) for test in tests] for name in SCORES
         },
         "confusion": tests[0]["confusion"],
-        "weights": [
-            str(final_weights(pipeline.folder.path, arch, fidelity, seed).relative_to(pipeline.folder.path))
-            for seed in network.seeds
-        ],
+        "folders": [network_folder(network, seed) for seed in network.seeds],
         "history": [values[str(arch), seed]["history"] for seed in network.seeds],
     }
 

@@ -16,7 +16,6 @@ from archduel.assemble import begins_with_labels, shares_weights
 from archduel.commands.options import parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final
-from archduel.commands.search.folder import RunFolder
 from archduel.commands.search.one_shot import CHECKED, OneShotPipeline, check_space
 from archduel.commands.search.plan import (
     LABEL,
@@ -29,16 +28,18 @@ from archduel.commands.search.plan import (
     whole_number,
 )
 from archduel.commands.search.result import gain, result_of
-from archduel.commands.search.settings import Settings, make_settings, read_settings
+from archduel.commands.search.settings import Settings, default_settings, make_settings, read_settings
 from archduel.commands.search.stages import Pipeline
 from archduel.commands.search.strategy import check_settings
 from archduel.core import Estimate, Scale, Space, sample
+from archduel.core.job import RUN, Job, read_result
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
 from archduel.errors import DataError, RunError, SettingError
 from archduel.estimators.judges import Finals, Groups, Judge, joined, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import Processes
+from archduel.networks.trained import export_network, open_network, predict
 from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
@@ -61,7 +62,7 @@ def load_arguments(settings: Settings) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
+def work(folder: Job, settings: Settings, progress: Progress) -> None:
     """Does all that is left of a run."""
     check_device(settings.device)
     variant = settings.section("space")  # such as preset=cnas
@@ -76,7 +77,9 @@ def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
     progress.end()
     _same_data(folder, dataset)
     _introduce(progress, settings, dataset)
-    stopwatch = Stopwatch(settings, space, dataset)
+    stopwatch = Stopwatch(
+        space, _pixels(settings, dataset), dataset.n_classes, device=settings.device, threads=settings.threads
+    )
     settings, plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress, free)
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
     _announce(progress, settings, plan, dataset)
@@ -95,7 +98,8 @@ def work(folder: RunFolder, settings: Settings, progress: Progress) -> None:
         torch.set_num_threads(before)
     progress.end()
     result = _tested(pipeline, networks, fidelity, trained)
-    folder.write_json("result.json", result)
+    folder.write("result.json", result)
+    final.remove_checkpoints(folder.path)
     folder.note("finished", seconds=round(folder.clock, 2))
     hand_over(folder, result, progress)
 
@@ -121,7 +125,13 @@ def _tested(
     return result_of(pipeline, networks, fidelity, values, tests)
 
 
-def _same_data(folder: RunFolder, dataset: Dataset) -> None:
+def _pixels(settings: Settings, dataset: Dataset) -> Pixels:
+    """Returns the training images on the run's device."""
+    mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
+    return Pixels(dataset.train.images, dataset.train.labels, mean, std, device=settings.device)
+
+
+def _same_data(folder: Job, dataset: Dataset) -> None:
     """Refuses to continue on other images, and notes which ones a new run uses."""
     noted = folder.noted("data")
     if noted is None:
@@ -134,7 +144,7 @@ def _same_data(folder: RunFolder, dataset: Dataset) -> None:
 
 
 def _with_budget(settings: Settings) -> Settings:
-    """Returns the settings with a time, chosen before the pictures are decoded because it limits their resolution."""
+    """Returns the settings with a time, chosen before the images are decoded because it limits their resolution."""
     if settings.seconds is not None or settings.evaluations is not None:
         return settings
     n = len(source_of(settings.data))
@@ -150,7 +160,7 @@ def _introduce(progress: Progress, settings: Settings, dataset: Dataset) -> None
 
 
 def _plan(
-    folder: RunFolder,
+    folder: Job,
     settings: Settings,
     space: Space,
     dataset: Dataset,
@@ -250,7 +260,7 @@ def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Datas
     progress.say(f"  final      {nets} x {settings.final_seeds} seeds, about {plan.final.epochs:g} epochs at {size}")
 
 
-def _executor(folder: RunFolder, settings: Settings, plan: Plan, dataset: Dataset, space: Space) -> Processes:
+def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, space: Space) -> Processes:
     """Returns the workers that train; cheap trainings in groups where that was measured to be faster."""
     mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
     train, validation = dataset.train, dataset.validation
@@ -284,13 +294,13 @@ def _executor(folder: RunFolder, settings: Settings, plan: Plan, dataset: Datase
     return Processes(judge, workers=settings.workers, run_seed=settings.seed, threads=settings.threads, at_once=groups)
 
 
-def hand_over(folder: RunFolder, result: dict[str, Any], progress: Progress) -> None:
+def hand_over(folder: Job, result: dict[str, Any], progress: Progress) -> None:
     """Exports, writes the report and says in plain words what came out; noted, so that a killed run does it again."""
     from archduel.commands.search.report import write_report
-    from archduel.networks.trained import export_run
 
     progress.say("exporting ...")
-    export_run(folder.path, result, folder.path / "export", progress=progress)
+    report = export_network(open_network(folder.path), folder.path / "export")
+    progress.say(f"  {report.summary}")
     write_report(folder.path)
     folder.note("handed over")
     progress.say("")
@@ -317,25 +327,18 @@ class Run:
         Raises:
             RunError: if the run is not finished.
         """
-        import json
-
-        path = self.folder / "result.json"
-        if not path.is_file():
+        result = read_result(self.folder)
+        if result is None:
             raise RunError(f"{self.folder} is not finished; the same `archduel search` command continues it")
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return value
+        return result
 
     def model(self) -> torch.nn.Module:
         """Returns the trained winner: input (N, C, H, W) float in 0..1, preprocessed as the run says; output logits."""
-        from archduel.networks.trained import load_winner
-
-        return load_winner(self.folder, self.result)
+        return open_network(self.folder).with_normalisation
 
     def export(self, folder: str | Path) -> Path:
         """Writes the stand-alone folder (model.py, weights, ONNX, predict.py) and returns its path."""
-        from archduel.networks.trained import export_run
-
-        return export_run(self.folder, self.result, Path(folder))
+        return export_network(open_network(self.folder), Path(folder)).folder
 
     def report(self) -> Path:
         """Writes report.html (also of an unfinished run) and returns its path."""
@@ -343,11 +346,9 @@ class Run:
 
         return write_report(self.folder)
 
-    def predict(self, pictures: Sequence[str | Path]) -> list[list[tuple[str, float]]]:
-        """Returns for each picture the classes with their probabilities, most probable first."""
-        from archduel.networks.trained import predict
-
-        return predict(self.folder, self.result, [Path(picture) for picture in pictures])
+    def predict(self, images: Sequence[str | Path]) -> list[list[tuple[str, float]]]:
+        """Returns for each image file the classes with their probabilities, most probable first."""
+        return predict(open_network(self.folder), [Path(image) for image in images])
 
 
 def search(
@@ -392,12 +393,13 @@ def search(
     )
     path = Path(out) if out is not None else Path("runs") / _name(checked)
     progress = Progress(quiet=quiet)
-    folder = RunFolder(path, checked, command or " ".join(sys.argv) or "archduel.search(...)")
+    line = command or " ".join(sys.argv) or "archduel.search(...)"
+    folder = Job(path, RUN, {"run": checked.model_dump()}, command=line, defaults={"run": default_settings()})
     try:
-        if not (path / "result.json").is_file():
+        if folder.result is None:
             work(folder, checked, progress)
         elif folder.noted("handed over") is None:  # it was stopped between the result and the export
-            hand_over(folder, Run(path).result, progress)
+            hand_over(folder, folder.result, progress)
         else:
             progress.say(f"{path} is finished; nothing to do (another --out starts a new run)")
     except KeyboardInterrupt:

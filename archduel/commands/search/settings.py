@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from archduel.core.storage import read_toml
 from archduel.errors import RunError, SettingError, unknown
 
-__all__ = ["Settings", "make_settings", "read_settings"]
+__all__ = ["Settings", "default_settings", "make_settings", "read_settings"]
 
 
 class Settings(BaseModel):
@@ -69,6 +69,12 @@ def default_workers(device: str) -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(8, cores))
+
+
+def default_settings() -> dict[str, Any]:
+    """Returns the defaults: what a run of an older version did that says nothing of a setting."""
+    fields = Settings.model_fields.items()
+    return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
 
 
 def make_settings(**values: Any) -> Settings:

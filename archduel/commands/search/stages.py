@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from archduel.assemble import begins_with_labels, compares
 from archduel.commands.progress import Progress, duration
-from archduel.commands.search.folder import RunFolder, Stage
 from archduel.commands.search.plan import LABEL, Plan
 from archduel.commands.search.settings import Settings
 from archduel.commands.search.strategy import closed_form_costs, make_strategy
@@ -31,7 +30,8 @@ from archduel.core import (
     sample_distinct,
     search,
 )
-from archduel.core.storage import estimate_record, record_estimate, record_query
+from archduel.core.job import Job
+from archduel.core.storage import record_estimate, record_query
 from archduel.data import Dataset
 from archduel.errors import InfeasibleError, RunError, StateError
 from archduel.estimators.timing import Stopwatch
@@ -93,7 +93,7 @@ class Pace:
         compares: whether the strategy compares after its labels, and so keeps pace itself.
     """
 
-    def __init__(self, folder: RunFolder, settings: Settings, plan: Plan, *, compares: bool) -> None:
+    def __init__(self, folder: Job, settings: Settings, plan: Plan, *, compares: bool) -> None:
         self.folder, self.settings, self.plan, self.compares = folder, settings, plan, compares
         self._compare_began: float | None = None
 
@@ -182,7 +182,7 @@ class Pipeline:
 
     def __init__(
         self,
-        folder: RunFolder,
+        folder: Job,
         settings: Settings,
         plan: Plan,
         space: Space,
@@ -246,7 +246,7 @@ class Pipeline:
                 self.executor,
                 budget=self.pace.label_budget(),
                 window=self._window(),
-                journal=Stage(self.folder, LABEL),
+                journal=self.folder.part(LABEL),
                 on_told=on_told,
                 on_step=on_step,
                 enough=self.pace.enough_steps if self._compares else None,
@@ -287,15 +287,14 @@ class Pipeline:
 
     def evaluate(self, stage: str, archs: Sequence[Arch], fidelity: str) -> list[Estimate]:
         """Returns the estimates of ``archs``; those already paid for are not trained again."""
-        section = Stage(self.folder, stage)
+        section = self.folder.part(stage)
         done = sum(record["event"] == "estimate" for record in section.records)
         new = [arch for arch in dict.fromkeys(archs) if (arch, fidelity) not in self.paid]
         ordinals = [ORDINALS[stage] + done + i for i in range(len(new))]
         queries = [Query(arch, fidelity) for arch in new]
         self.progress.stage(stage, len(archs))
-        for i, (query, ordinal, estimate) in enumerate(zip(queries, ordinals, self.executor.run(queries, ordinals)), 1):
-            section.append(estimate_record(ordinal, query, estimate))
-            self.paid[query.arch, fidelity] = estimate
+        for i, (arch, estimate) in enumerate(zip(new, self.folder.paid(self.executor.run, queries, ordinals, stage=stage)), 1):
+            self.paid[arch, fidelity] = estimate
             last = "last failed" if estimate.failed else f"last {estimate.score:.4f}"
             self.progress.advance(len(archs) - len(new) + i, f"{last}{self.time_left()}")
         self.arms.seconds[stage] = sum(r["seconds"] for r in section.records if r["event"] == "estimate")

@@ -43,7 +43,7 @@ def check_types(role: str, name: str, given: Mapping[str, Any]) -> None:
 
 
 def check_settings(settings: Settings) -> None:
-    """Raises for names and settings of strategy, ranker and policy that there are not, before any picture is read.
+    """Raises for names and settings of strategy, ranker and policy that there are not, before any image is read.
 
     Raises:
         UnknownNameError: for a name that is not on its menu.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import numpy as np
 
 from archduel import registry
 from archduel.commands.progress import Progress
-from archduel.core import Arch, Journal, Query, Space
+from archduel.core import Arch, Estimate, Query, Space
+from archduel.core.job import TABLE, Job
 from archduel.core.space import ENUMERABLE, sample_distinct
-from archduel.core.storage import environment, estimate_record
+from archduel.core.storage import environment
 from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError
 from archduel.estimators.judges import Groups, Judge
@@ -92,9 +93,9 @@ def train_table(
         for run in range(seeds * mean_of)
         for number in range(start, min(start + BLOCK, cells))
     ]
-    done = _trained(
-        dataset, chosen, jobs, out.with_suffix(".jsonl"), seed, workers, fused, Progress(quiet=quiet)
-    )
+    settings = {"data": dataset.fingerprint, "space": space, "seed": seed, "recipe": asdict(chosen)}
+    with Job(out.with_suffix(".jsonl"), TABLE, settings, fsync=False) as job:
+        done = _trained(dataset, chosen, jobs, job, seed, workers, fused, Progress(quiet=quiet))
     failed = sum(record["score"] is None for record in done.values())
     if 20 * failed > len(jobs):
         raise RunError(f"{failed} of {len(jobs)} trainings failed; see {out.with_suffix('.jsonl')}")
@@ -106,38 +107,35 @@ def _trained(
     dataset: Dataset,
     recipe: Recipe,
     jobs: list[tuple[Arch, int, int]],
-    path: Path,
+    job: Job,
     seed: int,
     workers: int,
     fused: int | str,
     progress: Progress,
 ) -> dict[tuple[str, int], dict[str, Any]]:
     """Returns (arch, run) -> record; what the journal holds is not trained again."""
-    journal = Journal(path, fsync=False)
-    done = {(r["arch"], r["run"]): r for r in journal.records}
-    todo = [job for job in jobs if (str(job[0]), job[2]) not in done]
+    done = {(r["arch"], r["run"]): r for r in job.journal.records if r.get("event") == "estimate"}
+    todo = [each for each in jobs if (str(each[0]), each[2]) not in done]
     mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
     pixels = [
         Pixels(s.images, s.labels, mean, std) for s in (dataset.train, dataset.validation, dataset.test)
     ]
     scored = {"validation": pixels[1], "test": pixels[2]}  # a table needs both columns; a search on it sees one
     judge = Judge(pixels[0], scored, {"table": recipe}, dataset.n_classes, seed)
-    queries = [Query(arch) for arch, _, _ in todo]
-    ordinals = [1_000 * number + run for _, number, run in todo]
-    progress.stage("train", len(jobs))
     runs = [run for _, _, run in todo]
+    progress.stage("train", len(jobs))
+    queries, ordinals = [Query(arch) for arch, _, _ in todo], [1_000 * number + run for _, number, run in todo]
     with Processes(judge, workers=workers, run_seed=seed, at_once=Groups(fused, judge, workers)) as executor:
-        found = executor.run(queries, runs)  # a run's trainings have one seed, so that a group makes its batches once
-        for n, ((arch, _, run), query, ordinal, estimate) in enumerate(
-            zip(todo, queries, ordinals, found), 1
-        ):
-            record = {**estimate_record(ordinal, query, estimate), "run": run}
-            journal.append(record)
-            done[str(arch), run] = record
-            progress.advance(len(jobs) - len(todo) + n, f"last {estimate.score:.3f}")
+
+        def train(queries: Sequence[Query], _: Sequence[int]) -> Iterator[Estimate]:
+            """Yields the estimates: a run's seed is its number's alone, whatever the architecture, so that a group has one."""
+            return executor.run(queries, runs)
+
+        trained = job.paid(train, queries, ordinals, values=[{"run": run} for run in runs])
+        for n, estimate in enumerate(trained, len(jobs) - len(todo) + 1):
+            progress.advance(n, f"last {estimate.score:.3f}")
     progress.end()
-    journal.close()
-    return done
+    return {(r["arch"], r["run"]): r for r in job.journal.records if r.get("event") == "estimate"}
 
 
 def _write(

@@ -37,7 +37,7 @@ def train(
     set_: RecipeChanges = None,
     space: TextSpace = "",
     file: Annotated[Path | None, typer.Option(help="train every architecture of a file, one a line, into a table")] = None,
-    from_: Annotated[Path | None, typer.Option("--from", help="training folder or zoo:NAME whose weights to start from (fine-tuning)")] = None,
+    from_: Annotated[Path | None, typer.Option("--from", help="training, finished search or zoo:NAME whose weights to start from (fine-tuning)")] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda (under torchrun: one a process), cuda:1")] = "cpu",
     hold_out: Annotated[bool, typer.Option(help="keep the validation split out of training and watch it")] = False,
@@ -54,7 +54,7 @@ def train(
     if file is not None:
         if arch or from_ or track:
             raise SettingError("--file trains all architectures of a file; leave ARCH, --from and --track out")
-        from archduel.commands.proxy.train import train_file
+        from archduel.commands.train_file import train_file
 
         trained = train_file(
             file, data, out, recipe=recipe or "bpe1", changes=assignments(set_), space=space, seed=seed, device=device,

@@ -1,4 +1,4 @@
-"""The pictures of a final training: what is trained on, what is watched meanwhile, what is tested once at the end."""
+"""The images of a final training: what is trained on, what is watched meanwhile, what is tested once at the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Task", "check_number", "open_task"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""What pictures read while training are normalised with, as every ImageNet recipe does."""
+"""What images read while training are normalised with, as every ImageNet recipe does."""
 HELD_OUT = 0.02
 """Share of them that is kept out of the training to be watched, if asked."""
 
@@ -36,11 +36,11 @@ class Task:
         watched: looked at after every epoch, or None; nothing is chosen by it.
         test: looked at once, at the end.
         classes: names in label order.
-        preprocessing: how a picture becomes an input.
-        recipe: the recipe, without what these pictures do not allow (mirrored digits).
-        facts: for the record: name, fingerprint, numbers of pictures.
+        preprocessing: how an image becomes an input.
+        recipe: the recipe, without what these images do not allow (mirrored digits).
+        facts: for the record: name, fingerprint, numbers of images.
         notes: what a person should know.
-        test_drawn: whether the test pictures were drawn by the seed, not given.
+        test_drawn: whether the test images were drawn by the seed, not given.
     """
 
     train: Images
@@ -73,15 +73,15 @@ def open_task(
 
     Args:
         data: what :func:`archduel.data.load` takes, or a :class:`Dataset`; with ``crop_scale`` a folder like ImageNet's.
-        recipe: ``image_size`` is the size at which pictures are read.
+        recipe: ``image_size`` is the size at which images are read.
         hold_out: keeps the validation split out of the training and watches it.
         max_images: use at most so many.
         seed: of splits that are made.
         device: where batches are wanted.
-        workers: processes that read pictures.
+        workers: processes that read images.
 
     Raises:
-        DataError: for pictures that cannot be used, or fewer than a batch of them.
+        DataError: for images that cannot be used, or fewer than a batch of them.
     """
     if recipe.crop_scale:
         return _streamed_task(data, recipe, hold_out=hold_out, max_images=max_images, seed=seed, device=device, workers=workers)
@@ -97,7 +97,7 @@ def open_task(
     notes = list(dataset.warnings)
     if recipe.flip and not dataset.flip:
         recipe = replace(recipe, flip=False)
-        notes.append("pictures are not mirrored: a mirrored digit or letter is another one")
+        notes.append("images are not mirrored: a mirrored digit or letter is another one")
     watched = Pixels(validation.images, validation.labels, mean, std, device) if hold_out else None
     return Task(
         Pixels(images, labels, mean, std, device),
@@ -116,16 +116,16 @@ def open_task(
 
 
 def _lists(data: Any) -> dict[str, Catalogue]:
-    """Returns the lists of ``train`` and ``test`` (the given validation pictures where there are no test pictures)."""
+    """Returns the lists of ``train`` and ``test`` (the given validation images where there are no test images)."""
     if not isinstance(data, (str, os.PathLike)) or not Path(data).expanduser().is_dir():
         raise DataError(
-            f"this recipe crops pictures at random sizes while they are read, which needs a folder with train/ and val/, got {data}; "
-            "--set crop_scale=0 --set crop_pad=4 trains on pictures of one size"
+            f"this recipe crops images at random sizes while they are read, which needs a folder with train/ and val/, got {data}; "
+            "--set crop_scale=0 --set crop_pad=4 trains on images of one size"
         )
     lists = catalogues(Path(data), cache_root())
     tested = lists.get("test") or lists.get("validation")
     if tested is None:
-        raise DataError(f"{data} has no val/ or test/ beside train/; a network needs pictures that it never saw")
+        raise DataError(f"{data} has no val/ or test/ beside train/; a network needs images that it never saw")
     return {"train": lists["train"], "test": tested}
 
 
@@ -139,7 +139,7 @@ def _streamed_task(
     device: str,
     workers: int | None,
 ) -> Task:
-    """Returns the task of pictures that are read from disk while training."""
+    """Returns the task of images that are read from disk while training."""
     from archduel.data.streaming import Stream, usable_cores
     from archduel.training.images import Streamed
 
@@ -147,10 +147,10 @@ def _streamed_task(
     tested = lists["test"]
     if workers is None:  # the cores are shared with the other processes on this machine
         workers = max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    look = Preprocessing(recipe.image_size, "RGB", recipe.test_rule, IMAGENET_MEAN, IMAGENET_STD)
-    learned = Streamed(Stream(lists["train"], look, scale=recipe.crop_scale, workers=workers), lists["train"].labels, device)
-    plain = Streamed(Stream(lists["train"], look, workers=workers), lists["train"].labels, device)
-    test = Streamed(Stream(tested, look, workers=workers), tested.labels, device)
+    preprocessing = Preprocessing(recipe.image_size, "RGB", recipe.test_rule, IMAGENET_MEAN, IMAGENET_STD)
+    learned = Streamed(Stream(lists["train"], preprocessing, scale=recipe.crop_scale, workers=workers), lists["train"].labels, device)
+    plain = Streamed(Stream(lists["train"], preprocessing, workers=workers), lists["train"].labels, device)
+    test = Streamed(Stream(tested, preprocessing, workers=workers), tested.labels, device)
     order = np.random.default_rng(seed).permutation(len(learned))[:max_images]
     held = round(len(order) * HELD_OUT) if hold_out else 0
     train = learned if max_images is None and not held else learned.subset(np.sort(order[held:]))
@@ -160,7 +160,7 @@ def _streamed_task(
         plain.subset(np.sort(order[:held])) if held else None,
         test,
         lists["train"].classes,
-        look,
+        preprocessing,
         recipe,
         {
             "name": str(data), "fingerprint": lists["train"].key, "hold_out": hold_out, "train": len(train),

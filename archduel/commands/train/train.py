@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Any
 from archduel.commands.progress import Progress, duration
 from archduel.commands.train.task import Task, open_task
 from archduel.core import Scale
-from archduel.core.job import CHECKPOINT, TrainFolder
+from archduel.core.job import RESULT, TRAINING, Job
 from archduel.errors import RunError, SettingError
 from archduel.estimators.timing import check_device
-from archduel.networks.find import Architecture, find_architecture
-from archduel.networks.trained import network_of, read_facts, save_trained, start_folder, take_start
+from archduel.networks.find import Architecture, architecture_at, find_architecture
+from archduel.networks.trained import facts_at, load_trained, network_of, save_trained, take_weights
 from archduel.recipes import RecipeFile, Source, default_recipe, open_recipe
 from archduel.spaces.lookup import has_own_size
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from archduel.training.distributed import Team
     from archduel.training.loop import Epoch, Trained
 
-__all__ = ["Job", "Teller", "train_network"]
+__all__ = ["CHECKPOINT", "Teller", "Training", "train_network"]
 
 # -- One final training: what is trained, on what and how, and what is told and kept of it ------------------------------
 
@@ -35,9 +36,10 @@ __all__ = ["Job", "Teller", "train_network"]
 CPU_RATE = 2e10
 """Multiply-adds a second that a thread trains with, three times those of a forward pass an image; `final_training.json` has 2.3e10."""
 LONG_HOURS = 6
+CHECKPOINT = "checkpoint.safetensors"
 
 
-class Job:
+class Training:
     """What is trained, on what, and how."""
 
     def __init__(
@@ -48,7 +50,7 @@ class Job:
         self.scale = Scale(recipe.channels, recipe.depth, recipe.image_size, task.in_channels, len(task.classes))
         meant = {} if not file.meant_for(chosen.family) else file.options
         self.options = {**meant, **chosen.options}
-        if start is not None and not chosen.folder:
+        if start is not None and not chosen.trained:
             self.options = dict(chosen.options)
         self.counts = Architecture(chosen.arch, chosen.text, chosen.name, self.options).counts(self.scale)
 
@@ -84,7 +86,7 @@ class Job:
         auxiliary = self.task.recipe.auxiliary_weight > 0
         model = seeded_build(lambda: network_of(self.facts, auxiliary=auxiliary), self.seed)
         if self.start is not None:
-            take_start(model, self.start, self.scale)
+            _take_start(model, self.start, self.scale)
         return model
 
     def say(self, progress: Progress) -> None:
@@ -96,8 +98,8 @@ class Job:
             f"{recipe.image_size} px{width}"
         )
         progress.say(
-            f"{task.facts['name']}: {len(task.train):,} pictures, {len(task.classes)} classes; recipe {self.file.name}, "
-            f"{recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)} of {recipe.batch_size} pictures a step"
+            f"{task.facts['name']}: {len(task.train):,} images, {len(task.classes)} classes; recipe {self.file.name}, "
+            f"{recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)} of {recipe.batch_size} images a step"
         )
         for note in (*task.notes, *self._seen_before(), *self._long()):
             progress.say(f"  note: {note}")
@@ -116,17 +118,17 @@ class Job:
         ]
 
     def _seen_before(self) -> list[str]:
-        """Returns a warning if the weights to start from may have been trained on pictures that are tested here."""
+        """Returns a warning if the weights to start from may have been trained on images that are tested here."""
         if self.start is None or not self.task.test_drawn:
             return []
-        before, now = read_facts(start_folder(self.start)), self.task.facts
+        before, now = facts_at(self.start), self.task.facts
         old = before.get("data") or {}
         same = (before.get("seed"), old.get("max_images")) == (self.seed, now["max_images"])
         if same or old.get("name") != now["name"]:
             return []
         return [
-            f"{self.start} was trained on another split of {now['name']}: pictures that are tested here may be among those it "
-            "learned from; the same seed and number of pictures give the same split"
+            f"{self.start} was trained on another split of {now['name']}: images that are tested here may be among those it "
+            "learned from; the same seed and number of images give the same split"
         ]
 
     def train(
@@ -134,7 +136,7 @@ class Job:
         model: nn.Module,
         team: Team,
         out: Path,
-        folder: TrainFolder | None,
+        folder: Job | None,
         progress: Progress,
         on_epoch: Callable[[Epoch], None] | None,
         *,
@@ -161,11 +163,12 @@ class Job:
             on_note=lambda text: progress.say(f"  note: {text}"),
             deterministic=deterministic,
         )
+        teller.complete(trained.history)
         if trained.reason:
             raise RunError(f"the training of {self.chosen.name} ended early: {trained.reason}; {out} keeps its last checkpoint")
         return trained
 
-    def finish(self, model: nn.Module, trained: Trained, folder: TrainFolder | None, progress: Progress) -> dict[str, Any]:
+    def finish(self, model: nn.Module, trained: Trained, folder: Job | None, progress: Progress) -> dict[str, Any]:
         """Tests the network once and writes what there is to keep; processes without a folder return nothing."""
         if folder is None:
             return {}
@@ -182,9 +185,10 @@ class Job:
         if trained.compile_note:
             result["compile"] = {"seconds": trained.compile_seconds, "note": trained.compile_note}
         save_trained(folder.path, model, {**self.facts, "test": result["test"]})
-        folder.finish(result)
+        folder.write(RESULT, result)
+        (folder.path / CHECKPOINT).unlink(missing_ok=True)  # it is needed no more
         progress.say(
-            f"test accuracy {found.accuracy:.4f} on {len(found.labels):,} pictures after {duration(trained.seconds)}; "
+            f"test accuracy {found.accuracy:.4f} on {len(found.labels):,} images after {duration(trained.seconds)}; "
             f"{folder.path} holds the network"
         )
         return result
@@ -203,7 +207,7 @@ class Teller:
     """Writes and prints the numbers of each epoch."""
 
     def __init__(
-        self, folder: TrainFolder | None, progress: Progress, task: Task, on_epoch: Callable[[Epoch], None] | None
+        self, folder: Job | None, progress: Progress, task: Task, on_epoch: Callable[[Epoch], None] | None
     ) -> None:
         self.folder, self.progress, self.on_epoch = folder, progress, on_epoch
         self.n, self.epochs = round(len(task.train) * task.recipe.data_fraction), task.recipe.epochs
@@ -215,14 +219,27 @@ class Teller:
             return
         seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
         line = {**numbers, "seconds": round(seconds, 3)}
-        self.folder.note(line)
+        # what a killed training noted after its last checkpoint is trained again
+        self.folder.journal.drop(lambda record: record["epoch"] >= line["epoch"])
+        self.folder.journal.append(line)
         held = f"  validation {numbers['val_accuracy']:.4f}" if "val_accuracy" in numbers else ""
         self.progress.say(
             f"epoch {numbers['epoch']:.4g}/{self.epochs:g}  loss {numbers['train_loss']:.4f}  train {numbers['train_accuracy']:.4f}"
-            f"{held}  lr {numbers['lr']:.4g}  {self.n / max(seconds, 1e-9):,.0f} pictures/s"
+            f"{held}  lr {numbers['lr']:.4g}  {self.n / max(seconds, 1e-9):,.0f} images/s"
         )
         if self.on_epoch:
             self.on_epoch(numbers)
+
+    def complete(self, history: Sequence[Epoch]) -> None:
+        """Notes the epochs that a checkpoint has and the journal lacks: their process was killed in between."""
+        if self.folder is None:
+            return
+        journal = self.folder.journal
+        noted = {record["epoch"]: record for record in journal.records}
+        if any(numbers["epoch"] not in noted for numbers in history):
+            journal.drop(lambda record: True)
+            for numbers in history:
+                journal.append(noted.get(numbers["epoch"], numbers))
 
 
 def train_network(
@@ -258,7 +275,7 @@ def train_network(
         recipe: what :func:`archduel.recipes.read` takes: a name, a file, a mapping; empty = chosen by the data and the space.
         changes: settings of the recipe on top.
         space: of ``arch``, where its text does not say so.
-        start: a training folder or ``zoo:NAME`` whose weights are taken, all but the classifier if the classes differ.
+        start: a training, a finished search or ``zoo:NAME`` whose weights are taken, all but the classifier if the classes differ.
         seed: of initial weights, order and augmentation, and of splits that are made.
         device: ``cpu``, ``cuda`` (under torchrun: one a process), ``cuda:1``.
         hold_out: keeps the validation split out of the training and watches it.
@@ -267,7 +284,7 @@ def train_network(
         sync_norm: batch norm over all processes.
         compiled: through ``torch.compile`` (a text: by this backend of it); where that fails, without, and it is said.
         deterministic: only algorithms that repeat bit for bit.
-        workers: processes that read pictures from disk; None = one a core.
+        workers: processes that read images from disk; None = one a core.
         quiet: print nothing.
         command: for the record.
         on_epoch: called with the numbers of each epoch, in the main process.
@@ -291,15 +308,15 @@ def train_network(
     task = open_task(
         data, wanted, hold_out=hold_out, max_images=max_images, seed=seed, device=place, workers=workers
     )
-    job = Job(chosen, file, task, start, seed, place)
+    training = Training(chosen, file, task, start, seed, place)
     with joined(torch.device(place), accumulate=accumulate, sync_norm=sync_norm) as team:
         progress = Progress(quiet=quiet or not team.main)
         options = {"compiled": compiled, "deterministic": deterministic}
-        return _in_folder(job, team, Path(out), job.spec(accumulate, team), command, progress, on_epoch, options)
+        return _in_folder(training, team, Path(out), training.spec(accumulate, team), command, progress, on_epoch, options)
 
 
 def _in_folder(
-    job: Job,
+    training: Training,
     team: Team,
     out: Path,
     spec: Mapping[str, Any],
@@ -311,23 +328,55 @@ def _in_folder(
     """Trains in the folder, which the main process alone opens; a finished training is not done again."""
     import torch
 
-    model = job.network()  # first, so that weights that do not fit leave no folder behind
+    model = training.network()  # first, so that weights that do not fit leave no folder behind
     with ExitStack() as stack:
-        folder = TrainFolder(out, spec, command) if team.main else None
+        folder = Job(out, TRAINING, spec, command=command) if team.main else None
         if folder is not None:
             stack.callback(folder.close)
         done = folder.result if folder is not None else None
-        finished = team.total(torch.tensor(int(done is not None), device=job.device))
+        finished = team.total(torch.tensor(int(done is not None), device=training.device))
         if int(finished):
             progress.say(f"{out} is finished already")
             return done or {}
-        job.say(progress)
+        training.say(progress)
         try:
-            trained = job.train(model, team, out, folder, progress, on_epoch, **options)
+            trained = training.train(model, team, out, folder, progress, on_epoch, **options)
         except KeyboardInterrupt:
             progress.say("stopped; the same command continues from the last checkpoint")
             raise
-        return job.finish(model, trained, folder, progress)
+        return training.finish(model, trained, folder, progress)
+
+
+def _take_start(model: nn.Module, start: str | Path, scale: Scale) -> None:
+    """Gives ``model`` (of ``scale``) the weights of the network at ``start``; a classifier of other classes starts anew.
+
+    Raises:
+        RunError: if there is no trained network.
+        SettingError: for images of another number of channels.
+        StateError: for another architecture, with the keys that differ.
+    """
+    source, facts = load_trained(start)
+    weights: dict[str, torch.Tensor] = dict(source.state_dict())
+    before = facts["scale"]
+    if before["in_channels"] != scale.in_channels:
+        raise SettingError(
+            f"{start} was trained on images of {before['in_channels']} channels, these have {scale.in_channels}; "
+            "convert the images first"
+        )
+    own = model.state_dict()
+    if before["n_classes"] != scale.n_classes:
+        for name in _classifier_keys(source):
+            if name in own:
+                weights[name] = own[name]
+    take_weights(model, weights, str(start))
+
+
+def _classifier_keys(model: nn.Module) -> list[str]:
+    """Returns the keys of the last linear layer outside the auxiliary head."""
+    from torch import nn
+
+    layers = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not n.startswith("auxiliary")]
+    return [f"{layers[-1]}.weight", f"{layers[-1]}.bias"] if layers else []
 
 
 def _place(device: str) -> str:
@@ -343,7 +392,7 @@ def _place(device: str) -> str:
 def _architecture(arch: str | None, space: str, start: str | Path | None) -> Architecture:
     """Returns what is trained; with weights to start from it has their size, since they fit no other."""
     if start is not None:
-        begun = find_architecture(str(start_folder(start)))
+        begun = architecture_at(start)
         return replace(find_architecture(arch, space), size=begun.size) if arch else begun
     if not arch:
         raise SettingError("say which architecture to train (a name, a text, a file, a run folder), or --from a training folder")

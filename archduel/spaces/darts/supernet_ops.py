@@ -24,7 +24,6 @@ from torch.nn.grad import conv2d_weight
 from torch.utils.checkpoint import checkpoint
 
 from archduel.spaces.layers import DropPath
-from archduel.training.norms import norms_of
 
 __all__ = ["Again", "DepthwiseConv2d", "quick_depthwise"]
 
@@ -41,7 +40,8 @@ class Again:
     """
 
     def __init__(self, cell: nn.Module) -> None:
-        self.norms = norms_of(cell)
+        norms = (module for module in cell.modules() if isinstance(module, nn.BatchNorm2d))
+        self.norms = [norm for norm in norms if norm.running_mean is not None]
         self.drops = [module for module in cell.modules() if isinstance(module, DropPath)]
 
     def __call__(self, step: Callable[..., torch.Tensor], *inputs: object) -> torch.Tensor:

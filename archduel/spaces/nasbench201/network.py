@@ -114,7 +114,7 @@ class Network(nn.Module):
         """Returns stride -> the last map (N, c, H / stride, W / stride) of that size, finest first; differentiable.
 
         Args:
-            x: (N, C, H, W) normalised pictures of any size, also another than the network was built for.
+            x: (N, C, H, W) normalised images of any size, also another than the network was built for.
         """
         return pyramid(x, stepwise(x, [*self.stem.children(), *self.blocks]))
 

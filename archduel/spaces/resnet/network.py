@@ -1,4 +1,4 @@
-"""Residual networks for small pictures: those of He et al. (CVPR 2016, section 4.2), without weights in shortcuts, and ResNet-18.
+"""Residual networks for small images: those of He et al. (CVPR 2016, section 4.2), without weights in shortcuts, and ResNet-18.
 
 ResNet-18 as everybody trains it on CIFAR is the paper's ImageNet network (section 4.1) with a 3x3 stem and no pool: four stages, and
 a 1x1 convolution with batch norm in the shortcut where the shape changes.

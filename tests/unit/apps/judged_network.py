@@ -1,4 +1,4 @@
-"""A small trained network on generated pictures, for the tests of what is done with trained networks."""
+"""A small trained network on generated images, for the tests of what is done with trained networks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from PIL import Image
 from archduel.core import Scale
 from archduel.networks.trained import network_of, save_trained
 
-LOOK = {"size": 8, "mode": "RGB", "rule": "crop", "mean": [0.5] * 3, "std": [0.25] * 3}
+PREPROCESSING = {"size": 8, "mode": "RGB", "rule": "crop", "mean": [0.5] * 3, "std": [0.25] * 3}
 CLASSES = ("blue", "green", "red")
 ARCH = "nasbench201:3.2.3.1.3.4"
 
 
 def facts_of(arch: str = ARCH, **more: Any) -> dict[str, Any]:
-    """Returns the facts of a network for 8 px pictures of three classes."""
+    """Returns the facts of a network for 8 px images of three classes."""
     scale = Scale(4, 3 if arch.startswith("darts") else 1, 8, 3, 3)
-    return {"arch": arch, "text": None, "scale": scale, "classes": list(CLASSES), "preprocessing": LOOK, **more}
+    return {"arch": arch, "text": None, "scale": scale, "classes": list(CLASSES), "preprocessing": PREPROCESSING, **more}
 
 
 def save_network(folder: Path, seed: int = 0, arch: str = ARCH, **more: Any) -> Path:
@@ -32,8 +32,8 @@ def save_network(folder: Path, seed: int = 0, arch: str = ARCH, **more: Any) -> 
     return folder
 
 
-def write_pictures(folder: Path, n: int = 6, seed: int = 0, flat: bool = False) -> Path:
-    """Writes ``n`` noisy pictures of each colour, in class folders or flat with ``labels.txt`` beside the folder."""
+def write_images(folder: Path, n: int = 6, seed: int = 0, flat: bool = False) -> Path:
+    """Writes ``n`` noisy images of each colour, in class folders or flat with ``labels.txt`` beside the folder."""
     rng = np.random.default_rng(seed)
     lines = []
     for number, name in enumerate(CLASSES):
@@ -49,12 +49,12 @@ def write_pictures(folder: Path, n: int = 6, seed: int = 0, flat: bool = False) 
     return folder
 
 
-def teach(folder: Path, pictures: Path, steps: int = 30) -> None:
-    """Trains the network in ``folder`` on the class folders ``pictures`` for a few steps."""
+def teach(folder: Path, images: Path, steps: int = 30) -> None:
+    """Trains the network in ``folder`` on the class folders ``images`` for a few steps."""
     from archduel.networks.trained import load_trained
 
     model, facts = load_trained(folder)
-    files = sorted(pictures.glob("*/*.png"))
+    files = sorted(images.glob("*/*.png"))
     x = torch.stack([torch.from_numpy(np.asarray(Image.open(f)).transpose(2, 0, 1).copy()) for f in files])
     labels = torch.tensor([CLASSES.index(f.parent.name) for f in files])
     parameters = list(model.train().parameters())

@@ -15,7 +15,7 @@ from archduel.commands.search.strategy import check_settings, check_types, close
 from archduel.errors import SettingError, UnknownNameError
 from archduel.spaces.family import family
 
-PICTURES: Any = SimpleNamespace(
+IMAGES: Any = SimpleNamespace(
     image_size=8, flip=True, train=range(60), validation=range(20), test=range(20), in_channels=1, n_classes=2
 )
 
@@ -23,8 +23,8 @@ PICTURES: Any = SimpleNamespace(
 def made(strategy: str, **given: object) -> Any:
     settings = make_settings(data="x", evaluations=8, strategy=strategy, workers=1, set=given)
     space = registry.make("space", "nasbench201")
-    plan = fixed_plan(settings, PICTURES, family("nasbench201").ladder)
-    return make_strategy(settings, plan, space, None, costs=closed_form_costs(plan, PICTURES))
+    plan = fixed_plan(settings, IMAGES, family("nasbench201").ladder)
+    return make_strategy(settings, plan, space, None, costs=closed_form_costs(plan, IMAGES))
 
 
 def test_the_plan_sets_labels_and_iterations_unless_told_otherwise() -> None:
@@ -68,7 +68,7 @@ def test_partners_that_a_strategy_has_not_are_named() -> None:
         ({"set": {"policy.dim": 1}}, "setting of policy 'lstm': 'dim' is unknown"),
     ],
 )
-def test_names_and_settings_are_checked_before_any_picture_is_read(given: dict[str, Any], said: str) -> None:
+def test_names_and_settings_are_checked_before_any_image_is_read(given: dict[str, Any], said: str) -> None:
     with pytest.raises((SettingError, UnknownNameError), match=said):
         check_settings(make_settings(data="nowhere", **given))
     check_settings(make_settings(data="nowhere", strategy="evolution", set={"strategy.population": 20}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from archduel.commands.bench import fused as bench
-from archduel.commands.bench.fused import line, write_json
+from archduel.commands.bench.fused import line, with_facts
 from archduel.errors import SettingError, UnknownNameError
 from archduel.fusing.judging import FusedPlan
 
@@ -49,8 +48,7 @@ def test_the_baseline_is_the_faster_way(quick: list[tuple[int, int, int]], tmp_p
         0 <= record["max_abs_difference"] < 1e-2
     )  # which kernels run is measured, float32; exactness: test_fused.py in float64
     assert "ratio 5.00" in line(record)
-    write_json([record], tmp_path / "out.json")
-    written = json.loads((tmp_path / "out.json").read_text())
+    written = with_facts([record])
     assert written["ratio"] == {"min": 5.0, "median": 5.0}
     names = {
         "space",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from archduel.commands.tracking import followed, make_tracker, replay
 from archduel.commands.train.train import train_network
 from archduel.core.storage import save_state
 from archduel.errors import RunError, SettingError, UnknownNameError
-from archduel.networks.trained import export_from, load_trained, predict_from
+from archduel.networks.trained import export_network, load_trained, open_network, predict
 from archduel.reporting.run_report import report_html
 
 GOOD, POOR = "nasbench201:1.3.0.1.0.1", "nasbench201:0.0.0.0.0.0"
@@ -64,10 +65,10 @@ def test_data_that_changed_since_the_training_is_noticed(runs: Path, tmp_path: P
     assert evaluate_network(tmp_path / "t")["data"]["notes"] == []
     np.savez(tmp_path / "squares.npz", **{name: values[:-9] for name, values in arrays.items()})
     (note,) = evaluate_network(tmp_path / "t")["data"]["notes"]
-    assert note.startswith("231 pictures now, 240 were used in training")
+    assert note.startswith("231 images now, 240 were used in training")
 
 
-def test_one_training_each_is_compared_picture_by_picture(runs: Path) -> None:
+def test_one_training_each_is_compared_image_by_image(runs: Path) -> None:
     record = compare(runs / "good" / "seed0", runs / "poor" / "seed0")
     (pair,) = record["pairs"]
     accuracy = [json.loads((runs / side / "seed0" / "result.json").read_text())["test"]["accuracy"] for side in ("good", "poor")]
@@ -200,11 +201,11 @@ def test_tensorboard_reads_what_was_written(runs: Path, tmp_path: Path) -> None:
 def test_a_training_is_exported_and_predicts(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("archduel.export.folder.missing_packages", lambda: ["onnx"])  # has tests of its own, and takes seconds
     folder = runs / "good" / "seed0"
-    picture = tmp_path / "dark.png"
-    Image.new("RGB", (8, 8), (30, 30, 30)).save(picture)
-    ((best, share), *_), = predict_from(str(folder), [picture])
+    image = tmp_path / "dark.png"
+    Image.new("RGB", (8, 8), (30, 30, 30)).save(image)
+    ((best, share), *_), = predict(open_network(folder), [image])
     assert best == "0"
-    said = export_from(str(folder), tmp_path / "shipped")
+    said = export_network(open_network(folder), tmp_path / "shipped").summary
     assert "differs from the trained network by at most" in said
     names: dict[str, Any] = {"__file__": str(tmp_path / "shipped" / "model.py"), "__name__": "model"}
     exec((tmp_path / "shipped" / "model.py").read_text(), names)
@@ -215,17 +216,21 @@ def test_a_training_is_exported_and_predicts(runs: Path, tmp_path: Path, monkeyp
     model, _ = load_trained(folder)
     assert f"{sum(p.numel() for p in model.parameters()):,}" in readme
     with pytest.raises(RunError, match="no trained network"):
-        export_from(str(tmp_path), tmp_path / "no")
+        export_network(open_network(tmp_path), tmp_path / "no")
 
 
-def as_search(training: Path, data: Path, folder: Path) -> Path:
-    """Writes what a finished search leaves, with the network of a training as its winner."""
+def as_search(training: Path, data: Path, folder: Path, *, before: bool) -> Path:
+    """Writes what a finished search leaves (or left ``before``), with the network of a training as its winner."""
     model, facts = load_trained(training)
-    save_state(folder / "w.safetensors", {"weights": dict(model.state_dict())})
+    if before:
+        save_state(folder / "w.safetensors", {"weights": dict(model.state_dict())})
+    else:
+        shutil.copytree(training, folder / "networks" / "search-7", ignore=shutil.ignore_patterns("evaluation.json"))
     settings = make_settings(data=str(data), evaluations=4).model_dump(exclude_none=True)
     (folder / "run.toml").write_text(tomli_w.dumps({"command": "", "run": settings}))
+    place = {"weights": ["w.safetensors"]} if before else {"folders": ["networks/search-7"]}
     winner = {
-        "arch": facts["arch"], "text": facts["arch"], "weights": ["w.safetensors"], "params": facts["params"],
+        "arch": facts["arch"], "text": facts["arch"], **place, "params": facts["params"],
         "macs": facts["macs"], "test": {"accuracy": [0.5]},
     }  # fmt: skip
     data_facts = {"name": str(data), "classes": facts["classes"], "preprocessing": facts["preprocessing"], "splits": {"train": 144, "validation": 48, "test": 48}}
@@ -234,18 +239,20 @@ def as_search(training: Path, data: Path, folder: Path) -> Path:
     return folder
 
 
-def test_a_search_is_taken_where_a_training_is(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before", [False, True])
+def test_a_search_is_taken_where_a_training_is(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool) -> None:
     monkeypatch.setattr("archduel.export.folder.missing_packages", lambda: ["onnx"])
     training = runs / "good" / "seed0"
-    search = as_search(training, runs / "squares.npz", tmp_path)
+    search = as_search(training, runs / "squares.npz", tmp_path, before=before)
     own, other = evaluate_network(training), evaluate_network(search)
     assert own["confusion"] == other["confusion"]
+    assert (tmp_path / "networks" / "search-7" / "evaluation.json").is_file() != before
     assert other["data"]["notes"] == []
-    picture = tmp_path / "x.png"
-    Image.new("RGB", (8, 8), (150, 150, 150)).save(picture)
-    assert predict_from(str(search), [picture]) == predict_from(str(training), [picture])
+    image = tmp_path / "x.png"
+    Image.new("RGB", (8, 8), (150, 150, 150)).save(image)
+    assert predict(open_network(search), [image]) == predict(open_network(training), [image])
     run = CliRunner().invoke
-    assert json.loads(run(app, ["predict", str(search), str(picture), "--json"]).output)["file"] == str(picture)
+    assert json.loads(run(app, ["predict", str(search), str(image), "--json"]).output)["file"] == str(image)
     assert run(app, ["export", str(search), "--to", str(tmp_path / "shipped")]).exit_code == 0
     assert (tmp_path / "shipped" / "model.py").is_file()
     assert measure([str(search)], repetitions=5)[0]["channels"] == 4

@@ -1,4 +1,4 @@
-"""`archduel eval`: the right pictures, the right numbers, and what is refused."""
+"""`archduel eval`: the right images, the right numbers, and what is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from archduel.commands import app
 from archduel.commands.network.evaluate import evaluate_network, text_of
-from archduel.commands.network.test_images import examine
+from archduel.commands.network.test_images import open_test_set
 from archduel.data import load
 from archduel.errors import DataError, RunError, SettingError, UnknownNameError
 from archduel.networks.trained import RECORD, load_trained
@@ -27,15 +27,15 @@ from archduel.training.metrics import evaluate
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("net")
-    net.teach(net.save_network(root / "net"), net.write_pictures(root / "learn"))
+    net.teach(net.save_network(root / "net"), net.write_images(root / "learn"))
     return root / "net"
 
 
 def test_the_numbers_are_those_of_the_metrics(folder: Path, tmp_path: Path) -> None:
-    pictures = net.write_pictures(tmp_path / "exam", n=5, seed=1)
-    record = evaluate_network(folder, pictures, batch_size=4, corruptions=["contrast", "jpeg"], severities=[5])
+    squares = net.write_images(tmp_path / "squares", n=5, seed=1)
+    record = evaluate_network(folder, squares, batch_size=4, corruptions=["contrast", "jpeg"], severities=[5])
     model, _ = load_trained(folder)
-    data = load(pictures, image_size=8, rule="crop")
+    data = load(squares, image_size=8, rule="crop")
     images = np.concatenate([data.train.images, data.validation.images, data.test.images])
     labels = np.concatenate([data.train.labels, data.validation.labels, data.test.labels])
     expected = evaluate(model, Pixels(images, labels, (0.5,) * 3, (0.25,) * 3))
@@ -55,30 +55,30 @@ def test_the_numbers_are_those_of_the_metrics(folder: Path, tmp_path: Path) -> N
 
 
 def test_the_test_split_of_its_own_data_is_the_one_that_was_held_out(tmp_path: Path) -> None:
-    pictures = net.write_pictures(tmp_path / "all", n=10)
-    folder = net.save_network(tmp_path / "net", data={"name": str(pictures)})
+    images = net.write_images(tmp_path / "all", n=10)
+    folder = net.save_network(tmp_path / "net", data={"name": str(images)})
     facts = json.loads((folder / "model.json").read_text()) | {"seed": 3}
     (folder / "model.json").write_text(json.dumps(facts))
-    exam = examine(None, facts)
-    data = load(pictures, image_size=8, seed=3)
-    assert sorted(exam.source.names[row] for row in exam.rows) == sorted(data.test.names)
+    test_set = open_test_set(None, facts)
+    data = load(images, image_size=8, seed=3)
+    assert sorted(test_set.source.names[row] for row in test_set.rows) == sorted(data.test.names)
     assert "held out" in evaluate_network(tmp_path / "net")["data"]["split"]
 
 
 def test_given_splits_are_respected(tmp_path: Path) -> None:
     for name in ("train", "val"):
-        net.write_pictures(tmp_path / "set" / name, n=4)
-    assert len(examine(tmp_path / "set", net.facts_of())) == 12
-    assert examine(tmp_path / "set", net.facts_of()).split.startswith("given validation split")
-    net.write_pictures(tmp_path / "set" / "test", n=2)
-    exam = examine(tmp_path / "set", net.facts_of())
-    assert exam.split == "given test split"
-    assert len(exam) == 6
-    assert len(exam.first(3)) == 3
+        net.write_images(tmp_path / "set" / name, n=4)
+    assert len(open_test_set(tmp_path / "set", net.facts_of())) == 12
+    assert open_test_set(tmp_path / "set", net.facts_of()).split.startswith("given validation split")
+    net.write_images(tmp_path / "set" / "test", n=2)
+    test_set = open_test_set(tmp_path / "set", net.facts_of())
+    assert test_set.split == "given test split"
+    assert len(test_set) == 6
+    assert len(test_set.first(3)) == 3
 
 
-def test_training_pictures_are_refused(folder: Path, tmp_path: Path) -> None:
-    net.write_pictures(tmp_path / "set" / "train", n=4)
+def test_training_images_are_refused(folder: Path, tmp_path: Path) -> None:
+    net.write_images(tmp_path / "set" / "train", n=4)
     with pytest.raises(DataError, match="training split by its name"):
         evaluate_network(folder, tmp_path / "set" / "train")
     with pytest.raises(SettingError, match="--split train"):
@@ -89,14 +89,14 @@ def test_training_pictures_are_refused(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["flat", "archives"])
 def test_imagenet_as_it_comes(folder: Path, tmp_path: Path, form: str) -> None:
-    whole = evaluate_network(folder, net.write_pictures(tmp_path / "folders", n=3, seed=2))
-    net.write_pictures(tmp_path / "set" / "train", n=2)
+    whole = evaluate_network(folder, net.write_images(tmp_path / "folders", n=3, seed=2))
+    net.write_images(tmp_path / "set" / "train", n=2)
     if form == "flat":  # val/ without class folders, and the list beside it
-        net.write_pictures(tmp_path / "set" / "val", n=3, seed=2, flat=True)
+        net.write_images(tmp_path / "set" / "val", n=3, seed=2, flat=True)
     else:
-        for split, pictures in (("train", tmp_path / "set" / "train"), ("val", tmp_path / "folders")):
+        for split, images in (("train", tmp_path / "set" / "train"), ("val", tmp_path / "folders")):
             with tarfile.open(tmp_path / "set" / f"{split}-000.tar", "w") as archive:
-                for path in sorted(pictures.glob("*/*.png")):
+                for path in sorted(images.glob("*/*.png")):
                     archive.add(path, f"{path.parent.name}/{path.name}")
         shutil.rmtree(tmp_path / "set" / "train")
     record = evaluate_network(folder, tmp_path / "set")
@@ -105,10 +105,10 @@ def test_imagenet_as_it_comes(folder: Path, tmp_path: Path, form: str) -> None:
 
 
 def test_a_class_called_train_is_no_split(folder: Path, tmp_path: Path) -> None:
-    pictures = net.write_pictures(tmp_path / "vehicles", n=2)
-    (pictures / "red").rename(pictures / "train")
+    images = net.write_images(tmp_path / "vehicles", n=2)
+    (images / "red").rename(images / "train")
     facts = net.facts_of() | {"classes": ["blue", "green", "train"]}
-    assert len(examine(pictures, facts)) == 6
+    assert len(open_test_set(images, facts)) == 6
 
 
 def test_arrays_and_datasets_are_taken(folder: Path) -> None:
@@ -122,8 +122,8 @@ def test_arrays_and_datasets_are_taken(folder: Path) -> None:
 
 @pytest.mark.parametrize("form", ["names", "kaggle", "one a line", "numbers by name"])
 def test_a_flat_folder_takes_its_labels_from_a_file(folder: Path, tmp_path: Path, form: str) -> None:
-    pictures = net.write_pictures(tmp_path / "flat", n=3, flat=True)
-    whole = evaluate_network(folder, net.write_pictures(tmp_path / "folders", n=3))
+    images = net.write_images(tmp_path / "flat", n=3, flat=True)
+    whole = evaluate_network(folder, net.write_images(tmp_path / "folders", n=3))
     lines = (tmp_path / "labels.txt").read_text().splitlines()
     if form == "kaggle":
         lines = ["ImageId,PredictionString", *(line.replace(" ", ",", 1) for line in lines)]
@@ -132,17 +132,17 @@ def test_a_flat_folder_takes_its_labels_from_a_file(folder: Path, tmp_path: Path
     if form == "numbers by name":
         lines = [f"{line.split()[0]}.png {net.CLASSES.index(line.split()[1])}" for line in lines]
     (tmp_path / "labels.txt").write_text("\n".join(lines))
-    record = evaluate_network(folder, pictures, labels=tmp_path / "labels.txt")
+    record = evaluate_network(folder, images, labels=tmp_path / "labels.txt")
     assert record["confusion"] == whole["confusion"]
 
 
 def test_a_network_without_class_names_goes_by_their_order(tmp_path: Path) -> None:
-    net.teach(net.save_network(tmp_path / "net"), net.write_pictures(tmp_path / "learn"))
+    net.teach(net.save_network(tmp_path / "net"), net.write_images(tmp_path / "learn"))
     whole = evaluate_network(tmp_path / "net", tmp_path / "learn")
     facts = json.loads((tmp_path / "net" / "model.json").read_text())
     (tmp_path / "net" / "model.json").write_text(json.dumps(facts | {"classes": ["0", "1", "2"]}))
     assert evaluate_network(tmp_path / "net", tmp_path / "learn")["confusion"] == whole["confusion"]
-    flat = net.write_pictures(tmp_path / "flat", flat=True)
+    flat = net.write_images(tmp_path / "flat", flat=True)
     assert evaluate_network(tmp_path / "net", flat, labels=tmp_path / "labels.txt")["confusion"] == whole["confusion"]
     (flat / "r0.png").unlink()
     for name in ("r1", "r2", "r3", "r4", "r5"):
@@ -152,24 +152,24 @@ def test_a_network_without_class_names_goes_by_their_order(tmp_path: Path) -> No
 
 
 def test_labels_that_say_too_little_are_refused(folder: Path, tmp_path: Path) -> None:
-    pictures, labels = net.write_pictures(tmp_path / "flat", n=1, flat=True), tmp_path / "labels.txt"
+    images, labels = net.write_images(tmp_path / "flat", n=1, flat=True), tmp_path / "labels.txt"
     for text, words in (("1\n2\n3", "bare numbers"), ("b0 blue", "no label for 2 of 3"), ("blue", "1 labels for 3"), ("b0 x\ng0 x\nr0 x", "the class 'x'")):
         labels.write_text(text)
         with pytest.raises(DataError, match=words):
-            evaluate_network(folder, pictures, labels=labels)
+            evaluate_network(folder, images, labels=labels)
 
 
 def test_classes_that_the_network_does_not_know_are_named(folder: Path, tmp_path: Path) -> None:
-    pictures = net.write_pictures(tmp_path / "exam", n=2)
-    (pictures / "red").rename(pictures / "pink")
+    images = net.write_images(tmp_path / "test_set", n=2)
+    (images / "red").rename(images / "pink")
     with pytest.raises(DataError, match=r"1 of which the network does not know \(pink\)"):
-        evaluate_network(folder, pictures)
+        evaluate_network(folder, images)
 
 
-def test_unreadable_pictures_are_skipped_and_named(folder: Path, tmp_path: Path) -> None:
-    pictures = net.write_pictures(tmp_path / "exam", n=2)
-    (pictures / "red" / "0.png").write_bytes(b"no picture")
-    record = evaluate_network(folder, pictures)
+def test_unreadable_images_are_skipped_and_named(folder: Path, tmp_path: Path) -> None:
+    images = net.write_images(tmp_path / "test_set", n=2)
+    (images / "red" / "0.png").write_bytes(b"no image")
+    record = evaluate_network(folder, images)
     assert record["data"]["pictures"] == 5
     assert list(record["data"]["skipped"]) == ["red/0.png"]
 
@@ -188,8 +188,8 @@ def test_bad_settings_are_refused_in_words(folder: Path, tmp_path: Path) -> None
 
 
 def test_the_command_prints_and_writes(folder: Path, tmp_path: Path) -> None:
-    pictures = net.write_pictures(tmp_path / "exam", n=2, seed=5)
-    arguments = ["eval", str(folder), "--data", str(pictures), "--corrupt", "all", "--severity", "2", "--out", str(tmp_path / "r" / "e.json")]
+    images = net.write_images(tmp_path / "test_set", n=2, seed=5)
+    arguments = ["eval", str(folder), "--data", str(images), "--corrupt", "all", "--severity", "2", "--out", str(tmp_path / "r" / "e.json")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "top-1" in done.output

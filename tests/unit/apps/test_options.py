@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
 
+import archduel.commands
 from archduel.commands import app
 from archduel.commands.options import assignments, given, json_or_text, names, numbers, read_entries
 from archduel.commands.search.settings import Settings
 from archduel.errors import SettingError
+
+COMMANDS = Path(archduel.commands.__file__).parent
 
 
 def options_of(*words: str) -> dict[str, object]:
@@ -66,6 +71,12 @@ def test_the_jobs_of_cheap_trainings_have_the_same_options() -> None:
     shared = {"max_images", "image_size", "metric", "seed", "device", "workers", "fused", "quiet"}
     for command in ("find", "check", "train", "search"):
         assert shared <= set(options_of("proxy", command))
+
+
+@pytest.mark.parametrize("file", sorted(COMMANDS.rglob("*.py")), ids=lambda file: str(file.relative_to(COMMANDS)))
+def test_what_people_write_is_read_in_one_place(file: Path) -> None:
+    if file.name != "options.py":
+        assert not re.search(r"""\.r?partition\(['"]=['"]\)|\.split\(['"]=['"]""", file.read_text(encoding="utf-8"))
 
 
 def test_the_menu_of_commands_imports_none_of_them() -> None:

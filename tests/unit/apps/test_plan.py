@@ -27,14 +27,14 @@ from archduel.training.recipe import Recipe
 LADDER = family("nasbench201").ladder
 
 
-def pictures(n: int, size: int = 32) -> Any:
-    """Returns what a plan wants to know of a data set with ``n`` pictures."""
+def make_images(n: int, size: int = 32) -> Any:
+    """Returns what a plan wants to know of a data set with ``n`` images."""
     parts = {"train": range(n * 6 // 10), "validation": range(n // 5), "test": range(n // 5)}
     return SimpleNamespace(image_size=size, flip=True, **parts)
 
 
 def cost(recipe: Recipe) -> float:
-    """Returns seconds a picture that grow as those of a cell network do: 1 ms at 16 channels, depth 5 and 32 px."""
+    """Returns seconds an image that grow as those of a cell network do: 1 ms at 16 channels, depth 5 and 32 px."""
     return 1e-3 * (recipe.channels / 16) ** 1.7 * (recipe.depth + 1) / 6 * (recipe.image_size / 32) ** 2
 
 
@@ -54,10 +54,10 @@ def promised(plan: Plan, n_train: int, workers: int, arms: int, seeds: int) -> d
 def test_a_timed_plan_fits_its_budget_or_says_what_would(n: int, seconds: int, strategy: str) -> None:
     settings = make_settings(data="x", seconds=float(seconds), workers=2, strategy=strategy)
     try:
-        plan = timed_plan(settings, pictures(n), LADDER, cost)
+        plan = timed_plan(settings, make_images(n), LADDER, cost)
     except BudgetError:
         with pytest.raises(BudgetError, match=rf"--time {seconds} s is too short.*give about \d+ s"):
-            timed_plan(settings, pictures(n), LADDER, cost)
+            timed_plan(settings, make_images(n), LADDER, cost)
         assert n > 100
         return
     assert FEWEST_LABELS <= plan.labels + plan.confirm <= MOST_LABELS
@@ -74,7 +74,7 @@ def test_what_the_error_says_is_enough_is_enough() -> None:
     seconds = 30.0
     for _ in range(4):
         try:
-            timed_plan(make_settings(data="x", seconds=seconds, workers=2), pictures(50_000), LADDER, cost)
+            timed_plan(make_settings(data="x", seconds=seconds, workers=2), make_images(50_000), LADDER, cost)
             break
         except BudgetError as error:
             seconds = float(re.search(r"give about (\d+) s", str(error))[1]) + 1  # type: ignore[index]
@@ -84,36 +84,36 @@ def test_what_the_error_says_is_enough_is_enough() -> None:
 
 def test_a_time_that_the_tool_chose_is_raised_until_something_fits() -> None:
     short = make_settings(data="x", seconds=30.0, workers=2)
-    settings, plan = longer_plan(short, pictures(50_000), LADDER, cost)
+    settings, plan = longer_plan(short, make_images(50_000), LADDER, cost)
     assert settings.seconds is not None
     assert settings.seconds > 30
-    assert plan == timed_plan(settings, pictures(50_000), LADDER, cost)
+    assert plan == timed_plan(settings, make_images(50_000), LADDER, cost)
     enough = make_settings(data="x", seconds=86_400.0, workers=2)
-    assert longer_plan(enough, pictures(50_000), LADDER, cost)[0] is enough
+    assert longer_plan(enough, make_images(50_000), LADDER, cost)[0] is enough
 
 
 def test_more_time_never_means_smaller_final_networks() -> None:
     widths = []
     for seconds in (300.0, 1_200.0, 7_200.0, 86_400.0):
-        plan = timed_plan(make_settings(data="x", seconds=seconds, workers=2), pictures(2_000), LADDER, cost)
+        plan = timed_plan(make_settings(data="x", seconds=seconds, workers=2), make_images(2_000), LADDER, cost)
         widths.append((plan.final.channels, plan.final.depth))
     assert widths == sorted(widths)
     assert widths[0] < widths[-1]
 
 
 def test_limits_keep_the_networks_small() -> None:
-    plan = timed_plan(make_settings(data="x", seconds=86_400.0, workers=2), pictures(2_000), LADDER[:2], cost)
+    plan = timed_plan(make_settings(data="x", seconds=86_400.0, workers=2), make_images(2_000), LADDER[:2], cost)
     assert (plan.final.channels, plan.final.depth) == LADDER[1]
 
 
 def test_evaluations_limit_the_labels_of_a_timed_plan() -> None:
-    plan = timed_plan(make_settings(data="x", seconds=7200.0, evaluations=12, workers=2), pictures(500), LADDER, cost)
+    plan = timed_plan(make_settings(data="x", seconds=7200.0, evaluations=12, workers=2), make_images(500), LADDER, cost)
     assert plan.labels + plan.confirm == 12
 
 
 def test_a_fixed_plan_depends_on_no_clock() -> None:
     settings = make_settings(data="x", evaluations=30, workers=2)
-    first, second = (fixed_plan(settings, pictures(2_000), LADDER) for _ in range(2))
+    first, second = (fixed_plan(settings, make_images(2_000), LADDER) for _ in range(2))
     assert first == second
     assert first.labels + first.confirm == 30
     assert Plan.from_json(first.to_json()) == first
@@ -128,7 +128,7 @@ def test_settings_of_the_plan_are_checked() -> None:
         ({"final.epochs": 0}, "epochs must be above 0"),
     ):
         with pytest.raises(SettingError, match=message):
-            fixed_plan(make_settings(data="x", evaluations=8, set=given), pictures(100), LADDER)
+            fixed_plan(make_settings(data="x", evaluations=8, set=given), make_images(100), LADDER)
 
 
 @pytest.mark.parametrize(("n", "seconds"), [(100, 126.0), (10_000, 720.0), (1_000_000, 1800.0)])

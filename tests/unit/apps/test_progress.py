@@ -54,7 +54,7 @@ def test_reading_is_said_only_when_it_takes_time(capsys: pytest.CaptureFixture[s
     now[0] += 5.0
     progress.reading(5, 9)
     progress.reading(9, 9)
-    assert capsys.readouterr().out.splitlines() == ["read          5/9  pictures", "read          9/9  pictures"]
+    assert capsys.readouterr().out.splitlines() == ["read          5/9  images", "read          9/9  images"]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (-3, "0 s")])

@@ -48,7 +48,7 @@ def test_two_processes_train_the_network_of_one(pair, tmp_path) -> None:
     close(weights(tmp_path / "alone"), weights(folder / "synced"))
     together = read_result(folder / "synced")
     assert alone["images"] == together["images"] == 104
-    assert alone["last_epoch"] == pytest.approx(together["last_epoch"], rel=1e-3)  # losses and accuracies, also of held-out pictures
+    assert alone["last_epoch"] == pytest.approx(together["last_epoch"], rel=1e-3)  # losses and accuracies, also of held-out images
     assert alone["test"]["loss"] == pytest.approx(together["test"]["loss"], rel=1e-3)
 
 

@@ -32,7 +32,7 @@ ARCH = "nasbench201:1.3.0.1.0.1"  # one convolution, skips
 TINY = {"epochs": 2, "batch_size": 16, "channels": 4, "depth": 1}
 
 
-def pictures(classes: int = 3, n: int = 90, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
+def make_images(classes: int = 3, n: int = 90, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """Squares whose brightness is their class, with noise."""
     rng = np.random.default_rng(0)
     labels = np.arange(n) % classes
@@ -43,7 +43,7 @@ def pictures(classes: int = 3, n: int = 90, channels: int = 3) -> tuple[np.ndarr
 
 def run(out: Path, arch: str | None = ARCH, data: object = None, **settings: object) -> dict:
     changes = {**TINY, **settings.pop("changes", {})}
-    return train_network(arch, data or pictures(), out, recipe="digits", changes=changes, quiet=True, **settings)
+    return train_network(arch, data or make_images(), out, recipe="digits", changes=changes, quiet=True, **settings)
 
 
 def test_the_folder_holds_everything(tmp_path) -> None:
@@ -65,7 +65,7 @@ def test_the_folder_holds_everything(tmp_path) -> None:
     assert facts["params"] == sum(p.numel() for p in model.parameters()) == result["params"]
 
 
-def test_without_holding_out_validation_pictures_are_trained_on(tmp_path) -> None:
+def test_without_holding_out_validation_images_are_trained_on(tmp_path) -> None:
     result = run(tmp_path / "t")
     assert result["pictures"] == {"train": 72, "validation": 0, "test": 18}
     assert "val_accuracy" not in result["last_epoch"]
@@ -106,17 +106,17 @@ def test_fine_tuning_keeps_the_body_and_replaces_the_classifier(tmp_path, monkey
     run(tmp_path / "first")
     body = load_trained(tmp_path / "first")[0].state_dict()
     seen: list[dict] = []
-    genuine = train_job.Job.network
+    genuine = train_job.Training.network
 
     def spy(self):
         model = genuine(self)
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
         return model
 
-    monkeypatch.setattr(train_job.Job, "network", spy)
+    monkeypatch.setattr(train_job.Training, "network", spy)
     few = {"epochs": 1, "batch_size": 16}  # width and depth are those of the start
     result = train_network(
-        None, pictures(4, 80), tmp_path / "second", recipe="nasbench201", changes={**few, "image_size": 8}, start=tmp_path / "first", quiet=True
+        None, make_images(4, 80), tmp_path / "second", recipe="nasbench201", changes={**few, "image_size": 8}, start=tmp_path / "first", quiet=True
     )
     assert seen[0]["stem.0.weight"].equal(body["stem.0.weight"])
     assert [n for n in body if body[n].shape != seen[0][n].shape] == ["tail.4.weight", "tail.4.bias"]
@@ -125,7 +125,7 @@ def test_fine_tuning_keeps_the_body_and_replaces_the_classifier(tmp_path, monkey
     assert all(seen[1][name].equal(body[name]) for name in body)  # the same classes: the classifier stays
 
 
-def test_fine_tuning_starts_from_the_zoo_too_and_warns_of_pictures_that_were_learned_from(tmp_path, capsys) -> None:
+def test_fine_tuning_starts_from_the_zoo_too_and_warns_of_images_that_were_learned_from(tmp_path, capsys) -> None:
     few = {"recipe": "digits", "changes": {"epochs": 0.2}}
     same = train_network(None, "digits", tmp_path / "same", start="zoo:relativenas", **few)
     assert same["params"] == 53_338  # the size of the weights, not the recipe's
@@ -137,17 +137,17 @@ def test_fine_tuning_starts_from_the_zoo_too_and_warns_of_pictures_that_were_lea
 def test_what_was_found_keeps_its_size_under_a_recipe_without_one(tmp_path) -> None:
     first = run(tmp_path / "first")
     fast = {"recipe": "fast", "changes": {"epochs": 1, "batch_size": 16, "image_size": 8, "precision": "fp32"}, "quiet": True}
-    assert train_network(str(tmp_path / "first"), pictures(), tmp_path / "again", **fast)["params"] == first["params"]
-    published = train_network(ARCH, pictures(), tmp_path / "published", **fast)
+    assert train_network(str(tmp_path / "first"), make_images(), tmp_path / "again", **fast)["params"] == first["params"]
+    published = train_network(ARCH, make_images(), tmp_path / "published", **fast)
     assert published["params"] > 10 * first["params"]
 
 
 def test_a_training_that_takes_a_cpu_days_says_so_before(tmp_path, monkeypatch, capsys) -> None:
     few = {"recipe": "digits", "changes": {**TINY, "epochs": 0.1}}
-    train_network(ARCH, pictures(), tmp_path / "short", **few)
+    train_network(ARCH, make_images(), tmp_path / "short", **few)
     assert "hours" not in capsys.readouterr().out
     monkeypatch.setattr(train_job, "CPU_RATE", 1e-2)
-    train_network(ARCH, pictures(), tmp_path / "long", **few)
+    train_network(ARCH, make_images(), tmp_path / "long", **few)
     assert "note: on this CPU that takes about " in capsys.readouterr().out
 
 
@@ -161,7 +161,7 @@ REFUSED = {
     "fewer images than a batch": ({"changes": {"batch_size": 100}}, DataError, "72 training images, fewer than the batch of 100"),
     "no micro-batches": ({"accumulate": 0}, SettingError, "accumulate"),
     "too many micro-batches": ({"accumulate": 16}, SettingError, "it needs at least 32"),
-    "a start that is none": ({"start": "no/such/folder"}, RunError, "there is no trained network"),
+    "a start that is none": ({"start": "no/such/folder"}, RunError, "holds no trained network"),
     "no weights in the zoo": ({"start": "zoo:cnas"}, UnknownNameError, "no weights of ours for cnas, only"),
 }
 
@@ -169,7 +169,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
 def test_bad_input_is_refused_in_words(case, tmp_path) -> None:
     settings, kind, words = case
-    call = {"arch": ARCH, "data": pictures(), "recipe": "digits", **settings}
+    call = {"arch": ARCH, "data": make_images(), "recipe": "digits", **settings}
     call["changes"] = {**TINY, **call.get("changes", {})}
     arch, data = call.pop("arch"), call.pop("data")
     with pytest.raises(kind, match=words):
@@ -187,9 +187,9 @@ def test_weights_of_another_architecture_or_colour_do_not_start_a_training(tmp_p
     run(tmp_path / "first")
     with pytest.raises(StateError, match=r"another architecture: .*blocks\."):
         run(tmp_path / "second", "nasbench201:1.3.0.1.0.2", start=tmp_path / "first")
-    assert not (tmp_path / "second").exists()  # the corrected command finds no folder of another training
-    with pytest.raises(SettingError, match="trained on pictures of 3 channels, these have 1"):
-        run(tmp_path / "third", None, pictures(channels=1), start=tmp_path / "first")
+    assert not (tmp_path / "second").exists()  # the corrected command finds holds no trained network another training
+    with pytest.raises(SettingError, match="trained on images of 3 channels, these have 1"):
+        run(tmp_path / "third", None, make_images(channels=1), start=tmp_path / "first")
 
 
 def test_a_loss_that_is_no_number_ends_with_the_reason(tmp_path) -> None:
@@ -207,13 +207,17 @@ def test_architectures_come_from_every_kind_of_text(tmp_path) -> None:
     assert find_architecture("|none~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|").space == "nasbench201"
     assert find_architecture("resnet20-16", "resnet").space == "resnet"
     assert find_architecture("nasnet_a").arch is None
-    with pytest.raises(RunError, match="no folder of"):
+    with pytest.raises(RunError, match="holds no trained network"):
         find_architecture(str(tmp_path))
     (tmp_path / "run.toml").write_text("")
     with pytest.raises(RunError, match="not finished"):
         find_architecture(str(tmp_path))
     (tmp_path / "result.json").write_text(json.dumps({"networks": {"search": {"arch": ARCH, "text": "x"}}}))
-    assert str(find_architecture(str(tmp_path)).arch) == ARCH
+    with pytest.raises(RunError, match="lacks scale, classes, preprocessing, weights"):
+        find_architecture(str(tmp_path))
+    (tmp_path / "result.json").write_text('{"networks": {')
+    with pytest.raises(RunError, match="is damaged"):
+        find_architecture(str(tmp_path))
 
 
 def test_a_genotype_of_no_space_is_trained_too(tmp_path) -> None:
@@ -227,7 +231,7 @@ def test_the_command_trains_digits(tmp_path) -> None:
     sets = [word for name, value in {"epochs": 4, "channels": 8, "depth": 1, "ema": 0.9}.items() for word in ("--set", f"{name}={value}")]
     done = CliRunner().invoke(cli, [*words, *sets], catch_exceptions=False)
     assert done.exit_code == 0
-    assert "recipe digits, 4 epochs of 64 pictures a step" in done.stdout
+    assert "recipe digits, 4 epochs of 64 images a step" in done.stdout
     assert done.stdout.count("  validation 0.") == 4
     result = json.loads((tmp_path / "t" / "result.json").read_text())
     assert result["test"]["accuracy"] > 0.5

@@ -13,11 +13,11 @@ from archduel.networks.trained import load_trained, network_of, read_facts, save
 from archduel.spaces.named import NAMED
 
 SCALE = Scale(4, 3, 8, 3, 5)
-LOOK = {"size": 8, "mode": "RGB", "rule": "crop", "mean": [0.5] * 3, "std": [0.25] * 3}
+PREPROCESSING = {"size": 8, "mode": "RGB", "rule": "crop", "mean": [0.5] * 3, "std": [0.25] * 3}
 
 
 def facts(arch: str | None = "nasbench201:3.2.3.1.3.4", **more: object) -> dict:
-    return {"arch": arch, "text": None, "scale": SCALE, "classes": list("abcde"), "preprocessing": LOOK, **more}
+    return {"arch": arch, "text": None, "scale": SCALE, "classes": list("abcde"), "preprocessing": PREPROCESSING, **more}
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -187,7 +187,7 @@ def test_the_commands(tmp_path: Path) -> None:
     shown = json.loads(run(app, ["zoo", "show", "pairnas", "--json"]).output)
     assert shown["name"] == "relativenas"
     assert shown["reported"]["ImageNet top-1"] == "75.12"
-    assert "of 359 test pictures of digits" in run(app, ["zoo", "show", "relativenas"]).output
+    assert "of 359 test images of digits" in run(app, ["zoo", "show", "relativenas"]).output
     torch.save(zoo.load("cnas", **TINY).state_dict(), tmp_path / "cnas.pt")
     arguments = ["--checkpoint", str(tmp_path / "cnas.pt"), "--to", str(tmp_path / "net"), "--channels", "4", "--depth", "3"]
     done = run(app, ["zoo", "load", "cnas", *arguments])

@@ -21,7 +21,7 @@ CHANGES = {
 }  # fmt: skip
 
 
-def pictures() -> tuple[np.ndarray, np.ndarray]:
+def make_images() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     labels = np.arange(88) % 3
     return (rng.integers(0, 90, (88, 8, 8, 3)) + 60 * labels[:, None, None, None]).astype(np.uint8), labels
@@ -30,7 +30,7 @@ def pictures() -> tuple[np.ndarray, np.ndarray]:
 def train(out: Path, **settings: object) -> dict:
     torch.set_num_threads(1)
     loop.train.__kwdefaults__["checkpoint_seconds"] = 0.0
-    return train_network(ARCH, pictures(), out, recipe="digits", changes=CHANGES, hold_out=True, quiet=True, **settings)
+    return train_network(ARCH, make_images(), out, recipe="digits", changes=CHANGES, hold_out=True, quiet=True, **settings)
 
 
 def killed_in_the_second_epoch() -> None:

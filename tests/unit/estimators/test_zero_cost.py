@@ -22,7 +22,7 @@ SMALL = {"channels": 4, "image_size": 8, "batch_size": 6}
 
 
 def pixels(n: int = 12) -> Pixels:
-    """Returns random pictures of three classes."""
+    """Returns random images of three classes."""
     rng = np.random.default_rng(0)
     return Pixels(rng.integers(256, size=(n, 3, 8, 8)).astype(np.uint8), np.arange(n) % 3, (0.5,) * 3, (0.25,) * 3)
 
@@ -36,7 +36,7 @@ class TestZeroCost(EstimatorContract):
 
 
 class Line(nn.Module):
-    """One linear layer on flattened pictures, without a bias."""
+    """One linear layer on flattened images, without a bias."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def test_a_linear_network_by_hand() -> None:
     assert found["grad_norm"] == pytest.approx(math.log(float(weight.grad.norm())), rel=1e-5)
     assert found["snip"] == pytest.approx(math.log(float((weight.detach() * weight.grad).abs().sum())), rel=1e-5)
     assert found["synflow"] == pytest.approx(math.log(10))  # the sum of |weights|, each seen by a one
-    # equal slopes for both pictures: correlations of rank one, eigenvalues 0 and 2
+    # equal slopes for both images: correlations of rank one, eigenvalues 0 and 2
     expected = -(math.log(1e-5) + 1e5 + math.log(2 + 1e-5) + 1 / (2 + 1e-5))
     assert found["jacobian_covariance"] == pytest.approx(expected, rel=1e-3)
 

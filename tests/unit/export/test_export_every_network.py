@@ -15,7 +15,7 @@ from archduel.networks.trained import network_of
 from archduel.spaces.named import NAMED
 
 RECORD = Path(__file__).parents[3] / "benchmarks" / "records" / "export_all.json"
-LOOK = {"size": 8, "mode": "RGB", "rule": "crop", "mean": [0.5] * 3, "std": [0.25] * 3}
+PREPROCESSING = {"size": 8, "mode": "RGB", "rule": "crop", "mean": [0.5] * 3, "std": [0.25] * 3}
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -27,7 +27,7 @@ def test_the_source_computes_what_the_network_does(name: str, tmp_path: Path, mo
         torch.manual_seed(0)
         model = network_of({**found.facts, "scale": scale}, auxiliary=True)
         model.train()(torch.randn(4, 3, 8, 8))
-    report = export_folder(model.eval(), name, scale, tmp_path / "net", classes="abc", preprocessing=LOOK, facts={})
+    report = export_folder(model.eval(), name, scale, tmp_path / "net", classes="abc", preprocessing=PREPROCESSING, facts={})
     own = [p for name, p in model.named_parameters() if not name.startswith("auxiliary.")]
     slopes = torch.autograd.grad(model(torch.randn(2, 3, 8, 8)).sum(), own, allow_unused=True)
     unread = sum(p.numel() for p, slope in zip(own, slopes) if slope is None)  # such as inputs that no node of a cell reads

@@ -23,7 +23,7 @@ from archduel.spaces.family import build
 CLASSES = ("daisy", "tulip & <x>", "süß")
 PREPROCESSING = {"size": 16, "mode": "RGB", "rule": "crop", "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.3)}
 ARCH, SCALE = parse("nasbench201:3.1.2.4.3.0"), Scale(channels=4, depth=1, image_size=16, n_classes=3)
-FACTS = {"test": {"accuracy": [0.93, 0.92], "pictures": 842}, "params": 12345, "checked": True, "date": None}
+FACTS = {"test": {"accuracy": [0.93, 0.92], "images": 842}, "params": 12345, "checked": True, "date": None}
 
 # Runs a script as a program while archduel (and what else is named) cannot be imported.
 BLOCKED = """
@@ -63,18 +63,18 @@ def exported(model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pictures") / "a b.png"
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "a b.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 21, 3), dtype=np.uint8)).save(path)
     return path
 
 
-def expected(model: nn.Module, picture: Path) -> np.ndarray[Any, Any]:
+def expected(model: nn.Module, image: Path) -> np.ndarray[Any, Any]:
     """Returns the probabilities by the library's own path."""
     from archduel.data.dataset import Preprocessing
-    from archduel.data.picture import apply_preprocessing
+    from archduel.data.preprocess import apply_preprocessing
 
-    pixels = apply_preprocessing(Image.open(picture), Preprocessing(**PREPROCESSING))
+    pixels = apply_preprocessing(Image.open(image), Preprocessing(**PREPROCESSING))
     mean, std = (torch.tensor(PREPROCESSING[name]).view(-1, 1, 1) for name in ("mean", "std"))
     with torch.no_grad():
         return model((torch.from_numpy(pixels).float()[None] / 255 - mean) / std).softmax(1)[0].numpy()
@@ -98,18 +98,18 @@ def test_nothing_in_the_folder_imports_archduel(exported: tuple[Path, ExportRepo
     assert not [p.name for p in to.glob("*.py") if "import archduel" in p.read_text() or "from archduel" in p.read_text()]
     readme = (to / "README.md").read_text(encoding="utf-8")
     assert "@" not in readme
-    assert "accuracy 0.93, 0.92; pictures 842" in readme
+    assert "accuracy 0.93, 0.92; images 842" in readme
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
 def test_predict_without_archduel_gives_the_probabilities_of_the_network(
-    engine: str, exported: tuple[Path, ExportReport], model: nn.Module, picture: Path
+    engine: str, exported: tuple[Path, ExportReport], model: nn.Module, image: Path
 ) -> None:
     blocked = ("archduel",) if engine == "torch" else ("archduel", "torch")
-    done = run(exported[0] / "predict.py", "--json", "--top", "3", picture, blocked=blocked)
+    done = run(exported[0] / "predict.py", "--json", "--top", "3", image, blocked=blocked)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
-    wanted = expected(model, picture)
+    wanted = expected(model, image)
     got = [{c["class"]: c["probability"] for c in record["top"]}[name] for name in CLASSES]
     assert np.abs(np.array(got) - wanted).max() < 1e-5
     assert record["class"] == CLASSES[int(wanted.argmax())]
@@ -133,13 +133,13 @@ def test_model_py_needs_torch_alone_and_gives_the_same_logits(
     assert np.abs(np.array(json.loads(done.stdout)) - wanted).max() < 1e-5
 
 
-def test_predict_reads_folders_and_names_what_it_cannot_read(exported: tuple[Path, ExportReport], picture: Path, tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"not a picture")
-    done = run(exported[0] / "predict.py", picture.parent, tmp_path / "broken.png", blocked=("archduel", "torch"))
+def test_predict_reads_folders_and_names_what_it_cannot_read(exported: tuple[Path, ExportReport], image: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"not an image")
+    done = run(exported[0] / "predict.py", image.parent, tmp_path / "broken.png", blocked=("archduel", "torch"))
     assert done.returncode == 1
-    assert done.stdout.startswith(f"{picture}\t")
+    assert done.stdout.startswith(f"{image}\t")
     assert "%" in done.stdout
-    assert "broken.png: cannot be read as a picture" in done.stderr
+    assert "broken.png: cannot be read as an image" in done.stderr
 
 
 def test_without_the_extra_the_rest_is_written(model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,5 +209,5 @@ def test_the_model_is_left_as_it_was(model: nn.Module, tmp_path: Path, monkeypat
 
 def test_facts_are_readable() -> None:
     assert fact_lines(FACTS) == [
-        "- test: accuracy 0.93, 0.92; pictures 842", "- parameters: 12,345", "- checked: yes", "- date: not known",
+        "- test: accuracy 0.93, 0.92; images 842", "- parameters: 12,345", "- checked: yes", "- date: not known",
     ]  # fmt: skip

@@ -49,7 +49,7 @@ def test_the_coarsest_map_is_what_the_classifier_sees(text: str) -> None:
         assert torch.equal(model.tail(last), model(x))
 
 
-def test_odd_pictures_of_another_size_are_rounded_up_and_gradients_flow() -> None:
+def test_odd_images_of_another_size_are_rounded_up_and_gradients_flow() -> None:
     model = network("cnas", 32).train()
     maps = model.features(torch.randn(2, 3, 45, 45))
     assert {stride: value.shape[-1] for stride, value in maps.items()} == {1: 45, 2: 23, 4: 12}
@@ -57,7 +57,7 @@ def test_odd_pictures_of_another_size_are_rounded_up_and_gradients_flow() -> Non
     assert all(p.grad is not None for name, p in model.named_parameters() if not name.startswith("tail"))
 
 
-def test_a_network_with_a_resolution_of_its_own_takes_pictures_as_they_are() -> None:
+def test_a_network_with_a_resolution_of_its_own_takes_images_as_they_are() -> None:
     space, arch = resolve("ctnas_mobile")
     model = build(arch, Scale(4, 5, 64, 3, 5)).eval()
     maps = model.features(torch.zeros(1, 3, 64, 96))

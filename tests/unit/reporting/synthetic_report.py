@@ -21,8 +21,8 @@ CELL = """<svg viewBox="0 0 460 120" width="460" height="120" fill="none" stroke
 <text x="230" y="104">skip</text><text x="410" y="64">out</text></g></svg>"""
 
 
-def picture(rng: np.random.Generator, side: int = 24) -> str:
-    """Returns a random picture as a PNG data URI."""
+def make_image(rng: np.random.Generator, side: int = 24) -> str:
+    """Returns a random image as a PNG data URI."""
     pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
@@ -84,14 +84,14 @@ def report_data() -> dict[str, Any]:
     search, other, standard = [0.9312, 0.9345, 0.9301], [0.9244, 0.9262, 0.9207], [0.9051, 0.9102, 0.9077]
     return {
         "title": "flowers",
-        "subtitle": "made-up example · 10 classes · 4,212 pictures · 64 × 64 RGB",
+        "subtitle": "made-up example · 10 classes · 4,212 images · 64 × 64 RGB",
         "created": "2025-01-01 12:00",
         "sentence": gain_sentence(np.subtract(search, other), 1, 3, n_test=842),
         "sentence_note": gain_sentence(np.subtract(search, standard), 1, 3, other="the standard network ResNet-20 (width 12)", n_test=842, coverage=False),
         "key_figures": [
-            {"label": "Test accuracy", "value": "93.2 %", "note": "± 0.6, n = 3 seeds, 842 pictures"},
+            {"label": "Test accuracy", "value": "93.2 %", "note": "± 0.6, n = 3 seeds, 842 images"},
             {"label": "Parameters", "value": "610 k", "note": "limit 1 M"},
-            {"label": "Multiply-adds", "value": "86.2 M", "note": "one picture, 64 × 64"},
+            {"label": "Multiply-adds", "value": "86.2 M", "note": "one image, 64 × 64"},
             {"label": "Latency", "value": "4.1 ms", "note": "CPU, batch 1, median of 100"},
             {"label": "Time", "value": "1 h 54 min", "note": "of 2 h"},
         ],
@@ -115,7 +115,7 @@ def report_data() -> dict[str, Any]:
         "confusion": {"classes": list(CLASSES), "counts": counts.tolist(), "network": "CTNAS, seed 0,", "split": "test"},
         "mistakes": [
             {
-                "image": picture(rng), "file": f"flowers/{CLASSES[i]}/IMG_{1000 + i}.jpg", "truth": CLASSES[i],
+                "image": make_image(rng), "file": f"flowers/{CLASSES[i]}/IMG_{1000 + i}.jpg", "truth": CLASSES[i],
                 "guess": CLASSES[(i + 3) % 10], "probability": 0.99 - 0.01 * i,
             }
             for i in range(10)
@@ -124,7 +124,7 @@ def report_data() -> dict[str, Any]:
             {"name": name, "train": int(n), "validation": int(n // 4), "test": int(n // 4)}
             for name, n in zip(CLASSES, rng.integers(120, 420, 10))
         ],
-        "skipped": {"flowers/rose/broken.jpg": "truncated after 1,024 bytes", "flowers/<script>alert(1)</script>.png": "not a picture"},
+        "skipped": {"flowers/rose/broken.jpg": "truncated after 1,024 bytes", "flowers/<script>alert(1)</script>.png": "not an image"},
         "failures": [{"arch": names[5], "stage": "label", "reason": "loss became nan in epoch 3"}],
         "costs": [
             {"stage": "labels", "seconds": 2900.0, "evaluations": 60, "images": 4_200_000},
@@ -138,5 +138,5 @@ def report_data() -> dict[str, Any]:
         "environment": {"archduel": "0.1.0", "torch": "2.13.0", "device": "CPU, 2 cores", "seed": "0", "commit": "0123abc"},
         "command": "archduel search flowers/ --time 2h --max-params 1M --out runs/flowers",
         "settings": 'strategy = "ctnas"\nspace = "nasbench201"\ntime = "2h"\n',
-        "warnings": ["class 'iris' has 96 pictures, the largest 612: consider --metric balanced_accuracy", "2 files were skipped"],
+        "warnings": ["class 'iris' has 96 images, the largest 612: consider --metric balanced_accuracy", "2 files were skipped"],
     }  # fmt: skip

@@ -22,7 +22,7 @@ def test_wilson_by_hand() -> None:
 
 
 def test_mcnemar_by_hand() -> None:
-    # 5 pictures only the first gets right, 1 only the second: two-sided 2 * (C(6,0) + C(6,1)) / 64
+    # 5 images only the first gets right, 1 only the second: two-sided 2 * (C(6,0) + C(6,1)) / 64
     first = np.array([1] * 5 + [0] + [1] * 4, bool)
     second = np.array([0] * 5 + [1] + [1] * 4, bool)
     found = mcnemar(first, second)

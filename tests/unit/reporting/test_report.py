@@ -145,7 +145,7 @@ def test_texts_cannot_break_out(data: dict[str, Any]) -> None:
     assert "script-src 'sha256-" in page
 
 
-def test_pictures_are_data_uris_only() -> None:
+def test_images_are_data_uris_only() -> None:
     with pytest.raises(SettingError, match="data:image/png"):
         report_html({"mistakes": [{"image": "https://example.org/a.png", "truth": "a", "guess": "b"}]})
 

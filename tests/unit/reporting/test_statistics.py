@@ -128,7 +128,7 @@ def test_gain_over_seeds_and_over_searches() -> None:
 
 
 def test_equal_counts_do_not_pretend_to_certainty() -> None:
-    # all three seeds differ by one picture of 500: the t interval has no width, one picture each way remains
+    # all three seeds differ by one image of 500: the t interval has no width, one image each way remains
     assert gain_interval([0.002] * 3, 1, 3, n_test=500).spans(0)
     assert "No measurable difference" in gain_sentence([0.002] * 3, 1, 3, n_test=500)
 

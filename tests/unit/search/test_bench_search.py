@@ -10,17 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from archduel.commands import app
-from archduel.commands.bench.output import (
-    search_summary as summary,
-)
-from archduel.commands.bench.output import (
-    write_csv,
-    write_figures,
-    write_trajectories,
-)
-from archduel.commands.bench.output import (
-    write_search_json as write_json,
-)
+from archduel.commands.bench.output import search_summary as summary
+from archduel.commands.bench.output import write_csv, write_figures, write_records, write_trajectories
 from archduel.commands.bench.search import Bench, area, bench_search, curve, proposals
 from archduel.commands.bench.search_trials import Protocol, Trial, parse_contestants, run_trial
 from archduel.core import Arch, check_decisions, mutate, neighbours, sample
@@ -184,7 +175,7 @@ def test_the_narrowed_space_holds_the_table_and_nothing_else(path: Path) -> None
 
 
 def test_output_is_written(bench: Bench, tmp_path: Path) -> None:
-    write_json(bench, tmp_path / "out.json")
+    write_records(bench, tmp_path / "out.json")
     records = json.loads((tmp_path / "out.json").read_text())
     needed = {"strategy", "queries", "runs", "mean_test", "test_low", "test_high", "mean_validation", "share_best", "seconds"}
     assert all(needed <= record.keys() for record in records)

@@ -23,12 +23,12 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def pictures(n: int = 200, channels: int = 3, height: int = 6, width: int = 6) -> torch.Tensor:
+def make_images(n: int = 200, channels: int = 3, height: int = 6, width: int = 6) -> torch.Tensor:
     return torch.randint(1, 256, (n, channels, height, width), generator=generator(9)).byte()
 
 
 def test_every_crop_is_a_window_of_the_padded_image_and_all_windows_occur() -> None:
-    images = pictures()
+    images = make_images()
     out = random_crop(images, 1, generator())
     padded = F.pad(images, (1, 1, 1, 1))
     shifts = [(i, j) for i in range(3) for j in range(3)]
@@ -43,7 +43,7 @@ def test_every_crop_is_a_window_of_the_padded_image_and_all_windows_occur() -> N
 
 
 def test_about_half_of_the_images_are_mirrored() -> None:
-    images = pictures()
+    images = make_images()
     out = random_flip(images, generator())
     same = (out == images).flatten(1).all(1)
     mirrored = (out == images.flip(3)).flatten(1).all(1)
@@ -83,7 +83,7 @@ def test_normalised_values(channels_last: bool) -> None:
 
 def test_the_generator_decides_and_the_input_stays() -> None:
     recipe = Recipe(cutout=2, crop_pad=1)
-    images = pictures(16)
+    images = make_images(16)
     before = images.clone()
     first, second, other = (
         augmented(images, recipe, (0.5,) * 3, (0.2,) * 3, generator(seed)) for seed in (1, 1, 2)
@@ -95,7 +95,7 @@ def test_the_generator_decides_and_the_input_stays() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_without_augmentation_only_normalisation_is_left(channels: int) -> None:
-    images = pictures(4, channels)
+    images = make_images(4, channels)
     mean, std = (0.4,) * channels, (0.3,) * channels
     out = augmented(images, Recipe(cutout=0, crop_pad=0, flip=False), mean, std, generator())
     torch.testing.assert_close(out, (images / 255 - 0.4) / 0.3)

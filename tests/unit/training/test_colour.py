@@ -41,7 +41,7 @@ def test_brightness_contrast_and_saturation_by_hand() -> None:
     torch.testing.assert_close(changed(images, "saturation", 1.0), images)
 
 
-def test_grey_pictures_keep_one_channel() -> None:
+def test_grey_images_keep_one_channel() -> None:
     images = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     out = jittered(images, torch.tensor([[0.5] * 2, [0.5] * 2, [0.5] * 2, [0.3] * 2]), [3, 2, 1, 0])
     assert out.shape == images.shape

@@ -8,17 +8,17 @@ import torch
 from archduel.errors import SettingError, UnknownNameError
 from archduel.training.augment import CONTRAST, CORRUPTIONS, NOISE, corrupted
 
-PICTURES = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def spoiled(kind: str, severity: int, pictures: torch.Tensor = PICTURES) -> torch.Tensor:
-    return corrupted(pictures, kind, severity, torch.Generator().manual_seed(1))
+def spoiled(kind: str, severity: int, images: torch.Tensor = IMAGES) -> torch.Tensor:
+    return corrupted(images, kind, severity, torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", CORRUPTIONS)
-def test_copies_have_the_form_of_the_pictures_and_get_worse(kind: str, channels: int) -> None:
-    before = PICTURES[:, :channels].clone()
+def test_copies_have_the_form_of_the_images_and_get_worse(kind: str, channels: int) -> None:
+    before = IMAGES[:, :channels].clone()
     distances = []
     for severity in (1, 5):
         made = spoiled(kind, severity, before)
@@ -27,12 +27,12 @@ def test_copies_have_the_form_of_the_pictures_and_get_worse(kind: str, channels:
         assert torch.equal(made, spoiled(kind, severity, before))
         distances.append((made.float() - before.float()).abs().mean().item())
     assert 0 < distances[0] < distances[1]
-    assert torch.equal(before, PICTURES[:, :channels])
+    assert torch.equal(before, IMAGES[:, :channels])
 
 
 def test_contrast_by_hand() -> None:
-    picture = torch.tensor([[[[0, 200], [100, 100]]]], dtype=torch.uint8)
-    assert spoiled("contrast", 2, picture).flatten().tolist() == [50, 150, 100, 100]
+    image = torch.tensor([[[[0, 200], [100, 100]]]], dtype=torch.uint8)
+    assert spoiled("contrast", 2, image).flatten().tolist() == [50, 150, 100, 100]
     assert CONTRAST[1] == 0.5
 
 
@@ -43,8 +43,8 @@ def test_noise_has_the_stated_deviation() -> None:
     assert made.std().item() / 255 == pytest.approx(NOISE[2], rel=0.03)
 
 
-def test_blur_keeps_the_mean_of_a_flat_picture_and_spreads_a_point() -> None:
-    assert torch.equal(spoiled("blur", 5, PICTURES[:, :, :1, :1].expand(-1, -1, 16, 16).contiguous())[0, 0, 0, 0], PICTURES[0, 0, 0, 0])
+def test_blur_keeps_the_mean_of_a_flat_image_and_spreads_a_point() -> None:
+    assert torch.equal(spoiled("blur", 5, IMAGES[:, :, :1, :1].expand(-1, -1, 16, 16).contiguous())[0, 0, 0, 0], IMAGES[0, 0, 0, 0])
     point = torch.zeros(1, 1, 33, 33, dtype=torch.uint8)
     point[0, 0, 16, 16] = 255
     made = spoiled("blur", 3, point)[0, 0]

@@ -72,8 +72,8 @@ def test_resizing_is_that_of_pillow_and_done_once() -> None:
     assert small is pixels.resized(16)
     assert pixels.resized(32) is pixels
     for i in range(3):
-        picture = Image.fromarray(images[i].transpose(1, 2, 0)).resize((16, 16), Image.Resampling.BILINEAR)
-        theirs = np.asarray(picture).transpose(2, 0, 1).astype(int)
+        image = Image.fromarray(images[i].transpose(1, 2, 0)).resize((16, 16), Image.Resampling.BILINEAR)
+        theirs = np.asarray(image).transpose(2, 0, 1).astype(int)
         assert abs(small._images[i].numpy().astype(int) - theirs).max() <= 1
     assert pixels.subset([2]).resized(16)._images.shape == (1, 3, 16, 16)
     assert torch.equal(pixels.subset([2]).resized(16)._images[0], small._images[2])

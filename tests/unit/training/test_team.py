@@ -103,9 +103,9 @@ def test_parameters_that_no_output_needs_are_found() -> None:
 
 
 class Memory:
-    """A stream whose pictures are in memory."""
+    """A stream whose images are in memory."""
 
-    class look:
+    class preprocessing:
         size, mean, std = 8, (0.4,) * 3, (0.25,) * 3
 
     def __init__(self, images) -> None:

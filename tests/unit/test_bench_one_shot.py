@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from archduel.commands import app
-from archduel.commands.bench.one_shot import bench_oneshot, effects_of, tau_difference
-from archduel.commands.bench.one_shot_trials import OneshotProtocol, Paths, Variant, operations_in_order
+from archduel.commands.bench.one_shot import bench_one_shot, effects_of, tau_difference
+from archduel.commands.bench.one_shot_trials import OneShotProtocol, Paths, Variant, operations_in_order
 from archduel.commands.bench.output import one_shot_summary as summary
 from archduel.core import Scale, sample
-from archduel.errors import SettingError, UnknownNameError
+from archduel.errors import RunError, SettingError, UnknownNameError
 from archduel.estimators.shared import SharedWeights
 from archduel.spaces.mobilenetv3.space import MobileNetV3
 from archduel.spaces.nasbench101.space import NASBench101
@@ -39,10 +39,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def images(n: int = 80) -> tuple[Any, Any]:
     rng = np.random.default_rng(1)
     labels = np.arange(n) % 4
-    pictures = rng.integers(0, 100, (n, 8, 8, 3), dtype=np.uint8)
+    images = rng.integers(0, 100, (n, 8, 8, 3), dtype=np.uint8)
     for i, label in enumerate(labels):
-        pictures[i, 4 * (label // 2) :][:4, 4 * (label % 2) :][:, :4] += 120
-    return pictures, labels
+        images[i, 4 * (label // 2) :][:4, 4 * (label % 2) :][:, :4] += 120
+    return images, labels
 
 
 TINY: dict[str, Any] = {
@@ -87,7 +87,7 @@ def test_a_stopped_comparison_goes_on_to_the_same_result(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {**TINY, "sampling": ("fair",), "curriculum": (0.5,), "recalibration": (0, 2)}
-    whole = bench_oneshot(images(), str(table), **settings)
+    whole = bench_one_shot(images(), str(table), **settings)
     path, learn, calls = tmp_path / "out.trials.jsonl", SharedWeights.learn, [0]
     monkeypatch.setattr("archduel.commands.bench.one_shot_trials.PORTION", 2)
     monkeypatch.setattr("archduel.commands.bench.one_shot_trials.SAVE_SECONDS", 0.0)
@@ -100,20 +100,20 @@ def test_a_stopped_comparison_goes_on_to_the_same_result(
 
     monkeypatch.setattr(SharedWeights, "learn", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        bench_oneshot(images(), str(table), trials=path, **settings)
-    assert len(path.read_text().splitlines()) == 2
-    resumed = bench_oneshot(images(), str(table), trials=path, **settings)
+        bench_one_shot(images(), str(table), trials=path, **settings)
+    assert len(path.read_text().splitlines()) == 3  # the settings and two trials
+    resumed = bench_one_shot(images(), str(table), trials=path, **settings)
     assert [r["scores"] for r in resumed.records] == [r["scores"] for r in whole.records]
     assert [(r["passes"], r["recalibration"]) for r in whole.records] == [(1, 0), (1, 2), (3, 0), (3, 2)]
     assert not list(tmp_path.glob("*.state"))
-    with pytest.raises(SettingError, match="another comparison"):
-        bench_oneshot(images(), str(table), trials=path, **{**settings, "cells": 7})
+    with pytest.raises(RunError, match="holds another comparison:\n  cells: the comparison has 8, the command says 7"):
+        bench_one_shot(images(), str(table), trials=path, **{**settings, "cells": 7})
 
 
 def test_cells_that_learn_on_their_own_leave_the_shared_weights_alone(table: Path) -> None:
     settings = {**TINY, "cells": 7, "recalibration": (2,)}
-    plain = bench_oneshot(images(), str(table), **settings).records
-    both = bench_oneshot(images(), str(table), **settings, tune=(0, 6)).records
+    plain = bench_one_shot(images(), str(table), **settings).records
+    both = bench_one_shot(images(), str(table), **settings, tune=(0, 6)).records
     assert [(r["passes"], r["tune"]) for r in both] == [(1, 0), (1, 6), (3, 0), (3, 6)]
     assert [r["losses"] for r in both if not r["tune"]] == [r["losses"] for r in plain]
     assert len(both[1]["losses"]) == 7
@@ -121,7 +121,7 @@ def test_cells_that_learn_on_their_own_leave_the_shared_weights_alone(table: Pat
 
 
 def test_records_name_what_was_found_and_what_a_count_would_find(table: Path) -> None:
-    bench = bench_oneshot(images(), str(table), **{**TINY, "passes": (1.0,), "recalibration": (2,), "sampling": ("strict",)})
+    bench = bench_one_shot(images(), str(table), **{**TINY, "passes": (1.0,), "recalibration": (2,), "sampling": ("strict",)})
     (record,) = bench.records
     assert record["images"] == pytest.approx(bench.facts["n_train"], rel=0.2)
     truth = np.array(bench.facts["truth"])
@@ -168,14 +168,14 @@ def _tau(first: Any, second: Any) -> float:
 
 def test_bad_settings_are_named(table: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="sampling 'lucky' is unknown"):
-        OneshotProtocol("t", "d", sampling=("lucky",))
+        OneShotProtocol("t", "d", sampling=("lucky",))
     for wrong in ({"cells": 3}, {"passes": (4.0, 2.0)}, {"curriculum": (1.0,)}, {"recalibration": (-1,)}, {"tune": (-1,)}, {"tune": ()}, {"seeds": 0}):
         with pytest.raises(SettingError):
-            OneshotProtocol("t", "d", **wrong)  # type: ignore[arg-type]
+            OneShotProtocol("t", "d", **wrong)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="different cells"):
-        bench_oneshot(images(), str(table), **{**TINY, "cells": 500})
+        bench_one_shot(images(), str(table), **{**TINY, "cells": 500})
     with pytest.raises(SettingError, match="at least 4 px"):
-        bench_oneshot(images(), str(table), **{**TINY, "recipe": {"image_size": 3}})
+        bench_one_shot(images(), str(table), **{**TINY, "recipe": {"image_size": 3}})
     home = NASBench101()
     archs = [sample(home, np.random.default_rng(i)) for i in range(6)]
     values = np.linspace(0.1, 0.6, 6)[None, None]
@@ -183,13 +183,13 @@ def test_bad_settings_are_named(table: Path, tmp_path: Path) -> None:
         tmp_path / "other.table"
     )
     with pytest.raises(UnknownNameError, match="supernet of space 'nasbench101'"):
-        bench_oneshot(images(), str(tmp_path / "other.table"), **TINY)
+        bench_one_shot(images(), str(tmp_path / "other.table"), **TINY)
 
 
 def test_the_command_writes_what_it_prints(table: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "pictures.npz", images=images()[0], labels=images()[1])
+    np.savez(tmp_path / "images.npz", images=images()[0], labels=images()[1])
     out = tmp_path / "out.json"
-    command = ["bench", "oneshot", str(tmp_path / "pictures.npz"), "--table", str(table), "--cells", "8", "--passes", "1",
+    command = ["bench", "oneshot", str(tmp_path / "images.npz"), "--table", str(table), "--cells", "8", "--passes", "1",
                "--sampling", "uniform,fair", "--recalibration", "2", "--channels", "4", "--depth", "1", "--batch-size", "16",
                "--json", str(out), "--quiet"]  # fmt: skip
     result = CliRunner().invoke(app, command)

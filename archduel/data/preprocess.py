@@ -1,4 +1,4 @@
-"""From any picture to the array a network sees. Stands alone (Pillow and NumPy): an export carries a copy of this file."""
+"""From any image to the array a network sees. Stands alone (Pillow and NumPy): an export carries a copy of this file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Returns a grey picture of 16 or 32 bits as 8 bits: integers by 0..65535, floats by 0..1 or else as 0..255."""
+    """Returns a grey image of 16 or 32 bits as 8 bits: integers by 0..65535, floats by 0..1 or else as 0..255."""
     values = np.nan_to_num(np.asarray(image).astype(np.float64))
     if image.mode == "F":
         scale = 255.0 if values.max() <= 1 else 1.0
@@ -26,7 +26,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Returns the picture as RGB on white paper where it has transparency, else unchanged."""
+    """Returns the image as RGB on white paper where it has transparency, else unchanged."""
     if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
         return image
     if image.mode == "La":
@@ -38,7 +38,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _square(image: Image.Image, size: int, rule: str) -> Image.Image:
-    """Returns the picture as ``size`` x ``size`` pixels, its aspect ratio kept."""
+    """Returns the image as ``size`` x ``size`` pixels, its aspect ratio kept."""
     width, height = image.size
     if (width, height) == (size, size) and rule != "inner":
         return image
@@ -56,7 +56,7 @@ def _square(image: Image.Image, size: int, rule: str) -> Image.Image:
 
 
 def upright(image: Image.Image, mode: str) -> Image.Image:
-    """Returns the picture with the camera's rotation undone, 8 bits a channel, opaque, in ``mode``."""
+    """Returns the image with the camera's rotation undone, 8 bits a channel, opaque, in ``mode``."""
     image = ImageOps.exif_transpose(image)
     if image.mode in DEEP:
         image = _eight_bit(image)
@@ -64,13 +64,13 @@ def upright(image: Image.Image, mode: str) -> Image.Image:
 
 
 def apply_preprocessing(image: Image.Image, preprocessing: Any) -> NDArray[np.uint8]:
-    """Returns any picture as the uint8 array that goes into the cache and, scaled, into the network.
+    """Returns any image as the uint8 array that goes into the cache and, scaled, into the network.
 
-    The camera's EXIF rotation is undone, 16-bit grey becomes 8-bit, transparency becomes white, then the picture is
+    The camera's EXIF rotation is undone, 16-bit grey becomes 8-bit, transparency becomes white, then the image is
     resized (bicubic, antialiased) by the rule. The network's input is ``(array / 255 - mean) / std``.
 
     Args:
-        image: a picture of any mode and size.
+        image: an image of any mode and size.
         preprocessing: anything with ``size`` (pixels), ``mode`` (``RGB`` or ``L``) and ``rule`` (``crop``,
             ``inner``, ``letterbox``, or ``none``: expected to have that size already, cropped if not).
 
