@@ -14,12 +14,12 @@ from archduel.commands import app as cli
 from archduel.commands.proxy.check import check_proxy
 from archduel.commands.proxy.find import find_proxy
 from archduel.commands.proxy.search import search_cell
-from archduel.commands.proxy.train import train_file
 from archduel.commands.search.one_shot import supernet_recipe
 from archduel.commands.search.plan import fixed_plan
 from archduel.commands.search.settings import make_settings
 from archduel.commands.table.train import train_table
 from archduel.commands.train.train import train_network
+from archduel.commands.train_file import train_file
 from archduel.data import load
 from archduel.errors import ArchduelError, UnknownNameError
 from archduel.recipes import fitted, names, open_recipe, read, write_recipe

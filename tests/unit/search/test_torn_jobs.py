@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from archduel.commands.proxy.train import train_file
 
 from archduel.commands.bench.measured_jury import Measured
 from archduel.commands.bench.one_shot import bench_one_shot
@@ -22,6 +21,7 @@ from archduel.commands.proxy import search as cheap_search
 from archduel.commands.proxy.search import search_cell
 from archduel.commands.table.train import train_table
 from archduel.commands.train.train import CHECKPOINT, train_network
+from archduel.commands.train_file import train_file
 from archduel.core import Arch, Cost, Estimate, Query, StepReport, parse, sample
 from archduel.core.job import TABLE, Job
 from archduel.core.storage import read_journal
