@@ -24,18 +24,51 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from archduel.core import Cost, Estimate, Query, evaluation_seed
 from archduel.errors import RunError, SettingError
 
-__all__ = ["BROKEN", "DONE", "READY", "TAKEN", "Judge", "Processes", "Sequential", "as_they_finish", "end_with_parent", "judged", "work"]
+__all__ = [
+    "BROKEN",
+    "DONE",
+    "READY",
+    "TAKEN",
+    "GroupJudge",
+    "Judge",
+    "Processes",
+    "Sequential",
+    "as_they_finish",
+    "end_with_parent",
+    "judged",
+    "one_by_one",
+    "work",
+]
 
 # -- Judging queries in this process, one after the other ---------------------------------------------------------------
 
 
 Judge = Callable[[Query, int], Estimate]
 """Says how good a query is, given the seed of the evaluation."""
+
+AtOnce = Callable[[Sequence[Query], Sequence[int]], int]
+"""Says how many of the waiting queries, the first ones, are judged at once, given their seeds too."""
+
+
+@runtime_checkable
+class GroupJudge(Protocol):
+    """A judge that also judges several queries at once."""
+
+    def __call__(self, query: Query, seed: int) -> Estimate:
+        """Returns how good a query is."""
+
+    def together(self, queries: Sequence[Query], seeds: Sequence[int]) -> list[Estimate]:
+        """Returns how good each query is."""
+
+
+def one_by_one(queries: Sequence[Query], seeds: Sequence[int]) -> int:
+    """Returns 1: each query is judged by itself."""
+    return 1
 
 
 def judged(judge: Judge, query: Query, seed: int) -> Estimate:
@@ -47,21 +80,42 @@ def judged(judge: Judge, query: Query, seed: int) -> Estimate:
         return Estimate(math.nan, Cost(time.perf_counter() - began), {}, f"{type(error).__name__}: {error}")
 
 
+def _all_judged(judge: Judge, queries: Sequence[Query], seeds: Sequence[int]) -> list[Estimate]:
+    """Returns the estimates of queries, judged at once if they are several; where that raises, each gets its own answer."""
+    if len(queries) > 1 and isinstance(judge, GroupJudge):
+        try:
+            return judge.together(queries, seeds)
+        except Exception:  # the one query that it is about will say so by itself
+            pass
+    return [judged(judge, query, seed) for query, seed in zip(queries, seeds)]
+
+
+def _grouped(queries: Sequence[Query], seeds: Sequence[int], at_once: AtOnce) -> Iterator[tuple[int, list[Query], list[int]]]:
+    """Yields (place of the first, queries, seeds) of each group, in ask order."""
+    place = 0
+    while place < len(queries):
+        n = max(1, at_once(queries[place:], seeds[place:]))
+        yield place, list(queries[place : place + n]), list(seeds[place : place + n])
+        place += n
+
+
 class Sequential:
     """An executor without workers: each answer is there before the next query begins.
 
     Args:
-        judge: judges one query.
+        judge: judges one query, or a group if ``at_once`` makes any.
         run_seed: seed of the run; with the ordinal it gives the seed of an evaluation.
+        at_once: how many waiting queries are one group.
     """
 
-    def __init__(self, judge: Judge, *, run_seed: int) -> None:
-        self.judge, self.run_seed = judge, run_seed
+    def __init__(self, judge: Judge, *, run_seed: int, at_once: AtOnce = one_by_one) -> None:
+        self.judge, self.run_seed, self.at_once = judge, run_seed, at_once
 
     def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Iterator[Estimate]:
         """Yields one estimate a query, in order."""
-        for query, ordinal in zip(queries, ordinals):
-            yield judged(self.judge, query, evaluation_seed(self.run_seed, ordinal))
+        seeds = [evaluation_seed(self.run_seed, ordinal) for ordinal in ordinals]
+        for _, some, theirs in _grouped(queries, seeds, self.at_once):
+            yield from _all_judged(self.judge, some, theirs)
 
     def close(self) -> None:
         """Nothing to end."""
@@ -77,8 +131,8 @@ def work(connection: Connection, threads: int) -> None:
     """Judges what comes through the pipe until it closes.
 
     Args:
-        connection: gives the pickled factory that makes the judge, then (run, place, query, seed); takes (READY, "") or
-            (BROKEN, traceback) once, and (TAKEN, ""), (DONE, estimate) for every query.
+        connection: gives the pickled factory that makes the judge, then (run, place, queries, seeds); takes (READY, "") or
+            (BROKEN, traceback) once, and (TAKEN, ""), (DONE, estimates) for every group of queries.
         threads: for torch and BLAS.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides what ends
@@ -96,20 +150,20 @@ def work(connection: Connection, threads: int) -> None:
     connection.send((READY, ""))
     try:
         while True:
-            _, _, query, seed = connection.recv()
+            _, _, queries, seeds = connection.recv()
             connection.send((TAKEN, ""))
-            _answer(connection, judged(judge, query, seed))
+            _answer(connection, _all_judged(judge, queries, seeds))
     except (EOFError, BrokenPipeError):
         return
 
 
-def _answer(connection: Connection, estimate: Estimate) -> None:
-    """Sends the estimate, or a failed one if it holds something that cannot be sent."""
+def _answer(connection: Connection, estimates: Sequence[Estimate]) -> None:
+    """Sends the estimates, or failed ones if they hold something that cannot be sent."""
     try:
-        connection.send((DONE, estimate))
+        connection.send((DONE, list(estimates)))
     except (PicklingError, AttributeError, TypeError) as error:  # what pickle raises; nothing was sent yet
         reason = f"the answer cannot be sent: {error}"
-        connection.send((DONE, Estimate(math.nan, estimate.cost, {}, reason)))
+        connection.send((DONE, [Estimate(math.nan, estimate.cost, {}, reason) for estimate in estimates]))
 
 
 def _limit_torch(threads: int) -> None:
@@ -161,31 +215,34 @@ def as_they_finish(work: Callable[..., T], jobs: Iterable[tuple[Any, ...]], *, w
 MAIN = b"__main__"
 """Stands in a pickled factory that is defined in the script itself; its workers have to run that first."""
 
-Job = tuple[int, int, Query, int]
-"""Number of the run, place of the query in it, query, seed."""
+Job = tuple[int, int, list[Query], list[int]]
+"""Number of the run, place of the first query in it, queries, seeds."""
 
 
 class Processes:
     """An executor with ``workers`` processes that are started at the first run and then kept.
 
-    A worker that dies gives a failed estimate with the reason and is replaced. Workers end when this process does, however
-    it ends.
+    A worker that dies gives a failed estimate with the reason and is replaced; a group in which it died is judged one by one.
+    Workers end when this process does, however it ends.
 
     Args:
         factory: called once in each worker, returns ``judge(query, seed)``; must be picklable.
         workers: number of processes.
         run_seed: seed of the run; with the ordinal it gives the seed of an evaluation.
         threads: of each worker, for torch and BLAS.
+        at_once: how many waiting queries a worker judges as one group; the judge is then a :class:`GroupJudge`.
 
     Raises:
         SettingError: for fewer than one worker or thread.
     """
 
-    def __init__(self, factory: Callable[[], Judge], *, workers: int, run_seed: int, threads: int = 1) -> None:
+    def __init__(
+        self, factory: Callable[[], Judge], *, workers: int, run_seed: int, threads: int = 1, at_once: AtOnce = one_by_one
+    ) -> None:
         for name, value in (("workers", workers), ("threads", threads)):
             if value < 1:
                 raise SettingError(f"{name} must be at least 1, got {value}")
-        self.factory, self.run_seed, self.threads = factory, run_seed, threads
+        self.factory, self.run_seed, self.threads, self.at_once = factory, run_seed, threads, at_once
         self._workers = [_Worker(factory, threads) for _ in range(workers)]
         self._runs = 0
         self._finalizer = weakref.finalize(self, _end, self._workers)
@@ -200,12 +257,12 @@ class Processes:
         """
         self._runs += 1
         seeds = [evaluation_seed(self.run_seed, ordinal) for ordinal in ordinals]
-        jobs = deque((self._runs, place, query, seed) for place, (query, seed) in enumerate(zip(queries, seeds)))
+        jobs: deque[Job] = deque((self._runs, *group) for group in _grouped(queries, seeds, self.at_once))
         answers: dict[int, Estimate] = {}
-        for place in range(len(jobs)):
+        for place in range(len(queries)):
             while place not in answers:
                 self._hand_out(jobs)
-                answers |= self._collect()
+                answers |= self._collect(jobs)
             self._hand_out(jobs)  # nobody waits while the caller is busy with this answer
             yield answers.pop(place)
 
@@ -215,15 +272,19 @@ class Processes:
             if jobs and worker.free:
                 worker.begin(jobs.popleft())
 
-    def _collect(self) -> dict[int, Estimate]:
-        """Waits for workers and returns what this run's jobs came to, by place."""
+    def _collect(self, jobs: deque[Job]) -> dict[int, Estimate]:
+        """Waits for workers and returns what this run's queries came to, by place; a group that a worker died of is split."""
         busy = {worker.connection: worker for worker in self._workers if worker.connection is not None and worker.job}
         answers: dict[int, Estimate] = {}
         for connection in wait(list(busy)):
             worker = busy[connection]  # type: ignore[index]
-            job, estimate = worker.take()
-            if estimate is not None and job[0] == self._runs:  # answers to an abandoned run are dropped
-                answers[job[1]] = estimate
+            (run, place, queries, seeds), estimates = worker.take()
+            if estimates is None or run != self._runs:  # answers to an abandoned run are dropped
+                continue
+            if len(estimates) < len(queries):
+                jobs.extendleft((run, place + i, [queries[i]], [seeds[i]]) for i in reversed(range(len(queries))))
+            else:
+                answers |= {place + i: estimate for i, estimate in enumerate(estimates)}
         return answers
 
     def close(self) -> None:
@@ -280,8 +341,8 @@ class _Worker:
             self._died()  # raises, because it was not ready
         return self.connection
 
-    def take(self) -> tuple[Job, Estimate | None]:
-        """Returns the job and its answer, or None if there is no answer yet."""
+    def take(self) -> tuple[Job, list[Estimate] | None]:
+        """Returns the job and its answers, or None if there are none yet; fewer than there are queries if the process died."""
         assert self.connection is not None
         assert self.job is not None
         job = self.job
@@ -293,7 +354,7 @@ class _Worker:
                 self.begin(job)
                 self.again = True
                 return job, None
-            return job, self._died()
+            return job, [self._died()]
         if kind == BROKEN:
             self.end()
             raise RunError(f"a worker could not be prepared:\n{body}")

@@ -54,7 +54,7 @@ STRATEGIES = {
     "relativenas": "archduel.strategies.relativenas:RelativeNAS",
     "darts": "archduel.strategies.darts:DARTS",
     "gdas": "archduel.strategies.gdas:GDAS",
-    "ctnas_oneshot": "archduel.strategies.ctnas_oneshot:CTNASOneShot",
+    "ctnas_oneshot": "archduel.strategies.ctnas_one_shot:CTNASOneShot",
 }
 TRACKERS = {
     "tensorboard": "archduel.training.tracking:TensorBoard",

@@ -29,10 +29,10 @@ from archduel.commands.proxy.check import bounded_text
 from archduel.errors import TableError
 from archduel.proxies.agreement import agreement
 from archduel.proxies.factors import Factor, Grid, Setting
-from archduel.proxies.find import Found, MinimumImportancePruning, Trial, find, front, recommend
+from archduel.proxies.find import MinimumImportancePruning, RecipeSearch, Trial, find, front, recommend
 from archduel.proxies.importance import Importance, Levels, forest_importance
+from archduel.recipes import read
 from archduel.reporting import text_table
-from archduel.training.recipe import RECIPES
 
 COLUMNS = {
     "epochs": ("epochs",),
@@ -87,7 +87,7 @@ class Published:
     def replay(
         self, *, budget: float = float("inf"), samples: int = 6, sampling: str = "cheapest", seed: int = 0,
         scope: str = "open", keep: float = 0.25, trees: int = 300,
-    ) -> Found:  # fmt: skip
+    ) -> RecipeSearch:  # fmt: skip
         """Returns what Minimum Importance Pruning does when every measurement is looked up.
 
         Args:
@@ -141,7 +141,7 @@ def _grid(rows: list[dict[str, str]]) -> Grid:
     for name, keys in COLUMNS.items():
         levels = sorted({tuple(_values(row)[key] for key in keys) for row in rows}, reverse=name in DEAREST_FIRST)  # type: ignore[type-var]
         factors.append(Factor(name, tuple(dict(zip(keys, level)) for level in levels)))
-    return Grid(RECIPES["bpe1"], tuple(factors))
+    return Grid(read("bpe1"), tuple(factors))
 
 
 def read_published(folder: Path, *, draws: int = 1000) -> Published:
@@ -175,7 +175,7 @@ NAMED = {"bpe1": "test5", "bpe2": "test32"}
 BUDGETS = (50.0, 100.0, 200.0, 500.0, float("inf"))
 
 
-def _replay(tables: Published, found: Found, **settings: Any) -> dict[str, Any]:
+def _replay(tables: Published, found: RecipeSearch, **settings: Any) -> dict[str, Any]:
     factors = tables.grid.factors
     chosen = recommend(found.trials)
     return {

@@ -31,10 +31,11 @@ from archduel.core.storage import estimate_record, read_journal, record_estimate
 from archduel.estimators import TrainingEstimator
 from archduel.proxies import agreement_difference, agreement_of_like_size, rank_agreement
 from archduel.proxies.agreement import READINGS, SIZES, readings
+from archduel.recipes import read
 from archduel.reporting import text_table
 from archduel.spaces import NASBench201
 from archduel.spaces import family as nets
-from archduel.training import RECIPES, Pixels, Recipe
+from archduel.training import Pixels, Recipe
 
 N_TRAIN, N_VALIDATION = 2_500, 2_500
 LIKE = 0.01  # cells whose multiply-adds differ by less than this share are of one size
@@ -45,11 +46,11 @@ QUICK = Recipe(
 )
 TRIED = {
     # 6 layers are 5 cells here: one a stage and two reductions
-    "bpe1_small": RECIPES["bpe1"].with_(depth=1),
+    "bpe1_small": read("bpe1").with_(depth=1),
     "quick_half": QUICK.with_(epochs=5),
     "quick": QUICK,
     # 30 epochs and 16 layers do not fit the time of this benchmark: 5 epochs, 8 cells
-    "bpe2_small": RECIPES["bpe2"].with_(depth=2, epochs=5),
+    "bpe2_small": read("bpe2").with_(depth=2, epochs=5),
 }
 
 

@@ -25,7 +25,7 @@ from archduel import environment
 from archduel.core import Scale
 from archduel.data import Dataset, load
 from archduel.networks import find_architecture, network_of, save_trained
-from archduel.recipes import load_recipe
+from archduel.recipes import open_recipe
 from archduel.spaces import feed_drop_path, set_drop_path
 from archduel.training import Pixels, Recipe, evaluate, seeded_build, train
 from archduel.training.images import side_by_side
@@ -59,7 +59,7 @@ def measure(name: str, data: Dataset, seconds: float, device: str, compiled: boo
     """Returns the record of one network."""
     arch, space, recipe_name, changes = NETWORKS[name]
     chosen = find_architecture(arch, space)
-    recipe = load_recipe(recipe_name).with_(changes, chosen.space)
+    recipe = open_recipe(recipe_name).with_(changes, chosen.space)
     scale = Scale(recipe.channels, recipe.depth, 32, 3, 10)
     facts = {**chosen.facts, "scale": scale}
     mean, std = data.preprocessing.mean, data.preprocessing.std

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from archduel import environment
 from archduel.core import Scale
 from archduel.networks import find_architecture, network_of
-from archduel.recipes import load_recipe
+from archduel.recipes import open_recipe
 from archduel.spaces import set_drop_path
 from archduel.training import Pixels, seeded_build, train
 
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    chosen, recipe = find_architecture(arguments.arch), load_recipe(arguments.recipe).recipe
+    chosen, recipe = find_architecture(arguments.arch), open_recipe(arguments.recipe).recipe
     given = {"batch_size": arguments.batch, "channels": arguments.channels, "depth": arguments.depth, "precision": arguments.precision}
     recipe = recipe.with_(**{name: value for name, value in given.items() if value is not None})
     scale = Scale(recipe.channels, recipe.depth, 32, 3, 10)

@@ -37,14 +37,14 @@ from archduel.core import Arch, Estimate, Journal, Scale
 from archduel.core.storage import read_journal, record_estimate, record_query
 from archduel.proxies import agreement_difference, agreement_of_like_size, rank_agreement
 from archduel.proxies.agreement import MEASURES, READINGS, SIZES, readings
-from archduel.recipes import changed, depth_of, read_recipe, write_recipe
+from archduel.recipes import read, write_recipe
 from archduel.reporting import text_table
 from archduel.spaces import NASBench201
 from archduel.spaces import family as nets
 
 OWN = {
-    "quick_half": QUICK.with_(epochs=5, depth=6),  # as in cifar_agreement.py, where it was chosen
-    "narrow_half": QUICK.with_(epochs=5, depth=6, channels=4),
+    "quick_half": QUICK.with_(epochs=5),  # as in cifar_agreement.py, where it was chosen
+    "narrow_half": QUICK.with_(epochs=5, channels=4),
 }
 """Recipes of this benchmark; like those of BPE, their depth counts the cells of a DARTS network."""
 BPE_SETTINGS = {"bpe1": "test5", "bpe2": "test32", "bpe1, linear": "linear_lr"}
@@ -154,7 +154,7 @@ def report(arguments: argparse.Namespace, archs: list[Arch], truth: np.ndarray, 
     found = {name: done_in(arguments.work / name) for name in recipes}
     trained = {name: done for name, done in found.items() if len(done.keys() & set(archs)) >= FEWEST}
     rows, scores = measured(trained, archs, truth, cheap)
-    used = {name: changed(read_recipe(recipes[name], archs[0].space), assignments(arguments.set)) for name in trained}
+    used = {name: read(recipes[name], archs[0].space, assignments(arguments.set)) for name in trained}
     cost = {name: costs(name, done, used[name], arguments.work) for name, done in trained.items()}
     whole = {
         "command": shlex.join(["python", *sys.argv]), **environment(), "data": arguments.data, "cells": arguments.cells,
@@ -197,7 +197,7 @@ def main() -> None:
     archs, truth, cheap = wanted(arguments.cells, arguments.n, arguments.work / "cells.txt")
     recipes = {Path(name).stem: name for name in arguments.recipes.split(",")}
     for name in set(recipes) & set(OWN):
-        own = OWN[name].with_(depth=depth_of(OWN[name].depth, archs[0].space))
+        own = OWN[name].with_(depth=read("bpe1", archs[0].space).depth)  # six cells of DARTS, one a stage elsewhere
         recipes[name] = str(write_recipe(own, arguments.work / f"{name}.json"))
     if not arguments.report:
         train(arguments, archs, recipes)

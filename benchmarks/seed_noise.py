@@ -17,12 +17,11 @@ import numpy as np
 from archduel import environment, registry
 from archduel.core import Query, sample
 from archduel.data import load
-from archduel.estimators.judges import JudgeFactory
+from archduel.estimators.judges import Judge
 from archduel.execution import Processes
 from archduel.recipes import base_recipe
 from archduel.reporting import kendall_tau
 from archduel.training import Pixels
-from archduel.training.images import side_by_side
 
 
 def agreement(scores: np.ndarray) -> dict[str, object]:
@@ -53,12 +52,10 @@ def main() -> None:
     dataset = load(arguments.data, **({"image_size": arguments.image_size} if arguments.image_size else {}))
     mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
     train, validation = (Pixels(s.images, s.labels, mean, std) for s in (dataset.train, dataset.validation))
-    both = Pixels(side_by_side(dataset.train.images, dataset.validation.images),
-                  np.concatenate([dataset.train.labels, dataset.validation.labels]), mean, std)  # fmt: skip
-    recipe = base_recipe(dataset, arguments.space).with_(
+    recipe = base_recipe(len(dataset.train), dataset.image_size, dataset.flip, arguments.space).with_(
         epochs=arguments.epochs, channels=arguments.channels, depth=arguments.depth
     )
-    factory = JudgeFactory(train, validation, both, {"label": recipe}, dataset.n_classes, 0, "accuracy", "cpu", 1, Path("runs"))
+    factory = Judge(train, {"validation": validation}, {"label": recipe}, dataset.n_classes, 0, by_likelihood=True)
     space, rng = registry.make("space", arguments.space), np.random.default_rng(0)
     cells: dict[str, object] = {}
     while len(cells) < arguments.cells:

@@ -311,8 +311,8 @@ def command_line() -> str:
     return shlex.join(["archduel", *sys.argv[1:]])
 
 
-def parse_seconds(text: str | float | int) -> float:
-    """Returns seconds of ``90``, ``90s``, ``20m``, ``2h`` or ``1h30m``.
+def parse_seconds(text: str | float | int, option: str = "") -> float:
+    """Returns seconds of ``90``, ``90s``, ``20m``, ``2h`` or ``1h30m``; ``option`` is where it was written, for the message.
 
     Raises:
         SettingError: for any other text or a time that is not above 0.
@@ -323,14 +323,14 @@ def parse_seconds(text: str | float | int) -> float:
         parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip().lower())
         seconds = sum(float(number) * _TIME[unit or "s"] for number, unit in parts)
     else:
-        raise SettingError(f"{text!r} is not a time; write 90s, 20m, 2h or 1h30m")
+        raise SettingError(f"{option} {text!r} is not a time; write 90s, 20m, 2h or 1h30m".lstrip())
     if not seconds > 0:
-        raise SettingError(f"a time must be above 0, got {text!r}")
+        raise SettingError(f"{option or 'a time'} must be above 0, got {text!r}")
     return seconds
 
 
-def parse_count(text: str | float | int) -> int:
-    """Returns the number in ``500000``, ``500k``, ``1.5M`` or ``2G``.
+def parse_count(text: str | float | int, option: str = "") -> int:
+    """Returns the number in ``500000``, ``500k``, ``1.5M`` or ``2G``; ``option`` is where it was written, for the message.
 
     Raises:
         SettingError: for any other text or a number that is not above 0.
@@ -340,10 +340,10 @@ def parse_count(text: str | float | int) -> int:
     else:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgb]?)", text.strip().lower())
         if not match:
-            raise SettingError(f"{text!r} is not a number; write 500000, 500k, 1.5M or 2G")
+            raise SettingError(f"{option} {text!r} is not a number; write 500000, 500k, 1.5M or 2G".lstrip())
         number = float(match[1]) * _SIZE[match[2]]
     if not number > 0:
-        raise SettingError(f"a limit must be above 0, got {text!r}")
+        raise SettingError(f"{option or 'a limit'} must be above 0, got {text!r}")
     return round(number)
 
 

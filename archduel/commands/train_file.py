@@ -15,7 +15,7 @@ from archduel.commands.trainings import JobOptions
 from archduel.core import Arch, Estimate
 from archduel.core.storage import write_atomic
 from archduel.errors import InvalidArchError, RunError, SettingError
-from archduel.recipes import changed, fitted, read_recipe
+from archduel.recipes import Source, fitted, read
 from archduel.reporting.text import text_table
 from archduel.spaces.family import family, with_text
 from archduel.spaces.lookup import open_space, resolve, write
@@ -90,7 +90,7 @@ def train_file(
     data: Any,
     out: str | Path,
     *,
-    recipe: str = "bpe1",
+    recipe: Source = "bpe1",
     changes: Mapping[str, Any] | None = None,
     space: str = "",
     seeds: int = 1,
@@ -104,7 +104,7 @@ def train_file(
         file: one architecture a line, see :func:`read_archs`.
         data: what :func:`archduel.data.load` takes.
         out: folder for journal, ``results.csv`` and ``cells.table``.
-        recipe: a name (``bpe1``, ``bpe2``, ``full`` ...) or a JSON file.
+        recipe: what :func:`archduel.recipes.read` takes: a name (``bpe1``, ``bpe2``, ``full`` ...), a file, a mapping.
         changes: recipe settings that differ.
         space: of lines that do not say it themselves.
         seeds: trainings of each; the score is their mean.
@@ -120,7 +120,7 @@ def train_file(
     archs = list(dict.fromkeys(arch for _, arch in lines))
     job = JobOptions(**options)
     dataset = job.dataset(data)
-    chosen, notes = fitted(changed(read_recipe(recipe, archs[0].space), changes or {}), dataset)
+    chosen, notes = fitted(read(recipe, archs[0].space, changes), dataset.image_size, dataset.flip)
     with job.bench(dataset, out, "train", {"recipe": asdict(chosen)}) as bench:
         for note in notes:
             bench.progress.say(note)

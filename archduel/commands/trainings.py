@@ -11,8 +11,7 @@ from archduel.commands.progress import Progress
 from archduel.core import Arch, Estimate, Executor, Query
 from archduel.core.job import PROXY, Job
 from archduel.data import Dataset, load
-from archduel.errors import SettingError
-from archduel.estimators.judges import RecipeJudge, Together
+from archduel.estimators.judges import Groups, Judge
 from archduel.execution import Processes, Sequential
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe, recipe_text
@@ -42,24 +41,21 @@ def executor_for(
         metric: what a score is.
         device: where to train.
         workers: trainings at a time, in processes.
-        fused: how many are trained at once in this process: a number, ``auto`` (measured) or ``off``. Groups depend on what is
-            left to do, so a continued job with groups agrees with an uninterrupted one only up to rounding.
+        fused: how many each process trains at once: a number, ``auto`` (measured) or ``off``. Groups depend on what is left to do, so
+            a continued job with groups agrees with an uninterrupted one only up to rounding.
 
     Raises:
-        SettingError: for fused training in several processes.
+        SettingError: for another value of ``fused``.
     """
-    if fused != "off" and workers > 1:
-        raise SettingError(f"fused training works in one process; give workers=1 (got {workers}) or fused='off'")
     look = dataset.preprocessing
     parts = [Pixels(s.images, s.labels, look.mean, look.std, device=device) for s in (dataset.train, dataset.validation)]
-    factory = RecipeJudge(
-        parts[0], parts[1], dataset.n_classes, seed, metric=metric, device=device, checkpoints=folder / "checkpoints"
+    judge = Judge(
+        parts[0], {"validation": parts[1]}, {}, dataset.n_classes, seed, metric=metric, device=device, checkpoints=folder / "checkpoints"
     )
-    if fused != "off":
-        return Together(factory.estimator(fused), run_seed=seed)
+    groups = Groups(fused, judge, workers)
     if workers == 1:
-        return Sequential(factory(), run_seed=seed)
-    return Processes(factory, workers=workers, run_seed=seed)
+        return Sequential(judge(), run_seed=seed, at_once=groups)
+    return Processes(judge, workers=workers, run_seed=seed, at_once=groups)
 
 
 class Bench:
@@ -125,7 +121,7 @@ class JobOptions:
         metric: what a score is: ``accuracy``, ``balanced_accuracy`` or ``macro_f1``.
         device: where to train.
         workers: trainings at a time.
-        fused: how many are trained at once in one process: a number, ``auto`` or ``off``.
+        fused: how many each process trains at once: a number, ``auto`` or ``off``.
         load_settings: of :func:`archduel.data.load`.
         quiet: print nothing.
     """
@@ -153,7 +149,7 @@ class JobOptions:
 
         Raises:
             RunError: for a folder that holds something else, is in use, or cannot be written.
-            SettingError: for fused training in several processes.
+            SettingError: for a value of ``fused`` that there is not.
         """
         executor = executor_for(
             dataset, Path(out), seed=self.seed, metric=self.metric, device=self.device, workers=self.workers, fused=self.fused

@@ -1,11 +1,14 @@
-"""The value everything is about: an architecture, without weights."""
+"""The value everything is about: an architecture, without weights; and the size and cost of the network that it becomes.
+
+A light module: spaces, rankers and strategies import it, and none of them shall wait for PyTorch.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from archduel.errors import InvalidArchError, SettingError
+from archduel.errors import InvalidArchError, check_at_least
 
 __all__ = ["Arch", "Counts", "Scale", "parse"]
 
@@ -32,9 +35,7 @@ class Scale:
     n_classes: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("channels", "depth", "image_size", "in_channels", "n_classes"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(1, **asdict(self))
 
 
 class Counts(NamedTuple):
@@ -53,6 +54,8 @@ class Counts(NamedTuple):
 class Arch:
     """An architecture: the name of its space and one integer for each decision.
 
+    Nothing about it is checked, because only its space could do that.
+
     Prints as ``nasbench201:1.0.4.2.2.3`` and is read back by :func:`parse`.
     """
 
@@ -69,6 +72,7 @@ def parse(text: str) -> Arch:
     Raises:
         InvalidArchError: if the text has another form.
     """
+    # isdigit alone would take digits of other scripts, which int reads too: one architecture would then have many names
     space, colon, choices = text.strip().partition(":")
     parts = choices.split(".") if choices else []
     if not colon or not space or not all(part.isascii() and part.isdigit() for part in parts):

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 from archduel.core.arch import Arch
 
+# for types alone: a command that only reads a table or a journal does not wait for PyTorch
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["AllPairs", "Cost", "Costs", "Draw", "Estimate", "Estimator", "Executor", "Finalists", "MixingSupernet", "Policy", "Query", "Ranker", "SharedEstimator", "State", "StepReport", "Strategy", "Supernet", "Uncertain", "Updatable", "keep_learning", "win_matrix"]
 
 State = dict[str, Any]
-"""Nested dicts and lists of JSON values, NumPy arrays and torch tensors (see ``core.checkpoint``)."""
+"""Nested dicts and lists of JSON values, NumPy arrays and torch tensors (see ``core.storage``)."""
 
 Costs = Callable[[Sequence[Arch]], NDArray[np.float64]]
 """Returns (N, K) positive closed-form costs, such as parameters and multiply-adds."""
@@ -79,6 +80,7 @@ class Estimate:
     @property
     def failed(self) -> bool:
         """Whether there is no score."""
+        # nan alone differs from itself
         return self.score != self.score
 
 
@@ -119,6 +121,10 @@ class Estimator(Protocol):
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
+
+
+# A ranker is judged by order alone. Comparators answer ``prob`` natively, predictors ``predict``; each derives the other, so that a strategy
+# need not know which it has. What only some can do is a protocol of its own, asked for by isinstance.
 
 
 class Ranker(Protocol):
@@ -248,6 +254,7 @@ Matrix = NDArray[np.float64]
 
 def win_matrix(ranker: Ranker, archs: Sequence[Arch]) -> Matrix:
     """Returns (N, N) probabilities that the row is at least as good as the column; at once where the ranker can."""
+    # one that encodes an architecture first does so N times here and 2 N^2 times below
     if isinstance(ranker, AllPairs):
         return ranker.matrix(archs)
     n = len(archs)
@@ -263,6 +270,7 @@ def keep_learning(
     epochs: int = 1,
 ) -> Mapping[str, float]:
     """Lets ``ranker`` go on learning for ``epochs`` passes and returns its metrics; one that cannot starts from scratch."""
+    # from scratch is slower, but no other answer: labels and pairs are given whole, so that nothing is forgotten
     if isinstance(ranker, Updatable):
         return ranker.update(archs, scores, pairs=pairs, epochs=epochs)
     return ranker.fit(archs, scores, pairs=pairs)

@@ -1,4 +1,8 @@
-"""The only loop: ask, estimate, tell, record, step."""
+"""The only loop: ask, estimate, tell, record, step.
+
+A round asks for a window of queries, answers repeated ones from the cache, takes what the journal holds, has the executor do the rest, and
+tells all answers. A strategy that asks for nothing makes a step instead; one that has no step either is done.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ __all__ = ["Budget", "Local", "Result", "Told", "evaluation_seed", "search"]
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be paid; None = no limit. Evaluations count distinct queries, seconds and images count steps too."""
+    """What a search may pay; None = no limit. Evaluations count distinct queries, seconds and images count steps too."""
 
     evaluations: int | None = None
     seconds: float | None = None
@@ -28,6 +32,7 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("evaluations", "seconds", "images"):
             value = getattr(self, name)
+            # "not above" rather than "at most": it refuses nan too, with which no budget would ever be spent
             if value is not None and not value > 0:
                 raise SettingError(f"budget {name} must be above 0, got {value}")
 
@@ -61,7 +66,9 @@ class Result:
 
 
 def evaluation_seed(run_seed: int, ordinal: int) -> int:
-    """Returns the seed of evaluation ``ordinal``: a hash, so that it depends on nothing else (31 bits)."""
+    """Returns the seed of evaluation ``ordinal`` (31 bits)."""
+    # A hash of the two numbers and nothing else: an evaluation gets the same seed whichever worker runs it, whatever ran before it,
+    # and whether the run was killed. 31 bits, because some libraries take seeds as signed 32-bit numbers.
     digest = hashlib.sha256(f"{run_seed}/{ordinal}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
@@ -104,10 +111,8 @@ def search(
     recorded answers and goes on from there.
 
     Args:
-        strategy: asks, is told, steps.
-        executor: answers queries.
-        budget: the limits; evaluations stop exactly, seconds and images at the first answer past the limit.
-        window: how many queries are asked at a time, whatever the number of workers.
+        budget: evaluations stop exactly, seconds and images at the first answer past the limit.
+        window: how many queries are asked at a time, whatever the number of workers, so that this does not change a search.
         journal: record of the run, also read.
         key: what makes two queries the same.
         on_told: called after each paid evaluation.
@@ -120,8 +125,10 @@ def search(
     """
     result = Result(best=Arch("", ()))
     cache: dict[Hashable, Estimate] = {}
+    # read once: what is appended below is already in the cache
     recorded = [r for r in journal.records if r["event"] == "estimate"] if journal is not None else []
     while not budget.spent(len(result.told), result.cost):
+        # a window is cut to what the budget leaves, so that evaluations stop exactly
         left = math.inf if budget.evaluations is None else budget.evaluations - len(result.told)
         queries = strategy.ask(int(min(window, left)))
         if not queries:
@@ -131,6 +138,7 @@ def search(
             report = strategy.step()
             if report is None:
                 break
+            # a step that says what it cost is believed: simulated seconds of a table are not those of this machine
             if clock and not report.cost.seconds:
                 report = StepReport(report.metrics, Cost(clock() - began, report.cost.images))
             result.steps.append(report)
@@ -139,6 +147,7 @@ def search(
                 on_step(report)
             continue
         new = [q for q in dict.fromkeys(queries) if key(q) not in cache]
+        # of equal queries the first one stands, in its place: reversed twice, because a later key replaces an earlier value
         unique = list({key(q): q for q in reversed(new)}.values())[::-1]
         for query, estimate in _answers(unique, len(result.told), executor, recorded, journal):
             cache[key(query)] = estimate
@@ -156,6 +165,7 @@ def _answers(
 ) -> Iterable[tuple[Query, Estimate]]:
     """Yields answers in ask order: recorded ones first, then new ones, each journalled as it comes."""
     known = recorded[ordinal : ordinal + len(queries)]
+    # strategies are deterministic, so that a difference means another seed, setting or version: better no search than a mixed one
     for query, record in zip(queries, known):
         if record_query(record) != query:
             raise RunError(f"the journal's evaluation {record['ordinal']} is {record['arch']}, now {query.arch} is asked")
@@ -164,6 +174,7 @@ def _answers(
     ordinals = range(ordinal + len(known), ordinal + len(queries))
     if rest:
         for number, query, estimate in zip(ordinals, rest, executor.run(rest, list(ordinals))):
+            # before it is told: a search killed in between takes the answer from the journal instead of paying for it again
             if journal is not None:
                 journal.append(estimate_record(number, query, estimate))
             yield query, estimate

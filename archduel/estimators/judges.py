@@ -1,191 +1,55 @@
-"""What a worker process does with a query: load the cached images, build the network, train it, say how good it is."""
+"""What trains a query and scores it, in this process or in workers: the one judge of searches, tables and proxies."""
 
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from archduel.core import Arch, Cost, Estimate, Query, Scale, evaluation_seed
-from archduel.data import Dataset
-from archduel.estimators.training import TrainingEstimator
+from archduel.core import Arch, Cost, Estimate, Query, Scale
+from archduel.errors import unknown
+from archduel.estimators.training import TrainingEstimator, check_fused
 from archduel.spaces.family import PlugIns
 from archduel.training.images import Pixels
-from archduel.training.loop import Trained
 from archduel.training.recipe import Recipe, text_recipe
 
-__all__ = ["JudgeFactory", "RecipeJudge", "TableJudge", "Together", "final_weights", "recipe_of", "scale_of"]
+if TYPE_CHECKING:
+    from archduel.fusing.judging import FusedPlan
+
+__all__ = ["Finals", "Groups", "Inputs", "Judge", "Judging", "final_weights", "recipe_of", "scale_of"]
 
 
-@dataclass(frozen=True)
-class TableJudge:
-    """Trains an architecture once and scores it on validation and on test: a table needs both, a search sees one.
+class Inputs(Protocol):
+    """What is asked of a data set to know which networks are for it."""
 
-    Attributes:
-        train: training images.
-        validation: images of the validation column.
-        test: images of the test column.
-        recipe: how to train.
-        n_classes: outputs.
-        plug_ins: spaces from outside, which a worker must know too.
-    """
+    @property
+    def in_channels(self) -> int:
+        """1 for grey, 3 for colour."""
 
-    train: Pixels
-    validation: Pixels
-    test: Pixels
-    recipe: Recipe
-    n_classes: int
-    plug_ins: PlugIns = field(default_factory=PlugIns)
-
-    def __call__(self) -> Callable[[Query, int], Estimate]:
-        """Returns ``judge(query, seed)``."""
-        return self.judge
-
-    def estimator(self) -> TrainingEstimator:
-        """Returns what builds the networks."""
-        recipes = {"table": self.recipe}
-        return TrainingEstimator(
-            self.train, self.validation, recipes, n_classes=self.n_classes, run_seed=0, default="table"
-        )
-
-    def judge(self, query: Query, seed: int) -> Estimate:
-        """Returns validation accuracy as the score, test and training accuracy among the values."""
-        from archduel.spaces.layers import set_drop_path
-        from archduel.training.loop import train
-        from archduel.training.metrics import evaluate
-
-        model = self.estimator().network(query.arch, self.recipe, seed)
-        trained = train(model, self.train, self.recipe, seed=seed, drop_path=set_drop_path)
-        said = [] if trained.reason else [evaluate(model, part) for part in (self.validation, self.test)]
-        return _estimate(trained, [one.accuracy for one in said])
-
-    def judge_together(self, queries: Sequence[Query], seeds: Sequence[int]) -> list[Estimate]:
-        """Returns what :meth:`judge` would, trained as one group."""
-        from archduel.fusing.judging import train_together
-
-        estimator = self.estimator()
-        size = self.recipe.image_size
-        began = time.perf_counter()
-        results = train_together(
-            [estimator.network(query.arch, self.recipe, seed) for query, seed in zip(queries, seeds)],
-            estimator.scale(self.recipe),
-            self.train,
-            self.recipe,
-            seeds=seeds[:1] if len(set(seeds)) == 1 else seeds,  # of one seed: batches are made once
-            validations=[self.validation.resized(size), self.test.resized(size)],
-        )
-        seconds = (time.perf_counter() - began) / len(queries)
-        for trained, _ in results:
-            trained.seconds = seconds  # building and judging included: a group's cost is shared by all
-        return [_estimate(trained, [one.accuracy for one in said or []]) for trained, said in results]
-
-    def at_once(self, archs: Sequence[Arch]) -> int:
-        """Returns how many networks like those of ``archs`` are best trained at once, as measured."""
-        from archduel.fusing.judging import planned
-
-        return planned(self.estimator(), [Query(arch) for arch in archs])
-
-
-def _estimate(trained: Trained, accuracies: Sequence[float]) -> Estimate:
-    """Returns a training with its validation and test accuracy, or its failure."""
-    cost = Cost(trained.seconds, trained.images)
-    if trained.reason or not accuracies:
-        return Estimate(float("nan"), cost, {}, trained.reason)
-    values = {"test": accuracies[1], "train": trained.history[-1]["train_accuracy"]}
-    return Estimate(accuracies[0], cost, values)
-
-
-@dataclass(frozen=True)
-class RecipeJudge:
-    """Trains a query with the recipe that its fidelity spells out (:func:`~archduel.training.recipe.recipe_text`).
-
-    Attributes:
-        train: training images.
-        validation: images that scores are read from.
-        n_classes: outputs.
-        run_seed: of the run.
-        metric: what a score is.
-        device: where networks are trained.
-        threads: of torch on a CPU.
-        checkpoints: folder for unfinished trainings; None = they start again.
-        plug_ins: spaces from outside, which a worker must know too.
-    """
-
-    train: Pixels
-    validation: Pixels
-    n_classes: int
-    run_seed: int
-    metric: str = "accuracy"
-    device: str = "cpu"
-    threads: int = 1
-    checkpoints: Path | None = None
-    plug_ins: PlugIns = field(default_factory=PlugIns)
-
-    def estimator(self, fused: int | str = "off") -> TrainingEstimator:
-        """Returns the estimator; its recipes are added as they are asked for."""
-        return TrainingEstimator(
-            self.train,
-            self.validation,
-            {"": Recipe()},
-            n_classes=self.n_classes,
-            run_seed=self.run_seed,
-            metric=self.metric,
-            device=self.device,
-            threads=self.threads,
-            default="",
-            checkpoints=self.checkpoints,
-            fused=fused,
-        )
-
-    def __call__(self) -> Callable[[Query, int], Estimate]:
-        """Returns ``judge(query, seed)``."""
-        estimator = self.estimator()
-
-        def judge(query: Query, seed: int) -> Estimate:
-            text = query.fidelity or "{}"
-            estimator.recipes[text] = text_recipe(text)
-            return estimator.judge(Query(query.arch, text, query.group), seed)
-
-        return judge
-
-
-class Together:
-    """An executor that trains waiting queries of one recipe at once (:mod:`archduel.fusing.judging`), in this process.
-
-    Args:
-        estimator: trains; how many at once is its setting ``fused``.
-        run_seed: with the ordinal it gives the seed of an evaluation.
-    """
-
-    def __init__(self, estimator: TrainingEstimator, *, run_seed: int) -> None:
-        self.estimator, self.run_seed = estimator, run_seed
-
-    def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Iterator[Estimate]:
-        """Yields one estimate a query, in order, group by group."""
-        place = 0
-        while place < len(queries):
-            text = queries[place].fidelity or "{}"
-            self.estimator.recipes[text] = text_recipe(text)
-            waiting = list(takewhile(lambda query: query.fidelity == text, queries[place:]))  # noqa: B023
-            group = waiting[: self.estimator.at_once(waiting)]
-            seeds = [evaluation_seed(self.run_seed, ordinals[place + i]) for i in range(len(group))]
-            yield from self.estimator.judge_together(group, seeds)
-            place += len(group)
-
-    def close(self) -> None:
-        """Nothing to end."""
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
 
 
 def recipe_of(fidelity: str, recipes: Mapping[str, Recipe]) -> Recipe:
-    """Returns the recipe that ``name`` or ``name@epochs`` means."""
+    """Returns the recipe that a fidelity means: ``name``, ``name@epochs``, or a recipe's text.
+
+    Raises:
+        UnknownNameError: for another name.
+        SettingError: for a text that is no recipe.
+    """
+    if fidelity.startswith("{"):
+        return text_recipe(fidelity)
     name, _, epochs = fidelity.partition("@")
+    if name not in recipes:
+        raise unknown("recipe", name, recipes)
     return recipes[name].with_(epochs=float(epochs)) if epochs else recipes[name]
 
 
-def scale_of(recipe: Recipe, dataset: Dataset) -> Scale:
+def scale_of(recipe: Recipe, dataset: Inputs) -> Scale:
     """Returns the scale at which a recipe builds networks for ``dataset``."""
     return Scale(recipe.channels, recipe.depth, recipe.image_size, dataset.in_channels, dataset.n_classes)
 
@@ -197,87 +61,146 @@ def final_weights(folder: Path, arch: Arch, fidelity: str, seed: int) -> Path:
 
 
 @dataclass(frozen=True)
-class JudgeFactory:
-    """Makes the judging function inside a worker. Memory-mapped images travel as a file name, not as pixels.
+class Finals:
+    """Trainings whose weights are wanted, not a score.
+
+    Attributes:
+        name: of their recipe.
+        images: what is trained on, validation images included.
+        folder: where weights go (:func:`final_weights`).
+    """
+
+    name: str
+    images: Pixels
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Makes, in a worker, the function that trains queries and scores them. Memory-mapped images travel as a file name.
+
+    A query's fidelity says how it is trained: the name of a recipe, ``name@epochs``, or a recipe's text
+    (:func:`~archduel.training.recipe.recipe_text`).
 
     Attributes:
         train: training images.
-        validation: validation images.
-        both: training and validation images together, for final trainings.
-        recipes: the recipes by fidelity name; ``final`` is trained on ``both``.
+        scored: split -> images that are scored. The first one's score is the estimate's; the accuracies of the others stand among its
+            values by the split's name, for tables. A search gives its validation images and no others.
+        recipes: by name; the first is that of queries without a fidelity.
         n_classes: outputs of the networks.
         run_seed: seed of the run.
         metric: what a score is.
         device: where networks are trained.
         threads: CPU threads of one training.
-        folder: the run folder, where final weights and checkpoints go.
-        rank_by: the score of all trainings but the final ones: ``metric`` or ``likelihood``.
+        checkpoints: folder for unfinished trainings; None = they start again.
+        by_likelihood: scores by the likelihood of the right classes instead of by ``metric``.
+        curves: names of recipes whose trainings are scored after every epoch too.
+        finals: trainings whose weights are kept, on images of their own; None = there are none.
         plug_ins: spaces from outside, which a worker must know too.
     """
 
     train: Pixels
-    validation: Pixels
-    both: Pixels
+    scored: Mapping[str, Pixels]
     recipes: Mapping[str, Recipe]
     n_classes: int
     run_seed: int
-    metric: str
-    device: str
-    threads: int
-    folder: Path
-    rank_by: str = "likelihood"
+    metric: str = "accuracy"
+    device: str = "cpu"
+    threads: int = 1
+    checkpoints: Path | None = None
+    by_likelihood: bool = False
+    curves: tuple[str, ...] = ()
+    finals: Finals | None = None
     plug_ins: PlugIns = field(default_factory=PlugIns)
 
-    def __call__(self) -> Callable[[Query, int], Estimate]:
-        """Returns ``judge(query, seed)``."""
-        return Judge(self).judge
+    def __call__(self) -> Judging:
+        """Returns ``judge(query, seed)``, which also judges groups."""
+        return Judging(self)
+
+    @property
+    def default(self) -> str:
+        """The fidelity of queries that name none."""
+        return next(iter(self.recipes), "{}")
+
+    def plan(self, archs: Sequence[Arch], fidelity: str, most: int) -> FusedPlan:
+        """Returns how many networks like those of ``archs`` are best trained at once, as measured here in a few seconds.
+
+        Args:
+            archs: some that will be asked for.
+            fidelity: how they are trained.
+            most: how many there are for each worker; larger groups are not tried.
+        """
+        from archduel.fusing.judging import planned
+
+        judging = Judging(self)
+        judging.prepare(fidelity)
+        with judging.estimator.own_threads():
+            return planned(judging.estimator, [Query(arch, fidelity) for arch in archs], most)
 
 
-class Judge:
-    """Trains and scores networks on one data set."""
+class Judging:
+    """Trains and scores networks on one data set, one by one or as a group.
 
-    def __init__(self, factory: JudgeFactory) -> None:
-        from archduel.estimators.training import TrainingEstimator
+    Args:
+        made_by: says on what and how.
+    """
 
-        self.factory = factory
-        self.default = next(iter(factory.recipes))
+    def __init__(self, made_by: Judge) -> None:
+        self.settings = made_by
+        first, *others = made_by.scored
         self.estimator = TrainingEstimator(
-            factory.train,
-            factory.validation,
-            factory.recipes,
-            n_classes=factory.n_classes,
-            run_seed=factory.run_seed,
-            metric=factory.metric,
-            device=factory.device,
-            threads=factory.threads,
-            default=self.default,
-            checkpoints=factory.folder / "checkpoints",
+            made_by.train,
+            made_by.scored[first],
+            {made_by.default: recipe_of(made_by.default, made_by.recipes)},
+            n_classes=made_by.n_classes,
+            run_seed=made_by.run_seed,
+            metric=made_by.metric,
+            device=made_by.device,
+            threads=made_by.threads,
+            default=made_by.default,
+            checkpoints=made_by.checkpoints,
+            also={split: made_by.scored[split] for split in others},
         )
+        self.estimator.by_likelihood = made_by.by_likelihood
 
-    def judge(self, query: Query, seed: int) -> Estimate:
-        """Returns the validation score of a query, or for ``final`` fidelities trains and keeps the weights."""
-        fidelity = query.fidelity or self.default
-        recipe = recipe_of(fidelity, self.factory.recipes)
-        if fidelity.startswith("final"):
-            return self._final(query.arch, fidelity, recipe, seed)
-        self.estimator.recipes[fidelity] = recipe
-        self.estimator.curves = fidelity.startswith("reevaluate")
-        self.estimator.by_likelihood = self.factory.rank_by == "likelihood"
+    def prepare(self, fidelity: str | None) -> str:
+        """Returns the fidelity's name, whose recipe the estimator now has.
+
+        Raises:
+            UnknownNameError: for a name that no recipe has.
+            SettingError: for a text that is no recipe.
+        """
+        name = fidelity or self.settings.default
+        self.estimator.recipes[name] = recipe_of(name, self.settings.recipes)
+        self.estimator.curves = name.partition("@")[0] in self.settings.curves
+        return name
+
+    def __call__(self, query: Query, seed: int) -> Estimate:
+        """Returns the score of a query, or for a final training keeps the weights."""
+        fidelity = self.prepare(query.fidelity)
+        finals = self.settings.finals
+        if finals is not None and fidelity.partition("@")[0] == finals.name:
+            return self._final(finals, query.arch, fidelity, seed)
         return self.estimator.judge(Query(query.arch, fidelity, query.group), seed)
 
-    def _final(self, arch: Arch, fidelity: str, recipe: Recipe, seed: int) -> Estimate:
-        """Trains a final network on train and validation images; its test score is read later, once, elsewhere."""
+    def together(self, queries: Sequence[Query], seeds: Sequence[int]) -> list[Estimate]:
+        """Returns the estimates of queries of one fidelity, trained at once; one by one where that cannot be."""
+        fidelity = self.prepare(queries[0].fidelity)
+        return self.estimator.judge_together([Query(query.arch, fidelity, query.group) for query in queries], seeds)
+
+    def _final(self, finals: Finals, arch: Arch, fidelity: str, seed: int) -> Estimate:
+        """Trains a final network and writes its weights; its test score is read later, once, elsewhere."""
         from archduel.core.storage import save_state
         from archduel.spaces.family import count
         from archduel.spaces.layers import set_drop_path
         from archduel.training.loop import train
 
-        factory = self.factory
-        path = final_weights(factory.folder, arch, fidelity, seed)
+        path = final_weights(finals.folder, arch, fidelity, seed)
+        recipe = self.estimator.recipes[fidelity]
         model = self.estimator.network(arch, recipe, seed)
         checkpoint = path.with_name(f"{path.stem}.training.safetensors")
         trained = train(
-            model, factory.both, recipe, seed=seed, device=factory.device, checkpoint=checkpoint, drop_path=set_drop_path
+            model, finals.images, recipe, seed=seed, device=self.settings.device, checkpoint=checkpoint, drop_path=set_drop_path
         )
         counts = count(arch, self.estimator.scale(recipe))
         values = {**counts._asdict(), "epochs": recipe.epochs, "history": trained.history}
@@ -287,3 +210,50 @@ class Judge:
         save_state(path, {"weights": dict(model.state_dict())})
         checkpoint.unlink(missing_ok=True)
         return Estimate(0.0, cost, values)  # no score: validation images were trained on, test is not read here
+
+
+@dataclass
+class Groups:
+    """How many waiting queries an executor has trained at once: a run of one fidelity in ask order, so that it depends on nothing else.
+
+    Where all trainings of a run have one seed (a table), a group has one, since its batches are then made once.
+
+    Attributes:
+        fused: networks at once: a number, ``auto`` = measured with the first queries of each fidelity, or ``off``.
+        judge: measures; needed for ``auto``.
+        workers: processes that share the queries: no group is measured that would leave some without any.
+        fidelities: which may be grouped; None = all.
+        sizes: fidelity -> networks at once, as measured so far.
+
+    Raises:
+        SettingError: for another value of ``fused``.
+    """
+
+    fused: int | str
+    judge: Judge
+    workers: int = 1
+    fidelities: tuple[str, ...] | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fused(self.fused)
+
+    def __call__(self, queries: Sequence[Query], seeds: Sequence[int]) -> int:
+        """Returns the number of the first queries that are one group."""
+        name = queries[0].fidelity or self.judge.default
+        if self.fused == "off" or (self.fidelities is not None and name not in self.fidelities):
+            return 1
+        alike = list(takewhile(lambda query: query.fidelity == queries[0].fidelity, queries))
+        n = len(alike)
+        if n > 1 and seeds[1] == seeds[0]:
+            n = len(list(takewhile(lambda seed: seed == seeds[0], seeds[:n])))
+        return 1 if n == 1 else min(n, self.size(name, alike))
+
+    def size(self, fidelity: str, waiting: Sequence[Query]) -> int:
+        """Returns how many queries of a fidelity are trained at once, measured the first time if that is asked for."""
+        if isinstance(self.fused, int):
+            return self.fused
+        if fidelity not in self.sizes:
+            most = -(-len(waiting) // self.workers)
+            self.sizes[fidelity] = self.judge.plan([query.arch for query in waiting], fidelity, most).k
+        return self.sizes[fidelity]

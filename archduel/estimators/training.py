@@ -26,7 +26,13 @@ from archduel.training.metrics import METRICS, Evaluation, evaluate
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import seeded_build
 
-__all__ = ["TrainingEstimator"]
+__all__ = ["TrainingEstimator", "check_fused"]
+
+
+def check_fused(fused: int | str) -> None:
+    """Raises SettingError for what does not say how many networks are trained at once."""
+    if fused not in ("auto", "off") and not (isinstance(fused, int) and fused >= 1):
+        raise SettingError(f"fused must be 'auto', 'off' or a number of networks from 1, got {fused!r}")
 
 
 class TrainingEstimator:
@@ -45,6 +51,8 @@ class TrainingEstimator:
         default: the recipe of queries without a fidelity.
         curves: also validates after every epoch.
         checkpoints: folder for unfinished trainings, which then continue after a kill; None = they start again.
+        also: further images by the name of their split, whose accuracy stands among an estimate's values: for tables, which hold more than
+            a search may see.
         fused: how many of the queries that :meth:`estimate` is given are trained at once (see ``docs/fused.md``): a number,
             ``auto`` = measured for each recipe when it is first needed, ``off`` = one by one. A group is a run of queries of
             one recipe in ask order; each ends as it would alone, but for rounding.
@@ -68,10 +76,10 @@ class TrainingEstimator:
         default: str = "cheap",
         curves: bool = False,
         checkpoints: Path | None = None,
+        also: Mapping[str, Pixels] | None = None,
         fused: int | str = "off",
     ) -> None:
-        if fused not in ("auto", "off") and not (isinstance(fused, int) and fused >= 1):
-            raise SettingError(f"fused must be 'auto', 'off' or a number of networks from 1, got {fused!r}")
+        check_fused(fused)
         if metric not in METRICS:
             raise unknown("metric", metric, METRICS)
         if default not in recipes:
@@ -83,7 +91,7 @@ class TrainingEstimator:
         self.train, self.validation, self.recipes = train, validation, dict(recipes)
         self.n_classes, self.run_seed, self.device = n_classes, run_seed, torch.device(device)
         self.threads, self.default, self.curves, self.checkpoints = threads, default, curves, checkpoints
-        self.fused = fused
+        self.also, self.fused = dict(also or {}), fused
         self._groups: dict[str, int] = {}  # recipe -> networks at once, once measured
         self._metric = metric
         self.by_likelihood = False  # scores by the likelihood of the right classes instead of by the metric
@@ -124,32 +132,46 @@ class TrainingEstimator:
         began = time.perf_counter()
         trained = Trained()
         try:
-            with _threads(self.threads):
+            with self.own_threads():
                 values: dict[str, Any] = nets.count(query.arch, self.scale(recipe))._asdict()
-                trained, scored = self._train(query, recipe, seed)
+                trained, scores = self._train(query, recipe, seed)
         except Exception as error:
             seconds = time.perf_counter() - began
             return Estimate(math.nan, Cost(seconds), {}, f"{type(error).__name__}: {error}")
         seconds = max(time.perf_counter() - began, trained.seconds)  # an interrupted training counts as a whole
-        return self.estimate_of(trained, scored, values, seconds, recipe)
+        return self.estimate_of(trained, scores, values, seconds, recipe)
+
+    def splits(self, recipe: Recipe) -> list[Pixels]:
+        """Returns the images that a trained network is scored on, at the recipe's size: the validation images first."""
+        return [images.resized(recipe.image_size) for images in (self.validation, *self.also.values())]
 
     def estimate_of(
-        self, trained: Trained, scored: Evaluation | None, values: dict[str, Any], seconds: float, recipe: Recipe
+        self, trained: Trained, scores: Sequence[Evaluation], values: dict[str, Any], seconds: float, recipe: Recipe
     ) -> Estimate:
-        """Returns what a training came to as an estimate; ``values`` gets what was measured."""
+        """Returns what a training came to as an estimate; ``values`` gets what was measured.
+
+        Args:
+            trained: how it went.
+            scores: what the network says about each of :meth:`splits`; empty if the training failed.
+            values: of the estimate so far.
+            seconds: what all of it took.
+            recipe: how it was trained.
+        """
         values |= {"epochs": recipe.epochs, "history": trained.history}
         if trained.history:
             values["train_loss"] = trained.history[-1]["train_loss"]
-        if scored is None:
+        if not scores:
             return Estimate(math.nan, Cost(seconds, trained.images), values, trained.reason)
+        scored = scores[0]
         metric = scored.score(self._metric)
+        values |= {split: other.accuracy for split, other in zip(self.also, scores[1:])}
         values |= {"val_loss": scored.loss, "val_accuracy": scored.accuracy, "val_metric": metric}
         score = scored.likelihood(balanced=self._metric != "accuracy") if self.by_likelihood else metric
         return Estimate(score, Cost(seconds, trained.images), values)
 
-    def _train(self, query: Query, recipe: Recipe, seed: int) -> tuple[Trained, Evaluation | None]:
-        """Returns the training and, if it ended well, what the network says about the validation images."""
-        validation = self.validation.resized(recipe.image_size)
+    def _train(self, query: Query, recipe: Recipe, seed: int) -> tuple[Trained, list[Evaluation]]:
+        """Returns the training and, if it ended well, what the network says about the images that it is scored on."""
+        splits = self.splits(recipe)
         pixels = self.train.resized(recipe.image_size).fraction(recipe.data_fraction, self.run_seed)
         model = self.network(query.arch, recipe, seed)
         path = self._checkpoint(query, seed)
@@ -159,14 +181,14 @@ class TrainingEstimator:
             recipe.with_(data_fraction=1.0),  # taken above, with the run's seed
             seed=seed,
             device=self.device,
-            validation=validation if self.curves else None,
+            validation=splits[0] if self.curves else None,
             checkpoint=path,
             drop_path=set_drop_path,
         )
-        scored = None if trained.reason else evaluate(model, validation, device=self.device)
+        scores = [] if trained.reason else [evaluate(model, images, device=self.device) for images in splits]
         if path is not None:
             path.unlink(missing_ok=True)
-        return trained, scored
+        return trained, scores
 
     def _checkpoint(self, query: Query, seed: int) -> Path | None:
         if self.checkpoints is None:
@@ -194,18 +216,28 @@ class TrainingEstimator:
             return self.fused
         name = waiting[0].fidelity or self.default
         if name not in self._groups:
-            with _threads(self.threads):
-                self._groups[name] = planned(self, waiting)
+            with self.own_threads():
+                self._groups[name] = planned(self, waiting, len(waiting)).k
         return self._groups[name]
 
     def judge_together(self, queries: Sequence[Query], seeds: Sequence[int]) -> list[Estimate]:
         """Returns the estimates of queries of one recipe, trained at once; one by one where that cannot be."""
         if len(queries) > 1:
-            with _threads(self.threads):
+            with self.own_threads():
                 estimates = judged_together(self, queries, seeds)
             if estimates is not None:
                 return estimates
         return [self.judge(query, seed) for query, seed in zip(queries, seeds)]
+
+    @contextmanager
+    def own_threads(self) -> Iterator[None]:
+        """Lets torch compute with this estimator's number of threads for a while."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def state_dict(self) -> State:
         """Returns the number of the next evaluation, and how many are trained at once under each recipe."""
@@ -215,14 +247,3 @@ class TrainingEstimator:
         """Continues the numbering, with groups as they were."""
         self._ordinal = int(state["ordinal"])
         self._groups = dict(state.get("groups", {}))
-
-
-@contextmanager
-def _threads(n: int) -> Iterator[None]:
-    """Lets torch compute with ``n`` threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

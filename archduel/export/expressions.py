@@ -1,4 +1,4 @@
-"""What a network's constructor is made of: expressions with holes where the numbers are.
+"""What a network's constructor is made of: expressions with holes where the numbers are, and their code.
 
 Two modules with the same expression, numbers aside, become one function or class with parameters: that is how twenty
 cells of three widths turn into a few readable definitions.
@@ -13,7 +13,10 @@ from typing import Union
 
 __all__ = ["Arg", "Call", "Definition", "Expr", "Half", "Hole", "Items", "Text", "holes", "shape", "write"]
 
+# Longest line of the exported source, which people read: what does not fit is broken, one argument a line.
 WIDTH = 104
+
+# -- What expressions are made of -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class Definition:
             if len(set(values)) > 1:
                 roles.setdefault(tuple(values), []).append(hole.role)
         names = _names(list(roles.values()))
+        # holes with the same numbers in every instance are one parameter: c_in and c_out of a cell that keeps its width
         called = dict(zip(roles, names))
         texts = [called.get(tuple(values), str(values[0])) for values in table]
         return texts, [texts.index(name) for name in names]
@@ -112,12 +116,15 @@ class Definition:
 
 def _names(roles: Sequence[Sequence[str]]) -> list[str]:
     """Returns a distinct parameter name for each group of roles."""
-    found: list[str] = []
+    names: list[str] = []
     for group in roles:
         name = "c" if {"c_in", "c_out"} <= set(group) else group[0]
-        taken = sum(other.rstrip("0123456789") == name for other in found)
-        found.append(f"{name}{taken + 1}" if taken else name)
-    return found
+        taken = sum(other.rstrip("0123456789") == name for other in names)
+        names.append(f"{name}{taken + 1}" if taken else name)
+    return names
+
+
+# -- Reading an expression: its numbers, and what is left without them ----------------------------------------------------
 
 
 def _parts(expr: Expr) -> Iterator[Expr]:
@@ -151,6 +158,9 @@ def shape(expr: Expr) -> str:
     return "half"
 
 
+# -- Writing an expression as code ------------------------------------------------------------------------------------------
+
+
 def write(expr: Expr, texts: Sequence[str], indent: int = 0, lead: int = 0) -> str:
     """Returns the code of an expression.
 
@@ -177,11 +187,12 @@ def _write(expr: Expr, texts: list[str], at: list[int], indent: int, lead: int =
     if isinstance(expr, Items):
         return _write_items(expr, texts, at, indent, lead)
     written = [(arg, _write(arg.value, texts, at, indent + 4)) for arg in expr.args]
-    kept = [(f"{a.keyword}={code}" if a.keyword else code) for a, code in written if not a.default or code != a.default]
-    if len(kept) == 1 and kept[0].startswith(("[", "{")):  # nn.ModuleList([ ... ]) opens both brackets at once
+    arguments = [(f"{a.keyword}={code}" if a.keyword else code) for a, code in written if not a.default or code != a.default]
+    # nn.ModuleList([ ... ]) opens both brackets at once
+    if len(arguments) == 1 and arguments[0].startswith(("[", "{")):
         lone = expr.args[0].value
         return f"{expr.name}({_write(lone, texts, [at[0] - len(holes(lone))], indent, lead + len(expr.name) + 2)})"
-    return _broken(f"{expr.name}(", kept, ")", indent, lead)
+    return _broken(f"{expr.name}(", arguments, ")", indent, lead)
 
 
 def _write_use(use: Use, texts: list[str], at: list[int], indent: int) -> str:

@@ -1,4 +1,8 @@
-"""The stand-alone folder: a trained network as source, weights, ONNX and a script, with nothing of archduel in it."""
+"""The stand-alone folder: a trained network as source, weights, ONNX and a script, with nothing of archduel in it.
+
+:func:`export_folder` checks that settings and network fit, writes all into a draft beside the folder, runs what it wrote and compares it
+with the network, and only then puts the draft in place.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +59,7 @@ def _text(value: Any) -> str:
 # -- The network as ONNX, checked against PyTorch on several batch sizes ------------------------------------------------
 
 
+# Exporters specialise on a batch size by mistake, most easily on 1 or on that of the example (2); the others must work too.
 BATCHES = (1, 2, 7, 16)
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
@@ -110,7 +115,7 @@ def check_onnx(model: nn.Module, path: Path, shape: tuple[int, int, int], *, tol
         model: in evaluation mode, on the CPU.
         path: of the ONNX file.
         shape: (C, H, W).
-        tolerance: largest difference allowed, relative to the largest logit (at least 1).
+        tolerance: largest difference allowed, relative to the largest logit (at least 1): ONNX Runtime adds in another order.
 
     Raises:
         ExportError: if they differ by more.
@@ -130,6 +135,9 @@ def check_onnx(model: nn.Module, path: Path, shape: tuple[int, int, int], *, tol
             raise ExportError(f"model.onnx differs from PyTorch by {difference:.2g} at batch {batch}; expected at most {tolerance:g}")
         worst = max(worst, difference)
     return worst
+
+
+# -- The folder: checked settings, a draft with all files, what it computes against the network, then put in place --------
 
 
 RULES = {
@@ -206,7 +214,8 @@ def export_folder(
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     try:
-        with torch.random.fork_rng(devices=[]):  # making a network draws weights, which are then overwritten
+        # making a network draws weights, which are then overwritten: the caller's random numbers must not notice
+        with torch.random.fork_rng(devices=[]):
             report = _write(network, arch, scale, draft, settings, classes, facts)
         _replace(draft, folder)
     finally:
@@ -230,12 +239,18 @@ def _settings(preprocessing: Mapping[str, Any] | Any, scale: Scale, classes: Seq
     settings = {name: known[name] for name in FIELDS}
     settings["mean"], settings["std"] = ([float(v) for v in settings[name]] for name in ("mean", "std"))
     channels = {"RGB": 3, "L": 1}.get(settings["mode"])
-    if settings["rule"] not in RULES or channels is None:
-        raise ExportError(f"preprocessing must have a rule of {', '.join(RULES)} and mode RGB or L, got {settings['rule']!r}, {settings['mode']!r}")
-    got = (settings["size"], channels, len(settings["mean"]), len(settings["std"]), len(classes))
-    expected = (scale.image_size, scale.in_channels, scale.in_channels, scale.in_channels, scale.n_classes)
-    if got != expected:
-        raise ExportError(f"size, channels, means, stds and classes of the data are {got}, of the network {expected}; they must be equal")
+    if settings["rule"] not in RULES:
+        raise ExportError(f"the preprocessing's rule is {settings['rule']!r}, expected one of {', '.join(RULES)}")
+    if channels is None:
+        raise ExportError(f"the preprocessing's mode is {settings['mode']!r}, expected RGB or L")
+    pairs = {
+        "image size": (settings["size"], scale.image_size), "channels": (channels, scale.in_channels),
+        "means": (len(settings["mean"]), scale.in_channels), "stds": (len(settings["std"]), scale.in_channels),
+        "classes": (len(classes), scale.n_classes),
+    }  # fmt: skip
+    wrong = [f"{name} {got} (the network has {expected})" for name, (got, expected) in pairs.items() if got != expected]
+    if wrong:
+        raise ExportError(f"data and network do not fit: {', '.join(wrong)}; export with the data the network was trained on")
     return settings
 
 
@@ -300,6 +315,7 @@ def _check_source(
     folder: Path, model: nn.Module, shape: tuple[int, int, int], settings: Mapping[str, Any], tolerance: float = 1e-4
 ) -> tuple[nn.Module, float]:
     """Returns the network that ``model.py`` makes of the written weights, and how far it is from ``model``."""
+    # the file that was just written from our own templates, as its user will run it
     names: dict[str, Any] = {"__file__": str(folder / "model.py"), "__name__": "model"}
     exec(compile((folder / "model.py").read_text(encoding="utf-8"), "model.py", "exec"), names)
     exported: nn.Module = names["load"](folder / "model.safetensors")
@@ -325,6 +341,7 @@ def _onnx(model: nn.Module, folder: Path, shape: tuple[int, int, int]) -> tuple[
     try:
         write_onnx(model, torch.zeros(2, *shape, dtype=torch.uint8), folder / "model.onnx")
         return check_onnx(model, folder / "model.onnx", shape), ()
-    except ExportError as error:  # the PyTorch form is whole and checked: hand that over, and say what is missing
+    # the PyTorch form is whole and checked: it is exported without the other, and the report says so
+    except ExportError as error:
         (folder / "model.onnx").unlink(missing_ok=True)
         return None, (f"no model.onnx: {error}",)

@@ -1,4 +1,8 @@
-"""One module's forward as straight-line code: the statements of a traced graph."""
+"""One module's forward as straight-line code: traced to a graph, then written as statements.
+
+:func:`example_inputs` runs the whole network once and keeps what every module was called with; :func:`traced` reads one module's forward
+with such inputs; :func:`forward_lines` prints the graph.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +77,9 @@ class _Tracer(fx.Tracer):
     def __init__(self, module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
         self.module, self.inputs = module, inputs
-        self.running = False  # while true, calls are real: values are being computed
+        # While true, calls are real: values are being computed. fx patches module calls for the whole of a trace, and a child that is
+        # computed must not be traced.
+        self.running = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -87,6 +93,7 @@ class _Tracer(fx.Tracer):
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Any:
         known = [fx.node.map_aggregate(part, _value) for part in (args, kwargs)]
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
+        # an output is no value that another statement could need
         if kind == "output":
             return proxy
         self.running = True
@@ -146,17 +153,24 @@ def traced(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> fx.Graph:
             f"the forward method of {type(module).__name__} cannot be written as source ({error}); expected one whose "
             "conditions depend on shapes alone"
         ) from error
+    # decided conditions leave behind what they looked at; from the end, so that what only dead nodes used goes too
     for node in reversed(list(graph.nodes)):
         if not node.users and node.op not in ("placeholder", "output"):
             graph.erase_node(node)
     return graph
 
 
+# -- A graph as statements: which values get a line and a name, and which are written where they are used ----------------
+
+
+# sign and how strongly it binds; an operand that binds less gets parentheses
 BINARY = {
     operator.add: ("+", 1), operator.iadd: ("+", 1), operator.sub: ("-", 1), operator.mul: ("*", 2), operator.imul: ("*", 2),
     operator.truediv: ("/", 2), operator.floordiv: ("//", 2), operator.mod: ("%", 2),
 }  # fmt: skip
+# what never needs parentheses: names, calls, indices
 ATOM = 3
+# Characters up to which a value stands inside another expression: two of them and a sign fit on a line.
 INLINE = 46
 
 
@@ -173,17 +187,18 @@ class _Printer:
         self.lines: list[str] = []
 
     def _uses(self, node: fx.Node) -> int:
-        found = 0
+        # node.users has each user once, but x + x reads x twice and must not have it written out twice
+        uses = 0
 
         def count(other: fx.Node) -> fx.Node:
             """Counts ``node`` among a user's arguments and leaves them as they are."""
-            nonlocal found
-            found += other is node
+            nonlocal uses
+            uses += other is node
             return other
 
         for user in node.users:
             fx.node.map_arg((user.args, user.kwargs), count)
-        return found
+        return uses
 
     def run(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         for node in self.nodes:
@@ -252,6 +267,7 @@ class _Printer:
         if node.op == "get_attr":
             return self._path(str(node.target)), ATOM
         if node.op == "call_module":
+            # drop path is for training; in evaluation it hands on what it gets
             if isinstance(self.module.get_submodule(str(node.target)), DropPath):
                 return self.texts[node.args[0]]  # type: ignore[index]
             return f"{self._path(str(node.target))}({self._arguments(node)})", ATOM
@@ -316,7 +332,7 @@ def _defaults(function: Any) -> dict[str, Any]:
 def _loops(holder: nn.Module, lines: Sequence[str]) -> list[str]:
     """Returns the statements with three or more links of a chain, ``x = self.blocks[0](x)`` and so on, as a loop."""
     links = [re.fullmatch(r"(\w+) = self\.(\w+)\[(\d+)\]\(\1\)", line) for line in lines]
-    found: list[str] = []
+    written: list[str] = []
     at = 0
     while at < len(lines):
         end, first = at, links[at]
@@ -328,12 +344,12 @@ def _loops(holder: nn.Module, lines: Sequence[str]) -> list[str]:
             start = int(first[3])
             whole = end - at == len(getattr(holder, first[2]))
             part = first[2] if whole else f"{first[2]}[{start}:{start + end - at}]"
-            found += [f"for module in self.{part}:", f"    {first[1]} = module({first[1]})"]
+            written += [f"for module in self.{part}:", f"    {first[1]} = module({first[1]})"]
         else:
             end = at + 1
-            found.append(lines[at])
+            written.append(lines[at])
         at = end
-    return found
+    return written
 
 
 def _function_name(target: Any) -> str:

@@ -1,8 +1,8 @@
 """The source of one network: plain torch classes and functions, this network's cells, sizes and nothing else.
 
-Every module with a forward of its own is traced (see ``trace``) and becomes a class whose constructor makes its children;
+Every module with a forward of its own is traced (see :mod:`.forward`) and becomes a class whose constructor makes its children;
 sequences become functions. Definitions that differ in numbers alone are merged into one with parameters (see
-``expressions``). Attribute names stay, so the state dict keeps its keys. Drop path and auxiliary heads, which a trained
+:mod:`.expressions`). Attribute names stay, so the state dict keeps its keys. Drop path and auxiliary heads, which a trained
 network does not call, are left out.
 """
 
@@ -53,6 +53,7 @@ def _flag(name: str, value: Any, default: Any) -> tuple[Arg, ...]:
 
 def _conv(conv: nn.Conv2d) -> Call:
     kernel, padding = conv.kernel_size, conv.padding
+    # padding that goes with the kernel is written as kernel // 2: definitions of 3x3 and 5x5 then differ in one number, and are one
     same = padding == tuple(k // 2 for k in kernel) and len(set(kernel)) == 1
     if isinstance(padding, str) or conv.padding_mode != "zeros":
         raise ExportError(f"a convolution with padding {padding!r}, mode {conv.padding_mode!r} cannot be exported; use numbers and zeros")
@@ -97,6 +98,7 @@ def _plain(module: nn.Module) -> Call:
     """Returns a layer without weights by its own printed form, which is its constructor; tried before it is believed."""
     code = repr(module)
     try:
+        # the text is the repr of a module that is already here and runs, not something read from a file
         same = repr(eval(code, {**vars(nn)})) == code
     except Exception:  # whatever an unknown layer prints, it is not its constructor
         same = False
@@ -130,17 +132,21 @@ def layer(module: nn.Module) -> Call:
 
 def own(module: nn.Module) -> dict[str, Expr]:
     """Returns constructors of the parameters and buffers that a module holds itself."""
-    found: dict[str, Expr] = {}
+    # empty, because the weights are loaded over them at once
+    members: dict[str, Expr] = {}
     for name, value in module.named_parameters(recurse=False):
-        found[name] = Call("nn.Parameter", (Arg(_empty(value)),))
+        members[name] = Call("nn.Parameter", (Arg(_empty(value)),))
     for name, buffer in module.named_buffers(recurse=False):
-        found[name] = Call("nn.Buffer", (Arg(_empty(buffer)),))
-    return found
+        members[name] = Call("nn.Buffer", (Arg(_empty(buffer)),))
+    return members
 
 
 def _empty(value: torch.Tensor) -> Call:
     sides = Items(tuple(Hole(side, "size") for side in value.shape))
     return Call("torch.empty", (Arg(sides), *(() if value.dtype == torch.float32 else (Arg(Text(str(value.dtype)), "dtype"),))))
+
+
+# -- A network read module by module into definitions ---------------------------------------------------------------------
 
 
 @dataclass
@@ -210,9 +216,11 @@ class _Reader:
 
     def _sequence(self, module: nn.Sequential, path: str) -> Expr:
         children = list(self._children(module, path))
-        while len(children) > 1 and children[-1] == Call("nn.Identity"):  # drop path stood there
+        # drop path stood there; at the end only, since indices are part of the names of weights
+        while len(children) > 1 and children[-1] == Call("nn.Identity"):
             children.pop()
         made = Call("nn.Sequential", tuple(Arg(child) for child in children))
+        # a function for two layers would be longer than the layers
         if len(children) < 3:
             return made
         return self._use(_function_title(module), {"return": made}, module)
@@ -224,6 +232,7 @@ class _Reader:
         members = {name: value for name, value in own(module).items() if name in called}
         for name, child in module.named_children():
             where = f"{path}.{name}" if path else name
+            # an auxiliary head is there, but evaluation does not call it: no source, and its weights stay behind
             if name in called:
                 members[name] = self.read(child, where)
             else:
@@ -234,6 +243,7 @@ class _Reader:
         self, name: str, members: dict[str, Expr], module: nn.Module, forward: tuple[str, ...] | None = None,
         inputs: tuple[str, ...] = (),
     ) -> Use:  # fmt: skip
+        # all but the numbers: modules with the same key are one definition
         key = "\n".join([name, *inputs, *(forward or ()), *(f"{k}: {shape(v)}" for k, v in members.items())])
         doc = (type(module).__doc__ or "").strip().splitlines() if type(module) is not nn.Sequential else []
         made = Definition(name, doc[0] if doc else "", members, forward, inputs)
@@ -255,6 +265,9 @@ def _function_title(module: nn.Sequential) -> str:
     return "layers"
 
 
+# -- Definitions written as code --------------------------------------------------------------------------------------------
+
+
 def network_source(network: Network) -> str:
     """Returns the code of all definitions, children first, the class ``Network`` last.
 
@@ -269,6 +282,7 @@ def network_source(network: Network) -> str:
     return "\n\n\n".join([*map(_definition, parts), _definition(top, NORMALISATION)])
 
 
+# Not persistent: the numbers are constants of the file, and the state dict keeps the keys of the trained network.
 NORMALISATION = tuple(
     f'        self.register_buffer("{name.lower()}", torch.tensor({name}).view(-1, 1, 1), persistent=False)'
     for name in ("MEAN", "STD")

@@ -147,7 +147,6 @@ class Trains(Protocol):
     """What is needed of an estimator that trains."""
 
     train: Pixels
-    validation: Pixels
     run_seed: int
     device: torch.device
     curves: bool
@@ -161,10 +160,13 @@ class Trains(Protocol):
     def network(self, arch: Arch, recipe: Recipe, seed: int) -> nn.Module:
         """Returns the network."""
 
+    def splits(self, recipe: Recipe) -> list[Pixels]:
+        """Returns the images that a trained network is scored on."""
+
     def estimate_of(
         self,
         trained: Trained,
-        scored: Evaluation | None,
+        scores: Sequence[Evaluation],
         values: dict[str, Any],
         seconds: float,
         recipe: Recipe,
@@ -172,16 +174,22 @@ class Trains(Protocol):
         """Returns a training as an estimate."""
 
 
-def planned(estimator: Trains, queries: Sequence[Query]) -> int:
-    """Returns how many queries like these (of one recipe) an estimator best trains at once; 1 if one cannot be built."""
+def planned(estimator: Trains, queries: Sequence[Query], most: int) -> FusedPlan:
+    """Returns how many queries like these an estimator best trains at once; 1 if one cannot be built.
+
+    Args:
+        estimator: trains.
+        queries: some, of one recipe.
+        most: larger groups are not tried: there is no time to measure what there are no queries for.
+    """
     recipe = estimator.recipe(queries[0])
     images = estimator.train.resized(recipe.image_size).fraction(recipe.data_fraction, estimator.run_seed)
-    some = queries[: max(SIZES)]
+    sizes = [k for k in SIZES if k <= max(most, min(SIZES))]
     try:
-        networks = [estimator.network(some[i % len(some)].arch, recipe, i) for i in range(max(SIZES))]
-        return plan_fused(networks, estimator.scale(recipe), images, recipe, device=estimator.device).k
-    except ArchduelError:
-        return 1
+        networks = [estimator.network(queries[i % len(queries)].arch, recipe, i) for i in range(max(sizes))]
+        return plan_fused(networks, estimator.scale(recipe), images, recipe, device=estimator.device, sizes=sizes)
+    except ArchduelError as error:
+        return FusedPlan(1, 0.0, {}, 0, str(error))
 
 
 def judged_together(
@@ -190,7 +198,7 @@ def judged_together(
     """Returns the estimates of queries of one recipe, or None if they cannot be trained as one group."""
     recipe = estimator.recipe(queries[0])
     began = time.perf_counter()
-    validation = estimator.validation.resized(recipe.image_size)
+    splits = estimator.splits(recipe)
     images = estimator.train.resized(recipe.image_size).fraction(recipe.data_fraction, estimator.run_seed)
     try:
         networks = [estimator.network(query.arch, recipe, seed) for query, seed in zip(queries, seeds)]
@@ -199,9 +207,9 @@ def judged_together(
             estimator.scale(recipe),
             images,
             recipe.with_(data_fraction=1.0),  # taken above, with the run's seed
-            seeds=seeds,
-            validations=[validation],
-            curves=validation if estimator.curves else None,
+            seeds=seeds[:1] if len(set(seeds)) == 1 else seeds,  # of one seed: batches are made once
+            validations=splits,
+            curves=splits[0] if estimator.curves else None,
             device=estimator.device,
         )
     except ArchduelError:
@@ -215,7 +223,7 @@ def judged_together(
             "fused": len(queries)
         }
         estimates.append(
-            estimator.estimate_of(trained, scored[0] if scored else None, values, seconds, recipe)
+            estimator.estimate_of(trained, scored or [], values, seconds, recipe)
         )
     return estimates
 

@@ -18,11 +18,13 @@ from archduel.errors import check_at_least
 
 __all__ = ["LogitsPolicy"]
 
-BLOCK = 32  # random numbers taken at a time
+# Random numbers taken at a time: a call costs more than a number, and an architecture rarely has more decisions than this.
+BLOCK = 32
 
 
 def _named(space: Space, probes: int) -> dict[str, str]:
     """Returns the kind of every decision met in ``probes`` random architectures, by name, sorted by name."""
+    # a fixed seed: the names, and so the rows of the parameters, must be the same in every run
     rng = np.random.default_rng(0)
     met = {d.name: d.kind for _ in range(probes) for d in decisions(space, sample(space, rng).choices)}
     return dict(sorted(met.items()))
@@ -32,7 +34,6 @@ class LogitsPolicy(nn.Module):
     """Draws every decision from its own categorical distribution, uniform at the start.
 
     Args:
-        space: what may be decided.
         generator: says on which device the parameters live; nothing is drawn from it, they start at zero.
         probes: random architectures looked at to find the names of the decisions; a name that none of them has shares the
             vector of its kind.
@@ -79,6 +80,8 @@ class LogitsPolicy(nn.Module):
                 random += torch.rand(BLOCK, generator=generator, device=generator.device).tolist()
             row, options = weights[self._row(decision)], permitted(decision, allowed)
             left = random[len(path)] * sum(row[option] for option in options)
+            # by hand rather than by a call of PyTorch a decision, for a handful of options; the last one is taken where rounding
+            # leaves a rest
             for answer in options:
                 left -= row[answer]
                 if left < 0:
@@ -97,15 +100,17 @@ class LogitsPolicy(nn.Module):
     def _judge(self, archs: Sequence[Arch], allowed: Allowed | None) -> tuple[Tensor, Tensor]:
         """Returns log probability (N,) and entropy (N,), both summed over the decisions."""
         device = self.logits.device
-        asked = [(b, d, c) for b, a in enumerate(archs) for d, c in zip(decisions(self.space, a.choices), a.choices)]
-        mask = np.full((len(asked), self.logits.shape[1]), -np.inf, np.float32)
-        for i, (_, decision, _) in enumerate(asked):
+        answers = [(b, d, c) for b, a in enumerate(archs) for d, c in zip(decisions(self.space, a.choices), a.choices)]
+        # all decisions of all architectures are rows of one softmax; index_add gives each its sum
+        mask = np.full((len(answers), self.logits.shape[1]), -np.inf, np.float32)
+        for i, (_, decision, _) in enumerate(answers):
             mask[i, list(permitted(decision, allowed))] = 0.0
-        owner = torch.tensor([b for b, _, _ in asked], dtype=torch.int64, device=device)
-        answer = torch.tensor([c for _, _, c in asked], dtype=torch.int64, device=device)
-        rows = torch.tensor([self._row(d) for _, d, _ in asked], dtype=torch.int64, device=device)
+        owner = torch.tensor([b for b, _, _ in answers], dtype=torch.int64, device=device)
+        answer = torch.tensor([c for _, _, c in answers], dtype=torch.int64, device=device)
+        rows = torch.tensor([self._row(d) for _, d, _ in answers], dtype=torch.int64, device=device)
         barred = torch.from_numpy(mask).to(device)
         log_p = (self.logits[rows] + barred).log_softmax(1)  # (decisions, vocabulary)
+        # p log p is 0 where p is, but 0 times -inf would be nan
         plogp = (log_p.exp() * log_p.masked_fill(barred.isinf(), 0.0)).sum(1)
         zeros = torch.zeros(len(archs), device=device)
         picked = log_p.gather(1, answer[:, None])[:, 0]

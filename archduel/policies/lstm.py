@@ -23,16 +23,18 @@ from archduel.errors import check_at_least, check_positive
 
 __all__ = ["LSTMPolicy"]
 
+# Prefixes whose next decision is remembered, so that the space is not asked anew in every draw.
+MOST_PATHS = 100_000
+
 
 class LSTMPolicy(nn.Module):
     """Draws architectures decision by decision.
 
     Args:
-        space: what may be decided.
-        generator: the randomness of the first parameters.
+        generator: draws the first parameters, and says on which device they live.
         hidden: width of the LSTM and of its embeddings.
         bound: parameters start uniform in [-bound, bound].
-        temperature: divides the logits.
+        temperature: divides the logits; above 1 draws are more even.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class LSTMPolicy(nn.Module):
         self.vocabulary = sum(sizes)
         self._rows: dict[tuple[str, tuple[int, ...]], int] = {}
         self._paths: dict[tuple[int, ...], Decision | None] = {}
-        # meta first: the default initialisation would draw from the global generator
+        # on "meta" first: the default initialisation would draw from the global generator
         self.answers = nn.Embedding(self.vocabulary + 1, hidden, device="meta")  # last row: the start
         self.questions = nn.Embedding(len(sizes), hidden, device="meta")
         self.lstm = nn.LSTM(hidden, hidden, batch_first=True, device="meta")
@@ -63,7 +65,8 @@ class LSTMPolicy(nn.Module):
 
     def _decision(self, prefix: tuple[int, ...]) -> Decision | None:
         if prefix not in self._paths:
-            if len(self._paths) > 100_000:  # a cache, not a leak
+            # a cache, not a leak: a long search meets more prefixes than memory should hold, and most never again
+            if len(self._paths) > MOST_PATHS:
                 self._paths.clear()
             self._paths[prefix] = self.space.decision(prefix)
         return self._paths[prefix]
@@ -87,10 +90,11 @@ class LSTMPolicy(nn.Module):
             SettingError: if ``allowed`` leaves a decision without answers.
         """
         archs = [Arch(self.space.name, path) for path in self._paths_drawn(n, generator, allowed)]
-        found = {arch: i for i, arch in enumerate(dict.fromkeys(archs))}  # a sharp policy often draws the same
-        log_prob, entropy = self._judge(list(found), allowed)
-        if len(found) < n:
-            places = torch.tensor([found[arch] for arch in archs], device=log_prob.device)
+        # a sharp policy often draws the same: each different one is judged once
+        distinct = {arch: i for i, arch in enumerate(dict.fromkeys(archs))}
+        log_prob, entropy = self._judge(list(distinct), allowed)
+        if len(distinct) < n:
+            places = torch.tensor([distinct[arch] for arch in archs], device=log_prob.device)
             log_prob, entropy = log_prob[places], entropy[places]
         return Draw(archs, log_prob, entropy)
 
@@ -104,17 +108,19 @@ class LSTMPolicy(nn.Module):
         state = (torch.zeros(n, lstm.hidden_size, device=device),) * 2
         drawn = list(range(n))  # the paths that go on
         while True:
-            asked = [self._decision(self._ended(paths, i)) for i in drawn]
-            going = [k for k, decision in enumerate(asked) if decision is not None]
+            decided = [self._decision(self._ended(paths, i)) for i in drawn]
+            going = [k for k, decision in enumerate(decided) if decision is not None]
             if not going:
                 return paths
             if len(going) < len(drawn):
                 drawn, token, state = [drawn[k] for k in going], token[going], (state[0][going], state[1][going])
-            questions = [decision for decision in asked if decision is not None]
+            questions = [decision for decision in decided if decision is not None]
             kinds = [self._kind[decision.kind] for decision in questions]
             x = self.answers(token) + self.questions(torch.tensor(kinds, device=device))
-            state = torch.lstm_cell(x, state, *weights)  # (drawn, H) each; an LSTM of one step costs several times as much
-            rows = [self._row(decision, allowed) for decision in questions]  # may add to the masks
+            # nn.LSTM over a single step costs several times as much
+            state = torch.lstm_cell(x, state, *weights)  # (drawn, H) each
+            # before _masks is read, since a new mask makes a new tensor of it
+            rows = [self._row(decision, allowed) for decision in questions]
             logits = self.head(state[0]) / self.temperature + self._masks[rows]  # (drawn, V)
             token = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
             for i, kind, answer in zip(drawn, kinds, token.tolist()):
@@ -122,6 +128,7 @@ class LSTMPolicy(nn.Module):
 
     def _ended(self, paths: list[tuple[int, ...]], i: int) -> tuple[int, ...]:
         """Returns path i, which is now complete if the space leaves it no choice any more."""
+        # a decision with one answer needs no random number, and its log probability is 0
         end = paths[i]
         while (decision := self._decision(end)) is not None:
             if len(decision.options) > 1:
@@ -136,6 +143,7 @@ class LSTMPolicy(nn.Module):
         Raises:
             InvalidArchError: for an architecture of another space.
         """
+        # going through the decisions raises what an architecture of another space deserves
         for arch in archs:
             for _ in decisions(self.space, arch.choices):
                 pass
@@ -144,6 +152,7 @@ class LSTMPolicy(nn.Module):
     def _judge(self, archs: Sequence[Arch], allowed: Allowed | None) -> tuple[Tensor, Tensor]:
         """Returns log probability (N,) and entropy (N,), both summed over the decisions."""
         answered = [self._answered(arch, allowed) for arch in archs]
+        # the start token pads the shorter ones; what stands there is left out of the sums by ``real``
         longest = max([1, *map(len, answered)])
         filled = [[*each, *[(0, self.vocabulary, 0)] * (longest - len(each))] for each in answered]
         table = torch.tensor(filled, dtype=torch.int64, device=self.head.weight.device).view(-1, longest, 3)
@@ -154,16 +163,17 @@ class LSTMPolicy(nn.Module):
         log_p = (self.head(out) / self.temperature + mask).log_softmax(-1)  # (N, T, V)
         real = (token < self.vocabulary).to(log_p.dtype)
         picked = log_p.gather(-1, token.clamp(max=self.vocabulary - 1)[..., None])[..., 0]  # (N, T)
+        # p log p is 0 where p is, but 0 times -inf would be nan
         plogp = log_p.exp() * log_p.masked_fill(mask.isinf(), 0.0)
         return (picked * real).sum(-1), -(plogp.sum(-1) * real).sum(-1)
 
     def _answered(self, arch: Arch, allowed: Allowed | None) -> list[tuple[int, int, int]]:
         """Returns kind, token and row of ``_masks`` of each answer up to the last that was a choice; the rest is certain."""
-        found, free = [], 0
+        answers, free = [], 0
         for t, choice in enumerate(arch.choices):
             decision = self._decision(arch.choices[:t])
             assert decision is not None
             kind = self._kind[decision.kind]
-            found.append((kind, self._first[kind] + choice, self._row(decision, allowed)))
+            answers.append((kind, self._first[kind] + choice, self._row(decision, allowed)))
             free = t + 1 if len(decision.options) > 1 else free
-        return found[:free]
+        return answers[:free]

@@ -123,12 +123,13 @@ def spearman(first: Floats, second: Floats, rows: Rows) -> Floats:
 def kendall(first: Floats, second: Floats, rows: Rows) -> Floats:
     """Returns (D,) Kendall's tau-b of the resamples ``rows`` (D, n) of two lists (N,)."""
     signs = [np.sign(scores[:, None] - scores[None, :]) for scores in (first, second)]  # (N, N)
-    found = np.empty(len(rows))
+    # the signs are made once for all resamples, which only choose rows and columns of them
+    taus = np.empty(len(rows))
     for i, chosen in enumerate(rows):
         a, b = (sign[np.ix_(chosen, chosen)] for sign in signs)
         with np.errstate(invalid="ignore", divide="ignore"):
-            found[i] = (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())
-    return found
+            taus[i] = (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())
+    return taus
 
 
 class Agreement(NamedTuple):
@@ -152,12 +153,18 @@ class Agreement(NamedTuple):
 MEASURES: dict[str, Callable[[Floats, Floats, Rows], Floats]] = {"spearman": spearman, "kendall": kendall}
 
 
-def _both(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
-    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    if a.shape != b.shape or a.ndim != 1:
-        raise SettingError(f"rank agreement needs two lists of one length, got shapes {a.shape} and {b.shape}")
-    valid = np.isfinite(a) & np.isfinite(b)
-    return a[valid], b[valid]
+def _aligned(*lists: ArrayLike) -> tuple[Floats, ...]:
+    """Returns the lists without the places where any of them is not finite.
+
+    Raises:
+        SettingError: if they do not have the same length.
+    """
+    arrays = [np.asarray(scores, np.float64) for scores in lists]
+    if len({scores.shape for scores in arrays}) > 1 or arrays[0].ndim != 1:
+        raise SettingError(f"rank agreement needs lists of one length, got shapes {[scores.shape for scores in arrays]}")
+    # a failed training has no score; left out everywhere, it does not shift the others against each other
+    valid = np.all([np.isfinite(scores) for scores in arrays], axis=0)
+    return tuple(scores[valid] for scores in arrays)
 
 
 def _resamples(n: int, draws: int, seed: int) -> Rows:
@@ -187,18 +194,19 @@ def agreement(
     Raises:
         SettingError: if the two do not have the same length.
     """
-    a, b = _both(scores, truth)
+    a, b = _aligned(scores, truth)
     n = len(a)
     if n < 2:
         nothing = Bounded(np.nan, np.nan, np.nan)
         return Agreement(n, nothing, nothing)
+    # a bootstrap of four architectures mostly draws the same few again: an interval would say more than is known
     rows = _resamples(n, draws if n > 4 else 0, seed)
     whole = np.arange(n)[None]
-    found = []
+    correlations = []
     for measure in (spearman, kendall):
         low, high = _percentiles(measure(a, b, rows), level)
-        found.append(Bounded(float(measure(a, b, whole)[0]), low, high))
-    return Agreement(n, *found)
+        correlations.append(Bounded(float(measure(a, b, whole)[0]), low, high))
+    return Agreement(n, *correlations)
 
 
 def agreement_difference(
@@ -218,13 +226,7 @@ def agreement_difference(
     Raises:
         SettingError: if the lists do not have the same length.
     """
-    lists: Sequence[Floats] = [np.asarray(scores, np.float64) for scores in (first, second, truth)]
-    if len({scores.shape for scores in lists}) > 1 or lists[0].ndim != 1:
-        raise SettingError(
-            f"rank agreement needs lists of one length, got shapes {[scores.shape for scores in lists]}"
-        )
-    valid = np.all([np.isfinite(scores) for scores in lists], axis=0)
-    a, b, true = (scores[valid] for scores in lists)
+    a, b, true = _aligned(first, second, truth)
     correlate = MEASURES[measure]
     rows = _resamples(len(a), draws, seed)
     whole = np.arange(len(a))[None]
@@ -258,10 +260,8 @@ def agreement_of_like_size(
     Raises:
         SettingError: if the lists do not have the same length.
     """
-    lists = [np.asarray(x, np.float64) for x in (scores, truth, size, scores if against is None else against)]
-    if len({x.shape for x in lists}) > 1 or lists[0].ndim != 1:
-        raise SettingError(f"rank agreement needs lists of one length, got shapes {[x.shape for x in lists]}")
-    a, true, sizes, b = (x[np.all([np.isfinite(y) for y in lists], axis=0)] for x in lists)
+    a, true, sizes, b = _aligned(scores, truth, size, scores if against is None else against)
+    # sizes are compared by their ratio: 10 % of a small network and of a large one are the same difference
     logs = np.log(sizes)
     like = np.abs(logs[:, None] - logs[None, :]) <= within  # (N, N)
     order = np.sign(true[:, None] - true[None, :]) * like
@@ -269,6 +269,7 @@ def agreement_of_like_size(
 
     def tau(signs: Floats, rows: NDArray[np.int64]) -> float:
         """Returns Kendall's tau-b among the pairs of like size of a resample."""
+        # pairs of unlike size become ties of both lists, which tau-b leaves out of its denominator
         there = np.ix_(rows, rows)
         s, t = signs[there] * like[there], order[there]
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -93,7 +93,7 @@ class Grid:
         Raises:
             SettingError: if a factor has no such level.
         """
-        found = []
+        setting = []
         for each in self.factors:
             wanted = {key: values[key] for key in each.levels[0]}
             matching = [i for i, level in enumerate(each.levels) if dict(level) == wanted]
@@ -101,8 +101,8 @@ class Grid:
                 raise SettingError(
                     f"{each.name} has no level {wanted}; it has {[dict(level) for level in each.levels]}"
                 )
-            found.append(matching[0])
-        return tuple(found)
+            setting.append(matching[0])
+        return tuple(setting)
 
 
 def factor(name: str, values: Sequence[Any]) -> Factor:
@@ -129,10 +129,12 @@ def default_factors(reference: Recipe, *, n_images: int, accelerator: bool = Fal
     """
     even = sorted({2 * math.ceil(max(4, reference.channels * share) / 2) for share in (0.25, 0.5)} | {reference.channels})
     batches = [
+        # the linear rule: the learning rate grows with the batch, but not above 1 unless the reference's is
         {"batch_size": reference.batch_size * times, "lr": min(reference.lr * times, max(1.0, reference.lr))}
         for times in (4, 2, 1)
         if times == 1 or reference.batch_size * times * 10 <= n_images * reference.data_fraction
     ]
+    # one factor, not three: all belong to the reference's long training
     extras = {"cutout": 0, "drop_path": 0.0, "auxiliary_weight": 0.0}
     with_extras = {name: getattr(reference, name) for name in extras}
     fractions = [reference.data_fraction * share for share in (0.25, 0.5, 1.0)]

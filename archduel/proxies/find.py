@@ -1,4 +1,8 @@
-"""Finding a cheap recipe within a budget: measure, prune, measure again; then the front and what to recommend."""
+"""Finding a cheap recipe within a budget: measure, prune, measure again; then the front and what to recommend.
+
+:class:`MinimumImportancePruning` names the recipes of a round and, told their agreements, fixes the hyper-parameter that matters least;
+:func:`find` measures them within a budget; :func:`front` and :func:`recommend` read the outcome.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from archduel.proxies.agreement import MEASURES, Agreement, Bounded
 from archduel.proxies.factors import Grid, Setting
 from archduel.proxies.importance import Importance, Levels, forest_importance
 
-__all__ = ["SAMPLING", "SCOPES", "Found", "MinimumImportancePruning", "Pruning", "Trial", "find", "front", "recommend"]
+__all__ = ["SAMPLING", "SCOPES", "MinimumImportancePruning", "Pruning", "RecipeSearch", "Trial", "find", "front", "recommend"]
 
 # -- Minimum Importance Pruning: find a cheap recipe without measuring them all -----------------------------------------
 #
@@ -37,6 +41,8 @@ __all__ = ["SAMPLING", "SCOPES", "Found", "MinimumImportancePruning", "Pruning",
 # 6. It ends when one hyper-parameter is open and its levels have been measured.
 
 
+# Where nearly all settings are measured, draws repeat what is known; after so many tables a round is as large as it got.
+HYPERCUBES = 200
 SAMPLING = ("spread", "cheapest", "random")
 SCOPES = ("open", "all")
 Cost = Callable[[Setting], float]
@@ -63,16 +69,14 @@ class MinimumImportancePruning:
     """Asks for recipes to be measured, is told how well they keep the order, fixes what matters least.
 
     Args:
-        grid: hyper-parameters and levels.
         cost: predicts what a recipe costs; only the order and ratios matter.
-        rng: the randomness of the draws.
         pool: the recipes there are; None = all of the grid.
         samples: recipes a round.
         sampling: ``spread``, ``cheapest`` or ``random``.
         scope: ``open`` or ``all``.
         keep: share of the recipes of a finite list that a level must have to be fixed.
-        trees: in the forest.
-        seed: of the forest.
+        trees: how many the forest has.
+        seed: of the forest; ``rng`` draws recipes only.
 
     Raises:
         SettingError: for settings out of range.
@@ -105,7 +109,7 @@ class MinimumImportancePruning:
         self.samples, self.sampling, self.scope, self.keep = samples, sampling, scope, keep
         self.trees, self.seed = trees, seed
         self.fixed: dict[int, int] = {}
-        self.told: dict[Setting, tuple[float, float]] = {}
+        self.measured: dict[Setting, tuple[float, float]] = {}
 
     @property
     def open(self) -> list[int]:
@@ -115,7 +119,7 @@ class MinimumImportancePruning:
     @property
     def prunable(self) -> list[int]:
         """The open hyper-parameters that were measured at two levels; none when only one is open."""
-        varied = [f for f in self.open if len({setting[f] for setting in self.told}) > 1]
+        varied = [f for f in self.open if len({setting[f] for setting in self.measured}) > 1]
         return varied if len(self.open) > 1 else []
 
     def left(self, pool: Sequence[Setting]) -> list[Setting]:
@@ -125,32 +129,33 @@ class MinimumImportancePruning:
     def ask(self) -> list[Setting]:
         """Returns the recipes of the next round that were not measured yet, the cheapest first."""
         if self.pool is not None:
-            found = [s for s in self.left(self.pool) if s not in self.told]
+            candidates = [s for s in self.left(self.pool) if s not in self.measured]
             if self.sampling != "cheapest":
-                found = [found[i] for i in self.rng.permutation(len(found))[: self.samples]]
+                candidates = [candidates[i] for i in self.rng.permutation(len(candidates))[: self.samples]]
         elif self.sampling == "cheapest":
-            found = self._cheapest()
+            candidates = self._cheapest()
         else:
-            found = self._drawn()
-        return sorted(found, key=lambda s: (self.cost(s), s))[: self.samples]
+            candidates = self._drawn()
+        # the cheapest first, because a budget may end a round early; equal costs in the order of their levels, to be repeatable
+        return sorted(candidates, key=lambda s: (self.cost(s), s))[: self.samples]
 
     def _cheapest(self) -> list[Setting]:
-        return [s for s in self.left(list(self.grid.settings())) if s not in self.told]
+        return [s for s in self.left(list(self.grid.settings())) if s not in self.measured]
 
     def _drawn(self) -> list[Setting]:
         """Returns new settings: the cheapest of all if it is new, then rows of Latin hypercubes or even draws."""
         sizes = self.grid.sizes
-        room = math.prod(sizes[f] for f in self.open) - len(self.left(list(self.told)))
+        room = math.prod(sizes[f] for f in self.open) - len(self.left(list(self.measured)))
         lowest = tuple(self.fixed.get(f, 0) for f in range(len(sizes)))
-        found = [] if lowest in self.told else [lowest]
-        for _ in range(200):
+        drawn = [] if lowest in self.measured else [lowest]
+        for _ in range(HYPERCUBES):
             for row in self._table():
                 setting = tuple(self.fixed.get(f, int(row[f])) for f in range(len(sizes)))
-                if len(found) >= min(self.samples, room):
-                    return found
-                if setting not in self.told and setting not in found:
-                    found.append(setting)
-        return found
+                if len(drawn) >= min(self.samples, room):
+                    return drawn
+                if setting not in self.measured and setting not in drawn:
+                    drawn.append(setting)
+        return drawn
 
     def _table(self) -> NDArray[np.int64]:
         """Returns (samples, F) levels."""
@@ -159,13 +164,14 @@ class MinimumImportancePruning:
             return np.stack([self.rng.integers(0, n, self.samples) for n in sizes], axis=1)
         columns = []
         for n in sizes:
-            order = self.rng.permutation(n)  # which levels come once more where the division leaves a rest
+            # which levels come once more where the division leaves a rest
+            order = self.rng.permutation(n)
             columns.append(self.rng.permutation(order[np.arange(self.samples) % n]))
         return np.stack(columns, axis=1)
 
     def tell(self, setting: Setting, agreement: float, cost: float) -> None:
         """Takes a measured recipe: its agreement (nan counts as 0) and what it cost."""
-        self.told[setting] = (agreement if math.isfinite(agreement) else 0.0, cost)
+        self.measured[setting] = (agreement if math.isfinite(agreement) else 0.0, cost)
 
     def importance(self) -> Importance:
         """Returns what the forest says now.
@@ -173,14 +179,14 @@ class MinimumImportancePruning:
         Raises:
             StateError: before two recipes were measured.
         """
-        if len(self.told) < 2:
-            raise StateError(f"importance needs at least 2 measured recipes, got {len(self.told)}")
+        if len(self.measured) < 2:
+            raise StateError(f"importance needs at least 2 measured recipes, got {len(self.measured)}")
         measures = [
             Levels.only(self.fixed[f], n) if f in self.fixed and self.scope == "open" else Levels.equal(n)
             for f, n in enumerate(self.grid.sizes)
         ]
-        scores = [agreement for agreement, _ in self.told.values()]
-        return forest_importance(list(self.told), scores, measures, trees=self.trees, seed=self.seed)
+        scores = [agreement for agreement, _ in self.measured.values()]
+        return forest_importance(list(self.measured), scores, measures, trees=self.trees, seed=self.seed)
 
     def prune(self) -> Pruning | None:
         """Fixes the least important prunable hyper-parameter at its cheapest level; None if there is none.
@@ -192,10 +198,10 @@ class MinimumImportancePruning:
         """
         if not self.prunable:
             return None
-        found = self.importance()
-        least = min(self.prunable, key=lambda f: (found.main[f], f))
+        importance = self.importance()
+        least = min(self.prunable, key=lambda f: (importance.main[f], f))
         self.fixed[least] = self.cheapest_level(least)
-        return Pruning(least, self.fixed[least], found, len(self.told))
+        return Pruning(least, self.fixed[least], importance, len(self.measured))
 
     def cheapest_level(self, factor: int) -> int:
         """Returns the level at which ``factor`` is fixed."""
@@ -211,15 +217,16 @@ class MinimumImportancePruning:
     def _cost_ratios(self, factor: int) -> dict[int, float]:
         """Returns the mean log cost of each level against the other levels of matched pairs; unmatched levels are missing."""
         groups: dict[Setting, list[tuple[int, float]]] = {}
-        for setting, (_, cost) in self.told.items():
+        for setting, (_, cost) in self.measured.items():
             rest = setting[:factor] + setting[factor + 1 :]
             groups.setdefault(rest, []).append((setting[factor], math.log(cost)))
-        found: dict[int, list[float]] = {}
+        # logarithms, because a hyper-parameter multiplies the cost (twice the epochs), whatever the others make of it
+        differences: dict[int, list[float]] = {}
         for group in (group for group in groups.values() if len(group) > 1):
             for level, cost in group:
                 others = [other for its, other in group if its != level]
-                found.setdefault(level, []).append(cost - float(np.mean(others)))
-        return {level: float(np.mean(differences)) for level, differences in found.items()}
+                differences.setdefault(level, []).append(cost - float(np.mean(others)))
+        return {level: float(np.mean(ratios)) for level, ratios in differences.items()}
 
 
 @dataclass(frozen=True)
@@ -242,13 +249,13 @@ class Trial:
 
     def value(self, measure: str) -> Bounded:
         """Returns the agreement by ``spearman`` or ``kendall``."""
-        found: Bounded = getattr(self.agreement, measure)
-        return found
+        agreement: Bounded = getattr(self.agreement, measure)
+        return agreement
 
 
 @dataclass
-class Found:
-    """What a search for recipes came to.
+class RecipeSearch:
+    """What a search for recipes measured, fixed and spent.
 
     Attributes:
         trials: in the order of measuring.
@@ -277,14 +284,13 @@ def find(
     by: str = "spearman",
     on_trial: Callable[[Trial], None] | None = None,
     on_pruning: Callable[[Pruning], None] | None = None,
-) -> Found:
+) -> RecipeSearch:
     """Measures recipes round by round and prunes between rounds until the budget is spent or one hyper-parameter is left.
 
     A round may spend an equal share of what is left; a recipe predicted to exceed it is left out (the cheapest of a round never
     is while it fits into what is left at all).
 
     Args:
-        pruning: asks for recipes.
         measure: trains the architectures under a recipe.
         budget: for all measurements, in the unit of ``Trial.paid``.
         predict: what measuring a recipe will cost.
@@ -300,42 +306,43 @@ def find(
         raise unknown("measure", by, MEASURES)
     if not budget > 0:
         raise SettingError(f"the budget must be above 0, got {budget}")
-    found = Found()
+    result = RecipeSearch()
     while True:
-        share = (budget - found.paid) / max(1, len(pruning.open))
+        share = (budget - result.paid) / max(1, len(pruning.open))
         spent, done = 0.0, 0
         for setting in pruning.ask():
             expected = predict(setting)
-            if (done and spent + expected > share) or found.paid + expected > budget:
+            # at least one a round: a round without any would prune by what is known already
+            if (done and spent + expected > share) or result.paid + expected > budget:
                 continue
             trial = measure(setting)
             pruning.tell(setting, trial.value(by).value, trial.cost)
-            found.trials.append(trial)
+            result.trials.append(trial)
             spent, done = spent + trial.paid, done + 1
             if on_trial:
                 on_trial(trial)
-        found.rounds.append(done)
-        if not _go_on(pruning, found, budget):
-            return found
+        result.rounds.append(done)
+        if not _go_on(pruning, result, budget):
+            return result
         pruned = pruning.prune()
         if pruned is None:
             continue
-        found.prunings.append(pruned)
+        result.prunings.append(pruned)
         if on_pruning:
             on_pruning(pruned)
 
 
-def _go_on(pruning: MinimumImportancePruning, found: Found, budget: float) -> bool:
+def _go_on(pruning: MinimumImportancePruning, result: RecipeSearch, budget: float) -> bool:
     """Returns whether another round makes sense, and says why not."""
-    if found.paid >= budget:
-        found.ended = "the budget is spent"
-    elif len(found.trials) < 2:
-        found.ended = "the budget is too small for two recipes"
+    if result.paid >= budget:
+        result.ended = "the budget is spent"
+    elif len(result.trials) < 2:
+        result.ended = "the budget is too small for two recipes"
     elif not pruning.prunable and not pruning.ask():
-        found.ended = "all recipes that are left are measured"
-    elif not pruning.prunable and not found.rounds[-1]:
-        found.ended = "the budget is too small for the recipes that are left"
-    return not found.ended
+        result.ended = "all recipes that are left are measured"
+    elif not pruning.prunable and not result.rounds[-1]:
+        result.ended = "the budget is too small for the recipes that are left"
+    return not result.ended
 
 
 def front(trials: Sequence[Trial], by: str = "spearman") -> list[Trial]:
@@ -360,6 +367,7 @@ def recommend(trials: Sequence[Trial], by: str = "spearman", *, slack: float = 0
         return {}
     trusted = next(i for i, trial in enumerate(best) if trial.value(by).value >= best[-1].value(by).value - slack)
     low, high = best[0], best[-1]
+    # costs span orders of magnitude: on a linear axis every cheap recipe would stand at the same place. 1 where the ends are one.
     width = math.log(high.cost / low.cost) or 1.0
     rise = high.value(by).value - low.value(by).value
 

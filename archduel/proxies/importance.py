@@ -26,6 +26,9 @@ __all__ = ["Box", "Importance", "Levels", "Measure", "forest_importance"]
 
 Floats = NDArray[np.float64]
 
+# Variance below this share of the squared mean is rounding: double precision has steps of 2e-16, and many leaves are added up.
+ROUNDING = 1e-12
+
 
 class Measure(Protocol):
     """How much parts of a hyper-parameter's range count; all of it counts 1."""
@@ -115,6 +118,7 @@ def forest_importance(
         raise SettingError(
             f"importance needs (N, {len(measures)}) values and N finite numbers, got {features.shape} and {target.shape}"
         )
+    # one process: a forest of a few dozen recipes is fitted before a second one would have started
     forest = RandomForestRegressor(n_estimators=trees, max_depth=max_depth, random_state=seed, n_jobs=1)
     forest.fit(features, target)
     shares = [share for tree in forest.estimators_ if (share := _shares(tree.tree_, measures)) is not None]
@@ -131,16 +135,18 @@ def _shares(tree: Any, measures: Sequence[Measure]) -> Floats | None:
     weight = mass.prod(1)
     mean = weight @ value
     variance = weight @ (value - mean) ** 2
-    if not variance > 1e-12 * max(1.0, mean**2):
+    # a constant tree explains nothing; what is left of its variance is rounding, which would be divided by itself below
+    if not variance > ROUNDING * max(1.0, mean**2):
         return None
-    found = np.zeros(len(measures))
+    shares = np.zeros(len(measures))
+    # between two neighbouring cuts of all leaves the marginal is constant, so that its variance is a finite sum
     for f, measure in enumerate(measures):
         cuts = np.unique(np.concatenate([low[:, f], high[:, f]]))
         part = measure.mass(cuts[:-1], cuts[1:])  # (S,) segments between neighbouring cuts
         holds = (low[:, f, None] <= cuts[:-1]) & (cuts[1:] <= high[:, f, None])  # (L, S)
         marginal = (np.delete(mass, f, axis=1).prod(1) * value) @ holds  # (S,)
-        found[f] = part @ (marginal - mean) ** 2
-    return np.asarray(found / variance)
+        shares[f] = part @ (marginal - mean) ** 2
+    return np.asarray(shares / variance)
 
 
 def _leaves(tree: Any, n_features: int) -> tuple[Floats, Floats, Floats]:

@@ -1,47 +1,46 @@
-"""Training recipes as files: those that come with archduel (``archduel/recipes/*.toml``) and one's own."""
+"""Training recipes by name, from a file or from a mapping: the one reader of all commands.
+
+A name is that of a TOML file in this folder, or another name of it (``ALIASES``). A file of one's own is TOML or JSON: settings
+below ``recipe`` with what is known of them beside it, or settings alone. What a command wrote is read too: the recipes of
+``archduel proxy find`` and the ``train.toml`` and ``model.json`` of a trained network.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from archduel.core.storage import write_atomic
-from archduel.data import Dataset
-from archduel.errors import RunError, SettingError, unknown
+from archduel.errors import SettingError, UnknownNameError, unknown
 from archduel.spaces.lookup import scale_of
-from archduel.training.recipe import RECIPES, Recipe
-
-__all__ = ["ALIASES", "RecipeFile", "base_recipe", "changed", "default_recipe", "depth_of", "fitted", "load_recipe", "read_recipe", "recipe_names", "summaries", "write_recipe"]
-
-
-def base_recipe(dataset: Dataset, space: str) -> Recipe:
-    """Returns the settings that all recipes of a run share, chosen from the images."""
-    size = dataset.image_size
-    return Recipe(
-        batch_size=64 if len(dataset.train) < 4000 else 128,
-        lr=0.05 if space == "darts" else 0.1,
-        weight_decay=5e-4,
-        label_smoothing=0.1,
-        warmup_epochs=0.5,
-        crop_pad=max(1, size // 8),
-        flip=dataset.flip,
-        image_size=size,
-    )
-
+from archduel.training.recipe import Recipe
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+__all__ = ["ALIASES", "RecipeFile", "Source", "base_recipe", "changed", "default_recipe", "fitted", "names", "open_recipe", "read", "summaries", "write_recipe"]
 
-ALIASES: Mapping[str, str] = {"darts600": "cifar_darts", "pairnas600": "cifar_relativenas", "imagenet_cnas": "imagenet_mobile_cnas"}
-KEYS = {"about", "source", "spaces", "deviations", "recipe", "options"}
+Source = str | os.PathLike[str] | Mapping[str, Any] | Recipe
+"""Where a recipe is from: a name, a ``.toml`` or ``.json`` file, the content of such a file, or the recipe itself."""
+
+ALIASES: Mapping[str, str] = {
+    "darts600": "cifar_darts",
+    "full": "cifar_darts",
+    "imagenet_cnas": "imagenet_mobile_cnas",
+    "pairnas600": "cifar_relativenas",
+}
+"""Other names of recipes: those of the papers' texts and of BPE's settings."""
+
+KEYS = {"about", "source", "spaces", "deviations", "recipe", "options", "elsewhere"}
 SETTINGS = {item.name for item in fields(Recipe)}
 
 
@@ -50,23 +49,29 @@ class RecipeFile:
     """A recipe with what is known of it.
 
     Attributes:
-        name: as it is asked for.
-        recipe: how to train.
+        name: as it is asked for; of a file its stem.
+        settings: of the recipe, as they were written; the rest are the defaults of :class:`Recipe`.
         about: one line.
         source: where the values are from.
         deviations: where they differ from the source.
-        spaces: spaces for which ``channels`` and ``depth`` are meant; ``*`` = all; networks of other spaces are built as
-            they were published.
-        options: what ``nets.build`` is told, such as ``{"pool_norm": True}``, for these spaces.
+        spaces: spaces for which ``channels`` and ``depth`` are meant; ``*`` = all.
+        elsewhere: settings that differ for networks of other spaces; None = these are as wide and deep as they were published.
+        options: what networks of these spaces are built with, such as ``{"pool_norm": True}``.
     """
 
     name: str
-    recipe: Recipe
+    settings: Mapping[str, Any]
     about: str = ""
     source: str = ""
     deviations: tuple[str, ...] = ()
     spaces: tuple[str, ...] = ()
+    elsewhere: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe as it was written."""
+        return Recipe(**self.settings)
 
     def meant_for(self, space: str) -> bool:
         """Whether the recipe's width and depth are those of ``space``."""
@@ -76,82 +81,172 @@ class RecipeFile:
         """Returns the recipe for a network of ``space``, with some settings changed.
 
         Raises:
-            SettingError: for a setting that a recipe does not have, or a value out of range.
+            UnknownNameError: for a setting that a recipe does not have.
+            SettingError: for a value out of range.
         """
-        for name in changes:
-            if name not in SETTINGS:
-                raise SettingError(str(unknown("recipe setting", name, SETTINGS)))
-        published = {}
-        if not self.meant_for(space) and space:
-            published = {"channels": scale_of(space, {}).channels, "depth": scale_of(space, {}).depth}
-        return self.recipe.with_(**{**published, **changes})
+        return changed(self.recipe, {**self._adapted(space), **changes})
+
+    def _adapted(self, space: str) -> Mapping[str, Any]:
+        """Returns what differs for networks of ``space``."""
+        if self.meant_for(space):
+            return {}
+        if self.elsewhere is not None:
+            return self.elsewhere
+        if not space:
+            return {}
+        # A file that names no spaces means its width and depth for all of them, where it says any.
+        written = () if self.spaces else self.settings
+        published = scale_of(space, {})
+        return {name: getattr(published, name) for name in ("channels", "depth") if name not in written}
 
 
-def recipe_names() -> list[str]:
-    """Returns the names of the recipes that come with archduel."""
-    found = (item.name for item in (files("archduel") / "recipes").iterdir())
-    return sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
+# -- Names ---------------------------------------------------------------------------------------------------------------
 
 
-def load_recipe(name: str) -> RecipeFile:
-    """Returns the recipe called ``name``, or that in the file ``name`` (ending in ``.toml``).
+@cache
+def _shipped() -> tuple[str, ...]:
+    return tuple(sorted(item.name.removesuffix(".toml") for item in files(__name__).iterdir() if item.name.endswith(".toml")))
+
+
+def names() -> list[str]:
+    """Returns every name that :func:`read` takes, in alphabetical order."""
+    return sorted((*_shipped(), *ALIASES))
+
+
+def summaries() -> list[str]:
+    """Returns one line a name: what the recipe is, or of which it is another name."""
+    return [f"{name:29}{f'the same as {ALIASES[name]}' if name in ALIASES else open_recipe(name).about}" for name in names()]
+
+
+def default_recipe(data: str, space: str) -> str:
+    """Returns the name of the recipe that is used where none is given; ``space`` is empty for a genotype without a space."""
+    if data in _shipped():
+        return data
+    cells = "fast_cells"
+    return cells if not space or open_recipe(cells).meant_for(space) else "fast"
+
+
+# -- Reading -------------------------------------------------------------------------------------------------------------
+
+
+def read(source: Source, space: str = "darts", changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Returns the recipe of a name, file or mapping for networks of ``space``, with some settings changed.
+
+    Raises:
+        UnknownNameError: for a name that there is not, or a setting that recipes do not have.
+        SettingError: for a file that is no recipe, or a value out of range.
+    """
+    return open_recipe(source).with_(changes or {}, space)
+
+
+def open_recipe(source: Source) -> RecipeFile:
+    """Returns the recipe of a name, file or mapping with what is known of it.
 
     Raises:
         UnknownNameError: for a name that there is not.
         SettingError: for a file that is no recipe.
     """
-    if name.endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
-            raise SettingError(f"there is no recipe file {name}")
-        return _read(path.stem, path.read_text(encoding="utf-8"))
-    known = recipe_names()
-    key = ALIASES.get(name, name)
-    if key not in known:
-        raise unknown("recipe", name, [*known, *ALIASES], command="archduel list recipes")
-    return _read(key, (files("archduel") / "recipes" / f"{key}.toml").read_text(encoding="utf-8"))
+    if isinstance(source, Recipe):
+        return _parsed("recipe", asdict(source))
+    if isinstance(source, Mapping):
+        return _parsed("recipe", source)
+    path = Path(source)
+    if path.suffix in (".toml", ".json"):
+        return _parsed(path.stem, _content(path))
+    name = str(source)
+    if name not in names():
+        raise unknown("recipe", name, names(), command="archduel list recipes")
+    return _named(ALIASES.get(name, name))
 
 
-def _read(name: str, text: str) -> RecipeFile:
+@cache
+def _named(name: str) -> RecipeFile:
+    return _parsed(name, tomllib.loads((files(__name__) / f"{name}.toml").read_text(encoding="utf-8")))
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    """Returns what a file holds.
+
+    Raises:
+        SettingError: for a file that cannot be read, or that holds something else.
+    """
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingError(f"recipe {name}: not TOML ({error})") from error
-    extra, settings = sorted(set(data) - KEYS), data.get("recipe", {})
-    if extra or not settings:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SettingError(f"there is no recipe file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"recipe file {path} cannot be read: {error}") from error
+    form = path.suffix[1:].upper()
+    try:
+        content = tomllib.loads(text) if form == "TOML" else json.loads(text)
+    except ValueError as error:  # both kinds of decoding error are one
+        raise SettingError(f"recipe {path}: not {form} ({error})") from error
+    if not isinstance(content, Mapping):
+        raise SettingError(f"recipe {path}: expected an object of recipe settings, got {type(content).__name__}")
+    return content
+
+
+def _parsed(name: str, content: Mapping[str, Any]) -> RecipeFile:
+    """Returns the recipe of a file's content.
+
+    Raises:
+        SettingError: for content that is no recipe.
+    """
+    if content and set(content) <= SETTINGS:
+        return RecipeFile(name, _checked(name, content), spaces=("*",))
+    settings = content.get("recipe")
+    if not isinstance(settings, Mapping) or not settings:
+        extra = sorted(set(content) - KEYS)
         wrong = f"it has the keys {', '.join(extra)}" if extra else "it has no section [recipe]"
-        raise SettingError(f"recipe {name}: {wrong}; expected {', '.join(sorted(KEYS))}")
-    for setting in settings:
-        if setting not in SETTINGS:
-            raise SettingError(f"recipe {name}: {unknown('recipe setting', setting, SETTINGS)}")
+        raise SettingError(f"recipe {name}: {wrong}; expected {', '.join(sorted(KEYS))}, or recipe settings alone")
+    if "name" in settings:
+        return _recorded(name, settings)
+    if extra := sorted(set(content) - KEYS):
+        raise SettingError(f"recipe {name}: it has the keys {', '.join(extra)}; expected {', '.join(sorted(KEYS))}")
+    elsewhere = content.get("elsewhere")
     return RecipeFile(
         name,
-        Recipe(**settings),
-        data.get("about", ""),
-        data.get("source", ""),
-        tuple(data.get("deviations", ())),
-        tuple(data.get("spaces", ())),
-        data.get("options", {}),
+        _checked(name, settings),
+        content.get("about", ""),
+        content.get("source", ""),
+        tuple(content.get("deviations", ())),
+        tuple(content.get("spaces", ())),
+        None if elsewhere is None else _checked(name, elsewhere),
+        content.get("options", {}),
     )
 
 
-def default_recipe(data: str, space: str) -> str:
-    """Returns the recipe that is used where none is named."""
-    if data == "digits":
-        return "digits"
-    return "fast_cells" if space in ("darts", "darts_supercell", "") else "fast"
+def _recorded(name: str, settings: Mapping[str, Any]) -> RecipeFile:
+    """Returns the recipe that a trained network's record names and spells out; the rest of the record is about the network.
+
+    How wide and deep the network was is part of it, whatever the space. Options, which a record keeps with the network, are those
+    of the recipe that it names.
+    """
+    values = {key: value for key, value in settings.items() if key not in ("name", "source")}
+    known = open_recipe(settings["name"]) if settings["name"] in names() else RecipeFile(name, {})
+    return replace(known, name=name, settings=_checked(name, values), source=settings.get("source", known.source), elsewhere={})
 
 
-def summaries() -> list[str]:
-    """Returns one line a recipe."""
-    return [f"{name:29}{load_recipe(name).about}" for name in recipe_names()]
+def _checked(name: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the settings, which make a recipe.
+
+    Raises:
+        SettingError: that names the recipe, for a setting or value that recipes do not have.
+    """
+    try:
+        changed(Recipe(), settings)
+    except (SettingError, UnknownNameError) as error:
+        raise SettingError(f"recipe {name}: {error}") from error
+    return settings
 
 
-# -- Recipes from names, files and settings, and how one made for other images is fitted to these -----------------------
+def write_recipe(recipe: Recipe, path: Path) -> Path:
+    """Writes a recipe so that ``--recipe FILE`` reads it; returns the path."""
+    write_atomic(path, json.dumps(asdict(recipe), indent=1).encode() + b"\n")
+    return path
 
 
-LAYERED = ("bpe1", "bpe2", "darts_search", "full")
-"""Named recipes whose depth counts the cells of a DARTS network."""
+# -- Changing ------------------------------------------------------------------------------------------------------------
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -161,63 +256,44 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         UnknownNameError: for a setting that recipes do not have.
         SettingError: for a value that it cannot have.
     """
-    known = {field.name for field in fields(Recipe)}
     for name in changes:
-        if name not in known:
-            raise unknown("setting of a recipe", name, known)
+        if name not in SETTINGS:
+            raise unknown("recipe setting", name, SETTINGS)
     return recipe.with_(**changes) if changes else recipe
 
 
-def read_recipe(name: str, space: str = "darts") -> Recipe:
-    """Returns the recipe called ``name`` (one of ``RECIPES``, or a recipe that comes with archduel), or that of a file.
+def base_recipe(n_train: int, image_size: int, flip: bool, space: str) -> Recipe:
+    """Returns the settings that all recipes of a search share, chosen from the images.
 
-    The depth of the named recipes counts the cells of a DARTS network; in other spaces it is translated (:func:`depth_of`).
-
-    Raises:
-        UnknownNameError: for a name that is not on the menu.
-        RunError: for a file that is no recipe.
+    Args:
+        n_train: training images.
+        image_size: their side in pixels.
+        flip: whether they may be mirrored.
+        space: of the networks.
     """
-    path = Path(name)
-    if name in RECIPES:
-        recipe = RECIPES[name]
-        return recipe.with_(depth=depth_of(recipe.depth, space)) if name in LAYERED else recipe
-    if path.suffix != ".json":
-        if path.suffix != ".toml" and name not in (*recipe_names(), *ALIASES):
-            raise unknown("recipe", name, [*RECIPES, *recipe_names()])
-        return load_recipe(name).with_({}, space)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return changed(Recipe(), values)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path} is not a recipe: {error}; expected a JSON object of recipe settings") from error
+    return read("search", space).with_(
+        batch_size=64 if n_train < 4000 else 128,  # a small set would see too few steps an epoch
+        crop_pad=max(1, image_size // 8),  # 4 px at 32 px, as in CIFAR training, in proportion
+        flip=flip,
+        image_size=image_size,
+    )
 
 
-def write_recipe(recipe: Recipe, path: Path) -> Path:
-    """Writes a recipe so that ``--recipe FILE`` reads it; returns the path."""
-    write_atomic(path, json.dumps(asdict(recipe), indent=1).encode() + b"\n")
-    return path
-
-
-def depth_of(layers: int, space: str) -> int:
-    """Returns the depth at which ``space`` has about ``layers`` cells: two of a DARTS network's reduce, the rest are stages.
-
-    ``nasbench201`` with 6 layers has one cell in each of three stages and two reductions, with 16 layers five.
-    """
-    if space in ("darts", "darts_supercell"):
-        return layers
-    return max(1, round((layers - 2) / 3))
-
-
-def fitted(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, list[str]]:
+def fitted(recipe: Recipe, image_size: int, flip: bool) -> tuple[Recipe, list[str]]:
     """Returns the recipe for these images, and what was changed in words.
 
     Images are never made larger, crops keep their share of the image, and images that may not be mirrored are not.
+
+    Args:
+        recipe: made for other images.
+        image_size: side of the images at hand in pixels.
+        flip: whether they may be mirrored.
     """
     changes: dict[str, Any] = {}
-    if recipe.image_size > dataset.image_size:
-        ratio = dataset.image_size / recipe.image_size
-        changes = {"image_size": dataset.image_size, "crop_pad": round(recipe.crop_pad * ratio), "cutout": round(recipe.cutout * ratio)}
-    if recipe.flip and not dataset.flip:
+    if recipe.image_size > image_size:
+        ratio = image_size / recipe.image_size
+        changes = {"image_size": image_size, "crop_pad": round(recipe.crop_pad * ratio), "cutout": round(recipe.cutout * ratio)}
+    if recipe.flip and not flip:
         changes["flip"] = False
     changes = {name: value for name, value in changes.items() if getattr(recipe, name) != value}
     notes = [f"{name} {getattr(recipe, name)} became {value} for these images" for name, value in changes.items()]

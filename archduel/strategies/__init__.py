@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from archduel.strategies.bpe import BPEEvolution, BPEReinforce
     from archduel.strategies.cnas import CNAS
     from archduel.strategies.ctnas import CTNAS
-    from archduel.strategies.ctnas_oneshot import CTNASOneShot
+    from archduel.strategies.ctnas_one_shot import CTNASOneShot
     from archduel.strategies.darts import DARTS
     from archduel.strategies.evolution import RegularizedEvolution
     from archduel.strategies.gdas import GDAS
@@ -59,7 +59,7 @@ else:
             "BPEEvolution": "archduel.strategies.bpe",
             "BPEReinforce": "archduel.strategies.bpe",
             "Bananas": "archduel.strategies.bananas",
-            "CTNASOneShot": "archduel.strategies.ctnas_oneshot",
+            "CTNASOneShot": "archduel.strategies.ctnas_one_shot",
             "Contenders": "archduel.strategies.best",
             "LocalSearch": "archduel.strategies.local",
             "RandomSearch": "archduel.strategies.random",

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from archduel._lazy import lazy
 
 __all__ = [
-    "RECIPES",
     "SGD",
     "Epoch",
     "Evaluation",
@@ -31,14 +30,13 @@ if TYPE_CHECKING:
     from archduel.training.loop import Epoch, Trained, train
     from archduel.training.metrics import Evaluation, evaluate
     from archduel.training.optimizer import SGD
-    from archduel.training.recipe import RECIPES, Recipe
+    from archduel.training.recipe import Recipe
     from archduel.training.runtime import keep_freed_memory, seeded_build
     from archduel.training.tracking import TensorBoard, Tracker
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
-            "RECIPES": "archduel.training.recipe",
             "SGD": "archduel.training.optimizer",
             "Epoch": "archduel.training.loop",
             "Evaluation": "archduel.training.metrics",

@@ -8,7 +8,7 @@ from typing import Any
 
 from archduel.errors import SettingError
 
-__all__ = ["RECIPES", "Recipe", "recipe_text", "text_recipe"]
+__all__ = ["Recipe", "recipe_text", "text_recipe"]
 
 TYPES: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
 CHOICES = {
@@ -124,29 +124,6 @@ class Recipe:
     def with_(self, **changes: Any) -> Recipe:
         """Returns the recipe with some settings changed."""
         return replace(self, **changes)
-
-
-_BPE = Recipe(
-    epochs=10, batch_size=128, lr=0.03, nesterov=False, lr_update="epoch", weight_decay=3e-4, channels=8, depth=6, image_size=16,
-    drop_path=0.2, auxiliary_weight=0.4, crop_pad=2,
-)  # fmt: skip
-"""BPE's released code crops with 4 px at 32 px and then shrinks to 16 px, where that is 2 px."""
-
-RECIPES = {
-    "bpe1": _BPE,
-    "bpe2": _BPE.with_(epochs=30, channels=16, depth=16),
-    # DARTS's search: its supernet has neither auxiliary head nor drop path
-    "darts_search": Recipe(
-        epochs=50, batch_size=64, lr=0.025, lr_min=0.001, nesterov=False, lr_update="epoch", weight_decay=3e-4,
-        channels=16, depth=8, image_size=32,
-    ),
-    # the final training of DARTS and BPE on CIFAR-10
-    "full": Recipe(
-        epochs=600, batch_size=96, lr=0.025, nesterov=False, lr_update="epoch", weight_decay=3e-4, cutout=16,
-        drop_path=0.2, auxiliary_weight=0.4, channels=36, depth=20, image_size=32,
-    ),
-    "nasbench201": Recipe(epochs=200, batch_size=256, lr=0.1, weight_decay=5e-4, grad_clip=0.0),
-}  # fmt: skip
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -21,9 +21,9 @@ from archduel.core.storage import read_journal
 from archduel.data import load
 from archduel.errors import BudgetError, InvalidArchError, RunError, SettingError, UnknownNameError
 from archduel.proxies.agreement import READINGS
-from archduel.recipes import depth_of, fitted, read_recipe
+from archduel.recipes import fitted, read
 from archduel.tables.store import open_table
-from archduel.training.recipe import RECIPES, recipe_text, text_recipe
+from archduel.training.recipe import Recipe, recipe_text, text_recipe
 
 FEW: dict[str, Any] = {"load_settings": {"max_images": 60}, "quiet": True}
 TINY = {"epochs": 1, "channels": 4, "depth": 1}
@@ -104,7 +104,7 @@ def test_what_a_search_for_recipes_leaves_behind(tmp_path: Path, pretended: Any)
     assert set(result["sizes"]) == {"params", "macs"}
     for kind, name in result["recommended"].items():
         trial = next(t for t in result["trials"] if t["name"] == name)
-        assert recipe_text(read_recipe(str(tmp_path / f"{kind}.json"))) == recipe_text(type(RECIPES["bpe1"])(**trial["recipe"]))
+        assert recipe_text(read(tmp_path / f"{kind}.json", "nasbench201")) == recipe_text(Recipe(**trial["recipe"]))
     assert result["seconds"] <= 60
     assert len({t["name"] for t in result["trials"]}) == len(result["trials"])
     assert all(len(t["scores"]) == 6 for t in result["trials"])
@@ -194,8 +194,8 @@ def test_several_architectures_are_trained_at_once(tmp_path: Path) -> None:
         assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)  # the same images and weights
     journal = read_journal(tmp_path / "2" / "journal.jsonl")
     assert [r["values"].get("fused") for r in journal if r["event"] == "estimate"] == [2, 2, None]
-    with pytest.raises(SettingError, match="one process"):
-        train_file(file, "digits", tmp_path / "x", fused=2, workers=2, **FEW)
+    side_by_side = train_file(file, "digits", tmp_path / "x", changes=TINY, fused=2, workers=2, **FEW)
+    assert [row["train_loss"] for row in side_by_side.rows] == pytest.approx([row["train_loss"] for row in together.rows], rel=1e-3)
 
 
 def test_lines_of_all_forms_are_read_and_wrong_ones_named(tmp_path: Path) -> None:
@@ -274,15 +274,15 @@ def test_failures_are_said_with_their_reason(tmp_path: Path, monkeypatch: pytest
 
 def test_recipes_are_fitted_and_found_by_name() -> None:
     digits = load("digits", max_images=60)
-    recipe, notes = fitted(RECIPES["full"], digits)
+    recipe, notes = fitted(read("full"), digits.image_size, digits.flip)
     assert (recipe.image_size, recipe.crop_pad, recipe.cutout, recipe.flip) == (8, 1, 4, False)
     assert len(notes) == 4
-    assert fitted(recipe, digits) == (recipe, [])
-    assert [depth_of(6, s) for s in ("darts", "nasbench201")] == [6, 1]
-    assert read_recipe("bpe2", "nasbench201").depth == 5
+    assert fitted(recipe, digits.image_size, digits.flip) == (recipe, [])
+    assert [read("bpe1", space).depth for space in ("darts", "nasbench201")] == [6, 1]
+    assert read("bpe2", "nasbench201").depth == 5
     assert text_recipe(recipe_text(recipe)) == recipe
     with pytest.raises(UnknownNameError, match="bpe1"):
-        read_recipe("bpe3")
+        read("bpe3")
     with pytest.raises(UnknownNameError, match="method"):
         search_cell("digits", Path("never"), method="annealing", **FEW)
     assert proxy_bench.PER_RECIPE > 1000

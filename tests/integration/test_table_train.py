@@ -17,7 +17,7 @@ QUICK = {"epochs": 1, "channels": 4, "depth": 1}
 
 def test_a_table_is_trained_once_extended_and_read(tmp_path: Path) -> None:
     out = tmp_path / "mine.table"
-    settings = {"recipe": QUICK, "load_settings": {"max_images": 200}, "quiet": True}
+    settings = {"changes": QUICK, "load_settings": {"max_images": 200}, "quiet": True}
     train_table("digits", out, cells=2, seeds=2, **settings)
     (settings_record, *before) = [json.loads(line) for line in out.with_suffix(".jsonl").read_text().splitlines()]
     assert settings_record["settings"]["recipe"]["channels"] == 4
@@ -52,7 +52,7 @@ def test_another_number_of_networks_is_an_error(tmp_path: Path, fused: object) -
 
 
 def test_a_run_may_be_the_mean_of_several_trainings(tmp_path: Path) -> None:
-    settings = {"recipe": QUICK, "load_settings": {"max_images": 200}, "quiet": True}
+    settings = {"changes": QUICK, "load_settings": {"max_images": 200}, "quiet": True}
     four = open_table(train_table("digits", tmp_path / "mine.table", cells=2, seeds=4, **settings))
     two = open_table(train_table("digits", tmp_path / "mine.table", cells=2, seeds=2, mean_of=2, **settings))
     for run in range(2):  # nothing was trained again

@@ -20,7 +20,7 @@ from archduel.core.storage import load_state, save_state
 from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError, unknown
 from archduel.estimators.shared import SharedWeights
-from archduel.recipes import base_recipe
+from archduel.recipes import base_recipe, changed
 from archduel.spaces import family as nets
 from archduel.spaces.family import options_of, supernet
 from archduel.tables.store import open_table
@@ -273,8 +273,9 @@ class OneShot:
     @cached_property
     def recipe(self) -> Recipe:
         """How supernets are trained; the number of epochs is each variant's own."""
-        plain = base_recipe(self.dataset, self.space.name).with_(label_smoothing=0.0)
-        return plain.with_(**self.protocol.recipe)
+        data = self.dataset
+        plain = base_recipe(len(data.train), data.image_size, data.flip, self.space.name).with_(label_smoothing=0.0)
+        return changed(plain, self.protocol.recipe)
 
     @property
     def scale(self) -> Scale:

@@ -15,7 +15,7 @@ from archduel.commands.proxy.reference import accuracies, check_truth, mean_cost
 from archduel.commands.trainings import JobOptions
 from archduel.core import Arch, Estimate, Space, sample_distinct
 from archduel.proxies.agreement import READINGS, SIZES, agreement, agreement_of_like_size, readings, sizes
-from archduel.recipes import changed, fitted, read_recipe
+from archduel.recipes import Source, fitted, open_recipe, read
 from archduel.reporting.text import duration, text_table
 
 __all__ = ["bounded_text", "check_proxy", "check_text"]
@@ -62,7 +62,7 @@ def check_proxy(
     data: Any,
     out: str | Path,
     *,
-    recipe: str = "bpe1",
+    recipe: Source = "bpe1",
     space: str = "nasbench201",
     truth: int = 20,
     reference: str = "auto",
@@ -77,7 +77,7 @@ def check_proxy(
     Args:
         data: what :func:`archduel.data.load` takes.
         out: folder of the job; ``check.json`` has what is returned.
-        recipe: a name or a file.
+        recipe: what :func:`archduel.recipes.read` takes: a name, a file, a mapping.
         space: a name on the menu of spaces.
         truth: random architectures.
         reference: the trusted recipe: ``auto``, a name or a file.
@@ -95,7 +95,7 @@ def check_proxy(
     home: Space = registry.make("space", space)
     dataset = job.dataset(data)
     seconds = None if time is None else parse_seconds(time) * job.workers
-    cheap, notes = fitted(changed(read_recipe(recipe, space), changes or {}), dataset)
+    cheap, notes = fitted(read(recipe, space, changes), dataset.image_size, dataset.flip)
     settings = {
         "space": space, "truth": truth, "reference": reference, "time": seconds, "changes": dict(reference_changes or {}),
         "recipe": asdict(cheap), "again": again,
@@ -103,7 +103,7 @@ def check_proxy(
     with job.bench(dataset, out, "check", settings) as bench:
         trusted = trusted_recipe(bench, dataset, settings, seconds, job.device, notes)
         archs = sample_distinct(home, truth, np.random.default_rng([job.seed, 61]))
-        rows = {"reference": bench.train("reference", trusted, archs), "recipe": bench.train(recipe[-40:], cheap, archs, first=len(archs))}
+        rows = {"reference": bench.train("reference", trusted, archs), "recipe": bench.train(open_recipe(recipe).name, cheap, archs, first=len(archs))}
         if again:
             rows["again"] = bench.train("reference again", trusted, archs, first=2 * len(archs))
         result = _checked(rows, archs, bench.settings, asdict(trusted))

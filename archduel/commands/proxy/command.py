@@ -22,7 +22,7 @@ from archduel.commands.options import (
 
 __all__ = ["register"]
 
-RECIPE = "bpe1, bpe2, darts_search, full, nasbench201, or a JSON file"
+RECIPE = "`archduel list recipes`, or a .toml or .json file"
 
 CheapRecipe = Annotated[str, typer.Option(help=RECIPE)]
 Reading = Annotated[str, typer.Option(help="what of a training is compared: score, val_loss, train_loss, late_losses or all_losses")]

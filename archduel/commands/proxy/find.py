@@ -27,7 +27,15 @@ from archduel.data import Dataset
 from archduel.errors import BudgetError, SettingError, unknown
 from archduel.proxies.agreement import READINGS, SIZES, agreement, readings, sizes
 from archduel.proxies.factors import Grid, Setting, default_factors, factor
-from archduel.proxies.find import Found, MinimumImportancePruning, Pruning, Trial, find, front, recommend
+from archduel.proxies.find import (
+    MinimumImportancePruning,
+    Pruning,
+    RecipeSearch,
+    Trial,
+    find,
+    front,
+    recommend,
+)
 from archduel.recipes import changed, write_recipe
 from archduel.training.recipe import Recipe
 
@@ -127,7 +135,7 @@ class _Search:
         self.sizes: dict[str, Any] = {}
         self.readings: dict[str, dict[str, list[float]]] = {}
 
-    def run(self, seconds: float) -> Found:
+    def run(self, seconds: float) -> RecipeSearch:
         """Returns the measured recipes and prunings.
 
         Raises:
@@ -187,7 +195,7 @@ class _Search:
         each = self.grid.factors[pruned.factor]
         self.bench.progress.say(f"{each.name} matters least ({pruned.importance.main[pruned.factor]:.3f}): fixed at {each.label(pruned.level)}")
 
-    def result(self, found: Found) -> dict[str, Any]:
+    def result(self, found: RecipeSearch) -> dict[str, Any]:
         """Returns everything as JSON values."""
         by = self.settings["by"]
         names = [each.name for each in self.grid.factors]

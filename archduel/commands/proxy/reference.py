@@ -15,7 +15,7 @@ from archduel.core import Arch, Cost, Estimate, Scale
 from archduel.data import Dataset
 from archduel.errors import BudgetError, RunError, SettingError
 from archduel.estimators.timing import Stopwatch
-from archduel.recipes import base_recipe, changed, fitted, read_recipe
+from archduel.recipes import base_recipe, changed, fitted, read
 from archduel.spaces.family import count, family
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
@@ -149,8 +149,8 @@ def reference_recipe(
         BudgetError: if not even the smallest networks fit.
     """
     if name != "auto":
-        return fitted(changed(read_recipe(name, space), changes), dataset)
-    base = base_recipe(dataset, space)
+        return fitted(read(name, space, changes), dataset.image_size, dataset.flip)
+    base = base_recipe(len(dataset.train), dataset.image_size, dataset.flip, space)
     ladder = family(space).ladder or ((16, 1),)
     if seconds is None or "epochs" in changes:
         channels, depth = ladder[min(2 if dataset.image_size <= 16 else 3, len(ladder) - 1)]

@@ -28,7 +28,7 @@ from archduel.errors import RunError, SettingError, StateError, unknown
 from archduel.estimators.shared import SharedWeights
 from archduel.proxies.agreement import READINGS, readings
 from archduel.proxies.agreement import reading as read_one
-from archduel.recipes import changed, fitted, read_recipe
+from archduel.recipes import Source, fitted, read
 from archduel.spaces.darts.space import DARTS
 from archduel.spaces.darts.supercell import SuperCell, masked, pruned
 from archduel.spaces.family import supernet
@@ -156,7 +156,7 @@ def search_cell(
     out: str | Path,
     *,
     method: str = "random",
-    recipe: str = "bpe1",
+    recipe: Source = "bpe1",
     changes: Mapping[str, Any] | None = None,
     steps: int = 100,
     masks: int = 10,
@@ -171,7 +171,7 @@ def search_cell(
         data: what :func:`archduel.data.load` takes.
         out: folder of the job.
         method: ``random``, ``rl``, ``ea`` or ``darts`` (for which ``steps``, ``masks``, ``reading`` and ``workers`` mean nothing).
-        recipe: a name or a file.
+        recipe: what :func:`archduel.recipes.read` takes: a name, a file, a mapping.
         changes: settings of the recipe that differ.
         steps: trainings of the search.
         masks: prunings of evolution's best super-cell that are trained.
@@ -191,7 +191,7 @@ def search_cell(
         raise SettingError(f"a search needs at least 2 steps and 1 mask, got {steps} and {masks}")
     job = JobOptions(**options)
     dataset = job.dataset(data)
-    chosen, notes = fitted(changed(read_recipe(recipe), changes or {}), dataset)
+    chosen, notes = fitted(read(recipe, changes=changes), dataset.image_size, dataset.flip)
     chosen = supernet_recipe(chosen) if method == BY_GRADIENT else chosen
     settings = {
         "method": method, "recipe": asdict(chosen), "steps": steps, "masks": masks, "reading": reading, "window": job.workers,

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from archduel.commands.options import FieldsOf, Quiet, add_command, assignments, command_line
+from archduel.commands.options import (
+    FieldsOf,
+    Quiet,
+    add_command,
+    assignments,
+    command_line,
+    parse_count,
+    parse_seconds,
+)
 
 __all__ = ["register"]
 
@@ -40,7 +48,10 @@ def search(
 
     changes = assignments(set_, example="strategy.lr=1e-4", form="SECTION.NAME=VALUE")
     data = fields.pop("data")
+    seconds = None if time is None else parse_seconds(time, "--time")
+    for name, option in (("max_params", "--max-params"), ("max_macs", "--max-macs")):
+        fields[name] = None if fields[name] is None else parse_count(fields[name], option)
     try:
-        main.search(data, time=time, out=out, set=changes, quiet=quiet, command=command_line(), **fields)
+        main.search(data, time=seconds, out=out, set=changes, quiet=quiet, command=command_line(), **fields)
     except KeyboardInterrupt as stop:  # the job said so already; some versions of typer would make it exit code 1
         raise typer.Exit(130) from stop

@@ -20,11 +20,12 @@ from archduel.core.storage import load_state, save_state
 from archduel.errors import RunError, SettingError
 from archduel.estimators.judges import scale_of
 from archduel.estimators.shared import SharedWeights
+from archduel.recipes import read
 from archduel.spaces.family import options_of, supernet
 from archduel.strategies.cnas import growing_options, node_stages
 from archduel.strategies.one_shot import group_size
 from archduel.training.images import Pixels
-from archduel.training.recipe import RECIPES, Recipe
+from archduel.training.recipe import Recipe
 from archduel.training.runtime import keep_freed_memory, mix_seed
 
 __all__ = ["CHECKED", "OneShotPipeline", "OneShotPlan", "Prices", "check_space", "fitted", "supernet_options", "supernet_recipe"]
@@ -93,22 +94,24 @@ class OneShotPlan:
         return cls(**{**{f.name: value[f.name] for f in fields(cls)}, "recipe": Recipe(**value["recipe"])})
 
 
-def supernet_recipe(cheap: Recipe, strategy: str, changes: Mapping[str, Any]) -> Recipe:
+def supernet_recipe(cheap: Recipe, strategy: str, changes: Mapping[str, Any], space: str = "darts") -> Recipe:
     """Returns how shared weights are trained: as the cheap recipe, with the settings that suit one-shot training.
 
     Args:
         cheap: the recipe of the run's cheap trainings.
         strategy: whose paper is followed (CNAS's learning rate is constant).
-        changes: settings of the user; ``recipe`` names a published one to start from, such as ``bpe1``.
+        changes: settings of the user; ``recipe`` is one to start from, by name or file, such as ``bpe1``.
+        space: of the networks.
 
     Raises:
+        UnknownNameError: for a recipe that there is not.
         SettingError: for a setting that recipes do not have.
     """
     changes = dict(changes)
-    name = changes.pop("recipe", None)
-    if name is not None and name not in RECIPES:
-        raise SettingError(f"--set supernet.recipe={name}: expected one of {', '.join(RECIPES)}")
-    start = RECIPES[name].with_(image_size=min(cheap.image_size, RECIPES[name].image_size)) if name else cheap.with_(lr=cheap.lr / 2)
+    start = cheap.with_(lr=cheap.lr / 2)
+    if name := changes.pop("recipe", None):
+        start = read(name, space)
+        start = start.with_(image_size=min(cheap.image_size, start.image_size))
     schedule = "constant" if strategy == "cnas" else "cosine"
     start = start.with_(
         data_fraction=1.0, label_smoothing=0.0, warmup_epochs=0.0, drop_path=0.0, auxiliary_weight=0.0, mixup=0.0, ema=0.0,
@@ -292,7 +295,7 @@ class OneShotPipeline(Pipeline):
         settings, given = self.settings, self.settings.section("strategy")
         changes = settings.section("supernet")
         options = supernet_options(self.space.name, changes)
-        recipe = supernet_recipe(self.plan.label, settings.strategy, {k: v for k, v in changes.items() if k not in options})
+        recipe = supernet_recipe(self.plan.label, settings.strategy, {k: v for k, v in changes.items() if k not in options}, settings.space)
         shared = self._weights(recipe)
         n = shared.n_batches("train")
         if settings.seconds is None:

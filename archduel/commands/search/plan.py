@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archduel.assemble import begins_with_labels
 from archduel.commands.search.settings import Settings
 from archduel.data import Dataset
 from archduel.errors import BudgetError, SettingError
-from archduel.recipes import base_recipe
+from archduel.recipes import base_recipe, changed, fitted, read
 from archduel.training.recipe import Recipe
 
-__all__ = ["SHARES", "Plan", "default_seconds", "fixed_plan", "longer_plan", "timed_plan", "whole_number"]
+if TYPE_CHECKING:
+    from archduel.fusing.judging import FusedPlan
+
+__all__ = ["LABEL", "SHARES", "Plan", "default_seconds", "fixed_plan", "fused_labels", "longer_plan", "timed_plan", "whole_number"]
+
+LABEL = "label"
+"""The stage, and the fidelity, of trainings with the cheap recipe."""
 
 SHARES = {"label": 0.33, "compare": 0.06, "reevaluate": 0.14, "final": 0.38}
 """Shares of the time; the rest is the proposals' labels, the random arm's extra ones, start-up, export and report."""
@@ -90,12 +96,17 @@ def _cheap_ladder(channels: int, depth: int) -> list[tuple[int, int, float, floa
 
 
 def _override(recipe: Recipe, settings: Settings, section: str) -> Recipe:
+    """Returns the planned recipe with the user's settings; ``recipe`` among them names another one to start from."""
     known = {f.name for f in fields(Recipe)}
-    changes = settings.section(section)
-    wrong = sorted(set(changes) - known)
+    changes = dict(settings.section(section))
+    if section == LABEL:
+        changes.pop("fused", None)  # how many at once, see `fused_labels`
+    wrong = sorted(set(changes) - known - {"recipe"})
     if wrong:
-        raise SettingError(f"--set {section}.{wrong[0]}: a recipe has no such setting; it has {', '.join(sorted(known))}")
-    return recipe.with_(**changes) if changes else recipe
+        raise SettingError(f"--set {section}.{wrong[0]}: a recipe has no such setting; it has recipe, {', '.join(sorted(known))}")
+    if name := changes.pop("recipe", None):
+        recipe = fitted(read(name, settings.space), recipe.image_size, recipe.flip)[0]
+    return changed(recipe, changes)
 
 
 def _numbers(settings: Settings, **defaults: int) -> dict[str, int]:
@@ -120,10 +131,44 @@ def whole_number(name: str, value: object, least: int) -> int:
     return int(value)
 
 
+WORTH_MEASURING = 30.0
+"""Seconds of cheap trainings on a worker from which on it is measured whether groups are faster: that takes 4 to 7 seconds of a core."""
+WIDEST_GROUPED = 8
+"""Channels up to which groups are worth measuring on a CPU: 3.8 times the labels a core second at 4, 2.3 at 8, 1.1 at 16
+(``benchmarks/records/search_fused.json``), since wide layers keep a core busy by themselves."""
+
+
+def fused_labels(settings: Settings, plan: Plan, measure: Callable[[], FusedPlan]) -> dict[str, Any]:
+    """Returns how many cheap trainings a worker does at once, and why, for the journal: a continued run keeps it.
+
+    A run with a budget in evaluations repeats exactly, which a choice by measured time does not: it trains them one by one unless a
+    number is given. One with a budget in time measures, and trains together what is faster together.
+
+    Args:
+        settings: ``label.fused`` among them is ``auto``, ``off`` or a number.
+        plan: of the run.
+        measure: times a few steps of both ways.
+
+    Raises:
+        SettingError: for another value.
+    """
+    fused = settings.section(LABEL).get("fused", "auto")
+    if fused not in ("auto", "off"):
+        return {"at_once": whole_number("label.fused", fused, 1), "reason": "as given"}
+    if fused == "off" or settings.seconds is None:
+        return {"at_once": 1, "reason": "off" if fused == "off" else "a run that repeats exactly measures no time"}
+    if settings.device == "cpu" and plan.label.channels > WIDEST_GROUPED:
+        return {"at_once": 1, "reason": f"networks of more than {WIDEST_GROUPED} channels gain little"}
+    if (plan.labels + plan.confirm) * plan.seconds_per_label < WORTH_MEASURING * settings.workers:
+        return {"at_once": 1, "reason": "the trainings take too little time to measure anything first"}
+    measured = measure()
+    return {"at_once": measured.k, **measured.record()}
+
+
 def fixed_plan(settings: Settings, dataset: Dataset, ladder: Sequence[tuple[int, int]]) -> Plan:
     """Returns a plan that depends on the data and ``--evaluations`` only, never on measured time (exactly repeatable)."""
     assert settings.evaluations is not None
-    base = base_recipe(dataset, settings.space)
+    base = base_recipe(len(dataset.train), dataset.image_size, dataset.flip, settings.space)
     given = settings.section("plan")
     start = ladder[min(2 if dataset.image_size <= 16 else 3, len(ladder) - 1)]
     channels, depth = (whole_number(f"plan.{n}", given.get(n, d), 1) for n, d in zip(("channels", "depth"), start))
@@ -163,7 +208,7 @@ def timed_plan(
         BudgetError: if not even the smallest networks fit; says what would.
     """
     assert settings.seconds is not None
-    base = base_recipe(dataset, settings.space)
+    base = base_recipe(len(dataset.train), dataset.image_size, dataset.flip, settings.space)
     capacity = settings.seconds * settings.workers
     arms = 3 if settings.baselines else 1
     n_final = len(dataset.train) + len(dataset.validation)

@@ -18,9 +18,11 @@ from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final
 from archduel.commands.search.one_shot import CHECKED, OneShotPipeline, check_space
 from archduel.commands.search.plan import (
+    LABEL,
     Plan,
     default_seconds,
     fixed_plan,
+    fused_labels,
     longer_plan,
     timed_plan,
     whole_number,
@@ -30,12 +32,12 @@ from archduel.commands.search.result import gain, result_of
 from archduel.commands.search.settings import Settings, default_settings, make_settings, read_settings
 from archduel.commands.search.stages import Pipeline
 from archduel.commands.search.strategy import check_settings
-from archduel.core import Estimate, Scale, Space
+from archduel.core import Estimate, Scale, Space, sample
 from archduel.core.job import RUN, Job, read_result
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
 from archduel.errors import DataError, RunError, SettingError
-from archduel.estimators.judges import JudgeFactory, scale_of
+from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import Processes
 from archduel.networks.trained import export_network, open_network, predict
@@ -87,7 +89,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     settings, plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress, free)
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
     _announce(progress, settings, plan, dataset)
-    executor = _executor(folder, settings, plan, dataset)
+    executor = _executor(folder, settings, plan, dataset, space)
     before = torch.get_num_threads()
     torch.set_num_threads(settings.threads)  # comparators are small: more threads make them slower
     try:
@@ -285,26 +287,38 @@ def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Datas
     progress.say(f"  final      {nets} x {settings.final_seeds} seeds, about {plan.final.epochs:g} epochs at {size}")
 
 
-def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset) -> Processes:
+def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, space: Space) -> Processes:
+    """Returns the workers that train; cheap trainings in groups where that was measured to be faster."""
     mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
     train, validation = dataset.train, dataset.validation
     both = side_by_side(train.images, validation.images), np.concatenate([train.labels, validation.labels])
     parts = ((train.images, train.labels), (validation.images, validation.labels), both)
     pixels = [Pixels(images, labels, mean, std, device=settings.device) for images, labels in parts]
-    factory = JudgeFactory(
-        train=pixels[0],
-        validation=pixels[1],
-        both=pixels[2],
-        recipes={"label": plan.label, "reevaluate": plan.reevaluate, "final": plan.final},
-        n_classes=dataset.n_classes,
-        run_seed=settings.seed,
+    path = folder.path.resolve()
+    judge = Judge(
+        pixels[0],
+        {"validation": pixels[1]},
+        {LABEL: plan.label, "reevaluate": plan.reevaluate, "final": plan.final},
+        dataset.n_classes,
+        settings.seed,
         metric=settings.metric,
         device=settings.device,
         threads=settings.threads,
-        folder=folder.path.resolve(),
-        rank_by=settings.rank_by,
+        checkpoints=path / "checkpoints",
+        by_likelihood=settings.rank_by == "likelihood",
+        curves=("reevaluate",),
+        finals=Finals("final", pixels[2], path),
     )
-    return Processes(factory, workers=settings.workers, run_seed=settings.seed, threads=settings.threads)
+    noted = folder.noted("fused")
+    if noted is None and folder.noted("estimate") is not None:  # a run that began before this was noted goes on as it began
+        noted = {"at_once": 1}
+    if noted is None:
+        rng = np.random.default_rng([settings.seed, 4])
+        each = -(-(plan.labels + plan.confirm) // settings.workers)
+        some = [sample(space, rng) for _ in range(8)]
+        noted = folder.note("fused", **fused_labels(settings, plan, lambda: judge.plan(some, LABEL, each)))
+    groups = Groups(int(noted["at_once"]), judge, fidelities=(LABEL,))
+    return Processes(judge, workers=settings.workers, run_seed=settings.seed, threads=settings.threads, at_once=groups)
 
 
 def hand_over(folder: Job, result: dict[str, Any], progress: Progress) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from archduel.assemble import begins_with_labels, compares
 from archduel.commands.progress import Progress, duration
-from archduel.commands.search.plan import Plan
+from archduel.commands.search.plan import LABEL, Plan
 from archduel.commands.search.settings import Settings
 from archduel.commands.search.strategy import closed_form_costs, make_strategy
 from archduel.core import (
@@ -81,10 +81,6 @@ def whole_epochs(planned: float, possible: float) -> float | None:
 
 
 # -- What the clock decides while a run goes on: each decision is made once and written down, so that a continued run keeps it 
-
-
-LABEL = "label"
-"""The stage, and the fidelity, of trainings with the cheap recipe."""
 
 
 class Pace:
@@ -249,7 +245,7 @@ class Pipeline:
                 self.strategy,
                 self.executor,
                 budget=self.pace.label_budget(),
-                window=2 * self.settings.workers,
+                window=self._window(),
                 journal=self.folder.part(LABEL),
                 on_told=on_told,
                 on_step=on_step,
@@ -262,6 +258,15 @@ class Pipeline:
         self.arms.seconds["label"] = sum(told.estimate.cost.seconds for told in result.told)
         self.arms.seconds["compare"] = sum(report.cost.seconds for report in result.steps)
         self.arms.notes["steps"] = steps
+
+    def _window(self) -> int:
+        """Returns how many labels are asked for at a time: twice as many as are trained side by side.
+
+        Strategies that begin with labels ask for the same ones whatever the window; others would learn from fewer answers at each
+        question if the window grew with the groups.
+        """
+        at_once = int((self.folder.noted("fused") or {"at_once": 1})["at_once"])
+        return 2 * self.settings.workers * (at_once if begins_with_labels(self.settings.strategy) else 1)
 
     def _best_so_far(self) -> str:
         scores = [score for _, score in self.arms.search if not math.isnan(score)]

@@ -35,6 +35,7 @@ def train(
     mean_of: Annotated[int, typer.Option(min=1, help="trainings whose mean is one of --seeds: less noise, more time")] = 1,
     workers: Workers = 1,
     fused: Fused = "off",
+    recipe: Annotated[str, typer.Option(help="`archduel list recipes`, or a .toml or .json file; default that of a search")] = "",
     set_: RecipeChanges = None,
     quiet: Quiet = False,
 ) -> None:
@@ -49,7 +50,8 @@ def train(
         seeds=seeds,
         seed=seed,
         mean_of=mean_of,
-        recipe=assignments(set_),
+        recipe=recipe,
+        changes=assignments(set_),
         workers=workers,
         fused=json_or_text(fused),
         quiet=quiet,

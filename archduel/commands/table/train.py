@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shlex
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,85 +13,22 @@ import numpy as np
 
 from archduel import registry
 from archduel.commands.progress import Progress
-from archduel.core import Arch, Estimate, Query, Space, evaluation_seed
+from archduel.core import Arch, Estimate, Query, Space
 from archduel.core.job import TABLE, Job
 from archduel.core.space import ENUMERABLE, sample_distinct
 from archduel.core.storage import environment
 from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError
-from archduel.estimators.judges import TableJudge
-from archduel.execution import Processes, end_with_parent
-from archduel.recipes import base_recipe
+from archduel.estimators.judges import Groups, Judge
+from archduel.estimators.training import check_fused
+from archduel.execution import Processes
+from archduel.recipes import Source, base_recipe, changed, fitted, read
 from archduel.tables.build import make_table
 from archduel.tables.file import Fidelity
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
-__all__ = ["answers", "train_table"]
-
-# -- The trainings behind a table of one's own, one by one or in groups -------------------------------------------------
-
-
-Group = tuple[list[Query], list[int]]
-
-
-def _grouped(judge: TableJudge, groups: Sequence[Group], workers: int) -> Iterator[Estimate]:
-    """Yields the estimates of groups that are trained as one each, ``workers`` at a time with one thread each."""
-    if not groups:
-        return
-    context = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unknown state
-    with ProcessPoolExecutor(workers, context, _begin) as pool:
-        for estimates in pool.map(partial(_judge_group, judge), groups):
-            yield from estimates
-
-
-def _begin() -> None:
-    """Prepares a worker: one thread for torch, and an end when the process that waits for it is gone, however that ended."""
-    import torch
-
-    torch.set_num_threads(1)
-    end_with_parent()
-
-
-def _judge_group(judge: TableJudge, group: Group) -> list[Estimate]:
-    return judge.judge_together(*group)
-
-
-def _groups(queries: Sequence[Query], runs: Sequence[int], seed: int, k: int) -> list[Group]:
-    """Returns neighbouring queries of one run, at most ``k`` together."""
-    groups: list[Group] = []
-    for place, (query, run) in enumerate(zip(queries, runs)):
-        if not place or run != runs[place - 1] or len(groups[-1][0]) == k:
-            groups.append(([], []))
-        groups[-1][0].append(query)
-        groups[-1][1].append(evaluation_seed(seed, run))
-    return groups
-
-
-def answers(
-    judge: TableJudge,
-    queries: Sequence[Query],
-    runs: Sequence[int],
-    seed: int,
-    workers: int,
-    fused: int | str,
-) -> Generator[Estimate, None, None]:
-    """Yields the estimate of each query, trained one by one or in groups of one run, which all have its seed."""
-    if not queries:
-        return
-    k = (
-        judge.at_once([query.arch for query in queries])
-        if fused == "auto"
-        else 1
-        if fused == "off"
-        else int(fused)
-    )
-    if k > 1:
-        yield from _grouped(judge, _groups(queries, runs, seed, k), workers)
-        return
-    with Processes(judge, workers=workers, run_seed=seed) as executor:
-        yield from executor.run(queries, runs)
-
+__all__ = ["train_table"]
 
 BLOCK = 128
 """Architectures that get all of their runs before the next ones get any; they can be trained in groups of one seed."""
@@ -110,7 +43,8 @@ def train_table(
     seeds: int = 3,
     seed: int = 0,
     mean_of: int = 1,
-    recipe: Mapping[str, Any] | None = None,
+    recipe: Source = "",
+    changes: Mapping[str, Any] | None = None,
     load_settings: Mapping[str, Any] | None = None,
     workers: int = 1,
     fused: int | str = "off",
@@ -130,7 +64,8 @@ def train_table(
             see the same batches.
         seed: which architectures, and the seeds of their trainings.
         mean_of: trainings whose mean is one run: less noise at that many times the cost; seconds are their sum.
-        recipe: settings of :class:`~archduel.training.recipe.Recipe` that differ from the main job's.
+        recipe: what :func:`archduel.recipes.read` takes: a name, a file, a mapping; empty = the main job's.
+        changes: settings of the recipe that differ.
         load_settings: of :func:`archduel.data.load`, such as ``max_images``.
         workers: trainings at a time, one thread each.
         fused: how many networks a worker trains at once: a number, ``auto`` = as measured, ``off`` = one by one. Each ends
@@ -144,11 +79,13 @@ def train_table(
     """
     if mean_of < 1:
         raise SettingError(f"mean_of must be at least 1, got {mean_of}")
-    if fused not in ("auto", "off") and not (isinstance(fused, int) and fused >= 1):
-        raise SettingError(f"fused must be 'auto', 'off' or a number of networks from 1, got {fused!r}")
+    check_fused(fused)
     dataset = load(data, seed=seed, **(load_settings or {}))
     home: Space = registry.make("space", space)
-    chosen = base_recipe(dataset, space).with_(**(recipe or {}))
+    if recipe:
+        chosen = changed(fitted(read(recipe, space), dataset.image_size, dataset.flip)[0], changes or {})
+    else:
+        chosen = changed(base_recipe(len(dataset.train), dataset.image_size, dataset.flip, space), changes or {})
     archs = sample_distinct(home, cells, np.random.default_rng(seed), enumerate_up_to=ENUMERABLE)
     jobs = [
         (archs[number], number, run)
@@ -183,16 +120,18 @@ def _trained(
     pixels = [
         Pixels(s.images, s.labels, mean, std) for s in (dataset.train, dataset.validation, dataset.test)
     ]
-    judge = TableJudge(pixels[0], pixels[1], pixels[2], recipe=recipe, n_classes=dataset.n_classes)
+    scored = {"validation": pixels[1], "test": pixels[2]}  # a table needs both columns; a search on it sees one
+    judge = Judge(pixels[0], scored, {"table": recipe}, dataset.n_classes, seed)
     runs = [run for _, _, run in todo]
-
-    def train(queries: Sequence[Query], _: Sequence[int]) -> Iterator[Estimate]:
-        """Yields the estimates: a run's seed is its number's alone, whatever the architecture."""
-        return answers(judge, queries, runs, seed, workers, fused)
-
     progress.stage("train", len(jobs))
     queries, ordinals = [Query(arch) for arch, _, _ in todo], [1_000 * number + run for _, number, run in todo]
-    with closing(job.paid(train, queries, ordinals, values=[{"run": run} for run in runs])) as trained:
+    with Processes(judge, workers=workers, run_seed=seed, at_once=Groups(fused, judge, workers)) as executor:
+
+        def train(queries: Sequence[Query], _: Sequence[int]) -> Iterator[Estimate]:
+            """Yields the estimates: a run's seed is its number's alone, whatever the architecture, so that a group has one."""
+            return executor.run(queries, runs)
+
+        trained = job.paid(train, queries, ordinals, values=[{"run": run} for run in runs])
         for n, estimate in enumerate(trained, len(jobs) - len(todo) + 1):
             progress.advance(n, f"last {estimate.score:.3f}")
     progress.end()

@@ -33,7 +33,7 @@ def train(
     arch: Annotated[str | None, typer.Argument(help="a name (`archduel list architectures`), text, genotype, file, or run folder; not needed with --from or --file")] = None,
     data: Annotated[str, typer.Option(help="cifar10, cifar100, digits, a folder, .npz; ImageNet's folder or tar shards")] = "cifar10",
     out: Annotated[Path, typer.Option(help="folder of the training; the same command continues it")],
-    recipe: Annotated[str, typer.Option(help="`archduel list recipes`, or a .toml file; default by data and space")] = "",
+    recipe: Annotated[str, typer.Option(help="`archduel list recipes`, or a .toml or .json file; default by data and space")] = "",
     set_: RecipeChanges = None,
     space: TextSpace = "",
     file: Annotated[Path | None, typer.Option(help="train every architecture of a file, one a line, into a table")] = None,

@@ -18,7 +18,7 @@ from archduel.errors import RunError, SettingError
 from archduel.estimators.timing import check_device
 from archduel.networks.find import Architecture, architecture_at, find_architecture
 from archduel.networks.trained import facts_at, load_trained, network_of, save_trained, take_weights
-from archduel.recipes import RecipeFile, default_recipe, load_recipe
+from archduel.recipes import RecipeFile, Source, default_recipe, open_recipe
 from archduel.spaces.lookup import has_own_size
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def train_network(
     data: Any,
     out: str | Path,
     *,
-    recipe: str = "",
+    recipe: Source = "",
     changes: Mapping[str, Any] | None = None,
     space: str = "",
     start: str | Path | None = None,
@@ -272,7 +272,7 @@ def train_network(
         arch: what :func:`archduel.networks.find.find_architecture` takes; None = that of ``start``.
         data: what ``archduel search`` takes; for recipes with ``crop_scale`` a folder like ImageNet's or tar shards.
         out: the training folder.
-        recipe: name or file; empty = chosen by the data and the space.
+        recipe: what :func:`archduel.recipes.read` takes: a name, a file, a mapping; empty = chosen by the data and the space.
         changes: settings of the recipe on top.
         space: of ``arch``, where its text does not say so.
         start: a training, a finished search or ``zoo:NAME`` whose weights are taken, all but the classifier if the classes differ.
@@ -302,7 +302,7 @@ def train_network(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs for it, read when it starts
     place = _place(device)
     chosen = _architecture(arch, space, start)
-    file = load_recipe(recipe or default_recipe(str(data), chosen.space))
+    file = open_recipe(recipe or default_recipe(str(data), chosen.space))
     known = chosen.size if start is not None or not file.meant_for(chosen.family) else {}
     wanted = file.with_({**known, **(changes or {})}, chosen.space)
     task = open_task(

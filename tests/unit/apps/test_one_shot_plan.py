@@ -8,7 +8,7 @@ import pytest
 
 from archduel.commands.search.one_shot import OneShotPlan, Prices, fitted, supernet_options, supernet_recipe
 from archduel.commands.search.result import ranking_sentence
-from archduel.errors import SettingError
+from archduel.errors import SettingError, UnknownNameError
 from archduel.spaces.darts.space import DARTS
 from archduel.spaces.nasbench201.space import NASBench201
 from archduel.strategies.one_shot import group_size
@@ -88,7 +88,7 @@ def test_the_supernet_recipe_takes_settings_and_published_recipes() -> None:
     assert (bpe.channels, bpe.depth, bpe.lr, bpe.drop_path, bpe.auxiliary_weight) == (8, 6, 0.03, 0.0, 0.0)
     assert bpe.image_size == 8
     for wrong in ({"recipe": "bpe9"}, {"rate": 1}):
-        with pytest.raises(SettingError):
+        with pytest.raises((SettingError, UnknownNameError)):
             supernet_recipe(RECIPE, "darts", wrong)
 
 

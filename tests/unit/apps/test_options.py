@@ -12,7 +12,16 @@ import typer
 
 import archduel.commands
 from archduel.commands import app
-from archduel.commands.options import assignments, given, json_or_text, names, numbers, read_entries
+from archduel.commands.options import (
+    assignments,
+    given,
+    json_or_text,
+    names,
+    numbers,
+    parse_count,
+    parse_seconds,
+    read_entries,
+)
 from archduel.commands.search.settings import Settings
 from archduel.errors import SettingError
 
@@ -47,6 +56,15 @@ def test_lists_of_numbers_and_names() -> None:
     for text in ("4,x", "4.5"):
         with pytest.raises(SettingError, match=f"--queries {text}: expected whole numbers separated by commas, such as --queries 50,100,150"):
             numbers(text, "--queries", int)
+
+
+def test_times_and_numbers_name_their_option() -> None:
+    assert (parse_seconds("1h30m"), parse_count("1.5M")) == (5400.0, 1_500_000)
+    for wrong in ("soon", "0"):
+        with pytest.raises(SettingError, match="^--time .*"):
+            parse_seconds(wrong, "--time")
+        with pytest.raises(SettingError, match="^--max-params .*"):
+            parse_count(wrong, "--max-params")
 
 
 def test_what_was_not_given_is_left_out() -> None:

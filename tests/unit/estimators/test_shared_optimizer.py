@@ -6,10 +6,11 @@ import pytest
 from torch import nn
 
 from archduel.estimators.shared_steps import optimizer
-from archduel.training.recipe import RECIPES, Recipe
+from archduel.recipes import read
+from archduel.training.recipe import Recipe
 
 
-@pytest.mark.parametrize("recipe", [RECIPES["bpe1"], RECIPES["darts_search"], Recipe(momentum=0.5, weight_decay=0.1, grad_clip=0.0)])
+@pytest.mark.parametrize("recipe", [read("bpe1"), read("darts_search"), Recipe(momentum=0.5, weight_decay=0.1, grad_clip=0.0)])
 def test_every_setting_of_sgd_is_handed_on(recipe: Recipe) -> None:
     made = optimizer(nn.Linear(2, 2), recipe)
     assert (made.lr, made.momentum, made.nesterov, made.grad_clip) == (recipe.lr, recipe.momentum, recipe.nesterov, recipe.grad_clip)

@@ -104,6 +104,18 @@ def test_failures_are_estimates_with_a_reason() -> None:
     assert local.failed
 
 
+def test_a_group_that_fails_is_judged_one_by_one() -> None:
+    asked = queries(4, 5, 6, 1, 5, 2, 6, 7)
+    with Processes(worker_judges.Together, workers=2, run_seed=0, at_once=lambda waiting, seeds: min(2, len(waiting))) as executor:
+        answers = list(executor.run(asked, range(8)))
+    assert [e.values.get("n") for e in answers] == [2, 2, None, None, None, None, 2, 2]
+    assert [e.score for e in answers if not e.failed] == [4, 5, 6, 5, 6, 7]
+    assert answers[3].reason == "ValueError: one is too few"
+    assert "signal SIGKILL" in answers[5].reason
+    alone = list(Sequential(worker_judges.Together(), run_seed=0, at_once=lambda waiting, seeds: 3).run(asked[:4], range(4)))
+    assert [e.values.get("n") for e in alone] == [3, 3, 3, None]
+
+
 def test_threads_of_a_worker() -> None:
     with Processes(worker_judges.threads_factory, workers=1, run_seed=0, threads=2) as executor:
         (answer,) = executor.run(queries(0), [0])

@@ -11,7 +11,8 @@ from archduel.errors import SettingError, UnknownNameError
 from archduel.proxies.agreement import Agreement, Bounded
 from archduel.proxies.factors import Factor, Grid, Setting, default_factors, factor
 from archduel.proxies.find import MinimumImportancePruning, Trial, find, front, recommend
-from archduel.training.recipe import RECIPES, Recipe
+from archduel.recipes import read
+from archduel.training.recipe import Recipe
 
 GRID = Grid(
     Recipe(),
@@ -121,10 +122,10 @@ def test_grid_reads_what_it_writes() -> None:
 
 def test_default_factors_never_cost_more_than_the_reference() -> None:
     for accelerator in (False, True):
-        found = default_factors(RECIPES["full"], n_images=50_000, accelerator=accelerator)
+        found = default_factors(read("full"), n_images=50_000, accelerator=accelerator)
         for each in found:
             for level in each.levels:
-                cheap = RECIPES["full"].with_(**level)
+                cheap = read("full").with_(**level)
                 assert cheap.epochs <= 600
                 assert cheap.channels <= 36
                 assert cheap.channels % 2 == 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from archduel.commands.proxy.train import train_file
 
 from archduel.commands.bench.measured_jury import Measured
 from archduel.commands.bench.one_shot import bench_one_shot
@@ -21,6 +21,7 @@ from archduel.commands.proxy import search as cheap_search
 from archduel.commands.proxy.search import search_cell
 from archduel.commands.table.train import train_table
 from archduel.commands.train.train import CHECKPOINT, train_network
+from archduel.commands.train_file import train_file
 from archduel.core import Arch, Cost, Estimate, Query, StepReport, parse, sample
 from archduel.core.job import TABLE, Job
 from archduel.core.storage import read_journal
@@ -125,20 +126,26 @@ def test_shared_weights_that_are_ahead_of_the_file_are_trained_again(table: str,
 
 
 def test_tables_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def answers(judge: Any, queries: list[Query], runs: list[int], *_: Any) -> Iterator[Estimate]:
-        for query, run in zip(queries, runs):
-            good = sum(query.arch.choices) / 100 + run / 1000
-            yield Estimate(good, Cost(1.0, 10), {"test": good - 0.01})
+    class Invented(nullcontext[Any]):
+        """Workers that answer without training."""
 
-    monkeypatch.setattr("archduel.commands.table.train.answers", answers)
+        def __init__(self, *_: Any, **__: Any) -> None:
+            super().__init__(self)
+
+        def run(self, queries: list[Query], runs: list[int]) -> Iterator[Estimate]:
+            for query, run in zip(queries, runs):
+                good = sum(query.arch.choices) / 100 + run / 1000
+                yield Estimate(good, Cost(1.0, 10), {"test": good - 0.01})
+
+    monkeypatch.setattr("archduel.commands.table.train.Processes", Invented)
 
     def job(file: Path) -> Any:
-        path = train_table("digits", file.with_suffix(".table"), cells=3, seeds=2, recipe=TINY, **FEW)
+        path = train_table("digits", file.with_suffix(".table"), cells=3, seeds=2, changes=TINY, **FEW)
         return [str(arch) for arch in open_table(path).archs], open_table(path).validation().tolist()
 
     torn(job, tmp_path / "mine.jsonl", 12)
     with pytest.raises(RunError, match="holds another table:\n  recipe.channels: the table has 4, the command says 8"):
-        train_table("digits", tmp_path / "mine.table", cells=3, seeds=2, recipe={**TINY, "channels": 8}, **FEW)
+        train_table("digits", tmp_path / "mine.table", cells=3, seeds=2, changes={**TINY, "channels": 8}, **FEW)
 
 
 class Pretended:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from archduel.errors import SettingError
-from archduel.training.recipe import RECIPES, Recipe
+from archduel.recipes import read
+from archduel.training.recipe import Recipe
 
 
 @pytest.mark.parametrize(
@@ -39,14 +40,14 @@ def test_changes_give_a_new_recipe() -> None:
 
 
 def test_named_recipes() -> None:
-    bpe = RECIPES["bpe1"]
+    bpe = read("bpe1")
     assert (bpe.epochs, bpe.batch_size, bpe.channels, bpe.depth, bpe.image_size) == (10, 128, 8, 6, 16)
-    second, search, full = (RECIPES[name] for name in ("bpe2", "darts_search", "full"))
+    second, search, full = (read(name) for name in ("bpe2", "darts_search", "full"))
     assert (second.epochs, second.batch_size, second.channels, second.depth, second.image_size) == (30, 128, 16, 16, 16)
     assert (search.epochs, search.batch_size, search.lr, search.lr_min, search.channels, search.depth) == (50, 64, 0.025, 0.001, 16, 8)
     assert (full.epochs, full.batch_size, full.lr, full.cutout, full.channels, full.depth) == (600, 96, 0.025, 16, 36, 20)
     for recipe in (bpe, second, full):
         assert (recipe.weight_decay, recipe.drop_path, recipe.auxiliary_weight, recipe.grad_clip) == (3e-4, 0.2, 0.4, 5.0)
-    assert not any(RECIPES[name].nesterov for name in ("bpe1", "bpe2", "darts_search", "full"))
-    cell = RECIPES["nasbench201"]
+    assert not any(read(name).nesterov for name in ("bpe1", "bpe2", "darts_search", "full"))
+    cell = read("nasbench201", "nasbench201")
     assert (cell.epochs, cell.batch_size, cell.lr, cell.weight_decay, cell.channels, cell.depth) == (200, 256, 0.1, 5e-4, 16, 5)
