@@ -13,6 +13,7 @@ from archduel.errors import SettingError, UnknownNameError
 
 __all__ = ["Family", "Target", "family_of", "target"]
 
+# By name, because commands read the menu of spaces without waiting for PyTorch, which networks and supernets import.
 Target = str | Callable[..., Any]
 """A class or function, or ``package.module:name`` of one that is imported when it is used."""
 

@@ -62,7 +62,8 @@ COMPARISON = Layout("comparison", option="--json")
 TABLE = Layout("table")
 PAID = ("", "estimate", "epoch", "one-shot step", "trial")
 """Records that cost something; a job without any may still get other settings. Epochs of a training have no event."""
-SHORT = 80  # letters of a value in a message; recipes and texts of architectures are longer
+# Letters of a value in a message; recipes and texts of architectures are longer, and a message of ten lines is not read.
+SHORT = 80
 
 
 def read_result(folder: str | Path) -> dict[str, Any] | None:
@@ -138,12 +139,14 @@ class Job:
             self._lock = lock(path / ".lock" if layout.file else path.with_name(f".{path.name}.lock"), path)
             try:
                 self.journal = self._open(command, fsync)
+            # Ctrl-C included: nobody could close a job that was not made
             except BaseException:
                 self._lock.release()
                 raise
         except OSError as error:
             raise RunError(f"{path} cannot be written: {error.strerror}; give another {layout.option}") from error
         last = self.journal.records[-1] if self.journal.records else {}
+        # the last record's clock goes on; a wall clock would count the night between two calls, and may be set back
         self._before, self._began = float(last.get("clock", 0.0)), time.monotonic()
 
     def _check_place(self) -> None:
@@ -154,7 +157,8 @@ class Job:
         if not layout.file and path.is_dir():
             raise RunError(f"{path} is a folder; give another {layout.option}")
         if layout.file and path.is_dir() and not (path / layout.file).exists():
-            own = ".lock", f".{layout.file}."  # what a process that was killed at once may leave: a lock, half-written settings
+            # what a process that was killed at once may leave: a lock, half-written settings
+            own = ".lock", f".{layout.file}."
             if any(not entry.name.startswith(own) for entry in path.iterdir()):
                 raise RunError(f"{path} is not empty and holds no {layout.kind}; give another {layout.option}")
 
@@ -168,8 +172,9 @@ class Job:
             if lines and self._paid_for(records):
                 listed = "\n".join(lines)
                 raise RunError(f"{self.path} holds another {self.layout.kind}:\n{listed}\ngive another {self.layout.option}, or the same settings")
+            # nothing was paid for yet: these settings take its place
             if lines:
-                path.unlink(missing_ok=True)  # nothing was paid for yet: these settings take its place
+                path.unlink(missing_ok=True)
                 before = None
         if before is None and not single:
             self._write_settings(command)
@@ -226,6 +231,7 @@ class Job:
 
     def noted(self, event: str, **match: Any) -> dict[str, Any] | None:
         """Returns the last record of ``event`` with these values, or None."""
+        # the last one counts: a record that replaces another is written behind it, since nothing is taken back
         for record in reversed(self.journal.records):
             if record.get("event") == event and all(record.get(key) == value for key, value in match.items()):
                 return record
@@ -260,6 +266,7 @@ class Job:
             retry: run those that failed again.
         """
         part = self.part(stage)
+        # by ordinal too, because it decides the seed: one query asked twice is two evaluations
         known = {
             (record["ordinal"], record_query(record)): record_estimate(record)
             for record in part.records
@@ -275,7 +282,8 @@ class Job:
                     part.append({**estimate_record(*key, known[key]), **(values[i] if values else {})})
                 yield known[key]
         finally:
-            getattr(answers, "close", lambda: None)()  # ends the workers of a generator that is not read to its end
+            # ends the workers of a generator that is not read to its end
+            getattr(answers, "close", lambda: None)()
 
     def write(self, name: str, value: Any) -> Path:
         """Writes a JSON file into the job's folder, whole or not at all, and returns its path."""

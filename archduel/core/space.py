@@ -123,6 +123,7 @@ def decisions(space: Space, choices: Sequence[int]) -> Iterator[Decision]:
     Raises:
         InvalidArchError: if an answer is not an option, or there are too few or too many.
     """
+    # answer by answer, because later questions depend on earlier answers: the second may not exist before the first
     for i, choice in enumerate(choices):
         decision = space.decision(choices[:i])
         if decision is None:
@@ -153,6 +154,7 @@ def permitted(decision: Decision, allowed: Allowed | None) -> tuple[int, ...]:
     Raises:
         SettingError: if it leaves none.
     """
+    # a name is more precise than a kind, and so says more about what the caller wants
     key = decision.name if allowed is not None and decision.name in allowed else decision.kind
     if allowed is None or key not in allowed:
         return decision.options
@@ -167,13 +169,15 @@ def permitted(decision: Decision, allowed: Allowed | None) -> tuple[int, ...]:
 
 _names: WeakKeyDictionary[Any, frozenset[str]] = WeakKeyDictionary()
 """Space -> names of its decisions, as far as random architectures show them; looked up by masks alone."""
-PROBES = 500  # a decision that comes up in one architecture of fifty is then missed once in 24,000 times
+# A decision that comes up in one architecture of fifty is then missed once in 24,000 times.
+PROBES = 500
 
 
 def check_mask(space: Space, allowed: Allowed | None) -> None:
     """Raises SettingError for a key of a mask that is neither a kind of decision of ``space`` nor the name of one."""
     keys = set(allowed or ()) - set(space.kinds)
-    if not keys:  # masks by kind, the usual ones, cost nothing
+    # masks by kind, the usual ones, cost nothing
+    if not keys:
         return
     if space not in _names:
         rng = np.random.default_rng(0)
@@ -242,9 +246,6 @@ def sample_distinct(
 
     Args:
         space: says which architectures are the same.
-        n: how many.
-        rng: the randomness.
-        constraint: what each must satisfy.
         exclude: fingerprints that do not count as new.
         enumerate_up_to: spaces of at most so many encodings are listed at once, which gives every functional class the same
             chance; drawing favours classes that many encodings belong to.
@@ -265,7 +266,8 @@ def sample_distinct(
         repeats = 0
         while len(fresh.archs) < n and repeats < tries:
             repeats = 0 if fresh.add(sample(space, rng, constraint, draw=draw)) else repeats + 1
-        if len(fresh.archs) < n and draw is None:  # a way of drawing of its own may not reach the whole list
+        # a way of drawing of its own may not reach the whole list, and so must not be filled up from it
+        if len(fresh.archs) < n and draw is None:
             listed = _listed(space, ENUMERABLE)
             fresh.add_rest(listed or (), n, rng)
         archs = list(fresh.archs.values())
@@ -331,6 +333,7 @@ def _change(space: Space, arch: Arch, position: int, value: int, rng: np.random.
         decision = space.decision(prefix)
         if decision is None:
             break
+        # as much as possible stays: a mutation should be a small step, also where one answer opens and closes others
         keep = old in decision.options
         prefix = (*prefix, old if keep else decision.options[int(rng.integers(len(decision.options)))])
     return Arch(space.name, _complete(space, prefix, rng))
@@ -344,12 +347,14 @@ def mutate(
     Raises:
         InfeasibleError: if no mutation among ``tries`` is valid and satisfies the constraint.
     """
-    asked = list(decisions(space, arch.choices))
-    free = [i for i, decision in enumerate(asked) if len(decision.options) > 1]
+    questions = list(decisions(space, arch.choices))
+    # where there is one option, nothing can change: drawn anyway, such places would use up the tries
+    free = [i for i, decision in enumerate(questions) if len(decision.options) > 1]
     for _ in range(tries if free else 0):
         position = free[int(rng.integers(len(free)))]
-        others = [o for o in asked[position].options if o != arch.choices[position]]
+        others = [o for o in questions[position].options if o != arch.choices[position]]
         child = _change(space, arch, position, others[int(rng.integers(len(others)))], rng)
+        # a change may be undone by what it forces, and decisions alone do not say all that a space forbids
         if child != arch and _valid(space, child) and (constraint is None or constraint(child)):
             return child
     raise InfeasibleError(f"no mutation of {arch} satisfies the constraint; loosen the limits")
@@ -368,18 +373,20 @@ def neighbours(space: Space, arch: Arch, constraint: Constraint | None = None) -
 
     Answers that a change makes impossible are redrawn with a generator seeded by the position, so the list is fixed.
     """
-    found: dict[Arch, None] = {}
+    # a dict, not a set: the order of a set of architectures changes from one process to the next
+    different: dict[Arch, None] = {}
     for position, decision in enumerate(list(decisions(space, arch.choices))):
         for value in decision.options:
             if value != arch.choices[position]:
                 child = _change(space, arch, position, value, np.random.default_rng(position))
                 if child != arch and _valid(space, child) and (constraint is None or constraint(child)):
-                    found[child] = None
-    return list(found)
+                    different[child] = None
+    return list(different)
 
 
 def enumerate_space(space: Space) -> Iterator[Arch]:
     """Yields every architecture in lexicographic order of its choices."""
+    # a stack instead of recursion: spaces of 30 decisions and more would nest as many generators
     stack: list[tuple[int, ...]] = [()]
     while stack:
         prefix = stack.pop()
@@ -402,15 +409,13 @@ def fair_sample(space: Space, n: int, rng: np.random.Generator, *, allowed: Allo
     occurs exactly once. Where a question comes up depends on earlier answers, it is fair among the times that it came up.
 
     Args:
-        space: what to sample from.
-        n: architectures.
-        rng: randomness.
         allowed: a stage's mask, by kind or by name as in :func:`permitted`; what it does not name is free.
 
     Raises:
         SettingError: if ``allowed`` leaves a question without an answer, or names one that there is not.
     """
     check_mask(space, allowed)
+    # one queue a question, shared by all n: what one architecture took, the next ones cannot take before all were taken
     queues: dict[str, list[int]] = {}
     archs = []
     for _ in range(n):

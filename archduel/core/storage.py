@@ -41,16 +41,19 @@ def lock(path: Path, what: Path) -> BaseFileLock:
     from filelock import FileLock, Timeout
 
     holder = ""
-    with contextlib.suppress(OSError):  # there is none yet, or Windows lets nobody read it
-        holder = path.read_text().strip()  # before the attempt: some versions of filelock empty the file
-    held = FileLock(path, thread_local=False)
+    # before the attempt, because some versions of filelock empty the file; there may be none yet, or Windows lets nobody read it
+    with contextlib.suppress(OSError):
+        holder = path.read_text().strip()
+    # not of a thread: a job may be closed by another one than opened it
+    lock_file = FileLock(path, thread_local=False)
     try:
-        held.acquire(timeout=0)
+        lock_file.acquire(timeout=0)
     except Timeout as error:
         raise RunError(f"{what} is in use by process {holder or 'unknown'}; wait for it or stop it") from error
-    with contextlib.suppress(OSError):  # who holds it is for the message alone
+    # who holds it is for the message alone
+    with contextlib.suppress(OSError):
         path.write_text(str(os.getpid()))
-    return held
+    return lock_file
 
 
 # -- States on disk: tensors and JSON in one safetensors file, written atomically; nothing is ever unpickled ------------
@@ -59,16 +62,19 @@ def lock(path: Path, what: Path) -> BaseFileLock:
 def write_atomic(path: Path, data: bytes) -> None:
     """Writes ``data`` to ``path`` so that a reader, or a killed writer, sees the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # in the same folder, since a rename is atomic only within a file system; by process, so that two writers do not share it
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "wb") as file:
         file.write(data)
         file.flush()
+        # without it, a power cut may keep the rename and lose the content
         os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
 def _pack(value: Any, tensors: dict[str, np.ndarray[Any, Any]]) -> Any:
     """Returns ``value`` as JSON, its arrays moved to ``tensors``."""
+    # every container gets a tag, because JSON has no tuples and no keys but texts, and a state must come back as it went
     if isinstance(value, dict):
         if all(isinstance(key, str) for key in value):
             return {"d": {key: _pack(item, tensors) for key, item in value.items()}}
@@ -82,6 +88,7 @@ def _pack(value: Any, tensors: dict[str, np.ndarray[Any, Any]]) -> Any:
     if isinstance(value, np.ndarray):
         tensors[name := f"{len(tensors)}"] = np.ascontiguousarray(value).reshape(value.shape)
         return {"n": name}
+    # by its module's name: a strategy without tensors saves its state without importing PyTorch
     if type(value).__module__.startswith("torch") and hasattr(value, "detach"):
         tensors[name := f"{len(tensors)}"] = np.ascontiguousarray(value.detach().cpu().numpy()).reshape(
             tuple(value.shape)
@@ -164,6 +171,7 @@ def read_journal(path: Path, *, skip_damaged: bool = False) -> list[dict[str, An
     """
     data = path.read_bytes() if path.exists() else b""
     records = []
+    # a line is a record once its line break is there: what follows the last one is being written, or was cut off
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
         try:
             record = json.loads(line)
@@ -196,7 +204,8 @@ class Journal:
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - open as long as the journal
         data = self.path.read_bytes()
         self._whole = data.rfind(b"\n") + 1
-        self._torn = len(data) > self._whole  # cut off by the first append: whoever only reads changes nothing
+        # cut off by the first append, not here: whoever only reads changes nothing
+        self._torn = len(data) > self._whole
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -213,6 +222,7 @@ class Journal:
         try:
             if self._torn:
                 self._file.truncate(self._whole)
+            # torn until all of it is there: a write that fails half-way leaves the rest for the next append to cut off
             self._torn, rest = True, line
             while rest:
                 rest = rest[self._file.write(rest) :]
@@ -228,6 +238,7 @@ class Journal:
         left = [record for record in self._records if not unwanted(record)]
         if len(left) < len(self._records):
             self._file.close()
+            # the whole file anew, because a kill while lines are taken out in place would leave neither the old nor the new one
             write_atomic(self.path, b"".join(json.dumps(record).encode() + b"\n" for record in left))
             self._records = left
             self._open()
@@ -262,6 +273,7 @@ def estimate_record(ordinal: int, query: Query, estimate: Estimate) -> dict[str,
         "arch": str(query.arch),
         "fidelity": query.fidelity,
         "group": query.group,
+        # nan is no JSON, and other programs read these lines
         "score": None if estimate.failed else estimate.score,
         "seconds": estimate.cost.seconds,
         "images": estimate.cost.images,

@@ -26,9 +26,7 @@ class Bananas(Guided):
     """Evaluates, round by round, the mutants that independent Thompson sampling likes best.
 
     Args:
-        space: where to search.
         ranker: the predictor.
-        rng: the randomness.
         constraint: which architectures are allowed.
         initial: random architectures first.
         batch: architectures a round.

@@ -96,9 +96,7 @@ class Contenders(Guided):
     """Asks the architectures of largest expected improvement, a few at a time.
 
     Args:
-        space: where to search.
         ranker: what is fitted; one that knows its uncertainty explores, another one is followed blindly.
-        rng: the randomness.
         constraint: which architectures are allowed.
         initial: random architectures first.
         batch: architectures a round.

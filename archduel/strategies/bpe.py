@@ -47,7 +47,6 @@ class BPEEvolution(RegularizedEvolution):
 
     Args:
         space: where to search (BPE: super-cells).
-        rng: the randomness.
         constraint: which architectures are allowed.
         population: how many live.
         tournament: how many compete to become a parent, drawn with replacement.
@@ -86,7 +85,6 @@ class BPEReinforce:
     """One sample a step, plain gradient ascent with a moving baseline.
 
     Args:
-        space: where to search.
         policy: independent logits.
         rng: the randomness where the constraint forbids all draws.
         generator: the randomness of the draws.

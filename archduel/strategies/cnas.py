@@ -149,7 +149,6 @@ class CNAS:
     """Learns weights and policy in a space that grows from stage to stage; both are kept.
 
     Args:
-        space: where to search.
         policy: the distribution that is trained.
         shared: the weights.
         rng: the randomness of the order of operations and of warm-ups.

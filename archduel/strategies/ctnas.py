@@ -89,7 +89,6 @@ class CTNAS:
     """Trains a policy to win against an ever stronger baseline, judged by a comparator that labels taught.
 
     Args:
-        space: where to search.
         policy: the distribution that is trained.
         ranker: the comparator.
         rng: the randomness of labels, pairs and baselines.

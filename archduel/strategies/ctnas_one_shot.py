@@ -50,7 +50,6 @@ class CTNASOneShot:
     """Trains the supernet, labels random architectures with it, then lets CTNAS search.
 
     Args:
-        space: where to search.
         policy: the distribution that CTNAS trains.
         ranker: the comparator.
         shared: the weights.

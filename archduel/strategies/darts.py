@@ -53,7 +53,6 @@ class DARTS:
     """Descends on alpha with validation batches and on w with training batches, in turns.
 
     Args:
-        space: where to search.
         shared: the weights; its supernet must be able to mix.
         generator: the randomness of the first alphas and of the candidates.
         constraint: which architectures are allowed.

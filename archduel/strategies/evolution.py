@@ -29,8 +29,6 @@ class RegularizedEvolution:
     """Mutates the best of a random few; the oldest dies, whatever its score.
 
     Args:
-        space: where to search.
-        rng: the randomness.
         constraint: which architectures are allowed.
         population: how many live.
         tournament: how many compete to become a parent, drawn with replacement.

@@ -30,7 +30,6 @@ class GDAS(DARTS):
     """Samples one operation for each edge and lets the gradient through its probability.
 
     Args:
-        space: where to search.
         shared: the weights; its supernet must be able to mix.
         generator: the randomness of alphas, samples and candidates.
         constraint: which architectures are allowed.

@@ -28,8 +28,6 @@ class LocalSearch:
     """Climbs to a local optimum, again and again.
 
     Args:
-        space: where to search.
-        rng: the randomness.
         constraint: which architectures are allowed.
         initial: random architectures before the first climb.
         greedy: whether to move as soon as a neighbour is better.

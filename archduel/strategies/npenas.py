@@ -25,9 +25,7 @@ class NPENAS(Guided):
     """Evaluates, generation by generation, the children that the predictor ranks highest.
 
     Args:
-        space: where to search.
         ranker: the predictor.
-        rng: the randomness.
         constraint: which architectures are allowed.
         initial: random architectures first.
         batch: children evaluated a generation.

@@ -48,7 +48,6 @@ class SupernetTraining:
     Args:
         space: where architectures are drawn.
         shared: the weights.
-        rng: the randomness.
         epochs: how many.
         batches: of an epoch; 0 = a whole pass.
         sampling: ``uniform`` (SPOS) or ``fair`` (FairNAS: each batch teaches a group in which every option of a decision

@@ -18,8 +18,6 @@ class RandomSearch:
     Two architectures with one fingerprint compute the same, so only the first of them is asked.
 
     Args:
-        space: where to search.
-        rng: the randomness.
         constraint: which architectures are allowed.
     """
 

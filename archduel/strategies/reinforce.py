@@ -46,7 +46,6 @@ class Reinforce:
     """Draws from a policy and makes what scored above average more probable. Repeats are allowed and charged once.
 
     Args:
-        space: where to search.
         policy: the distribution that is trained.
         rng: the randomness where the constraint forbids all draws.
         generator: the randomness of the draws.

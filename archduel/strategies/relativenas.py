@@ -110,9 +110,7 @@ class RelativeNAS:
     """A population of vectors that learns in pairs, over one set of shared weights.
 
     Args:
-        space: where to search.
         shared: the weight set.
-        rng: the randomness.
         constraint: which architectures are allowed.
         population: learners, an even number.
         generations: how often all are paired.

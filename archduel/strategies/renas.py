@@ -32,9 +32,7 @@ class ReNAS(Guided):
     """Learns once from random labels and evaluates the architectures that rank highest.
 
     Args:
-        space: where to search.
         ranker: the predictor.
-        rng: the randomness.
         constraint: which architectures are allowed.
         labels: random architectures that are labelled.
         top: architectures evaluated in the end; 0 = as many as the budget allows, best ranked first.

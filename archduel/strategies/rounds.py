@@ -224,9 +224,7 @@ class Guided:
     """What searches share whose rounds a ranker guides; a paper is in the ``step`` that they add.
 
     Args:
-        space: where to search.
         ranker: learns from the labels.
-        rng: the randomness.
         constraint: which architectures are allowed.
         initial: random architectures first.
     """

@@ -47,9 +47,7 @@ class SPOS:
     """Trains the supernet, then breeds what it scores highest.
 
     Args:
-        space: where to search.
         shared: the weights.
-        rng: the randomness.
         constraint: which architectures are allowed.
         epochs: of the supernet.
         batches: of an epoch; 0 = a whole pass.

@@ -41,7 +41,6 @@ class TPE:
     """Asks what Optuna's sampler suggests. Repeats are allowed and charged once.
 
     Args:
-        space: where to search.
         rng: the randomness; one seed is taken from it.
         constraint: which architectures are allowed.
         startup: random trials first.
