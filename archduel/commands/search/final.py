@@ -17,7 +17,7 @@ from archduel.core.space import TextSpace
 from archduel.core.storage import load_state
 from archduel.errors import InfeasibleError, RunError
 from archduel.estimators.judges import final_weights, recipe_of, scale_of
-from archduel.networks.trained import FACTS, save_trained, take_weights
+from archduel.networks.trained import FACTS, load_trained, read_facts, save_trained, take_weights
 from archduel.spaces.limits import Limits, sizes
 from archduel.version import __version__
 
@@ -171,20 +171,34 @@ def test_networks(pipeline: Pipeline, found: list[FinalNetwork], fidelity: str) 
     for network in found:
         for seed in network.seeds:
             record = folder.noted("test", role=network.role, seed=seed)
-            home = folder.path / network_folder(network, seed)
-            if record is None or not (home / FACTS).is_file():
-                model = _trained(pipeline, network.arch, fidelity, seed)
+            saved = _saved_scores(pipeline, network, fidelity, seed)
+            if record is None or saved != {name: record[name] for name in SCORES}:
+                model = _trained(pipeline, network, fidelity, seed, saved=saved is not None)
                 record = record or _test(pipeline, network, seed, model, pixels, mistakes=not records)
-                save_trained(home, model, _facts(pipeline, network, fidelity, seed, record))
+                facts = _facts(pipeline, network, fidelity, seed, record)
+                save_trained(folder.path / network_folder(network, seed), model, facts)
             records.append(record)
     return records
 
 
-def _trained(pipeline: Pipeline, arch: Arch, fidelity: str, seed: int) -> nn.Module:
+def _saved_scores(pipeline: Pipeline, network: FinalNetwork, fidelity: str, seed: int) -> dict[str, float] | None:
+    """Returns the test scores of the network as it lies in its folder, None if it is not there or another one is."""
+    home = pipeline.folder.path / network_folder(network, seed)
+    if not (home / FACTS).is_file():
+        return None
+    facts = read_facts(home)
+    # A journal that lost its end may have led to another network, or to other epochs, the first time.
+    same = facts["arch"] == str(network.arch) and facts.get("search", {}).get("fidelity") == fidelity
+    return dict(facts["test"]) if same else None
+
+
+def _trained(pipeline: Pipeline, network: FinalNetwork, fidelity: str, seed: int, *, saved: bool) -> nn.Module:
     """Returns a network with the weights of its final training, on the run's device."""
     from archduel.spaces.family import build
 
-    path = final_weights(pipeline.folder.path, arch, fidelity, seed)
+    arch, path = network.arch, final_weights(pipeline.folder.path, network.arch, fidelity, seed)
+    if saved and not path.is_file():  # the run was finished once, which deletes the worker's copy
+        return load_trained(pipeline.folder.path / network_folder(network, seed), device=pipeline.settings.device)[0]
     model = build(arch, scale_of(recipe_of(fidelity, {"final": pipeline.plan.final}), pipeline.dataset))
     take_weights(model, load_state(path)["weights"], str(path))
     return model.to(pipeline.settings.device)
@@ -232,7 +246,7 @@ def _facts(
         "data": {"name": settings.data, "max_images": settings.max_images, **splits},
         **count(network.arch, scale)._asdict(), "recipe": {"name": "final", **asdict(recipe)}, "seed": settings.seed,
         "test": {name: tested[name] for name in SCORES},
-        "search": {"role": network.role, "training_seed": seed, "strategy": settings.strategy, "archduel": __version__},
+        "search": {"role": network.role, "training_seed": seed, "fidelity": fidelity, "strategy": settings.strategy, "archduel": __version__},
     }  # fmt: skip
 
 

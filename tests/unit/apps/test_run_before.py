@@ -136,6 +136,14 @@ def test_cut_off_before_the_export_it_hands_over_what_it_has(run: Path) -> None:
     assert (run / WEIGHTS).is_file()  # its only copy
 
 
+def test_a_finished_run_that_lost_its_result_finds_the_networks_it_saved(run: Path) -> None:
+    for _ in range(2):  # the second time there are no checkpoints any more
+        journal_until(run, "test")
+        (run / "result.json").unlink()
+        archduel.search("two.npz", out=run, quiet=True, **SETTINGS)
+        check_predictions(run)
+
+
 @pytest.mark.parametrize("continued", [False, True])
 def test_of_either_form_a_network_is_an_ordinary_module(run: Path, continued: bool) -> None:
     if continued:
