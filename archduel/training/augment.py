@@ -34,6 +34,7 @@ CHANGES = ("brightness", "contrast", "saturation", "hue")
 def to_grey(images: Tensor) -> Tensor:
     """Returns the luma (N, 1, H, W) of float RGB images (N, 3, H, W), weights of ITU-R 601."""
     red, green, blue = images.unbind(1)
+    # The weights with which PIL makes grey images.
     return (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]  # (N, 1, H, W)
 
 
@@ -42,9 +43,11 @@ def shifted_hue(images: Tensor, turn: Tensor) -> Tensor:
     value, _ = images.max(1)
     chroma = value - images.min(1).values  # (N, H, W)
     red, green, blue = images.unbind(1)
+    # Grey pixels have no hue; any divisor above 0 will do, since their chroma multiplies it away.
     safe = chroma.clamp(min=1e-8)
     hue = torch.where(value == red, (green - blue) / safe, torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4))
     hue = hue / 6 + turn.view(-1, 1, 1)  # (N, H, W), in turns
+    # Closed form of HSV to RGB: the three channels are one trapezoid of the hue, a third of the circle apart, without six cases.
     places = torch.stack([hue * 6 + offset for offset in (5.0, 3.0, 1.0)], 1) % 6  # (N, 3, H, W)
     share = torch.minimum(places, 4 - places).clamp(0, 1)
     return value[:, None] - chroma[:, None] * share
@@ -64,6 +67,7 @@ def jittered(images: Tensor, factors: Tensor, order: list[int]) -> Tensor:
             images = images * factor
         elif CHANGES[change] == "contrast":
             grey = to_grey(images) if images.shape[1] == 3 else images
+            # Contrast is the distance from the mean grey of the image, as in PIL, not of each channel.
             mean = grey.mean((1, 2, 3), keepdim=True)
             images = torch.lerp(mean.expand_as(images), images, factor)
         elif images.shape[1] != 3:
@@ -72,6 +76,7 @@ def jittered(images: Tensor, factors: Tensor, order: list[int]) -> Tensor:
             images = torch.lerp(to_grey(images).expand_as(images), images, factor)
         else:
             images = shifted_hue(images, factors[change])
+        # After every change, as images of 8 bits would be; the next change sees no value that a file could not hold.
         images = images.clamp(0, 1)
     return images
 
@@ -98,10 +103,12 @@ def _noise(images: Tensor, level: int, generator: torch.Generator) -> Tensor:
 def _blur(images: Tensor, level: int, _: torch.Generator) -> Tensor:
     """Returns the images through a Gaussian, rows then columns."""
     sigma = BLUR[level] * max(1.0, images.shape[-1] / 32)
+    # Three deviations hold 99.7 % of the weight; reflection can pad by less than a side only.
     reach = min(math.ceil(3 * sigma), images.shape[-1] - 1)
     weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
     weights = (weights / weights.sum()).repeat(images.shape[1], 1, 1, 1)  # (C, 1, 1, 2 reach + 1)
     padded = F.pad(images.float(), (reach,) * 4, mode="reflect")
+    # A Gaussian separates: two passes of a row cost less than one of a square.
     across = F.conv2d(padded, weights, groups=images.shape[1])
     return F.conv2d(across, weights.transpose(2, 3), groups=images.shape[1])
 
@@ -184,9 +191,11 @@ class Changes:
         hole = _hole(n, side, side, generator) if recipe.cutout else None
         if not (recipe.colour_jitter or recipe.hue_jitter):
             return cls(shift, mirror, hole)
+        # Factors for all four changes even where one is off, so that what is drawn does not depend on which are on.
         around = torch.rand(4, n, generator=generator, device=generator.device) * 2 - 1
         largest = torch.tensor([recipe.colour_jitter] * 3 + [recipe.hue_jitter], device=generator.device)
         middle = torch.tensor([1.0, 1.0, 1.0, 0.0], device=generator.device)
+        # One order for the batch: a gather by image would cost more than the changes.
         order = torch.randperm(4, generator=generator, device=generator.device).tolist()
         return cls(shift, mirror, hole, middle[:, None] + largest[:, None] * around, tuple(order))
 
@@ -200,6 +209,7 @@ class Changes:
 
 
 def _shift(n: int, pad: int, generator: torch.Generator) -> Tensor:
+    # Corners of the window in the padded image: pad up to pad in either direction, the middle included.
     return torch.randint(2 * pad + 1, (2, n), generator=generator, device=generator.device)
 
 
@@ -220,6 +230,7 @@ def random_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
 
 def _cropped(images: Tensor, pad: int, shift: Tensor) -> Tensor:
     _, _, height, width = images.shape
+    # All windows as a view, of which one each is copied: no loop over images and no grid to interpolate.
     windows = F.pad(images, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # (N, C, 2p+1, 2p+1, H, W), a view
     down, right = shift
     return windows[torch.arange(len(images), device=images.device), :, down, right]  # (N, C, H, W)
@@ -231,6 +242,7 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _flipped(images: Tensor, mirror: Tensor) -> Tensor:
+    # Both versions are there anyway in a batch; choosing by mask needs no split and no wait for the device.
     return torch.where(mirror[:, None, None, None], images.flip(3), images)
 
 
@@ -251,6 +263,7 @@ def _cut(images: Tensor, side: int, hole: Tensor) -> Tensor:
 
 def _inside(length: int, side: int, centre: Tensor) -> Tensor:
     """Returns (N, length) whether a coordinate lies in the N intervals of ``side`` pixels around ``centre`` (N,)."""
+    # An even side has no middle pixel: it reaches one further to the left, as in the authors' code.
     first = centre[:, None] - side // 2
     place = torch.arange(length, device=centre.device)
     return (place >= first) & (place < first + side)
@@ -263,6 +276,7 @@ def mixup_share(alpha: float, rng: np.random.Generator) -> float:
 
 def mixed(images: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Returns ``share`` of each image plus the rest of a random other one (N, C, H, W), and whose that is (N,)."""
+    # A permutation and not draws: every image is a partner exactly once, so that classes stay balanced.
     partner = torch.randperm(len(images), generator=generator, device=images.device)
     return torch.lerp(images[partner], images, share), partner
 
@@ -272,6 +286,7 @@ def normalise(
 ) -> Tensor:
     """Returns uint8 (N, C, H, W) as float32 with ``mean`` and ``std`` (of values in 0..1) taken out."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
+    # (x / 255 - m) / s as one product and one sum in place: the float copy is passed over once less.
     scale = torch.tensor([1 / (255 * s) for s in std], device=images.device).view(-1, 1, 1)
     shift = torch.tensor([-m / s for m, s in zip(mean, std)], device=images.device).view(-1, 1, 1)
     return images.to(torch.float32, memory_format=layout).mul_(scale).add_(shift)
@@ -291,6 +306,7 @@ def augmented(
     """
     if isinstance(changes, torch.Generator):
         changes = Changes.draw(recipe, len(images), images.shape[2], changes)
+    # On bytes as long as possible: they are a quarter of the memory to move.
     if changes.shift is not None:
         images = _cropped(images, recipe.crop_pad, changes.shift)
     if changes.mirror is not None:
@@ -298,4 +314,5 @@ def augmented(
     if changes.colour is not None:
         images = jittered(images.float() / 255, changes.colour, list(changes.order)) * 255
     floats = normalise(images, mean, std, channels_last=recipe.channels_last)
+    # After normalising, so that the hole is the mean colour and not black.
     return floats if changes.hole is None else _cut(floats, recipe.cutout, changes.hole)

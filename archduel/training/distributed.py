@@ -35,6 +35,7 @@ def unused_parameters(model: nn.Module, images: Images, device: torch.device) ->
         images: what it will be trained on.
         device: where.
     """
+    # A copy, because the trial moves running statistics and leaves gradients.
     trial = copy.deepcopy(model).to(device).train()
     raw, _ = next(images.batches([torch.arange(2)], 0))
     with torch.enable_grad():
@@ -45,6 +46,7 @@ def unused_parameters(model: nn.Module, images: Images, device: torch.device) ->
 
 LOST = ("connection closed by peer", "connection reset", "broken pipe", "socket", "timed out", "timeout", "ncclremoteerror")
 """What the backends say, in lower case, when another process is gone."""
+# Long, because processes arrive at different times: one of them may still decode its images.
 PATIENCE = timedelta(minutes=30)
 
 
@@ -85,6 +87,7 @@ class Team:
         move images between processes.
         """
         shares = self.size * self.accumulate
+        # Cut for processes and micro-batches at once: more of the latter subdivide a share and move no image.
         edges = [i * (n // shares) + min(i, n % shares) for i in range(shares + 1)]
         first = self.rank * self.accumulate
         return [slice(edges[i], edges[i + 1]) for i in range(first, first + self.accumulate)]
@@ -100,6 +103,7 @@ class Team:
             model,
             device_ids=[device] if device.type == "cuda" else None,
             find_unused_parameters=some_unused,
+            # Gradients are then communicated where they are, without a copy of all of them.
             gradient_as_bucket_view=True,
             **sync,
         )
@@ -114,6 +118,7 @@ class Team:
         """Returns the sum of ``value`` over all processes."""
         if self.size == 1:
             return value
+        # all_reduce writes into its argument, which the caller goes on with.
         value = value.clone()
         distributed.all_reduce(value)
         return value
@@ -122,6 +127,7 @@ class Team:
         """Replaces each tensor by its mean over all processes."""
         if self.size == 1 or not tensors:
             return
+        # One message for all statistics: many small ones cost their latency each.
         flat = self.total(torch.cat([tensor.reshape(-1).float() for tensor in tensors])) / self.size
         for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
             tensor.copy_(mean.view_as(tensor))
@@ -162,6 +168,7 @@ def joined(device: torch.device, *, accumulate: int = 1, sync_norm: bool = False
     if size == 1:
         yield Team(accumulate=accumulate)
         return
+    # Whoever made the group may still need it afterwards.
     if distributed.is_initialized():  # by the caller, who also ends it
         with peers_lost(size):
             yield Team(rank, size, accumulate, sync_norm)

@@ -22,6 +22,7 @@ from archduel.training.runtime import mix_seed
 
 __all__ = ["Cursor", "ImageStream", "Images", "Pixels", "Streamed"]
 
+# A GPU of 8 GB has room left for a network; CIFAR takes 0.2 GB of it.
 RESIDENT_BYTES = 4 << 30
 CHUNK = 1024  # images resized at a time: bounds the float copy
 
@@ -88,10 +89,12 @@ class Pixels:
         self.labels = torch.as_tensor(np.asarray(labels) if not isinstance(labels, Tensor) else labels).long()
         _check(images, self.labels, self.mean, self.std)
         self._resident_bytes = resident_bytes
+        # One byte a value, so the product of the sides is the memory.
         resident = math.prod(images.shape) <= resident_bytes
         self._images = _tensor(images).to(self.device if resident else "cpu")
         self._source = images if _file(images) else self._images  # a copy in main memory is let go of
         self.labels = self.labels.to(self.device)
+        # A subset holds numbers, not pixels: a search makes many and the images exist once.
         self._rows: Tensor | None = None  # the images of a subset, by their number in _images
         self._resized: dict[int, Pixels] = {}
 
@@ -110,6 +113,7 @@ class Pixels:
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the images (B, C, H, W) uint8 and labels (B,) int64 numbered ``rows`` (on the CPU), on the device."""
+        # Gathered where the images are, then moved: a batch crosses to the device, not the set.
         chosen = rows if self._rows is None else self._rows[rows]
         images = self._images.index_select(0, chosen.to(self._images.device))
         return images.to(self.device, non_blocking=True), self.labels.index_select(0, rows.to(self.device))
@@ -128,6 +132,7 @@ class Pixels:
         chosen = torch.as_tensor(np.asarray(rows) if not isinstance(rows, Tensor) else rows.cpu()).long()
         if not len(chosen) or int(chosen.min()) < 0 or int(chosen.max()) >= len(self):
             raise DataError(f"a subset needs image numbers in 0..{len(self) - 1}, got {len(chosen)} numbers outside or none")
+        # Without the constructor: its checks were made, and pixels are shared instead of copied.
         part = object.__new__(Pixels)
         part.__dict__.update(self.__dict__, _resized={}, labels=self.labels[chosen.to(self.device)])
         part._rows = chosen if self._rows is None else self._rows[chosen]
@@ -145,9 +150,11 @@ class Pixels:
             return self
         labels = self.labels.cpu()
         counts = torch.bincount(labels)
+        # Shuffled, then sorted by class in a stable way: each class keeps its random order, whose first images are taken.
         shuffled = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         by_class = shuffled[torch.argsort(labels[shuffled], stable=True)]
         place = torch.arange(len(self)) - (counts.cumsum(0) - counts)[labels[by_class]]  # rank within its class
+        # A class of a few images would else vanish, and a network without it has another task.
         quota = (counts * share).round().clamp(min=1)
         return self.subset(by_class[place < quota[labels[by_class]]].sort().values)
 
@@ -156,6 +163,7 @@ class Pixels:
         if tuple(self._images.shape[2:]) == (image_size, image_size):
             return self
         if image_size not in self._resized:
+            # Made once for all networks of a size, in bytes again: rounding costs less than a float copy of the set.
             out = torch.empty(len(self), self.in_channels, image_size, image_size, dtype=torch.uint8)
             for rows in torch.arange(len(self)).split(CHUNK):
                 part = self.batch(rows)[0].float()
@@ -169,12 +177,14 @@ class Pixels:
     def __getstate__(self) -> dict[str, Any]:
         """Returns what another process needs: the file name and place of a memory map, else the pixels."""
         file = _file(self._source)
+        # A worker maps the same file, so that all of them share one copy in the system's cache.
         images = None if file else self._images.cpu().numpy()
         return {**self.__dict__, "_source": file or images, "_images": None, "labels": self.labels.cpu(), "_resized": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         source, rows, labels = state["_source"], state["_rows"], state["labels"]
         images = source if isinstance(source, np.ndarray) else _opened(source)
+        # Labels of the whole set are not known to a subset; they are checked for their number only and replaced below.
         whole = np.zeros(len(images), np.int64)
         self.__init__(images, whole, state["mean"], state["std"], state["device"], resident_bytes=state["_resident_bytes"])  # type: ignore[misc]
         self._rows, self.labels = rows, labels.to(self.device)
@@ -205,6 +215,7 @@ def _file(images: Any) -> tuple[str, int, tuple[int, ...]] | None:
     region = getattr(images, "_mmap", None)
     if not isinstance(images, np.memmap) or region is None or not images.flags.c_contiguous:
         return None
+    # numpy maps from a page border; the difference of addresses then says where in the file a slice begins.
     start = images.offset - images.offset % mmap.ALLOCATIONGRANULARITY  # where the mapped region begins in the file
     inside = images.ctypes.data - np.frombuffer(region, np.uint8).ctypes.data
     return str(images.filename), start + inside, tuple(images.shape)
@@ -243,6 +254,7 @@ class Cursor:
 
     def __next__(self) -> tuple[Tensor, Tensor]:
         """Returns (B, C, H, W) float32 normalised images and (B,) labels, on the device of the images."""
+        # Everything follows from the position, so that a saved state is one number.
         turn, place = divmod(self.position, self.per_pass)
         if turn != self._turn:
             order = torch.randperm(len(self.pixels), generator=self._generator("cpu", "order", turn))
@@ -302,6 +314,7 @@ class Streamed:
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the images (B, C, S, S) uint8 and labels (B,) numbered ``rows``."""
         ((images, labels),) = self.batches([rows])
+        # A stream's memory is written again by the next batch.
         return images.clone(), labels
 
     def batches(self, parts: Sequence[Tensor], seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -332,6 +345,7 @@ class Streamed:
         """Returns a random ``share`` of the images, the same share of every class, at least one of each."""
         if share == 1:
             return self
+        # Which images follows from labels alone: the rule of Pixels on pixels that nobody looks at.
         numbers = Pixels(torch.empty(len(self), 1, 1, 1, dtype=torch.uint8), self.labels.cpu(), (0.5,), (0.5,))
         kept = numbers.fraction(share, seed)
         assert kept._rows is not None

@@ -61,6 +61,7 @@ def save_training(
     path: Path, parts: Mapping[str, Stateful], progress: Mapping[str, Any], whose: Mapping[str, Any]
 ) -> None:
     """Writes the states of ``parts`` and the ``progress`` (JSON values) of the training that is ``whose``, atomically."""
+    # One file for all parts: weights of one epoch and velocities of another would be a training that nobody ran.
     states = {name: dict(part.state_dict()) for name, part in parts.items()}
     save_state(path, {"identity": dict(whose), "progress": dict(progress), "parts": states})
 
@@ -77,6 +78,7 @@ def load_training(path: Path, parts: Mapping[str, Stateful], whose: Mapping[str,
     if set(state) != {"identity", "progress", "parts"}:
         raise StateError(f"{path} is not a checkpoint of a training; remove it or name another file")
     saved = state["identity"]
+    # Continued with another recipe, seed or set, the result would be of neither training.
     if saved != whose:
         flat = {**saved, **saved["recipe"]}, {**whose, **whose["recipe"]}
         other = [f"{k} {flat[0].get(k)!r} (now {v!r})" for k, v in flat[1].items() if k != "recipe" and flat[0].get(k) != v]
@@ -118,6 +120,7 @@ def forward_loss(
     with autocast(x.device, recipe.precision):
         out = call(x)
         logits, extra = out if isinstance(out, tuple) else (out, None)
+        # The auxiliary head sees the same targets; its weight alone says how much it counts.
         loss = _cross_entropy(logits, labels, recipe.label_smoothing, share, partner)
         if extra is not None and recipe.auxiliary_weight:
             loss = loss + recipe.auxiliary_weight * _cross_entropy(extra, labels, recipe.label_smoothing, share, partner)
@@ -126,10 +129,12 @@ def forward_loss(
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, share: float, partner: Tensor | None) -> Tensor:
     """Returns cross entropy, of two labels for mixed images."""
+    # Half precision loses small differences in the sum of exponentials; float64 is that of exactness tests.
     logits = logits if logits.dtype == torch.float64 else logits.float()
     loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
     if partner is None:
         return loss
+    # Cross entropy is linear in the target, so two losses are the loss of the mixed label, without making one-hot labels.
     return share * loss + (1 - share) * F.cross_entropy(logits, labels[partner], label_smoothing=smoothing)
 
 
@@ -192,19 +197,23 @@ class Running:
             decay_norm_bias=recipe.decay_norm_bias,
             grad_clip=recipe.grad_clip,
         )
+        # Gradients of fp16 underflow without it; bf16 has the exponents of float32.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
         self.result = Trained()
         self.done = 0  # finished epochs
+        # DistributedDataParallel waits for the gradient of every parameter; looking for unused ones costs each step, so only if there are any.
         unused = team.size > 1 and bool(unused_parameters(self.model, images, device))
         self.forward = team.wrapped(self.model, device, some_unused=unused)
         self.call: Callable[[Tensor], Any] = self.forward
         self._clock = self._saved = time.perf_counter()
+        # Kept on the device: reading a number in every step would make an accelerator wait for it.
         self._sums = torch.zeros(3, device=device)  # loss x images, correct, images of the running epoch
 
     def compile(self, backend: Backend) -> None:
         """Compiles what a step calls, on all processes or on none, and notes how it went."""
         n, per_epoch = len(self.images), self.plan.per_epoch
+        # Equal batches differ by one image at most: these are the two sizes.
         steps = {n // per_epoch, -(-n // per_epoch)}
         sizes = {part.stop - part.start for step in steps for part in self.team.parts(step)}
         raw, labels = next(self.images.batches([torch.arange(max(sizes))], 0))
@@ -227,14 +236,17 @@ class Running:
 
     def run_epoch(self, epoch: int, stop: Callable[[], bool] | None) -> bool:
         """Trains one epoch; false if it was left early, with the reason in the result."""
+        # Drawn on the CPU whatever the device, so that the same images come in the same order everywhere.
         order = torch.randperm(len(self.images), generator=_generator("cpu", self.seed, "order", epoch))
         noise = _generator(self.device, self.seed, "noise", epoch)
+        # Seeds of each epoch, not one stream: a continued training draws what an uninterrupted one would.
         rng = np.random.default_rng(mix_seed(self.seed, "mixup", epoch))
         self._sums.zero_()
         self.forward.train()
         self._set_drop_path(epoch)
         steps = self.plan.steps_of(epoch)
         wanted = list(zip(steps, order.tensor_split(self.plan.per_epoch)))
+        # All parts of the epoch at once, so that images that are read from disk are read ahead.
         parts = [rows[part] for _, rows in wanted for part in self.team.parts(len(rows))]
         batches = self.images.batches(parts, mix_seed(self.seed, "crops", epoch))
         for step, rows in wanted:
@@ -244,6 +256,7 @@ class Running:
             self.optimizer.lr = learning_rate(self.recipe, step, self.plan)
             self._step(len(rows), batches, noise, rng)
             self.result.images += len(rows)
+            # A loss that is not a number stays one: the rest of the epoch would be wasted.
             if (step + 1) % CHECK_EVERY == 0 and not self._finite():
                 break
         if not self._finite():
@@ -257,6 +270,7 @@ class Running:
 
     def _finite(self) -> bool:
         """Whether the epoch's loss is a number, on all processes."""
+        # The sum of the epoch, not the last loss: one that was not finite stays in it.
         return math.isfinite(self.team.total(self._sums[0]).item())
 
     def _step(
@@ -268,8 +282,10 @@ class Running:
         self.optimizer.zero_grad()
         for number, part in enumerate(parts, 1):
             raw, labels = next(batches)
+            # Drawn for the whole step, of which each process takes its part: what happens to an image does not depend on how many there are.
             changes = changes or Changes.draw(self.recipe, n, raw.shape[2], noise)
             x = augmented(raw, self.changing, self.images.mean, self.images.std, changes.part(part))
+            # A part's mean loss counts by its share of the images, so that unequal parts add up to the mean of the step.
             with self.team.adding(self.forward, number == len(parts)):
                 self._add(x, labels, len(labels) * self.team.size / n, noise, rng)
         self.scaler.step(self.optimizer)  # type: ignore[arg-type]
@@ -293,6 +309,7 @@ class Running:
 
     def note_epoch(self, epoch: int, validation: Images | None) -> Epoch:
         """Writes the epoch's numbers into the history and returns them."""
+        # Before anything is scored: processes normalise by their own statistics in training, but there is one network to keep.
         self._share_buffers()
         loss, right, count = self.team.total(self._sums).tolist()
         steps = self.plan.steps_of(epoch)
@@ -303,10 +320,12 @@ class Running:
             "train_accuracy": right / count,
         }
         if validation is not None:
+            # What will be kept is what is scored.
             with self.average.applied() if self.average else nullcontext():
                 numbers |= self._scored(validation)
         self.result.history.append(numbers)
         self.done = epoch + 1
+        # Before the checkpoint is written, which is to have what was paid until now.
         now = time.perf_counter()
         self.result.seconds += now - self._clock
         self._clock = now
@@ -321,6 +340,7 @@ class Running:
     def _scored(self, validation: Images) -> dict[str, float]:
         """Returns loss and accuracy on ``validation``, of which each process looks at its share."""
         n, team = len(validation), self.team
+        # Every n-th image; a process beyond the last one looks at that and counts 0, since all must take part in the sum.
         rows = torch.arange(min(team.rank, n - 1), n, team.size)
         scored = evaluate(self.model, validation if team.size == 1 else validation.subset(rows), device=self.device)
         if team.size == 1:
@@ -337,6 +357,7 @@ class Running:
     def save(self, path: Path | None, every_seconds: float) -> None:
         """Writes the checkpoint if there is one and it is time."""
         late = time.perf_counter() - self._saved >= every_seconds
+        # Processes hold equal weights, so one of them writes.
         if path is None or not self.team.main or not (late or self.done == self.plan.epochs):
             return
         progress = {
@@ -372,6 +393,7 @@ def _generator(device: str | torch.device, seed: int, purpose: str, epoch: int) 
 
 TOO_LARGE = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
 """What libraries say, in lower case, when they raise a plain RuntimeError for too little memory."""
+# Long against the time of a write, short against what a person minds losing.
 CHECKPOINT_SECONDS = 10.0
 
 
@@ -423,6 +445,7 @@ def train(
         SettingError: for a step too small for the team.
         StateError: for a checkpoint of another training.
     """
+    # The seed is not the training's: all networks of a recipe are to see the same part of the images.
     images = train.resized(recipe.image_size).fraction(recipe.data_fraction, seed=0)
     if len(images) < 2:
         raise DataError(f"training needs at least 2 images, got {len(images)}")
@@ -438,6 +461,7 @@ def train(
                 on_note(training.result.compile_note)
         with failures_as_reason(training.result):
             for epoch in training.epochs():
+                # Dropout and drop path draw from torch's global generator; processes must not draw the same masks.
                 reseed(mix_seed(seed, "layers", epoch, *([team.rank] if team.size > 1 else [])))
                 if not training.run_epoch(epoch, stop):
                     break
@@ -454,6 +478,7 @@ def repeatable(wanted: bool) -> Iterator[None]:
     """Lets torch use deterministic algorithms only, for a while; else lets CUDA try which convolution is fastest."""
     before, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(wanted or before)
+    # Shapes do not change within a training, so the search for the fastest convolution is paid once.
     torch.backends.cudnn.benchmark = not wanted
     try:
         yield
@@ -469,6 +494,7 @@ def failures_as_reason(result: Trained) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         text = str(error).lower()
+        # Too large a network is an answer about that network; any other error is a fault of the program.
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not any(t in text for t in TOO_LARGE):
             raise
         result.reason = f"out of memory: {str(error).splitlines()[0] if str(error) else 'allocation failed'}"

@@ -43,6 +43,7 @@ Counts = NDArray[np.int64]
 
 def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], n_classes: int) -> Counts:
     """Returns (C, C) counts; rows are true classes, columns predicted ones."""
+    # Each pair of classes as one number: a single pass of counting.
     return np.bincount(labels * n_classes + predictions, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
@@ -65,6 +66,7 @@ def balanced_accuracy(confusion: Counts) -> float:
 def macro_f1(confusion: Counts) -> float:
     """Returns the mean F1 of the classes that have images or predictions."""
     either = (confusion.sum(0) + confusion.sum(1)).astype(float)  # 2 TP + FP + FN
+    # A class that is neither there nor predicted has no F1; as 0 it would lower the mean for nothing.
     present = either > 0
     return float(np.mean(2 * np.diag(confusion)[present] / either[present]))
 
@@ -78,6 +80,7 @@ METRICS: dict[str, Callable[[Counts], float]] = {
 
 def top_k(probabilities: NDArray[np.float32], labels: NDArray[np.int64], k: int = 5) -> float:
     """Returns the share of images whose class is among the ``k`` likeliest (equal ones count in its favour)."""
+    # Counting what is likelier needs no sorting and does not depend on the order of equal ones.
     own = probabilities[np.arange(len(labels)), labels]
     return float(np.mean((probabilities > own[:, None]).sum(1) < k))
 
@@ -213,6 +216,7 @@ def evaluate(
         model.to(device).eval()
         for images, _ in pixels.batches(torch.arange(len(pixels)).split(batch_size), 0):
             out = model(normalise(images.to(device), pixels.mean, pixels.std))
+            # Double precision on the CPU: sums over many images then round alike on every device.
             logits.append((out[0] if isinstance(out, tuple) else out).double().cpu())
     labels = pixels.labels.cpu()
     every = torch.cat(logits)  # (N, C)

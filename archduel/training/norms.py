@@ -34,6 +34,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        # Every process's loss depends on the sum, so its gradient is the sum of theirs.
         total = gradient.contiguous().clone()
         distributed.all_reduce(total)
         return total
@@ -46,9 +47,11 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         """Returns (N, C, H, W), normalised."""
         if not self.training:
             return super().forward(x)
+        # Sums over a batch of half precision lose their last images.
         wide = x.float()
         count = _Sum.apply(wide.new_tensor([wide.numel() / wide.shape[1]]))
         mean = _Sum.apply(wide.sum((0, 2, 3))) / count  # (C,)
+        # The square of the distance, in a second pass: E x^2 - (E x)^2 cancels where the mean is large.
         centred = wide - mean.view(1, -1, 1, 1)
         variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count  # (C,), of the population
         self._note(mean.detach(), variance.detach(), count)
@@ -65,6 +68,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         self.num_batches_tracked += 1
         share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean, share)
+        # Normalised by the batch's own variance, kept as an estimate of that of all images, as torch does.
         self.running_var.lerp_(variance * count / (count - 1), share)
 
 
@@ -73,6 +77,7 @@ def synced(model: nn.Module, wanted: bool) -> Iterator[None]:
     """Gives ``model`` synchronised batch norms for a while; names and weights stay."""
     norms = [module for module in model.modules() if type(module) is nn.BatchNorm2d] if wanted else []
     for norm in norms:
+        # The class and not the module: parameters, names and hooks stay what optimizer and checkpoint know.
         norm.__class__ = SyncedBatchNorm2d
     try:
         yield
@@ -104,6 +109,7 @@ def averaging(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
     try:
         for norm in norms:
             norm.reset_running_stats()
+            # torch's sign for a plain average over all batches since the reset.
             norm.momentum = None
         yield
     finally:
@@ -132,6 +138,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     norms = norms_of(model)
     with mode_kept(model), averaging(norms):
         model.eval()
+        # Norms alone in training mode: dropout and drop path would disturb what is measured.
         for norm in norms:
             norm.train()
         for batch in batches:

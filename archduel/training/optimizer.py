@@ -31,8 +31,10 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
+        # Counters such as ``num_batches_tracked`` are whole numbers, of which a mean makes no sense.
         self._names = [name for name, tensor in model.state_dict().items() if tensor.is_floating_point()]
         self._buffers = {name for name, _ in model.named_buffers()}
+        # By reference: parameters are updated in place, so these are the present weights at every step.
         self._live = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
         self._average = [tensor.clone() for tensor in self._live]
 
@@ -41,6 +43,7 @@ class WeightAverage:
         """Takes the present weights in."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
+        # One call for all tensors: on small networks a Python loop costs more than the arithmetic.
         torch._foreach_lerp_(self._average, self._live, 1 - decay)
 
     def buffers(self) -> list[Tensor]:
@@ -49,6 +52,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def _swap(self) -> None:
+        # In place and by copies, since optimizer and compiled calls hold these very tensors.
         for average, live in zip(self._average, self._live):
             kept = live.clone()
             live.copy_(average)
@@ -84,6 +88,7 @@ class WeightAverage:
 # -- What changes from step to step: how many steps there are, the learning rate, the drop-path probability -------------
 
 
+# Of RelativeNAS's released ImageNet training, whose last five epochs share what one step would be.
 TAIL_EPOCHS = 5
 
 
@@ -115,6 +120,7 @@ def plan(recipe: Recipe, n_images: int) -> Plan:
     A pass is cut into equal batches of at most ``batch_size`` images: no image is left out, no batch is tiny, and a batch
     size above the number of images is one batch of all of them. A batch never has a single image (batch norm needs two).
     """
+    # Half of the images at most, because a batch of one has no variance to normalise by.
     per_epoch = max(1, min(math.ceil(n_images / recipe.batch_size), n_images // 2))
     return Plan(per_epoch, max(1, round(recipe.epochs * per_epoch)))
 
@@ -132,11 +138,13 @@ def learning_rate(recipe: Recipe, step: int, total: Plan) -> float:
 
     With ``lr_update="epoch"`` all steps of an epoch have the value of its first one.
     """
+    # The papers' codes step their scheduler once an epoch; a step is then judged as the first of its epoch.
     by_epoch = recipe.lr_update == "epoch"
     if by_epoch:
         step -= step % total.per_epoch
     warmup = min(round(recipe.warmup_epochs * total.per_epoch), total.steps)
     if step < warmup:
+        # Counted from the end of the step (or epoch), so that the first one does not train with a rate of 0.
         return recipe.lr * min(1.0, (step + (total.per_epoch if by_epoch else 1)) / warmup)
     if recipe.schedule == "constant":
         return recipe.lr
@@ -144,6 +152,7 @@ def learning_rate(recipe: Recipe, step: int, total: Plan) -> float:
         return float(recipe.lr * recipe.gamma ** ((step - warmup) / total.per_epoch))
     if recipe.schedule == "linear_tail":
         return recipe.lr * tail_share(step / total.per_epoch, total.steps / total.per_epoch)
+    # The warm-up may be the whole training; there is nothing to divide by then.
     done = (step - warmup) / max(1, total.steps - warmup)
     left = (1 + math.cos(math.pi * done)) / 2 if recipe.schedule == "cosine" else 1 - done
     return recipe.lr_min + (recipe.lr - recipe.lr_min) * left
@@ -155,6 +164,7 @@ def tail_share(epoch: float, epochs: float) -> float:
     It falls to 0 within ``epochs - 5``, but the last five epochs share one fifth of the last such step each. Trainings of
     five epochs or fewer have a plain linear fall. Source: the released ImageNet training of RelativeNAS.
     """
+    # The linear part falls as if there were no tail; its last step is then spread over the tail.
     body = epochs - TAIL_EPOCHS
     if body <= 0:
         return 1 - epoch / epochs
@@ -191,11 +201,13 @@ class SGD:
         grad_clip: float = 0.0,
     ) -> None:
         params = [p for p in model.parameters() if p.requires_grad]
+        # Vectors are the scales and shifts of norms, and biases, which recipes such as CNAS's leave alone.
         decayed = [p for p in params if p.ndim > 1 or decay_norm_bias]
         plain = [p for p in params if p.ndim <= 1 and not decay_norm_bias]
         groups = ((decayed, weight_decay), (plain, 0.0))
         self.param_groups: list[dict[str, Any]] = [{"params": p, "weight_decay": w} for p, w in groups if p]
         self.lr, self.momentum, self.grad_clip = lr, momentum, grad_clip
+        # Without momentum there is nothing to look ahead along; ``torch.optim.SGD`` refuses the pair.
         self.nesterov = nesterov and momentum > 0
         self._velocity = [[torch.zeros_like(p) for p in group["params"]] for group in self.param_groups]
 
@@ -203,6 +215,7 @@ class SGD:
         """Forgets the gradients."""
         for group in self.param_groups:
             for parameter in group["params"]:
+                # None instead of zeros: an operation that was not used then keeps its velocity and does not decay.
                 parameter.grad = None
 
     @torch.no_grad()
@@ -211,6 +224,7 @@ class SGD:
         scale = self._clip_scale()
         for group, velocity in zip(self.param_groups, self._velocity):
             live = [(p, p.grad, v) for p, v in zip(group["params"], velocity) if p.grad is not None]
+            # All of a group's operations may be unused in a step of a network that draws its paths.
             if not live:
                 continue
             params, grads, buffers = (list(column) for column in zip(*live))
@@ -233,7 +247,9 @@ class SGD:
         grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         if not self.grad_clip or not grads:
             return None
+        # The norm of the norms is that of all gradients as one vector, as ``clip_grad_norm_`` computes it.
         norm = torch.stack(torch._foreach_norm(grads)).norm()
+        # A divisor of at least 1 leaves small gradients alone; it stays on the device, so that no step waits for it.
         return (norm / self.grad_clip).clamp(min=1.0)
 
     def state_dict(self) -> dict[str, list[list[Tensor]]]:
@@ -242,6 +258,7 @@ class SGD:
 
     def load_state_dict(self, state: dict[str, list[list[Tensor]]]) -> None:
         """Takes the velocities of :meth:`state_dict`."""
+        # Copied into place: the lists that the kernel is given are these.
         for mine, saved in zip(self._velocity, state["velocity"]):
             for velocity, value in zip(mine, saved):
                 velocity.copy_(value)

@@ -14,6 +14,7 @@ TYPES: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "boo
 CHOICES = {
     "schedule": ("cosine", "linear", "linear_tail", "exponential", "constant"),
     "lr_update": ("step", "epoch"),
+    # Names of autocast: weights and their updates stay in float32 whatever a network computes with.
     "precision": ("fp32", "bf16", "fp16"),
     "test_rule": ("crop", "inner"),
 }
@@ -94,11 +95,13 @@ class Recipe:
     image_size: int = 32
 
     def __post_init__(self) -> None:
+        # Settings come from files and command lines, where 1 may stand for 1.0; a bool, which Python counts as an int, is a slip.
         for item in fields(self):
             kind = str(item.type)
             value = getattr(self, item.name)
             if not isinstance(value, TYPES[kind]) or (kind != "bool" and isinstance(value, bool)):
                 raise SettingError(f"{item.name} must be of type {kind}, got {value!r}")
+            # Written so that nan fails too: no comparison with it is true.
             if isinstance(value, (int, float)) and not value >= 0:
                 raise SettingError(f"{item.name} must be at least 0, got {value}")
         if not self.epochs > 0:
@@ -106,6 +109,7 @@ class Recipe:
         for name in ("batch_size", "channels", "depth", "image_size"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} must be at least 1, got {getattr(self, name)}")
+        # At 1 a momentum never fades, no label and no path is left, and an average never moves.
         for name in ("momentum", "label_smoothing", "drop_path", "ema"):
             if not getattr(self, name) < 1:
                 raise SettingError(f"{name} must be in [0, 1), got {getattr(self, name)}")
@@ -115,6 +119,7 @@ class Recipe:
         for name, most in (("crop_scale", 1.0), ("colour_jitter", 1.0), ("hue_jitter", 0.5)):
             if getattr(self, name) > most:
                 raise SettingError(f"{name} must be in [0, {most:g}], got {getattr(self, name)}")
+        # Both are random crops of the same image; which comes first would have to be said.
         if self.crop_scale and self.crop_pad:
             raise SettingError("crop_scale and crop_pad exclude each other; set crop_pad to 0 for crops of random shape")
         for name, allowed in CHOICES.items():
@@ -128,6 +133,7 @@ class Recipe:
 
 def recipe_text(recipe: Recipe) -> str:
     """Returns what differs from the default recipe as JSON; :func:`text_recipe` reads it, also in another process."""
+    # Only what differs, so that texts in journals stay short and stay equal when a setting is added.
     usual = asdict(Recipe())
     return json.dumps({name: value for name, value in asdict(recipe).items() if value != usual[name]}, sort_keys=True)
 

@@ -29,6 +29,7 @@ Backend = str | Callable[..., Any]
 
 INDUCTOR = "inductor"
 """torch's own compiler."""
+# Compilers' messages carry whole graphs; a reason is for reading in a line.
 LONGEST_REASON = 300
 
 
@@ -65,10 +66,12 @@ def compiled_call(
         sizes: how many batch sizes there will be; for more than one they are compiled once, for any size.
     """
     began = time.perf_counter()
+    # The trial step is a real one: batch norms would remember its images.
     buffers = [(buffer, buffer.clone()) for buffer in forward.buffers()]
     try:
         call = torch.compile(forward, backend=backend)
         if sizes > 1:
+            # Without it the second batch size is compiled again in the middle of the training.
             torch._dynamo.maybe_mark_dynamic(x, 0)
         trial(call, x).backward()  # type: ignore[no-untyped-call]
         return Compiled(call, time.perf_counter() - began)
@@ -131,6 +134,7 @@ def keep_freed_memory(library: Any = None) -> bool:
         if platform.libc_ver()[0] != "glibc":
             return False
         library = ctypes.CDLL(None)
+    # Never give back, and never map a block by itself, which is given back as soon as it is freed.
     return bool(library.mallopt(TRIM_THRESHOLD, 2**31 - 1)) and bool(library.mallopt(MMAP_MAX, 0))
 
 
@@ -154,6 +158,7 @@ T = TypeVar("T")
 def mix_seed(seed: int, *numbers: int | str) -> int:
     """Returns a seed (31 bits) that depends on all of the arguments and on nothing else."""
     digest = hashlib.sha256("/".join(map(str, (seed, *numbers))).encode()).digest()
+    # 31 bits, because some generators take a signed 32-bit seed.
     return int.from_bytes(digest[:4], "big") >> 1
 
 
@@ -170,6 +175,7 @@ def isolated(device: str | torch.device = "cpu") -> Iterator[Callable[[int], Non
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
 
+    # Only the device in use: torch would else save the generators of every GPU.
     with torch.random.fork_rng(devices=[device] if accelerated else []):
         yield reseed
 

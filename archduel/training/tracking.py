@@ -40,6 +40,7 @@ class TensorBoard:
     def __init__(self, folder: str | Path) -> None:
         from importlib.util import find_spec
 
+        # Asked here, before images are read: the writer itself is imported when the training begins.
         if find_spec("tensorboard") is None:
             raise SettingError("TensorBoard is not installed; install it with `pip install 'archduel[tensorboard]'`")
         self.folder = Path(folder)
