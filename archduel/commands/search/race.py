@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from archduel.assemble import begins_with_labels
+from archduel.assemble import declaration
 from archduel.commands.progress import Progress
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
 from archduel.commands.search.plan import Plan, whole_number
@@ -120,7 +120,7 @@ def _strategy(
         final=final, seconds={},
     )  # fmt: skip
     strategy = make_strategy(settings, plan, space, constraint, costs=closed_form_costs(plan, dataset))
-    return strategy, labels if begins_with_labels(settings.strategy) else 0
+    return strategy, labels if declaration(settings.strategy).kind == "labels-first" else 0
 
 
 def _latency(settings: Settings) -> Any:

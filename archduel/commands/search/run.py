@@ -108,9 +108,10 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
 
 def races(settings: Settings) -> bool:
     """Whether a run is a race for the hand-over; else networks are trained alike and compared."""
+    one_shot = declaration(settings.strategy).kind == "one-shot"
     if settings.race is None:
-        return settings.evaluations is None and not shares_weights(settings.strategy)
-    if settings.race and shares_weights(settings.strategy):
+        return settings.evaluations is None and not one_shot
+    if settings.race and one_shot:
         raise SettingError(f"strategy {settings.strategy!r} works on shared weights, which do not race; leave --race out")
     return settings.race
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from archduel.assemble import shares_weights
+from archduel.assemble import declaration
 from archduel.core.storage import read_toml
 from archduel.errors import RunError, SettingError, unknown
 
@@ -87,7 +87,7 @@ def _may_race(values: Mapping[str, Any]) -> bool:
     """Whether a run with these settings will be a race, see :attr:`Settings.race`."""
     if values.get("race") is not None:
         return bool(values["race"])
-    return "evaluations" not in values and not shares_weights(str(values.get("strategy", Settings.model_fields["strategy"].default)))
+    return "evaluations" not in values and declaration(str(values.get("strategy", Settings.model_fields["strategy"].default))).kind != "one-shot"
 
 
 def usual_space(races: bool, *, whole: str = "stages", cells: str = "nasbench201") -> str:
