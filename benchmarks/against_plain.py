@@ -188,17 +188,23 @@ def work(jobs: list[dict[str, Any]], path: Path) -> None:
         print({name: value for name, value in record.items() if name not in ("candidates", "versions", "hardware", "command")}, flush=True)
 
 
+def opponents(records: dict[tuple[Any, ...], dict[str, Any]], row: str, limit: str, seed: int) -> list[dict[str, Any]]:
+    """Returns the script's records within the limit: a limit decides which of its networks count, not how they are trained."""
+    most = LIMITS[limit]
+    within = {k[3]: r for k, r in records.items() if k[0] == row and k[2] == seed and k[3] != "archduel" and (most is None or r["params"] <= most)}
+    return list(within.values())
+
+
 def summary(path: Path) -> None:
     """Prints the test accuracies of both sides and their paired differences, a line for each row and limit."""
     records = {key(record): record for record in done(path) if "excluded" not in record}
     for row, limit in sorted({key(record)[:2] for record in records.values()}):
         pairs = []
         for seed in sorted({k[2] for k in records if k[:2] == (row, limit)}):
-            mine = records.get((row, limit, seed, "archduel"))
-            rivals = [records[k] for k in records if k[:3] == (row, limit, seed) and k[3] != "archduel"]
+            mine, rivals = records.get((row, limit, seed, "archduel")), opponents(records, row, limit, seed)
             if mine and rivals:
                 best = max(rivals, key=lambda record: record["validation"])
-                pairs.append((mine["test"], best["test"], best["side"]))
+                pairs.append((mine["test"], best["test"], f"{best['side']} of {len(rivals)}"))
         if pairs:
             gains = np.array([100 * (a - b) for a, b, _ in pairs])
             spread = f" +- {1.96 * gains.std(ddof=1) / len(gains) ** 0.5:.2f}" if len(gains) > 1 else ""

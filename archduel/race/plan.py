@@ -18,7 +18,10 @@ USUAL_SECONDS = 180.0
 DECAY_SHARE = 0.4
 """Share of the winner's whole training in which the learning rate falls to zero."""
 ENOUGH_PASSES = 40.0
-"""Passes over the training images that a network of the right size gets (measured: ``benchmarks/records/race_recipe.json``)."""
+"""Passes over the training images for which the first networks are sized: a first guess, from which the race finds its way.
+
+The best networks of ``benchmarks/records/race_recipe.json`` had 38 to 52 passes, but no record varies the size alone.
+"""
 
 
 @dataclass(frozen=True)

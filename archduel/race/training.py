@@ -2,8 +2,9 @@
 
 The learning rate is constant after a short warm-up; whoever trains says when it falls to zero (:mod:`archduel.race.plan`), so
 a training has no length that must be known beforehand. In between a network is scored with an average of its latest weights,
-which at a constant rate is about as good as the same weights after a decay (measured: ``benchmarks/records/race_recipe.json``) and
-costs no training. Everything random in a step follows from the seed and the number of the step.
+which costs no training and stands in for the weights after a decay; how near it comes is not measured. Handed over are the last
+weights, which after the decay were right more often than that average (``trials`` in ``benchmarks/records/race_recipe.json``).
+Everything random in a step follows from the seed and the number of the step.
 """
 
 from __future__ import annotations
