@@ -12,15 +12,16 @@ __all__ = ["Ending", "Plan", "epochs_plan", "timed_plan"]
 
 RACE_SHARE = 0.38
 """Share of the time in which networks compete; the rest, and what the winner was trained until then, is more than half."""
-FINAL_TO_FIRST = 30.0
+FINAL_TO_FIRST = 40.0
 """How much longer than the first rung the last training is in a race of 3 minutes; a longer race has more and finer rungs."""
 USUAL_SECONDS = 180.0
 DECAY_SHARE = 0.4
 """Share of the winner's whole training in which the learning rate falls to zero."""
-ENOUGH_PASSES = 40.0
+ENOUGH_PASSES = 100.0
 """Passes over the training images for which the first networks are sized: a first guess, from which the race finds its way.
 
-The best networks of ``benchmarks/records/race_recipe.json`` had 38 to 52 passes, but no record varies the size alone.
+On 1,000 and 5,000 images in one and three minutes the better networks came to 100 to 150 passes (``benchmarks/records/against_plain.jsonl``);
+guessed for 40, the first network was twice as large, had two passes at its first rung and lost a race that it should have won.
 """
 
 
@@ -59,7 +60,7 @@ def timed_plan(seconds: float, *, gone: float, reserve: float) -> Plan:
     race = RACE_SHARE * usable
     last = usable - race
     first = last / (FINAL_TO_FIRST * math.sqrt(max(1.0, usable / USUAL_SECONDS)))
-    return Plan(Rungs(first, race / 3), gone + race, seconds - reserve, last)
+    return Plan(Rungs(first, race / 4), gone + race, seconds - reserve, last)
 
 
 def epochs_plan(evaluations: int, *, first: float, last: float) -> Plan:

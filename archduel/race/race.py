@@ -20,7 +20,7 @@ from archduel.race.candidates import Candidate, accuracy_interval
 from archduel.race.clock import Pace, Stopwatch
 from archduel.race.newcomers import Asker, Entry, read_scale, write_scale
 from archduel.race.plan import ENOUGH_PASSES, Ending, Plan
-from archduel.race.rungs import Enter
+from archduel.race.rungs import Enter, Standing
 from archduel.race.sizes import Sizes, fitting_scale
 from archduel.race.threads import Threads
 from archduel.race.training import Anytime
@@ -231,7 +231,7 @@ class Race:
     def _add(self, entry: Entry) -> Candidate:
         text = self.named(entry.arch)
         size = "" if entry.role == "standard" and entry.scale.channels == 16 else f" C{entry.scale.channels} N{entry.scale.depth}"
-        candidate = Candidate(len(self.candidates), entry, text + size)
+        candidate = Candidate(len(self.candidates), entry, text + size, Standing(favoured=entry.role == "start"))
         self.candidates.append(candidate)
         self.asker.known.setdefault(entry.arch, math.nan)
         return candidate

@@ -18,10 +18,13 @@ class Standing:
     Attributes:
         scores: its score at each rung it has reached; higher is better.
         failed: it takes no further part.
+        favoured: it goes on to the highest rung whatever its first scores are: of a network that is known to do well in the end, a short
+            training says less than that.
     """
 
     scores: list[float] = field(default_factory=list)
     failed: bool = False
+    favoured: bool = False
 
     @property
     def rung(self) -> int:
@@ -49,12 +52,12 @@ class Rungs:
     """The rules of a race.
 
     A rung is an amount of training (seconds, or epochs where a race must repeat exactly): ``first``, ``first * factor``, ... Each
-    level may spend the same (``level``), so that about one in ``factor`` goes on. A candidate goes on as soon as it is
-    among the best ``1 / factor`` of those at its rung; the highest rung comes first.
+    level may spend the same (``level``), so that about one in ``factor`` goes on; the highest twice as much, for a choice is between
+    two. A candidate goes on as soon as it is among the best ``1 / factor`` of those at its rung; the highest rung comes first.
 
     Attributes:
         first: training up to the first rung.
-        level: what all trainings up to one rung may spend together.
+        level: what all trainings up to one rung may spend together; see :meth:`limit`.
         levels: how many rungs there are.
         factor: how much further the next rung is.
 
@@ -81,6 +84,10 @@ class Rungs:
         """Returns what it takes from the rung below."""
         return self.amount(rung) - (self.amount(rung - 1) if rung else 0.0)
 
+    def limit(self, rung: int) -> float:
+        """Returns what all trainings up to ``rung`` may spend together."""
+        return self.level * (2 if 0 < rung == self.levels - 1 else 1)
+
     def next_move(self, standings: Mapping[int, Standing], spent: Sequence[float], *, newcomers: bool = True) -> Move | None:
         """Returns what is trained next; None = the choice can be made.
 
@@ -100,10 +107,10 @@ class Rungs:
     def _affordable(self, rung: int, spent: Sequence[float]) -> bool:
         """Whether at least half of one more training up to ``rung`` is left; the first one always is."""
         already = spent[rung] if rung < len(spent) else 0.0
-        return already == 0 or already + self.extra(rung) / 2 <= self.level
+        return already == 0 or already + self.extra(rung) / 2 <= self.limit(rung)
 
     def _strongest(self, standings: Mapping[int, Standing], rung: int, *, everyone: bool) -> int | None:
-        """Returns the candidate that goes on to ``rung``, if one deserves it: among the best ``1 / factor`` at the rung below.
+        """Returns the candidate that goes on to ``rung``, if one deserves it: favoured, or among the best ``1 / factor`` at the rung below.
 
         Once there are no newcomers to wait for (``everyone``) the share is rounded up.
         """
@@ -111,6 +118,7 @@ class Rungs:
         share = len(there) / self.factor
         deserve = math.ceil(share) if everyone else math.floor(share)
         best = sorted(there, key=lambda n: (-there[n], n))[:deserve]
+        best = [n for n in there if standings[n].favoured] + best
         return next((n for n in best if standings[n].rung == rung and not standings[n].failed), None)
 
     def leader(self, standings: Mapping[int, Standing]) -> int | None:

@@ -41,6 +41,25 @@ def test_without_newcomers_the_share_is_rounded_up_and_then_the_race_is_over() -
     assert rungs.leader(there) == 1
 
 
+def test_a_favoured_network_goes_up_to_the_highest_rung_and_the_best_other_one_meets_it_there() -> None:
+    rungs = Rungs(first=1.0, level=6.0)
+    there = {0: Standing([0.1], favoured=True), 1: Standing([0.5]), 2: Standing([0.6])}
+    assert rungs.next_move(there, [3, 0, 0]) == Promote(0)
+    there[0].scores.append(0.2)
+    assert rungs.next_move(there, [3, 2, 0]) == Promote(0)
+    there[0].scores.append(0.7)
+    assert rungs.next_move(there, [3, 2, 6]) == Promote(2)
+    there[2].scores.append(0.65)
+    assert rungs.next_move(there, [6, 4, 6], newcomers=False) == Promote(2)  # the highest level has twice as much
+    there[2].scores.append(0.66)
+    assert rungs.leader(there) == 0  # favoured on the way; the choice is by score alone
+    assert rungs.leader({**there, 0: Standing([0.1, 0.2, 0.5], favoured=True)}) == 2
+
+
+def test_a_favoured_network_that_fails_goes_nowhere() -> None:
+    assert Rungs(first=1.0, level=6.0).next_move({0: Standing([0.1], failed=True, favoured=True)}, [1, 0, 0], newcomers=False) is None
+
+
 def test_a_level_that_is_used_up_takes_nobody() -> None:
     rungs = Rungs(first=1.0, level=3.0)
     there = {i: Standing([0.1 * i]) for i in range(3)}
@@ -88,6 +107,6 @@ def test_simulated_races_find_one_of_the_best_and_keep_to_their_levels() -> None
         noise = rng.normal(size=(20, 3)) * np.array([0.5, 0.25, 0.1])
         rungs = Rungs(first=1.0, level=20.0)
         winner, spent = simulate(quality[:, None] + noise, rungs)
-        assert all(cost <= rungs.level + rungs.extra(i) / 2 for i, cost in enumerate(spent))
+        assert all(cost <= rungs.limit(i) + rungs.extra(i) / 2 for i, cost in enumerate(spent))
         ranks.append(int((quality > quality[winner]).sum()))
     assert np.mean(ranks) < 1.0  # 9.5 by chance
