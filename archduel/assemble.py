@@ -11,23 +11,16 @@ import numpy as np
 
 from archduel import registry
 from archduel.core import Constraint, Space, Strategy
+from archduel.core.spending import Declaration, declared
 from archduel.errors import SettingError, unknown
 
-__all__ = ["PARTNERS", "USUAL", "accepted_partners", "assemble", "begins_with_labels", "check_keys", "collaborator", "compares", "derived_seed", "settings_of", "shares_weights"]
+__all__ = ["USUAL", "accepted_partners", "assemble", "check_keys", "collaborator", "declaration", "derived_seed", "settings_of"]
 
-PARTNERS: dict[str, dict[str, str | dict[str, Any]]] = {
-    "ctnas": {"policy": "lstm", "ranker": "nac"},
-    "renas": {"ranker": "renas"},
-    "reinforce": {"policy": "logits"},
-    "bpe_rl": {"policy": "logits"},
-    "best": {"ranker": {"name": "gp", "share": 0.5}},
-    "bananas": {"ranker": "gp"},
-    "npenas": {"ranker": "gp"},
-    "ctnas_oneshot": {"policy": "lstm", "ranker": "nac"},
-}
-"""Which policy and ranker (a name, or a name with settings) a strategy gets unless its settings name others."""
 USUAL = {"policy": "lstm", "ranker": "gp"}
+"""What a strategy gets that takes such a collaborator and declares none."""
 RANDOMNESS = ("rng", "generator", "seed")
+OFFERED = ("constraint", "costs", "device")
+"""Keywords that are filled in where a constructor has them; all others are settings, whatever they are called."""
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -35,30 +28,26 @@ def derived_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "big") >> 1
 
 
+def declaration(strategy: str) -> Declaration:
+    """Returns what the class of ``strategy`` says of itself: what it needs, how it goes about it, how it spends.
+
+    Raises:
+        UnknownNameError: for a name that is not on the menu.
+        SettingError: for a declaration of another form.
+    """
+    return declared(registry.entry("strategy", strategy))
+
+
 def accepted_partners(strategy: str) -> set[str]:
-    """Returns which of policy and ranker the constructor of ``strategy`` takes."""
-    return USUAL.keys() & inspect.signature(registry.entry("strategy", strategy)).parameters.keys()
-
-
-def begins_with_labels(strategy: str) -> bool:
-    """Whether ``strategy`` first asks for as many random architectures as its setting ``labels`` says."""
-    return "labels" in settings_of("strategy", strategy) and not shares_weights(strategy)
-
-
-def shares_weights(strategy: str) -> bool:
-    """Whether ``strategy`` works on shared weights (one-shot), which score its architectures."""
-    return "shared" in inspect.signature(registry.entry("strategy", strategy)).parameters
-
-
-def compares(strategy: str) -> bool:
-    """Whether ``strategy`` then makes many steps without any training, and proposes what is worth one at the end."""
-    return begins_with_labels(strategy) and "iterations" in settings_of("strategy", strategy)
+    """Returns which of policy and ranker the constructor of ``strategy`` takes: those among its collaborators, before ``*``."""
+    parameters = inspect.signature(registry.entry("strategy", strategy)).parameters.values()
+    return USUAL.keys() & {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
 
 
 def settings_of(role: str, name: str) -> dict[str, Any]:
     """Returns the settings of a class on the menu of ``role`` with their defaults."""
     parameters = inspect.signature(registry.entry(role, name)).parameters.values()
-    handled = (*RANDOMNESS, "constraint", "costs", "device")
+    handled = (*RANDOMNESS, *OFFERED)
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in handled}
 
 
@@ -99,10 +88,9 @@ def assemble(
         SettingError: for settings the constructor does not have, or a collaborator nobody made.
     """
     settings = dict(settings or {})
-    partners = {**USUAL, **PARTNERS.get(strategy, {})}
+    partners: dict[str, Any] = {**USUAL, **declaration(strategy).partners}
     ready = {"space": space, "constraint": constraint, "costs": costs, "device": device, **(given or {})}
-    parameters = inspect.signature(registry.entry("strategy", strategy)).parameters
-    for role in partners.keys() & parameters.keys() - ready.keys():
+    for role in accepted_partners(strategy) - ready.keys():
         wanted = settings.pop(role, partners[role])
         ready[role] = collaborator(role, wanted, space, seed=seed, costs=costs, device=device)
     return _made("strategy", strategy, ready, settings, seed)  # type: ignore[no-any-return]
@@ -146,7 +134,7 @@ def _made(role: str, name: str, ready: Mapping[str, Any], settings: Mapping[str,
             collaborators.append(ready[parameter.name])
         elif parameter.name in RANDOMNESS:
             keywords[parameter.name] = _randomness(parameter.name, derived_seed(seed, f"{role}/{parameter.name}"), ready)
-        elif parameter.name in ready and parameter.name not in keywords:
+        elif parameter.name in OFFERED and parameter.name in ready and parameter.name not in keywords:
             keywords[parameter.name] = ready[parameter.name]
     check_keys(role, name, keywords)
     return registry.make(role, name, *collaborators, **keywords)

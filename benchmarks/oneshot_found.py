@@ -45,7 +45,7 @@ def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed:
     import torch
 
     from archduel import make_strategy, supernet
-    from archduel.commands.search.one_shot import Prices, fitted, supernet_recipe
+    from archduel.commands.search.one_shot import counted_prices, fitted, supernet_recipe
     from archduel.core import Budget, Local, Query, Scale, search
     from archduel.estimators import SharedWeights
     from archduel.spaces import NASBench201
@@ -62,7 +62,7 @@ def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed:
     train, validation = (Pixels(part.images, part.labels, *means) for part in (dataset.train, dataset.validation))
     n = -(-len(train) // recipe.batch_size)
     given = STRATEGIES[strategy]
-    prices = Prices.counted(strategy, given, n_validation=-(-len(validation) // recipe.batch_size), n_options=5)
+    prices = counted_prices(strategy, given, n_validation=-(-len(validation) // recipe.batch_size), n_options=5)
     plan = fitted(strategy, space, arguments.batches, prices, n, recipe, {**given, "verify": 0})
     scale = Scale(recipe.channels, recipe.depth, size, 3, 10)
     network = supernet("nasbench201", scale, generator=torch.Generator().manual_seed(seed))

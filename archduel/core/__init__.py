@@ -43,10 +43,12 @@ from archduel.core.space import (
     sample,
     sample_distinct,
 )
+from archduel.core.spending import Allowance, Prices, Probe, RandomFirst
 from archduel.core.storage import Journal
 
 __all__ = [
     "AllPairs",
+    "Allowance",
     "Arch",
     "Budget",
     "Constraint",
@@ -67,7 +69,10 @@ __all__ = [
     "Local",
     "MixingSupernet",
     "Policy",
+    "Prices",
+    "Probe",
     "Query",
+    "RandomFirst",
     "Ranker",
     "Result",
     "Scale",

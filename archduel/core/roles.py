@@ -207,7 +207,11 @@ class Policy(Protocol):
 
 
 class Strategy(Protocol):
-    """Asks, is told, learns in steps, names its best. Knows neither space nor estimator by name."""
+    """Asks, is told, learns in steps, names its best. Knows neither space nor estimator by name.
+
+    Its class may say what it needs and how it spends a budget (``kind``, ``partners``, ``compares``, ``spend``), see
+    :mod:`archduel.core.spending`.
+    """
 
     def ask(self, n: int) -> list[Query]:
         """Returns at most ``n`` queries; empty = "let me step"."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel import registry
-from archduel.core import Arch, Costs, Scale, Space, TextSpace, sample
+from archduel.core import Arch, Scale, Space, TextSpace, sample
 from archduel.core import parse as parse_choices
 from archduel.errors import InvalidArchError, SettingError
 from archduel.spaces.family import count, family
@@ -104,7 +104,7 @@ def facts(space: Space) -> dict[str, Any]:
     }
 
 
-def closed_form_costs(space: Space) -> Costs | None:
+def closed_form_costs(space: Space) -> Callable[[Sequence[Arch]], NDArray[np.float64]] | None:
     """Returns what gives (N, 2) parameters and multiply-adds of architectures of ``space``, None where features tell them."""
     around = family(space.name)
     if not around.costs_for_rankers:

@@ -12,6 +12,9 @@ Deviations from the paper:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import numpy as np
 
 from archduel.core import Arch, Constraint, Ranker, Space, StepReport, mutate, sample
@@ -33,6 +36,8 @@ class Bananas(Guided):
         candidates: mutants a round.
         parents: labelled architectures that are mutated.
     """
+
+    partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"ranker": "gp"}
 
     def __init__(
         self,

@@ -11,7 +11,8 @@ Architectures with one fingerprint compute the same: one of them is asked, and n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +109,8 @@ class Contenders(Guided):
             first, and the best of them at the usual fidelity.
         looks: cheap evaluations for each usual one.
     """
+
+    partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"ranker": {"name": "gp", "share": 0.5}}
 
     def __init__(
         self,

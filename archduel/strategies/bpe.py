@@ -14,16 +14,28 @@ Deviations from the released code:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from archduel.core import Arch, Constraint, Estimate, Policy, Query, Space, State, StepReport, decisions
+from archduel.core import (
+    Allowance,
+    Arch,
+    Constraint,
+    Estimate,
+    Policy,
+    Prices,
+    Query,
+    Space,
+    State,
+    StepReport,
+    decisions,
+)
 from archduel.errors import StateError, check_at_least, check_below_one, check_positive
 from archduel.strategies.evolution import RegularizedEvolution
 from archduel.strategies.reinforce import drawn
@@ -69,6 +81,11 @@ class BPEEvolution(RegularizedEvolution):
         )
         self.steps = steps
 
+    @classmethod
+    def spend(cls, allowance: Allowance, prices: Prices | None = None) -> dict[str, Any]:
+        """Returns no limit of its own in a table, where the budget says it."""
+        return {"steps": 0} if allowance.iterations is None else {}
+
     def ask(self, n: int) -> list[Query]:
         """Returns founders, then children, ``steps`` in all."""
         return super().ask(min(n, self.steps - self.told) if self.steps else n)
@@ -94,6 +111,8 @@ class BPEReinforce:
         momentum: of the moving average.
         patience: repeats in a row after which the search ends.
     """
+
+    partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"policy": "logits"}
 
     def __init__(
         self,
@@ -121,6 +140,11 @@ class BPEReinforce:
         self.average = 0.0
         self.peak = -np.inf
         self._weights: list[float] = []
+
+    @classmethod
+    def spend(cls, allowance: Allowance, prices: Prices | None = None) -> dict[str, Any]:
+        """Returns no limit of its own in a table, where the budget says it."""
+        return {"steps": 0} if allowance.iterations is None else {}
 
     def ask(self, n: int) -> list[Query]:
         """Returns samples of the policy; empty after ``steps``."""

@@ -27,19 +27,23 @@ Deviations from the paper (P) and the released code (R):
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from archduel.core import (
+    Allowance,
     Arch,
     Constraint,
     Cost,
     Decision,
     Estimate,
     Policy,
+    Prices,
+    Probe,
     Query,
     SharedEstimator,
     Space,
@@ -49,8 +53,9 @@ from archduel.core import (
     sample,
 )
 from archduel.core.space import Allowed, WordedSpace
+from archduel.core.spending import Kind
 from archduel.errors import SettingError, check_at_least, check_below_one, check_positive, unknown
-from archduel.strategies.one_shot import Closing, distinct_draws, feasible
+from archduel.strategies.one_shot import Closing, distinct_draws, feasible, fewer_updates, within
 
 __all__ = ["CNAS", "growing_options", "node_stages", "numbered", "operation_stages", "random_order"]
 
@@ -175,6 +180,10 @@ class CNAS:
         SettingError: for numbers out of range, or a space that cannot grow so.
     """
 
+    kind: ClassVar[Kind] = "one-shot"
+    schedule: ClassVar[str] = "constant"
+    probe: ClassVar[Probe] = Probe("reward", {"warmup_epochs": 0, "stage_epochs": 3, "batches": 4}, 4)
+
     def __init__(
         self,
         space: Space,
@@ -207,7 +216,7 @@ class CNAS:
         check_positive(lr=lr)
         check_below_one(momentum=momentum)
         self.space, self.policy, self.shared, self.constraint = space, policy, shared, constraint
-        self.rng, self.generator, self.grow, self.kind = rng, generator, grow, kind
+        self.rng, self.generator, self.grow, self.decision_kind = rng, generator, grow, kind
         self.warmup_epochs, self.stage_epochs, self.batch, self.candidates = warmup_epochs, stage_epochs, batch, candidates
         self.entropy, self.momentum, self.grad_clip, self.uniform = entropy, momentum, grad_clip, uniform
         self.batches = batches or shared.n_batches("train")
@@ -219,12 +228,38 @@ class CNAS:
         self.epoch = 0
         self.baseline: float | None = None
 
+    @classmethod
+    def spend(cls, allowance: Allowance, prices: Prices) -> dict[str, Any]:
+        """Returns settings: each stage an equal share, a third of it warm-up."""
+        stages, n = cls._n_stages(allowance), allowance.batches
+        candidates = within(3, 0.1 * allowance.work / (stages * prices.score), 10)
+        left = max(0.5 * allowance.work, allowance.work - stages * candidates * prices.score)
+        each = left / (stages * (3 * prices.learn + 2 * prices.reward))  # one epoch of warm-up, two of both
+        warmup = within(1, each / n, 20)
+        batches = within(2, each / warmup, n)
+        lr = fewer_updates(2 * warmup * stages * batches, paper=100_000, farthest=3e-3)
+        return {"warmup_epochs": warmup, "stage_epochs": 2 * warmup, "batches": batches, "lr": lr, "candidates": candidates}
+
+    @classmethod
+    def learns(cls, settings: Mapping[str, Any], allowance: Allowance) -> int:
+        """Returns the batches of all stages."""
+        each = settings["batches"] or allowance.batches
+        return int(cls._n_stages(allowance) * (settings["warmup_epochs"] + settings["stage_epochs"]) * each)
+
+    @classmethod
+    def _n_stages(cls, allowance: Allowance) -> int:
+        given, space = allowance.given, allowance.space
+        assert space is not None
+        if given.get("grow") == "nodes":
+            return len(node_stages(space, given.get("kind", "op"), "none"))
+        return len(given.get("order") or ()) or len(growing_options(space, given.get("kind", "op"))[0])
+
     @property
     def stages(self) -> list[Allowed]:
         """The masks Omega_1, Omega_2, ..."""
         if self.grow == "nodes":
             return self._idle_stages
-        grown = operation_stages(self.space, self.kind, self.order)
+        grown = operation_stages(self.space, self.decision_kind, self.order)
         return grown if self.grow == "operations" else [grown[-1]] * len(grown)
 
     def ask(self, n: int) -> list[Query]:
@@ -256,7 +291,7 @@ class CNAS:
 
     def _begin(self) -> None:
         """Draws the order of operations, and an architecture to name before any is judged."""
-        self.order = self.order or random_order(self.space, self.kind, self.rng)
+        self.order = self.order or random_order(self.space, self.decision_kind, self.rng)
         self.closing.any = sample(self.space, self.rng, self.constraint)
 
     def _draws(self, omega: Allowed, *, uniform: bool) -> Iterator[Arch]:

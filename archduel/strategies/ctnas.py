@@ -26,17 +26,20 @@ Deviations from the paper (P) and the released code (R); ``variant="released"`` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from archduel.core import (
+    Allowance,
     Arch,
     Constraint,
     Estimate,
     Policy,
+    Prices,
     Query,
     Ranker,
     Space,
@@ -46,6 +49,7 @@ from archduel.core import (
     parse,
     win_matrix,
 )
+from archduel.core.spending import Kind
 from archduel.errors import InvalidArchError, SettingError, check_at_least, check_positive
 from archduel.strategies.rounds import Rounds, first_distinct
 
@@ -82,6 +86,11 @@ def learn_more(
 
 BASELINES = ("curriculum", "fixed", "random")
 VARIANTS = ("paper", "released")
+FEW_UPDATES: Mapping[str, Any] = {
+    "batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256, "chunk": 10
+}  # fmt: skip
+"""Settings for tens of labels and hundreds of updates instead of 423 and 10,000: the policy takes larger, centred steps
+(``--set strategy.batch=1 --set strategy.lr=2e-4`` and so on for the paper's)."""
 RIVALS = 10  # draws among which the released code looks for the next baseline
 
 
@@ -112,6 +121,10 @@ class CTNAS:
         chunk: iterations a step.
         variant: ``paper`` or ``released``.
     """
+
+    kind: ClassVar[Kind] = "labels-first"
+    partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"policy": "lstm", "ranker": "nac"}
+    compares: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -163,6 +176,14 @@ class CTNAS:
         self.sampled: list[Arch] = []
         self.pairs: list[tuple[Arch, Arch, float]] = []
         self._verdicts: dict[Arch, float] = {}  # rewards against the present baseline by the present comparator
+
+    @classmethod
+    def spend(cls, allowance: Allowance, prices: Prices | None = None) -> dict[str, Any]:
+        """Returns settings: all labels but those of the proposals, and larger steps where there is time for few only."""
+        settings: dict[str, Any] = {"labels": allowance.evaluations - allowance.proposals}
+        if allowance.proposals:
+            settings["verify"] = allowance.proposals
+        return settings if allowance.iterations is None else {**settings, "iterations": allowance.iterations, **FEW_UPDATES}
 
     @property
     def labels(self) -> int:

@@ -16,18 +16,21 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from archduel.core import (
+    Allowance,
     Arch,
     Constraint,
     Cost,
     Estimate,
     Policy,
+    Prices,
     Query,
     Ranker,
     SharedEstimator,
@@ -37,9 +40,10 @@ from archduel.core import (
     parse,
     sample,
 )
+from archduel.core.spending import Kind
 from archduel.errors import SettingError, check_at_least
-from archduel.strategies.ctnas import CTNAS
-from archduel.strategies.one_shot import Closing, SupernetTraining
+from archduel.strategies.ctnas import CTNAS, FEW_UPDATES
+from archduel.strategies.one_shot import Closing, SupernetTraining, epochs_within, group_prices, within
 
 __all__ = ["CTNASOneShot"]
 
@@ -73,6 +77,9 @@ class CTNASOneShot:
         candidates: of CTNAS's finalists, how many are scored with the shared weights; 0 = none.
         verify: of these, how many are evaluated on their own.
     """
+
+    kind: ClassVar[Kind] = "one-shot"
+    partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"policy": "lstm", "ranker": "nac"}
 
     def __init__(
         self,
@@ -118,6 +125,19 @@ class CTNASOneShot:
         self.asked: list[Arch] = []
         self.sums: list[float] = []
         self.finished = False
+
+    @classmethod
+    def spend(cls, allowance: Allowance, prices: Prices) -> dict[str, Any]:
+        """Returns settings: six tenths for training, three for labels, and CTNAS's for few updates."""
+        prices = group_prices(allowance, prices)
+        epochs, batches = epochs_within(0.6 * allowance.work / prices.learn, allowance.batches, 20, 1000)
+        labels = within(12, 0.3 * allowance.work / prices.score, 1000)
+        return {"epochs": epochs, "batches": batches, "average": 1, "labels": labels, "iterations": 200, **FEW_UPDATES}
+
+    @classmethod
+    def learns(cls, settings: Mapping[str, Any], allowance: Allowance) -> int:
+        """Returns the batches of its epochs."""
+        return int(settings["epochs"] * (settings["batches"] or allowance.batches))
 
     def ask(self, n: int) -> list[Query]:
         """Returns candidates to evaluate on their own, after the search."""

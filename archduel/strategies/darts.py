@@ -21,17 +21,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from archduel.core import (
+    Allowance,
     Arch,
     Constraint,
     Cost,
     Estimate,
     MixingSupernet,
+    Prices,
+    Probe,
     Query,
     SharedEstimator,
     Space,
@@ -39,8 +43,9 @@ from archduel.core import (
     StepReport,
     sample,
 )
+from archduel.core.spending import Kind
 from archduel.errors import InfeasibleError, SettingError, check_at_least, check_positive
-from archduel.strategies.one_shot import Closing, feasible
+from archduel.strategies.one_shot import Closing, epochs_within, feasible, fewer_updates
 from archduel.strategies.rounds import first_distinct
 
 __all__ = ["DARTS"]
@@ -67,6 +72,12 @@ class DARTS:
     Raises:
         SettingError: for a supernet that cannot mix, or numbers out of range.
     """
+
+    kind: ClassVar[Kind] = "one-shot"
+    probe: ClassVar[Probe] = Probe("mix", {"epochs": 3, "batches": 2}, 2)
+    updates: ClassVar[int] = 19_500
+    """Of alpha in the paper's search on CIFAR-10."""
+    most_epochs: ClassVar[int] = 50
 
     def __init__(
         self,
@@ -102,6 +113,24 @@ class DARTS:
         self.optimizer = torch.optim.Adam(self.alphas.values(), lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay)
         self.closing = Closing(space, verify)
         self.epoch = 0
+
+    @classmethod
+    def spend(cls, allowance: Allowance, prices: Prices) -> dict[str, Any]:
+        """Returns settings: epochs of the mixture, and what judges five candidates in the end."""
+        work = max(0.5 * allowance.work, allowance.work - 5 * prices.score)
+        epochs, batches = epochs_within(work / prices.mix, allowance.batches, 25, cls.most_epochs)
+        lr = fewer_updates(epochs * batches, paper=cls.updates, farthest=0.1)
+        return {"epochs": epochs, "batches": batches, "lr": lr}
+
+    @classmethod
+    def learns(cls, settings: Mapping[str, Any], allowance: Allowance) -> int:
+        """Returns the batches of its epochs."""
+        return int(settings["epochs"] * (settings["batches"] or allowance.batches))
+
+    @classmethod
+    def mixing(cls, given: Mapping[str, Any], options: int) -> float:
+        """Returns what a batch costs: all operations run, some of which cost nothing; second order takes three more passes."""
+        return max(1.0, 0.5 * options) * (5 if given.get("order", 2) == 2 else 2)
 
     def ask(self, n: int) -> list[Query]:
         """Returns candidates to evaluate on their own, after the search."""

@@ -57,6 +57,11 @@ class RegularizedEvolution:
         self.founders = self.told = self.repeats = 0
         self.alive: deque[tuple[Arch, float]] = deque(maxlen=population)
 
+    @property
+    def random_first(self) -> int:
+        """How many of its first questions are random architectures: the founders."""
+        return self.population
+
     def ask(self, n: int) -> list[Query]:
         """Returns founders first, then children of tournament winners; empty when evolution stands still."""
         if self.repeats >= self.patience:

@@ -14,7 +14,7 @@ Deviations:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +46,9 @@ class GDAS(DARTS):
         SettingError: for a supernet that cannot mix, or numbers out of range.
     """
 
+    updates: ClassVar[int] = 97_500
+    most_epochs: ClassVar[int] = 250
+
     def __init__(
         self,
         space: Space,
@@ -70,6 +73,11 @@ class GDAS(DARTS):
         )  # fmt: skip
         self.tau_max, self.tau_min = tau_max, tau_min
         self._noise: dict[str, Tensor] = {}
+
+    @classmethod
+    def mixing(cls, given: Mapping[str, Any], options: int) -> float:
+        """Returns what a batch costs: a training batch and a validation batch, one operation an edge each."""
+        return 2.0
 
     def _update_alphas(self, train: Batch, validation: Batch) -> None:
         self._noise = {name: self._gumbel(alpha) for name, alpha in self.alphas.items()}

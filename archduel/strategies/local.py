@@ -14,12 +14,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Estimate, Query, Space, State, StepReport, neighbours, parse
+from archduel.core import (
+    Allowance,
+    Arch,
+    Constraint,
+    Estimate,
+    Prices,
+    Query,
+    Space,
+    State,
+    StepReport,
+    neighbours,
+    parse,
+)
 from archduel.errors import check_at_least
-from archduel.strategies.rounds import Distinct, Ledger, first_distinct
+from archduel.strategies.rounds import Distinct, Ledger, first_design, first_distinct
 
 __all__ = ["LocalSearch"]
 
@@ -52,6 +65,11 @@ class LocalSearch:
         self.asked: set[Arch] = set()
         self.climber: Arch | None = None
         self.queue: deque[Arch] = deque()
+
+    @classmethod
+    def spend(cls, allowance: Allowance, prices: Prices | None = None) -> dict[str, Any]:
+        """Returns a smaller first design for a small budget, see :func:`first_design`."""
+        return first_design(cls, allowance)
 
     def ask(self, n: int) -> list[Query]:
         """Returns starts, then neighbours of the climber, that were not asked before; empty when nothing is left."""

@@ -10,7 +10,8 @@ Deviations from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,6 +33,8 @@ class NPENAS(Guided):
         candidates: children bred a generation.
         tournament: architectures that compete to become a parent.
     """
+
+    partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"ranker": "gp"}
 
     def __init__(
         self,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from archduel.core import (
+    Allowance,
     Arch,
     Constraint,
     Cost,
     Estimate,
     Policy,
+    Prices,
     Query,
     SharedEstimator,
     Space,
@@ -27,7 +30,35 @@ from archduel.core.space import Allowed
 from archduel.errors import InvalidArchError, SettingError, StateError, check_at_least
 from archduel.strategies.rounds import Ledger, first_distinct
 
-__all__ = ["SAMPLING", "Closing", "SupernetTraining", "distinct_draws", "feasible", "group_size"]
+__all__ = ["SAMPLING", "Closing", "SupernetTraining", "distinct_draws", "epochs_within", "feasible", "fewer_updates", "group_prices", "group_size", "within"]
+
+# -- How one-shot searches spend what they may -----------------------------------------------------------------------------
+
+
+def within(low: float, value: float, high: float) -> int:
+    """Returns the whole number below ``value`` that is at least ``low`` and at most ``high``."""
+    return int(max(low, min(value, high)))
+
+
+def epochs_within(batches: float, n: int, usual: int, most: int) -> tuple[int, int]:
+    """Returns (epochs, batches an epoch): ``usual`` shorter epochs where a whole pass each would be too much, at most ``most``."""
+    usual = within(1, batches, usual)
+    if batches / usual <= n:
+        return usual, max(1, int(batches / usual))
+    return within(usual, batches / n, most), n
+
+
+def fewer_updates(updates: int, *, paper: int, farthest: float) -> float:
+    """Returns the learning rate with which ``updates`` may go as far as the ``paper``'s many at 3e-4, but not beyond ``farthest``."""
+    return float(f"{min(farthest, 3e-4 * max(1.0, paper / max(1, updates))):.2g}")
+
+
+def group_prices(allowance: Allowance, prices: Prices) -> Prices:
+    """Returns the prices where the user wants fair sampling: a batch then teaches a whole group."""
+    if allowance.given.get("sampling") != "fair" or allowance.space is None:
+        return prices
+    return replace(prices, learn=prices.learn * group_size(allowance.space))
+
 
 # -- The first half of decoupled one-shot searches: shared weights that learn from uniformly or fairly sampled architectures 
 

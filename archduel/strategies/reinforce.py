@@ -11,8 +11,9 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -55,6 +56,8 @@ class Reinforce:
         momentum: of the moving average of scores that is subtracted.
         patience: repeats in a row after which the search ends.
     """
+
+    partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"policy": "logits"}
 
     def __init__(
         self,

@@ -24,17 +24,20 @@ Follows the released code (R), as the paper's notation could not be confirmed. D
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core import (
+    Allowance,
     Arch,
     Constraint,
     Cost,
     Estimate,
+    Prices,
     Query,
     SharedEstimator,
     Space,
@@ -43,8 +46,9 @@ from archduel.core import (
     decisions,
     sample,
 )
+from archduel.core.spending import Kind
 from archduel.errors import SettingError, check_at_least, check_below_one, check_positive
-from archduel.strategies.one_shot import Closing, feasible
+from archduel.strategies.one_shot import Closing, feasible, within
 
 __all__ = ["Coding", "RelativeNAS", "cosine"]
 
@@ -124,6 +128,8 @@ class RelativeNAS:
         SettingError: for an odd population, or numbers out of range.
     """
 
+    kind: ClassVar[Kind] = "one-shot"
+
     def __init__(
         self,
         space: Space,
@@ -157,6 +163,20 @@ class RelativeNAS:
         self.generation = 0
         self.pairs: list[list[int]] = []  # of this generation, still to come
         self.races: list[list[int]] = []  # of this generation: fast, slow
+
+    @classmethod
+    def spend(cls, allowance: Allowance, prices: Prices) -> dict[str, Any]:
+        """Returns settings: the paper's population where there is time for it, and short estimations."""
+        population = 20 if allowance.work / 200 > prices.score + 4 * prices.learn else 10
+        work = max(0.5 * allowance.work, allowance.work - population * prices.score)  # all are judged in the end
+        batches = within(2, (work / (10 * population) - prices.score) / prices.learn, allowance.batches)
+        generations = within(2, work / (population * (batches * prices.learn + prices.score)), 50)
+        return {"population": population, "generations": generations, "batches": batches}
+
+    @classmethod
+    def learns(cls, settings: Mapping[str, Any], allowance: Allowance) -> int:
+        """Returns the batches of all estimations."""
+        return int(settings["population"] * settings["generations"] * (settings["batches"] or allowance.batches))
 
     def ask(self, n: int) -> list[Query]:
         """Returns learners to evaluate on their own, after the search."""

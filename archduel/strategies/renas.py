@@ -18,9 +18,13 @@ Deviations from the paper and the released code:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import numpy as np
 
-from archduel.core import Arch, Constraint, Ranker, Space, State, StepReport, parse
+from archduel.core import Allowance, Arch, Constraint, Prices, Ranker, Space, State, StepReport, parse
+from archduel.core.spending import Kind
 from archduel.errors import check_at_least
 from archduel.strategies.candidates import evolved, whole_space
 from archduel.strategies.rounds import Guided
@@ -41,6 +45,9 @@ class ReNAS(Guided):
         generations: of that evolution.
     """
 
+    kind: ClassVar[Kind] = "labels-first"
+    partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"ranker": "renas"}
+
     def __init__(
         self,
         space: Space,
@@ -59,6 +66,12 @@ class ReNAS(Guided):
         super().__init__(space, ranker, rng, constraint, labels)
         self.top, self.whole, self.population, self.generations = top, whole, population, generations
         self.ranking: list[Arch] = []
+
+    @classmethod
+    def spend(cls, allowance: Allowance, prices: Prices | None = None) -> dict[str, Any]:
+        """Returns settings: all labels but those of the proposals, of which there is then no number of its own."""
+        settings = {"labels": allowance.evaluations - allowance.proposals}
+        return {**settings, "top": 0} if allowance.proposals else settings
 
     @property
     def labels(self) -> int:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
+from inspect import signature
+from typing import Any
 
 import numpy as np
 
 from archduel.core import (
+    Allowance,
     Arch,
     Constraint,
     Estimate,
+    Prices,
     Query,
     Ranker,
     Space,
@@ -21,7 +25,7 @@ from archduel.core import (
 )
 from archduel.errors import InfeasibleError, SettingError, StateError
 
-__all__ = ["Distinct", "Guided", "Ledger", "Rounds", "first_distinct"]
+__all__ = ["Distinct", "Guided", "Ledger", "Rounds", "first_design", "first_distinct"]
 
 # -- What a strategy has asked and been told: the memory that every strategy keeps --------------------------------------
 
@@ -220,6 +224,14 @@ class Rounds:
         self.finished = bool(finished)
 
 
+def first_design(strategy: type, allowance: Allowance) -> dict[str, Any]:
+    """Returns a setting ``initial`` that leaves something to learn with in a small budget; tables keep the paper's number."""
+    if allowance.iterations is None:
+        return {}
+    usual = int(signature(strategy).parameters["initial"].default)
+    return {"initial": min(usual, max(2, allowance.evaluations // 2))}
+
+
 class Guided:
     """What searches share whose rounds a ranker guides; a paper is in the ``step`` that they add.
 
@@ -234,6 +246,11 @@ class Guided:
     ) -> None:
         self.space, self.ranker, self.rng, self.constraint = space, ranker, rng, constraint
         self.rounds = Rounds(space, rng, constraint, initial)
+
+    @classmethod
+    def spend(cls, allowance: Allowance, prices: Prices | None = None) -> dict[str, Any]:
+        """Returns a smaller first design for a small budget, see :func:`first_design`."""
+        return first_design(cls, allowance)
 
     def ask(self, n: int) -> list[Query]:
         """Returns at most ``n`` new architectures; empty while there is something to learn first."""

@@ -17,16 +17,19 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import Any, ClassVar
 
 import numpy as np
 
 from archduel.core import (
+    Allowance,
     Arch,
     Constraint,
     Cost,
     Estimate,
+    Prices,
     Query,
     SharedEstimator,
     Space,
@@ -35,8 +38,16 @@ from archduel.core import (
     parse,
     sample,
 )
+from archduel.core.spending import Kind
 from archduel.errors import InfeasibleError, check_at_least, check_share
-from archduel.strategies.one_shot import Closing, SupernetTraining, feasible
+from archduel.strategies.one_shot import (
+    Closing,
+    SupernetTraining,
+    epochs_within,
+    feasible,
+    group_prices,
+    within,
+)
 
 __all__ = ["SPOS"]
 
@@ -60,6 +71,8 @@ class SPOS:
         rate: probability that a mutant's answer is redrawn.
         verify: the best that are evaluated on their own in the end.
     """
+
+    kind: ClassVar[Kind] = "one-shot"
 
     def __init__(
         self,
@@ -89,6 +102,24 @@ class SPOS:
         self.closing = Closing(space, verify)
         self.generation = -1  # while the supernet is trained
         self.living: list[Arch] = []
+
+    @classmethod
+    def spend(cls, allowance: Allowance, prices: Prices) -> dict[str, Any]:
+        """Returns settings: seven tenths for training, the rest for breeding."""
+        prices = group_prices(allowance, prices)
+        epochs, batches = epochs_within(0.7 * allowance.work / prices.learn, allowance.batches, 20, 1000)
+        scores = 0.3 * allowance.work / prices.score
+        population = within(6, scores / 4, 50)
+        half = population // 2
+        return {
+            "epochs": epochs, "batches": batches, "population": population, "generations": within(1, scores / population - 1, 20),
+            "crossovers": half, "mutants": half, "parents": max(2, population // 5),
+        }  # fmt: skip
+
+    @classmethod
+    def learns(cls, settings: Mapping[str, Any], allowance: Allowance) -> int:
+        """Returns the batches of its epochs."""
+        return int(settings["epochs"] * (settings["batches"] or allowance.batches))
 
     def ask(self, n: int) -> list[Query]:
         """Returns the best to evaluate on their own, after the search."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from copy import deepcopy
+from inspect import signature
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 
 from archduel.core import (
+    Allowance,
     Arch,
     Budget,
     Constraint,
@@ -18,7 +22,9 @@ from archduel.core import (
     Estimate,
     Finalists,
     Local,
+    Prices,
     Query,
+    RandomFirst,
     Result,
     Space,
     Strategy,
@@ -26,11 +32,39 @@ from archduel.core import (
     sample,
     search,
 )
+from archduel.core.spending import declared
 from archduel.errors import StateError
 from archduel.testing.states import assert_same_state, global_randomness_untouched, through_disk
 from archduel.testing.toy import ToySpace, toy_score
 
-__all__ = ["OneShotContract", "StrategyContract"]
+__all__ = ["OneShotContract", "StrategyContract", "check_declaration"]
+
+# -- What a strategy says of itself must be true ----------------------------------------------------------------------------
+
+
+def check_declaration(strategy: Strategy, space: Space, kinds: Sequence[str]) -> None:
+    """Fails unless what the class of ``strategy`` declares fits its constructor, and what it spends are settings of it."""
+    says, made = declared(type(strategy)), signature(type(strategy)).parameters.values()
+    collaborators = {p.name for p in made if p.kind is p.POSITIONAL_OR_KEYWORD}
+    settings = {p.name for p in made if p.kind is p.KEYWORD_ONLY}
+    assert says.kind in kinds
+    assert set(says.partners) <= collaborators
+    assert ("shared" in collaborators) == (says.kind == "one-shot")
+    if says.kind == "labels-first":
+        assert "labels" in settings
+        assert isinstance(strategy.labels, int)  # type: ignore[attr-defined]
+    if isinstance(strategy, RandomFirst):
+        assert strategy.random_first >= 0
+    prices = Prices(1.0, 0.6, 4.0, 5.0) if says.kind == "one-shot" else None
+    for evaluations, work in ((4, 50.0), (40, 2_000.0), (400, 50_000.0)):
+        for iterations in (None, 100):
+            allowance = Allowance(evaluations, evaluations // 4, iterations, work, batches=20, space=space)
+            spent = says.spend(allowance, prices)
+            assert set(spent) <= settings, f"spend gives settings that there are not: {sorted(set(spent) - settings)}"
+            assert json.loads(json.dumps(spent)) == spent
+            if says.learns is not None:
+                assert says.learns({**{p.name: p.default for p in made}, **spent}, allowance) >= 1
+
 
 # -- What every one-shot strategy must do. Inherit :class:`OneShotContract`, say how yours is made, run pytest ----------
 
@@ -72,6 +106,10 @@ class OneShotContract:
         return seen
 
     # -- the contract ----------------------------------------------------------------------------------------
+
+    def test_what_it_says_of_itself_is_true(self) -> None:
+        """Kind, partners and spending fit the constructor."""
+        check_declaration(self.make(0), self.space, ("one-shot",))
 
     def test_the_same_seed_makes_the_same_search(self) -> None:
         """Two runs with one seed see the same and end in the same state; another seed sees something else."""
@@ -233,6 +271,10 @@ class StrategyContract:
         return seen
 
     # -- the contract ----------------------------------------------------------------------------------------
+
+    def test_what_it_says_of_itself_is_true(self) -> None:
+        """Kind, partners and spending fit the constructor."""
+        check_declaration(self.make(0), self.space, ("asks", "labels-first"))
 
     def test_the_same_seed_makes_the_same_search(self) -> None:
         """Two runs with one seed ask the same and find the same; another seed asks something else."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 
 from archduel import registry
 from archduel.core import Scale, sample
-from archduel.spaces.family import build, count
+from archduel.core.family import target
+from archduel.spaces.family import build, count, family, with_text
 from archduel.testing.spaces import SpaceContract
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in registry.names("space")}
@@ -62,3 +64,18 @@ class TestEverySpace(SpaceContract):
         assert not torch.equal(first, third)
         for network in networks[:1]:
             assert all(torch.isfinite(buffer).all() for buffer in network.buffers())
+
+
+@pytest.mark.parametrize("name", registry.names("space"))
+def test_all_that_a_family_names_is_there(name: str) -> None:
+    around = family(name)
+    assert around.name == name == around().name == around(**around.widest).name == around(**around.usual).name
+    for what in (around.space, around.build, around.count, around.supernet, around.diagrams, *around.generators.values()):
+        assert what is None or callable(target(what))
+    assert not around.free_text or {"build", "count", "diagrams", "canonical"} <= set(import_module(around.free_text).__all__)
+    assert list(around.ladder) == sorted(around.ladder)
+    assert set(around.optional_columns) < set(around.columns)
+    archs = [sample(around(), np.random.default_rng(seed)) for seed in range(5)]
+    if around.text_pattern:
+        assert all(around in with_text(around().write(arch)) for arch in archs)  # type: ignore[attr-defined]
+        assert around not in with_text("nothing of the kind")

@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 import archduel
 from archduel import registry
 from archduel.commands import app
-from archduel.core import Scale, sample
+from archduel.core import Scale, sample, sample_distinct
 from archduel.errors import UnknownNameError
 from archduel.spaces.family import build, count, family
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.tables.build import make_table
 from archduel.testing import SpaceContract
 
 SPACE = '''
@@ -80,6 +82,71 @@ def count(arch, scale):
 
 
 FAMILY = Family("chains", Chains, build=build, count=count, scale=Scale(8, 1), ladder=((4, 1), (8, 1)))
+'''
+
+STRATEGY = '''
+"""Random search whose settings are called like much that other strategies have, and one that labels first."""
+
+from archduel.core import Query, sample
+from archduel.errors import StateError
+
+WORDS = {
+    "labels": "a,b", "iterations": "many", "population": "all", "shared": "yes", "policy": "strict", "ranker": "none", "initial": "x",
+    "steps": "few", "verify": "no", "top": "z", "batches": "b", "epochs": "e", "candidates": "c", "sampling": "fair", "order": "o",
+}
+
+
+class Tagged:
+    """Asks for random architectures and keeps its tags."""
+
+    def __init__(
+        self, space, *, rng, constraint=None, labels="a,b", iterations="many", population="all", shared="yes", policy="strict",
+        ranker="none", initial="x", steps="few", verify="no", top="z", batches="b", epochs="e", candidates="c", sampling="fair",
+        order="o",
+    ):
+        self.space, self.rng, self.constraint, self.scores = space, rng, constraint, {}
+        given = dict(locals())
+        for name, value in WORDS.items():
+            assert given[name] == value, f"{name} is {given[name]!r}"
+            setattr(self, name, given[name])
+
+    def ask(self, n):
+        assert all(getattr(self, name) == value for name, value in WORDS.items())
+        return [Query(sample(self.space, self.rng, self.constraint)) for _ in range(n)]
+
+    def tell(self, queries, estimates):
+        self.scores.update({query.arch: estimate.score for query, estimate in zip(queries, estimates) if not estimate.failed})
+
+    def step(self):
+        return None
+
+    def best(self):
+        if not self.scores:
+            raise StateError("nothing was told yet")
+        return max(self.scores, key=self.scores.get)
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+class First(Tagged):
+    """Labels random architectures, then asks for its best one once more."""
+
+    kind = "labels-first"
+    seen = []
+
+    def __init__(self, space, *, rng, constraint=None, labels=100):
+        self.space, self.rng, self.constraint, self.scores, self.labels = space, rng, constraint, {}, labels
+        self.asked = 0
+        self.seen.append(labels)
+
+    def ask(self, n):
+        n = min(n, self.labels - self.asked)
+        self.asked += n
+        return [Query(sample(self.space, self.rng, self.constraint)) for _ in range(n)]
 '''
 
 SMALL: dict[str, Any] = {
@@ -163,3 +230,41 @@ def test_a_space_cannot_take_the_name_of_another(outside: Path) -> None:
     (outside / "false_space.py").write_text(SPACE.replace('"chains"', '"darts"'))
     with pytest.raises(UnknownNameError, match="calls itself 'darts', which is 'archduel.spaces.darts:FAMILY' already"):
         family("false_space:FAMILY")
+
+
+# -- strategies ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_table(outside: Path) -> Path:
+    """Returns the folder with a table of 60 cells and the file of the strategies."""
+    (outside / "my_strategies.py").write_text(STRATEGY)
+    space = NASBench201()
+    archs = sample_distinct(space, 60, np.random.default_rng(0))
+    values = np.random.default_rng(1).uniform(0.5, 0.9, 60)
+    make_table(archs, {"validation": values, "test": values + 0.01}, name="small", space=space).write(outside / "small.table")
+    return outside
+
+
+def test_a_keyword_is_a_setting_whatever_it_is_called_in_bench_search(small_table: Path) -> None:
+    words = ["--queries", "12", "--runs", "2", "--workers", "0", "--json", str(small_table / "out.json")]
+    run("bench", "search", "--table", str(small_table / "small.table"), "--strategies", "random,my_strategies:Tagged", *words)
+    records = json.loads((small_table / "out.json").read_text())
+    assert {record["strategy"] for record in records} == {"random", "my_strategies:Tagged"}
+
+
+def test_a_keyword_is_a_setting_whatever_it_is_called_in_search(small_table: Path) -> None:
+    found = archduel.search(
+        "digits", out=small_table / "run", strategy="my_strategies:Tagged", evaluations=4, max_images=120, final_seeds=1, workers=1,
+        quiet=True, set={**{key: value for key, value in SMALL.items() if not key.startswith("ranker")}, "final.channels": 4,
+                         "plan.channels": 4, "plan.depth": 1},
+    )  # fmt: skip
+    assert len(found.result["search"]) == 3  # two labels and a proposal
+    assert found.result["networks"]["random"]["arch"]
+
+
+def test_a_strategy_that_labels_first_is_told_how_many(small_table: Path) -> None:
+    words = ["--queries", "8,12", "--runs", "1", "--workers", "0"]
+    run("bench", "search", "--table", str(small_table / "small.table"), "--strategies", "random,my_strategies:First", *words)
+    seen = sys.modules["my_strategies"].First.seen
+    assert sorted(seen) == [6, 9]  # a quarter is kept for what it proposes

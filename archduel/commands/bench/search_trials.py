@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from archduel import registry
-from archduel.assemble import assemble, derived_seed, settings_of
+from archduel.assemble import assemble, declaration, derived_seed, settings_of
 from archduel.commands.bench.trials import Trials
 from archduel.commands.options import read_entries
-from archduel.core import Budget, Local, Query, Space, search
+from archduel.core import Allowance, Budget, Local, Query, Space, search
 from archduel.tables.estimator import TableEstimator, searchable
 from archduel.tables.store import open_table
 from archduel.tables.table import Table
@@ -122,27 +122,25 @@ def parse_contestants(text: str) -> list[Contestant]:
 
 
 def by_budget(contestant: Contestant) -> bool:
-    """Returns whether the strategy must know the budget: a number of labels is a setting of it that nobody set."""
-    given = json.loads(contestant.settings)
-    return "labels" in settings_of("strategy", contestant.strategy) and "labels" not in given
+    """Returns whether the strategy must know the budget: it labels first, and nobody set how many."""
+    return declaration(contestant.strategy).kind == "labels-first" and "labels" not in json.loads(contestant.settings)
 
 
 def first_labels(contestant: Contestant, queries: int) -> int:
     """Returns how many random architectures the strategy labels before it proposes any; 0 = it says no number."""
-    return int(_settings(contestant, queries).get("labels", 0))
+    if declaration(contestant.strategy).kind != "labels-first":
+        return 0
+    usual = settings_of("strategy", contestant.strategy)
+    return int({**usual, **_settings(contestant, queries)}["labels"])
 
 
 def _settings(contestant: Contestant, queries: int) -> dict[str, Any]:
-    """Returns the settings for a budget: labels and the candidates verified with the rest, no limit of its own."""
-    known, settings = settings_of("strategy", contestant.strategy), json.loads(contestant.settings)
-    if by_budget(contestant):
-        tail = min(TAIL, max(1, queries // 4))
-        settings |= {"labels": queries - tail}
-        settings |= {"verify": tail} if "verify" in known and "verify" not in settings else {}
-        settings |= {"top": 0} if "top" in known and "top" not in settings else {}
-    if "steps" in known and "steps" not in settings:
-        settings["steps"] = 0
-    return settings
+    """Returns the settings for a budget, of which a strategy that labels first keeps a part for what it proposes."""
+    says, given = declaration(contestant.strategy), json.loads(contestant.settings)
+    if says.kind == "labels-first" and "labels" in given:  # they say the rest too
+        return dict(given)
+    tail = min(TAIL, max(1, queries // 4)) if says.kind == "labels-first" else 0
+    return {**says.settings(Allowance(evaluations=queries, proposals=tail, given=given)), **given}
 
 
 class Arena:

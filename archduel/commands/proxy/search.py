@@ -119,8 +119,8 @@ BY_GRADIENT = DARTS.name
 """The method that searches its space with shared weights and is called like it."""
 METHODS: Mapping[str, tuple[Callable[[], Any], str]] = {
     "random": (DARTS, "random"),
-    "rl": (SuperCell, "bpe_rl"),
-    "ea": (SuperCell, "bpe_evolution"),
+    "rl": (SuperCell, "archduel.strategies.bpe:BPEReinforce"),
+    "ea": (SuperCell, "archduel.strategies.bpe:BPEEvolution"),
     BY_GRADIENT: (DARTS, BY_GRADIENT),
 }
 """Method -> (space, strategy)."""

@@ -5,69 +5,42 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 
-from archduel.assemble import settings_of
+from archduel.assemble import declaration, settings_of
 from archduel.commands.progress import duration
 from archduel.commands.search.stages import LABEL, Pipeline
 from archduel.commands.search.strategy import make_strategy
-from archduel.core import Arch, Budget, Query, Space, StepReport, Strategy, sample, search
+from archduel.core import Allowance, Arch, Budget, Prices, Query, Space, StepReport, Strategy, sample, search
 from archduel.core.storage import load_state, save_state
 from archduel.errors import RunError, SettingError
 from archduel.estimators.judges import scale_of
 from archduel.estimators.shared import SharedWeights
 from archduel.recipes import read
 from archduel.spaces.family import options_of, supernet
-from archduel.strategies.cnas import growing_options, node_stages
-from archduel.strategies.one_shot import group_size
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import keep_freed_memory, mix_seed
 
-__all__ = ["CHECKED", "OneShotPipeline", "OneShotPlan", "Prices", "check_space", "fitted", "supernet_options", "supernet_recipe"]
+__all__ = ["CHECKED", "OneShotPipeline", "OneShotPlan", "check_space", "counted_prices", "fitted", "supernet_options", "supernet_recipe"]
 
 # -- How a one-shot strategy spends its share of a run: epochs, batches and population that fit -------------------------
 
 
-PAPER_UPDATES = {"cnas": 100_000, "darts": 19_500, "gdas": 97_500}
-"""Updates of the policy or of alpha in the papers' CIFAR-10 searches; with fewer of them here each may go further."""
-FARTHEST = {"cnas": 3e-3, "darts": 0.1, "gdas": 0.1}
-"""Largest learning rate that this may lead to."""
+def counted_prices(strategy: str, given: Mapping[str, Any], *, n_validation: int, n_options: int) -> Prices:
+    """Returns prices in training batches that depend on numbers alone, for runs that repeat exactly.
 
-
-@dataclass(frozen=True)
-class Prices:
-    """What one-shot work costs, all in one unit (seconds, or training batches).
-
-    Attributes:
-        learn: a batch that one architecture learns from.
-        reward: a score on one validation batch, and a share of a policy update.
-        score: a score on all validation images with recalibrated batch norm.
-        mix: a batch of a differentiable strategy, both gradients.
+    Args:
+        strategy: whose work.
+        given: settings of the user (``order`` of ``darts``: its second-order gradient takes three more passes).
+        n_validation: batches of the validation images.
+        n_options: operations of an edge.
     """
-
-    learn: float
-    reward: float
-    score: float
-    mix: float
-
-    @classmethod
-    def counted(cls, strategy: str, given: Mapping[str, Any], *, n_validation: int, n_options: int) -> Prices:
-        """Returns prices in training batches that depend on numbers alone, for runs that repeat exactly.
-
-        Args:
-            strategy: whose work; ``gdas`` runs one operation an edge, ``darts`` all of them.
-            given: settings of the user (``order`` of ``darts``: its second-order gradient takes three more passes).
-            n_validation: batches of the validation images.
-            n_options: operations of an edge.
-        """
-        passes = 5 if strategy == "darts" and given.get("order", 2) == 2 else 2
-        running = 1 if strategy == "gdas" else n_options
-        return cls(1.0, 0.6, 0.35 * (8 + n_validation), max(1.0, 0.5 * running) * passes)
+    return Prices(1.0, 0.6, 0.35 * (8 + n_validation), declaration(strategy).mixing(given, n_options))
 
 
 @dataclass(frozen=True)
@@ -99,7 +72,7 @@ def supernet_recipe(cheap: Recipe, strategy: str, changes: Mapping[str, Any], sp
 
     Args:
         cheap: the recipe of the run's cheap trainings.
-        strategy: whose paper is followed (CNAS's learning rate is constant).
+        strategy: whose schedule is followed (CNAS's learning rate is constant).
         changes: settings of the user; ``recipe`` is one to start from, by name or file, such as ``bpe1``.
         space: of the networks.
 
@@ -112,10 +85,9 @@ def supernet_recipe(cheap: Recipe, strategy: str, changes: Mapping[str, Any], sp
     if name := changes.pop("recipe", None):
         start = read(name, space)
         start = start.with_(image_size=min(cheap.image_size, start.image_size))
-    schedule = "constant" if strategy == "cnas" else "cosine"
     start = start.with_(
         data_fraction=1.0, label_smoothing=0.0, warmup_epochs=0.0, drop_path=0.0, auxiliary_weight=0.0, mixup=0.0, ema=0.0,
-        schedule=schedule, flip=cheap.flip,
+        schedule=declaration(strategy).schedule, flip=cheap.flip,
     )  # fmt: skip
     known = {f.name for f in fields(Recipe)}
     if wrong := sorted(set(changes) - known):
@@ -138,70 +110,6 @@ def supernet_options(space: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def _within(low: float, value: float, high: float) -> int:
-    return int(max(low, min(value, high)))
-
-
-def _epochs(batches: float, n: int, usual: int, most: int) -> tuple[int, int]:
-    """Returns (epochs, batches an epoch): ``usual`` shorter epochs where a whole pass each would be too much, at most ``most``."""
-    usual = _within(1, batches, usual)
-    if batches / usual <= n:
-        return usual, max(1, int(batches / usual))
-    return _within(usual, batches / n, most), n
-
-
-def _cnas(allowed: float, prices: Prices, n: int, stages: int) -> dict[str, Any]:
-    candidates = _within(3, 0.1 * allowed / (stages * prices.score), 10)
-    left = max(0.5 * allowed, allowed - stages * candidates * prices.score)
-    each = left / (stages * (3 * prices.learn + 2 * prices.reward))  # one epoch of warm-up, two of both
-    warmup = _within(1, each / n, 20)
-    batches = _within(2, each / warmup, n)
-    updates = 2 * warmup * stages * batches
-    return {"warmup_epochs": warmup, "stage_epochs": 2 * warmup, "batches": batches, "lr": _farther("cnas", updates), "candidates": candidates}
-
-
-def _relativenas(allowed: float, prices: Prices, n: int) -> dict[str, Any]:
-    population = 20 if allowed / 200 > prices.score + 4 * prices.learn else 10
-    allowed = max(0.5 * allowed, allowed - population * prices.score)  # all are judged in the end
-    batches = _within(2, (allowed / (10 * population) - prices.score) / prices.learn, n)
-    generations = _within(2, allowed / (population * (batches * prices.learn + prices.score)), 50)
-    return {"population": population, "generations": generations, "batches": batches}
-
-
-def _gradient(name: str, allowed: float, prices: Prices, n: int) -> dict[str, Any]:
-    epochs, batches = _epochs(max(0.5 * allowed, allowed - 5 * prices.score) / prices.mix, n, 25, 50 if name == "darts" else 250)
-    return {"epochs": epochs, "batches": batches, "lr": _farther(name, epochs * batches)}
-
-
-def _farther(name: str, updates: int) -> float:
-    """Returns the learning rate with which ``updates`` may go as far as the paper's many at 3e-4, within reason."""
-    return float(f"{min(FARTHEST[name], 3e-4 * max(1.0, PAPER_UPDATES[name] / max(1, updates))):.2g}")
-
-
-def _spos(allowed: float, prices: Prices, n: int) -> dict[str, Any]:
-    epochs, batches = _epochs(0.7 * allowed / prices.learn, n, 20, 1000)
-    scores = 0.3 * allowed / prices.score
-    population = _within(6, scores / 4, 50)
-    generations = _within(1, scores / population - 1, 20)
-    half = population // 2
-    bred = {"population": population, "generations": generations, "crossovers": half, "mutants": half, "parents": max(2, population // 5)}
-    return {"epochs": epochs, "batches": batches, **bred}
-
-
-def _ctnas(allowed: float, prices: Prices, n: int) -> dict[str, Any]:
-    epochs, batches = _epochs(0.6 * allowed / prices.learn, n, 20, 1000)
-    labels = _within(12, 0.3 * allowed / prices.score, 1000)
-    small = {"batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256, "chunk": 10}
-    return {"epochs": epochs, "batches": batches, "average": 1, "labels": labels, "iterations": 200, **small}
-
-
-def _stages(space: Space, given: Mapping[str, Any]) -> int:
-    """Returns how many stages CNAS has."""
-    if given.get("grow") == "nodes":
-        return len(node_stages(space, given.get("kind", "op"), "none"))
-    return len(given.get("order") or ()) or len(growing_options(space, given.get("kind", "op"))[0])
-
-
 def fitted(
     strategy: str, space: Space, allowed: float, prices: Prices, n: int, recipe: Recipe, given: Mapping[str, Any]
 ) -> OneShotPlan:
@@ -216,31 +124,11 @@ def fitted(
         recipe: of the shared weights.
         given: settings of the user.
     """
-    stages = _stages(space, given) if strategy == "cnas" else 0
-    if given.get("sampling") == "fair":  # a batch teaches a whole group
-        prices = replace(prices, learn=prices.learn * group_size(space))
-    rules: dict[str, Callable[[], dict[str, Any]]] = {
-        "cnas": lambda: _cnas(allowed, prices, n, stages),
-        "relativenas": lambda: _relativenas(allowed, prices, n),
-        "darts": lambda: _gradient("darts", allowed, prices, n),
-        "gdas": lambda: _gradient("gdas", allowed, prices, n),
-        "spos": lambda: _spos(allowed, prices, n),
-        "ctnas_oneshot": lambda: _ctnas(allowed, prices, n),
-    }
-    usual = dict(zip(("epochs", "batches"), _epochs(allowed / prices.learn, n, 20, 1000)))  # a strategy from elsewhere
-    planned = rules[strategy]() if strategy in rules else usual
-    accepted = settings_of("strategy", strategy)
-    settings = {**{key: value for key, value in planned.items() if key in accepted}, **given}
-    batches = max(1, _learned({**accepted, **settings}, n, stages))
-    return OneShotPlan(settings, recipe.with_(epochs=batches / n), batches)
-
-
-def _learned(settings: Mapping[str, Any], n: int, stages: int) -> int:
-    """Returns how many batches a strategy with these settings learns from: the length of the schedule."""
-    each = settings.get("batches") or n
-    if stages:
-        return int(stages * (settings["warmup_epochs"] + settings["stage_epochs"]) * each)
-    return int(settings.get("population", 1) * settings["generations"] * each if "epochs" not in settings else settings["epochs"] * each)
+    says, known = declaration(strategy), settings_of("strategy", strategy)
+    allowance = Allowance(work=allowed, batches=n, space=space, given=given)
+    settings = {**says.settings(allowance, prices), **given}
+    batches = allowed / prices.learn if says.learns is None else says.learns({**known, **settings}, allowance)
+    return OneShotPlan(settings, recipe.with_(epochs=max(1, int(batches)) / n), max(1, int(batches)))
 
 
 SHARE = 0.40
@@ -301,7 +189,7 @@ class OneShotPipeline(Pipeline):
         if settings.seconds is None:
             assert settings.evaluations is not None
             sizes = {"n_validation": shared.n_batches("validation"), "n_options": max(self.space.kinds.values())}
-            prices = Prices.counted(settings.strategy, given, **sizes)
+            prices = counted_prices(settings.strategy, given, **sizes)
             allowed = settings.evaluations * self.plan.label.epochs * self.plan.label.data_fraction * n
         else:
             prices = self._measured(shared)
@@ -314,20 +202,17 @@ class OneShotPipeline(Pipeline):
 
     def _measured(self, shared: SharedWeights) -> Prices:
         """Returns prices in seconds, each measured a little and taken 1.15 times."""
-        rng, name = np.random.default_rng(4), self.settings.strategy
+        rng = np.random.default_rng(4)
         archs = [sample(self.space, rng) for _ in range(6)]
         shared.learn(archs[:2], 2)
         learn = _seconds(lambda: shared.learn(archs, 6)) / 6
         score = _seconds(lambda: shared.estimate([Query(arch) for arch in archs[:2]])) / 2
         reward = mix = learn
-        if name == "cnas":
-            probe = self._strategy(shared, {"warmup_epochs": 0, "stage_epochs": 3, "batches": 4})
-            probe.step()
-            reward = max(0.1 * learn, _seconds(probe.step) / 4 - learn)
-        elif name in ("darts", "gdas"):
-            probe = self._strategy(shared, {"epochs": 3, "batches": 2})
-            probe.step()
-            mix = _seconds(probe.step) / 2
+        if (probe := declaration(self.settings.strategy).probe) is not None:
+            strategy = self._strategy(shared, probe.settings)
+            strategy.step()
+            each = _seconds(strategy.step) / probe.batches
+            reward, mix = (max(0.1 * learn, each - learn), mix) if probe.price == "reward" else (reward, each)
         return Prices(*(1.15 * price for price in (learn, reward, score, mix)))
 
     # -- the one-shot stage --------------------------------------------------------------------------------------------

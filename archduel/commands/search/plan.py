@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from archduel.assemble import begins_with_labels
+from archduel.assemble import declaration
 from archduel.commands.search.settings import Settings
 from archduel.data import Dataset
 from archduel.errors import BudgetError, SettingError
@@ -218,7 +218,7 @@ def timed_plan(
         why = f"the smallest final networks would be trained for only {epochs:.1f} epochs of {n_final:,} images"
         raise _too_short(settings, FEWEST_EPOCHS / max(epochs, 1e-9), why, ", a smaller --image-size or --max-images")
     share = SHARES["label"] * capacity
-    if settings.baselines and not begins_with_labels(settings.strategy):
+    if settings.baselines and declaration(settings.strategy).kind != "labels-first":
         share *= UNSHARED  # random search pays for labels of its own
     label, labels, label_cost = _cheap(base, channels, depth, len(dataset.train), share, seconds_per_image)
     if labels < FEWEST_LABELS:

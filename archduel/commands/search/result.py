@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from archduel.assemble import accepted_partners
 from archduel.commands.search.final import SCORES, FinalNetwork, network_folder, text_of
 from archduel.commands.search.stages import Pipeline
 from archduel.core import Arch, win_matrix
@@ -172,9 +173,12 @@ def _tau(stage: str, after: str, x: Sequence[float], y: Sequence[float]) -> dict
 
 def _win_matrix(pipeline: Pipeline) -> dict[str, Any] | None:
     """Returns the comparator's win probabilities among the finalists, where the strategy has a ranker."""
-    ranker = getattr(pipeline.strategy, "ranker", None)
     archs = list(pipeline.arms.reevaluated)[:12]
-    if ranker is None or len(archs) < 2:
+    if "ranker" not in accepted_partners(pipeline.settings.strategy) or len(archs) < 2:
+        return None
+    strategy: Any = pipeline.strategy  # which keeps its collaborators by their names
+    ranker = getattr(strategy, "ranker", None)
+    if ranker is None:
         return None
     try:
         probabilities = win_matrix(ranker, archs)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from archduel import registry
-from archduel.assemble import begins_with_labels, shares_weights
+from archduel.assemble import declaration
 from archduel.commands.options import parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final
@@ -67,7 +67,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     check_device(settings.device)
     variant = settings.section("space")  # such as preset=cnas
     space = open_space(settings.space, **variant) if variant else registry.make("space", settings.space)
-    one_shot = shares_weights(settings.strategy)
+    one_shot = declaration(settings.strategy).kind == "one-shot"
     if one_shot:
         check_space(settings.space)
     check_settings(settings)
@@ -245,10 +245,11 @@ def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Datas
     budget = f"{settings.evaluations} evaluations" if settings.seconds is None else duration(settings.seconds)
     progress.say(f"plan for {budget} on {settings.device}, {settings.workers} at a time:")
     each = f", about {plan.seconds_per_label:.1f} s each" if plan.seconds_per_label else ""
-    if shares_weights(settings.strategy):
+    kind = declaration(settings.strategy).kind
+    if kind == "one-shot":
         checked = min(CHECKED, settings.evaluations or CHECKED) if settings.seconds is None else CHECKED
         progress.say(f"  check      {checked} random architectures of {settings.space} trained alone with a cheap recipe ({cheap}){each}")
-    elif begins_with_labels(settings.strategy):
+    elif kind == "labels-first":
         progress.say(f"  label      {plan.labels} architectures of {settings.space} with a cheap recipe ({cheap}){each}")
         progress.say(f"  compare    {settings.strategy} proposes {plan.confirm} more")
     else:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.assemble import begins_with_labels, compares
+from archduel.assemble import declaration
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search.plan import LABEL, Plan
 from archduel.commands.search.settings import Settings
@@ -23,6 +23,7 @@ from archduel.core import (
     Executor,
     Finalists,
     Query,
+    RandomFirst,
     Space,
     StepReport,
     Strategy,
@@ -196,7 +197,8 @@ class Pipeline:
         self.folder, self.settings, self.plan, self.space, self.dataset = folder, settings, plan, space, dataset
         self.executor, self.stopwatch, self.constraint, self.progress = executor, stopwatch, constraint, progress
         self.arms = Arms()
-        self._compares = compares(settings.strategy)
+        says = declaration(settings.strategy)
+        self._compares, self._labels_first = says.compares, says.kind == "labels-first"
         self.pace = Pace(folder, settings, plan, compares=self._compares)
         self._evaluations = plan.labels + plan.confirm
         self._costs = closed_form_costs(plan, dataset)
@@ -266,15 +268,16 @@ class Pipeline:
         question if the window grew with the groups.
         """
         at_once = int((self.folder.noted("fused") or {"at_once": 1})["at_once"])
-        return 2 * self.settings.workers * (at_once if begins_with_labels(self.settings.strategy) else 1)
+        return 2 * self.settings.workers * (at_once if self._labels_first else 1)
 
     def _best_so_far(self) -> str:
         scores = [score for _, score in self.arms.search if not math.isnan(score)]
         return f"best {READING[self.settings.rank_by]}{max(scores):.4f}" if scores else "all failed so far"
 
     def _keep_pace(self, done: int) -> None:
-        if hasattr(self.strategy, "labels"):
-            self.strategy.labels = self.pace.labels(done, self.strategy.labels)
+        if self._labels_first:
+            strategy: Any = self.strategy  # whose kind has an attribute `labels`
+            strategy.labels = self.pace.labels(done, strategy.labels)
 
     def _check_alive(self) -> None:
         """Raises RunError where no training, or only one, gave a score."""
@@ -332,9 +335,10 @@ class Pipeline:
 
     def _random_evaluations(self) -> list[tuple[Arch, float]]:
         """Returns the search's first evaluations, those of random architectures, which count for both arms."""
-        if begins_with_labels(self.settings.strategy):
-            return self.arms.search[: int(getattr(self.strategy, "labels", self.plan.labels))]
-        return self.arms.search[: int(getattr(self.strategy, "population", 0))]
+        if self._labels_first:
+            strategy: Any = self.strategy
+            return self.arms.search[: int(strategy.labels)]
+        return self.arms.search[: self.strategy.random_first if isinstance(self.strategy, RandomFirst) else 0]
 
     def _n_extra(self, owed_seconds: float) -> int:
         """Returns how many extra labels the random arm gets; with a budget in evaluations the number is fixed."""

@@ -13,25 +13,18 @@ from archduel.assemble import (
     assemble,
     check_keys,
     collaborator,
-    compares,
+    declaration,
     settings_of,
 )
 from archduel.commands.search.plan import Plan
 from archduel.commands.search.settings import Settings
-from archduel.core import Arch, Constraint, SharedEstimator, Space, Strategy
+from archduel.core import Allowance, Arch, Constraint, SharedEstimator, Space, Strategy
 from archduel.data import Dataset
 from archduel.errors import SettingError
 from archduel.estimators.judges import scale_of
 from archduel.rankers.size_belief import SizeBelief
 
 __all__ = ["check_settings", "check_types", "closed_form_costs", "make_strategy"]
-
-MAIN_JOB: dict[str, dict[str, Any]] = {
-    "ctnas": {"batch": 16, "lr": 3e-3, "centre": True, "baseline_every": 50, "explore_every": 50, "samples": 256, "chunk": 10}
-}
-"""Settings that differ from a paper's defaults here: with tens of labels and hundreds of updates instead of 423 and 10,000
-the policy takes larger, centred steps (``--set strategy.batch=1 --set strategy.lr=2e-4`` and so on for the paper's)."""
-
 
 def check_types(role: str, name: str, given: Mapping[str, Any]) -> None:
     """Raises SettingError for a value of another type than the setting's default (whole numbers may stand for any)."""
@@ -100,12 +93,10 @@ def make_strategy(
     """
     check_settings(settings)
     given = settings.section("strategy")
-    names = {"labels": plan.labels, "iterations": plan.iterations, **MAIN_JOB.get(settings.strategy, {})}
-    names = names if numbers is None else dict(numbers)
-    accepted = settings_of("strategy", settings.strategy)
-    if "initial" in accepted and numbers is None:  # a small budget must leave something to learn with
-        names["initial"] = min(int(accepted["initial"]), max(2, plan.labels // 2))
-    planned = {name: value for name, value in names.items() if name in accepted}
+    says = declaration(settings.strategy)
+    if numbers is None:
+        allowance = Allowance(evaluations=plan.labels, iterations=plan.iterations, space=space, given=given)
+        numbers = says.settings(allowance)
     partners: dict[str, Any] = {} if shared is None else {"shared": shared}
     for role in ("policy", "ranker"):
         wanted = settings.section(role)
@@ -114,7 +105,7 @@ def make_strategy(
         if role == "ranker" or wanted:
             name = USUAL[role] if role == "policy" else settings.ranker
             given.setdefault(role, {"name": name, **wanted})
-    if compares(settings.strategy) and settings.size_belief and "ranker" in given:
+    if says.compares and settings.size_belief and "ranker" in given:
         ranker = collaborator("ranker", given.pop("ranker"), space, seed=settings.seed, costs=costs)
         partners["ranker"] = SizeBelief(ranker, lambda archs: costs(archs)[:, 1], settings.size_belief)
     return assemble(
@@ -123,6 +114,6 @@ def make_strategy(
         seed=settings.seed,
         constraint=constraint,
         costs=costs,
-        settings={**planned, **given},
+        settings={**numbers, **given},
         given=partners,
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from archduel import registry
-from archduel.assemble import shares_weights
+from archduel.assemble import declaration
 from archduel.commands.search.plan import fixed_plan
 from archduel.commands.search.settings import make_settings
 from archduel.commands.search.strategy import check_settings, check_types, closed_form_costs, make_strategy
@@ -41,7 +41,7 @@ def test_every_strategy_of_the_menu_can_be_made(strategy: str) -> None:
     try:
         assert made(strategy).ask(2)
     except SettingError as error:  # it says what it lacks
-        wanted = "works on shared weights" if shares_weights(strategy) else "needs"
+        wanted = "works on shared weights" if declaration(strategy).kind == "one-shot" else "needs"
         assert wanted in str(error)  # noqa: PT017
 
 

@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
-from archduel.commands.search.one_shot import OneShotPlan, Prices, fitted, supernet_options, supernet_recipe
+from archduel.commands.search.one_shot import (
+    OneShotPlan,
+    counted_prices,
+    fitted,
+    supernet_options,
+    supernet_recipe,
+)
 from archduel.commands.search.result import ranking_sentence
+from archduel.core import Prices
 from archduel.errors import SettingError, UnknownNameError
 from archduel.spaces.darts.space import DARTS
 from archduel.spaces.nasbench201.space import NASBench201
@@ -46,14 +53,14 @@ def test_a_plan_costs_about_what_is_allowed(strategy: str, allowed: float) -> No
 
 def test_counted_prices_charge_what_runs() -> None:
     def mix(strategy: str, **given: Any) -> float:
-        return Prices.counted(strategy, given, n_validation=10, n_options=5).mix
+        return counted_prices(strategy, given, n_validation=10, n_options=5).mix
 
     assert mix("gdas") == 2  # a training batch and a validation batch, one operation an edge each
     assert mix("darts", order=1) == 2.5 * mix("gdas")  # all operations, some of which cost nothing
     assert mix("darts") == mix("darts", order=2) == 2.5 * mix("darts", order=1)  # three more passes
 
     def updates(strategy: str, **given: Any) -> int:
-        prices = Prices.counted(strategy, given, n_validation=10, n_options=5)
+        prices = counted_prices(strategy, given, n_validation=10, n_options=5)
         return fitted(strategy, NASBench201(), 5000, prices, 200, RECIPE, given).batches
 
     assert updates("gdas") == pytest.approx(2.5 * updates("darts", order=1), rel=0.1)

@@ -155,7 +155,7 @@ REFUSED = {
     "an unknown architecture": ({"arch": "cnsa"}, InvalidArchError, "is no architecture; did you mean 'cnas'"),
     "no architecture": ({"arch": None}, SettingError, "which architecture"),
     "an unknown recipe": ({"recipe": "cifar_dart"}, UnknownNameError, "did you mean 'cifar_darts'"),
-    "an unknown setting": ({"changes": {"epoch": 3}}, SettingError, "did you mean 'epochs'"),
+    "an unknown setting": ({"changes": {"epoch": 3}}, UnknownNameError, "did you mean 'epochs'"),
     "an impossible setting": ({"changes": {"epochs": -1}}, SettingError, "epochs"),
     "missing data": ({"data": "no/such/folder"}, DataError, "no/such/folder"),
     "fewer images than a batch": ({"changes": {"batch_size": 100}}, DataError, "72 training images, fewer than the batch of 100"),
