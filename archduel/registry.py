@@ -18,6 +18,7 @@ SPACES = {
     "mobilenetv3": "archduel.spaces.mobilenetv3:FAMILY",
     "resnet": "archduel.spaces.resnet:FAMILY",
     "resnet4": "archduel.spaces.resnet:FOUR_STAGES",
+    "stages": "archduel.spaces.stages:FAMILY",
 }
 """Name -> family (:class:`archduel.core.Family`), which makes the space when it is called."""
 POLICIES = {

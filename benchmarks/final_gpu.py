@@ -24,11 +24,11 @@ import torch
 from archduel import environment
 from archduel.core import Scale
 from archduel.data import Dataset, load
-from archduel.estimators.judges import joined
 from archduel.networks import find_architecture, network_of, save_trained
 from archduel.recipes import open_recipe
 from archduel.spaces import feed_drop_path, set_drop_path
 from archduel.training import Pixels, Recipe, evaluate, seeded_build, train
+from archduel.training.images import side_by_side
 
 NETWORKS = {
     "relativenas": ("relativenas", "", "fast_cells", {}),
@@ -63,7 +63,7 @@ def measure(name: str, data: Dataset, seconds: float, device: str, compiled: boo
     scale = Scale(recipe.channels, recipe.depth, 32, 3, 10)
     facts = {**chosen.facts, "scale": scale}
     mean, std = data.preprocessing.mean, data.preprocessing.std
-    images = joined(data.train.images, data.validation.images)
+    images = side_by_side(data.train.images, data.validation.images)
     learned = Pixels(images, np.concatenate([data.train.labels, data.validation.labels]), mean, std, device)
     test = Pixels(data.test.images, data.test.labels, mean, std, device)
 

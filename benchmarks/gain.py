@@ -26,7 +26,7 @@ def one(arguments: argparse.Namespace, seed: int, runs: Path) -> dict[str, objec
         arguments.data, time=arguments.time, out=runs / f"seed{seed}", seed=seed, space=arguments.space,
         final_seeds=arguments.final_seeds, max_images=arguments.max_images, max_params=arguments.max_params,
         image_size=arguments.image_size, device=arguments.device, rank_by=arguments.rank_by,
-        size_belief=arguments.size_belief, strategy=arguments.strategy, workers=arguments.workers,
+        size_belief=arguments.size_belief, strategy=arguments.strategy, workers=arguments.workers, race=False,
     )  # fmt: skip
     result = run.result
     return {

@@ -58,13 +58,13 @@ def random_cells(arguments: argparse.Namespace, seed: int, like: dict[str, Any])
     from archduel import Run, build, registry
     from archduel.commands.search.run import load_arguments
     from archduel.data import load
-    from archduel.estimators.judges import joined
     from archduel.training import Pixels, Recipe, evaluate, seeded_build, train
+    from archduel.training.images import side_by_side
 
     run = Run(arguments.runs / f"{arguments.strategies[0]}-{seed}")
     data = load(arguments.data, **load_arguments(run.settings))
     means = data.preprocessing.mean, data.preprocessing.std
-    both = joined(data.train.images, data.validation.images), np.concatenate([data.train.labels, data.validation.labels])
+    both = side_by_side(data.train.images, data.validation.images), np.concatenate([data.train.labels, data.validation.labels])
     images, test = Pixels(*both, *means), Pixels(data.test.images, data.test.labels, *means)
     recipe = Recipe(**like["final"]).with_(epochs=float(like["fidelity"].partition("@")[2] or like["final"]["epochs"]))
     space, rng, scores = registry.make("space", run.settings.space), np.random.default_rng([seed, 5]), []

@@ -22,6 +22,7 @@ NEEDS: dict[str, set[str]] = {
     **{part: {"registry", "core"} for part in ("assemble", "spaces", "tables")},
     "fusing": {"spaces", "training", "core"},
     "proxies": {"training", "core"},
+    "race": {"spaces", "training", "core"},
     "recipes": {"spaces", "training", "core"},
     "export": {"spaces", "core"},
     "estimators": {"fusing", "spaces", "training", "core"},

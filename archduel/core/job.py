@@ -60,7 +60,7 @@ TRAINING = Layout("training", "train.toml", ("architecture", "recipe", "data", "
 PROXY = Layout("job", "settings.json", ("settings",))
 COMPARISON = Layout("comparison", option="--json")
 TABLE = Layout("table")
-PAID = ("", "estimate", "epoch", "one-shot step", "trial")
+PAID = ("", "estimate", "epoch", "one-shot step", "rung", "trial")
 """Records that cost something; a job without any may still get other settings. Epochs of a training have no event."""
 # Letters of a value in a message; recipes and texts of architectures are longer, and a message of ten lines is not read.
 SHORT = 80

@@ -9,9 +9,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from archduel.core import Arch, Cost, Estimate, Query, Scale
 from archduel.errors import unknown
 from archduel.estimators.training import TrainingEstimator, check_fused
@@ -22,7 +19,7 @@ from archduel.training.recipe import Recipe, text_recipe
 if TYPE_CHECKING:
     from archduel.fusing.judging import FusedPlan
 
-__all__ = ["Finals", "Groups", "Inputs", "Judge", "Judging", "final_weights", "joined", "recipe_of", "scale_of"]
+__all__ = ["Finals", "Groups", "Inputs", "Judge", "Judging", "final_weights", "recipe_of", "scale_of"]
 
 
 class Inputs(Protocol):
@@ -61,15 +58,6 @@ def final_weights(folder: Path, arch: Arch, fidelity: str, seed: int) -> Path:
     """Returns where the weights of a final training are kept."""
     digest = hashlib.sha256(f"{arch}/{fidelity}/{seed}".encode()).hexdigest()[:12]
     return folder / "checkpoints" / f"final-{digest}.safetensors"
-
-
-def joined(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Returns both arrays as one, without a copy where the second follows the first in memory (splits of one map do)."""
-    follows = second.ctypes.data == first.ctypes.data + first.nbytes
-    if follows and first.flags.c_contiguous and second.flags.c_contiguous and first.shape[1:] == second.shape[1:]:
-        shape = (len(first) + len(second), *first.shape[1:])
-        return np.lib.stride_tricks.as_strided(first, shape, first.strides, subok=True, writeable=False)
-    return np.concatenate([first, second])
 
 
 @dataclass(frozen=True)

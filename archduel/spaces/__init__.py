@@ -16,6 +16,7 @@ __all__ = [
     "NATSBenchSSS",
     "ResNet",
     "ResNet4",
+    "Stages",
     "SuperCell",
     "feed_drop_path",
     "open_space",
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from archduel.spaces.nasbench201.space import NASBench201
     from archduel.spaces.natsbench_sss.space import NATSBenchSSS
     from archduel.spaces.resnet.space import ResNet, ResNet4
+    from archduel.spaces.stages.space import Stages
 else:
     __getattr__, __dir__ = lazy(
         __name__,
@@ -51,6 +53,7 @@ else:
             "NATSBenchSSS": "archduel.spaces.natsbench_sss.space",
             "ResNet": "archduel.spaces.resnet.space",
             "ResNet4": "archduel.spaces.resnet.space",
+            "Stages": "archduel.spaces.stages.space",
             "SuperCell": "archduel.spaces.darts.supercell",
             "feed_drop_path": "archduel.spaces.layers",
             "open_space": "archduel.spaces.lookup",

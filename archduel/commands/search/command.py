@@ -25,7 +25,7 @@ Fields = Annotated[
         "archduel.commands.search.settings:Settings",
         without=("seconds", "threads", "set"),  # --time and --set are written in other words; threads is for Python alone
         texts=("max_params", "max_macs"),
-        decided=("workers",),
+        decided=("workers", "space"),
     ),
 ]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from archduel.training.images import Pixels
 
-__all__ = ["SCORES", "FinalNetwork", "final_fidelity", "network_folder", "networks", "remove_checkpoints", "survivors", "test_networks", "text_of", "train_networks"]
+__all__ = ["SCORES", "FinalNetwork", "final_fidelity", "mistakes_of", "network_folder", "networks", "remove_checkpoints", "survivors", "test_networks", "text_of", "train_networks"]
 
 FINAL_SHARE_LEFT = 0.95
 """Share of the time that is left when the final stage begins that it may use; the rest is test, export and report."""
@@ -212,7 +212,7 @@ def _test(
 
     result = evaluate(model, pixels, device=pipeline.settings.device)
     if mistakes:
-        pipeline.folder.write("mistakes.json", _mistakes(result, pipeline.dataset))
+        pipeline.folder.write("mistakes.json", mistakes_of(result, pipeline.dataset))
     return pipeline.folder.note(
         "test",
         role=network.role,
@@ -262,7 +262,7 @@ def remove_checkpoints(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _mistakes(evaluation: Any, dataset: Any, n: int = 12) -> list[dict[str, Any]]:
+def mistakes_of(evaluation: Any, dataset: Any, n: int = 12) -> list[dict[str, Any]]:
     """Returns the worst mistakes on test as images (PNG data URIs), for the report."""
     import base64
     import io

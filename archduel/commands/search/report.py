@@ -108,8 +108,8 @@ def report_data(folder: Path) -> dict[str, Any]:
         "failures": _failures(records),
         "costs": _costs(records),
         "arms": _arms(records, settings.strategy),
-        "points": _points(records),
-        "curves": [*one_shot_curves(records), *_curves(records, result)],
+        "points": [*_points(records), *_race_points(records)],
+        "curves": [*one_shot_curves(records), *_race_curves(records), *_curves(records, result)],
     }  # fmt: skip
     if settings.seconds is not None:
         data["budget_seconds"] = settings.seconds
@@ -148,14 +148,14 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
         "n_test": splits["test"],
         "clock_seconds": result["clock"],
         "finals": [
-            {"name": ROLES[role], "arch": n["text"], "params": n["params"], "macs": n["macs"], "test": n["test"][metric]}
+            {"name": "handed over" if "race" in result else ROLES[role], "arch": n["text"], "params": n["params"], "macs": n["macs"], "test": n["test"][metric]}
             for role, n in networks.items()
         ],
         "agreement": [{k: row[k] for k in ("first", "second", "tau", "low", "high", "n")} for row in result["agreement"]],
         **({"wins": {"names": result["comparator"]["archs"], "prob": result["comparator"]["probabilities"]}} if result["comparator"] else {}),
         "cells": [*_cells(networks["search"]), *cells_over_time(records)],
         "confusion": {
-            "classes": data["classes"], "counts": networks["search"]["confusion"], "network": "the search's network, first seed",
+            "classes": data["classes"], "counts": networks["search"]["confusion"], "network": "the network that is handed over",
             "split": "test",
         },
         "mistakes": mistakes,
@@ -172,11 +172,15 @@ def _key_figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
     spread = f" ± {100 * interval.half_width:.2f}" if interval.known else ""
     return [
         {"label": f"test {metric.replace('_', ' ')}", "value": f"{100 * interval.value:.2f}{spread} %",
-         "note": f"mean of {len(scores)} trainings, 95 % interval, {result['data']['splits']['test']:,} images"},
+         "note": f"{_trainings(len(scores))}, {result['data']['splits']['test']:,} images"},
         {"label": "parameters", "value": f"{winner['params']:,}", "note": "trainable"},
         {"label": "multiply-adds", "value": f"{winner['macs']:,}", "note": "one image"},
         {"label": "time", "value": duration(result["clock"]), "note": "wall clock, all networks of the comparison"},
     ]  # fmt: skip
+
+
+def _trainings(number: int) -> str:
+    return "one training" if number == 1 else f"mean of {number} trainings, 95 % interval"
 
 
 def _estimates(records: Records, *stages: str) -> list[Mapping[str, Any]]:
@@ -190,6 +194,9 @@ def _failures(records: Records) -> list[dict[str, Any]]:
 
 def _costs(records: Records) -> list[dict[str, Any]]:
     rows = one_shot_cost(records)
+    raced = [r for r in records if r["event"] == "rung"]
+    if raced:
+        rows.append({"stage": "race", "seconds": sum(r["cost"] for r in raced), "evaluations": len(raced)})
     for stage in ("label", "confirm", "check", "random", "reevaluate", "final"):
         found = _estimates(records, stage)
         if found:
@@ -198,6 +205,45 @@ def _costs(records: Records) -> list[dict[str, Any]]:
                 "images": sum(r["images"] for r in found),
             })  # fmt: skip
     return rows
+
+
+def _entered(records: Records) -> dict[int, Mapping[str, Any]]:
+    """Returns what entered a race, by number."""
+    return {r["number"]: r for r in records if r["event"] == "enter"}
+
+
+def _rungs(records: Records) -> dict[int, list[Mapping[str, Any]]]:
+    """Returns the scored rungs of each network of a race, by its number."""
+    reached: dict[int, list[Mapping[str, Any]]] = {}
+    for record in records:
+        if record["event"] == "rung" and record["point"]:
+            reached.setdefault(record["number"], []).append(record)
+    return reached
+
+
+def _race_points(records: Records) -> list[dict[str, Any]]:
+    """Returns the networks of a race by cost and validation accuracy at the first rung, where all were trained alike."""
+    kinds = {"start": "the space's start", "search": "searched", "random": "random search", "standard": "standard networks"}
+    entered = _entered(records)
+    return [
+        {
+            "arch": entered[number]["arch"], "params": entered[number]["counts"][0], "macs": entered[number]["counts"][1],
+            "score": rungs[0]["point"]["accuracy"], "kind": kinds[entered[number]["role"]], "front": True,
+        }
+        for number, rungs in _rungs(records).items()
+    ]  # fmt: skip
+
+
+def _race_curves(records: Records) -> list[dict[str, Any]]:
+    """Returns the validation accuracies of those networks of a race that went on, by seconds of training."""
+    entered = _entered(records)
+    return [
+        {
+            "name": entered[number]["arch"], "measure": "validation accuracy (race)", "x_label": "seconds of training",
+            "x": [r["point"]["seconds"] for r in rungs], "values": [r["point"]["accuracy"] for r in rungs],
+        }
+        for number, rungs in _rungs(records).items() if len(rungs) > 1
+    ]  # fmt: skip
 
 
 def _arms(records: Records, strategy: str) -> list[dict[str, Any]]:
@@ -239,7 +285,7 @@ def _curves(records: Records, result: Mapping[str, Any] | None) -> list[dict[str
                 "name": record["arch"], "measure": "validation accuracy (re-evaluation)", "x_label": "epoch",
                 "x": [e["epoch"] for e in history], "values": [e["val_accuracy"] for e in history],
             })  # fmt: skip
-    for role, network in (result["networks"] if result else {}).items():
+    for role, network in (result["networks"] if result and "race" not in result else {}).items():
         runs = [[e["train_loss"] for e in history] for history in network["history"]]
         length = min(map(len, runs))
         columns = [[run[i] for run in runs] for i in range(length)]

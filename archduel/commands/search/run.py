@@ -27,6 +27,7 @@ from archduel.commands.search.plan import (
     timed_plan,
     whole_number,
 )
+from archduel.commands.search.race import raced
 from archduel.commands.search.result import gain, result_of
 from archduel.commands.search.settings import Settings, default_settings, make_settings, read_settings
 from archduel.commands.search.stages import Pipeline
@@ -36,16 +37,16 @@ from archduel.core.job import RUN, Job, read_result
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
 from archduel.errors import DataError, RunError, SettingError
-from archduel.estimators.judges import Finals, Groups, Judge, joined, scale_of
+from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import Processes
 from archduel.networks.trained import export_network, open_network, predict
 from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
-from archduel.training.images import Pixels
+from archduel.training.images import Pixels, side_by_side
 
-__all__ = ["Run", "hand_over", "load_arguments", "search", "work"]
+__all__ = ["Run", "finish", "hand_over", "load_arguments", "races", "search", "work"]
 
 # -- The order of events of a run: data, limits, plan, stages, result, export, report -----------------------------------
 
@@ -64,6 +65,7 @@ def load_arguments(settings: Settings) -> dict[str, Any]:
 
 def work(folder: Job, settings: Settings, progress: Progress) -> None:
     """Does all that is left of a run."""
+    race = races(settings)
     check_device(settings.device)
     variant = settings.section("space")  # such as preset=cnas
     space = open_space(settings.space, **variant) if variant else registry.make("space", settings.space)
@@ -77,6 +79,10 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     progress.end()
     _same_data(folder, dataset)
     _introduce(progress, settings, dataset)
+    if race:
+        settings = _noted_time(folder, settings)
+        finish(folder, raced(folder, settings, space, dataset, progress), progress)
+        return
     stopwatch = Stopwatch(
         space, _pixels(settings, dataset), dataset.n_classes, device=settings.device, threads=settings.threads
     )
@@ -97,7 +103,29 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
         executor.close()
         torch.set_num_threads(before)
     progress.end()
-    result = _tested(pipeline, networks, fidelity, trained)
+    finish(folder, _tested(pipeline, networks, fidelity, trained), progress)
+
+
+def races(settings: Settings) -> bool:
+    """Whether a run is a race for the hand-over; else networks are trained alike and compared."""
+    one_shot = declaration(settings.strategy).kind == "one-shot"
+    if settings.race is None:
+        return settings.evaluations is None and not one_shot
+    if settings.race and one_shot:
+        raise SettingError(f"strategy {settings.strategy!r} works on shared weights, which do not race; leave --race out")
+    return settings.race
+
+
+def _noted_time(folder: Job, settings: Settings) -> Settings:
+    """Returns the settings with the time that the run began with, where the tool chose it."""
+    noted = folder.noted("time")
+    if noted is None:
+        noted = folder.note("time", seconds=settings.seconds)
+    return settings.model_copy(update={"seconds": noted["seconds"]})
+
+
+def finish(folder: Job, result: dict[str, Any], progress: Progress) -> None:
+    """Writes the result of a run and hands over."""
     folder.write("result.json", result)
     final.remove_checkpoints(folder.path)
     folder.note("finished", seconds=round(folder.clock, 2))
@@ -265,7 +293,7 @@ def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, spa
     """Returns the workers that train; cheap trainings in groups where that was measured to be faster."""
     mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
     train, validation = dataset.train, dataset.validation
-    both = joined(train.images, validation.images), np.concatenate([train.labels, validation.labels])
+    both = side_by_side(train.images, validation.images), np.concatenate([train.labels, validation.labels])
     parts = ((train.images, train.labels), (validation.images, validation.labels), both)
     pixels = [Pixels(images, labels, mean, std, device=settings.device) for images, labels in parts]
     path = folder.path.resolve()

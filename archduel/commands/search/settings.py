@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from archduel.assemble import declaration
 from archduel.core.storage import read_toml
 from archduel.errors import RunError, SettingError, unknown
 
-__all__ = ["Settings", "default_settings", "make_settings", "read_settings"]
+__all__ = ["Settings", "default_settings", "make_settings", "read_settings", "usual_space"]
 
 
 class Settings(BaseModel):
@@ -31,7 +32,7 @@ class Settings(BaseModel):
 
     # The order is part of the name of a run that was given no folder (a digest of the JSON): never reorder.
     data: str = Field(description="folder of images (one subfolder a class), .npz file, or digits, cifar10, cifar100")
-    space: Annotated[str, Field(description="which networks there are to choose from: `archduel list spaces`")] = "nasbench201"
+    space: Annotated[str, Field(description="which networks there are to choose from: `archduel list spaces`; default whole networks for a race, else cells")] = "nasbench201"
     strategy: Annotated[str, Field(description="how the search goes: `archduel list strategies`")] = "ctnas"
     ranker: Annotated[str, Field(description="what compares networks, in strategies that have a ranker: `archduel list rankers`")] = "nac"
     seconds: float | None = Field(None, gt=0)
@@ -52,6 +53,11 @@ class Settings(BaseModel):
     device: str = Field("cpu", description="cpu, cuda, cuda:1")
     workers: int = Field(1, ge=1, le=256, description="trainings at a time; default one a core, one on a GPU")
     threads: int = Field(1, ge=1)
+    race: bool | None = Field(
+        None,
+        description="networks race for the hand-over, and the winner gets most of the time; else search, random search and a standard "
+        "network are trained alike and compared; default a race, unless there are evaluations or shared weights",
+    )
     set: dict[str, Any] = Field(default_factory=dict)
 
     def section(self, name: str) -> dict[str, Any]:
@@ -60,7 +66,7 @@ class Settings(BaseModel):
         return {key[len(start) :]: value for key, value in self.set.items() if key.startswith(start)}
 
 
-SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan")
+SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan", "race")
 
 
 def default_workers(device: str) -> int:
@@ -75,6 +81,18 @@ def default_settings() -> dict[str, Any]:
     """Returns the defaults: what a run of an older version did that says nothing of a setting."""
     fields = Settings.model_fields.items()
     return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
+
+
+def _may_race(values: Mapping[str, Any]) -> bool:
+    """Whether a run with these settings will be a race, see :attr:`Settings.race`."""
+    if values.get("race") is not None:
+        return bool(values["race"])
+    return "evaluations" not in values and declaration(str(values.get("strategy", Settings.model_fields["strategy"].default))).kind != "one-shot"
+
+
+def usual_space(races: bool, *, whole: str = "stages", cells: str = "nasbench201") -> str:
+    """Returns where is searched if nobody says it: whole networks for a race, whose outline matters most in little time; else cells."""
+    return whole if races else cells
 
 
 def make_settings(**values: Any) -> Settings:
@@ -95,6 +113,7 @@ def make_settings(**values: Any) -> Settings:
     if "strategy" in values and ":" not in str(values["strategy"]):
         values["strategy"] = str(values["strategy"]).replace("-", "_")
     values.setdefault("workers", default_workers(values.get("device", "cpu")))
+    values.setdefault("space", usual_space(_may_race(values)))
     try:
         return Settings(**values)
     except ValidationError as error:

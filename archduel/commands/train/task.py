@@ -13,7 +13,7 @@ from archduel.data import Dataset, Preprocessing, load
 from archduel.data.cache import cache_root
 from archduel.data.listing import Catalogue, catalogues
 from archduel.errors import DataError
-from archduel.estimators.judges import joined
+from archduel.training.images import side_by_side
 from archduel.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def open_task(
     mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
     images, labels = train.images, train.labels
     if not hold_out:
-        images, labels = joined(images, validation.images), np.concatenate([labels, validation.labels])
+        images, labels = side_by_side(images, validation.images), np.concatenate([labels, validation.labels])
     check_number(len(labels), recipe)
     notes = list(dataset.warnings)
     if recipe.flip and not dataset.flip:

@@ -1,0 +1,235 @@
+"""The main job as a race: the search's networks, random and standard ones compete, and the winner gets most of the time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from archduel.assemble import declaration
+from archduel.commands.progress import Progress
+from archduel.commands.search.final import SCORES, mistakes_of, text_of
+from archduel.commands.search.plan import Plan, whole_number
+from archduel.commands.search.result import data_fields
+from archduel.commands.search.settings import Settings
+from archduel.commands.search.strategy import closed_form_costs, make_strategy
+from archduel.core import Arch, Constraint, Scale, Space, Strategy
+from archduel.core.job import Job
+from archduel.data import Dataset
+from archduel.errors import SettingError
+from archduel.estimators.timing import latency_of
+from archduel.networks.trained import save_trained
+from archduel.race import Candidate, RaceResult, race_recipe, run_race
+from archduel.race.plan import timed_plan
+from archduel.spaces.family import family
+from archduel.spaces.limits import Limits, constraint_for
+from archduel.training.images import Pixels
+from archduel.training.metrics import Evaluation, calibration_error, evaluate
+from archduel.training.recipe import Recipe
+from archduel.version import __version__
+
+__all__ = ["race_sentence", "raced"]
+
+STAGE = "race"
+HANDED_OVER = "networks/search-0"
+"""Where in the run folder the network is kept, in the form of every trained network."""
+LABEL_SHARE = 0.6
+"""Part of the newcomers that a strategy labels before it compares; the others it proposes."""
+
+
+def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progress: Progress) -> dict[str, Any]:
+    """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
+    recipe = _recipe(settings, dataset)
+    newcomers = _newcomers(settings, folder)
+    constraint = _constraint(settings, space, dataset)
+    strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint)
+    race = run_race(
+        dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
+        evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=reserve(settings),
+        max_params=settings.max_params, max_macs=settings.max_macs, allowed=_latency(settings), constraint=constraint,
+        random_first=random_first, standards=settings.baselines, recipe=recipe, metric=settings.metric,
+        by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
+        threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=folder.part(STAGE), say=progress.say,
+    )  # fmt: skip
+    test = _tested(folder, dataset, race)
+    network = _network(space, race, test)
+    save_trained(folder.path / HANDED_OVER, race.network, _facts(settings, dataset, race, network))
+    return _result(folder, settings, dataset, race, network)
+
+
+def reserve(settings: Settings) -> float:
+    """Returns the seconds that test, export and report need after the training."""
+    return 0.0 if settings.seconds is None else min(0.1 * settings.seconds, 4 + 0.02 * settings.seconds)
+
+
+def _recipe(settings: Settings, dataset: Dataset) -> Recipe:
+    """Returns the race's recipe with what ``--set final.NAME=VALUE`` changes."""
+    known = set(Recipe.__dataclass_fields__) - {"channels", "depth", "epochs", "schedule"}
+    changes = {name: value for name, value in settings.section("final").items() if name in known}
+    return race_recipe(dataset, settings.device, **changes)
+
+
+def _epochs(settings: Settings) -> dict[str, Any]:
+    """Returns the lengths of a race in epochs that ``--set race.NAME=VALUE`` gives."""
+    given = settings.section("race")
+    names = ("first_epochs", "last_epochs")
+    for name, value in given.items():
+        if name not in names or isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise SettingError(f"--set race.{name}: expected {' or '.join(names)} with a number above 0, got {value!r}")
+    return {name: float(value) for name, value in given.items()}
+
+
+def _newcomers(settings: Settings, folder: Job) -> int:
+    """Returns how many networks will enter, for strategies that plan their questions; noted, for it must not change."""
+    noted = folder.noted("newcomers")
+    if noted is not None:
+        return int(noted["number"])
+    if settings.seconds is None:
+        assert settings.evaluations is not None
+        number = settings.evaluations
+    else:
+        rungs = timed_plan(settings.seconds, gone=folder.clock, reserve=reserve(settings)).rungs
+        number = max(2, round(rungs.level / rungs.first))
+    folder.note("newcomers", number=number)
+    return number
+
+
+def _constraint(settings: Settings, space: Space, dataset: Dataset) -> Constraint | None:
+    """Returns which architectures are small enough at the smallest size at which they are built."""
+    channels, depth = (family(space.name).ladder or ((4, 1),))[0]
+    scale = Scale(channels, depth, dataset.image_size, dataset.in_channels, dataset.n_classes)
+    limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs)
+    return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
+
+
+def _strategy(
+    settings: Settings, space: Space, dataset: Dataset, recipe: Recipe, newcomers: int, constraint: Constraint | None
+) -> tuple[Strategy, int]:
+    """Returns the run's strategy, and how many of its first questions are random architectures."""
+    given = settings.section("plan")
+    labels = whole_number("plan.labels", given.get("labels", max(2, round(LABEL_SHARE * newcomers))), 2)
+    iterations = whole_number("plan.iterations", given.get("iterations", 100), 1)
+    channels, depth = (family(space.name).ladder or ((16, 1),))[-1]
+    final = recipe.with_(channels=channels, depth=depth)
+    plan = Plan(
+        labels=labels, confirm=max(1, newcomers - labels), shortlist=1, iterations=iterations, label=recipe, reevaluate=recipe,
+        final=final, seconds={},
+    )  # fmt: skip
+    strategy = make_strategy(settings, plan, space, constraint, costs=closed_form_costs(plan, dataset))
+    return strategy, labels if declaration(settings.strategy).kind == "labels-first" else 0
+
+
+def _latency(settings: Settings) -> Any:
+    """Returns the limit of latency as a function of architecture and scale; None without one."""
+    if settings.max_latency_ms is None:
+        return None
+    most = settings.max_latency_ms
+
+    @lru_cache(10_000)
+    def allowed(arch: Arch, scale: Scale) -> bool:
+        """Whether a network, built and measured here, is fast enough."""
+        return latency_of(scale, batch_size=settings.latency_batch, device=settings.device)(arch) <= most
+
+    return allowed
+
+
+def _tested(folder: Job, dataset: Dataset, race: RaceResult) -> Evaluation:
+    """Returns what the handed-over network says about the test images, and notes it; nothing is chosen afterwards."""
+    look = dataset.preprocessing
+    found = evaluate(race.network, Pixels(dataset.test.images, dataset.test.labels, look.mean, look.std))
+    folder.write("mistakes.json", mistakes_of(found, dataset))
+    folder.note("test", role="search", arch=str(race.winner.entry.arch), accuracy=found.accuracy)
+    return found
+
+
+def _facts(settings: Settings, dataset: Dataset, race: RaceResult, network: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what ``model.json`` says of the network that is handed over."""
+    splits = {split: len(getattr(dataset, split)) for split in ("train", "validation", "test")}
+    return {
+        "arch": network["arch"], "text": network["text"], "scale": race.winner.entry.scale, "options": {},
+        "classes": list(dataset.classes), "preprocessing": dataset.preprocessing,
+        "data": {"name": settings.data, "max_images": settings.max_images, **splits},
+        "params": network["params"], "macs": network["macs"], "recipe": {"name": STAGE, **asdict(race.recipe)}, "seed": settings.seed,
+        "test": {name: network["test"][name][0] for name in SCORES},
+        "search": {"role": race.winner.role, "strategy": settings.strategy, "archduel": __version__},
+    }  # fmt: skip
+
+
+def _result(
+    folder: Job, settings: Settings, dataset: Dataset, race: RaceResult, network: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the content of result.json; its keys are those of a run that compares trained networks, and ``race``."""
+    searched = [c for c in race.candidates if c.curve]
+    return {
+        "metric": settings.metric,
+        "networks": {"search": dict(network)},
+        "gain": {"race": {"differences": [], "interval": None, "sentence": race_sentence(race.winner, race.standings)}},
+        "agreement": [],
+        "search": [[str(c.entry.arch), _finite(c.curve[0]["score"])] for c in searched if c.role != "random"],
+        "random": [[str(c.entry.arch), _finite(c.curve[0]["score"])] for c in searched if c.role == "random"],
+        "reevaluated": {str(c.entry.arch): _finite(c.curve[-1]["score"]) for c in searched if len(c.curve) > 1},
+        "shortlists": [], "steps": [], "comparator": None,
+        "race": {
+            "winner": race.winner.number, "candidates": [c.record() for c in race.candidates], "standings": race.standings,
+            "shares": dict(race.shares), "seconds": round(race.seconds, 2),
+        },
+        "core_seconds": {"race": round(sum(c.seconds for c in race.candidates), 3)},
+        "clock": round(folder.clock, 2),
+        "scale": race.winner.record()["scale"],
+        "fidelity": STAGE,
+        "plan": {"recipe": asdict(race.recipe)},
+        "data": data_fields(dataset),
+    }  # fmt: skip
+
+
+def _network(space: Space, race: RaceResult, test: Evaluation) -> dict[str, Any]:
+    winner = race.winner
+    arch = winner.entry.arch
+    return {
+        "arch": str(arch),
+        "text": text_of(space, arch),
+        "role": winner.role,
+        "params": winner.params,
+        "macs": winner.entry.counts.macs,
+        "seeds": [winner.number],
+        "test": {
+            "accuracy": [test.accuracy], "balanced_accuracy": [test.score("balanced_accuracy")], "macro_f1": [test.score("macro_f1")],
+            "ece": [calibration_error(test.probabilities, test.labels)],
+        },
+        "confusion": test.confusion.tolist(),
+        "folders": [HANDED_OVER],
+        "history": [
+            [{"epoch": p["passes"], "train_loss": p["train_loss"], "val_loss": p["loss"], "val_accuracy": p["accuracy"]} for p in winner.curve]
+        ],
+    }  # fmt: skip
+
+
+def _finite(score: float) -> float | None:
+    return score if math.isfinite(score) else None
+
+
+NAMES = {"start": "the space's first network", "search": "the search's best", "random": "the best random one", "standard": "the best standard one"}
+
+
+def race_sentence(winner: Candidate, standings: Sequence[Mapping[str, Any]]) -> str:
+    """Returns what the race says of search, random and standard networks at equal cost, with intervals; it is no measured gain."""
+    if not standings:
+        return ""
+    there: dict[int, set[int]] = {}
+    for row in standings:
+        there.setdefault(row["rung"], set()).add(row["number"])
+    rung = max((rung for rung, numbers in there.items() if len(numbers) > 1), default=0)  # the highest with two to compare
+    rows = [row for row in standings if row["rung"] == rung]
+    told = [
+        f"{NAMES[row['role']]} {100 * row['accuracy']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f}, of {row['n']})"
+        for row in rows
+    ]
+    amount = max(row["seconds"] for row in rows)
+    return (
+        f"After equal training (about {amount:.0f} s each) validation accuracies were: {'; '.join(told)}. {winner.name} was chosen and "
+        "trained on. What a search gains over chance is not known from one race."
+    )

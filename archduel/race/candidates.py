@@ -1,0 +1,74 @@
+"""The networks of a race and what is known of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from archduel.race.newcomers import Entry, write_scale
+from archduel.race.rungs import Standing
+
+__all__ = ["Candidate", "accuracy_interval"]
+
+
+def accuracy_interval(accuracy: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Returns the 95 % interval of a share of ``n`` images. Source: Wilson, JASA 1927."""
+    middle = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass
+class Candidate:
+    """A network that takes part.
+
+    Attributes:
+        number: from 0, in the order of entering.
+        entry: what it is.
+        name: for people.
+        standing: its scores at the rungs.
+        curve: at each rung seconds, passes, images, score and validation accuracy with its interval.
+        seconds: of training and scoring, in the budget's clock.
+        passes: over the training images.
+        steps: batches.
+        reason: why it ended early, empty otherwise.
+    """
+
+    number: int
+    entry: Entry
+    name: str
+    standing: Standing = field(default_factory=Standing)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    passes: float = 0.0
+    steps: int = 0
+    reason: str = ""
+
+    @property
+    def role(self) -> str:
+        """``search``, ``random`` or ``standard``."""
+        return self.entry.role
+
+    @property
+    def params(self) -> int:
+        """Parameters."""
+        return self.entry.counts.params
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training images."""
+        return self.passes
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy at the last rung, nan before the first."""
+        return self.curve[-1]["accuracy"] if self.curve else math.nan
+
+    def record(self) -> dict[str, Any]:
+        """Returns all that is known as JSON values."""
+        return {
+            "number": self.number, "role": self.role, "arch": str(self.entry.arch), "name": self.name, "scale": write_scale(self.entry.scale),
+            "params": self.params, "macs": self.entry.counts.macs, "seconds": round(self.seconds, 3), "passes": round(self.passes, 3),
+            "steps": self.steps, "curve": self.curve, "reason": self.reason,
+        }  # fmt: skip

@@ -1,0 +1,111 @@
+"""What fits into the time: how long the race may last, how far its rungs are, and when the learning rate falls. Numbers only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from archduel.errors import BudgetError, SettingError
+from archduel.race.rungs import Rungs
+
+__all__ = ["Ending", "Plan", "epochs_plan", "timed_plan"]
+
+RACE_SHARE = 0.38
+"""Share of the time in which networks compete; the rest, and what the winner was trained until then, is more than half."""
+FINAL_TO_FIRST = 30.0
+"""How much longer than the first rung the last training is in a race of 3 minutes; a longer race has more and finer rungs."""
+USUAL_SECONDS = 180.0
+DECAY_SHARE = 0.4
+"""Share of the winner's whole training in which the learning rate falls to zero."""
+ENOUGH_PASSES = 40.0
+"""Passes over the training images that a network of the right size gets (measured: ``benchmarks/records/race_recipe.json``)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The forecast of a race, in units: seconds of its clock, or passes over the images where it must repeat exactly.
+
+    Attributes:
+        rungs: the rules of the race.
+        race_until: when the race ends at the latest, on the clock.
+        end: when training ends, on the clock.
+        last: expected training of the network that is handed over after the race.
+    """
+
+    rungs: Rungs
+    race_until: float
+    end: float
+    last: float
+
+
+def timed_plan(seconds: float, *, gone: float, reserve: float) -> Plan:
+    """Returns the plan of a race of ``seconds``.
+
+    Args:
+        seconds: the whole budget.
+        gone: what is used up already (reading images).
+        reserve: what is needed after training (test, export, report).
+
+    Raises:
+        BudgetError: if less than five seconds are left to train.
+    """
+    usable = seconds - gone - reserve
+    if usable < 5:
+        needed = gone + reserve + 5
+        raise BudgetError(f"--time {seconds:.0f} s is too short: {gone + reserve:.0f} s of it are not training; give at least {needed:.0f} s", needed)
+    race = RACE_SHARE * usable
+    last = usable - race
+    first = last / (FINAL_TO_FIRST * math.sqrt(max(1.0, usable / USUAL_SECONDS)))
+    return Plan(Rungs(first, race / 3), gone + race, seconds - reserve, last)
+
+
+def epochs_plan(evaluations: int, *, first: float, last: float) -> Plan:
+    """Returns the plan of a race that repeats exactly: its units are passes over the training images.
+
+    Args:
+        evaluations: newcomers.
+        first: passes of each up to the first rung.
+        last: passes of the network that is handed over, those of the race included.
+
+    Raises:
+        SettingError: if the last training is not longer than the last rung.
+    """
+    rungs = Rungs(first, max(evaluations - 0.5, 0.5) * first)
+    if last <= rungs.amount(rungs.levels - 1):
+        raise SettingError(f"the last training must be above {rungs.amount(rungs.levels - 1):g} passes, got {last:g}")
+    return Plan(rungs, math.inf, last, last - rungs.amount(rungs.levels - 1))
+
+
+@dataclass
+class Ending:
+    """The learning rate of the last training: constant, then linearly to zero exactly when the units are used up.
+
+    It depends on what is left alone, so a machine that becomes slower makes the fall come at an earlier step, not at a later time.
+
+    Attributes:
+        end: when training ends.
+        trained: what the network had been trained when the last training began, at ``began``.
+        began: when that was.
+    """
+
+    end: float
+    trained: float
+    began: float
+
+    @property
+    def fall(self) -> float:
+        """Units before the end at which the rate begins to fall."""
+        whole = self.trained + self.end - self.began
+        return min(DECAY_SHARE * whole, self.end - self.began)
+
+    def rate(self, now: float, a_step: float) -> float | None:
+        """Returns the share of the peak rate for the next step, or None if it would not be done at the end.
+
+        Args:
+            now: on the clock.
+            a_step: what a step takes.
+        """
+        left = self.end - now
+        if left < a_step / 2:
+            return None
+        return min(1.0, left / self.fall) if self.fall > 0 else 1.0

@@ -1,0 +1,425 @@
+"""The race: everything that is trained is a candidate for the hand-over, and at least half of the time trains the network that is handed over."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import nn
+
+from archduel.core import Arch, Cost, Counts, parse
+from archduel.core.storage import Records
+from archduel.errors import RunError, SettingError
+from archduel.race.candidates import Candidate, accuracy_interval
+from archduel.race.clock import Pace, Stopwatch
+from archduel.race.newcomers import Asker, Entry, read_scale, write_scale
+from archduel.race.plan import ENOUGH_PASSES, Ending, Plan
+from archduel.race.rungs import Enter
+from archduel.race.sizes import Sizes, fitting_scale
+from archduel.race.threads import Threads
+from archduel.race.training import Anytime
+from archduel.spaces.family import build
+from archduel.training.images import Pixels
+from archduel.training.metrics import evaluate
+from archduel.training.recipe import Recipe
+from archduel.training.runtime import mix_seed
+
+__all__ = ["Begun", "Race", "RaceSettings", "Sets", "check_images"]
+
+STANDARD_PLACES = (1, 4, 8, 13, 19)
+"""Which newcomers are standard networks, as long as there are any; all others are asked for or drawn, but for the space's own start."""
+RANDOM_EVERY = 6
+"""Of the newcomers one in so many is random where the strategy does not begin with random ones: a reference for under a tenth of the time."""
+NEIGHBOUR_EVERY = 3
+"""Of the newcomers one in so many is the leader with one answer changed: with a handful of scores no strategy knows more."""
+FACTORS = (1.0, 1.0, 0.5, 2.0)
+"""Sizes of newcomers around the one that leads: the size is part of what the race decides."""
+WARMUP_STEPS = 100
+WARMUP_SHARE = 0.25
+"""The learning rate rises during the first steps, or this share of the way to the first rung where that is shorter."""
+MOST_REFUSED = 20  # newcomers in a row that no size makes small enough
+SAVE_SECONDS = 5.0
+MOST_SLOWER = 4.0  # times that test, export and report may be slower than on an idle machine, for the plan
+STRATEGY_SHARE = 0.05
+"""Share of the time that the strategy's own steps (fitting a comparator, training a policy) may take."""
+
+
+@runtime_checkable
+class Begun(Protocol):
+    """A space that knows a good network to begin with."""
+
+    def start(self) -> Arch:
+        """Returns it."""
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The images of a race.
+
+    Attributes:
+        train: what networks are trained on while they compete.
+        validation: what they are compared on.
+        both: what the chosen one is trained on.
+    """
+
+    train: Pixels
+    validation: Pixels
+    both: Pixels
+
+
+@dataclass(frozen=True)
+class RaceSettings:
+    """What decides how a race goes, besides its plan.
+
+    Attributes:
+        recipe: batch size, peak learning rate, augmentation, precision.
+        metric: what is shown of a network, see :data:`archduel.training.metrics.METRICS`.
+        by_likelihood: whether candidates are compared by the likelihood of the right classes rather than by the metric.
+        seed: of everything.
+        device: of torch.
+        timed: whether units are seconds; else passes over the training images.
+        macs: multiply-adds of a network that the time supports.
+        random_first: how many of the strategy's first questions are random architectures.
+        threads: how many a training may use; fewer where that is faster, unless a race must repeat exactly.
+        reserve: processor seconds that are needed after the training.
+    """
+
+    recipe: Recipe
+    metric: str
+    by_likelihood: bool
+    seed: int
+    device: str
+    timed: bool
+    macs: float
+    random_first: int = 0
+    threads: int = 1
+    reserve: float = 0.0
+
+
+class Race:
+    """Runs a race over a folder of checkpoints and a journal; the same call continues an interrupted one."""
+
+    def __init__(
+        self, settings: RaceSettings, plan: Plan, sets: Sets, sizes: Sizes, asker: Asker, standards: list[Entry],
+        *, stopwatch: Stopwatch, journal: Records, folder: Path, named: Callable[[Arch], str], say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.settings, self.plan, self.sets, self.sizes, self.asker = settings, plan, sets, sizes, asker
+        self.standards, self.stopwatch, self.journal, self.folder = standards, stopwatch, journal, folder
+        self.named, self.say = named, say
+        self.candidates: list[Candidate] = []
+        self.spent = [0.0] * plan.rungs.levels
+        self.strategy_seconds, self.exhausted, self.winner = 0.0, False, -1
+        self.macs, self.pace = settings.macs, Pace(stopwatch)
+        self.threads = Threads((1, settings.threads) if settings.timed else (settings.threads,))
+
+    # -- the order of events -------------------------------------------------------------------------------------------
+
+    def run(self) -> tuple[Candidate, nn.Module]:
+        """Returns the network that is handed over, trained.
+
+        Raises:
+            RunError: if no candidate got as far as the first rung.
+        """
+        self._continue()
+        if self.winner < 0:
+            self._compete()
+            self._choose()
+        winner = self.candidates[self.winner]
+        return winner, self._finish(winner)
+
+    def _compete(self) -> None:
+        for candidate in self.candidates:
+            if not candidate.standing.scores and not candidate.reason:
+                self._advance(candidate)  # it was interrupted on the way to its first rung
+        while self.stopwatch.seconds < self.plan.race_until:
+            standings = {c.number: c.standing for c in self.candidates}
+            move = self.plan.rungs.next_move(standings, self.spent, newcomers=not self.exhausted)
+            if move is None:
+                break
+            if isinstance(move, Enter):
+                entered = self._enter()
+                if entered is None:
+                    self.exhausted = True
+                    continue
+                self._advance(entered)
+            else:
+                self._advance(self.candidates[move.number])
+
+    def _choose(self) -> None:
+        leader = self.plan.rungs.leader({c.number: c.standing for c in self.candidates})
+        if leader is None:
+            reasons = [c.reason for c in self.candidates if c.reason] or ["the time was too short for the first rung"]
+            raise RunError(f"none of {len(self.candidates)} networks could be trained: {reasons[0]}")
+        self.winner = leader
+        winner = self.candidates[leader]
+        self._note("choice", number=leader, trained=self._units(winner), began=self._now(winner))
+        self.say(f"{winner.name} goes on to the end: {winner.accuracy:.1%} on validation after {winner.passes:.0f} epochs")
+
+    # -- newcomers -----------------------------------------------------------------------------------------------------
+
+    def _enter(self) -> Candidate | None:
+        """Returns the next newcomer, or None if there are no more."""
+        number = len(self.candidates)
+        rng = np.random.default_rng([self.settings.seed, number, 11])
+        for _ in range(MOST_REFUSED):
+            began = self.stopwatch.seconds
+            role, arch, exchange = self._next(number, rng)
+            self.strategy_seconds += self.stopwatch.seconds - began
+            if arch is None:
+                return None
+            entry = self._sized(role, arch, number, rng)
+            if entry is not None:
+                values = {"role": role, "arch": str(arch), "scale": write_scale(entry.scale), "counts": list(entry.counts)}
+                self._note("enter", number=number, **values, exchange=exchange)
+                return self._add(replace(entry, asked=_was_asked(exchange)))
+            self._note("refused", arch=str(arch), exchange=exchange)
+            self._refuse(arch, exchange)
+        return None
+
+    def _refuse(self, arch: Arch, exchange: list[list[Any]]) -> None:
+        """Answers a question about an architecture that no size makes small enough."""
+        self.asker.tell(arch, math.nan, Cost(), asked=_was_asked(exchange))
+
+    def _next(self, number: int, rng: np.random.Generator) -> tuple[str, Arch | None, list[list[Any]]]:
+        """Returns role and architecture of newcomer ``number``, and the exchange with the strategy that led to it."""
+        if number == 0 and isinstance(self.asker.space, Begun):
+            return "start", self.asker.space.start(), []
+        place = STANDARD_PLACES.index(number) if number in STANDARD_PLACES else len(self.standards)
+        if place < len(self.standards):
+            return "standard", self.standards[place].arch, []
+        return self._asked(number, rng)
+
+    def _asked(self, number: int, rng: np.random.Generator) -> tuple[str, Arch | None, list[list[Any]]]:
+        """Returns role, architecture and the exchange with the strategy that led to it."""
+        if not self.settings.random_first and number % RANDOM_EVERY == RANDOM_EVERY - 1:
+            return "random", self.asker.random(rng), []
+        limit = STRATEGY_SHARE * self.plan.end
+
+        def patient() -> bool:
+            return not self.settings.timed or self.strategy_seconds < limit
+
+        ahead = self._ahead()
+        if number % NEIGHBOUR_EVERY == 0 and ahead is not None and ahead.entry.arch.space == self.asker.space.name:
+            child = self.asker.neighbour(ahead.entry.arch, rng)
+            if child is not None:
+                return "search", child, []
+        arch, exchange = self.asker.next(patient)
+        if arch is None:
+            return "random", self.asker.random(rng), exchange
+        return "search", arch, exchange
+
+    def _sized(self, role: str, arch: Arch, number: int, rng: np.random.Generator) -> Entry | None:
+        ahead = self._ahead()
+        centre = self.macs if ahead is None or ahead.standing.rung < 2 else ahead.entry.counts.macs
+        macs = centre * FACTORS[number % len(FACTORS)]
+        if role == "standard":
+            return next(entry for entry in self.standards if entry.arch == arch)
+        found = fitting_scale(arch, macs, self.sizes, rng)
+        return None if found is None else Entry(role, arch, *found)
+
+    def _ahead(self) -> Candidate | None:
+        """Returns who leads at present."""
+        leader = self.plan.rungs.leader({c.number: c.standing for c in self.candidates})
+        return None if leader is None else self.candidates[leader]
+
+    def _add(self, entry: Entry) -> Candidate:
+        text = self.named(entry.arch)
+        size = "" if entry.role == "standard" and entry.scale.channels == 16 else f" C{entry.scale.channels} N{entry.scale.depth}"
+        candidate = Candidate(len(self.candidates), entry, text + size)
+        self.candidates.append(candidate)
+        self.asker.known.setdefault(entry.arch, math.nan)
+        return candidate
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, candidate: Candidate, stage: str = "race") -> Path:
+        return self.folder / "checkpoints" / f"{stage}-{candidate.number}.safetensors"
+
+    def _open(self, candidate: Candidate, stage: str = "race") -> Anytime:
+        """Returns the candidate's training where it stands."""
+        entry, settings = candidate.entry, self.settings
+        generator = torch.Generator().manual_seed(mix_seed(settings.seed, "weights", candidate.number))
+        model = build(entry.arch, entry.scale, generator=generator)
+        seed = mix_seed(settings.seed, "training", candidate.number)
+        trainer = Anytime(model, self.sets.train, settings.recipe, seed=seed, device=settings.device)
+        for path in dict.fromkeys((self._checkpoint(candidate, stage), self._checkpoint(candidate))):
+            if path.exists():
+                facts = trainer.load(path, self.sets.both)
+                candidate.seconds = max(candidate.seconds, facts["seconds"])
+                candidate.passes, candidate.steps = trainer.passes, trainer.steps
+                break
+        return trainer
+
+    def _units(self, candidate: Candidate) -> float:
+        return candidate.seconds if self.settings.timed else candidate.passes
+
+    def _now(self, candidate: Candidate) -> float:
+        return self.stopwatch.seconds if self.settings.timed else candidate.passes
+
+    def _end(self) -> float:
+        """Returns when training ends: what comes after it takes longer where others use the processor too."""
+        slower = min(MOST_SLOWER, 1 / max(self.pace.share, 1e-3)) - 1
+        return self.plan.end - slower * self.settings.reserve if self.settings.timed else self.plan.end
+
+    def _follow(self, candidate: Candidate, trainer: Anytime, share: Callable[[float], float | None], stage: str) -> Callable[[], float | None]:
+        """Returns what a training asks before each step: counts the time, saves now and then, and gives the learning rate.
+
+        Args:
+            candidate: whose training.
+            trainer: the training.
+            share: of the peak rate, None to stop; asked with the units that a step takes.
+            stage: name of the checkpoint.
+        """
+        before, began, first = candidate.seconds, self.stopwatch.seconds, trainer.steps
+        saved = began
+        self.threads.pause()
+        peak = self.settings.recipe.lr
+
+        def rate() -> float | None:
+            nonlocal saved
+            now = self.stopwatch.seconds
+            candidate.seconds = before + now - began
+            steps, turn = trainer.steps - first, trainer.passes - candidate.passes
+            whole = int(trainer.passes) > int(candidate.passes)
+            candidate.passes, candidate.steps = trainer.passes, trainer.steps
+            a_step = ((now - began) / steps if self.settings.timed else turn) if steps else 0.0
+            if whole and now - saved >= SAVE_SECONDS:
+                saved = now
+                trainer.save(self._checkpoint(candidate, stage), seconds=candidate.seconds, clock=now)
+            self.pace.read(self.threads.chosen)
+            torch.set_num_threads(self.threads.next(time.perf_counter(), calm=self.pace.calm))
+            part = share(a_step)
+            warm = max((trainer.steps + 1) / WARMUP_STEPS, self._units(candidate) / (WARMUP_SHARE * self.plan.rungs.first))
+            return None if part is None else peak * part * min(1.0, warm)
+
+        return rate
+
+    def _advance(self, candidate: Candidate) -> None:
+        """Trains a candidate up to its next rung, scores it there and tells the strategy."""
+        rung, before, began = candidate.standing.rung, self._units(candidate), self.stopwatch.seconds
+        goal = self.plan.rungs.amount(rung)
+        trainer = self._open(candidate)
+
+        def share(a_step: float) -> float | None:
+            late = self.stopwatch.seconds >= self.plan.race_until
+            return None if late or self._units(candidate) + a_step / 2 >= goal else 1.0
+
+        sound = trainer.run(self._follow(candidate, trainer, share, "race"))
+        trainer.save(self._checkpoint(candidate), seconds=candidate.seconds, clock=self.stopwatch.seconds)
+        reached = self.settings.timed is False or self._units(candidate) >= 0.8 * goal
+        if sound and not reached:
+            return  # the race is over; what it has learned is kept
+        point = self._scored(candidate, trainer) if sound else {}
+        self._reach(candidate, rung, point, self._units(candidate) - before)
+        self._note(
+            "rung", number=candidate.number, rung=rung, point=point, cost=self._units(candidate) - before, seconds=candidate.seconds,
+            passes=candidate.passes, steps=candidate.steps, wall=round(self.stopwatch.seconds - began, 3),
+        )  # fmt: skip
+
+    def _reach(self, candidate: Candidate, rung: int, point: dict[str, float], cost: float) -> None:
+        """Writes a candidate's score at a rung down and tells the strategy of its first."""
+        self.spent[rung] += cost
+        score = point.get("score", math.nan)
+        if point:
+            candidate.curve.append(point)
+            candidate.standing.scores.append(score)
+        else:
+            candidate.standing.failed, candidate.reason = True, "the training loss was not finite"
+        if point and self.settings.timed and candidate.steps:
+            self._correct(candidate)
+        if rung == 0:
+            paid = Cost(candidate.seconds, candidate.steps * self.settings.recipe.batch_size)
+            self.asker.tell(candidate.entry.arch, score, paid, asked=candidate.entry.asked)
+
+    def _correct(self, candidate: Candidate) -> None:
+        """Corrects the size that the time supports by what a candidate really took; says so where it changes by a lot."""
+        a_second = candidate.entry.counts.macs * candidate.passes * len(self.sets.train) / max(candidate.seconds, 1e-9)
+        macs = a_second * self.plan.last / (ENOUGH_PASSES * len(self.sets.both))
+        before = self.macs
+        self.macs = math.sqrt(before * macs)  # half of the way, in ratios: one candidate is one measurement
+        if not 1 / 3 < self.macs / before < 3:
+            self.say(f"the forecast changes: networks of about {self.macs / 1e6:.3g} M multiply-adds fit the time, {before / 1e6:.3g} M were planned")
+
+    def _scored(self, candidate: Candidate, trainer: Anytime) -> dict[str, float]:
+        """Returns where a candidate stands: its average weights on the validation images."""
+        began = self.stopwatch.seconds
+        with trainer.averaged() as model:
+            found = evaluate(model, self.sets.validation, device=self.settings.device)
+        accuracy = found.score(self.settings.metric)
+        low, high = accuracy_interval(found.accuracy, len(self.sets.validation))
+        candidate.seconds += self.stopwatch.seconds - began
+        score = found.likelihood() if self.settings.by_likelihood else accuracy
+        return {
+            "seconds": round(candidate.seconds, 3), "passes": round(candidate.passes, 4), "score": score, "accuracy": accuracy,
+            "low": low, "high": high, "loss": found.loss, "train_loss": trainer.loss,
+        }  # fmt: skip
+
+    # -- the last training ---------------------------------------------------------------------------------------------
+
+    def _finish(self, winner: Candidate) -> nn.Module:
+        """Trains the chosen network, on training and validation images together, until the time is used up."""
+        choice = self._noted("choice")
+        ending = Ending(self.plan.end, choice["trained"], choice["began"])
+        trainer = self._open(winner, "last")
+        for attempt in range(2):
+            if trainer.joined_at < 0:
+                trainer.join(self.sets.both)
+            slow = 1.0 if attempt == 0 else 0.3
+
+            def share(a_step: float) -> float | None:
+                ending.end = self._end()
+                part = ending.rate(self._now(winner), a_step)
+                return None if part is None else slow * part  # noqa: B023 - used within this turn
+
+            if trainer.run(self._follow(winner, trainer, share, "last")):
+                trainer.save(self._checkpoint(winner, "last"), seconds=winner.seconds, clock=self.stopwatch.seconds)
+                self._note("trained", number=winner.number, seconds=winner.seconds, passes=winner.passes, steps=winner.steps)
+                return trainer.model
+            self.say("warning: the last training diverged; it begins again from the race's weights, with a lower learning rate")
+            self._checkpoint(winner, "last").unlink(missing_ok=True)
+            trainer = self._open(winner)
+        raise RunError(f"the last training of {winner.name} diverged twice; a smaller recipe.lr may help")
+
+    # -- the journal ---------------------------------------------------------------------------------------------------
+
+    def _note(self, event: str, **values: Any) -> None:
+        self.journal.append({"event": event, "clock": round(self.stopwatch.seconds, 3), **values})
+
+    def _noted(self, event: str) -> dict[str, Any]:
+        return next(record for record in reversed(self.journal.records) if record["event"] == event)
+
+    def _continue(self) -> None:
+        """Goes to where the journal and the checkpoints stand."""
+        for record in list(self.journal.records):
+            if record["event"] == "refused":
+                self.asker.repeat(record["exchange"])
+                self._refuse(parse(record["arch"]), record["exchange"])
+            elif record["event"] == "enter":
+                self.asker.repeat(record["exchange"])
+                counts = Counts(*record["counts"])
+                asked = _was_asked(record["exchange"])
+                self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked))
+            elif record["event"] == "rung":
+                candidate = self.candidates[record["number"]]
+                candidate.seconds, candidate.passes, candidate.steps = (record[name] for name in ("seconds", "passes", "steps"))
+                self._reach(candidate, record["rung"], record["point"], record["cost"])
+            elif record["event"] == "choice":
+                self.winner = record["number"]
+
+
+def _was_asked(exchange: list[list[Any]]) -> bool:
+    """Whether an exchange with the strategy ended with a question that has to be answered."""
+    return bool(exchange) and exchange[-1][0] == "ask"
+
+
+def check_images(sets: Sets) -> None:
+    """Raises SettingError where there is nothing to compare networks on."""
+    if len(sets.validation) < 2 or len(sets.train) < 2:
+        raise SettingError(f"a race needs at least 2 training and 2 validation images, got {len(sets.train)} and {len(sets.validation)}")
+

@@ -1,0 +1,348 @@
+"""One call for a race: from images and a budget to a trained network and what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from archduel.core import Arch, Constraint, Counts, Journal, Scale, Space, Strategy
+from archduel.core.space import TextSpace
+from archduel.core.storage import Records
+from archduel.errors import InfeasibleError, SettingError
+from archduel.race.candidates import Candidate
+from archduel.race.clock import Clock, Stopwatch, Wall
+from archduel.race.newcomers import Asker, Entry
+from archduel.race.plan import ENOUGH_PASSES, Plan, epochs_plan, timed_plan
+from archduel.race.race import Race, RaceSettings, Sets, check_images
+from archduel.race.sizes import Bounds, Sizes, fitting_scale, standard_ladder
+from archduel.race.training import Anytime, best_precision
+from archduel.spaces.family import build, count, family
+from archduel.spaces.mobilenetv3.space import MobileNetV3
+from archduel.spaces.mobilenetv3.text import Spec
+from archduel.spaces.resnet.space import BLOCKS, WIDTHS, ResNet
+from archduel.training.images import Pixels, side_by_side
+from archduel.training.recipe import Recipe
+
+__all__ = ["ImageSet", "RaceResult", "race_recipe", "run_race"]
+
+
+class Part(Protocol):
+    """One split of a set of images."""
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """(N, C, H, W)."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,)."""
+
+
+class Look(Protocol):
+    """How images become a network's input."""
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Of values in 0..1, one a channel."""
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Likewise."""
+
+
+class ImageSet(Protocol):
+    """What a race needs of :class:`archduel.data.Dataset`; the test split is not even looked at."""
+
+    @property
+    def train(self) -> Part:
+        """What networks learn from."""
+
+    @property
+    def validation(self) -> Part:
+        """What decides."""
+
+    @property
+    def preprocessing(self) -> Look:
+        """Mean and standard deviation."""
+
+    @property
+    def flip(self) -> bool:
+        """Whether a mirrored image keeps its label."""
+
+    @property
+    def n_classes(self) -> int:
+        """Outputs."""
+
+    @property
+    def in_channels(self) -> int:
+        """1 or 3."""
+
+    @property
+    def image_size(self) -> int:
+        """In pixels."""
+
+
+@dataclass(frozen=True)
+class RaceResult:
+    """What a race came to.
+
+    Attributes:
+        network: the network that is handed over, trained, in evaluation mode, channels first, on the CPU.
+        winner: what is known of it; its validation accuracy is from before it was trained on the validation images too.
+        candidates: all that took part, in the order of entering.
+        shares: of the time used: ``handed over`` (all training of the winner), ``others``, ``strategy``.
+        standings: where the best of each role stood at each rung, with its interval and how many of its kind got there.
+        recipe: how all were trained.
+        seconds: of the budget's clock when training ended.
+    """
+
+    network: nn.Module
+    winner: Candidate
+    candidates: list[Candidate]
+    shares: Mapping[str, float]
+    standings: list[dict[str, Any]]
+    recipe: Recipe
+    seconds: float
+
+
+def race_recipe(data: ImageSet, device: str = "cpu", **changes: Any) -> Recipe:
+    """Returns how the networks of a race are trained: what measured best in little time (``benchmarks/records/race_recipe.json``)."""
+    n = len(data.train.labels)
+    recipe = Recipe(
+        batch_size=128 if n >= 1024 else 64, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, flip=data.flip,
+        crop_pad=max(1, round(data.image_size / 8)), precision=best_precision(device), channels_last=True,
+        image_size=data.image_size, grad_clip=5.0, cutout=round(data.image_size * 3 / 8) if data.flip and data.image_size >= 16 else 0,
+    )  # fmt: skip
+    return recipe.with_(**changes)
+
+
+def run_race(
+    data: ImageSet,
+    space: Space,
+    strategy: Strategy,
+    *,
+    folder: Path,
+    seconds: float | None = None,
+    evaluations: int | None = None,
+    gone: float = 0.0,
+    reserve: float = 0.0,
+    first_epochs: float = 1.0,
+    last_epochs: float = 20.0,
+    max_params: int | None = None,
+    max_macs: int | None = None,
+    allowed: Callable[[Arch, Scale], bool] | None = None,
+    constraint: Constraint | None = None,
+    random_first: int = 0,
+    standards: bool = True,
+    recipe: Recipe | None = None,
+    metric: str = "accuracy",
+    by_likelihood: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int = 1,
+    clock: Clock | None = None,
+    journal: Records | None = None,
+    say: Callable[[str], None] | None = None,
+) -> RaceResult:
+    """Lets networks compete for the time and returns the trained winner; the same call continues an interrupted race.
+
+    Args:
+        data: training and validation images.
+        space: where the strategy searches.
+        strategy: asks for architectures and is told their scores at the first rung.
+        folder: for checkpoints, and the journal unless one is given.
+        seconds: the budget on ``clock``, from its beginning to the hand-over.
+        evaluations: newcomers, in place of ``seconds``: the race then repeats exactly.
+        gone: seconds that are used up already.
+        reserve: seconds that are needed afterwards (test, export, report).
+        first_epochs: passes up to the first rung, without ``seconds``.
+        last_epochs: passes of the network that is handed over, without ``seconds``.
+        max_params: limit of parameters.
+        max_macs: limit of multiply-adds for one image.
+        allowed: a further limit, such as of latency.
+        constraint: which architectures of ``space`` are drawn at all.
+        random_first: how many of the strategy's first questions are random architectures.
+        standards: whether standard networks take part.
+        recipe: how networks are trained; None = :func:`race_recipe`.
+        metric: what is shown of networks.
+        by_likelihood: whether they are compared by the likelihood of the right classes instead.
+        seed: of everything.
+        device: of torch.
+        threads: of torch while training.
+        clock: what the budget is measured by; None = the wall clock.
+        journal: where decisions are recorded; None = ``race.jsonl`` in ``folder``.
+        say: takes messages for people.
+
+    Raises:
+        SettingError: unless one of ``seconds`` and ``evaluations`` is given, or for too few images.
+        BudgetError: for too little time.
+        InfeasibleError: where the limits leave no standard network.
+        RunError: where no network can be trained.
+    """
+    if (seconds is None) == (evaluations is None):
+        raise SettingError("a race needs either seconds or evaluations, and not both")
+    own = Journal(folder / "race.jsonl") if journal is None else None
+    journal = journal or own
+    assert journal is not None
+    watch = Stopwatch(clock or Wall(), max([gone, *_clocks(journal, folder)]))
+    recipe = recipe or race_recipe(data, device)
+    sets = _sets(data, device)
+    check_images(sets)
+    bounds = Bounds(max_params, max_macs)
+    sizes = Sizes(
+        data.image_size, data.in_channels, data.n_classes, lru_cache(100_000)(count),
+        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), _depths(space),
+    )  # fmt: skip
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if seconds is not None else threads)
+    try:
+        plan = _plan(seconds, evaluations, watch.before, reserve, first_epochs, last_epochs)
+        macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, timed=seconds is not None)
+        settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, random_first, threads, reserve)
+        race = Race(
+            settings, plan, sets, sizes, Asker(strategy, space, constraint), _standards(sizes, macs) if standards else [],
+            stopwatch=watch, journal=journal, folder=folder, named=_namer(space), say=say or (lambda text: None),
+        )  # fmt: skip
+        winner, network = race.run()
+    finally:
+        torch.set_num_threads(before)
+        if own is not None:
+            own.close()
+    network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    return RaceResult(
+        network, winner, race.candidates, _shares(race.candidates, winner, race.strategy_seconds), _standings(race.candidates, random_first),
+        recipe, watch.seconds,
+    )  # fmt: skip
+
+
+def _clocks(journal: Records, folder: Path) -> list[float]:
+    """Returns what the clock said at the last record and at each checkpoint of an interrupted race."""
+    from archduel.core.storage import load_state
+
+    if not any("clock" in record for record in journal.records):
+        return []
+    paths = (folder / "checkpoints").glob("*-*.safetensors")
+    saved = [load_state(path).get("progress", {}).get("clock", 0.0) for path in paths]
+    return [float(record.get("clock", 0.0)) for record in journal.records[-1:]] + saved
+
+
+def _sets(data: ImageSet, device: str) -> Sets:
+    """Returns the images; those of training and validation together share the memory of both where they lie side by side."""
+    train, validation, look = data.train, data.validation, data.preprocessing
+    n = len(train.labels)
+    images, labels = side_by_side(train.images, validation.images), np.concatenate([train.labels, validation.labels])
+    both = Pixels(images, labels, look.mean, look.std, device)
+    return Sets(both.subset(torch.arange(n)), both.subset(torch.arange(n, len(labels))), both)
+
+
+def _plan(seconds: float | None, evaluations: int | None, gone: float, reserve: float, first: float, last: float) -> Plan:
+    if seconds is not None:
+        return timed_plan(seconds, gone=gone, reserve=reserve)
+    assert evaluations is not None
+    return epochs_plan(evaluations, first=first, last=last)
+
+
+def _depths(space: Space) -> tuple[int, ...]:
+    """Returns the three smallest depths at which networks of ``space`` are usually built."""
+    return tuple(sorted({depth for _, depth in (family(space.name).ladder or ((16, 1), (16, 2), (16, 3)))})[:3])
+
+
+def _usual(sizes: Sizes) -> tuple[Arch, Scale, Counts]:
+    """Returns the network whose speed stands for that of all before any was trained: ResNet-8 with 16 channels."""
+    arch, scale = Arch(ResNet.name, (BLOCKS.index(1), WIDTHS.index(16))), sizes.scale(16, 1)
+    return arch, scale, sizes.count(arch, scale)
+
+
+def _affordable_macs(
+    journal: Records, plan: Plan, sizes: Sizes, sets: Sets, recipe: Recipe, device: str, clock: Clock, *, timed: bool
+) -> float:
+    """Returns the multiply-adds of a network that the last training can show all images to often enough; measured once."""
+    noted = next((record for record in journal.records if record["event"] == "size"), None)
+    if noted is not None:
+        return float(noted["macs"])
+    arch, scale, counts = _usual(sizes)
+    macs = float(counts.macs)
+    if timed:
+        a_second = macs * _images_a_second(arch, scale, sets, recipe, device, clock)
+        macs = a_second * plan.last / (ENOUGH_PASSES * len(sets.both))
+    journal.append({"event": "size", "macs": macs})
+    return macs
+
+
+def _images_a_second(
+    arch: Arch, scale: Scale, sets: Sets, recipe: Recipe, device: str, clock: Clock, steps: int = 3
+) -> float:
+    """Returns how many images a network trains on in a second of the budget with one thread; corrected while the race runs."""
+    trainer = Anytime(build(arch, scale, generator=torch.Generator().manual_seed(0)), sets.train, recipe, seed=0, device=device)
+    left = [1]
+
+    def rate() -> float | None:
+        left[0] -= 1
+        return 0.0 if left[0] >= 0 else None
+
+    trainer.run(rate)  # the first step allocates
+    left[0], began, images = steps, clock.now(), trainer.images
+    trainer.run(rate)
+    return (trainer.images - images) / max(clock.now() - began, 1e-9)
+
+
+def _standards(sizes: Sizes, macs: float) -> list[Entry]:
+    """Returns the standard networks that take part, near the size that the time supports.
+
+    Residual ones of one, two, three and five blocks a stage, and in the third place the smallest once-for-all MobileNetV3, whose
+    depthwise convolutions take about four times as long for a multiply-add on a CPU.
+    """
+    named = [Arch(ResNet.name, (b, w)) for b in range(4) for w in range(len(WIDTHS))]
+    try:
+        entries = [Entry("standard", *found) for found in standard_ladder(named, macs, sizes, lambda arch: arch.choices[0])]
+    except InfeasibleError:
+        entries = []  # the limits are for other networks; the strategy's may be small enough
+    mobile = MobileNetV3()
+    units, depth = 5, 2
+    slots = tuple(3 if slot < depth else 0 for slot in range(4)) * units
+    arch = mobile.from_spec(Spec((depth,) * units, slots, slots))
+    found = fitting_scale(arch, macs / 4, replace(sizes, depths=(1,)), np.random.default_rng(0))
+    return entries if found is None else [*entries[:2], Entry("standard", arch, *found), *entries[2:]]
+
+
+def _namer(space: Space) -> Callable[[Arch], str]:
+    """Returns a function that names architectures for people."""
+    resnet, mobile = ResNet(), MobileNetV3()
+
+    def named(arch: Arch) -> str:
+        if arch.space == mobile.name:
+            return "MobileNetV3 of the least depth"
+        home: Any = resnet if arch.space == resnet.name else space
+        return str(home.write(arch)) if isinstance(home, TextSpace) else str(arch)
+
+    return named
+
+
+def _shares(candidates: Sequence[Candidate], winner: Candidate, strategy: float) -> dict[str, float]:
+    others = sum(c.seconds for c in candidates if c is not winner)
+    total = max(winner.seconds + others + strategy, 1e-9)
+    return {"handed over": winner.seconds / total, "others": others / total, "strategy": strategy / total}
+
+
+def _standings(candidates: Sequence[Candidate], random_first: int) -> list[dict[str, Any]]:
+    """Returns the best of each role at each rung; the strategy's first, random questions count for random search too."""
+    rows = []
+    asked = [c for c in candidates if c.entry.asked]
+    groups = {role: [c for c in candidates if c.role == role] for role in ("start", "search", "random", "standard")}
+    groups["random"] = groups["random"] + asked[:random_first]
+    for rung in range(max((len(c.curve) for c in candidates), default=0)):
+        for role, members in groups.items():
+            there = [c for c in members if len(c.curve) > rung]
+            if there:
+                best = max(there, key=lambda c: c.curve[rung]["score"])
+                point = best.curve[rung]
+                rows.append({"rung": rung, "role": role, "number": best.number, "name": best.name, "n": len(there), **point})
+    return rows

@@ -1,0 +1,122 @@
+"""Who trains next: successive halving without waiting, where the strong go on from what they have. Decisions only, nothing is trained here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from archduel.errors import SettingError
+
+__all__ = ["Enter", "Move", "Promote", "Rungs", "Standing"]
+
+
+@dataclass
+class Standing:
+    """How far a candidate is.
+
+    Attributes:
+        scores: its score at each rung it has reached; higher is better.
+        failed: it takes no further part.
+    """
+
+    scores: list[float] = field(default_factory=list)
+    failed: bool = False
+
+    @property
+    def rung(self) -> int:
+        """Rungs that it has reached."""
+        return len(self.scores)
+
+
+@dataclass(frozen=True)
+class Enter:
+    """A newcomer is trained up to the first rung."""
+
+
+@dataclass(frozen=True)
+class Promote:
+    """Candidate ``number`` is trained on, up to its next rung."""
+
+    number: int
+
+
+Move = Enter | Promote
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """The rules of a race.
+
+    A rung is an amount of training (seconds, or epochs where a race must repeat exactly): ``first``, ``first * factor``, ... Each
+    level may spend the same (``level``), so that about one in ``factor`` goes on. A candidate goes on as soon as it is
+    among the best ``1 / factor`` of those at its rung; the highest rung comes first.
+
+    Attributes:
+        first: training up to the first rung.
+        level: what all trainings up to one rung may spend together.
+        levels: how many rungs there are.
+        factor: how much further the next rung is.
+
+    Source: ASHA, Li et al., MLSys 2020, with a limit a level in place of one for all.
+    """
+
+    first: float
+    level: float
+    levels: int = 3
+    factor: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("first", "level"):
+            if not getattr(self, name) > 0:
+                raise SettingError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.levels < 1 or self.factor < 2:
+            raise SettingError(f"levels must be at least 1 and factor 2, got {self.levels} and {self.factor}")
+
+    def amount(self, rung: int) -> float:
+        """Returns the training that a candidate has had when it reaches rung ``rung`` (from 0)."""
+        return self.first * self.factor**rung
+
+    def extra(self, rung: int) -> float:
+        """Returns what it takes from the rung below."""
+        return self.amount(rung) - (self.amount(rung - 1) if rung else 0.0)
+
+    def next_move(self, standings: Mapping[int, Standing], spent: Sequence[float], *, newcomers: bool = True) -> Move | None:
+        """Returns what is trained next; None = the choice can be made.
+
+        Args:
+            standings: of all candidates by their number.
+            spent: what the trainings up to each rung have cost so far.
+            newcomers: whether there are any left.
+        """
+        enters = newcomers and self._affordable(0, spent)
+        for rung in range(self.levels - 1, 0, -1):
+            if self._affordable(rung, spent):
+                number = self._strongest(standings, rung, everyone=not enters)
+                if number is not None:
+                    return Promote(number)
+        return Enter() if enters else None
+
+    def _affordable(self, rung: int, spent: Sequence[float]) -> bool:
+        """Whether at least half of one more training up to ``rung`` is left; the first one always is."""
+        already = spent[rung] if rung < len(spent) else 0.0
+        return already == 0 or already + self.extra(rung) / 2 <= self.level
+
+    def _strongest(self, standings: Mapping[int, Standing], rung: int, *, everyone: bool) -> int | None:
+        """Returns the candidate that goes on to ``rung``, if one deserves it: among the best ``1 / factor`` at the rung below.
+
+        Once there are no newcomers to wait for (``everyone``) the share is rounded up.
+        """
+        there = {n: s.scores[rung - 1] for n, s in standings.items() if s.rung >= rung and math.isfinite(s.scores[rung - 1])}
+        share = len(there) / self.factor
+        deserve = math.ceil(share) if everyone else math.floor(share)
+        best = sorted(there, key=lambda n: (-there[n], n))[:deserve]
+        return next((n for n in best if standings[n].rung == rung and not standings[n].failed), None)
+
+    def leader(self, standings: Mapping[int, Standing]) -> int | None:
+        """Returns who won: the best by score among those on the highest rung that anybody reached; None if all failed."""
+        alive = {n: s for n, s in standings.items() if s.scores and not s.failed and math.isfinite(s.scores[-1])}
+        if not alive:
+            return None
+        top = max(s.rung for s in alive.values())
+        return max((n for n, s in alive.items() if s.rung == top), key=lambda n: (alive[n].scores[-1], -n))

@@ -1,0 +1,108 @@
+"""How large a network is built from an architecture: the widths and depths whose cost is near what the time supports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from archduel.core import Arch, Counts, Scale
+from archduel.errors import InfeasibleError
+
+__all__ = ["Bounds", "Sizes", "fitting_scale", "standard_ladder"]
+
+CHANNELS = (4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
+@dataclass(frozen=True)
+class Bounds:
+    """What a network may cost at most; None = no limit."""
+
+    max_params: int | None = None
+    max_macs: int | None = None
+
+    def allow(self, counts: Counts) -> bool:
+        """Whether a network is within the limits."""
+        return (self.max_params is None or counts.params <= self.max_params) and (
+            self.max_macs is None or counts.macs <= self.max_macs
+        )
+
+
+Allowed = Callable[[Arch, Scale, Counts], bool]
+"""Whether a network is within all limits, measured ones such as latency included."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The inputs and outputs that all networks of a race share, and the limits of all.
+
+    Attributes:
+        image_size: in pixels.
+        in_channels: 1 or 3.
+        n_classes: outputs.
+        count: closed-form costs of an architecture at a scale.
+        allowed: the limits.
+        depths: the depths at which the space's networks are built; at equal cost wide and shallow ones learn faster on a CPU.
+    """
+
+    image_size: int
+    in_channels: int
+    n_classes: int
+    count: Callable[[Arch, Scale], Counts]
+    allowed: Allowed
+    depths: tuple[int, ...] = (1, 2, 3)
+
+    def scale(self, channels: int, depth: int) -> Scale:
+        """Returns a scale of this width and depth."""
+        return Scale(channels, depth, self.image_size, self.in_channels, self.n_classes)
+
+
+def fitting_scale(arch: Arch, macs: float, sizes: Sizes, rng: np.random.Generator) -> tuple[Scale, Counts] | None:
+    """Returns the scale at which ``arch`` makes about ``macs`` multiply-adds, the largest allowed one below where that is too large.
+
+    Among the depths that come equally near (within a factor of 1.6 in cost) ``rng`` chooses. None if no scale is allowed.
+    """
+    nearest: list[tuple[float, Scale, Counts]] = []
+    for depth in sizes.depths:
+        options: list[tuple[float, Scale, Counts]] = []
+        for channels in CHANNELS:
+            scale = sizes.scale(channels, depth)
+            counts = sizes.count(arch, scale)
+            if options and counts.macs > 4 * macs:
+                break  # costs rise with the width: all that follow are further away
+            if sizes.allowed(arch, scale, counts):
+                options.append((abs(math.log(max(counts.macs, 1) / macs)), scale, counts))
+        if options:
+            nearest.append(min(options, key=lambda option: (option[0], option[1].channels)))
+    if not nearest:
+        return None
+    best = min(distance for distance, _, _ in nearest)
+    near = [option for option in nearest if option[0] <= best + math.log(1.6)]
+    _, scale, counts = near[int(rng.integers(len(near)))]
+    return scale, counts
+
+
+def standard_ladder(
+    named: Sequence[Arch], macs: float, sizes: Sizes, blocks: Callable[[Arch], int]
+) -> list[tuple[Arch, Scale, Counts]]:
+    """Returns for each number of blocks the standard network that is nearest to ``macs`` within the limits, shallow ones first.
+
+    Args:
+        named: the networks of every depth and width.
+        macs: multiply-adds that the time supports.
+        sizes: input, output and limits.
+        blocks: the depth of one of them.
+
+    Raises:
+        InfeasibleError: if none is within the limits.
+    """
+    scale = sizes.scale(16, 1)  # width and depth are the architecture's own
+    nearest: dict[int, tuple[float, Arch, Counts]] = {}
+    for arch in named:
+        counts = sizes.count(arch, scale)
+        distance = abs(math.log(counts.macs / macs))
+        if sizes.allowed(arch, scale, counts) and distance < nearest.get(blocks(arch), (math.inf,))[0]:
+            nearest[blocks(arch)] = (distance, arch, counts)
+    if not nearest:
+        raise InfeasibleError("no standard network is within the limits; raise them")
+    return [(arch, scale, counts) for _, (_, arch, counts) in sorted(nearest.items())]

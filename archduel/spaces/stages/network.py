@@ -1,0 +1,81 @@
+"""Networks of three stages (space ``stages``)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from archduel.core import Arch, Scale
+from archduel.spaces.counting import halved
+from archduel.spaces.layers import AuxiliaryHead
+from archduel.spaces.nasbench201.network import Network
+from archduel.spaces.stages.cost import Stage, layout, squeezed
+from archduel.spaces.stages.space import Form, form_of
+
+__all__ = ["Squeeze", "StageLayers", "build"]
+
+
+class Squeeze(nn.Module):
+    """Scales every channel by what a small network says about the means of all channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = squeezed(channels)
+        self.reduce, self.expand = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns (N, C, H, W), each channel times a number in 0..1."""
+        scale = functional.relu(self.reduce(x.mean((2, 3), keepdim=True)))  # (N, hidden, 1, 1)
+        return x * torch.sigmoid(self.expand(scale))
+
+
+class StageLayers(nn.Module):
+    """One stage: a convolution, the map halved, further convolutions with or without a shortcut, squeeze.
+
+    Args:
+        stage: widths and depth.
+        form: how it is halved, whether there are shortcuts and squeeze.
+    """
+
+    def __init__(self, stage: Stage, form: Form) -> None:
+        super().__init__()
+        c = stage.c_out
+        first = nn.Conv2d(stage.c_in, c, 3, 1 if form.pool else 2, 1, bias=False)
+        pools = [nn.MaxPool2d(2, ceil_mode=True)] if form.pool else []
+        self.first = nn.Sequential(first, *pools, nn.BatchNorm2d(c), nn.ReLU())
+        layers: list[nn.Module] = []
+        for _ in range(stage.extra):
+            layers += [nn.Conv2d(c, c, 3, 1, 1, bias=False), nn.BatchNorm2d(c), nn.ReLU()]
+        self.more = nn.Sequential(*layers)
+        self.squeeze = Squeeze(c) if form.squeeze else None
+        self.residual = form.residual and stage.extra > 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns (N, c_out, ceil(H / 2), ceil(W / 2))."""
+        x = self.first(x)
+        x = x + self.more(x) if self.residual else self.more(x)
+        return x if self.squeeze is None else self.squeeze(x)
+
+
+def build(arch: Arch, scale: Scale, *, auxiliary: bool = False) -> Network:
+    """Returns the network; ``scale.channels`` is the width of the first stage, ``scale.depth`` is not used.
+
+    The auxiliary head sits on the output of the second stage.
+
+    Raises:
+        InvalidArchError: for an architecture of another space.
+        SettingError: for images under 4 px.
+    """
+    form = form_of(arch)
+    stems, stages = layout(arch, scale)
+    first: list[nn.Module] = []
+    for stem in stems:
+        padding = 0 if stem.kernel == 2 else 1
+        first += [nn.Conv2d(stem.c_in, stem.c_out, stem.kernel, stem.stride, padding, bias=False), nn.BatchNorm2d(stem.c_out), nn.ReLU()]
+    pool: nn.Module = nn.AdaptiveMaxPool2d(1) if form.maximum else nn.AdaptiveAvgPool2d(1)
+    tail = nn.Sequential(pool, nn.Flatten(), nn.Linear(stages[-1].c_out, scale.n_classes))
+    network = Network(nn.Sequential(*first), [StageLayers(stage, form) for stage in stages], tail)
+    if auxiliary:
+        network.attach(AuxiliaryHead(stages[1].c_out, halved(stages[1].side), scale.n_classes), 1)
+    return network

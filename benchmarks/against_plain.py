@@ -1,0 +1,235 @@
+"""This tool against a plain training script, the same images and the same processor seconds.
+
+    python benchmarks/against_plain.py --rows digits-1m,mnist-3m --seeds 3 --limit none,300k --out benchmarks/records/against_plain.jsonl
+
+Each side of a (row, limit, seed) is a process of its own with one thread; its time is processor time (its own and its
+children's, the start of the interpreter included), so that other load on the machine does not matter. The script
+(``plain_script.py``) trains its networks of one, two and three blocks a stage for the whole time **each**; the one with the
+best validation accuracy is the opponent. Splits are those of ``archduel.data.load``; a seed is that of the training, and of
+everything random in the tool. Test images are read after the choice, once for each network.
+
+One JSON line is appended for every side that is finished; what a file already holds is not run again. ``--summary`` prints
+the table. Images: ``digits`` is bundled with scikit-learn, the others are read from the folder in ``ARCHDUEL_DATA``
+(``mnist_test/mnist_test.npz``; ``cifar10/train_a.npz``, ``cifar100_subset/train.npz``, ... with arrays data, offsets, labels).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import resource
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROWS = {
+    "digits-1m": ("digits", 60), "mnist-3m": ("mnist", 180), "cifar5k-3m": ("cifar5k", 180), "cifar5k-10m": ("cifar5k", 600),
+    "cifar100-3m": ("cifar100", 180), "cifar100-10m": ("cifar100", 600), "twenty-1m": ("twenty", 60), "twenty-3m": ("twenty", 180),
+    "cifar50k-60m": ("cifar50k", 3600),
+}  # fmt: skip
+"""Row -> images and processor seconds. ``twenty`` is 1,000 images of twenty of CIFAR-100's classes."""
+LIMITS = {"none": None, "300k": 300_000, "100k": 100_000}
+SIDES = ("archduel", "plain-1", "plain-2", "plain-3")
+
+
+def decoded(path: Path, rows: range | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (N, H, W, 3) uint8 images and (N,) labels of a file of encoded images."""
+    from PIL import Image
+
+    with np.load(path, allow_pickle=False) as file:
+        data, offsets, labels = file["data"], file["offsets"], file["labels"].astype(np.int64)
+    chosen = range(len(labels)) if rows is None else rows
+    images = [np.asarray(Image.open(io.BytesIO(data[offsets[i] : offsets[i + 1]].tobytes())).convert("RGB")) for i in chosen]
+    return np.stack(images), labels[list(chosen)]
+
+
+def source(name: str) -> Any:
+    """Returns what ``archduel.data.load`` takes: the arrays of all splits in one ``Source``, or a name."""
+    from archduel.data.arrays import from_arrays
+
+    if name == "digits":
+        return "digits"
+    root = Path(os.environ["ARCHDUEL_DATA"])
+    if name == "mnist":
+        with np.load(root / "mnist_test" / "mnist_test.npz") as file:
+            return from_arrays(file["x"], file["y"].astype(np.int64), name="mnist", flip=False)
+    if name in ("cifar100", "twenty"):
+        parts = [decoded(root / "cifar100_subset" / f"{split}.npz") for split in ("train", "test")]
+        if name == "twenty":  # every fifth class; 50 of its 100 training images
+            parts = [(images[labels % 5 == 0], labels[labels % 5 == 0] // 5) for images, labels in parts]
+            first = np.concatenate([np.flatnonzero(parts[0][1] == label)[:50] for label in range(20)])
+            parts[0] = parts[0][0][first], parts[0][1][first]
+    elif name == "cifar5k":
+        parts = [decoded(root / "cifar10" / f, rows) for f, rows in (("train_a.npz", range(5_000)), ("test.npz", None))]
+    else:
+        halves = [decoded(root / "cifar10" / f"train_{half}.npz") for half in "ab"]
+        whole = np.concatenate([images for images, _ in halves]), np.concatenate([labels for _, labels in halves])
+        parts = [whole, decoded(root / "cifar10" / "test.npz")]
+    split = np.repeat(np.array([0, 2], np.int8), [len(labels) for _, labels in parts])
+    return from_arrays(
+        np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts]), name=name, given=split
+    )
+
+
+def spent() -> float:
+    """Returns processor seconds of this process and its finished children."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def plain(data: Any, blocks: int, seconds: float, seed: int, limit: int | None) -> dict[str, Any]:
+    """Trains the script's network and returns its numbers, or why it is not in the comparison."""
+    import torch
+    from plain_script import accuracy, resnet, train
+
+    torch.manual_seed(seed)
+    model = resnet(data.in_channels, data.n_classes, blocks)
+    params = sum(p.numel() for p in model.parameters())
+    if limit is not None and params > limit:
+        return {"params": params, "excluded": f"more than {limit:,} parameters"}
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (data.preprocessing.mean, data.preprocessing.std))
+    sets = {
+        name: ((torch.tensor(np.array(split.images)).float() / 255 - mean) / std, torch.tensor(split.labels))
+        for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test))
+    }
+    epochs = train(model, *sets["train"], seconds, flip=data.flip)
+    trained = spent()
+    return {
+        "params": params, "epochs": round(epochs, 1), "validation": accuracy(model, *sets["validation"]),
+        "test": accuracy(model, *sets["test"]), "processor_seconds": round(trained, 1),
+    }  # fmt: skip
+
+
+def ours(data: Any, seconds: float, seed: int, limit: int | None) -> dict[str, Any]:
+    """Lets the tool race for the time and returns the numbers of the network that it hands over."""
+    from archduel import registry
+    from archduel.assemble import assemble
+    from archduel.race import Processor, run_race
+    from archduel.training.images import Pixels
+    from archduel.training.metrics import evaluate
+
+    space = registry.make("space", "stages")
+    strategy = assemble("evolution", space, seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        result = run_race(
+            data, space, strategy, seconds=seconds, gone=spent(), clock=Processor(), reserve=1.0, max_params=limit, seed=seed,
+            folder=Path(folder), say=lambda text: print(text, file=sys.stderr),
+        )  # fmt: skip
+        trained = spent()
+    test = Pixels(data.test.images, data.test.labels, data.preprocessing.mean, data.preprocessing.std)
+    winner = result.winner
+    return {
+        "params": winner.params, "network": winner.name, "role": winner.role, "epochs": round(winner.epochs, 1),
+        "validation": winner.accuracy, "test": evaluate(result.network, test).accuracy, "processor_seconds": round(trained, 1),
+        "shares": result.shares, "candidates": [candidate.record() for candidate in result.candidates],
+    }  # fmt: skip
+
+
+def child(row: str, side: str, seed: int, limit: str) -> None:
+    """Runs one side in this process and prints its record."""
+    import torch
+
+    from archduel.data import load
+
+    torch.set_num_threads(1)
+    name, seconds = ROWS[row]
+    data = load(source(name), seconds=seconds)
+    begin = spent()
+    if side == "archduel":
+        numbers = ours(data, seconds, seed, LIMITS[limit])
+    else:
+        numbers = plain(data, int(side[-1]), seconds, seed, LIMITS[limit])
+    sizes = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
+    print(json.dumps({"data_seconds": round(begin, 1), "sizes": sizes, "image_size": data.image_size, **numbers}))
+
+
+def environment() -> dict[str, Any]:
+    """Returns versions and hardware."""
+    from archduel.core.storage import environment as found
+
+    return found()
+
+
+def done(path: Path) -> list[dict[str, Any]]:
+    """Returns the records in ``path``."""
+    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()] if path.exists() else []
+
+
+def key(record: dict[str, Any]) -> tuple[Any, ...]:
+    """Returns what makes a record the answer to one job."""
+    return tuple(record[name] for name in ("row", "limit", "seed", "side"))
+
+
+def work(jobs: list[dict[str, Any]], path: Path) -> None:
+    """Runs the jobs that ``path`` has no record of, one process each, and appends what they print."""
+    have = {key(record) for record in done(path)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for job in jobs:
+        if key(job) in have:
+            continue
+        began = time.monotonic()
+        words = [sys.executable, __file__, "--child", job["row"], job["side"], str(job["seed"]), job["limit"]]
+        made = subprocess.run(words, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, text=True)
+        numbers = json.loads(made.stdout.splitlines()[-1])
+        record = {
+            **job, "seconds": ROWS[job["row"]][1], **numbers, "wall_seconds": round(time.monotonic() - began, 1),
+            "load_average": os.getloadavg()[0], "threads": 1, "command": shlex.join(["python", *sys.argv]), **environment(),
+        }  # fmt: skip
+        with path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        print({name: value for name, value in record.items() if name not in ("candidates", "versions", "hardware", "command")}, flush=True)
+
+
+def summary(path: Path) -> None:
+    """Prints the test accuracies of both sides and their paired differences, a line for each row and limit."""
+    records = {key(record): record for record in done(path) if "excluded" not in record}
+    for row, limit in sorted({key(record)[:2] for record in records.values()}):
+        pairs = []
+        for seed in sorted({k[2] for k in records if k[:2] == (row, limit)}):
+            mine = records.get((row, limit, seed, "archduel"))
+            rivals = [records[k] for k in records if k[:3] == (row, limit, seed) and k[3] != "archduel"]
+            if mine and rivals:
+                best = max(rivals, key=lambda record: record["validation"])
+                pairs.append((mine["test"], best["test"], best["side"]))
+        if pairs:
+            gains = np.array([100 * (a - b) for a, b, _ in pairs])
+            spread = f" +- {1.96 * gains.std(ddof=1) / len(gains) ** 0.5:.2f}" if len(gains) > 1 else ""
+            means = [f"{100 * np.mean([pair[i] for pair in pairs]):.2f} %" for i in (0, 1)]
+            print(f"{row:14s} {limit:5s} archduel {means[0]}, script {means[1]} ({', '.join(p[2] for p in pairs)}): {gains.mean():+.2f}{spread} points, n = {len(pairs)}")
+
+
+def main() -> None:
+    """Parses the command line and works."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default="digits-1m,mnist-3m,cifar5k-10m,cifar100-10m")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--limit", default="none", help="none, 300k, 100k or several with commas")
+    parser.add_argument("--sides", default=",".join(SIDES))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/records/against_plain.jsonl"))
+    parser.add_argument("--summary", action="store_true", help="print the table and run nothing")
+    parser.add_argument("--child", nargs=4, metavar=("ROW", "SIDE", "SEED", "LIMIT"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        row, side, seed, limit = arguments.child
+        child(row, side, int(seed), limit)
+        return
+    jobs = [
+        {"row": row, "limit": limit, "seed": seed, "side": side}
+        for row in arguments.rows.split(",") for limit in arguments.limit.split(",")
+        for seed in range(arguments.seeds) for side in arguments.sides.split(",")
+    ]  # fmt: skip
+    if not arguments.summary:
+        work(jobs, arguments.out)
+    summary(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

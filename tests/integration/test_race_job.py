@@ -1,0 +1,87 @@
+"""`archduel search` as a race, from the outside."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import archduel
+from archduel.errors import SettingError
+
+SMALL = {
+    "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True,
+    "set": {"race.last_epochs": 12},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> archduel.Run:
+    return archduel.search("digits", out=tmp_path_factory.mktemp("runs") / "race", quiet=True, **SMALL)
+
+
+def test_a_race_leaves_everything_a_person_needs(finished: archduel.Run) -> None:
+    for name in ("run.toml", "journal.jsonl", "result.json", "report.html", "export/model.py", "export/predict.py"):
+        assert (finished.folder / name).is_file(), name
+    result = finished.result
+    race = result["race"]
+    assert len(race["candidates"]) == 4
+    assert sum(race["shares"].values()) == pytest.approx(1.0)
+    winner = race["candidates"][race["winner"]]
+    assert winner["arch"] == result["networks"]["search"]["arch"]
+    assert winner["params"] == result["networks"]["search"]["params"] <= 20_000
+    assert winner["passes"] == pytest.approx(12, abs=0.6)
+    assert "validation accuracies were" in result["gain"]["race"]["sentence"]
+    assert 0 <= result["networks"]["search"]["test"]["accuracy"][0] <= 1
+
+
+def test_test_images_are_read_after_the_choice_and_once(finished: archduel.Run) -> None:
+    events = [json.loads(line)["event"] for line in (finished.folder / "journal.jsonl").read_text().splitlines()]
+    assert events.count("test") == 1
+    assert events.index("test") > events.index("trained") > events.index("choice")
+
+
+def test_the_model_is_the_one_that_was_tested(finished: archduel.Run) -> None:
+    from archduel.data import load
+
+    test = load("digits", max_images=240).test
+    with torch.no_grad():
+        said = finished.model()(torch.tensor(test.images).float() / 255).argmax(1).numpy()
+    assert (said == test.labels).mean() == pytest.approx(finished.result["networks"]["search"]["test"]["accuracy"][0])
+
+
+def test_a_race_in_evaluations_repeats_exactly(finished: archduel.Run, tmp_path: Path) -> None:
+    again = archduel.search("digits", out=tmp_path / "again", quiet=True, **SMALL)
+    for key in ("search", "random", "reevaluated"):
+        assert again.result[key] == finished.result[key]
+    assert again.result["networks"]["search"]["test"] == finished.result["networks"]["search"]["test"]
+
+
+def test_a_timed_race_that_is_killed_goes_on_and_keeps_to_its_time(tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    words = [sys.executable, "-m", "archduel", "search", "digits", "--time", "20s", "--space", "stages", "--strategy", "evolution"]
+    words += ["--max-images", "240", "--workers", "1", "--quiet", "--out", str(out)]
+    process = subprocess.Popen(words)
+    journal = out / "journal.jsonl"
+    while process.poll() is None and not (journal.exists() and '"rung"' in journal.read_text()):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = [json.loads(line) for line in journal.read_text().splitlines() if line.endswith("}")]
+    subprocess.run(words, check=True)
+    result = archduel.Run(out).result
+    after = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert after[: len(before)] == before
+    assert sum(r["event"] == "enter" and r["number"] == 0 for r in after) == 1
+    assert result["race"]["seconds"] <= 21
+
+
+def test_shared_weights_do_not_race(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="do not race"):
+        archduel.search("digits", out=tmp_path / "x", quiet=True, strategy="spos", time="60s", race=True)

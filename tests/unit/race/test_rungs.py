@@ -1,0 +1,93 @@
+"""Who trains next: by hand, and over whole simulated races."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from archduel.errors import SettingError
+from archduel.race.rungs import Enter, Promote, Rungs, Standing
+
+
+def test_amounts_grow_by_the_factor_and_only_the_difference_is_paid() -> None:
+    rungs = Rungs(first=2.0, level=10.0)
+    assert [rungs.amount(i) for i in range(3)] == [2.0, 6.0, 18.0]
+    assert [rungs.extra(i) for i in range(3)] == [2.0, 4.0, 12.0]
+
+
+def test_newcomers_enter_until_one_of_three_deserves_to_go_on() -> None:
+    rungs = Rungs(first=1.0, level=10.0)
+    assert rungs.next_move({}, [0, 0, 0]) == Enter()
+    two = {0: Standing([0.5]), 1: Standing([0.6])}
+    assert rungs.next_move(two, [2, 0, 0]) == Enter()
+    three = {**two, 2: Standing([0.1])}
+    assert rungs.next_move(three, [3, 0, 0]) == Promote(1)
+    going = {**three, 1: Standing([0.6, 0.7])}
+    assert rungs.next_move(going, [3, 2, 0]) == Enter()  # only one of three deserves it
+
+
+def test_without_newcomers_the_share_is_rounded_up_and_then_the_race_is_over() -> None:
+    rungs = Rungs(first=1.0, level=10.0)
+    there = {0: Standing([0.5]), 1: Standing([0.6]), 2: Standing([0.55]), 3: Standing([0.2])}
+    assert rungs.next_move(there, [4, 0, 0], newcomers=False) == Promote(1)
+    there[1].scores.append(0.7)
+    assert rungs.next_move(there, [4, 2, 0], newcomers=False) == Promote(1)  # the highest rung first: it is alone there
+    there[1].scores.append(0.8)
+    assert rungs.next_move(there, [4, 2, 6], newcomers=False) == Promote(2)
+    there[2].scores.append(0.65)
+    assert rungs.next_move(there, [4, 4, 6], newcomers=False) is None
+    assert rungs.leader(there) == 1
+
+
+def test_a_level_that_is_used_up_takes_nobody() -> None:
+    rungs = Rungs(first=1.0, level=3.0)
+    there = {i: Standing([0.1 * i]) for i in range(3)}
+    assert rungs.next_move(there, [3, 3, 9]) is None  # newcomers too would go beyond theirs
+
+
+def test_failed_and_unscored_networks_neither_go_on_nor_win() -> None:
+    rungs = Rungs(first=1.0, level=2.0)
+    there = {0: Standing([], failed=True), 1: Standing([math.nan]), 2: Standing([0.3])}
+    assert rungs.next_move(there, [3, 0, 0], newcomers=False) == Promote(2)
+    assert rungs.leader({0: Standing([], failed=True)}) is None
+
+
+def test_the_highest_rung_decides_before_the_score() -> None:
+    rungs = Rungs(first=1.0, level=2.0)
+    assert rungs.leader({0: Standing([0.9]), 1: Standing([0.5, 0.6])}) == 1
+
+
+@pytest.mark.parametrize("settings", [{"first": 0.0, "level": 1.0}, {"first": 1.0, "level": -1.0}, {"first": 1.0, "level": 1.0, "factor": 1}])
+def test_impossible_rules_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(SettingError):
+        Rungs(**settings)  # type: ignore[arg-type]
+
+
+def simulate(curves: np.ndarray, rungs: Rungs) -> tuple[int, list[float]]:
+    """Runs a race over accuracies (candidate, rung) and returns who won and what each level cost."""
+    standings: dict[int, Standing] = {}
+    spent = [0.0] * rungs.levels
+    while (move := rungs.next_move(standings, spent, newcomers=len(standings) < len(curves))) is not None:
+        number = len(standings) if isinstance(move, Enter) else move.number
+        standing = standings.setdefault(number, Standing())
+        spent[standing.rung] += rungs.extra(standing.rung)
+        standing.scores.append(float(curves[number, standing.rung]))
+    winner = rungs.leader(standings)
+    assert winner is not None
+    return winner, spent
+
+
+def test_simulated_races_find_one_of_the_best_and_keep_to_their_levels() -> None:
+    """Curves whose early points tell little of the late ones: noise of half the spread at the first rung."""
+    ranks = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        quality = rng.normal(size=20)
+        noise = rng.normal(size=(20, 3)) * np.array([0.5, 0.25, 0.1])
+        rungs = Rungs(first=1.0, level=20.0)
+        winner, spent = simulate(quality[:, None] + noise, rungs)
+        assert all(cost <= rungs.level + rungs.extra(i) / 2 for i, cost in enumerate(spent))
+        ranks.append(int((quality > quality[winner]).sum()))
+    assert np.mean(ranks) < 1.0  # 9.5 by chance

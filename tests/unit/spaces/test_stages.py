@@ -1,0 +1,79 @@
+"""Whole networks of three stages: words, closed-form costs against built networks, what is the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from archduel.core import Counts, Scale, sample
+from archduel.errors import InvalidArchError
+from archduel.spaces.family import build, count
+from archduel.spaces.stages.space import Stages, form_of
+
+
+def measured(network: torch.nn.Module, size: int) -> Counts:
+    """Returns parameters and the multiply-adds of the convolutions and linear layers of one forward pass."""
+    macs = 0
+
+    def add(module: torch.nn.Module, inputs: object, out: torch.Tensor) -> None:
+        nonlocal macs
+        macs += module.weight.numel() * (out.shape[2] * out.shape[3] if out.ndim == 4 else 1)  # type: ignore[operator, union-attr]
+
+    for module in network.modules():
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
+            module.register_forward_hook(add)  # type: ignore[arg-type]
+    network.eval()(torch.randn(1, 3, size, size))
+    return Counts(sum(p.numel() for p in network.parameters()), macs)
+
+
+@pytest.mark.parametrize("size", [8, 28, 32, 64, 96])
+def test_costs_in_closed_form_are_those_of_the_built_network(size: int) -> None:
+    space, rng = Stages(), np.random.default_rng(size)
+    for _ in range(12):
+        arch = sample(space, rng)
+        scale = Scale(int(rng.choice([6, 12, 16])), 1, size, 3, 7)
+        assert count(arch, scale) == measured(build(arch, scale), size), space.write(arch)
+
+
+def test_the_start_is_the_plain_pooled_network() -> None:
+    """By hand: 2 x 2 stem of 24 channels, then 32, 64 and 128 channels, two convolutions each."""
+    space = Stages()
+    form = form_of(space.start())
+    assert (form.stem, form.pool, form.extra, form.growth) == ("conv2", True, (1, 1, 1), (1.0, 2.0, 4.0))
+    convolutions = 4 * 3 * 24 + 9 * (24 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128)
+    norms = 2 * (24 + 2 * (32 + 64 + 128))
+    assert count(space.start(), Scale(32, 1, 32, 3, 10)).params == convolutions + norms + 129 * 10
+
+
+def test_words_are_read_back_and_wrong_ones_are_shown() -> None:
+    space, rng = Stages(), np.random.default_rng(0)
+    for _ in range(50):
+        arch = sample(space, rng)
+        assert space.read(space.write(arch)) == arch
+    with pytest.raises(InvalidArchError, match="stem 'conv9'"):
+        space.read("conv9-pool-1-1-1-2-2-plain-all-maximum")
+    with pytest.raises(InvalidArchError, match="2 parts, expected 10"):
+        space.read("conv2-pool")
+
+
+def test_a_shortcut_around_nothing_is_no_other_network() -> None:
+    space = Stages()
+    plain, residual = (space.read(f"conv3-stride-0-0-0-2-2-{word}-all-average") for word in ("plain", "residual"))
+    assert space.fingerprint(plain) == space.fingerprint(residual)
+    with_one, other = (space.read(f"conv3-stride-0-1-0-2-2-{word}-all-average") for word in ("plain", "residual"))
+    assert space.fingerprint(with_one) != space.fingerprint(other)
+
+
+def test_every_decision_changes_the_network_somewhere() -> None:
+    space = Stages()
+    start = space.start()
+    x = torch.randn(2, 3, 32, 32)
+    outputs = {tuple(build(start, Scale(8, 1, 32, 3, 10), generator=torch.Generator().manual_seed(0)).eval()(x).flatten().tolist())}
+    for place, kind in enumerate(start.choices):
+        other = list(start.choices)
+        other[place] = (kind + 1) % len(space.words(space.decision(other[:place]).kind))  # type: ignore[union-attr]
+        arch = space.read("-".join(space.words(space.decision(other[:i]).kind)[c] for i, c in enumerate(other)))  # type: ignore[union-attr]
+        network = build(arch, Scale(8, 1, 32, 3, 10), generator=torch.Generator().manual_seed(0)).eval()
+        outputs.add(tuple(network(x).flatten().tolist()))
+    assert len(outputs) == 11
