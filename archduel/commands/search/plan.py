@@ -131,11 +131,13 @@ def whole_number(name: str, value: object, least: int) -> int:
     return int(value)
 
 
-WORTH_MEASURING = 30.0
-"""Seconds of cheap trainings on a worker from which on it is measured whether groups are faster: that takes 4 to 7 seconds of a core."""
-WIDEST_GROUPED = 8
-"""Channels up to which groups are worth measuring on a CPU: 3.8 times the labels a core second at 4, 2.3 at 8, 1.1 at 16
-(``benchmarks/records/search_fused.json``), since wide layers keep a core busy by themselves."""
+WORTH_MEASURING = 40.0
+"""Seconds of cheap trainings on a worker from which on it is measured whether groups are faster: that takes 3 to 10 seconds of a core
+(``benchmarks/records/search_fused.json``), as much as a gain of 1.4 gives back in 35."""
+LARGEST_GROUPED = 128
+"""Channels times pixels of a side up to which groups are measured on a CPU, since larger maps keep a core busy by themselves: labels a
+core second are 3.1 times as many at 4 channels of 8 px, 2.1 at 8 of 8, 1.1 at 16 of 8, 1.4 at 4 of 32; at 8 of 32 they are not more, and
+measuring that takes 20 seconds (the same record)."""
 
 
 def fused_labels(settings: Settings, plan: Plan, measure: Callable[[], FusedPlan]) -> dict[str, Any]:
@@ -157,8 +159,8 @@ def fused_labels(settings: Settings, plan: Plan, measure: Callable[[], FusedPlan
         return {"at_once": whole_number("label.fused", fused, 1), "reason": "as given"}
     if fused == "off" or settings.seconds is None:
         return {"at_once": 1, "reason": "off" if fused == "off" else "a run that repeats exactly measures no time"}
-    if settings.device == "cpu" and plan.label.channels > WIDEST_GROUPED:
-        return {"at_once": 1, "reason": f"networks of more than {WIDEST_GROUPED} channels gain little"}
+    if settings.device == "cpu" and plan.label.channels * plan.label.image_size > LARGEST_GROUPED:
+        return {"at_once": 1, "reason": f"channels times pixels of a side are more than {LARGEST_GROUPED}: a group gains little"}
     if (plan.labels + plan.confirm) * plan.seconds_per_label < WORTH_MEASURING * settings.workers:
         return {"at_once": 1, "reason": "the trainings take too little time to measure anything first"}
     measured = measure()
