@@ -16,13 +16,14 @@ __all__ = ["Pace", "whole_epochs"]
 ENOUGH = 0.25
 """A re-evaluation of a smaller share of the planned epochs says less than the cheap labels it would overrule."""
 SLACK = 1.2
-"""Times its share that a strategy which only asks may use: it is stopped between two questions, and an early end costs evaluations."""
+"""Times its share that a strategy which only asks may use: its number of evaluations is to end it, time only where trainings take much
+longer than was measured."""
 TOO_SLOW = 1.3
-"""Times their share that labels may take before there are fewer of them: first trainings are slow, memory and caches being cold."""
+"""Times their share that labels may take before there are fewer of them; measured step times vary by less."""
 FINAL_SHARE_LEFT = 0.95
 """Share of the time that is left when the final stage begins that it may use; the rest is test, export and report."""
 LONGEST_FINAL = 3
-"""Times the planned epochs that final networks are trained for at most: beyond, they gain nothing but time to wait for."""
+"""Times the planned epochs that final networks are trained for at most: time that nothing was planned for is rather left than used up."""
 
 
 def whole_epochs(planned: float, possible: float) -> float | None:

@@ -369,12 +369,12 @@ def reevaluate(context: Context, shortlists: Sequence[Sequence[Arch]]) -> Reeval
     Raises:
         RunError: if every training of a shortlist failed.
     """
-    archs = list(dict.fromkeys(arch for archs in shortlists for arch in archs))
-    fidelity = context.pace.reevaluation(len(archs), lambda: _seconds_per_label(context.job))
+    candidates = list(dict.fromkeys(arch for archs in shortlists for arch in archs))
+    fidelity = context.pace.reevaluation(len(candidates), lambda: _seconds_per_label(context.job))
     if fidelity is None:
         context.progress.say("no time to re-evaluate: each arm's choice is its best by the cheap recipe")
         return Reevaluation({}, [archs[0] for archs in shortlists], {})
-    scores = {arch: e.score for arch, e in zip(archs, evaluate(context, "reevaluate", archs, fidelity))}
+    scores = {arch: e.score for arch, e in zip(candidates, evaluate(context, "reevaluate", candidates, fidelity))}
     # The belief is the search's own; random search takes scores as they are. These trainings are short of the final ones too, so size
     # counts as it does in labels.
     beliefs = (context.settings.size_belief, 0.0)
