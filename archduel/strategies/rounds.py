@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,9 +24,10 @@ from archduel.core import (
     parse,
     sample_distinct,
 )
+from archduel.core.spending import Kind
 from archduel.errors import InfeasibleError, SettingError, StateError
 
-__all__ = ["AskTell", "Distinct", "Guided", "Ledger", "Rounds", "first_design", "first_distinct"]
+__all__ = ["AskTell", "Distinct", "Guided", "LabelsFirst", "Ledger", "Rounds", "first_design", "first_distinct"]
 
 # -- What a strategy has asked and been told: the memory that every strategy keeps --------------------------------------
 
@@ -321,3 +322,18 @@ class Guided:
         self.rounds.load_state_dict(state["rounds"])
         self.ranker.load_state_dict(state["ranker"])
         self.rng.bit_generator.state = state["rng"]
+
+
+class LabelsFirst(Guided):
+    """A guided search whose first design is all that it learns from: its setting is called ``labels``."""
+
+    kind: ClassVar[Kind] = "labels-first"
+
+    @property
+    def labels(self) -> int:
+        """How many random architectures are labelled first; may be lowered while they are asked for."""
+        return self.rounds.initial
+
+    @labels.setter
+    def labels(self, number: int) -> None:
+        self.rounds.initial = number
