@@ -198,13 +198,16 @@ class Fitted(Protocol):
     """What a fit must remember, so that held-out labels can calibrate win probabilities."""
 
     @property
-    def archs(self) -> list[Arch]: ...
+    def archs(self) -> list[Arch]:
+        """The labelled architectures, each once."""
 
     @property
-    def labels(self) -> Matrix: ...
+    def labels(self) -> Matrix:
+        """(n,) their labels."""
 
     @property
-    def wins(self) -> WinCurve: ...
+    def wins(self) -> WinCurve:
+        """The win probabilities that follow."""
 
 
 F = TypeVar("F", bound=Fitted)
