@@ -24,7 +24,7 @@ from archduel.training.augment import augmented, mixed, mixup_share, normalise
 from archduel.training.images import Images
 from archduel.training.loop import CHECK_EVERY, Epoch, Trained
 from archduel.training.metrics import Evaluation
-from archduel.training.optimizer import WeightAverage, drop_path_at, learning_rate, plan
+from archduel.training.optimizer import WeightAverage, drop_path_at, learning_rate, plan, sgd_settings
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import mix_seed
 
@@ -128,17 +128,7 @@ class FusedGroup:
         """Makes optimizer and average for the networks; their velocities go on."""
         # also when the group shrinks: matrices and rows are then others
         recipe, device = self.recipe, self.model.device
-        self.optimizer = FusedSGD(
-            self.model.weights,
-            len(self.model),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-            decay_norm_bias=recipe.decay_norm_bias,
-            grad_clip=recipe.grad_clip,
-            rates=self.rates,
-        )
+        self.optimizer = FusedSGD(self.model.weights, len(self.model), **sgd_settings(recipe), rates=self.rates)
         if before is not None:
             self.optimizer.inherit(*before, self.model.places())
         self.average = WeightAverage(self.model, recipe.ema) if recipe.ema else None  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from archduel.assemble import declaration
 from archduel.commands.options import parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final
+from archduel.commands.search.audit import audit as measure_gain
 from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
 from archduel.commands.search.pace import Pace
 from archduel.commands.search.plan import (
@@ -30,7 +31,13 @@ from archduel.commands.search.plan import (
 )
 from archduel.commands.search.race import raced
 from archduel.commands.search.result import gain, result_of
-from archduel.commands.search.settings import Settings, default_settings, make_settings, read_settings
+from archduel.commands.search.settings import (
+    Settings,
+    default_settings,
+    load_arguments,
+    make_settings,
+    read_settings,
+)
 from archduel.commands.search.stages import Context, Selection, core_seconds, select_by_training
 from archduel.commands.search.strategy import check_settings, closed_form_costs, make_strategy
 from archduel.core import Scale, Space, Strategy, sample
@@ -50,14 +57,6 @@ from archduel.training.images import Pixels, side_by_side
 __all__ = ["Run", "finish", "hand_over", "load_arguments", "races", "search", "work"]
 
 # -- The order of events of a run: data, limits, plan, stages, result, export, report -----------------------------------
-
-
-def load_arguments(settings: Settings) -> dict[str, Any]:
-    """Returns the keyword arguments with which a run, and each of its workers, loads the images."""
-    values = {name: getattr(settings, name) for name in ("image_size", "seed", "max_images", "flip", "seconds")}
-    if settings.seconds is not None and settings.device.startswith("cuda"):
-        values["pixels_per_second"] = 2e8
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def work(folder: Job, settings: Settings, progress: Progress) -> None:
@@ -389,6 +388,7 @@ def search(
     max_macs: str | int | None = None,
     max_latency_ms: float | None = None,
     out: str | Path | None = None,
+    audit: str | float | None = None,
     quiet: bool = False,
     command: str | None = None,
     **settings: Any,
@@ -404,6 +404,7 @@ def search(
         max_macs: limit on multiply-adds for one image.
         max_latency_ms: limit on the measured latency of one batch on this device.
         out: the run's folder; None derives one from the data and the settings under ``runs/``.
+        audit: further time such as ``"30m"`` that is spent on what the search gained, see :func:`archduel.commands.search.audit.audit`.
         quiet: print nothing.
         command: how the run was started, for the record.
         **settings: other fields of :class:`archduel.commands.search.settings.Settings`, such as ``strategy="evolution"``.
@@ -438,6 +439,8 @@ def search(
     finally:
         progress.end()
         folder.close()
+    if audit is not None:
+        measure_gain(path, time=audit, quiet=quiet, command=line)
     return Run(path)
 
 
