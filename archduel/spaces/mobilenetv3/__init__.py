@@ -10,7 +10,7 @@ FAMILY = Family(
     "archduel.spaces.mobilenetv3.space:MobileNetV3",
     build="archduel.spaces.mobilenetv3.network:build",
     count="archduel.spaces.mobilenetv3.cost:count",
-    supernet="archduel.spaces.mobilenetv3.supernet:MobileNetV3Supernet",
+    supernet="archduel.spaces.mobilenetv3.network:MobileNetV3Supernet",
     scale=Scale(16, 5, 224, 3, 1000),
     ladder=((16, 1),),
     costs_for_rankers=True,

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from archduel.core import Arch, Counts, Scale
 from archduel.spaces.counting import conv_bn, halved, total
-from archduel.spaces.mobilenetv3.space import spec_of
-from archduel.spaces.mobilenetv3.text import MAX_DEPTH
+from archduel.spaces.mobilenetv3.space import MAX_DEPTH, spec_of
 
 __all__ = ["Block", "Layout", "count", "divisible", "layout", "squeezed"]
 
