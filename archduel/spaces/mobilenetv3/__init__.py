@@ -9,7 +9,7 @@ FAMILY = Family(
     "mobilenetv3",
     "archduel.spaces.mobilenetv3.space:MobileNetV3",
     build="archduel.spaces.mobilenetv3.network:build",
-    count="archduel.spaces.mobilenetv3.cost:count",
+    count="archduel.spaces.mobilenetv3.space:count",
     supernet="archduel.spaces.mobilenetv3.network:MobileNetV3Supernet",
     scale=Scale(16, 5, 224, 3, 1000),
     ladder=((16, 1),),

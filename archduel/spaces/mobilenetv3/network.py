@@ -19,16 +19,19 @@ from archduel.core import Arch, Scale
 from archduel.spaces import family as nets
 from archduel.spaces.counting import halved
 from archduel.spaces.layers import AuxiliaryHead, SqueezeExcitation, conv
-from archduel.spaces.mobilenetv3.cost import Block, Layout, layout, squeezed
 from archduel.spaces.mobilenetv3.space import (
     DEPTHS,
     KERNELS,
     MAX_DEPTH,
     RATIOS,
     UNITS,
+    Block,
+    Layout,
     MobileNetV3,
     Spec,
+    layout,
     spec_of,
+    squeezed,
 )
 from archduel.spaces.nasbench201.network import Network
 
