@@ -7,6 +7,8 @@ VENV        := .venv
 BIN         := $(VENV)/bin
 PIP         := $(BIN)/python -m pip --disable-pip-version-check
 OUT         ?= runs/demo
+# One process a core and one thread in each: threads that spin for a core double the time of a loaded machine.
+TESTS       ?= -n auto --timeout 900
 
 .PHONY: demo test check lint clean
 
@@ -21,7 +23,7 @@ demo: $(VENV)/.ready            ## search on the embedded digits, train, export,
 	@echo "open $(OUT)/report.html"
 
 test: $(VENV)/.ready            ## what a newcomer runs
-	$(BIN)/python -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" $(TESTS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check archduel tests benchmarks examples

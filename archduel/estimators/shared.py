@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from archduel.core import Arch, Cost, Estimate, MixingSupernet, Query, Scale, State
 from archduel.errors import RunError, SettingError, StateError, unknown
-from archduel.estimators.shared_steps import Ownership, Pair, SharedJudge, optimizer
+from archduel.estimators.shared_steps import Ownership, Pair, SharedJudge
 from archduel.spaces.layers import initialise
 from archduel.training.images import Cursor, Pixels
 from archduel.training.loop import autocast, identity
-from archduel.training.optimizer import SGD, learning_rate, plan
+from archduel.training.optimizer import SGD, learning_rate, plan, sgd_settings
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import channels_last_for, isolated, mix_seed
 
@@ -178,7 +178,7 @@ class SharedWeights:
 
     def _step(self, lr: float | None) -> None:
         if self._optimizer is None:
-            self._optimizer = optimizer(self.supernet, self.recipe)
+            self._optimizer = SGD(self.supernet, **sgd_settings(self.recipe))
         self._optimizer.lr = self.lr if lr is None else lr
         self._scaler.step(self._optimizer)  # type: ignore[arg-type]
         self._scaler.update()
@@ -283,7 +283,7 @@ class SharedWeights:
             self.supernet.load_state_dict(state["weights"])
         except RuntimeError as error:
             raise StateError(f"the saved shared weights are those of another supernet: {error}") from error
-        self._optimizer = optimizer(self.supernet, self.recipe) if state["velocity"] else None
+        self._optimizer = SGD(self.supernet, **sgd_settings(self.recipe)) if state["velocity"] else None
         if self._optimizer:
             self._optimizer.load_state_dict({"velocity": state["velocity"]})
         if state["scaler"]:

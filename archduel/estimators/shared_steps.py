@@ -20,11 +20,11 @@ from archduel.spaces.layers import set_drop_path
 from archduel.training.images import Cursor, Pixels
 from archduel.training.metrics import METRICS, Evaluation, confusion_matrix
 from archduel.training.norms import averaging, batch_statistics, statistics_kept
-from archduel.training.optimizer import SGD
+from archduel.training.optimizer import SGD, sgd_settings
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import mix_seed
 
-__all__ = ["Ownership", "Pair", "SharedJudge", "optimizer"]
+__all__ = ["Ownership", "Pair", "SharedJudge"]
 
 # -- Which tensors of a supernet belong to which architectures ----------------------------------------------------------
 
@@ -189,19 +189,6 @@ def _at_rest(modules: Sequence[nn.Module]) -> Iterator[None]:
 # search. Deviation: both learners see the same batches, where the released loader reshuffles between them.
 
 
-def optimizer(weights: nn.Module, recipe: Recipe) -> SGD:
-    """Returns SGD over ``weights`` as ``recipe`` says."""
-    return SGD(
-        weights,
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-        decay_norm_bias=recipe.decay_norm_bias,
-        grad_clip=recipe.grad_clip,
-    )
-
-
 class Pair:
     """What the last two competitors learned, until one of them wins.
 
@@ -245,7 +232,7 @@ class Pair:
     def _learn(self, arch: Arch, n_batches: int, lr: float, drop_path: float) -> Estimate:
         """Trains ``arch`` in place with an optimizer of its own and returns its estimate, training included."""
         began, images = time.perf_counter(), 0
-        sgd = optimizer(nn.ParameterList(self.own.parameters(arch)), self.recipe)
+        sgd = SGD(nn.ParameterList(self.own.parameters(arch)), **sgd_settings(self.recipe))
         sgd.lr = lr
         device = self.batches.pixels.device
         noise = torch.Generator(device).manual_seed(mix_seed(self.seed, "drop", self.batches.position))

@@ -88,6 +88,7 @@ class RaceSettings:
         random_first: how many of the strategy's first questions are random architectures.
         threads: how many a training may use; fewer where that is faster, unless a race must repeat exactly.
         reserve: processor seconds that are needed after the training.
+        random_only: whether all newcomers are drawn at random, and the strategy is not asked.
     """
 
     recipe: Recipe
@@ -100,6 +101,7 @@ class RaceSettings:
     random_first: int = 0
     threads: int = 1
     reserve: float = 0.0
+    random_only: bool = False
 
 
 class Race:
@@ -120,8 +122,8 @@ class Race:
 
     # -- the order of events -------------------------------------------------------------------------------------------
 
-    def run(self) -> tuple[Candidate, nn.Module]:
-        """Returns the network that is handed over, trained.
+    def run(self, last_training: bool = True) -> tuple[Candidate, nn.Module]:
+        """Returns the network that is handed over, trained; without the last training as far as the race took it.
 
         Raises:
             RunError: if no candidate got as far as the first rung.
@@ -131,7 +133,7 @@ class Race:
             self._compete()
             self._choose()
         winner = self.candidates[self.winner]
-        return winner, self._finish(winner)
+        return winner, self._finish(winner) if last_training else self._open(winner).model
 
     def _compete(self) -> None:
         for candidate in self.candidates:
@@ -188,6 +190,8 @@ class Race:
 
     def _next(self, number: int, rng: np.random.Generator) -> tuple[str, Arch | None, list[list[Any]]]:
         """Returns role and architecture of newcomer ``number``, and the exchange with the strategy that led to it."""
+        if self.settings.random_only:
+            return "random", self.asker.random(rng), []
         if number == 0 and isinstance(self.asker.space, Begun):
             return "start", self.asker.space.start(), []
         place = STANDARD_PLACES.index(number) if number in STANDARD_PLACES else len(self.standards)

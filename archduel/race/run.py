@@ -25,8 +25,7 @@ from archduel.race.race import Race, RaceSettings, Sets, check_images
 from archduel.race.sizes import Bounds, Sizes, fitting_scale, standard_ladder
 from archduel.race.training import Anytime, best_precision
 from archduel.spaces.family import build, count, family
-from archduel.spaces.mobilenetv3.space import MobileNetV3
-from archduel.spaces.mobilenetv3.text import Spec
+from archduel.spaces.mobilenetv3.space import MobileNetV3, Spec
 from archduel.spaces.resnet.space import BLOCKS, WIDTHS, ResNet
 from archduel.training.images import Pixels, side_by_side
 from archduel.training.recipe import Recipe
@@ -145,6 +144,8 @@ def run_race(
     constraint: Constraint | None = None,
     random_first: int = 0,
     standards: bool = True,
+    random_only: bool = False,
+    last_training: bool = True,
     recipe: Recipe | None = None,
     metric: str = "accuracy",
     by_likelihood: bool = True,
@@ -174,6 +175,8 @@ def run_race(
         constraint: which architectures of ``space`` are drawn at all.
         random_first: how many of the strategy's first questions are random architectures.
         standards: whether standard networks take part.
+        random_only: random search: all newcomers are drawn at random, and the strategy is not asked.
+        last_training: whether the chosen network is trained to the end; without it the race is all, and takes its share of the time.
         recipe: how networks are trained; None = :func:`race_recipe`.
         metric: what is shown of networks.
         by_likelihood: whether they are compared by the likelihood of the right classes instead.
@@ -207,14 +210,14 @@ def run_race(
     before = torch.get_num_threads()
     torch.set_num_threads(1 if seconds is not None else threads)
     try:
-        plan = _plan(seconds, evaluations, watch.before, reserve, first_epochs, last_epochs)
-        macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, timed=seconds is not None)
-        settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, random_first, threads, reserve)
+        plan = _plan(seconds, evaluations, _begun(journal, watch.before), reserve, first_epochs, last_epochs)
+        macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, gone=watch.before, timed=seconds is not None)
+        settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, random_first, threads, reserve, random_only)
         race = Race(
-            settings, plan, sets, sizes, Asker(strategy, space, constraint), _standards(sizes, macs) if standards else [],
+            settings, plan, sets, sizes, Asker(strategy, space, constraint), _standards(sizes, macs) if standards and not random_only else [],
             stopwatch=watch, journal=journal, folder=folder, named=_namer(space), say=say or (lambda text: None),
         )  # fmt: skip
-        winner, network = race.run()
+        winner, network = race.run(last_training)
     finally:
         torch.set_num_threads(before)
         if own is not None:
@@ -235,6 +238,12 @@ def _clocks(journal: Records, folder: Path) -> list[float]:
     paths = (folder / "checkpoints").glob("*-*.safetensors")
     saved = [load_state(path).get("progress", {}).get("clock", 0.0) for path in paths]
     return [float(record.get("clock", 0.0)) for record in journal.records[-1:]] + saved
+
+
+def _begun(journal: Records, gone: float) -> float:
+    """Returns when a race began on the clock of its budget, which its plan starts from also where it is continued."""
+    noted = next((record for record in journal.records if record["event"] == "size"), {})
+    return float(noted.get("gone", gone))
 
 
 def _sets(data: ImageSet, device: str) -> Sets:
@@ -265,7 +274,7 @@ def _usual(sizes: Sizes) -> tuple[Arch, Scale, Counts]:
 
 
 def _affordable_macs(
-    journal: Records, plan: Plan, sizes: Sizes, sets: Sets, recipe: Recipe, device: str, clock: Clock, *, timed: bool
+    journal: Records, plan: Plan, sizes: Sizes, sets: Sets, recipe: Recipe, device: str, clock: Clock, *, gone: float, timed: bool
 ) -> float:
     """Returns the multiply-adds of a network that the last training can show all images to often enough; measured once."""
     noted = next((record for record in journal.records if record["event"] == "size"), None)
@@ -276,7 +285,7 @@ def _affordable_macs(
     if timed:
         a_second = macs * _images_a_second(arch, scale, sets, recipe, device, clock)
         macs = a_second * plan.last / (ENOUGH_PASSES * len(sets.both))
-    journal.append({"event": "size", "macs": macs})
+    journal.append({"event": "size", "macs": macs, "gone": gone})
     return macs
 
 

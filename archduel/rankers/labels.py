@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.core import Arch, Space
-from archduel.errors import InvalidArchError, SettingError
+from archduel.core import Arch, Space, State
+from archduel.errors import InvalidArchError, SettingError, StateError
 
 __all__ = [
-    "Pairs", "WinCurve", "check_archs", "check_labels", "check_pairs", "check_sides", "distinct", "held_out_steepness", "sigmoid",
+    "Fitted", "Pairs", "ScoreRanker", "WinCurve", "check_archs", "check_labels", "check_pairs", "check_sides", "distinct", "each_once",
+    "held_out_steepness", "sigmoid",
 ]  # fmt: skip
 
 Matrix = NDArray[np.float64]
@@ -33,6 +37,20 @@ def distinct(archs: Sequence[Arch]) -> tuple[list[Arch], Places]:
     places: dict[Arch, int] = {}
     index = np.fromiter((places.setdefault(arch, len(places)) for arch in archs), np.int64, len(archs))
     return list(places), index
+
+
+def each_once(
+    space: Space, archs: Sequence[Arch], score: Callable[[list[Arch]], Matrix], chunk: int, *, rows: tuple[int, ...] = ()
+) -> Matrix:
+    """(*rows, N) what ``score`` says of ``archs``, after asking it for each distinct one once, ``chunk`` at a time.
+
+    Raises:
+        InvalidArchError: for an architecture of another space.
+    """
+    check_archs(space, archs)
+    unique, index = distinct(archs)
+    parts = [score(unique[start : start + chunk]) for start in range(0, len(unique), chunk)]
+    return np.asarray(np.concatenate([np.empty((*rows, 0)), *parts], -1)[..., index])
 
 
 def check_archs(space: Space, archs: Sequence[Arch]) -> None:
@@ -174,3 +192,68 @@ class WinCurve:
         if self.steepness is None:
             self.steepness = held_out_steepness(self._relearn, self._labels, seed=self._seed)
         return sigmoid(self.steepness * (scores[: len(first)] - scores[len(first) :]))
+
+
+class Fitted(Protocol):
+    """What a fit must remember, so that held-out labels can calibrate win probabilities."""
+
+    @property
+    def archs(self) -> list[Arch]:
+        """The labelled architectures, each once."""
+
+    @property
+    def labels(self) -> Matrix:
+        """(n,) their labels."""
+
+    @property
+    def wins(self) -> WinCurve:
+        """The win probabilities that follow."""
+
+
+F = TypeVar("F", bound=Fitted)
+
+
+class ScoreRanker(ABC, Generic[F]):
+    """What rankers share that give scores only; how they learn and score is theirs.
+
+    Attributes:
+        noun: what learns, in the words of messages.
+    """
+
+    noun: ClassVar[str]
+    _fit: F | None = None
+
+    @abstractmethod
+    def fit(self, archs: Sequence[Arch], scores: Sequence[float] | Matrix, *, pairs: Pairs | None = None) -> Mapping[str, float]:
+        """Learns from scratch and returns measures of the fit."""
+
+    @abstractmethod
+    def predict(self, archs: Sequence[Arch]) -> Matrix:
+        """(N,) scores."""
+
+    def _require_fit(self) -> F:
+        if self._fit is None:
+            raise StateError(f"the {self.noun} has learned nothing yet; call fit first")
+        return self._fit
+
+    def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
+        """(P,) probabilities that ``first[i]`` is at least as good as ``second[i]``: the loss's own, else calibrated on held-out labels.
+
+        Raises:
+            StateError: before fit.
+            InvalidArchError: for an architecture of another space.
+            SettingError: for sides of different lengths.
+        """
+        return self._require_fit().wins.prob(first, second)
+
+    def _relearn(self, learned: Places, out: Places) -> Matrix:
+        """Scores of the labelled places ``out`` by a twin that saw those of ``learned`` alone."""
+        fit, twin = self._require_fit(), copy.copy(self)
+        twin.fit([fit.archs[i] for i in learned], fit.labels[learned])
+        return twin.predict([fit.archs[i] for i in out])
+
+    def _labelled_state(self) -> State:
+        """What was learned from, and how steep differences of scores are."""
+        fit = self._require_fit()
+        # "slope" is what states on disk call the steepness.
+        return {"archs": [str(arch) for arch in fit.archs], "labels": fit.labels, "slope": fit.wins.steepness}

@@ -41,11 +41,11 @@ from archduel.core import Arch, Space, State
 from archduel.errors import SettingError, StateError, check_at_least, check_below_one
 from archduel.rankers.labels import (
     Pairs,
-    check_archs,
     check_labels,
     check_pairs,
     check_sides,
     distinct,
+    each_once,
     sigmoid,
 )
 from archduel.rankers.networks import Comparator, Inputs, encode, make_encoder, reset_uniform
@@ -263,15 +263,14 @@ class NAC:
         """(2, N), the parts of the logit as first and as second; each distinct one is encoded once."""
         if self._trainable is None:
             raise StateError("the comparator has learned nothing yet; call fit first")
-        check_archs(self.space, archs)
-        unique, index = distinct(archs)
-        halves = [np.empty((2, 0))]
-        with torch.inference_mode():
-            for start in range(0, len(unique), CHUNK):
-                inputs, _ = encode(self.space, unique[start : start + CHUNK], self.device)
-                halves.append(torch.stack(self._trainable.model(*inputs)).double().cpu().numpy())
-        both: NDArray[np.float64] = np.concatenate(halves, 1)[:, index]
-        return both
+        model = self._trainable.model
+
+        def score(part: list[Arch]) -> NDArray[np.float64]:
+            inputs, _ = encode(self.space, part, self.device)
+            with torch.inference_mode():
+                return np.asarray(torch.stack(model(*inputs)).double().cpu().numpy())
+
+        return each_once(self.space, archs, score, CHUNK, rows=(2,))
 
     def predict(self, archs: Sequence[Arch]) -> NDArray[np.float64]:
         """(N,) scores: half of (its part of the logit as first minus that as second), so both sides count.

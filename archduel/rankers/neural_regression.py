@@ -7,8 +7,7 @@ matrix and one-hot operations.
 
 from __future__ import annotations
 
-import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from torch.nn import functional as F
 
 from archduel.core import Arch, GraphSpace, Space, State, parse
 from archduel.errors import StateError, check_at_least, check_positive
-from archduel.rankers.labels import Pairs, WinCurve, check_archs, check_labels, distinct
+from archduel.rankers.labels import Pairs, ScoreRanker, WinCurve, check_archs, check_labels, each_once
 from archduel.rankers.networks import Inputs, encode, make_encoder, reset_uniform
 
 __all__ = ["GCN", "Fitting", "NeuralRegression", "OneHotMLP"]
@@ -69,13 +68,15 @@ class Fitting:
         check_at_least(0, weight_decay=self.weight_decay)
 
 
-class NeuralRegression(ABC):
+class NeuralRegression(ScoreRanker[_Fit]):
     """A ranker by squared error on standardised labels with Adam; what is left to say is which network.
 
     Args:
         space: the space.
         fitting: how the network is fitted.
     """
+
+    noun = "network"
 
     def __init__(self, space: Space, fitting: Fitting) -> None:
         self.space, self.fitting, self.device = space, fitting, torch.device(fitting.device)
@@ -142,44 +143,19 @@ class NeuralRegression(ABC):
             InvalidArchError: for an architecture of another space.
         """
         fit = self._require_fit()
-        check_archs(self.space, archs)
-        unique, index = distinct(archs)
-        scores = [np.empty(0)]
-        with torch.inference_mode():
-            for start in range(0, len(unique), CHUNK):
-                inputs, _ = self._inputs(unique[start : start + CHUNK])
-                scores.append(fit.model(*inputs).squeeze(1).double().cpu().numpy())
-        return np.asarray(fit.labels.mean() + fit.labels.std() * np.concatenate(scores)[index])
 
-    def _require_fit(self) -> _Fit:
-        if self._fit is None:
-            raise StateError("the network has learned nothing yet; call fit first")
-        return self._fit
+        def score(part: list[Arch]) -> Matrix:
+            inputs, _ = self._inputs(part)
+            with torch.inference_mode():
+                return np.asarray(fit.model(*inputs).squeeze(1).double().cpu().numpy())
 
-    def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
-        """(P,) probabilities that ``first[i]`` is at least as good as ``second[i]``, calibrated on held-out labels.
-
-        Raises:
-            StateError: before fit.
-            InvalidArchError: for an architecture of another space.
-            SettingError: for sides of different lengths.
-        """
-        return self._require_fit().wins.prob(first, second)
-
-    def _relearn(self, learned: NDArray[np.int64], out: NDArray[np.int64]) -> Matrix:
-        """Scores of the labelled places ``out`` by a network that saw those of ``learned`` alone."""
-        fit, twin = self._require_fit(), copy.copy(self)
-        twin.fit([fit.archs[i] for i in learned], fit.labels[learned])
-        return twin.predict([fit.archs[i] for i in out])
+        return fit.labels.mean() + fit.labels.std() * each_once(self.space, archs, score, CHUNK)
 
     def state_dict(self) -> State:
         """Weights and labels."""
         if self._fit is None:
             return {}
-        model, archs, labels, wins = self._fit
-        # "slope" is what states on disk call the steepness.
-        labelled = {"archs": [str(arch) for arch in archs], "labels": labels, "slope": wins.steepness}
-        return {"model": dict(model.state_dict()), **labelled}
+        return {"model": dict(self._fit.model.state_dict()), **self._labelled_state()}
 
     def load_state_dict(self, state: State) -> None:
         """Takes what another learned.

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from archduel.core import Arch, Costs, Space, State, parse
 from archduel.errors import SettingError, StateError, check_at_least, check_positive, check_share, unknown
 from archduel.rankers.columns import Standardiser, describe, measure, normal_scores
-from archduel.rankers.labels import Pairs, WinCurve, check_archs, check_labels, distinct
+from archduel.rankers.labels import Pairs, ScoreRanker, WinCurve, check_labels, each_once
 
 __all__ = ["MODULES", "Booster", "Boosting", "ExtraTrees", "Regression", "Regressor", "ScikitLearn", "graph_view"]
 
@@ -72,7 +72,7 @@ class _Fit(NamedTuple):
     wins: WinCurve
 
 
-class Regression:
+class Regression(ScoreRanker[_Fit]):
     """A regressor on the space's graph features, and on closed-form costs if given.
 
     Args:
@@ -86,6 +86,8 @@ class Regression:
     Raises:
         SettingError: for another target.
     """
+
+    noun = "regressor"
 
     def __init__(
         self,
@@ -120,11 +122,6 @@ class Regression:
         self._fit = _Fit(unique, labels, regressor, WinCurve(self.predict, self._relearn, labels, seed=self.seed))
         return {"error": float(np.sqrt((error**2).mean()))}
 
-    def _require_fit(self) -> _Fit:
-        if self._fit is None:
-            raise StateError("the regressor has learned nothing yet; call fit first")
-        return self._fit
-
     def _columns(self, archs: Sequence[Arch]) -> Single:
         return describe(self.space, archs, costs=self.costs, view=graph_view(self.space)).astype(np.float32)
 
@@ -142,21 +139,8 @@ class Regression:
             InvalidArchError: for an architecture of another space.
         """
         fit = self._require_fit()
-        check_archs(self.space, archs)
-        unique, index = distinct(archs)
-        parts = [self._columns(unique[i : i + CHUNK]) for i in range(0, len(unique), CHUNK)]
-        scores = np.concatenate([np.empty(0), *(_flat(fit.regressor.predict(part)) for part in parts)])[index]
+        scores = each_once(self.space, archs, lambda part: _flat(fit.regressor.predict(self._columns(part))), CHUNK)
         return np.asarray(scores if self.target == "rank" else fit.labels.mean() + fit.labels.std() * scores)
-
-    def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
-        """(P,) probabilities that ``first[i]`` is at least as good as ``second[i]``, calibrated on held-out labels.
-
-        Raises:
-            StateError: before fit.
-            InvalidArchError: for an architecture of another space.
-            SettingError: for sides of different lengths.
-        """
-        return self._require_fit().wins.prob(first, second)
 
     def _relearn(self, learned: NDArray[np.int64], out: NDArray[np.int64]) -> Matrix:
         """Scores of the labelled places ``out`` by a regressor that saw those of ``learned`` alone."""

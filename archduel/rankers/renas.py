@@ -37,7 +37,7 @@ from torch.nn import functional as F
 
 from archduel.core import Arch, GraphSpace, Space, State, parse
 from archduel.errors import SettingError, StateError, check_at_least, check_positive
-from archduel.rankers.labels import Pairs, WinCurve, check_archs, check_labels, distinct
+from archduel.rankers.labels import Pairs, ScoreRanker, WinCurve, check_labels, each_once
 
 __all__ = [
     "LOSSES", "VARIANTS", "LeNet", "ReNAS", "TensorSpace", "distances", "inconsistency", "pair_loss", "tensors_of",
@@ -169,7 +169,7 @@ class _Fit(NamedTuple):
     wins: WinCurve
 
 
-class ReNAS:
+class ReNAS(ScoreRanker[_Fit]):
     """Learns scores from the pairwise order of labels.
 
     Win probabilities are those that the logistic or exponential loss is made for; the other losses have none, so that held-out
@@ -191,6 +191,8 @@ class ReNAS:
     Raises:
         SettingError: for settings out of range.
     """
+
+    noun = "predictor"
 
     def __init__(
         self,
@@ -306,43 +308,17 @@ class ReNAS:
             InvalidArchError: for an architecture of another space.
         """
         model, scale, *_ = self._require_fit()
-        check_archs(self.space, archs)
-        unique, index = distinct(archs)
-        scores = [np.empty(0)]
-        for start in range(0, len(unique), CHUNK):
-            x = self._tensors(unique[start : start + CHUNK])
-            scores.append(_scores(model, (x - scale.mean) * scale.factor).double().cpu().numpy())
-        return np.concatenate(scores)[index]
 
-    def _require_fit(self) -> _Fit:
-        if self._fit is None:
-            raise StateError("the predictor has learned nothing yet; call fit first")
-        return self._fit
+        def score(part: list[Arch]) -> Matrix:
+            return np.asarray(_scores(model, (self._tensors(part) - scale.mean) * scale.factor).double().cpu().numpy())
 
-    def prob(self, first: Sequence[Arch], second: Sequence[Arch]) -> Matrix:
-        """(P,) probabilities that ``first[i]`` is at least as good as ``second[i]``.
-
-        Raises:
-            StateError: before fit.
-            InvalidArchError: for an architecture of another space.
-            SettingError: for sides of different lengths.
-        """
-        return self._require_fit().wins.prob(first, second)
-
-    def _relearn(self, learned: NDArray[np.int64], out: NDArray[np.int64]) -> Matrix:
-        """Scores of the labelled places ``out`` by a predictor that saw those of ``learned`` alone."""
-        fit, twin = self._require_fit(), copy.copy(self)
-        twin.fit([fit.archs[i] for i in learned], fit.labels[learned])
-        return twin.predict([fit.archs[i] for i in out])
+        return each_once(self.space, archs, score, CHUNK)
 
     def state_dict(self) -> State:
         """Weights, scale and labels."""
         if self._fit is None:
             return {}
-        model, scale, archs, labels, wins = self._fit
-        # "slope" is what states on disk call the steepness.
-        labelled = {"archs": [str(arch) for arch in archs], "labels": labels, "slope": wins.steepness}
-        return {"model": dict(model.state_dict()), "scale": list(scale), **labelled}
+        return {"model": dict(self._fit.model.state_dict()), "scale": list(self._fit.scale), **self._labelled_state()}
 
     def load_state_dict(self, state: State) -> None:
         """Takes what another learned.

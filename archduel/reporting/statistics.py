@@ -321,11 +321,12 @@ def gain_sentence(
     other: str = "random search at equal cost",
     n_test: int | None = None,
     coverage: bool = True,
+    subject: str = "the search",
 ) -> str:
     """Returns what the search gained over ``other`` in plain words, or that no difference was measurable.
 
     Arguments as in :func:`gain_interval`; without ``coverage`` what the interval covers is left unsaid (it stands in the
-    sentence before). Points are percentage points of test accuracy.
+    sentence before) and ``subject`` names what won or lost. Points are percentage points of test accuracy.
     """
     interval = gain_interval(differences, n_searches, n_seeds, n_test=n_test)
     value, half = 100 * interval.value, 100 * interval.half_width
@@ -337,11 +338,11 @@ def gain_sentence(
     digits = 2 if half < 0.1 else 1
     numbers = f"{{:.{digits}f}} ± {half:.{digits}f} points"
     if interval.spans(0.0):
-        head = f"No measurable difference between the search and {other}: {numbers.format(value).replace('-', '−')}."
+        head = f"No measurable difference between {subject} and {other}: {numbers.format(value).replace('-', '−')}."
     elif value > 0:
-        head = f"The search gained {numbers.format(value)} over {other}."
+        head = f"{subject[0].upper()}{subject[1:]} gained {numbers.format(value)} over {other}."
     else:
-        head = f"The search lost {numbers.format(-value)} against {other}."
+        head = f"{subject[0].upper()}{subject[1:]} lost {numbers.format(-value)} against {other}."
     if not coverage:
         return head
     if n_searches > 1:

@@ -14,9 +14,8 @@ Deviations from the released code:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from typing import Any, ClassVar, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -33,13 +32,11 @@ from archduel.core import (
     Query,
     Space,
     State,
-    StepReport,
     decisions,
 )
-from archduel.errors import StateError, check_at_least, check_below_one, check_positive
+from archduel.errors import StateError, check_at_least
 from archduel.strategies.evolution import RegularizedEvolution
-from archduel.strategies.reinforce import drawn
-from archduel.strategies.rounds import Ledger, first_distinct
+from archduel.strategies.reinforce import Reinforce
 
 __all__ = ["BPEEvolution", "BPEReinforce", "Logits"]
 
@@ -98,7 +95,7 @@ class Logits(Policy, Protocol):
         """Returns the distribution of every named decision."""
 
 
-class BPEReinforce:
+class BPEReinforce(Reinforce):
     """One sample a step, plain gradient ascent with a moving baseline.
 
     Args:
@@ -112,7 +109,7 @@ class BPEReinforce:
         patience: repeats in a row after which the search ends.
     """
 
-    partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"policy": "logits"}
+    policy: Logits
 
     def __init__(
         self,
@@ -127,17 +124,13 @@ class BPEReinforce:
         momentum: float = 0.9,
         patience: int = 2_000,
     ) -> None:
-        check_positive(lr=lr)
-        check_below_one(momentum=momentum)
         check_at_least(0, steps=steps)
-        check_at_least(1, patience=patience)
-        self.space, self.policy, self.constraint = space, policy, constraint
-        self.rng, self.generator = rng, generator
-        self.steps, self.momentum, self.patience = steps, momentum, patience
+        super().__init__(
+            space, policy, rng=rng, generator=generator, constraint=constraint, lr=lr, momentum=momentum, patience=patience
+        )
         self.optimizer = torch.optim.SGD(policy.parameters(), lr=lr)
-        self.ledger = Ledger()
-        self.asked = self.told = self.updates = self.repeats = 0
-        self.average = 0.0
+        self.steps = steps
+        self.asked = self.told = 0
         self.peak = -np.inf
         self._weights: list[float] = []
 
@@ -148,17 +141,13 @@ class BPEReinforce:
 
     def ask(self, n: int) -> list[Query]:
         """Returns samples of the policy; empty after ``steps``."""
-        if self.repeats >= self.patience:
-            return []
-        n = min(n, self.steps - self.asked) if self.steps else n
-        archs = [drawn(self.policy, self.space, self.generator, self.rng, self.constraint) for _ in range(n)]
-        self.asked += len(archs)
-        return [Query(arch) for arch in archs]
+        queries = super().ask(min(n, self.steps - self.asked) if self.steps else n)
+        self.asked += len(queries)
+        return queries
 
     def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
         """Takes one gradient step an answer and keeps the distribution that met the best one (the first is ignored)."""
-        for query in queries:
-            self.repeats = self.repeats + 1 if query.arch in self.ledger else 0
+        self.repeats = self.repeated(queries, self.repeats)
         for arch, score in self.ledger.record(queries, estimates):
             self.told += 1
             if score > self.peak and self.told > 1:
@@ -171,14 +160,7 @@ class BPEReinforce:
     def _climb(self, arch: Arch, score: float) -> None:
         self.updates += 1
         self.average = self.momentum * self.average + (1 - self.momentum) * score
-        advantage = score - self.average / (1 - self.momentum**self.updates)
-        self.optimizer.zero_grad()
-        (-advantage * self.policy.log_prob([arch]).sum()).backward()
-        self.optimizer.step()
-
-    def step(self) -> StepReport | None:
-        """Returns None: it learns when told."""
-        return None
+        self._ascend(score - self.average / (1 - self.momentum**self.updates), arch)
 
     def weights(self) -> NDArray[np.float64]:
         """Returns (decisions,) the largest probability of each decision when the best sample was drawn.
@@ -192,37 +174,17 @@ class BPEReinforce:
             raise StateError("edge weights are known after the second sample; ask and tell first")
         return np.array(self._weights)
 
-    def best(self) -> Arch:
-        """Returns the architecture with the highest score; raises StateError before any tell."""
-        return self.ledger.best()
-
-    def finalists(self, n: int) -> list[Arch]:
-        """Returns the ``n`` best architectures, best first."""
-        return first_distinct(self.space, self.ledger.ranked(), n)
-
     def state_dict(self) -> State:
         """Returns all that changes."""
-        return deepcopy(
-            {
-                "policy": dict(self.policy.state_dict()),
-                "optimizer": self.optimizer.state_dict(),
-                "ledger": self.ledger.state_dict(),
-                "counts": [self.asked, self.told, self.updates, self.repeats],
-                "progress": [self.average, self.peak],
-                "weights": self._weights,
-                "rng": self.rng.bit_generator.state,
-                "generator": self.generator.get_state(),
-            }
-        )
+        return super().state_dict() | {
+            "counts": [self.asked, self.told, self.updates, self.repeats],
+            "progress": [self.average, self.peak],
+            "weights": list(self._weights),
+        }
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
-        state = deepcopy(state)
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.ledger.load_state_dict(state["ledger"])
-        self.asked, self.told, self.updates, self.repeats = state["counts"]
-        self.average, self.peak = state["progress"]
+        self.asked, self.told, updates, repeats = state["counts"]
+        average, self.peak = state["progress"]
         self._weights = list(state["weights"])
-        self.rng.bit_generator.state = state["rng"]
-        self.generator.set_state(state["generator"])
+        super().load_state_dict({**state, "progress": [average, updates, repeats]})

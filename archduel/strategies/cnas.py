@@ -40,7 +40,6 @@ from archduel.core import (
     Constraint,
     Cost,
     Decision,
-    Estimate,
     Policy,
     Prices,
     Probe,
@@ -53,9 +52,8 @@ from archduel.core import (
     sample,
 )
 from archduel.core.space import Allowed, WordedSpace
-from archduel.core.spending import Kind
 from archduel.errors import SettingError, check_at_least, check_below_one, check_positive, unknown
-from archduel.strategies.one_shot import Closing, distinct_draws, feasible, fewer_updates, within
+from archduel.strategies.one_shot import OneShot, distinct_draws, feasible, fewer_updates, within
 
 __all__ = ["CNAS", "growing_options", "node_stages", "numbered", "operation_stages", "random_order"]
 
@@ -150,7 +148,7 @@ def node_stages(space: Space, kind: str, idle: str) -> list[Allowed]:
 GROWTH = ("operations", "nodes", "fixed")
 
 
-class CNAS:
+class CNAS(OneShot):
     """Learns weights and policy in a space that grows from stage to stage; both are kept.
 
     Args:
@@ -180,7 +178,6 @@ class CNAS:
         SettingError: for numbers out of range, or a space that cannot grow so.
     """
 
-    kind: ClassVar[Kind] = "one-shot"
     schedule: ClassVar[str] = "constant"
     probe: ClassVar[Probe] = Probe("reward", {"warmup_epochs": 0, "stage_epochs": 3, "batches": 4}, 4)
 
@@ -215,8 +212,8 @@ class CNAS:
         check_at_least(1, stage_epochs=stage_epochs, batch=batch, candidates=candidates)
         check_positive(lr=lr)
         check_below_one(momentum=momentum)
-        self.space, self.policy, self.shared, self.constraint = space, policy, shared, constraint
-        self.rng, self.generator, self.grow, self.decision_kind = rng, generator, grow, kind
+        super().__init__(space, shared, constraint, verify)
+        self.policy, self.rng, self.generator, self.grow, self.decision_kind = policy, rng, generator, grow, kind
         self.warmup_epochs, self.stage_epochs, self.batch, self.candidates = warmup_epochs, stage_epochs, batch, candidates
         self.entropy, self.momentum, self.grad_clip, self.uniform = entropy, momentum, grad_clip, uniform
         self.batches = batches or shared.n_batches("train")
@@ -224,7 +221,6 @@ class CNAS:
         self.order = [] if order is None else numbered(space, kind, order)
         self._idle_stages = node_stages(space, kind, "none") if grow == "nodes" else []
         self.optimizer = torch.optim.Adam(policy.parameters(), lr=lr, weight_decay=weight_decay)
-        self.closing = Closing(space, verify)
         self.epoch = 0
         self.baseline: float | None = None
 
@@ -261,14 +257,6 @@ class CNAS:
             return self._idle_stages
         grown = operation_stages(self.space, self.decision_kind, self.order)
         return grown if self.grow == "operations" else [grown[-1]] * len(grown)
-
-    def ask(self, n: int) -> list[Query]:
-        """Returns candidates to evaluate on their own, after the search."""
-        return self.closing.ask(n)
-
-    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
-        """Remembers their scores."""
-        self.closing.tell(queries, estimates)
 
     def step(self) -> StepReport | None:
         """Makes one epoch (Algorithm 1): of w alone while a stage warms up, of w and theta after that; None when finished."""
@@ -346,25 +334,18 @@ class CNAS:
             self.closing.finish()
         return cost
 
-    def best(self) -> Arch:
-        """Returns the best candidate of the last finished stage; raises StateError before any step."""
-        return self.closing.best()
-
-    def finalists(self, n: int) -> list[Arch]:
-        """Returns at most ``n`` candidates that differ in fingerprint, best first."""
-        return self.closing.finalists(n)
-
     def state_dict(self) -> State:
         """Returns all that changes, the shared weights included."""
-        state = {name: getattr(self, name).state_dict() for name in ("policy", "optimizer", "shared", "closing")}
+        state = super().state_dict() | {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict()}
         state |= {"order": self.order, "epoch": self.epoch, "baseline": self.baseline}
         return deepcopy(state | {"rng": self.rng.bit_generator.state, "generator": self.generator.get_state()})
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
         state = deepcopy(state)
-        for name in ("policy", "optimizer", "shared", "closing"):
-            getattr(self, name).load_state_dict(state[name])
+        super().load_state_dict(state)
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.order, self.epoch, self.baseline = list(state["order"]), state["epoch"], state["baseline"]
         self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(state["generator"])

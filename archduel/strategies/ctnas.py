@@ -37,10 +37,8 @@ from archduel.core import (
     Allowance,
     Arch,
     Constraint,
-    Estimate,
     Policy,
     Prices,
-    Query,
     Ranker,
     Space,
     State,
@@ -49,9 +47,8 @@ from archduel.core import (
     parse,
     win_matrix,
 )
-from archduel.core.spending import Kind
 from archduel.errors import InvalidArchError, SettingError, check_at_least, check_positive
-from archduel.strategies.rounds import Rounds, first_distinct
+from archduel.strategies.rounds import LabelsFirst, first_distinct
 
 __all__ = ["CTNAS", "by_wins", "learn_more"]
 
@@ -94,7 +91,7 @@ FEW_UPDATES: Mapping[str, Any] = {
 RIVALS = 10  # draws among which the released code looks for the next baseline
 
 
-class CTNAS:
+class CTNAS(LabelsFirst):
     """Trains a policy to win against an ever stronger baseline, judged by a comparator that labels taught.
 
     Args:
@@ -122,7 +119,6 @@ class CTNAS:
         variant: ``paper`` or ``released``.
     """
 
-    kind: ClassVar[Kind] = "labels-first"
     partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"policy": "lstm", "ranker": "nac"}
     compares: ClassVar[bool] = True
 
@@ -162,15 +158,14 @@ class CTNAS:
         check_at_least(2, samples=samples)
         check_at_least(0, explore_every=explore_every, verify=verify)
         check_positive(lr=lr)
-        self.space, self.policy, self.ranker = space, policy, ranker
-        self.rng, self.generator, self.constraint = rng, generator, constraint
+        super().__init__(space, ranker, rng, constraint, labels)
+        self.policy, self.generator = policy, generator
         self.iterations, self.batch, self.entropy, self.centre = iterations, batch, entropy, centre
         self.baseline, self.baseline_every, self.variant = baseline, baseline_every, variant
         self.explore_every, self.samples, self.keep, self.memory = explore_every, samples, keep, memory
         self.epochs, self.verify, self.chunk = epochs, verify, chunk
         parameters = policy.parameters()
         self.optimizer = torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay, fused=True)
-        self.rounds = Rounds(space, rng, constraint, labels)
         self.iteration = -1  # before the comparator's first fit
         self.baselines: list[Arch] = []
         self.sampled: list[Arch] = []
@@ -184,23 +179,6 @@ class CTNAS:
         if allowance.proposals:
             settings["verify"] = allowance.proposals
         return settings if allowance.iterations is None else {**settings, "iterations": allowance.iterations, **FEW_UPDATES}
-
-    @property
-    def labels(self) -> int:
-        """How many random architectures are labelled first; may be lowered while they are asked for."""
-        return self.rounds.initial
-
-    @labels.setter
-    def labels(self, number: int) -> None:
-        self.rounds.initial = number
-
-    def ask(self, n: int) -> list[Query]:
-        """Returns architectures to label (Algorithm 1, line 1), and after the search candidates to verify."""
-        return self.rounds.ask(n)
-
-    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
-        """Remembers the labels."""
-        self.rounds.tell(queries, estimates)
 
     def step(self) -> StepReport | None:
         """Fits the comparator, then makes ``chunk`` iterations a call; None while labels are missing and when finished."""
@@ -325,16 +303,14 @@ class CTNAS:
     def state_dict(self) -> State:
         """Returns all that changes."""
         return deepcopy(
-            {
+            super().state_dict()
+            | {
                 "policy": dict(self.policy.state_dict()),
-                "ranker": self.ranker.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "rounds": self.rounds.state_dict(),
                 "iteration": self.iteration,
                 "baselines": [str(arch) for arch in self.baselines],
                 "sampled": [str(arch) for arch in self.sampled],
                 "pairs": [[str(first), str(second), label] for first, second, label in self.pairs],
-                "rng": self.rng.bit_generator.state,
                 "generator": self.generator.get_state(),
             }
         )
@@ -342,13 +318,11 @@ class CTNAS:
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
         state = deepcopy(state)
+        super().load_state_dict(state)
         self.policy.load_state_dict(state["policy"])
-        self.ranker.load_state_dict(state["ranker"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.rounds.load_state_dict(state["rounds"])
         self.iteration = state["iteration"]
         self.baselines = [parse(text) for text in state["baselines"]]
         self.sampled = [parse(text) for text in state["sampled"]]
         self.pairs = [(parse(first), parse(second), label) for first, second, label in state["pairs"]]
-        self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(state["generator"])

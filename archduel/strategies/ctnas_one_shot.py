@@ -16,7 +16,7 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, ClassVar
 
@@ -40,17 +40,16 @@ from archduel.core import (
     parse,
     sample,
 )
-from archduel.core.spending import Kind
 from archduel.errors import SettingError, check_at_least
 from archduel.strategies.ctnas import CTNAS, FEW_UPDATES
-from archduel.strategies.one_shot import Closing, SupernetTraining, epochs_within, group_prices, within
+from archduel.strategies.one_shot import OneShot, SupernetTraining, epochs_within, group_prices, within
 
 __all__ = ["CTNASOneShot"]
 
 AT_A_TIME = 50  # labels a step
 
 
-class CTNASOneShot:
+class CTNASOneShot(OneShot):
     """Trains the supernet, labels random architectures with it, then lets CTNAS search.
 
     Args:
@@ -78,7 +77,6 @@ class CTNASOneShot:
         verify: of these, how many are evaluated on their own.
     """
 
-    kind: ClassVar[Kind] = "one-shot"
     partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"policy": "lstm", "ranker": "nac"}
 
     def __init__(
@@ -113,7 +111,8 @@ class CTNASOneShot:
         check_at_least(0, candidates=candidates)
         if not 0 <= verify <= candidates:
             raise SettingError(f"verify is {verify}, expected 0 to candidates ({candidates}), of which the best are evaluated on their own")
-        self.space, self.shared, self.rng, self.constraint = space, shared, rng, constraint
+        super().__init__(space, shared, constraint, verify)
+        self.rng = rng
         self.average, self.labels, self.candidates = average, labels, candidates
         self.training = SupernetTraining(space, shared, rng=rng, epochs=epochs, batches=batches, sampling=sampling)
         self.search = CTNAS(
@@ -121,7 +120,6 @@ class CTNASOneShot:
             batch=batch, lr=lr, centre=centre, baseline_every=baseline_every, explore_every=explore_every, samples=samples,
             keep=keep, chunk=chunk,
         )  # fmt: skip
-        self.closing = Closing(space, verify)
         self.asked: list[Arch] = []
         self.sums: list[float] = []
         self.finished = False
@@ -133,19 +131,6 @@ class CTNASOneShot:
         epochs, batches = epochs_within(0.6 * allowance.work / prices.learn, allowance.batches, 20, 1000)
         labels = within(12, 0.3 * allowance.work / prices.score, 1000)
         return {"epochs": epochs, "batches": batches, "average": 1, "labels": labels, "iterations": 200, **FEW_UPDATES}
-
-    @classmethod
-    def learns(cls, settings: Mapping[str, Any], allowance: Allowance) -> int:
-        """Returns the batches of its epochs."""
-        return int(settings["epochs"] * (settings["batches"] or allowance.batches))
-
-    def ask(self, n: int) -> list[Query]:
-        """Returns candidates to evaluate on their own, after the search."""
-        return self.closing.ask(n)
-
-    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
-        """Remembers their scores."""
-        self.closing.tell(queries, estimates)
 
     def step(self) -> StepReport | None:
         """Makes an epoch of the supernet with its labels, later ``chunk`` iterations of CTNAS; None when finished."""
@@ -183,24 +168,23 @@ class CTNASOneShot:
 
     def best(self) -> Arch:
         """Returns the best candidate, CTNAS's best before they are scored; raises StateError before any step."""
-        return self.finalists(1)[0] if self.closing.any else self.closing.best()
+        return self.finalists(1)[0] if self.closing.any else super().best()
 
     def finalists(self, n: int) -> list[Arch]:
         """Returns at most ``n`` architectures that differ in fingerprint, best first."""
         if self.closing.ranked() or not self.training.finished:
-            return self.closing.finalists(n)
+            return super().finalists(n)
         return self.search.finalists(n)
 
     def state_dict(self) -> State:
         """Returns all that changes, the shared weights included."""
-        state = {name: getattr(self, name).state_dict() for name in ("search", "shared", "closing")}
-        state |= {"epoch": self.training.epoch, "finished": self.finished}
-        return deepcopy(state | {"asked": [str(arch) for arch in self.asked], "sums": self.sums})
+        state = {"search": self.search.state_dict(), "epoch": self.training.epoch, "finished": self.finished}
+        return deepcopy(super().state_dict() | state | {"asked": [str(arch) for arch in self.asked], "sums": self.sums})
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
         state = deepcopy(state)
-        for name in ("search", "shared", "closing"):  # the search's state holds the randomness, which all share
-            getattr(self, name).load_state_dict(state[name])
+        super().load_state_dict(state)
+        self.search.load_state_dict(state["search"])  # which holds the randomness that all share
         self.training.epoch, self.finished = state["epoch"], state["finished"]
         self.asked, self.sums = [parse(text) for text in state["asked"]], list(state["sums"])

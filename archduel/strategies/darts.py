@@ -32,20 +32,17 @@ from archduel.core import (
     Arch,
     Constraint,
     Cost,
-    Estimate,
     MixingSupernet,
     Prices,
     Probe,
-    Query,
     SharedEstimator,
     Space,
     State,
     StepReport,
     sample,
 )
-from archduel.core.spending import Kind
 from archduel.errors import InfeasibleError, SettingError, check_at_least, check_positive
-from archduel.strategies.one_shot import Closing, epochs_within, feasible, fewer_updates
+from archduel.strategies.one_shot import OneShot, epochs_within, feasible, fewer_updates
 from archduel.strategies.rounds import first_distinct
 
 __all__ = ["DARTS"]
@@ -54,7 +51,7 @@ RADIUS = 0.01
 Batch = tuple[Tensor, Tensor]
 
 
-class DARTS:
+class DARTS(OneShot):
     """Descends on alpha with validation batches and on w with training batches, in turns.
 
     Args:
@@ -73,7 +70,6 @@ class DARTS:
         SettingError: for a supernet that cannot mix, or numbers out of range.
     """
 
-    kind: ClassVar[Kind] = "one-shot"
     probe: ClassVar[Probe] = Probe("mix", {"epochs": 3, "batches": 2}, 2)
     updates: ClassVar[int] = 19_500
     """Of alpha in the paper's search on CIFAR-10."""
@@ -101,7 +97,8 @@ class DARTS:
         check_positive(lr=lr)
         if not isinstance(shared.supernet, MixingSupernet):
             raise SettingError(f"the supernet of space {space.name} cannot mix operations; search it with spos, cnas or relativenas")
-        self.space, self.shared, self.generator, self.constraint = space, shared, generator, constraint
+        super().__init__(space, shared, constraint, verify)
+        self.generator = generator
         self.order, self.epochs, self.candidates = order, epochs, candidates
         self.batches = batches or shared.n_batches("train")
         self.supernet: MixingSupernet = shared.supernet
@@ -111,7 +108,6 @@ class DARTS:
             for name, shape in self.supernet.mix_shapes.items()
         }
         self.optimizer = torch.optim.Adam(self.alphas.values(), lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay)
-        self.closing = Closing(space, verify)
         self.epoch = 0
 
     @classmethod
@@ -123,22 +119,9 @@ class DARTS:
         return {"epochs": epochs, "batches": batches, "lr": lr}
 
     @classmethod
-    def learns(cls, settings: Mapping[str, Any], allowance: Allowance) -> int:
-        """Returns the batches of its epochs."""
-        return int(settings["epochs"] * (settings["batches"] or allowance.batches))
-
-    @classmethod
     def mixing(cls, given: Mapping[str, Any], options: int) -> float:
         """Returns what a batch costs: all operations run, some of which cost nothing; second order takes three more passes."""
         return max(1.0, 0.5 * options) * (5 if given.get("order", 2) == 2 else 2)
-
-    def ask(self, n: int) -> list[Query]:
-        """Returns candidates to evaluate on their own, after the search."""
-        return self.closing.ask(n)
-
-    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
-        """Remembers their scores."""
-        self.closing.tell(queries, estimates)
 
     def step(self) -> StepReport | None:
         """Makes one epoch (Algorithm 1); None when finished."""
@@ -256,15 +239,15 @@ class DARTS:
 
     def state_dict(self) -> State:
         """Returns all that changes, the shared weights included."""
-        state = {name: getattr(self, name).state_dict() for name in ("optimizer", "shared", "closing")}
+        state = super().state_dict() | {"optimizer": self.optimizer.state_dict()}
         state |= {"alphas": {name: alpha.detach() for name, alpha in self.alphas.items()}, "epoch": self.epoch}
         return deepcopy(state | {"generator": self.generator.get_state()})
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
         state = deepcopy(state)
-        for name in ("optimizer", "shared", "closing"):
-            getattr(self, name).load_state_dict(state[name])
+        super().load_state_dict(state)
+        self.optimizer.load_state_dict(state["optimizer"])
         with torch.no_grad():
             for name, alpha in self.alphas.items():
                 alpha.copy_(state["alphas"][name])

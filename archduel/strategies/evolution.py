@@ -18,14 +18,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Estimate, Query, Space, State, StepReport, mutate, parse
+from archduel.core import Arch, Constraint, Estimate, Query, Space, State, mutate, parse
 from archduel.errors import check_at_least
-from archduel.strategies.rounds import Distinct, Ledger, first_distinct
+from archduel.strategies.rounds import AskTell, Distinct
 
 __all__ = ["RegularizedEvolution"]
 
 
-class RegularizedEvolution:
+class RegularizedEvolution(AskTell):
     """Mutates the best of a random few; the oldest dies, whatever its score.
 
     Args:
@@ -46,13 +46,8 @@ class RegularizedEvolution:
         patience: int = 10_000,
     ) -> None:
         check_at_least(1, population=population, tournament=tournament, patience=patience)
-        self.space = space
-        self.rng = rng
-        self.constraint = constraint
-        self.population = population
-        self.tournament = tournament
-        self.patience = patience
-        self.ledger = Ledger()
+        super().__init__(space, rng, constraint)
+        self.population, self.tournament, self.patience = population, tournament, patience
         self.pool = Distinct(space, rng, constraint)
         self.founders = self.told = self.repeats = 0
         self.alive: deque[tuple[Arch, float]] = deque(maxlen=population)
@@ -85,37 +80,21 @@ class RegularizedEvolution:
 
     def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
         """Adds the answered ones to the population; the oldest leave it."""
-        for query in queries:
-            self.repeats = self.repeats + 1 if query.arch in self.ledger else 0
+        self.repeats = self.repeated(queries, self.repeats)
         self.told += len(queries)
         self.alive.extend(self.ledger.record(queries, estimates))
 
-    def step(self) -> StepReport | None:
-        """Returns None: there is nothing to learn."""
-        return None
-
-    def best(self) -> Arch:
-        """Returns the architecture with the highest score; raises StateError before any tell."""
-        return self.ledger.best()
-
-    def finalists(self, n: int) -> list[Arch]:
-        """Returns the ``n`` best architectures, best first."""
-        return first_distinct(self.space, self.ledger.ranked(), n)
-
     def state_dict(self) -> State:
         """Returns all that changes."""
-        return {
-            "ledger": self.ledger.state_dict(),
+        return super().state_dict() | {
             "seen": self.pool.state_dict(),
             "counts": [self.founders, self.told, self.repeats],
             "alive": [[str(arch), score] for arch, score in self.alive],
-            "rng": self.rng.bit_generator.state,
         }
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
-        self.ledger.load_state_dict(state["ledger"])
+        super().load_state_dict(state)
         self.pool.load_state_dict(state["seen"])
         self.founders, self.told, self.repeats = state["counts"]
         self.alive = deque(((parse(text), score) for text, score in state["alive"]), maxlen=self.population)
-        self.rng.bit_generator.state = state["rng"]

@@ -27,17 +27,16 @@ from archduel.core import (
     Query,
     Space,
     State,
-    StepReport,
     neighbours,
     parse,
 )
 from archduel.errors import check_at_least
-from archduel.strategies.rounds import Distinct, Ledger, first_design, first_distinct
+from archduel.strategies.rounds import AskTell, Distinct, first_design
 
 __all__ = ["LocalSearch"]
 
 
-class LocalSearch:
+class LocalSearch(AskTell):
     """Climbs to a local optimum, again and again.
 
     Args:
@@ -56,9 +55,8 @@ class LocalSearch:
         greedy: bool = True,
     ) -> None:
         check_at_least(1, initial=initial)
-        self.space, self.rng, self.constraint = space, rng, constraint
+        super().__init__(space, rng, constraint)
         self.initial, self.greedy = initial, greedy
-        self.ledger = Ledger()
         self.pool = Distinct(space, rng, constraint)
         self.starts = 0
         self.waiting: set[Arch] = set()
@@ -120,38 +118,23 @@ class LocalSearch:
                 self.climber = arch
                 self.queue.clear()
 
-    def step(self) -> StepReport | None:
-        """Returns None: there is nothing to learn."""
-        return None
-
-    def best(self) -> Arch:
-        """Returns the architecture with the highest score; raises StateError before any tell."""
-        return self.ledger.best()
-
-    def finalists(self, n: int) -> list[Arch]:
-        """Returns the ``n`` best architectures, best first."""
-        return first_distinct(self.space, self.ledger.ranked(), n)
-
     def state_dict(self) -> State:
         """Returns all that changes."""
-        return {
-            "ledger": self.ledger.state_dict(),
+        return super().state_dict() | {
             "seen": self.pool.state_dict(),
             "starts": self.starts,
             "waiting": sorted(map(str, self.waiting)),
             "asked": sorted(map(str, self.asked)),
             "climber": None if self.climber is None else str(self.climber),
             "queue": [str(arch) for arch in self.queue],
-            "rng": self.rng.bit_generator.state,
         }
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
-        self.ledger.load_state_dict(state["ledger"])
+        super().load_state_dict(state)
         self.pool.load_state_dict(state["seen"])
         self.starts = state["starts"]
         self.waiting = set(map(parse, state["waiting"]))
         self.asked = set(map(parse, state["asked"]))
         self.climber = None if state["climber"] is None else parse(state["climber"])
         self.queue = deque(map(parse, state["queue"]))
-        self.rng.bit_generator.state = state["rng"]

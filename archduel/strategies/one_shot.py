@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,10 +28,11 @@ from archduel.core import (
     sample,
 )
 from archduel.core.space import Allowed
+from archduel.core.spending import Kind
 from archduel.errors import InvalidArchError, SettingError, StateError, check_at_least
 from archduel.strategies.rounds import Ledger, first_distinct
 
-__all__ = ["SAMPLING", "Closing", "SupernetTraining", "distinct_draws", "epochs_within", "feasible", "fewer_updates", "group_prices", "group_size", "within"]
+__all__ = ["SAMPLING", "Closing", "OneShot", "SupernetTraining", "distinct_draws", "epochs_within", "feasible", "fewer_updates", "group_prices", "group_size", "within"]
 
 # -- How one-shot searches spend what they may -----------------------------------------------------------------------------
 
@@ -211,3 +213,49 @@ class Closing:
         self.trained.load_state_dict(state["trained"])
         self.queue = deque(parse(text) for text in state["queue"])
         self.any = parse(state["any"]) if state["any"] else None
+
+
+class OneShot:
+    """What one-shot searches share: weights that learn in ``step``, which a paper adds, and the same end.
+
+    Args:
+        shared: the weights.
+        constraint: which architectures are allowed.
+        verify: how many of the best candidates are evaluated on their own in the end.
+    """
+
+    kind: ClassVar[Kind] = "one-shot"
+
+    def __init__(self, space: Space, shared: SharedEstimator, constraint: Constraint | None, verify: int) -> None:
+        self.space, self.shared, self.constraint = space, shared, constraint
+        self.closing = Closing(space, verify)
+
+    @classmethod
+    def learns(cls, settings: Mapping[str, Any], allowance: Allowance) -> int:
+        """Returns the batches of its epochs."""
+        return int(settings["epochs"] * (settings["batches"] or allowance.batches))
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns candidates to evaluate on their own, after the search."""
+        return self.closing.ask(n)
+
+    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
+        """Remembers their scores."""
+        self.closing.tell(queries, estimates)
+
+    def best(self) -> Arch:
+        """Returns the best that was judged, an architecture met on the way before that; raises StateError before any step."""
+        return self.closing.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns at most ``n`` architectures that differ in fingerprint, best first."""
+        return self.closing.finalists(n)
+
+    def state_dict(self) -> State:
+        """Returns all that changes, the shared weights included."""
+        return {"shared": self.shared.state_dict(), "closing": self.closing.state_dict()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues exactly as the saved one would."""
+        self.shared.load_state_dict(state["shared"])
+        self.closing.load_state_dict(state["closing"])

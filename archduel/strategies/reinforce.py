@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from archduel.core import Arch, Constraint, Estimate, Policy, Query, Space, State, StepReport, sample
+from archduel.core import Arch, Constraint, Estimate, Policy, Query, Space, State, sample
 from archduel.errors import check_at_least, check_below_one, check_positive
-from archduel.strategies.rounds import Ledger, first_distinct
+from archduel.strategies.rounds import AskTell
 
 __all__ = ["Reinforce", "drawn"]
 
@@ -43,7 +43,7 @@ def drawn(
     return sample(space, rng, constraint)
 
 
-class Reinforce:
+class Reinforce(AskTell):
     """Draws from a policy and makes what scored above average more probable. Repeats are allowed and charged once.
 
     Args:
@@ -75,11 +75,10 @@ class Reinforce:
         check_positive(lr=lr)
         check_below_one(momentum=momentum)
         check_at_least(1, patience=patience)
-        self.space, self.policy, self.constraint = space, policy, constraint
-        self.rng, self.generator = rng, generator
+        super().__init__(space, rng, constraint)
+        self.policy, self.generator = policy, generator
         self.entropy, self.momentum, self.patience = entropy, momentum, patience
-        self.optimizer = torch.optim.Adam(policy.parameters(), lr=lr)
-        self.ledger = Ledger()
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(policy.parameters(), lr=lr)
         self.average = 0.0
         self.updates = 0
         self.repeats = 0
@@ -92,8 +91,7 @@ class Reinforce:
 
     def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
         """Updates the policy once for each answer; a failed evaluation scores 0."""
-        for query in queries:
-            self.repeats = self.repeats + 1 if query.arch in self.ledger else 0
+        self.repeats = self.repeated(queries, self.repeats)
         for arch, score in self.ledger.record(queries, estimates):
             self._update(arch, max(score, 0.0))
 
@@ -103,6 +101,10 @@ class Reinforce:
         self.updates += 1
         if advantage == 0 and self.entropy == 0:
             return
+        self._ascend(advantage, arch)
+
+    def _ascend(self, advantage: float, arch: Arch) -> None:
+        """Makes ``arch`` more probable where the advantage is positive, less where it is negative."""
         loss = -advantage * self.policy.log_prob([arch]).sum()
         if self.entropy:
             loss = loss - self.entropy * self.policy.draw(1, self.generator).entropy.mean()
@@ -110,37 +112,21 @@ class Reinforce:
         loss.backward()
         self.optimizer.step()
 
-    def step(self) -> StepReport | None:
-        """Returns None: it learns when told."""
-        return None
-
-    def best(self) -> Arch:
-        """Returns the architecture with the highest score; raises StateError before any tell."""
-        return self.ledger.best()
-
-    def finalists(self, n: int) -> list[Arch]:
-        """Returns the ``n`` best architectures, best first."""
-        return first_distinct(self.space, self.ledger.ranked(), n)
-
     def state_dict(self) -> State:
         """Returns all that changes."""
-        return deepcopy(
-            {
-                "policy": dict(self.policy.state_dict()),
-                "optimizer": self.optimizer.state_dict(),
-                "ledger": self.ledger.state_dict(),
-                "progress": [self.average, self.updates, self.repeats],
-                "rng": self.rng.bit_generator.state,
-                "generator": self.generator.get_state(),
-            }
-        )
+        state = {
+            "policy": dict(self.policy.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": [self.average, self.updates, self.repeats],
+            "generator": self.generator.get_state(),
+        }
+        return deepcopy(super().state_dict() | state)
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
         state = deepcopy(state)
+        super().load_state_dict(state)
         self.policy.load_state_dict(state["policy"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.ledger.load_state_dict(state["ledger"])
         self.average, self.updates, self.repeats = state["progress"]
-        self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(state["generator"])

@@ -24,9 +24,9 @@ Follows the released code (R), as the paper's notation could not be confirmed. D
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +36,7 @@ from archduel.core import (
     Arch,
     Constraint,
     Cost,
-    Estimate,
     Prices,
-    Query,
     SharedEstimator,
     Space,
     State,
@@ -46,9 +44,8 @@ from archduel.core import (
     decisions,
     sample,
 )
-from archduel.core.spending import Kind
 from archduel.errors import SettingError, check_at_least, check_below_one, check_positive
-from archduel.strategies.one_shot import Closing, feasible, within
+from archduel.strategies.one_shot import OneShot, feasible, within
 
 __all__ = ["Coding", "RelativeNAS", "cosine"]
 
@@ -110,7 +107,7 @@ def cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-class RelativeNAS:
+class RelativeNAS(OneShot):
     """A population of vectors that learns in pairs, over one set of shared weights.
 
     Args:
@@ -127,8 +124,6 @@ class RelativeNAS:
     Raises:
         SettingError: for an odd population, or numbers out of range.
     """
-
-    kind: ClassVar[Kind] = "one-shot"
 
     def __init__(
         self,
@@ -152,12 +147,12 @@ class RelativeNAS:
         check_positive(lr_min=lr_min)
         check_at_least(lr_min, lr=lr)
         check_below_one(drop_path=drop_path)
-        self.space, self.shared, self.rng, self.constraint = space, shared, rng, constraint
+        super().__init__(space, shared, constraint, verify)
+        self.rng = rng
         self.population, self.generations = population, generations
         self.batches = batches or shared.n_batches("train")
         self.lr, self.lr_min, self.drop_path = lr, lr_min, drop_path
         self.coding = Coding(space)
-        self.closing = Closing(space, verify)
         self.positions: Vector = np.zeros((0, len(self.coding.upper)))
         self.velocities: Vector = np.zeros((population, len(self.coding.upper)))
         self.generation = 0
@@ -177,14 +172,6 @@ class RelativeNAS:
     def learns(cls, settings: Mapping[str, Any], allowance: Allowance) -> int:
         """Returns the batches of all estimations."""
         return int(settings["population"] * settings["generations"] * (settings["batches"] or allowance.batches))
-
-    def ask(self, n: int) -> list[Query]:
-        """Returns learners to evaluate on their own, after the search."""
-        return self.closing.ask(n)
-
-    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
-        """Remembers their scores."""
-        self.closing.tell(queries, estimates)
 
     def step(self) -> StepReport | None:
         """Lets one pair compete; after the last pair of a generation the slow learners move. None when finished."""
@@ -257,25 +244,15 @@ class RelativeNAS:
         """Returns the mean Euclidean distance of the learners to their mean."""
         return float(np.linalg.norm(self.positions - self.positions.mean(0), axis=1).mean())
 
-    def best(self) -> Arch:
-        """Returns the best learner; during the search the last pair's fast one; raises StateError before any step."""
-        return self.closing.best()
-
-    def finalists(self, n: int) -> list[Arch]:
-        """Returns at most ``n`` learners that differ in fingerprint, best first."""
-        return self.closing.finalists(n)
-
     def state_dict(self) -> State:
         """Returns all that changes, the weight set included."""
         state = {name: getattr(self, name) for name in ("positions", "velocities", "generation", "pairs", "races")}
-        state |= {"shared": self.shared.state_dict(), "closing": self.closing.state_dict()}
-        return deepcopy(state | {"rng": self.rng.bit_generator.state})
+        return deepcopy(super().state_dict() | state | {"rng": self.rng.bit_generator.state})
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
         state = deepcopy(state)
+        super().load_state_dict(state)
         for name in ("positions", "velocities", "generation", "pairs", "races"):
             setattr(self, name, state[name])
-        self.shared.load_state_dict(state["shared"])
-        self.closing.load_state_dict(state["closing"])
         self.rng.bit_generator.state = state["rng"]

@@ -24,15 +24,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from archduel.core import Allowance, Arch, Constraint, Prices, Ranker, Space, State, StepReport, parse
-from archduel.core.spending import Kind
 from archduel.errors import check_at_least
 from archduel.strategies.candidates import evolved, whole_space
-from archduel.strategies.rounds import Guided
+from archduel.strategies.rounds import LabelsFirst
 
 __all__ = ["ReNAS"]
 
 
-class ReNAS(Guided):
+class ReNAS(LabelsFirst):
     """Learns once from random labels and evaluates the architectures that rank highest.
 
     Args:
@@ -45,7 +44,6 @@ class ReNAS(Guided):
         generations: of that evolution.
     """
 
-    kind: ClassVar[Kind] = "labels-first"
     partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"ranker": "renas"}
 
     def __init__(
@@ -72,15 +70,6 @@ class ReNAS(Guided):
         """Returns settings: all labels but those of the proposals, of which there is then no number of its own."""
         settings = {"labels": allowance.evaluations - allowance.proposals}
         return {**settings, "top": 0} if allowance.proposals else settings
-
-    @property
-    def labels(self) -> int:
-        """How many random architectures are labelled first; may be lowered while they are asked for."""
-        return self.rounds.initial
-
-    @labels.setter
-    def labels(self, number: int) -> None:
-        self.rounds.initial = number
 
     def step(self) -> StepReport | None:
         """Fits the predictor, ranks, and queues the top; once."""

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,12 +20,14 @@ from archduel.core import (
     Ranker,
     Space,
     State,
+    StepReport,
     parse,
     sample_distinct,
 )
+from archduel.core.spending import Kind
 from archduel.errors import InfeasibleError, SettingError, StateError
 
-__all__ = ["Distinct", "Guided", "Ledger", "Rounds", "first_design", "first_distinct"]
+__all__ = ["AskTell", "Distinct", "Guided", "LabelsFirst", "Ledger", "Rounds", "first_design", "first_distinct"]
 
 # -- What a strategy has asked and been told: the memory that every strategy keeps --------------------------------------
 
@@ -144,6 +146,45 @@ def first_distinct(space: Space, archs: Iterable[Arch], n: int) -> list[Arch]:
             break
         found.setdefault(space.fingerprint(arch), arch)
     return list(found.values())
+
+
+class AskTell:
+    """What searches share that ask and are told, and learn nothing between; a paper is in its ``ask`` and ``tell``.
+
+    Args:
+        constraint: which architectures are allowed.
+    """
+
+    def __init__(self, space: Space, rng: np.random.Generator, constraint: Constraint | None) -> None:
+        self.space, self.rng, self.constraint = space, rng, constraint
+        self.ledger = Ledger()
+
+    def repeated(self, queries: Sequence[Query], before: int) -> int:
+        """Returns how many answers in a row bring nothing new, after ``before`` such ones; ask before they are recorded."""
+        for query in queries:
+            before = before + 1 if query.arch in self.ledger else 0
+        return before
+
+    def step(self) -> StepReport | None:
+        """Returns None: it learns when told."""
+        return None
+
+    def best(self) -> Arch:
+        """Returns the architecture with the highest score; raises StateError before any tell."""
+        return self.ledger.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns the ``n`` best architectures, best first."""
+        return first_distinct(self.space, self.ledger.ranked(), n)
+
+    def state_dict(self) -> State:
+        """Returns all that changes."""
+        return {"ledger": self.ledger.state_dict(), "rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues exactly as the saved one would."""
+        self.ledger.load_state_dict(state["ledger"])
+        self.rng.bit_generator.state = state["rng"]
 
 
 class Rounds:
@@ -281,3 +322,18 @@ class Guided:
         self.rounds.load_state_dict(state["rounds"])
         self.ranker.load_state_dict(state["ranker"])
         self.rng.bit_generator.state = state["rng"]
+
+
+class LabelsFirst(Guided):
+    """A guided search whose first design is all that it learns from: its setting is called ``labels``."""
+
+    kind: ClassVar[Kind] = "labels-first"
+
+    @property
+    def labels(self) -> int:
+        """How many random architectures are labelled first; may be lowered while they are asked for."""
+        return self.rounds.initial
+
+    @labels.setter
+    def labels(self, number: int) -> None:
+        self.rounds.initial = number

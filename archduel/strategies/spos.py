@@ -17,9 +17,9 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +28,7 @@ from archduel.core import (
     Arch,
     Constraint,
     Cost,
-    Estimate,
     Prices,
-    Query,
     SharedEstimator,
     Space,
     State,
@@ -38,10 +36,9 @@ from archduel.core import (
     parse,
     sample,
 )
-from archduel.core.spending import Kind
 from archduel.errors import InfeasibleError, check_at_least, check_share
 from archduel.strategies.one_shot import (
-    Closing,
+    OneShot,
     SupernetTraining,
     epochs_within,
     feasible,
@@ -54,7 +51,7 @@ __all__ = ["SPOS"]
 TRIES = 100
 
 
-class SPOS:
+class SPOS(OneShot):
     """Trains the supernet, then breeds what it scores highest.
 
     Args:
@@ -71,8 +68,6 @@ class SPOS:
         rate: probability that a mutant's answer is redrawn.
         verify: the best that are evaluated on their own in the end.
     """
-
-    kind: ClassVar[Kind] = "one-shot"
 
     def __init__(
         self,
@@ -95,11 +90,11 @@ class SPOS:
         check_at_least(1, population=population, parents=parents)
         check_at_least(0, generations=generations, crossovers=crossovers, mutants=mutants)
         check_share(rate=rate)
-        self.space, self.shared, self.rng, self.constraint = space, shared, rng, constraint
+        super().__init__(space, shared, constraint, verify)
+        self.rng = rng
         self.population, self.generations, self.parents = population, generations, parents
         self.crossovers, self.mutants, self.rate = crossovers, mutants, rate
         self.training = SupernetTraining(space, shared, rng=rng, epochs=epochs, batches=batches, sampling=sampling)
-        self.closing = Closing(space, verify)
         self.generation = -1  # while the supernet is trained
         self.living: list[Arch] = []
 
@@ -115,19 +110,6 @@ class SPOS:
             "epochs": epochs, "batches": batches, "population": population, "generations": within(1, scores / population - 1, 20),
             "crossovers": half, "mutants": half, "parents": max(2, population // 5),
         }  # fmt: skip
-
-    @classmethod
-    def learns(cls, settings: Mapping[str, Any], allowance: Allowance) -> int:
-        """Returns the batches of its epochs."""
-        return int(settings["epochs"] * (settings["batches"] or allowance.batches))
-
-    def ask(self, n: int) -> list[Query]:
-        """Returns the best to evaluate on their own, after the search."""
-        return self.closing.ask(n)
-
-    def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
-        """Remembers their scores."""
-        self.closing.tell(queries, estimates)
 
     def step(self) -> StepReport | None:
         """Makes one epoch of the supernet, later one generation; None when finished."""
@@ -205,25 +187,15 @@ class SPOS:
         shares = [sum(x != y for x, y in zip(a, b)) / max(1, min(len(a), len(b))) for a, b in pairs]
         return float(np.mean(shares)) if shares else 0.0
 
-    def best(self) -> Arch:
-        """Returns the best so far; raises StateError before any step."""
-        return self.closing.best()
-
-    def finalists(self, n: int) -> list[Arch]:
-        """Returns at most ``n`` architectures that differ in fingerprint, best first."""
-        return self.closing.finalists(n)
-
     def state_dict(self) -> State:
         """Returns all that changes, the shared weights included."""
         state = {"epoch": self.training.epoch, "generation": self.generation, "living": [str(arch) for arch in self.living]}
-        state |= {"shared": self.shared.state_dict(), "closing": self.closing.state_dict()}
-        return deepcopy(state | {"rng": self.rng.bit_generator.state})
+        return deepcopy(super().state_dict() | state | {"rng": self.rng.bit_generator.state})
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
         state = deepcopy(state)
+        super().load_state_dict(state)
         self.training.epoch, self.generation = state["epoch"], state["generation"]
         self.living = [parse(text) for text in state["living"]]
-        self.shared.load_state_dict(state["shared"])
-        self.closing.load_state_dict(state["closing"])
         self.rng.bit_generator.state = state["rng"]

@@ -15,20 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from archduel.core import (
-    Arch,
-    Constraint,
-    Decision,
-    Estimate,
-    Query,
-    Space,
-    State,
-    StepReport,
-    decisions,
-    sample,
-)
+from archduel.core import Arch, Constraint, Decision, Estimate, Query, Space, State, decisions, sample
 from archduel.errors import SettingError
-from archduel.strategies.rounds import Ledger, first_distinct
+from archduel.strategies.rounds import AskTell
 
 __all__ = ["TPE"]
 
@@ -37,7 +26,7 @@ def _name(decision: Decision) -> str:
     return f"{decision.name} of {','.join(map(str, decision.options))}"
 
 
-class TPE:
+class TPE(AskTell):
     """Asks what Optuna's sampler suggests. Repeats are allowed and charged once.
 
     Args:
@@ -64,10 +53,9 @@ class TPE:
         except ImportError as error:
             raise SettingError("strategy 'tpe' needs Optuna; install it with `pip install 'archduel[optuna]'`") from error
         self._optuna = optuna
-        self.space, self.rng, self.constraint = space, rng, constraint
+        super().__init__(space, rng, constraint)
         self.startup, self.patience = startup, patience
         self.seed = int(rng.integers(2**31))
-        self.ledger = Ledger()
         self.trials: list[list[Any]] = []  # choices and score; None = pruned
         self.repeats = self.drawn = 0
         self._study = self._fresh_study()
@@ -121,37 +109,21 @@ class TPE:
 
     def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
         """Hands the scores to the sampler; a failed evaluation scores 0."""
-        for query in queries:
-            self.repeats = self.repeats + 1 if query.arch in self.ledger else 0
+        self.repeats = self.repeated(queries, self.repeats)
         for arch, score in self.ledger.record(queries, estimates):
             self._add(arch, score if np.isfinite(score) else 0.0)
 
-    def step(self) -> StepReport | None:
-        """Returns None: it learns when told."""
-        return None
-
-    def best(self) -> Arch:
-        """Returns the architecture with the highest score; raises StateError before any tell."""
-        return self.ledger.best()
-
-    def finalists(self, n: int) -> list[Arch]:
-        """Returns the ``n`` best architectures, best first."""
-        return first_distinct(self.space, self.ledger.ranked(), n)
-
     def state_dict(self) -> State:
         """Returns all that changes."""
-        return {
-            "ledger": self.ledger.state_dict(),
+        return super().state_dict() | {
             "trials": [list(trial) for trial in self.trials],
             "counts": [self.seed, self.repeats, self.drawn],
-            "rng": self.rng.bit_generator.state,
         }
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
-        self.ledger.load_state_dict(state["ledger"])
+        super().load_state_dict(state)
         self.seed, self.repeats, self.drawn = state["counts"]
-        self.rng.bit_generator.state = state["rng"]
         self._study, self.trials = self._fresh_study(), []
         for choices, score in state["trials"]:
             self._add(Arch(self.space.name, tuple(choices)), score)

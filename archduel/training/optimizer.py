@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from archduel.training.recipe import Recipe
 
-__all__ = ["SGD", "Plan", "WeightAverage", "drop_path_at", "learning_rate", "plan", "tail_share"]
+__all__ = ["SGD", "Plan", "WeightAverage", "drop_path_at", "learning_rate", "plan", "sgd_settings", "tail_share"]
 
 # -- An exponential moving average of a network's weights ---------------------------------------------------------------
 
@@ -262,3 +262,9 @@ class SGD:
         for mine, saved in zip(self._velocity, state["velocity"]):
             for velocity, value in zip(mine, saved):
                 velocity.copy_(value)
+
+
+def sgd_settings(recipe: Recipe) -> dict[str, Any]:
+    """Returns what ``recipe`` says to :class:`SGD`, and to its fused form."""
+    names = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm_bias", "grad_clip")
+    return {name: getattr(recipe, name) for name in names}

@@ -37,7 +37,7 @@ def test_a_race_leaves_everything_a_person_needs(finished: archduel.Run) -> None
     assert winner["arch"] == result["networks"]["search"]["arch"]
     assert winner["params"] == result["networks"]["search"]["params"] <= 20_000
     assert winner["passes"] == pytest.approx(12, abs=0.6)
-    assert "validation accuracies were" in result["gain"]["race"]["sentence"]
+    assert "validation images was" in result["gain"]["race"]["sentence"]
     assert 0 <= result["networks"]["search"]["test"]["accuracy"][0] <= 1
 
 

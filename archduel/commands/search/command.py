@@ -33,6 +33,7 @@ Fields = Annotated[
 def register(app: typer.Typer) -> None:
     """Adds the command to ``app``."""
     add_command(app, search)
+    add_command(app, audit)
 
 
 def search(
@@ -40,6 +41,7 @@ def search(
     time: Annotated[str | None, typer.Option(help="wall-clock budget: 90s, 20m, 2h (a bare number is seconds); default by the number of images")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the run; the same command continues it")] = None,
     fields: Fields,
+    audit: Annotated[str | None, typer.Option(help="further time, such as 30m, to measure what the search gained: `archduel audit`")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="SECTION.NAME=VALUE changes a setting, such as strategy.lr=1e-3 or final.epochs=50; repeat for more")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -52,6 +54,21 @@ def search(
     for name, option in (("max_params", "--max-params"), ("max_macs", "--max-macs")):
         fields[name] = None if fields[name] is None else parse_count(fields[name], option)
     try:
-        main.search(data, time=seconds, out=out, set=changes, quiet=quiet, command=command_line(), **fields)
+        main.search(data, time=seconds, out=out, audit=audit, set=changes, quiet=quiet, command=command_line(), **fields)
     except KeyboardInterrupt as stop:  # the job said so already; some versions of typer would make it exit code 1
+        raise typer.Exit(130) from stop
+
+
+def audit(
+    run: Annotated[Path, typer.Argument(help="folder of a finished race")],
+    *,
+    time: Annotated[str | None, typer.Option(help="all that the audit may take: 30m; default as long as the run; more adds seeds")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure what a finished search gained: paired seeds against random search at equal cost and a standard network."""
+    from archduel.commands.search.audit import audit as main
+
+    try:
+        main(run, time=time, quiet=quiet, command=command_line())
+    except KeyboardInterrupt as stop:
         raise typer.Exit(130) from stop

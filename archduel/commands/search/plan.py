@@ -22,13 +22,16 @@ LABEL = "label"
 """The stage, and the fidelity, of trainings with the cheap recipe."""
 
 SHARES = {"label": 0.33, "compare": 0.06, "reevaluate": 0.14, "final": 0.38}
-"""Shares of the time; the rest is the proposals' labels, the random arm's extra ones, start-up, export and report."""
+"""Shares of the time; the rest is the proposals' labels, the extra ones of random search, start-up, export and report."""
 
 UNSHARED = 0.6
 """Part of the label share that a search gets whose architectures are not random and so do not count for random search."""
 
 ENOUGH_LABELS, MOST_LABELS, FEWEST_LABELS = 40, 200, 8
+"""Cheap trainings of which so many must fit before a more trustworthy recipe is taken, since a comparator learns from pairs and few labels
+make few; how many are made at most; with how few a plan is refused, because random search would do as well."""
 ENOUGH_EPOCHS, MOST_EPOCHS, FEWEST_EPOCHS = 20, 120, 3
+"""Final epochs of which so many must fit before a larger network is taken, which would be trained too short to be better; at most; at least."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Plan:
     Attributes:
         labels: architectures trained with the cheap recipe before the comparator is fitted.
         confirm: architectures that the comparator proposes and that are then trained with the cheap recipe too.
-        shortlist: architectures an arm trains again with more epochs.
+        shortlist: architectures search and random search each train again with more epochs.
         iterations: policy updates of the comparator search.
         label: the cheap recipe.
         reevaluate: the recipe of the shortlist.
@@ -131,11 +134,13 @@ def whole_number(name: str, value: object, least: int) -> int:
     return int(value)
 
 
-WORTH_MEASURING = 30.0
-"""Seconds of cheap trainings on a worker from which on it is measured whether groups are faster: that takes 4 to 7 seconds of a core."""
-WIDEST_GROUPED = 8
-"""Channels up to which groups are worth measuring on a CPU: 3.8 times the labels a core second at 4, 2.3 at 8, 1.1 at 16
-(``benchmarks/records/search_fused.json``), since wide layers keep a core busy by themselves."""
+WORTH_MEASURING = 40.0
+"""Seconds of cheap trainings on a worker from which on it is measured whether groups are faster: that takes 3 to 10 seconds of a core
+(``benchmarks/records/search_fused.json``), as much as a gain of 1.4 gives back in 35."""
+LARGEST_GROUPED = 128
+"""Channels times pixels of a side up to which groups are measured on a CPU, since larger maps keep a core busy by themselves: labels a
+core second are 3.1 times as many at 4 channels of 8 px, 2.1 at 8 of 8, 1.1 at 16 of 8, 1.4 at 4 of 32; at 8 of 32 they are not more, and
+measuring that takes 20 seconds (the same record)."""
 
 
 def fused_labels(settings: Settings, plan: Plan, measure: Callable[[], FusedPlan]) -> dict[str, Any]:
@@ -157,8 +162,8 @@ def fused_labels(settings: Settings, plan: Plan, measure: Callable[[], FusedPlan
         return {"at_once": whole_number("label.fused", fused, 1), "reason": "as given"}
     if fused == "off" or settings.seconds is None:
         return {"at_once": 1, "reason": "off" if fused == "off" else "a run that repeats exactly measures no time"}
-    if settings.device == "cpu" and plan.label.channels > WIDEST_GROUPED:
-        return {"at_once": 1, "reason": f"networks of more than {WIDEST_GROUPED} channels gain little"}
+    if settings.device == "cpu" and plan.label.channels * plan.label.image_size > LARGEST_GROUPED:
+        return {"at_once": 1, "reason": f"channels times pixels of a side are more than {LARGEST_GROUPED}: a group gains little"}
     if (plan.labels + plan.confirm) * plan.seconds_per_label < WORTH_MEASURING * settings.workers:
         return {"at_once": 1, "reason": "the trainings take too little time to measure anything first"}
     measured = measure()
@@ -210,9 +215,9 @@ def timed_plan(
     assert settings.seconds is not None
     base = base_recipe(len(dataset.train), dataset.image_size, dataset.flip, settings.space)
     capacity = settings.seconds * settings.workers
-    arms = 3 if settings.baselines else 1
+    networks = 3 if settings.baselines else 1
     n_final = len(dataset.train) + len(dataset.validation)
-    per_final = SHARES["final"] * capacity / (arms * settings.final_seeds)
+    per_final = SHARES["final"] * capacity / (networks * settings.final_seeds)
     channels, depth, epochs, cost = _final_size(base, fitting, per_final / n_final, seconds_per_image)
     if epochs < FEWEST_EPOCHS:
         why = f"the smallest final networks would be trained for only {epochs:.1f} epochs of {n_final:,} images"
@@ -226,7 +231,8 @@ def timed_plan(
         raise _too_short(settings, FEWEST_LABELS / max(labels, 0.2), why)
     cap = min(MOST_LABELS, settings.evaluations or MOST_LABELS)
     labels = min(labels, cap)
-    confirm = max(2, labels // 3)  # fewer proposals leave the two arms nearly the same architectures
+    # fewer proposals leave search and random search nearly the same architectures
+    confirm = max(2, labels // 3)
     numbers = _numbers(
         settings,
         labels=labels - confirm,

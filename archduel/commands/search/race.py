@@ -32,7 +32,7 @@ from archduel.training.metrics import Evaluation, calibration_error, evaluate
 from archduel.training.recipe import Recipe
 from archduel.version import __version__
 
-__all__ = ["race_sentence", "raced"]
+__all__ = ["constraint_of", "latency_limit", "race_sentence", "raced", "recipe_for", "reserve"]
 
 STAGE = "race"
 HANDED_OVER = "networks/search-0"
@@ -43,14 +43,14 @@ LABEL_SHARE = 0.6
 
 def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progress: Progress) -> dict[str, Any]:
     """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
-    recipe = _recipe(settings, dataset)
+    recipe = recipe_for(settings, dataset)
     newcomers = _newcomers(settings, folder)
-    constraint = _constraint(settings, space, dataset)
+    constraint = constraint_of(settings, space, dataset)
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint)
     race = run_race(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
-        evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=reserve(settings),
-        max_params=settings.max_params, max_macs=settings.max_macs, allowed=_latency(settings), constraint=constraint,
+        evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=reserve(settings.seconds),
+        max_params=settings.max_params, max_macs=settings.max_macs, allowed=latency_limit(settings), constraint=constraint,
         random_first=random_first, standards=settings.baselines, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
         threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=folder.part(STAGE), say=progress.say,
@@ -61,12 +61,12 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
     return _result(folder, settings, dataset, race, network)
 
 
-def reserve(settings: Settings) -> float:
-    """Returns the seconds that test, export and report need after the training."""
-    return 0.0 if settings.seconds is None else min(0.1 * settings.seconds, 4 + 0.02 * settings.seconds)
+def reserve(seconds: float | None) -> float:
+    """Returns the seconds of a budget that test, export and report need after the training."""
+    return 0.0 if seconds is None else min(0.1 * seconds, 4 + 0.02 * seconds)
 
 
-def _recipe(settings: Settings, dataset: Dataset) -> Recipe:
+def recipe_for(settings: Settings, dataset: Dataset) -> Recipe:
     """Returns the race's recipe with what ``--set final.NAME=VALUE`` changes."""
     known = set(Recipe.__dataclass_fields__) - {"channels", "depth", "epochs", "schedule"}
     changes = {name: value for name, value in settings.section("final").items() if name in known}
@@ -92,13 +92,13 @@ def _newcomers(settings: Settings, folder: Job) -> int:
         assert settings.evaluations is not None
         number = settings.evaluations
     else:
-        rungs = timed_plan(settings.seconds, gone=folder.clock, reserve=reserve(settings)).rungs
+        rungs = timed_plan(settings.seconds, gone=folder.clock, reserve=reserve(settings.seconds)).rungs
         number = max(2, round(rungs.level / rungs.first))
     folder.note("newcomers", number=number)
     return number
 
 
-def _constraint(settings: Settings, space: Space, dataset: Dataset) -> Constraint | None:
+def constraint_of(settings: Settings, space: Space, dataset: Dataset) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
     channels, depth = (family(space.name).ladder or ((4, 1),))[0]
     scale = Scale(channels, depth, dataset.image_size, dataset.in_channels, dataset.n_classes)
@@ -123,7 +123,7 @@ def _strategy(
     return strategy, labels if declaration(settings.strategy).kind == "labels-first" else 0
 
 
-def _latency(settings: Settings) -> Any:
+def latency_limit(settings: Settings) -> Any:
     """Returns the limit of latency as a function of architecture and scale; None without one."""
     if settings.max_latency_ms is None:
         return None
@@ -167,7 +167,7 @@ def _result(
     return {
         "metric": settings.metric,
         "networks": {"search": dict(network)},
-        "gain": {"race": {"differences": [], "interval": None, "sentence": race_sentence(race.winner, race.standings)}},
+        "gain": {"race": {"differences": [], "interval": None, "sentence": _sentence(settings, dataset, race)}},
         "agreement": [],
         "search": [[str(c.entry.arch), _finite(c.curve[0]["score"])] for c in searched if c.role != "random"],
         "random": [[str(c.entry.arch), _finite(c.curve[0]["score"])] for c in searched if c.role == "random"],
@@ -184,6 +184,11 @@ def _result(
         "plan": {"recipe": asdict(race.recipe)},
         "data": data_fields(dataset),
     }  # fmt: skip
+
+
+def _sentence(settings: Settings, dataset: Dataset, race: RaceResult) -> str:
+    timed = settings.seconds is not None
+    return race_sentence(race.winner, race.standings, len(dataset.validation), timed=timed, metric=settings.metric)
 
 
 def _network(space: Space, race: RaceResult, test: Evaluation) -> dict[str, Any]:
@@ -213,23 +218,47 @@ def _finite(score: float) -> float | None:
 
 
 NAMES = {"start": "the space's first network", "search": "the search's best", "random": "the best random one", "standard": "the best standard one"}
+UNKNOWN_GAIN = "What a search gains over chance is not known from one race; `archduel audit` measures it."
 
 
-def race_sentence(winner: Candidate, standings: Sequence[Mapping[str, Any]]) -> str:
-    """Returns what the race says of search, random and standard networks at equal cost, with intervals; it is no measured gain."""
-    if not standings:
-        return ""
+def race_sentence(
+    winner: Candidate, standings: Sequence[Mapping[str, Any]], n_validation: int, *, timed: bool = True, metric: str = "accuracy"
+) -> str:
+    """Returns what the race says of search, random and standard networks at equal cost, with intervals; it is no measured gain.
+
+    Args:
+        winner: the network that is handed over.
+        standings: the best of each kind at each rung, see :class:`archduel.race.RaceResult`.
+        n_validation: images that an accuracy counts.
+        timed: whether a rung is a number of seconds; else of epochs.
+        metric: what is shown of the networks.
+    """
     there: dict[int, set[int]] = {}
     for row in standings:
         there.setdefault(row["rung"], set()).add(row["number"])
-    rung = max((rung for rung, numbers in there.items() if len(numbers) > 1), default=0)  # the highest with two to compare
+    rung = max((rung for rung, numbers in there.items() if len(numbers) > 1), default=None)  # the highest with two to compare
+    if rung is None:
+        return f"There is nothing to compare: {winner.name} is the only network that the race could train and score."
     rows = [row for row in standings if row["rung"] == rung]
-    told = [
-        f"{NAMES[row['role']]} {100 * row['accuracy']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f}, of {row['n']})"
-        for row in rows
+    parts = [
+        f"{NAMES[row['role']]} {100 * row['accuracy']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f}, best of {row['n']})" for row in rows
     ]
-    amount = max(row["seconds"] for row in rows)
-    return (
-        f"After equal training (about {amount:.0f} s each) validation accuracies were: {'; '.join(told)}. {winner.name} was chosen and "
-        "trained on. What a search gains over chance is not known from one race."
-    )
+    each = f"{max(row['seconds'] for row in rows):.0f} s" if timed else f"{max(row['passes'] for row in rows):g} epochs"
+    absent = [role for role in ("random", "standard") if role not in {row["role"] for row in rows}]
+    plain = "" if metric == "accuracy" else f" (intervals are of plain accuracy, not of {metric.replace('_', ' ')})"
+    return " ".join([
+        f"At equal training, about {each} for each network, {metric.replace('_', ' ')} on {n_validation:,} validation images was: {'; '.join(parts)}{plain}.",
+        _apart(rows), *([f"No {' or '.join(absent)} network got that far."] if absent else []),
+        f"{winner.name} was chosen and trained on.", UNKNOWN_GAIN,
+    ])  # fmt: skip
+
+
+def _apart(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns whether the best kind is ahead of the others by more than the validation images leave open."""
+    best = max(rows, key=lambda row: row["accuracy"])
+    behind = [row for row in rows if row["number"] != best["number"]]
+    close = [NAMES[row["role"]] for row in behind if row["high"] >= best["low"]]
+    if not close:
+        name = NAMES[best["role"]]
+        return f"{name[0].upper()}{name[1:]} is ahead of the others by more than the 95 % intervals."
+    return f"The 95 % intervals of {NAMES[best['role']]} and {' and '.join(close)} overlap: these images do not tell them apart."

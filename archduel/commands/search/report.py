@@ -77,6 +77,7 @@ def cells_over_time(records: Records) -> list[dict[str, str]]:
     return list(drawn.values())
 
 
+AUDITED = {"handed over": "as handed over", "search": "best searched", "random": "random search", "standard": "best standard"}
 ROLES = {"search": "the search", "random": "random search", "standard": "standard ResNet"}
 
 
@@ -133,24 +134,22 @@ def _how_far(records: Records) -> str:
 
 def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict[str, Any]:
     """Returns the parts that only a finished run has."""
-    data, metric = result["data"], result["metric"]
+    data = result["data"]
     splits, networks = data["splits"], result["networks"]
     mistakes = json.loads(path.read_text()) if (path := folder / "mistakes.json").is_file() else []
     colour = "grey" if data["preprocessing"]["mode"] == "L" else "colour"
     size = data["preprocessing"]["size"]
-    gains = list(result["gain"].values())
+    audited = json.loads(path.read_text()) if (path := folder / "audit.json").is_file() else None
+    gains = [*((audited or {}).get("gain", {}).values()), *result["gain"].values()]
     return {
         "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,} images, {size} x {size} {colour}, "
         f"rule: {data['preprocessing']['rule']}",
         "sentence": gains[0]["sentence"] if gains else "",
-        "sentence_note": gains[1]["sentence"] if len(gains) > 1 else "",
+        "sentence_note": " ".join([*(gain["sentence"] for gain in gains[1:]), *([audited["conditions"]] if audited else [])]),
         "key_figures": _key_figures(result),
         "n_test": splits["test"],
         "clock_seconds": result["clock"],
-        "finals": [
-            {"name": "handed over" if "race" in result else ROLES[role], "arch": n["text"], "params": n["params"], "macs": n["macs"], "test": n["test"][metric]}
-            for role, n in networks.items()
-        ],
+        "finals": _finals(result, audited),
         "agreement": [{k: row[k] for k in ("first", "second", "tau", "low", "high", "n")} for row in result["agreement"]],
         **({"wins": {"names": result["comparator"]["archs"], "prob": result["comparator"]["probabilities"]}} if result["comparator"] else {}),
         "cells": [*_cells(networks["search"]), *cells_over_time(records)],
@@ -163,6 +162,18 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
         "warnings": [*data["warnings"], *filter(None, [ranking_sentence(result)])],
         "skipped": data["skipped"],
     }  # fmt: skip
+
+
+def _finals(result: Mapping[str, Any], audited: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Returns the networks whose test scores are compared: those of the run, and those that an audit trained alike."""
+    metric, raced = result["metric"], "race" in result
+    rows = [
+        {"name": "handed over" if raced else ROLES[role], "arch": n["text"], "params": n["params"], "macs": n["macs"], "test": n["test"][metric]}
+        for role, n in result["networks"].items()
+    ]
+    for n in audited["networks"] if audited else ():
+        rows.append({"name": f"audit: {AUDITED[n['role']]}", "arch": n["text"], "params": n["params"], "macs": n["macs"], "test": n["test"]})
+    return rows
 
 
 def _key_figures(result: Mapping[str, Any]) -> list[dict[str, str]]:

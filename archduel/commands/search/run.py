@@ -16,7 +16,9 @@ from archduel.assemble import declaration
 from archduel.commands.options import parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final
-from archduel.commands.search.one_shot import CHECKED, OneShotPipeline, check_space
+from archduel.commands.search.audit import audit as measure_gain
+from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
+from archduel.commands.search.pace import Pace
 from archduel.commands.search.plan import (
     LABEL,
     Plan,
@@ -29,10 +31,16 @@ from archduel.commands.search.plan import (
 )
 from archduel.commands.search.race import raced
 from archduel.commands.search.result import gain, result_of
-from archduel.commands.search.settings import Settings, default_settings, make_settings, read_settings
-from archduel.commands.search.stages import Pipeline
-from archduel.commands.search.strategy import check_settings
-from archduel.core import Estimate, Scale, Space, sample
+from archduel.commands.search.settings import (
+    Settings,
+    default_settings,
+    load_arguments,
+    make_settings,
+    read_settings,
+)
+from archduel.commands.search.stages import Context, Selection, core_seconds, select_by_training
+from archduel.commands.search.strategy import check_settings, closed_form_costs, make_strategy
+from archduel.core import Scale, Space, Strategy, sample
 from archduel.core.job import RUN, Job, read_result
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
@@ -49,18 +57,6 @@ from archduel.training.images import Pixels, side_by_side
 __all__ = ["Run", "finish", "hand_over", "load_arguments", "races", "search", "work"]
 
 # -- The order of events of a run: data, limits, plan, stages, result, export, report -----------------------------------
-
-
-Trainings = dict[tuple[str, int], Estimate]
-"""(role, seed) -> how the training of that final network went."""
-
-
-def load_arguments(settings: Settings) -> dict[str, Any]:
-    """Returns the keyword arguments with which a run, and each of its workers, loads the images."""
-    values = {name: getattr(settings, name) for name in ("image_size", "seed", "max_images", "flip", "seconds")}
-    if settings.seconds is not None and settings.device.startswith("cuda"):
-        values["pixels_per_second"] = 2e8
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def work(folder: Job, settings: Settings, progress: Progress) -> None:
@@ -80,7 +76,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     _same_data(folder, dataset)
     _introduce(progress, settings, dataset)
     if race:
-        settings = _noted_time(folder, settings)
+        settings = _with_first_time(folder, settings)
         finish(folder, raced(folder, settings, space, dataset, progress), progress)
         return
     stopwatch = Stopwatch(
@@ -90,20 +86,46 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
     _announce(progress, settings, plan, dataset)
     executor = _executor(folder, settings, plan, dataset, space)
+    context = Context(
+        folder, settings, plan, space, dataset, executor, constraint, closed_form_costs(plan, dataset), Pace(folder, settings, plan),
+        progress,
+    )  # fmt: skip
+    finish(folder, _compared(context, stopwatch), progress)
+
+
+def _compared(context: Context, stopwatch: Stopwatch) -> dict[str, Any]:
+    """Returns the result of a run that trains the choices of search and baselines alike: chooses, trains, then tests."""
+    folder, settings, plan, say = context.job, context.settings, context.plan, context.progress.say
     before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)  # comparators are small: more threads make them slower
+    # comparators are small: more threads make them slower
+    torch.set_num_threads(settings.threads)
     try:
-        stages = OneShotPipeline if one_shot else Pipeline
-        pipeline = stages(
-            folder, settings, plan, space, dataset, executor, stopwatch,
-            constraint=constraint, progress=progress,
-        )
-        networks, fidelity, trained = _trained(pipeline)
+        strategy, selection = _selected(context)
+        scale = scale_of(plan.final, context.dataset)
+        networks = final.final_networks(selection, settings, context.space, scale, say)
+        fidelity = final.final_fidelity(context, networks, stopwatch.seconds_per_image)
+        trainings = final.train_networks(context, networks, fidelity)
     finally:
-        executor.close()
+        context.executor.close()
         torch.set_num_threads(before)
-    progress.end()
-    finish(folder, _tested(pipeline, networks, fidelity, trained), progress)
+    context.progress.end()
+    networks = final.survivors(networks, trainings, say)
+    # after all trainings: no choice is left that a test could lead
+    tests = final.test_networks(context, networks, fidelity)
+    return result_of(
+        selection, final.FinalStage(networks, fidelity, trainings, tests, core_seconds(folder, "final")), settings=settings, plan=plan,
+        space=context.space, dataset=context.dataset, strategy=strategy, clock=folder.clock,
+    )  # fmt: skip
+
+
+def _selected(context: Context) -> tuple[Strategy, Selection]:
+    """Runs the stages before the final training; returns the strategy, which has learned, and what they came to."""
+    settings, plan = context.settings, context.plan
+    if declaration(settings.strategy).kind == "one-shot":
+        one_shot = prepare(context)
+        return one_shot.strategy, select_by_shared_weights(context, one_shot)
+    strategy = make_strategy(settings, plan, context.space, context.constraint, costs=context.costs)
+    return strategy, select_by_training(context, strategy)
 
 
 def races(settings: Settings) -> bool:
@@ -116,12 +138,9 @@ def races(settings: Settings) -> bool:
     return settings.race
 
 
-def _noted_time(folder: Job, settings: Settings) -> Settings:
+def _with_first_time(folder: Job, settings: Settings) -> Settings:
     """Returns the settings with the time that the run began with, where the tool chose it."""
-    noted = folder.noted("time")
-    if noted is None:
-        noted = folder.note("time", seconds=settings.seconds)
-    return settings.model_copy(update={"seconds": noted["seconds"]})
+    return settings.model_copy(update={"seconds": folder.once("time", lambda: {"seconds": settings.seconds})["seconds"]})
 
 
 def finish(folder: Job, result: dict[str, Any], progress: Progress) -> None:
@@ -132,27 +151,6 @@ def finish(folder: Job, result: dict[str, Any], progress: Progress) -> None:
     hand_over(folder, result, progress)
 
 
-def _trained(pipeline: Pipeline) -> tuple[list[final.FinalNetwork], str, Trainings]:
-    """Runs all stages that train; returns the final networks, the name of their fidelity and their trainings."""
-    pipeline.label_and_compare()
-    pipeline.confirm()
-    pipeline.random_arm()
-    pipeline.reevaluate()
-    networks = final.networks(pipeline)
-    fidelity = final.final_fidelity(pipeline, networks)
-    return networks, fidelity, final.train_networks(pipeline, networks, fidelity)
-
-
-def _tested(
-    pipeline: Pipeline, networks: list[final.FinalNetwork], fidelity: str, trained: Trainings
-) -> dict[str, Any]:
-    """Reads the test images, once for each final network that was trained, and returns the result of the run."""
-    networks = final.survivors(pipeline, networks, trained)
-    values = {key: estimate.values for key, estimate in trained.items()}
-    tests = final.test_networks(pipeline, networks, fidelity)
-    return result_of(pipeline, networks, fidelity, values, tests)
-
-
 def _pixels(settings: Settings, dataset: Dataset) -> Pixels:
     """Returns the training images on the run's device."""
     mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
@@ -161,13 +159,13 @@ def _pixels(settings: Settings, dataset: Dataset) -> Pixels:
 
 def _same_data(folder: Job, dataset: Dataset) -> None:
     """Refuses to continue on other images, and notes which ones a new run uses."""
-    noted = folder.noted("data")
-    if noted is None:
+    first = folder.noted("data")
+    if first is None:
         folder.note("data", fingerprint=dataset.fingerprint, warnings=list(dataset.warnings), skipped=dict(dataset.skipped))
-    elif noted["fingerprint"] != dataset.fingerprint:
+    elif first["fingerprint"] != dataset.fingerprint:
         raise DataError(
             f"{dataset.name} has changed since the run began (fingerprint {dataset.fingerprint[:12]}, was "
-            f"{noted['fingerprint'][:12]}); start a new run with another --out"
+            f"{first['fingerprint'][:12]}); start a new run with another --out"
         )
 
 
@@ -201,10 +199,10 @@ def _plan(
     Where the tool chose the time (``free``) and this machine is too slow for it, the settings get more.
     """
     ladder = _ladder(settings)
-    noted = folder.noted("plan")
-    if noted is not None:
-        plan = Plan.from_json(noted["plan"])
-        settings = settings.model_copy(update={"seconds": noted.get("time", settings.seconds)})
+    record = folder.noted("plan")
+    if record is not None:
+        plan = Plan.from_json(record["plan"])
+        settings = settings.model_copy(update={"seconds": record.get("time", settings.seconds)})
     elif settings.seconds is None:
         plan = fixed_plan(settings, dataset, _within(settings, ladder, space, dataset))
     else:
@@ -217,7 +215,7 @@ def _plan(
             plan = timed_plan(settings, dataset, fitting, stopwatch.seconds_per_image)
         if settings.seconds != given:
             progress.say(f"{duration(given)}, the usual time, is too short for these images here; instead:")
-    if noted is None:
+    if record is None:
         folder.note("plan", plan=plan.to_json(), time=settings.seconds)
     return settings, plan, _limits(settings, scale_of(plan.final, dataset))
 
@@ -283,8 +281,8 @@ def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Datas
     else:
         number = plan.labels + plan.confirm
         progress.say(f"  label      {number} architectures of {settings.space} that {settings.strategy} asks for ({cheap}){each}")
-    arms = "the search and random search at equal cost" if settings.baselines else "the search"
-    progress.say(f"  reevaluate {plan.shortlist} each for {arms}, {plan.reevaluate.epochs:g} epochs at {size}")
+    sides = "the search and random search at equal cost" if settings.baselines else "the search"
+    progress.say(f"  reevaluate {plan.shortlist} each for {sides}, {plan.reevaluate.epochs:g} epochs at {size}")
     nets = "3 networks (search, random search, a standard ResNet)" if settings.baselines else "the winner"
     progress.say(f"  final      {nets} x {settings.final_seeds} seeds, about {plan.final.epochs:g} epochs at {size}")
 
@@ -311,15 +309,18 @@ def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, spa
         curves=("reevaluate",),
         finals=Finals("final", pixels[2], path),
     )
-    noted = folder.noted("fused")
-    if noted is None and folder.noted("estimate") is not None:  # a run that began before this was noted goes on as it began
-        noted = {"at_once": 1}
-    if noted is None:
+
+    def grouping() -> dict[str, Any]:
+        """Returns how many are trained at once, measured where that can pay."""
         rng = np.random.default_rng([settings.seed, 4])
         each = -(-(plan.labels + plan.confirm) // settings.workers)
-        some = [sample(space, rng) for _ in range(8)]
-        noted = folder.note("fused", **fused_labels(settings, plan, lambda: judge.plan(some, LABEL, each)))
-    groups = Groups(int(noted["at_once"]), judge, fidelities=(LABEL,))
+        archs = [sample(space, rng) for _ in range(8)]
+        return fused_labels(settings, plan, lambda: judge.plan(archs, LABEL, each))
+
+    # a run that began before groups were written down goes on as it began
+    older = folder.noted("fused") is None and folder.noted("estimate") is not None
+    at_once = 1 if older else int(folder.once("fused", grouping)["at_once"])
+    groups = Groups(at_once, judge, fidelities=(LABEL,))
     return Processes(judge, workers=settings.workers, run_seed=settings.seed, threads=settings.threads, at_once=groups)
 
 
@@ -389,6 +390,7 @@ def search(
     max_macs: str | int | None = None,
     max_latency_ms: float | None = None,
     out: str | Path | None = None,
+    audit: str | float | None = None,
     quiet: bool = False,
     command: str | None = None,
     **settings: Any,
@@ -404,6 +406,7 @@ def search(
         max_macs: limit on multiply-adds for one image.
         max_latency_ms: limit on the measured latency of one batch on this device.
         out: the run's folder; None derives one from the data and the settings under ``runs/``.
+        audit: further time such as ``"30m"`` that is spent on what the search gained, see :func:`archduel.commands.search.audit.audit`.
         quiet: print nothing.
         command: how the run was started, for the record.
         **settings: other fields of :class:`archduel.commands.search.settings.Settings`, such as ``strategy="evolution"``.
@@ -438,6 +441,8 @@ def search(
     finally:
         progress.end()
         folder.close()
+    if audit is not None:
+        measure_gain(path, time=audit, quiet=quiet, command=line)
     return Run(path)
 
 

@@ -13,7 +13,7 @@ from archduel.assemble import declaration
 from archduel.core.storage import read_toml
 from archduel.errors import RunError, SettingError, unknown
 
-__all__ = ["Settings", "default_settings", "make_settings", "read_settings", "usual_space"]
+__all__ = ["Settings", "default_settings", "load_arguments", "make_settings", "read_settings", "usual_space"]
 
 
 class Settings(BaseModel):
@@ -144,3 +144,11 @@ def read_settings(folder: Path) -> Settings:
         return Settings(**read_toml(path)["run"])
     except (KeyError, TypeError, ValidationError) as error:
         raise RunError(f"{path} is not a run of this version of archduel: {error}") from error
+
+
+def load_arguments(settings: Settings) -> dict[str, Any]:
+    """Returns the keyword arguments with which a run, and each of its workers, loads the images."""
+    values = {name: getattr(settings, name) for name in ("image_size", "seed", "max_images", "flip", "seconds")}
+    if settings.seconds is not None and settings.device.startswith("cuda"):
+        values["pixels_per_second"] = 2e8
+    return {key: value for key, value in values.items() if value is not None}

@@ -16,11 +16,13 @@ from archduel.commands.search.plan import (
     Plan,
     default_seconds,
     fixed_plan,
+    fused_labels,
     longer_plan,
     timed_plan,
 )
 from archduel.commands.search.settings import make_settings
 from archduel.errors import BudgetError, SettingError
+from archduel.fusing.judging import FusedPlan
 from archduel.spaces.family import family
 from archduel.training.recipe import Recipe
 
@@ -134,3 +136,27 @@ def test_settings_of_the_plan_are_checked() -> None:
 @pytest.mark.parametrize(("n", "seconds"), [(100, 126.0), (10_000, 720.0), (1_000_000, 1800.0)])
 def test_the_time_when_none_is_given(n: int, seconds: float) -> None:
     assert default_seconds(n) == seconds
+
+
+def test_groups_of_labels_are_measured_where_that_can_pay_and_never_where_a_run_repeats_exactly() -> None:
+    def at_once(measured: bool = True, cheap: dict[str, Any] | None = None, each: float = 2.0, **values: Any) -> int:
+        def measure() -> FusedPlan:
+            assert measured, "nothing is measured here"
+            return FusedPlan(16, 1.0, {8: 0.5, 16: 0.4}, 0)
+
+        settings = make_settings(data="digits", **values)
+        cheap = {"channels": 8, "depth": 1, "image_size": 8, **(cheap or {})}
+        recipe = Recipe(**cheap)
+        plan = Plan(20, 10, 2, 10, recipe, recipe, recipe, {}, seconds_per_label=each)
+        return int(fused_labels(settings, plan, measure)["at_once"])
+
+    assert at_once(seconds=60, workers=1) == 16
+    assert at_once(seconds=60, workers=1, set={"label.fused": 4}, measured=False) == 4
+    assert at_once(seconds=60, workers=1, set={"label.fused": "off"}, measured=False) == 1
+    assert at_once(evaluations=6, measured=False) == 1
+    assert at_once(evaluations=6, measured=False, set={"label.fused": 4}) == 4
+    assert at_once(seconds=60, workers=2, measured=False) == 1  # 30 s for each: too little to gain
+    assert at_once(seconds=60, workers=1, each=1.0, measured=False) == 1
+    assert at_once(seconds=60, workers=1, cheap={"image_size": 32}, measured=False) == 1
+    with pytest.raises(SettingError, match="label.fused"):
+        at_once(seconds=60, set={"label.fused": "many"})

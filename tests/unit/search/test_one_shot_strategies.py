@@ -245,7 +245,7 @@ def test_only_the_slow_learner_moves_and_by_the_rule() -> None:
 
 
 def test_odd_populations_and_wrong_numbers_are_refused() -> None:
-    with pytest.raises(SettingError, match="even, because its members are paired; got 7"):
+    with pytest.raises(SettingError, match="population is 7, expected an even number above 0"):
         RelativeNAS(ToySpace(), ToyShared(), rng=np.random.default_rng(0), population=7)
     for name, wrong in (
         ("relativenas", {"lr_min": 0.2}), ("cnas", {"grow": "sideways"}), ("cnas", {"stage_epochs": 0}), ("darts", {"order": 3}),

@@ -1,0 +1,99 @@
+"""`archduel audit`, from the outside."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import archduel
+from archduel.commands.search.audit import audit
+from archduel.errors import BudgetError, RunError
+
+SMALL: dict[str, Any] = {
+    "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True, "workers": 1,
+    "set": {"race.last_epochs": 12},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return archduel.search("digits", out=tmp_path_factory.mktemp("runs") / "race", quiet=True, **SMALL).folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "audit" / "journal.jsonl").read_text().splitlines()]
+
+
+def test_an_audit_trains_all_alike_within_its_time(run: Path) -> None:
+    began = time.monotonic()
+    found = audit(run, time="25s", quiet=True)
+    assert time.monotonic() - began < 26
+    assert json.loads((run / "audit.json").read_text()) == found
+    scores = [network["test"] for network in found["networks"]]
+    assert {len(score) for score in scores} == {found["seeds"]}
+    assert found["seeds"] >= 2
+    trained = [r for r in events(run) if r["event"] == "trained"]
+    assert len(trained) == found["seeds"] * len(scores)
+    for number in range(found["seeds"]):
+        seconds = [r["seconds"] for r in trained if r["set"] == number]
+        assert max(seconds) - min(seconds) < 0.5
+    ours, theirs = found["networks"][0]["test"], found["networks"][1]["test"]
+    gain = found["gain"][found["networks"][1]["role"]]
+    assert gain["differences"] == pytest.approx([a - b for a, b in zip(ours, theirs)])
+    assert gain["interval"]["low"] <= gain["interval"]["value"] <= gain["interval"]["high"]
+    page = (run / "report.html").read_text()
+    assert gain["sentence"].split(".")[0] in page
+    assert found["conditions"].split(".")[0] in page
+    again = audit(run, time="25s", quiet=True)  # nothing is trained or tested a second time
+    assert again["networks"] == found["networks"]
+    assert [r for r in events(run) if r["event"] == "trained"] == trained
+
+
+def test_random_search_gets_what_the_search_had(run: Path) -> None:
+    found = audit(run, time="25s", quiet=True)
+    assert found["random_seconds"] == pytest.approx(max(2.0, min(found["search_seconds"], 0.4 * 22.5)), abs=0.3)
+    entered = [r for r in events(run) if r["event"] == "enter"]
+    assert {r["role"] for r in entered} == {"random"}
+    assert found["random_networks"] == len(entered)
+
+
+def test_an_audit_that_is_killed_goes_on_and_keeps_to_its_time(run: Path) -> None:
+    words = [sys.executable, "-m", "archduel", "audit", str(run), "--time", "25s", "--quiet"]
+    process = subprocess.Popen(words)
+    journal = run / "audit" / "journal.jsonl"
+    while process.poll() is None and not (journal.exists() and '"trained"' in journal.read_text()):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = [json.loads(line) for line in journal.read_text().splitlines() if line.endswith("}")]
+    subprocess.run(words, check=True)
+    assert events(run)[: len(before)] == before
+    found = json.loads((run / "audit.json").read_text())
+    assert found["seeds"] >= 2
+    assert found["clock"] <= 26
+
+
+def test_what_cannot_be_audited_is_said(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="at least --time"):
+        audit(run, time="3s", quiet=True)
+    (run / "result.json").rename(run / "elsewhere.json")
+    with pytest.raises(RunError, match="is not finished"):
+        audit(run, time="25s", quiet=True)
+    (run / "result.json").write_text('{"networks": {}}')
+    with pytest.raises(RunError, match="no race"):
+        audit(run, time="25s", quiet=True)
+    with pytest.raises(RunError, match="holds no run"):
+        audit(tmp_path / "nothing", time="25s", quiet=True)

@@ -1,0 +1,39 @@
+"""What a race says of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from archduel.commands.search.race import race_sentence
+from archduel.core import Arch, Counts, Scale
+from archduel.race import Candidate
+from archduel.race.newcomers import Entry
+
+WINNER = Candidate(0, Entry("search", Arch("stages", (0,)), Scale(4, 1, 8, 1, 3), Counts(1, 1)), "the winner")
+
+
+def row(role: str, number: int, accuracy: float, rung: int = 0) -> dict[str, Any]:
+    """A row of the standings with an interval of ten points."""
+    values = {"accuracy": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05, "seconds": 4.0, "passes": 3.0}
+    return {"rung": rung, "role": role, "number": number, "n": 2, **values}
+
+
+def test_one_network_is_nothing_to_compare() -> None:
+    assert "nothing to compare" in race_sentence(WINNER, [row("search", 0, 0.5)], 100)
+    assert "nothing to compare" in race_sentence(WINNER, [], 100)
+
+
+def test_the_highest_rung_with_two_networks_counts() -> None:
+    rows = [row("search", 0, 0.5), row("random", 1, 0.3), row("standard", 2, 0.2), row("search", 0, 0.9, 1)]
+    text = race_sentence(WINNER, rows, 100)
+    assert "the search's best 50.0 % (45.0 to 55.0, best of 2)" in text
+    assert "about 4 s" in text
+    assert "on 100 validation images" in text
+    assert "The search's best is ahead of the others" in text
+
+
+def test_overlap_and_absence_are_said() -> None:
+    text = race_sentence(WINNER, [row("search", 0, 0.50), row("start", 1, 0.45)], 100, timed=False)
+    assert "do not tell them apart" in text
+    assert "about 3 epochs" in text
+    assert "No random or standard network got that far" in text
