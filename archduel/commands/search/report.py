@@ -113,7 +113,7 @@ def report_data(folder: Path) -> dict[str, Any]:
         "curves": [*one_shot_curves(records), *_race_curves(records), *_curves(records, result)],
     }  # fmt: skip
     if settings.seconds is not None:
-        data["budget_seconds"] = settings.seconds
+        data["budget_seconds"] = settings.seconds + sum(r["seconds"] for r in records if r["event"] == "more")
     noted = next((r for r in records if r["event"] == "data"), None)
     if noted is not None:
         data |= {"skipped": noted["skipped"], "warnings": noted["warnings"]}
