@@ -93,7 +93,7 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(
 ) -> None:
     whole = run(tmp_path / "whole", name, baselines=False)
     monkeypatch.setattr(one_shot, "CHECKPOINT_SECONDS", checkpoints)
-    note, seen = one_shot.OneShotPipeline._note_step, list[int]()
+    note, seen = one_shot.Steps.note, list[int]()
 
     def stopping(self: Any, report: Any) -> None:
         note(self, report)
@@ -101,7 +101,7 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(
         if len(seen) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(one_shot.OneShotPipeline, "_note_step", stopping)
+    monkeypatch.setattr(one_shot.Steps, "note", stopping)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "stopped", name, baselines=False)
     page = archduel.Run(tmp_path / "stopped").report().read_text()  # of the unfinished run

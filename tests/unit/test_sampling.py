@@ -13,7 +13,7 @@ import pytest
 from archduel import registry
 from archduel.commands.proxy.check import check_proxy
 from archduel.commands.proxy.find import _Search
-from archduel.commands.search.stages import Pipeline
+from archduel.commands.search.stages import new_random
 from archduel.commands.spaces.describe import sampled
 from archduel.commands.table.train import train_table
 from archduel.core import Arch, Decision, check_decisions, decisions, fair_sample, sample, sample_distinct
@@ -117,9 +117,8 @@ def test_every_caller_ends_with_the_same_error(space: str, there_are: int, tmp_p
 @pytest.mark.parametrize(("space", "there_are"), [(TOY, 341), (FEW, 4)])
 def test_searches_take_what_there_is(space: str, there_are: int) -> None:
     home = registry.make("space", space)
-    pipeline: Any = SimpleNamespace(space=home, constraint=None)
-    assert len(Pipeline._draws(pipeline, rng(), set(), 400)) == there_are
-    assert len(Pipeline._draws(pipeline, rng(), {next(enumerate_space(home))}, 400)) == there_are - 1
+    assert len(new_random(home, None, rng(), [], 400)) == there_are
+    assert len(new_random(home, None, rng(), [next(enumerate_space(home))], 400)) == there_are - 1
     assert len(RandomSearch(home, rng=rng()).ask(there_are + 5)) == there_are
 
 

@@ -1,4 +1,4 @@
-"""The main job with shared weights: a one-shot stage, a check of what its scores are worth, then the stages of every run."""
+"""A search with shared weights: a one-shot stage, a check of what its scores are worth, then the stages of every search."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,23 @@ import torch
 
 from archduel.assemble import declaration, settings_of
 from archduel.commands.progress import duration
-from archduel.commands.search.stages import LABEL, Pipeline
+from archduel.commands.search.plan import LABEL
+from archduel.commands.search.stages import (
+    Context,
+    Scored,
+    Selection,
+    Stage,
+    choose,
+    core_seconds,
+    evaluate,
+    finalists,
+    new_random,
+    random_search,
+    shortlist,
+)
 from archduel.commands.search.strategy import make_strategy
 from archduel.core import Allowance, Arch, Budget, Prices, Query, Space, StepReport, Strategy, sample, search
+from archduel.core.job import Job
 from archduel.core.storage import load_state, save_state
 from archduel.errors import RunError, SettingError
 from archduel.estimators.judges import scale_of
@@ -26,7 +41,10 @@ from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import keep_freed_memory, mix_seed
 
-__all__ = ["CHECKED", "OneShotPipeline", "OneShotPlan", "check_space", "counted_prices", "fitted", "supernet_options", "supernet_recipe"]
+__all__ = [
+    "CHECKED", "OneShot", "OneShotPlan", "check_space", "counted_prices", "fitted", "prepare", "select_by_shared_weights", "supernet_options",
+    "supernet_recipe",
+]  # fmt: skip
 
 # -- How a one-shot strategy spends its share of a run: epochs, batches and population that fit -------------------------
 
@@ -136,7 +154,11 @@ SHARE = 0.40
 CHECKED = 8
 """Random architectures that are always trained alone, to see how shared weights rank them."""
 FINALISTS = 8
+"""Of the strategy, scored with the final shared weights; there may be more if more are re-evaluated."""
 CHECKPOINT_SECONDS = 20.0
+"""Between two states on disk: as much work a kill loses at most, and writing one takes a small part of it."""
+MARGIN = 1.15
+"""Times what was measured: a stage that ends a little early is better than one that takes the time of those after it."""
 
 
 def check_space(space: str) -> None:
@@ -144,191 +166,113 @@ def check_space(space: str) -> None:
     options_of(space)
 
 
-class OneShotPipeline(Pipeline):
-    """The stages of a run whose strategy scores architectures with shared weights."""
+@dataclass(frozen=True)
+class OneShot:
+    """What a search with shared weights works with beside its context.
 
-    def _make_strategy(self) -> Strategy:
-        self.one_shot = self._planned()
-        self.shared = self._weights(self.one_shot.recipe)
-        self.steps_made, self.step_seconds = 0, 0.0
-        return self._strategy(self.shared, self.one_shot.settings)
+    Attributes:
+        plan: the numbers of the one-shot stage.
+        shared: the weights, untrained when the stage begins.
+        strategy: learns and asks with them.
+    """
 
-    def _strategy(self, shared: SharedWeights, numbers: Mapping[str, Any]) -> Strategy:
-        return make_strategy(
-            self.settings, self.plan, self.space, self.constraint, costs=self._costs, shared=shared, numbers=numbers
-        )
+    plan: OneShotPlan
+    shared: SharedWeights
+    strategy: Strategy
 
-    def _weights(self, recipe: Recipe) -> SharedWeights:
-        """Returns untrained shared weights."""
-        keep_freed_memory()
-        data, seed = self.dataset, self.settings.seed
-        mean, std = data.preprocessing.mean, data.preprocessing.std
-        splits = data.train, data.validation
-        train, validation = (Pixels(part.images, part.labels, mean, std, device=self.settings.device) for part in splits)
-        generator = torch.Generator().manual_seed(mix_seed(seed, "supernet"))
-        options = supernet_options(self.space.name, self.settings.section("supernet"))
-        network = supernet(self.space.name, scale_of(recipe, data), generator=generator, **options)
-        return SharedWeights(
-            network, train, validation, recipe, n_classes=data.n_classes, seed=mix_seed(seed, "shared"),
-            metric=self.settings.metric, device=self.settings.device,
-        )  # fmt: skip
 
-    # -- the plan ------------------------------------------------------------------------------------------------------
+def prepare(context: Context) -> OneShot:
+    """Returns untrained weights and a strategy with the numbers of the plan, which is made if there is none yet."""
+    plan = _planned(context)
+    shared = _weights(context, plan.recipe)
+    return OneShot(plan, shared, _strategy(context, shared, plan.settings))
 
-    def _planned(self) -> OneShotPlan:
-        """Returns the numbers of the one-shot stage, decided once and written down."""
-        noted = self.folder.noted("one-shot plan")
-        if noted is not None:
-            return OneShotPlan.from_json(noted["plan"])
-        settings, given = self.settings, self.settings.section("strategy")
-        changes = settings.section("supernet")
-        options = supernet_options(self.space.name, changes)
-        recipe = supernet_recipe(self.plan.label, settings.strategy, {k: v for k, v in changes.items() if k not in options}, settings.space)
-        shared = self._weights(recipe)
-        n = shared.n_batches("train")
-        if settings.seconds is None:
-            assert settings.evaluations is not None
-            sizes = {"n_validation": shared.n_batches("validation"), "n_options": max(self.space.kinds.values())}
-            prices = counted_prices(settings.strategy, given, **sizes)
-            allowed = settings.evaluations * self.plan.label.epochs * self.plan.label.data_fraction * n
-        else:
-            prices = self._measured(shared)
-            allowed = settings.seconds * SHARE / (1 + settings.baselines / settings.workers)
-        plan = fitted(settings.strategy, self.space, allowed, prices, n, recipe, given)
-        self.folder.note("one-shot plan", plan=plan.to_json())
-        passes = plan.batches / n
-        self.progress.say(f"  one-shot   {settings.strategy} with {_listed(plan.settings)}: about {passes:.1f} passes over the training images")
-        return plan
 
-    def _measured(self, shared: SharedWeights) -> Prices:
-        """Returns prices in seconds, each measured a little and taken 1.15 times."""
-        rng = np.random.default_rng(4)
-        archs = [sample(self.space, rng) for _ in range(6)]
-        shared.learn(archs[:2], 2)
-        learn = _seconds(lambda: shared.learn(archs, 6)) / 6
-        score = _seconds(lambda: shared.estimate([Query(arch) for arch in archs[:2]])) / 2
-        reward = mix = learn
-        if (probe := declaration(self.settings.strategy).probe) is not None:
-            strategy = self._strategy(shared, probe.settings)
-            strategy.step()
-            each = _seconds(strategy.step) / probe.batches
-            reward, mix = (max(0.1 * learn, each - learn), mix) if probe.price == "reward" else (reward, each)
-        return Prices(*(1.15 * price for price in (learn, reward, score, mix)))
+def select_by_shared_weights(context: Context, one_shot: OneShot) -> Selection:
+    """Runs the stages in which architectures are chosen, the search's by scores with shared weights."""
+    settings, shared = context.settings, one_shot.shared
+    search_stage, check = search_with_shared_weights(context, one_shot), train_check(context)
+    stages = [search_stage, check]
+    # the strategy's own order: a belief about size chose no better among scores with shared weights
+    shortlists = [[arch for arch, score in search_stage.scored if not math.isnan(score)][: context.plan.shortlist]]
+    random = check.scored
+    if settings.baselines:
+        # the shared weights learned from as many images as so many trainings
+        extra = max(0, (settings.evaluations or 0) - len(random))
+        stages.append(random_search(context, random, paid=sum(search_stage.seconds.values()), extra=extra))
+        random = stages[-1].scored
+        shortlists.append(shortlist(context, random, 0.0))
+    scores = [*search_stage.scored, *shared_scores(context, shared, "random", [arch for arch, _ in random])]
+    known = {arch: score for arch, score in scores if not math.isnan(score)}
+    return choose(context, search_stage.scored, random, shortlists, stages, known)
 
-    # -- the one-shot stage --------------------------------------------------------------------------------------------
 
-    def label_and_compare(self) -> None:
-        """Runs the strategy on the shared weights, with checkpoints; its finalists go on to the re-evaluation."""
-        steps: list[Mapping[str, float]] = [r["metrics"] for r in self._step_records()]
-        self._resume()
-        self.progress.stage("one-shot", 100)
-        saved = time.monotonic()
+def _strategy(context: Context, shared: SharedWeights, numbers: Mapping[str, Any]) -> Strategy:
+    return make_strategy(
+        context.settings, context.plan, context.space, context.constraint, costs=context.costs, shared=shared, numbers=numbers
+    )
 
-        def on_step(report: StepReport) -> None:
-            """Notes a step and saves the shared weights every now and then."""
-            nonlocal saved
-            self.steps_made += 1
-            self.step_seconds += report.cost.seconds
-            if self.steps_made > len(steps):  # after a kill, steps since the last checkpoint are made again
-                steps.append(dict(report.metrics))
-                self._note_step(report)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self._save()
-                saved = time.monotonic()
-            if report.metrics.get("stage_done"):  # a curriculum's stages are kept, to look at or to go on from
-                self._save(f"one-shot-stage{report.metrics['stage']:.0f}")
-            self.progress.advance(int(100 * report.metrics.get("done", 0.0)), f"{_told(report.metrics)}{self._left(report)}")
 
-        began = self.steps_made
-        search(
-            self.strategy, self.executor, budget=Budget(), window=2 * self.settings.workers,
-            journal=self.folder.part("verify"), on_step=on_step,
-        )  # fmt: skip
-        if self.steps_made > began:
-            self._save()
-        self.arms.seconds["one-shot"] = self.step_seconds
-        self.arms.notes["steps"] = steps
-        finalists = self._proposals(max(self.plan.shortlist, FINALISTS))
-        self.arms.search = list(zip(finalists, self._inherited("finalists", finalists)))
-        if all(math.isnan(score) for _, score in self.arms.search):
-            raise RunError("the shared weights give no finite scores any more; give a lower learning rate: --set supernet.lr=0.01")
+def _weights(context: Context, recipe: Recipe) -> SharedWeights:
+    """Returns untrained shared weights."""
+    keep_freed_memory()
+    data, settings, space = context.dataset, context.settings, context.space.name
+    mean, std = data.preprocessing.mean, data.preprocessing.std
+    splits = data.train, data.validation
+    train, validation = (Pixels(part.images, part.labels, mean, std, device=settings.device) for part in splits)
+    generator = torch.Generator().manual_seed(mix_seed(settings.seed, "supernet"))
+    options = supernet_options(space, settings.section("supernet"))
+    network = supernet(space, scale_of(recipe, data), generator=generator, **options)
+    return SharedWeights(
+        network, train, validation, recipe, n_classes=data.n_classes, seed=mix_seed(settings.seed, "shared"),
+        metric=settings.metric, device=settings.device,
+    )  # fmt: skip
 
-    def _step_records(self) -> list[dict[str, Any]]:
-        return [record for record in self.folder.journal.records if record["event"] == "one-shot step"]
 
-    def _note_step(self, report: StepReport) -> None:
-        self.folder.note(
-            "one-shot step", number=self.steps_made, metrics=dict(report.metrics), leader=str(self.strategy.best()),
-            seconds=round(report.cost.seconds, 4), images=report.cost.images,
-        )  # fmt: skip
+# -- the plan --------------------------------------------------------------------------------------------------------------
 
-    def _left(self, report: StepReport) -> str:
-        """Returns how long the stage goes on."""
-        done = report.metrics.get("done", 0.0)
-        return f", {duration(self.step_seconds * (1 - done) / done)} to go" if 0 < done < 1 else ""
 
-    def _save(self, name: str = "one-shot") -> None:
-        state = {"strategy": self.strategy.state_dict(), "steps": self.steps_made, "seconds": self.step_seconds}
-        path = self.folder.path / "checkpoints" / f"{name}.safetensors"
-        path.parent.mkdir(exist_ok=True)
-        save_state(path, state)
+def _planned(context: Context) -> OneShotPlan:
+    """Returns the numbers of the one-shot stage, decided once and written down."""
+    decided = context.job.noted("one-shot plan")
+    if decided is not None:
+        return OneShotPlan.from_json(decided["plan"])
+    settings, label, space = context.settings, context.plan.label, context.space
+    given, changes = settings.section("strategy"), settings.section("supernet")
+    options = supernet_options(space.name, changes)
+    recipe = supernet_recipe(label, settings.strategy, {k: v for k, v in changes.items() if k not in options}, settings.space)
+    shared = _weights(context, recipe)
+    n = shared.n_batches("train")
+    if settings.seconds is None:
+        assert settings.evaluations is not None
+        sizes = {"n_validation": shared.n_batches("validation"), "n_options": max(space.kinds.values())}
+        prices = counted_prices(settings.strategy, given, **sizes)
+        allowed = settings.evaluations * label.epochs * label.data_fraction * n
+    else:
+        prices = _measured(context, shared)
+        allowed = settings.seconds * SHARE / (1 + settings.baselines / settings.workers)
+    plan = fitted(settings.strategy, space, allowed, prices, n, recipe, given)
+    context.job.note("one-shot plan", plan=plan.to_json())
+    listed = ", ".join(f"{key}={value}" for key, value in plan.settings.items())
+    context.progress.say(f"  one-shot   {settings.strategy} with {listed}: about {plan.batches / n:.1f} passes over the training images")
+    return plan
 
-    def _resume(self) -> None:
-        path = self.folder.path / "checkpoints" / "one-shot.safetensors"
-        if path.is_file():
-            state = load_state(path)
-            self.strategy.load_state_dict(state["strategy"])
-            self.steps_made, self.step_seconds = state["steps"], state["seconds"]
 
-    def _inherited(self, what: str, archs: Sequence[Arch]) -> list[float]:
-        """Returns what the shared weights say about ``archs``; nan for a failure. Asked once and written down."""
-        noted = self.folder.noted("inherited scores", what=what)
-        if noted is None:
-            estimates = self.shared.estimate([Query(arch) for arch in archs])
-            scores = {str(a): None if e.failed else e.score for a, e in zip(archs, estimates)}
-            noted = self.folder.note("inherited scores", what=what, scores=scores)
-        found = [noted["scores"][str(arch)] for arch in archs]
-        self.arms.notes.setdefault("inherited", {}).update(
-            {arch: score for arch, score in zip(archs, found) if score is not None}
-        )
-        return [math.nan if score is None else score for score in found]
-
-    # -- what the scores are worth -------------------------------------------------------------------------------------
-
-    def confirm(self) -> None:
-        """Trains a handful of random architectures alone: random search begins with them, and they check the shared weights."""
-        n = CHECKED if self.settings.seconds else min(CHECKED, self.settings.evaluations or CHECKED)
-        archs = self._draws(np.random.default_rng([self.settings.seed, 78]), set(), n)
-        estimates = self.evaluate("check", archs, LABEL)
-        if all(estimate.failed for estimate in estimates):
-            raise RunError(f"every training of the check failed; the first said: {estimates[0].reason}")
-        self.checked = [(arch, estimate.score) for arch, estimate in zip(archs, estimates)]
-        if not self.settings.baselines:
-            self._inherited("random", archs)
-            self.arms.random = self.checked
-
-    def random_arm(self) -> None:
-        """Random search at equal cost; the shared weights then score its architectures too."""
-        super().random_arm()
-        if self.settings.baselines:
-            self._inherited("random", [arch for arch, _ in self.arms.random])
-
-    def _random_evaluations(self) -> list[tuple[Arch, float]]:
-        return list(self.checked)
-
-    def _n_extra(self, owed_seconds: float) -> int:
-        if self.settings.seconds is not None or self.folder.noted("random arm") is not None:
-            return super()._n_extra(max(owed_seconds, 1e-9))
-        assert self.settings.evaluations is not None  # the shared weights learned from as many images as so many trainings
-        number = max(0, self.settings.evaluations - len(self.checked))
-        self.folder.note("random arm", labels=number, owed_seconds=round(owed_seconds, 2))
-        return number
-
-    def _shortlist(self, scored: Sequence[tuple[Arch, float]], belief: float) -> list[Arch]:
-        """Returns the strategy's own order for its finalists (a belief about size chose no better), otherwise the best by score."""
-        if scored is self.arms.search:
-            return [arch for arch, score in scored if not math.isnan(score)][: self.plan.shortlist]
-        return super()._shortlist(scored, belief)
+def _measured(context: Context, shared: SharedWeights) -> Prices:
+    """Returns prices in seconds, each measured a little and taken :data:`MARGIN` times."""
+    rng = np.random.default_rng(4)
+    archs = [sample(context.space, rng) for _ in range(6)]
+    # the first batches are slower than all others and are not measured
+    shared.learn(archs[:2], 2)
+    learn = _seconds(lambda: shared.learn(archs, 6)) / 6
+    score = _seconds(lambda: shared.estimate([Query(arch) for arch in archs[:2]])) / 2
+    reward = mix = learn
+    if (probe := declaration(context.settings.strategy).probe) is not None:
+        strategy = _strategy(context, shared, probe.settings)
+        strategy.step()
+        each = _seconds(strategy.step) / probe.batches
+        reward, mix = (max(0.1 * learn, each - learn), mix) if probe.price == "reward" else (reward, each)
+    return Prices(*(MARGIN * price for price in (learn, reward, score, mix)))
 
 
 def _seconds(work: Callable[[], Any]) -> float:
@@ -337,11 +281,124 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def _listed(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in settings.items())
+# -- the one-shot stage ------------------------------------------------------------------------------------------------------
 
 
-def _told(metrics: Mapping[str, float]) -> str:
+class Steps:
+    """The steps of a one-shot stage: each is noted, and the state they lead to is saved every now and then.
+
+    A stage that was stopped goes on from the last saved state; steps behind it are made again and noted once.
+
+    Args:
+        job: the run's folder and journal.
+        strategy: makes the steps.
+    """
+
+    def __init__(self, job: Job, strategy: Strategy) -> None:
+        self.job, self.strategy = job, strategy
+        self.metrics: list[Mapping[str, float]] = [r["metrics"] for r in job.journal.records if r["event"] == "one-shot step"]
+        self.number, self.seconds = 0, 0.0
+        path = self._path("one-shot")
+        if path.is_file():
+            state = load_state(path)
+            strategy.load_state_dict(state["strategy"])
+            self.number, self.seconds = state["steps"], state["seconds"]
+        self._saved = time.monotonic()
+
+    def add(self, report: StepReport) -> None:
+        """Counts a step, and saves the state if it is time to."""
+        self.number += 1
+        self.seconds += report.cost.seconds
+        if self.number > len(self.metrics):
+            self.metrics.append(dict(report.metrics))
+            self.note(report)
+        if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+            self.save()
+            self._saved = time.monotonic()
+        # a curriculum's stages are kept, to look at or to go on from
+        if report.metrics.get("stage_done"):
+            self.save(f"one-shot-stage{report.metrics['stage']:.0f}")
+
+    def note(self, report: StepReport) -> None:
+        """Writes a step to the journal."""
+        self.job.note(
+            "one-shot step", number=self.number, metrics=dict(report.metrics), leader=str(self.strategy.best()),
+            seconds=round(report.cost.seconds, 4), images=report.cost.images,
+        )  # fmt: skip
+
+    def save(self, name: str = "one-shot") -> None:
+        """Writes the state of strategy and shared weights to the run's checkpoints."""
+        path = self._path(name)
+        path.parent.mkdir(exist_ok=True)
+        save_state(path, {"strategy": self.strategy.state_dict(), "steps": self.number, "seconds": self.seconds})
+
+    def _path(self, name: str) -> Path:
+        return self.job.path / "checkpoints" / f"{name}.safetensors"
+
+    def to_go(self, report: StepReport) -> str:
+        """Returns how long the stage goes on as text, empty while that is not known."""
+        done = report.metrics.get("done", 0.0)
+        return f", {duration(self.seconds * (1 - done) / done)} to go" if 0 < done < 1 else ""
+
+
+def search_with_shared_weights(context: Context, one_shot: OneShot) -> Stage:
+    """Runs the strategy on the shared weights; its finalists, scored by them, are what the stage evaluated.
+
+    Raises:
+        RunError: if the weights give no finite score.
+    """
+    progress, strategy = context.progress, one_shot.strategy
+    steps = Steps(context.job, strategy)
+    progress.stage("one-shot", 100)
+
+    def on_step(report: StepReport) -> None:
+        """Keeps a step and shows how far the stage is."""
+        steps.add(report)
+        progress.advance(int(100 * report.metrics.get("done", 0.0)), f"{_in_short(report.metrics)}{steps.to_go(report)}")
+
+    began = steps.number
+    search(
+        strategy, context.executor, budget=Budget(), window=2 * context.settings.workers, journal=context.job.part("verify"),
+        on_step=on_step,
+    )  # fmt: skip
+    if steps.number > began:
+        steps.save()
+    best = finalists(strategy, max(context.plan.shortlist, FINALISTS))
+    scored = shared_scores(context, one_shot.shared, "finalists", best)
+    if all(math.isnan(score) for _, score in scored):
+        raise RunError("the shared weights give no finite scores any more; give a lower learning rate: --set supernet.lr=0.01")
+    return Stage(scored, {"one-shot": steps.seconds}, steps.metrics)
+
+
+def shared_scores(context: Context, shared: SharedWeights, what: str, archs: Sequence[Arch]) -> Scored:
+    """Returns ``archs`` with what the shared weights say about them; nan for a failure. Asked once and written down."""
+
+    def ask() -> dict[str, Any]:
+        """Returns the record; JSON has no nan."""
+        estimates = shared.estimate([Query(arch) for arch in archs])
+        return {"scores": {str(arch): None if e.failed else e.score for arch, e in zip(archs, estimates)}}
+
+    scores = context.job.once("inherited scores", ask, what=what)["scores"]
+    return [(arch, math.nan if scores[str(arch)] is None else scores[str(arch)]) for arch in archs]
+
+
+def train_check(context: Context) -> Stage:
+    """Trains a handful of random architectures alone: random search begins with them, and they check the shared weights.
+
+    Raises:
+        RunError: if every training failed.
+    """
+    settings = context.settings
+    n = CHECKED if settings.seconds else min(CHECKED, settings.evaluations or CHECKED)
+    archs = new_random(context.space, context.constraint, np.random.default_rng([settings.seed, 78]), [], n)
+    estimates = evaluate(context, "check", archs, LABEL)
+    if all(estimate.failed for estimate in estimates):
+        raise RunError(f"every training of the check failed; the first said: {estimates[0].reason}")
+    scored = [(arch, estimate.score) for arch, estimate in zip(archs, estimates)]
+    return Stage(scored, {"check": core_seconds(context.job, "check")})
+
+
+def _in_short(metrics: Mapping[str, float]) -> str:
     """Returns the numbers of a step that say something while one waits."""
     shown = [name for name in ("stage", "epoch", "generation", "iteration", "reward", "loss", "score") if name in metrics]
     return ", ".join(f"{name} {metrics[name]:.4g}" for name in shown)

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from archduel.assemble import accepted_partners
-from archduel.commands.search.final import SCORES, FinalNetwork, network_folder, text_of
-from archduel.commands.search.stages import Pipeline
-from archduel.core import Arch, win_matrix
+from archduel.commands.search.final import SCORES, FinalNetwork, FinalStage, network_folder, text_of
+from archduel.commands.search.plan import Plan
+from archduel.commands.search.settings import Settings
+from archduel.commands.search.stages import Selection
+from archduel.core import Arch, Estimate, Space, Strategy, win_matrix
+from archduel.data import Dataset
 from archduel.errors import StateError
 from archduel.estimators.judges import recipe_of, scale_of
 from archduel.reporting.statistics import gain_interval, gain_sentence, kendall_tau
@@ -20,34 +23,48 @@ SHARED = "shared weights"
 
 
 def result_of(
-    pipeline: Pipeline,
-    found: Sequence[FinalNetwork],
-    fidelity: str,
-    values: Mapping[tuple[str, int], Mapping[str, Any]],
-    tests: Sequence[Mapping[str, Any]],
+    selection: Selection,
+    final: FinalStage,
+    *,
+    settings: Settings,
+    plan: Plan,
+    space: Space,
+    dataset: Dataset,
+    strategy: Strategy,
+    clock: float,
 ) -> dict[str, Any]:
-    """Returns the content of result.json: what was chosen, how good it is, what it cost, how sure that is."""
-    settings, dataset, plan = pipeline.settings, pipeline.dataset, pipeline.plan
-    recipe = recipe_of(fidelity, {"final": plan.final})
+    """Returns the content of result.json: what was chosen, how good it is, what it cost, how sure that is.
+
+    Args:
+        selection: what search and random search came to.
+        final: the trained networks and their tests.
+        settings: of the run.
+        plan: of the run.
+        space: in which architectures are written.
+        dataset: the images.
+        strategy: the search's, whose comparator is asked about the finalists.
+        clock: seconds of the run.
+    """
+    recipe = recipe_of(final.fidelity, {"final": plan.final})
     networks = {
-        network.role: _network(pipeline, network, values, [t for t in tests if t["role"] == network.role])
-        for network in found
+        network.role: _network(space, network, final.trainings, [t for t in final.tests if t["role"] == network.role])
+        for network in final.networks
     }
     return {
         "metric": settings.metric,
         "networks": networks,
         "gain": _gains(networks, settings.metric, len(dataset.test)),
-        "agreement": _agreement(pipeline, networks, settings.metric),
-        "search": [[str(arch), _number(score)] for arch, score in pipeline.arms.search],
-        "random": [[str(arch), _number(score)] for arch, score in pipeline.arms.random],
-        "reevaluated": {str(arch): _number(score) for arch, score in pipeline.arms.reevaluated.items()},
-        "shortlists": pipeline.arms.notes.get("shortlists", []),
-        "steps": pipeline.arms.notes.get("steps", []),
-        "comparator": _win_matrix(pipeline),
-        "core_seconds": {stage: round(seconds, 3) for stage, seconds in pipeline.arms.seconds.items()},
-        "clock": round(pipeline.folder.clock, 2),
+        "agreement": _agreement(selection, networks, settings.metric),
+        "search": [[str(arch), _number(score)] for arch, score in selection.search],
+        "random": [[str(arch), _number(score)] for arch, score in selection.random],
+        "reevaluated": {str(arch): _number(score) for arch, score in selection.reevaluated.items()},
+        "shortlists": [[str(arch) for arch in shortlist] for shortlist in selection.shortlists],
+        "steps": list(selection.steps),
+        "comparator": _win_matrix(strategy, settings.strategy, list(selection.reevaluated)[:MATRIX]),
+        "core_seconds": {stage: round(seconds, 3) for stage, seconds in {**selection.seconds, "final": final.seconds}.items()},
+        "clock": round(clock, 2),
         "scale": scale_fields(scale_of(recipe, dataset)),
-        "fidelity": fidelity,
+        "fidelity": final.fidelity,
         "plan": plan.to_json(),
         "data": data_fields(dataset),
     }
@@ -85,24 +102,21 @@ def data_fields(dataset: Any) -> dict[str, Any]:
 
 
 def _network(
-    pipeline: Pipeline,
-    network: FinalNetwork,
-    values: Mapping[tuple[str, int], Mapping[str, Any]],
-    tests: Sequence[Mapping[str, Any]],
+    space: Space, network: FinalNetwork, trainings: Mapping[tuple[str, int], Estimate], tests: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    arch, first = network.arch, values[str(network.arch), network.seeds[0]]
+    arch, values = network.arch, [trainings[str(network.arch), seed].values for seed in network.seeds]
     return {
         "arch": str(arch),
-        "text": text_of(pipeline.space, arch),
-        "params": first["params"],
-        "macs": first["macs"],
+        "text": text_of(space, arch),
+        "params": values[0]["params"],
+        "macs": values[0]["macs"],
         "seeds": list(network.seeds),
         "test": {
             name: [float(test[name]) for test in tests] for name in SCORES
         },
         "confusion": tests[0]["confusion"],
         "folders": [network_folder(network, seed) for seed in network.seeds],
-        "history": [values[str(arch), seed]["history"] for seed in network.seeds],
+        "history": [value["history"] for value in values],
     }
 
 
@@ -139,17 +153,18 @@ def _size_sentence(ours: int, theirs: int) -> str:
     return f" The search's network makes {ours / theirs:.2g} times its multiply-adds ({ours / 1e6:.3g} M against {theirs / 1e6:.3g} M)."
 
 
-def _agreement(pipeline: Pipeline, networks: Mapping[str, Mapping[str, Any]], metric: str) -> list[dict[str, Any]]:
+def _agreement(selection: Selection, networks: Mapping[str, Mapping[str, Any]], metric: str) -> list[dict[str, Any]]:
     """Returns how each stage's order agrees with the next one's on this data: Kendall tau with an interval."""
-    inherited: Mapping[Arch, float] = pipeline.arms.notes.get("inherited", {})
-    scored = [*([] if inherited else pipeline.arms.search), *pipeline.arms.random]
+    shared = selection.shared_scores
+    # what the search paid for has scores of shared weights then, which are of another kind than cheap ones
+    scored = [*([] if shared else selection.search), *selection.random]
     cheap = {arch: score for arch, score in scored if not math.isnan(score)}
-    checked = {arch: s for arch, s in pipeline.arms.reevaluated.items() if not math.isnan(s)}
+    checked = {arch: s for arch, s in selection.reevaluated.items() if not math.isnan(s)}
     rows = []
-    if inherited:  # what the shared weights say, against trainings of random cells alone, and of the finalists
+    if shared:  # what the shared weights say, against trainings of random cells alone, and of the finalists
         for stage, alone in (("label", cheap), ("re-evaluation", checked)):
-            both = [arch for arch in alone if arch in inherited]
-            rows.append(_tau(SHARED, stage, [inherited[a] for a in both], [alone[a] for a in both]))
+            both = [arch for arch in alone if arch in shared]
+            rows.append(_tau(SHARED, stage, [shared[a] for a in both], [alone[a] for a in both]))
     both = [arch for arch in checked if arch in cheap]
     rows.append(_tau("label", "re-evaluation", [cheap[a] for a in both], [checked[a] for a in both]))
     tested = {_arch(n["arch"]): sum(n["test"][metric]) / len(n["test"][metric]) for n in networks.values()}
@@ -171,14 +186,15 @@ def _tau(stage: str, after: str, x: Sequence[float], y: Sequence[float]) -> dict
     return {"first": stage, "second": after, "tau": interval["value"], "low": interval["low"], "high": interval["high"], "n": len(x)}
 
 
-def _win_matrix(pipeline: Pipeline) -> dict[str, Any] | None:
+MATRIX = 12
+"""Architectures whose pairs are shown: more rows cannot be read on a page."""
+
+
+def _win_matrix(strategy: Strategy, name: str, archs: Sequence[Arch]) -> dict[str, Any] | None:
     """Returns the comparator's win probabilities among the finalists, where the strategy has a ranker."""
-    archs = list(pipeline.arms.reevaluated)[:12]
-    if "ranker" not in accepted_partners(pipeline.settings.strategy) or len(archs) < 2:
-        return None
-    strategy: Any = pipeline.strategy  # which keeps its collaborators by their names
-    ranker = getattr(strategy, "ranker", None)
-    if ranker is None:
+    # collaborators are attributes of the names under which a constructor takes them
+    ranker = getattr(strategy, "ranker", None) if "ranker" in accepted_partners(name) else None
+    if ranker is None or len(archs) < 2:
         return None
     try:
         probabilities = win_matrix(ranker, archs)

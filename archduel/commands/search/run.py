@@ -18,7 +18,8 @@ from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final
 from archduel.commands.search.audit import audit as measure_gain
 from archduel.commands.search.more import as_before, begin, end, is_more, trained_on
-from archduel.commands.search.one_shot import CHECKED, OneShotPipeline, check_space
+from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
+from archduel.commands.search.pace import Pace
 from archduel.commands.search.plan import (
     LABEL,
     Plan,
@@ -38,9 +39,9 @@ from archduel.commands.search.settings import (
     make_settings,
     read_settings,
 )
-from archduel.commands.search.stages import Pipeline
-from archduel.commands.search.strategy import check_settings
-from archduel.core import Estimate, Scale, Space, sample
+from archduel.commands.search.stages import Context, Selection, core_seconds, select_by_training
+from archduel.commands.search.strategy import check_settings, closed_form_costs, make_strategy
+from archduel.core import Scale, Space, Strategy, sample
 from archduel.core.job import RUN, Job, read_result
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
@@ -57,10 +58,6 @@ from archduel.training.images import Pixels, side_by_side
 __all__ = ["Run", "finish", "hand_over", "load_arguments", "races", "search", "work"]
 
 # -- The order of events of a run: data, limits, plan, stages, result, export, report -----------------------------------
-
-
-Trainings = dict[tuple[str, int], Estimate]
-"""(role, seed) -> how the training of that final network went."""
 
 
 def work(folder: Job, settings: Settings, progress: Progress) -> None:
@@ -90,20 +87,44 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
     _announce(progress, settings, plan, dataset)
     executor = _executor(folder, settings, plan, dataset, space)
+    context = Context(
+        folder, settings, plan, space, dataset, executor, constraint, closed_form_costs(plan, dataset), Pace(folder, settings, plan),
+        progress,
+    )  # fmt: skip
+    finish(folder, _compared(context, stopwatch), progress)
+
+
+def _compared(context: Context, stopwatch: Stopwatch) -> dict[str, Any]:
+    """Returns the result of a run that trains the choices of search and baselines alike: chooses, trains, then tests."""
+    folder, settings, plan, say = context.job, context.settings, context.plan, context.progress.say
     before = torch.get_num_threads()
     torch.set_num_threads(settings.threads)  # comparators are small: more threads make them slower
     try:
-        stages = OneShotPipeline if one_shot else Pipeline
-        pipeline = stages(
-            folder, settings, plan, space, dataset, executor, stopwatch,
-            constraint=constraint, progress=progress,
-        )
-        networks, fidelity, trained = _trained(pipeline)
+        strategy, selection = _selected(context)
+        scale = scale_of(plan.final, context.dataset)
+        networks = final.final_networks(selection, settings, context.space, scale, say)
+        fidelity = final.final_fidelity(context, networks, stopwatch.seconds_per_image)
+        trainings = final.train_networks(context, networks, fidelity)
     finally:
-        executor.close()
+        context.executor.close()
         torch.set_num_threads(before)
-    progress.end()
-    finish(folder, _tested(pipeline, networks, fidelity, trained), progress)
+    context.progress.end()
+    networks = final.survivors(networks, trainings, say)
+    tests = final.test_networks(context, networks, fidelity)  # after all trainings: no choice is left that they could lead
+    return result_of(
+        selection, final.FinalStage(networks, fidelity, trainings, tests, core_seconds(folder, "final")), settings=settings, plan=plan,
+        space=context.space, dataset=context.dataset, strategy=strategy, clock=folder.clock,
+    )  # fmt: skip
+
+
+def _selected(context: Context) -> tuple[Strategy, Selection]:
+    """Runs the stages before the final training; returns the strategy, which has learned, and what they came to."""
+    settings, plan = context.settings, context.plan
+    if declaration(settings.strategy).kind == "one-shot":
+        one_shot = prepare(context)
+        return one_shot.strategy, select_by_shared_weights(context, one_shot)
+    strategy = make_strategy(settings, plan, context.space, context.constraint, costs=context.costs)
+    return strategy, select_by_training(context, strategy)
 
 
 def races(settings: Settings) -> bool:
@@ -130,27 +151,6 @@ def finish(folder: Job, result: dict[str, Any], progress: Progress) -> None:
     final.remove_checkpoints(folder.path)
     folder.note("finished", seconds=round(folder.clock, 2))
     hand_over(folder, result, progress)
-
-
-def _trained(pipeline: Pipeline) -> tuple[list[final.FinalNetwork], str, Trainings]:
-    """Runs all stages that train; returns the final networks, the name of their fidelity and their trainings."""
-    pipeline.label_and_compare()
-    pipeline.confirm()
-    pipeline.random_arm()
-    pipeline.reevaluate()
-    networks = final.networks(pipeline)
-    fidelity = final.final_fidelity(pipeline, networks)
-    return networks, fidelity, final.train_networks(pipeline, networks, fidelity)
-
-
-def _tested(
-    pipeline: Pipeline, networks: list[final.FinalNetwork], fidelity: str, trained: Trainings
-) -> dict[str, Any]:
-    """Reads the test images, once for each final network that was trained, and returns the result of the run."""
-    networks = final.survivors(pipeline, networks, trained)
-    values = {key: estimate.values for key, estimate in trained.items()}
-    tests = final.test_networks(pipeline, networks, fidelity)
-    return result_of(pipeline, networks, fidelity, values, tests)
 
 
 def _pixels(settings: Settings, dataset: Dataset) -> Pixels:

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from archduel.commands.search.stages import best_first, whole_epochs
+from archduel.commands.search.pace import whole_epochs
+from archduel.commands.search.stages import best_first
 from archduel.core import parse
 from archduel.spaces.nasbench201.space import NASBench201
 
