@@ -57,6 +57,7 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
     )  # fmt: skip
     test = _tested(folder, dataset, race)
     network = _network(space, race, test)
+    network["latency_ms"] = round(latency_of(race.winner.entry.scale, batch_size=1, device=settings.device)(race.winner.entry.arch), 4)
     save_trained(folder.path / HANDED_OVER, race.network, _facts(settings, dataset, race, network))
     return _result(folder, settings, dataset, race, network)
 

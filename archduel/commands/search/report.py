@@ -13,7 +13,8 @@ from archduel.commands.search.result import ranking_sentence
 from archduel.commands.search.settings import read_settings
 from archduel.core.storage import read_journal, read_toml, write_atomic
 from archduel.reporting.run_report import report_html
-from archduel.reporting.statistics import mean_interval
+from archduel.reporting.statistics import mean_interval, share_interval
+from archduel.reporting.text import compact, percent
 
 __all__ = ["cells_over_time", "one_shot_cost", "one_shot_curves", "report_data", "write_report"]
 
@@ -78,6 +79,7 @@ def cells_over_time(records: Records) -> list[dict[str, str]]:
 
 
 AUDITED = {"handed over": "as handed over", "search": "best searched", "random": "random search", "standard": "best standard"}
+KINDS = {"start": "the space's start", "search": "searched", "random": "random search", "standard": "standard networks"}
 ROLES = {"search": "the search", "random": "random search", "standard": "standard ResNet"}
 
 
@@ -144,6 +146,8 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
     return {
         "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,} images, {size} x {size} {colour}, "
         f"rule: {data['preprocessing']['rule']}",
+        "headline": _headline(result),
+        "standings": _standings(result),
         "sentence": gains[0]["sentence"] if gains else "",
         "sentence_note": " ".join([*(gain["sentence"] for gain in gains[1:]), *([audited["conditions"]] if audited else [])]),
         "key_figures": _key_figures(result),
@@ -176,17 +180,47 @@ def _finals(result: Mapping[str, Any], audited: Mapping[str, Any] | None) -> lis
     return rows
 
 
+def _headline(result: Mapping[str, Any]) -> str:
+    """Returns what a person gets, in one sentence."""
+    winner, n = result["networks"]["search"], result["data"]["splits"]["test"]
+    accuracies = winner["test"]["accuracy"]
+    right = sum(accuracies) / len(accuracies)
+    latency = f", {winner['latency_ms']:.2g} ms an image" if "latency_ms" in winner else ""
+    return f"A network that gets {percent(right)} of {n:,} test images right: {compact(winner['params'])} parameters{latency}."
+
+
+def _standings(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the best of each kind at the highest rung of a race where there were two to compare, none for other runs."""
+    rows = result.get("race", {}).get("standings", [])
+    numbers: dict[int, set[int]] = {}
+    for row in rows:
+        numbers.setdefault(row["rung"], set()).add(row["number"])
+    rung = max((rung for rung, there in numbers.items() if len(there) > 1), default=None)
+    return [
+        {"name": KINDS[row["role"]], "value": row["accuracy"], "low": row["low"], "high": row["high"], "n": row["n"]}
+        for row in rows if row["rung"] == rung
+    ]  # fmt: skip
+
+
 def _key_figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
     winner, metric = result["networks"]["search"], result["metric"]
     scores = winner["test"][metric]
     interval = mean_interval(scores)
     spread = f" ± {100 * interval.half_width:.2f}" if interval.known else ""
+    n = result["data"]["splits"]["test"]
+    if len(scores) == 1 and metric == "accuracy":
+        share = share_interval(round(scores[0] * n), n)
+        note = f"{n:,} images read once; 95 % interval {100 * share.low:.1f} to {100 * share.high:.1f}"
+    else:
+        note = f"{_trainings(len(scores))}, {n:,} images"
+    latency = [{"label": "latency", "value": f"{winner['latency_ms']:.2g} ms", "note": "one image, one thread, measured here"}] if "latency_ms" in winner else []
     return [
         {"label": f"test {metric.replace('_', ' ')}", "value": f"{100 * interval.value:.2f}{spread} %",
-         "note": f"{_trainings(len(scores))}, {result['data']['splits']['test']:,} images"},
+         "note": note},
         {"label": "parameters", "value": f"{winner['params']:,}", "note": "trainable"},
         {"label": "multiply-adds", "value": f"{winner['macs']:,}", "note": "one image"},
-        {"label": "time", "value": duration(result["clock"]), "note": "wall clock, all networks of the comparison"},
+        *latency,
+        {"label": "time", "value": duration(result["clock"]), "note": "wall clock, everything"},
     ]  # fmt: skip
 
 
@@ -234,12 +268,11 @@ def _rungs(records: Records) -> dict[int, list[Mapping[str, Any]]]:
 
 def _race_points(records: Records) -> list[dict[str, Any]]:
     """Returns the networks of a race by cost and validation accuracy at the first rung, where all were trained alike."""
-    kinds = {"start": "the space's start", "search": "searched", "random": "random search", "standard": "standard networks"}
     entered = _entered(records)
     return [
         {
             "arch": entered[number]["arch"], "params": entered[number]["counts"][0], "macs": entered[number]["counts"][1],
-            "score": rungs[0]["point"]["accuracy"], "kind": kinds[entered[number]["role"]], "front": True,
+            "score": rungs[0]["point"]["accuracy"], "kind": KINDS[entered[number]["role"]], "front": True,
         }
         for number, rungs in _rungs(records).items()
     ]  # fmt: skip
