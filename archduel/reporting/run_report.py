@@ -40,7 +40,8 @@ def each_class(data: ReportData) -> Markup:
     shares = sorted(((name, share_interval(right, n)) for name, right, n in totals), key=lambda entry: entry[1].value)
     shown = shares[:MOST_CLASSES]
     rows = [Row(name, share.value, share.low, share.high, (), f"{percent(share.value)} of {share.n}") for name, share in shown]
-    drawing = chart(lambda width: interval_chart(rows, x_label="right", x_text=lambda v: percent(v, 0), span=(0.0, 1.0), width=width))
+    lowest = math.floor(10 * min(row.low for row in rows)) / 10
+    drawing = chart(lambda width: interval_chart(rows, x_label="right", x_text=lambda v: percent(v, 0), span=(lowest, 1.0), width=width))
     lines = [(name, percent(share.value), f"{percent(share.low)} to {percent(share.high)}", count(share.n)) for name, share in shares]
     numbers = details("Numbers", table(("class", "right", "95 % interval", "images"), lines, numeric=(1, 2, 3)))
     few = f" The {MOST_CLASSES} weakest of {len(shares)} are drawn." if len(shares) > MOST_CLASSES else ""
@@ -50,14 +51,14 @@ def each_class(data: ReportData) -> Markup:
 
 def gained(data: ReportData) -> Markup:
     """Returns what is known of the gain: the sentences, unless they lead the page, and where the kinds of networks stood in a race."""
-    lines = [data.get("sentence", ""), data.get("sentence_note", "")] if data.get("headline") else []
+    lines = data.get("known", ()) or [data.get("sentence", ""), data.get("sentence_note", "")]
     standings = data.get("standings", ())
     rows = [Row(s["name"], s["value"], s["low"], s["high"], (), f"{percent(s['value'])}, best of {s['n']}") for s in standings]
     drawing = NOTHING
     if rows:
         metric = data.get("metric", "validation accuracy")
         drawing = chart(lambda width: interval_chart(rows, x_label=f"{metric} at equal training", x_text=_percent_text(rows), width=width))
-    texts = [part("note", line) for line in lines if line]
+    texts = [part("text", line) for line in lines if line and data.get("headline")]
     return section("gain", "What is known of the gain", "", *texts, drawing)
 
 

@@ -156,6 +156,7 @@ class ReportData(TypedDict, total=False):
     created: str
     unfinished: str  # empty when finished; otherwise what is missing and how to continue
     headline: str  # what a person gets: accuracy, size, latency; without it the sentence leads
+    known: Sequence[str]  # all that is known of the gain, a sentence or two a line, where a headline leads
     sentence: str  # the gain, from statistics.gain_sentence
     sentence_note: str  # a second sentence, such as against the standard network
     key_figures: Sequence[KeyFigure]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from archduel.commands.progress import duration
-from archduel.commands.search.result import ranking_sentence
+from archduel.commands.search.result import compared_rung, ranking_sentence
 from archduel.commands.search.settings import read_settings
 from archduel.core.storage import read_journal, read_toml, write_atomic
 from archduel.reporting.run_report import report_html
@@ -143,13 +143,13 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
     size = data["preprocessing"]["size"]
     audited = json.loads(path.read_text()) if (path := folder / "audit.json").is_file() else None
     gains = [*((audited or {}).get("gain", {}).values()), *result["gain"].values()]
+    known = [*([audited["conditions"]] if audited else []), *(gain["sentence"] for gain in gains)]
     return {
         "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,} images, {size} x {size} {colour}, "
         f"rule: {data['preprocessing']['rule']}",
         "headline": _headline(result),
         "standings": _standings(result),
-        "sentence": gains[0]["sentence"] if gains else "",
-        "sentence_note": " ".join([*(gain["sentence"] for gain in gains[1:]), *([audited["conditions"]] if audited else [])]),
+        "known": known or ["Nothing was trained to compare with (--no-baselines)."],
         "key_figures": _key_figures(result),
         "n_test": splits["test"],
         "clock_seconds": result["clock"],
@@ -158,7 +158,7 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
         **({"wins": {"names": result["comparator"]["archs"], "prob": result["comparator"]["probabilities"]}} if result["comparator"] else {}),
         "cells": [*_cells(networks["search"]), *cells_over_time(records)],
         "confusion": {
-            "classes": data["classes"], "counts": networks["search"]["confusion"], "network": "the network that is handed over",
+            "classes": data["classes"], "counts": networks["search"]["confusion"], "network": "The network that is handed over",
             "split": "test",
         },
         "mistakes": mistakes,
@@ -186,16 +186,14 @@ def _headline(result: Mapping[str, Any]) -> str:
     accuracies = winner["test"]["accuracy"]
     right = sum(accuracies) / len(accuracies)
     latency = f", {winner['latency_ms']:.2g} ms an image" if "latency_ms" in winner else ""
-    return f"A network that gets {percent(right)} of {n:,} test images right: {compact(winner['params'])} parameters{latency}."
+    size = compact(winner["params"]).replace(" ", "\u00a0")
+    return f"A network that gets {percent(right)} of {n:,} test images right: {size} parameters{latency}."
 
 
 def _standings(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the best of each kind at the highest rung of a race where there were two to compare, none for other runs."""
+    """Returns the best of each kind at the rung of a race that compares most kinds, none for other runs."""
     rows = result.get("race", {}).get("standings", [])
-    numbers: dict[int, set[int]] = {}
-    for row in rows:
-        numbers.setdefault(row["rung"], set()).add(row["number"])
-    rung = max((rung for rung, there in numbers.items() if len(there) > 1), default=None)
+    rung = compared_rung(rows)
     return [
         {"name": KINDS[row["role"]], "value": row["accuracy"], "low": row["low"], "high": row["high"], "n": row["n"]}
         for row in rows if row["rung"] == rung

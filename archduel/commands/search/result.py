@@ -17,7 +17,7 @@ from archduel.errors import StateError
 from archduel.estimators.judges import recipe_of, scale_of
 from archduel.reporting.statistics import gain_interval, gain_sentence, kendall_tau
 
-__all__ = ["SHARED", "gain", "ranking_sentence", "result_of"]
+__all__ = ["SHARED", "compared_rung", "gain", "ranking_sentence", "result_of"]
 
 SHARED = "shared weights"
 
@@ -201,6 +201,16 @@ def _win_matrix(strategy: Strategy, name: str, archs: Sequence[Arch]) -> dict[st
     except StateError:  # all labels were equal: there was no order to learn
         return None
     return {"archs": [str(arch) for arch in archs], "probabilities": probabilities.round(4).tolist()}
+
+
+def compared_rung(standings: Sequence[Mapping[str, Any]]) -> int | None:
+    """Returns the rung of a race at which most kinds of networks can be compared, the highest of these; None if nowhere two stood."""
+    there: dict[int, set[int]] = {}
+    kinds: dict[int, set[str]] = {}
+    for row in standings:
+        there.setdefault(row["rung"], set()).add(row["number"])
+        kinds.setdefault(row["rung"], set()).add("search" if row["role"] == "start" else row["role"])
+    return max((rung for rung, numbers in there.items() if len(numbers) > 1), key=lambda rung: (len(kinds[rung]), rung), default=None)
 
 
 WEAKEST = 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from archduel.commands.search.race import race_sentence
+from archduel.commands.search.result import compared_rung
 from archduel.core import Arch, Counts, Scale
 from archduel.race import Candidate
 from archduel.race.newcomers import Entry
@@ -21,6 +22,13 @@ def row(role: str, number: int, accuracy: float, rung: int = 0) -> dict[str, Any
 def test_one_network_is_nothing_to_compare() -> None:
     assert "nothing to compare" in race_sentence(WINNER, [row("search", 0, 0.5)], 100)
     assert "nothing to compare" in race_sentence(WINNER, [], 100)
+
+
+def test_the_rung_with_most_kinds_counts() -> None:
+    rows = [row(role, i, 0.3 + i / 10) for i, role in enumerate(("search", "random", "standard"))]
+    assert compared_rung([*rows, row("search", 0, 0.8, 1), row("start", 3, 0.7, 1)]) == 0
+    assert compared_rung([*rows, *(row(role, i, 0.8, 1) for i, role in enumerate(("start", "random", "standard")))]) == 1
+    assert compared_rung(rows[:1]) is None
 
 
 def test_the_highest_rung_with_two_networks_counts() -> None:
