@@ -23,8 +23,9 @@ from archduel.spaces.nasbench101.space import NASBench101
 from archduel.spaces.nasbench201.function import EDGES, OPS
 from archduel.spaces.natsbench_sss.space import NATSBenchSSS
 from archduel.spaces.resnet.space import form_of
+from archduel.spaces.stages.space import form_of as outline_of
 
-__all__ = ["Diagram", "Layout", "darts", "darts_supercell", "diagrams", "draw", "draw_text", "genotype", "layered", "mobilenetv3", "nasbench101", "nasbench201", "natsbench_sss", "resnet"]
+__all__ = ["Diagram", "Layout", "darts", "darts_supercell", "diagrams", "draw", "draw_text", "genotype", "layered", "mobilenetv3", "nasbench101", "nasbench201", "natsbench_sss", "resnet", "stages"]
 
 # -- Layered layout of small directed graphs: layers from top to bottom, few crossings, edges of one source bundled -----
 
@@ -283,6 +284,17 @@ def resnet(arch: Arch) -> list[Diagram]:
     stages, blocks, width = form_of(arch)
     labels = [f"{blocks} residual blocks, {width << stage} channels" for stage in range(stages)]
     return [_chain(f"resnet{2 * blocks * stages + 2}-{width}", ["input", *labels, "output"])]
+
+
+def stages(arch: Arch) -> list[Diagram]:
+    """Returns the chain of stages of a network, in words; widths are multiples of the first stage's."""
+    form = outline_of(arch)
+    labels = [{"conv3": "conv 3×3", "conv2": "conv 2×2", "stride2": "conv 3×3, stride 2"}[form.stem]]
+    for extra, growth in zip(form.extra, form.growth):
+        halved = "conv 3×3, max pool" if form.pool else "conv 3×3, stride 2"
+        more = f" + {extra} conv 3×3{' with shortcut' if form.residual else ''}" if extra else ""
+        labels.append(f"{halved}{more}{', squeeze' if form.squeeze else ''}; width {growth:g}")
+    return [_chain("network", ["input", *labels, f"{'maximum' if form.maximum else 'mean'} of each channel, linear"])]
 
 
 def darts(arch: Arch) -> list[Diagram]:

@@ -11,5 +11,6 @@ FAMILY = Family(
     build="archduel.spaces.stages.network:build",
     count="archduel.spaces.stages.cost:count",
     scale=Scale(32, 1),
+    diagrams="archduel.spaces.drawing:stages",
     ladder=((8, 1), (12, 1), (16, 1), (24, 1), (32, 1), (48, 1), (64, 1)),
 )

@@ -77,3 +77,13 @@ def test_every_decision_changes_the_network_somewhere() -> None:
         network = build(arch, Scale(8, 1, 32, 3, 10), generator=torch.Generator().manual_seed(0)).eval()
         outputs.add(tuple(network(x).flatten().tolist()))
     assert len(outputs) == 11
+
+
+def test_a_drawing_says_the_stages_in_words() -> None:
+    from archduel.spaces.drawing import diagrams
+
+    space = Stages()
+    shown = diagrams(space, space.start())[0]
+    assert shown.labels[1] == "conv 2×2"
+    assert shown.labels[2:5] == tuple(f"conv 3×3, max pool + 1 conv 3×3; width {growth}" for growth in (1, 2, 4))
+    assert shown.labels[-1] == "maximum of each channel, linear"
