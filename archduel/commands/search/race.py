@@ -238,10 +238,13 @@ def race_sentence(
     if rung is None:
         return f"There is nothing to compare: {winner.name} is the only network that the race could train and score."
     rows = [row for row in standings if row["rung"] == rung]
-    parts = [
-        f"{NAMES[row['role']]} {100 * row['accuracy']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f}, best of {row['n']})" for row in rows
-    ]
-    if winner.number not in {row["number"] for row in rows} and len(winner.curve) > rung:
+    parts, seen = [], set()
+    for row in rows:
+        share = f"{100 * row['accuracy']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f}, best of {row['n']})"
+        same = f"is the same network (best of {row['n']})"
+        parts.append(f"{NAMES[row['role']]} {same if row['number'] in seen else share}")
+        seen.add(row["number"])
+    if winner.number not in seen and len(winner.curve) > rung:
         parts.append(f"{winner.name}, the one that was chosen later, {100 * winner.curve[rung]['accuracy']:.1f} %")
     each = f"{max(row['seconds'] for row in rows):.0f} s" if timed else f"{max(row['passes'] for row in rows):g} epochs"
     absent = [role for role in ("random", "standard") if role not in {row["role"] for row in rows}]
@@ -249,7 +252,7 @@ def race_sentence(
     return " ".join([
         f"At equal training, about {each} for each network, {metric.replace('_', ' ')} on {n_validation:,} validation images was: {'; '.join(parts)}{plain}.",
         _apart(rows), *([f"No {' or '.join(absent)} network got that far."] if absent else []),
-        f"{winner.name} was chosen and trained on.", UNKNOWN_GAIN,
+        f"{winner.name} led where the race trained longest, and was trained on.", UNKNOWN_GAIN,
     ])  # fmt: skip
 
 

@@ -40,6 +40,12 @@ def test_the_highest_rung_with_two_networks_counts() -> None:
     assert "The search's best is ahead of the others" in text
 
 
+def test_one_network_of_two_kinds_is_named_once() -> None:
+    text = race_sentence(WINNER, [row("search", 0, 0.5), row("random", 0, 0.5), row("standard", 2, 0.2)], 100)
+    assert "the best random one is the same network (best of 2)" in text
+    assert "the winner led where the race trained longest" in text
+
+
 def test_overlap_and_absence_are_said() -> None:
     text = race_sentence(WINNER, [row("search", 0, 0.50), row("start", 1, 0.45)], 100, timed=False)
     assert "do not tell them apart" in text
