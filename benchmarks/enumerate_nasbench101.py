@@ -12,16 +12,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import multiprocessing
 import os
 import shlex
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+from recording import over_processes, write_record
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 N_LABELLED = 1_293_208
@@ -174,23 +174,6 @@ def peak_mib() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def run(name: str, repeats: int) -> dict[str, Any]:
-    """Returns median and spread of each number over fresh processes."""
-    context = multiprocessing.get_context("spawn")
-    runs = []
-    for _ in range(repeats):
-        answers = context.Queue()
-        process = context.Process(target=_measure, args=(name, answers))
-        process.start()
-        runs.append(answers.get())
-        process.join()
-    return {
-        key: {"median": statistics.median(r[key] for r in runs), "min": min(r[key] for r in runs),
-              "max": max(r[key] for r in runs), "n": repeats}
-        for key in runs[0]
-    }  # fmt: skip
-
-
 def main() -> None:
     """Measures all parts and writes the record."""
     parser = argparse.ArgumentParser(
@@ -203,15 +186,14 @@ def main() -> None:
     from archduel import environment
 
     load_before = os.getloadavg()[0]
-    parts = {name: run(name, arguments.repeats) for name in PARTS}
+    parts = {name: over_processes(_measure, name, arguments.repeats) for name in PARTS}
     ratio = parts["plain"]["cpu_seconds"]["median"] / parts["hashes"]["cpu_seconds"]["median"]
     record = {
         "command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1,
         "load_average": {"before": load_before, "after": os.getloadavg()[0]},
         "ratio_to_plain_python_cpu": ratio, "plain_is": "extrapolated from slices, see the script", "parts": parts,
     }  # fmt: skip
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(arguments.out, record)
     print(json.dumps(record, indent=1))
 
 

@@ -9,7 +9,6 @@ read once, at the end of each training. ``cpu_seconds`` is processor time, which
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 from cifar10_folder import stored, write
+from recording import write_record
 
 from archduel import environment, train
 
@@ -60,8 +60,7 @@ def main() -> None:
         "command": shlex.join(["python", *sys.argv]), "threads": 1, "processes": 1, "trainings": trainings,
         "load_average": {"before": before, "after": os.getloadavg()[0]}, **environment(),
     }  # fmt: skip
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(arguments.out, record)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ nor the looks at the test pictures. ``--weights DIR`` keeps the networks for ``a
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recording import write_record
 
 from archduel import environment
 from archduel.core import Scale
@@ -119,8 +119,7 @@ def main() -> None:
     record: dict[str, Any] = {"command": shlex.join(["python", *sys.argv]), "networks": [], **environment()}
     for name in arguments.networks:
         record["networks"].append(measure(name, data, share, arguments.device, arguments.compile, arguments.weights))
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(arguments.out, record)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from recording import write_record
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -174,8 +175,7 @@ def main() -> None:
         "speedup": round(medians["plain"] / medians["archduel"], 3), "load_average": {"before": before, "after": os.getloadavg()[0]},
         **environment(),
     }  # fmt: skip
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(arguments.out, record)
     print(json.dumps({key: record[key] for key in ("seconds_a_step", "images_a_second", "speedup")}, indent=1))
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from oneshot_cifar10 import parser_of, pictures, root_of
+from recording import write_record
 
 from archduel import build, environment
 from archduel.core import Arch, Scale, parse, sample
@@ -147,8 +148,7 @@ def main() -> None:
         "recipe": asdict(recipe_of(arguments)), "seeds": arguments.seeds, "minutes": round((time.monotonic() - arguments.began) / 60, 1),
         "strategies": rows(cells, tests), "found": cells, "tests": tests,
     }  # fmt: skip
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(arguments.out, record)
     for name, row in record["strategies"].items():
         print(name, json.dumps({key: value for key, value in row.items() if key != "each"}), flush=True)
 

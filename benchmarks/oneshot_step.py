@@ -103,8 +103,7 @@ def released_network(size: dict[str, int], **options: bool) -> Any:
     import torch
 
     from archduel.core import Scale
-    from archduel.spaces.darts.supernet import DARTSSupernet
-    from archduel.spaces.darts.supernet_ops import DepthwiseConv2d
+    from archduel.spaces.darts.supernet import DARTSSupernet, DepthwiseConv2d
 
     torch.manual_seed(0)
     network = DARTSSupernet(Scale(size["channels"], size["depth"], size["image_size"], 3, 10), **options)

@@ -29,9 +29,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from recording import write_record
 
 from archduel import environment
-from archduel.commands.bench.rank_trials import parse_entrants
+from archduel.commands.bench.rank import parse_entrants
 from archduel.core import Arch
 from archduel.rankers import NAC
 from archduel.rankers.networks import encode
@@ -181,8 +182,7 @@ def main() -> None:
     part = {"command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1}
     part["load_average"] = os.getloadavg()[0]
     record[arguments.part] = record.get(arguments.part, {}) | part | PARTS[arguments.part](arguments)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(arguments.out, record)
     print(json.dumps(record[arguments.part], indent=1))
 
 

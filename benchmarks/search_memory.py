@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from recording import write_record
 
 SIDE, CLASSES = 32, 10
 SHORT = ["--time", "1h", "--evaluations", "6", "--final-seeds", "1", "--quiet"]
@@ -117,8 +118,7 @@ def main() -> None:
         "command": shlex.join(["python", *sys.argv]), **environment(), "search": shlex.join(["archduel", "search", *SHORT]),
         "cut": CUT, "by_images": rows,
     }  # fmt: skip
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(arguments.out, record)
     print(json.dumps(record, indent=1))
 
 

@@ -36,6 +36,7 @@ import numpy as np
 import torch
 from imagenet_like import write
 from PIL import Image
+from recording import write_record
 from torch.utils.data import DataLoader, Dataset
 
 from archduel.data import Preprocessing
@@ -241,8 +242,7 @@ def main() -> None:
         "size": SIZE, "batch": arguments.batch, "measured": parts, "memory": memory, "cores": len(os.sched_getaffinity(0)),
         "load_average": {"before": before, "after": os.getloadavg()[0]}, **environment(),
     }  # fmt: skip
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(arguments.out, record)
     print(json.dumps(parts, indent=1))
 
 

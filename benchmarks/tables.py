@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import multiprocessing
 import os
 import pickle
 import shlex
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recording import over_processes, write_record
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 WORK = "ARCHDUEL_BENCHMARK_WORK"
@@ -381,23 +381,6 @@ def _measure(name: str, answers: Any) -> None:
     answers.put(PARTS[name]())
 
 
-def run(name: str, repeats: int) -> dict[str, Any]:
-    """Returns median and spread of each number over fresh processes."""
-    context = multiprocessing.get_context("spawn")
-    runs = []
-    for _ in range(repeats):
-        answers = context.Queue()
-        process = context.Process(target=_measure, args=(name, answers))
-        process.start()
-        runs.append(answers.get())
-        process.join()
-    return {
-        key: {"median": statistics.median(r[key] for r in runs), "min": min(r[key] for r in runs),
-              "max": max(r[key] for r in runs), "n": repeats}
-        for key in runs[0]
-    }  # fmt: skip
-
-
 def main() -> None:
     """Makes the sources, measures all parts and writes the record."""
     parser = argparse.ArgumentParser(
@@ -419,7 +402,7 @@ def main() -> None:
     make_pickle()
     load_before = os.getloadavg()[0]
     names = [name for name in PARTS if arguments.only108 or name != "import_only108"]
-    parts = {name: run(name, 1 if name == "import_only108" else arguments.repeats) for name in names}
+    parts = {name: over_processes(_measure, name, 1 if name == "import_only108" else arguments.repeats) for name in names}
     record = {
         "command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1,
         "load_average": {"before": load_before, "after": os.getloadavg()[0]},
@@ -433,8 +416,7 @@ def main() -> None:
         },
         "parts": parts,
     }  # fmt: skip
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(arguments.out, record)
     print(json.dumps(record, indent=1))
 
 

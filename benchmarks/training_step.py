@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recording import write_record
 
 ARCH = "nasbench201:3.2.3.1.3.4"  # three 3x3, one 1x1 convolution, a skip and a pool
 SIZES = [(8, 8, 64), (8, 16, 128), (8, 32, 128), (16, 8, 64), (16, 16, 128), (16, 32, 128)]
@@ -151,8 +152,7 @@ def main() -> None:
     part["load_average"] = {"before": os.getloadavg()[0]}
     record[arguments.part] = part | PARTS[arguments.part](arguments)
     part["load_average"]["after"] = os.getloadavg()[0]
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(arguments.out, record)
     print(json.dumps(record[arguments.part], indent=1))
 
 

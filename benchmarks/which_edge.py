@@ -24,7 +24,7 @@ import torch
 from scipy.stats import rankdata
 
 from archduel import environment
-from archduel.commands.bench.rank_trials import parse_entrants
+from archduel.commands.bench.rank import parse_entrants
 from archduel.core import sample
 from archduel.spaces import NASBench201
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from archduel.data.source import Source, digest, label_codes
+from archduel.data.dataset import Source, digest, label_codes
 from archduel.errors import DataError
 
 __all__ = ["as_image", "check_images", "float_scale", "from_arrays", "from_dataset", "plain"]

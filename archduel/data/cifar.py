@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archduel.data.dataset import Source, digest
 from archduel.data.download import checksum, take_members
-from archduel.data.source import Source, digest
 from archduel.data.stored import Item, keep, kept_once
 from archduel.errors import DataError
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import tempfile
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from archduel.data.dataset import Preprocessing
+from archduel.core.storage import write_atomic
+from archduel.data import cache as store
+from archduel.data.dataset import Preprocessing, Source, digest
 from archduel.data.preprocess import apply_preprocessing
-from archduel.data.resolution import is_grey
-from archduel.data.source import Source
+from archduel.data.resolution import Survey, is_grey, survey
 from archduel.errors import DataError
 
-__all__ = ["SUFFIXES", "ColourFoundError", "decoded", "open_image"]
+__all__ = ["SUFFIXES", "ColourFoundError", "Plan", "decode_once", "decoded", "open_image", "survey_once"]
 
 # Formats that Pillow reads by itself. EPS is left out: it would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF", "ICO")
@@ -136,3 +142,155 @@ def decoded(
                 progress(len(order), len(order))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+# -- Decoding once: the entry of the cache for these images, in this order, at this size; made where it is missing ------
+
+
+SMALL = 32 * 2**20  # bytes of pixels that are kept in memory where the images were in memory anyway
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be decoded.
+
+    Attributes:
+        source: the images.
+        split: (N,) int8, the split of every image of the source.
+        order: (M,) int64, the numbers of those wanted: train first, then validation, then test.
+        root: of the cache.
+        workers: threads, None = chosen.
+        progress: called with (done, total).
+    """
+
+    source: Source
+    split: NDArray[np.int8]
+    order: NDArray[np.int64]
+    root: Path
+    workers: int | None = None
+    progress: Callable[[int, int], None] | None = None
+
+
+def decode_once(plan: Plan, preprocessing: Preprocessing, *, grey_expected: bool = False) -> store.Entry:
+    """Returns the decoded images, from the cache where they are there already.
+
+    Args:
+        plan: what is to be decoded.
+        preprocessing: size, mode and rule.
+        grey_expected: stop at the first image with colour.
+
+    Raises:
+        DataError: if none can be decoded.
+        ColourFoundError: see ``grey_expected``.
+    """
+    shape = (3 if preprocessing.mode == "RGB" else 1, preprocessing.size, preprocessing.size)
+
+    def fresh() -> Iterator[tuple[int, NDArray[np.uint8] | str]]:
+        """Returns the images, decoded while they are read."""
+        return decoded(
+            plan.source,
+            plan.order,
+            preprocessing,
+            grey_expected=grey_expected,
+            workers=plan.workers,
+            progress=plan.progress,
+        )
+
+    if plan.source.resident and len(plan.order) * int(np.prod(shape)) <= SMALL:
+        return _in_memory(plan, fresh(), shape)
+    if plan.source.key is None:
+        return _by_content(plan, fresh(), shape)
+    base = digest(plan.source.key, preprocessing.size, preprocessing.mode, preprocessing.rule, store.FORMAT)[:24]
+    final = plan.root / "decoded" / f"{base}-{digest(plan.order, plan.split[plan.order])[:16]}"
+    with _writable(plan.root), store.locked(plan.root / "decoded" / f".{base}.lock") as held:
+        entry = store.opened(final)
+        if entry is None:
+            dead = final.parent.glob(f".{base[:16]}.*") if held else ()  # of processes that were killed
+            for folder in (final, *dead):  # a final folder that cannot be opened is damaged
+                shutil.rmtree(folder, ignore_errors=True)
+            store.write_entry(final, _rearranged(plan, final, base) or fresh(), shape, plan.split)
+            entry = store.opened(final)
+    return _checked(entry, plan)
+
+
+@contextmanager
+def _writable(root: Path) -> Iterator[None]:
+    """Says what to do where the cache cannot be written; what goes wrong in reading images never comes here."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"the cache {root} cannot be written ({error.strerror or error}); set ARCHDUEL_CACHE to a folder with room"
+        ) from error
+
+
+def survey_once(source: Source, root: Path) -> Survey:
+    """Returns the survey of the images, remembered beside the decoded ones.
+
+    Raises:
+        DataError: if not one image can be opened.
+    """
+    if source.key is None or source.resident:
+        return survey(source)
+    path = root / "decoded" / f"survey-{digest(source.key)[:24]}.json"
+    try:
+        known = json.loads(path.read_text())
+        return Survey(
+            tuple((int(width), int(height)) for width, height in known["sizes"]), bool(known["grey"])
+        )
+    except (OSError, ValueError, KeyError):
+        found = survey(source)
+    with _writable(root):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps({"sizes": found.sizes, "grey": found.grey}).encode())
+    return found
+
+
+def _checked(entry: store.Entry | None, plan: Plan) -> store.Entry:
+    if entry is None:
+        raise DataError(f"none of the {len(plan.order):,} images of {plan.source.name} could be decoded")
+    return entry
+
+
+def _in_memory(
+    plan: Plan, images: Iterable[tuple[int, NDArray[np.uint8] | str]], shape: tuple[int, int, int]
+) -> store.Entry:
+    """Returns an entry of few images, kept in memory; the same code by way of a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="archduel-") as folder:
+        store.write_entry(Path(folder) / "entry", images, shape, plan.split)
+        return _checked(store.opened(Path(folder) / "entry", mapped=False), plan)
+
+
+def _by_content(
+    plan: Plan, images: Iterable[tuple[int, NDArray[np.uint8] | str]], shape: tuple[int, int, int]
+) -> store.Entry:
+    """Returns an entry that is decoded each time and kept under the hash of its content, once."""
+    parent = plan.root / "decoded"
+    with _writable(plan.root):
+        parent.mkdir(parents=True, exist_ok=True)
+    with _writable(plan.root), tempfile.TemporaryDirectory(prefix=".once.", dir=parent) as folder:
+        written = Path(folder) / "entry"
+        store.write_entry(written, images, shape, plan.split)
+        entry = _checked(store.opened(written), plan)
+        final = (
+            parent / f"content-{digest(entry.digests, entry.rows, entry.counts, shape, entry.skipped)[:24]}"
+        )
+        del entry
+        store.publish(written, final)
+    return _checked(store.opened(final), plan)
+
+
+def _rearranged(plan: Plan, final: Path, base: str) -> Iterator[tuple[int, NDArray[np.uint8] | str]] | None:
+    """Returns the images from an entry that holds them in another order (of another seed), or None."""
+    wanted = set(plan.order.tolist())
+    for sibling in sorted(final.parent.glob(f"{base}-*")):
+        entry = store.opened(sibling)
+        if entry is not None and wanted <= entry.skipped.keys() | set(entry.rows.tolist()):
+            return _gather(entry, plan.order)
+    return None
+
+
+def _gather(entry: store.Entry, order: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8] | str]]:
+    row = {number: position for position, number in enumerate(entry.rows.tolist())}
+    for number in order.tolist():
+        yield number, (entry.images[row[number]] if number in row else entry.skipped[number])

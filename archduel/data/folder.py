@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from archduel.data.dataset import SPLITS, Source, digest, naturally
 from archduel.data.decode import SUFFIXES, open_image
-from archduel.data.source import SPLITS, Source, digest, naturally
 from archduel.errors import DataError
 
 __all__ = ["LISTS", "class_words", "find_list", "from_folder", "read_list"]

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.data.cache import publish
+from archduel.data.dataset import SPLITS, digest, naturally
 from archduel.data.decode import SUFFIXES
 from archduel.data.folder import SPLIT_NAMES, find_list, read_list
-from archduel.data.source import SPLITS, digest, naturally
 from archduel.errors import DataError
 
 __all__ = ["Catalogue", "Item", "catalogues", "members", "open_catalogue", "write_catalogue"]

@@ -16,20 +16,133 @@ from numpy.typing import NDArray
 
 from archduel.data import cache as store
 from archduel.data.arrays import from_arrays, from_dataset
-from archduel.data.checks import facts_of, refuse_broken, warnings_of
+from archduel.data.cache import Entry
 from archduel.data.cifar import FORMS, form_of_folder, from_cifar
-from archduel.data.dataset import Dataset, Preprocessing, Split, make_splits, subset
-from archduel.data.decode import ColourFoundError
-from archduel.data.decode_once import Plan, decode_once, survey_once
+from archduel.data.dataset import SPLITS, Dataset, Preprocessing, Source, Split, digest, make_splits, subset
+from archduel.data.decode import ColourFoundError, Plan, decode_once, survey_once
 from archduel.data.download import is_archive
 from archduel.data.folder import from_folder
 from archduel.data.npz import from_npz
-from archduel.data.resolution import LARGEST, affordable_size, choose, size_facts
-from archduel.data.source import Source, digest
+from archduel.data.resolution import LARGEST, Choice, affordable_size, choose, size_facts
 from archduel.data.stored import Item, is_kept, keep, open_kept
 from archduel.errors import DataError, SettingError
 
-__all__ = ["NAMES", "check_name", "digits", "identity", "load", "locate", "remember", "source_of"]
+__all__ = ["MOST_BROKEN", "NAMES", "check_name", "digits", "duplicates", "facts_of", "identity", "load", "locate", "refuse_broken", "remember", "source_of", "warnings_of"]
+
+# -- What a person should know about a data set: its numbers, its oddities, and when it cannot be used ------------------
+
+
+MOST_BROKEN = 0.01
+FEW = 20  # training images of a class below which a person is warned
+UNEVEN = 3.0  # largest class : smallest class from which on classes count as unbalanced
+
+
+def refuse_broken(source: Source, entry: Entry, n: int) -> None:
+    """Raises where more than 1 % of the images cannot be read, or a split or class has lost all of its images.
+
+    Raises:
+        DataError: with the first names and reasons.
+    """
+    if len(entry.skipped) > MOST_BROKEN * n:
+        listed = "; ".join(
+            f"{source.label_of(number)} ({reason})" for number, reason in list(entry.skipped.items())[:5]
+        )
+        more = f"; and {len(entry.skipped) - 5} more" if len(entry.skipped) > 5 else ""
+        raise DataError(
+            f"{len(entry.skipped)} of {n} images cannot be read, more than {MOST_BROKEN:.0%}: {listed}{more}; "
+            "repair or remove them"
+        )
+    left = _per_class(source, entry)[0]
+    gone = [source.classes[index] for index in np.flatnonzero(left == 0)]
+    if gone:
+        raise DataError(f"no readable training image is left of {', '.join(gone[:5])}")
+    empty = [name for name, count in zip(SPLITS, entry.counts) if count == 0]
+    if empty:
+        raise DataError(f"no readable image is left in {' and '.join(empty)}")
+
+
+def _per_class(source: Source, entry: Entry) -> list[np.ndarray[Any, Any]]:
+    """Returns the images of each class, for each split."""
+    labels = source.labels[entry.rows]
+    edges = np.cumsum([0, *entry.counts]).tolist()
+    return [np.bincount(labels[a:b], minlength=len(source.classes)) for a, b in pairwise(edges)]
+
+
+def duplicates(entry: Entry) -> list[tuple[int, int]]:
+    """Returns pairs of rows of different splits whose pixels are equal: (row of the earlier split, row of the later)."""
+    split = np.repeat(np.arange(3), entry.counts)
+    hashes = np.ascontiguousarray(entry.digests).view("V16").reshape(-1)  # (N, 16) -> (N,)
+    _, group, size = np.unique(hashes, return_inverse=True, return_counts=True)
+    group = group.reshape(-1)
+    pairs = []
+    first: dict[int, int] = {}
+    for row in np.flatnonzero(size[group] > 1).tolist():
+        earlier = first.setdefault(int(group[row]), row)
+        if split[earlier] != split[row]:
+            pairs.append((earlier, row))
+    return pairs
+
+
+def warnings_of(source: Source, entry: Entry) -> list[str]:
+    """Returns sentences on few images, unbalanced classes, duplicates between splits and skipped files."""
+    found = []
+    train = _per_class(source, entry)[0]
+    few = [f"{source.classes[index]!r} ({train[index]})" for index in np.flatnonzero(train < FEW)]
+    if few:
+        more = " ..." if len(few) > 10 else ""
+        found.append(
+            f"fewer than {FEW} training images of {', '.join(few[:10])}{more}: do not expect much there"
+        )
+    if train.max() >= UNEVEN * train.min():
+        most, least = source.classes[int(train.argmax())], source.classes[int(train.argmin())]
+        found.append(
+            f"classes are unbalanced: {train.max()} training images of {most!r}, {train.min()} of {least!r}; "
+            "consider balanced_accuracy or macro_f1 as the metric"
+        )
+    pairs = duplicates(entry)
+    if pairs:
+        found.append(_tell_duplicates(source, entry, pairs))
+    if entry.skipped:
+        found.append(f"{len(entry.skipped)} images cannot be read and are skipped")
+    return found
+
+
+def _tell_duplicates(source: Source, entry: Entry, pairs: list[tuple[int, int]]) -> str:
+    split = np.repeat(np.arange(3), entry.counts)
+    rows = entry.rows.tolist()
+    listed = "; ".join(
+        f"{source.label_of(rows[first])} ({SPLITS[split[first]]}) = {source.label_of(rows[second])} ({SPLITS[split[second]]})"
+        for first, second in pairs[:5]
+    )
+    labels = source.labels
+    differ = sum(int(labels[rows[first]] != labels[rows[second]]) for first, second in pairs)
+    conflict = f", {differ} of them under different labels" if differ else ""
+    return (
+        f"{len(pairs)} images stand in two splits with equal pixels{conflict}, which makes accuracy look better than it is: {listed}"
+        f"{' ...' if len(pairs) > 5 else ''}"
+    )
+
+
+def facts_of(source: Source, entry: Entry, choice: Choice, mode: str) -> dict[str, Any]:
+    """Returns numbers for the report: images a split and class, working resolution and its reason, origin of the splits."""
+    per_class = _per_class(source, entry)
+    given = {SPLITS[code] for code in np.unique(source.given).tolist()} if source.given.any() else set()
+    return {
+        "n_images": dict(zip(SPLITS, entry.counts)),
+        "per_class": {
+            name: {split: int(per_class[code][index]) for code, split in enumerate(SPLITS)}
+            for index, name in enumerate(source.classes)
+        },
+        "splits": {name: "given" if name in given else "made" for name in SPLITS},
+        "image_size": choice.size,
+        "rule": choice.rule,
+        "mode": mode,
+        "resolution_reason": choice.reason,
+        "imbalance": float(per_class[0].max() / per_class[0].min()),
+        "n_duplicates": len(duplicates(entry)),
+        "n_skipped": len(entry.skipped),
+    }
+
 
 # -- The menu of data sets, and what a name or a path stands for --------------------------------------------------------
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.data.arrays import as_image, check_images, float_scale, from_arrays
-from archduel.data.source import Source, digest, label_codes
+from archduel.data.dataset import Source, digest, label_codes
 from archduel.data.stored import Item, keep, kept_once
 from archduel.errors import DataError
 

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from archduel.data.dataset import Preprocessing
+from archduel.data.dataset import Preprocessing, Source
 from archduel.data.preprocess import apply_preprocessing
-from archduel.data.source import Source
 from archduel.errors import DataError, SettingError
 
 __all__ = [

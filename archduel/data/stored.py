@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from archduel.data.arrays import as_image
 from archduel.data.cache import RowFile, locked, publish
-from archduel.data.source import Source, digest
+from archduel.data.dataset import Source, digest
 from archduel.errors import DataError
 
 __all__ = ["Item", "is_kept", "keep", "kept_once", "open_kept"]

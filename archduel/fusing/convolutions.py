@@ -5,7 +5,7 @@ copies run at memory speed, a 1x1 convolution is a batched matrix product of vie
 dense matrix. Which way is fastest depends on the shape; :mod:`archduel.fusing.fastest` measures.
 
 In order: what a way is, what ways share (windows, zero borders, products that add up), then 1x1 convolutions, rows shifted side by
-side, im2col, and Winograd. :mod:`archduel.fusing.small_convolutions` holds the others and the list of all.
+side, im2col, and Winograd. :mod:`archduel.fusing.fastest` holds the others and the list of all.
 
 Every gradient here is the same pair of sums. With y[o, p] = sum over c, t of w[o, c, t] x[c, p + t] for outputs o, inputs c, pixels p
 and places t of the kernel: dw[o, c, t] is the sum over p of dy[o, p] x[c, p + t], and dx[c, q] the sum over o, t of w[o, c, t] dy[o, q - t],

@@ -25,8 +25,7 @@ from archduel.race.race import Race, RaceSettings, Sets, check_images
 from archduel.race.sizes import Bounds, Sizes, fitting_scale, standard_ladder
 from archduel.race.training import Anytime, best_precision
 from archduel.spaces.family import build, count, family
-from archduel.spaces.mobilenetv3.space import MobileNetV3
-from archduel.spaces.mobilenetv3.text import Spec
+from archduel.spaces.mobilenetv3.space import MobileNetV3, Spec
 from archduel.spaces.resnet.space import BLOCKS, WIDTHS, ResNet
 from archduel.training.images import Pixels, side_by_side
 from archduel.training.recipe import Recipe

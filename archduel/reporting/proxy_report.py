@@ -9,9 +9,19 @@ from typing import Any
 from markupsafe import Markup
 
 from archduel.reporting.charts import Line, Spot, line_chart, scatter_chart
-from archduel.reporting.page import NOTHING, chart, document, facts, legend, part, section, table
+from archduel.reporting.page import (
+    NOTHING,
+    Row,
+    chart,
+    document,
+    facts,
+    interval_chart,
+    legend,
+    part,
+    section,
+    table,
+)
 from archduel.reporting.text import brief, compact, duration, number, percent
-from archduel.reporting.tiles import Row, interval_chart
 
 __all__ = ["proxy_html"]
 

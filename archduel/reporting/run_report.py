@@ -11,20 +11,24 @@ from markupsafe import Markup
 
 from archduel.errors import SettingError
 from archduel.reporting.charts import Line, Spot, line_chart, pareto, scatter_chart
-from archduel.reporting.page import NOTHING, chart, details, document, facts, legend, part, section, table
-from archduel.reporting.schema import (
-    Agreement,
-    Arm,
-    Confusion,
-    Curve,
-    Final,
-    Mistake,
-    Point,
-    ReportData,
+from archduel.reporting.page import (
+    NOTHING,
+    Row,
+    bar_chart,
+    chart,
+    details,
+    document,
+    facts,
+    heat_map,
+    interval_chart,
+    legend,
+    part,
+    section,
+    table,
 )
+from archduel.reporting.schema import Agreement, Arm, Confusion, Curve, Final, Mistake, Point, ReportData
 from archduel.reporting.statistics import Interval, mean_interval, share_interval
 from archduel.reporting.text import UNKNOWN, brief, compact, count, duration, number, percent
-from archduel.reporting.tiles import Row, bar_chart, heat_map, interval_chart
 
 __all__ = ["agreement", "best_so_far", "cells", "classes", "confusion", "costs", "curves", "each_class", "failures", "finals", "gained", "mistakes", "report_html", "reproduction", "scatter", "time_unit", "trajectory", "wins"]
 

@@ -17,8 +17,7 @@ from archduel.spaces.darts.genotype import Genotype, Node
 from archduel.spaces.darts.space import DARTS
 from archduel.spaces.darts.supercell import SuperCell
 from archduel.spaces.family import family, free_text
-from archduel.spaces.mobilenetv3.space import spec_of
-from archduel.spaces.mobilenetv3.text import MAX_DEPTH
+from archduel.spaces.mobilenetv3.space import MAX_DEPTH, spec_of
 from archduel.spaces.nasbench101.space import NASBench101
 from archduel.spaces.nasbench201.function import EDGES, OPS
 from archduel.spaces.natsbench_sss.space import NATSBenchSSS

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["AuxiliaryHead", "DropPath", "FactorizedReduce", "Normalise", "ReLUConvBN", "Tail", "Zero", "adopt", "conv", "dilated", "feed_drop_path", "initialise", "plain_norms", "pyramid", "separable", "set_drop_path", "stepwise"]
+__all__ = ["AuxiliaryHead", "DropPath", "FactorizedReduce", "Normalise", "ReLUConvBN", "SqueezeExcitation", "Tail", "Zero", "adopt", "conv", "dilated", "feed_drop_path", "initialise", "plain_norms", "pyramid", "separable", "set_drop_path", "stepwise"]
 
 # -- The feature pyramid of a network: its last map at every size, for tasks other than naming the image --------------
 
@@ -133,6 +133,28 @@ class Zero(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns zeros (N, C, ceil(H / stride), ceil(W / stride))."""
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales every channel by what a small network says about the means of all channels.
+
+    Source: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018; MobileNetV3 puts ``hardsigmoid`` in the sigmoid's place.
+
+    Args:
+        channels: of the maps.
+        hidden: width of the small network.
+        gate: makes the factors of its answer.
+    """
+
+    def __init__(self, channels: int, hidden: int, gate: Callable[[torch.Tensor], torch.Tensor] = torch.sigmoid) -> None:
+        super().__init__()
+        self.gate = gate
+        self.reduce, self.expand = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns (N, C, H, W), each channel times a number in 0..1."""
+        scale = functional.relu(self.reduce(x.mean((2, 3), keepdim=True)))  # (N, hidden, 1, 1)
+        return x * self.gate(self.expand(scale))
 
 
 class DropPath(nn.Module):

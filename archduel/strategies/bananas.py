@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Ranker, Space, StepReport, mutate, sample
-from archduel.errors import InfeasibleError, check_at_least
-from archduel.strategies.candidates import beliefs
+from archduel.core import Arch, Constraint, Ranker, Space, StepReport, sample
+from archduel.errors import check_at_least
+from archduel.strategies.candidates import beliefs, mutants
 from archduel.strategies.rounds import Guided
 
 __all__ = ["Bananas"]
@@ -71,9 +71,5 @@ class Bananas(Guided):
         """Returns unlabelled candidates: mutants of the best, and random ones."""
         best = self.rounds.ledger.ranked()[: self.parents]
         found = {sample(self.space, self.rng, self.constraint): None for _ in range(max(1, self.candidates // 10))}
-        for i in range(self.candidates):
-            try:
-                found[mutate(self.space, best[i % len(best)], self.rng, self.constraint, tries=50)] = None
-            except InfeasibleError:  # a lonely architecture; others have mutants
-                continue
-        return list(found)
+        parents = (best[i % len(best)] for i in range(self.candidates))
+        return list(found | dict.fromkeys(mutants(self.space, parents, self.rng, self.constraint)))

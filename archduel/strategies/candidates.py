@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -14,7 +14,7 @@ from scipy.special import log_ndtr, ndtr
 from archduel.core import Arch, Constraint, Ranker, Space, Uncertain, enumerate_space, mutate, sample
 from archduel.errors import InfeasibleError
 
-__all__ = ["Believer", "beliefs", "evolved", "log_improvement", "whole_space"]
+__all__ = ["Believer", "beliefs", "evolved", "log_improvement", "mutants", "whole_space"]
 
 
 _listed: WeakKeyDictionary[Any, tuple[int, tuple[str, ...], tuple[Arch, ...]]] = WeakKeyDictionary()
@@ -42,6 +42,17 @@ def whole_space(space: Space, constraint: Constraint | None, limit: int) -> tupl
     return tuple(allowed), tuple(allowed.values())
 
 
+def mutants(
+    space: Space, parents: Iterable[Arch], rng: np.random.Generator, constraint: Constraint | None
+) -> Iterator[Arch]:
+    """Yields a mutant of each parent; one that has none goes without, others have mutants."""
+    for parent in parents:
+        try:
+            yield mutate(space, parent, rng, constraint, tries=50)
+        except InfeasibleError:
+            continue
+
+
 def evolved(
     space: Space,
     parents: Sequence[Arch],
@@ -60,12 +71,9 @@ def evolved(
     for _ in range(size // 4):
         pool[sample(space, rng, constraint)] = None
     for _ in range(rounds):
-        for _ in range(size):
-            parent = parents[int(rng.integers(len(parents)))]
-            try:
-                pool[mutate(space, parent, rng, constraint, tries=50)] = None
-            except InfeasibleError:  # a lonely architecture; others have mutants
-                continue
+        # One after another: a parent is drawn after the mutant of the one before.
+        drawn = (parents[int(rng.integers(len(parents)))] for _ in range(size))
+        pool.update(dict.fromkeys(mutants(space, drawn, rng, constraint)))
         archs = list(pool)
         order = np.argsort(-worth(archs), kind="stable")[: max(10, len(archs) // 10)]
         parents = [archs[i] for i in order]

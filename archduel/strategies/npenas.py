@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Ranker, Space, StepReport, mutate, sample
-from archduel.errors import InfeasibleError, check_at_least
+from archduel.core import Arch, Constraint, Ranker, Space, StepReport, sample
+from archduel.errors import check_at_least
+from archduel.strategies.candidates import mutants
 from archduel.strategies.rounds import Guided
 
 __all__ = ["NPENAS"]
@@ -66,11 +67,6 @@ class NPENAS(Guided):
     def _children(self, archs: Sequence[Arch], scores: Sequence[float]) -> list[Arch]:
         """Returns mutants of tournament winners (and a random architecture, so that there is always one)."""
         found = {sample(self.space, self.rng, self.constraint): None}
-        for _ in range(self.candidates):
-            rivals = self.rng.integers(len(archs), size=self.tournament).tolist()
-            parent = archs[max(rivals, key=scores.__getitem__)]
-            try:
-                found[mutate(self.space, parent, self.rng, self.constraint, tries=50)] = None
-            except InfeasibleError:  # a lonely architecture; others have mutants
-                continue
-        return list(found)
+        tournaments = (self.rng.integers(len(archs), size=self.tournament).tolist() for _ in range(self.candidates))
+        winners = (archs[max(rivals, key=scores.__getitem__)] for rivals in tournaments)
+        return list(found | dict.fromkeys(mutants(self.space, winners, self.rng, self.constraint)))

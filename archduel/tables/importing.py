@@ -14,7 +14,7 @@ from archduel import registry
 from archduel.core import Arch, Family, Space
 from archduel.core.family import family_of
 from archduel.errors import SettingError, TableError, unknown
-from archduel.tables.build import make_table
+from archduel.tables.build import Labels, make_table
 from archduel.tables.readers.bpe import read_bpe_workbook
 from archduel.tables.readers.columns import (
     ColumnMap,
@@ -25,7 +25,6 @@ from archduel.tables.readers.columns import (
     read_labels,
     row_reader,
 )
-from archduel.tables.readers.labels import Labels
 from archduel.tables.readers.nasbench101 import read_ctnas_json, read_nasbench101
 from archduel.tables.readers.nats import read_nats
 from archduel.tables.readers.renas import read_renas_shards

@@ -23,10 +23,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from archduel.testing.estimators import EstimatorContract, SharedEstimatorContract
-    from archduel.testing.policies import PolicyContract
-    from archduel.testing.rankers import RankerContract
-    from archduel.testing.spaces import SpaceContract
     from archduel.testing.strategies import OneShotContract, StrategyContract
+    from archduel.testing.suites import PolicyContract, RankerContract, SpaceContract
     from archduel.testing.toy import ToyRanker, ToyShared, ToySpace, ToySupernet, toy_score
 else:
     __getattr__, __dir__ = lazy(
@@ -34,10 +32,10 @@ else:
         {
             "EstimatorContract": "archduel.testing.estimators",
             "OneShotContract": "archduel.testing.strategies",
-            "PolicyContract": "archduel.testing.policies",
-            "RankerContract": "archduel.testing.rankers",
+            "PolicyContract": "archduel.testing.suites",
+            "RankerContract": "archduel.testing.suites",
             "SharedEstimatorContract": "archduel.testing.estimators",
-            "SpaceContract": "archduel.testing.spaces",
+            "SpaceContract": "archduel.testing.suites",
             "StrategyContract": "archduel.testing.strategies",
             "ToyRanker": "archduel.testing.toy",
             "ToyShared": "archduel.testing.toy",

@@ -13,7 +13,7 @@ import torch
 
 from archduel.core import Arch, Estimate, Estimator, Query, SharedEstimator, sample
 from archduel.errors import InvalidArchError, SettingError, StateError
-from archduel.testing.states import assert_same_state, global_randomness_untouched, through_disk
+from archduel.testing.suites import assert_same_state, global_randomness_untouched, through_disk
 
 __all__ = ["EstimatorContract", "SharedEstimatorContract"]
 

@@ -34,7 +34,7 @@ from archduel.core import (
 )
 from archduel.core.spending import declared
 from archduel.errors import StateError
-from archduel.testing.states import assert_same_state, global_randomness_untouched, through_disk
+from archduel.testing.suites import assert_same_state, global_randomness_untouched, through_disk
 from archduel.testing.toy import ToySpace, toy_score
 
 __all__ = ["OneShotContract", "StrategyContract", "check_declaration"]

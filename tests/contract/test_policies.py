@@ -7,7 +7,7 @@ import torch
 
 from archduel import registry
 from archduel.core import Policy
-from archduel.testing.policies import PolicyContract
+from archduel.testing.suites import PolicyContract
 
 
 @pytest.mark.parametrize("name", registry.names("policy"), scope="class")

@@ -12,7 +12,7 @@ from archduel.assemble import collaborator
 from archduel.core import Arch, Ranker
 from archduel.rankers.size_belief import SizeBelief
 from archduel.spaces.nasbench201.space import NASBench201
-from archduel.testing.rankers import RankerContract
+from archduel.testing.suites import RankerContract
 from archduel.testing.toy import ToyRanker
 
 SMALL: dict[str, dict[str, Any]] = {

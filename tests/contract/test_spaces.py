@@ -13,7 +13,7 @@ from archduel import registry
 from archduel.core import Scale, sample
 from archduel.core.family import target
 from archduel.spaces.family import build, count, family, with_text
-from archduel.testing.spaces import SpaceContract
+from archduel.testing.suites import SpaceContract
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in registry.names("space")}
 VARIANTS |= {

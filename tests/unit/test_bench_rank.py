@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from archduel.commands import app
 from archduel.commands.bench.output import rank_summary as summary
 from archduel.commands.bench.output import write_figure
-from archduel.commands.bench.rank import bench_rank
-from archduel.commands.bench.rank_trials import PRESETS, VARIANTS, Protocol, Sides, open_field, parse_entrants
+from archduel.commands.bench.rank import PRESETS, Protocol, Sides, bench_rank, open_field, parse_entrants
 from archduel.errors import SettingError, TableError, UnknownNameError
 from archduel.rankers.best import Jury
+from archduel.rankers.published import VARIANTS
 from archduel.spaces.darts.space import DARTS
 from archduel.spaces.lookup import closed_form_costs
 from archduel.spaces.nasbench201.space import NASBench201

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from archduel.data import decode_once as module
+from archduel.data import decode as module
 from archduel.data import load
 from archduel.data.cache import cache_root, clear, entry_size, opened
 from archduel.errors import DataError
@@ -102,7 +102,7 @@ def test_two_processes_that_start_at_once_get_the_same_and_decode_once(
 ) -> None:
     code = (
         "import sys, archduel.data as d\n"
-        "from archduel.data import decode_once as once\n"
+        "from archduel.data import decode as once\n"
         "real, calls = once.decoded, []\n"
         "once.decoded = lambda *a, **k: (calls.append(1), real(*a, **k))[1]\n"
         "sys.stdin.readline()\n"

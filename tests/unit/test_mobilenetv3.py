@@ -12,9 +12,7 @@ import pytest
 from archduel.core import Arch, Scale, TextSpace, decisions, sample
 from archduel.errors import InvalidArchError, SettingError
 from archduel.spaces.family import build, count
-from archduel.spaces.mobilenetv3.cost import divisible, layout, squeezed
-from archduel.spaces.mobilenetv3.space import MobileNetV3, spec_of
-from archduel.spaces.mobilenetv3.text import check_spec
+from archduel.spaces.mobilenetv3.space import MobileNetV3, check_spec, divisible, layout, spec_of, squeezed
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "mobilenetv3.json").read_text())
 SPACE = MobileNetV3()

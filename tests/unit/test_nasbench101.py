@@ -14,9 +14,8 @@ from archduel.errors import InvalidArchError, SettingError
 from archduel.spaces.family import build, count
 from archduel.spaces.nasbench101.arrays import pack
 from archduel.spaces.nasbench101.cell import start_hash
-from archduel.spaces.nasbench101.cost import count_cells
 from archduel.spaces.nasbench101.enumeration import enumerate_cells
-from archduel.spaces.nasbench101.space import NASBench101
+from archduel.spaces.nasbench101.space import NASBench101, count_cells
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "nasbench101.json").read_text())
 PUBLISHED = Scale(channels=128, depth=3, image_size=32, in_channels=3, n_classes=10)

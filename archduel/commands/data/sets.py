@@ -16,12 +16,11 @@ from archduel.data.arrays import as_image
 from archduel.data.cache import cache_root, entry_size, locked, publish
 from archduel.data.cache import clear as clear_cache
 from archduel.data.cifar import FORMS, Form, form_of_folder, from_cifar
-from archduel.data.dataset import Dataset
+from archduel.data.dataset import SPLITS, Dataset, Source
 from archduel.data.decode import SUFFIXES
 from archduel.data.download import checksum, download, is_archive, unpack
 from archduel.data.folder import from_folder
 from archduel.data.load import NAMES, check_name, load, locate
-from archduel.data.source import SPLITS, Source
 from archduel.errors import DataError
 
 __all__ = ["Line", "clear", "describe", "fetch", "import_set", "list_sets", "show", "write_folder"]

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.data.cache import cache_root
-from archduel.data.dataset import Preprocessing, make_splits, subset
+from archduel.data.dataset import Preprocessing, Source, make_splits, naturally, subset
 from archduel.data.decode import SUFFIXES, decoded, open_image
 from archduel.data.folder import SPLIT_NAMES, class_words, read_list
 from archduel.data.listing import catalogues
 from archduel.data.load import source_of
-from archduel.data.source import Source, naturally
 from archduel.errors import DataError, SettingError
 
 __all__ = ["TestSet", "batches", "open_test_set", "same_data"]

@@ -73,7 +73,7 @@ def final_networks(
     selection: Selection, settings: Settings, space: Space, scale: Scale, say: Callable[[str], None]
 ) -> list[FinalNetwork]:
     """Returns the networks that are compared, all fixed before any test image is read."""
-    from archduel.spaces.resnet.cost import standard_network
+    from archduel.spaces.resnet.space import standard_network
 
     seeds = tuple(evaluation_seed(settings.seed, ORDINALS["final"] + i) for i in range(settings.final_seeds))
     networks = [FinalNetwork("search", selection.winner, seeds)]

@@ -22,13 +22,16 @@ LABEL = "label"
 """The stage, and the fidelity, of trainings with the cheap recipe."""
 
 SHARES = {"label": 0.33, "compare": 0.06, "reevaluate": 0.14, "final": 0.38}
-"""Shares of the time; the rest is the proposals' labels, the random arm's extra ones, start-up, export and report."""
+"""Shares of the time; the rest is the proposals' labels, the extra ones of random search, start-up, export and report."""
 
 UNSHARED = 0.6
 """Part of the label share that a search gets whose architectures are not random and so do not count for random search."""
 
 ENOUGH_LABELS, MOST_LABELS, FEWEST_LABELS = 40, 200, 8
+"""Cheap trainings of which so many must fit before a more trustworthy recipe is taken, since a comparator learns from pairs and few labels
+make few; how many are made at most; with how few a plan is refused, because random search would do as well."""
 ENOUGH_EPOCHS, MOST_EPOCHS, FEWEST_EPOCHS = 20, 120, 3
+"""Final epochs of which so many must fit before a larger network is taken, which would be trained too short to be better; at most; at least."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Plan:
     Attributes:
         labels: architectures trained with the cheap recipe before the comparator is fitted.
         confirm: architectures that the comparator proposes and that are then trained with the cheap recipe too.
-        shortlist: architectures an arm trains again with more epochs.
+        shortlist: architectures search and random search each train again with more epochs.
         iterations: policy updates of the comparator search.
         label: the cheap recipe.
         reevaluate: the recipe of the shortlist.
@@ -212,9 +215,9 @@ def timed_plan(
     assert settings.seconds is not None
     base = base_recipe(len(dataset.train), dataset.image_size, dataset.flip, settings.space)
     capacity = settings.seconds * settings.workers
-    arms = 3 if settings.baselines else 1
+    networks = 3 if settings.baselines else 1
     n_final = len(dataset.train) + len(dataset.validation)
-    per_final = SHARES["final"] * capacity / (arms * settings.final_seeds)
+    per_final = SHARES["final"] * capacity / (networks * settings.final_seeds)
     channels, depth, epochs, cost = _final_size(base, fitting, per_final / n_final, seconds_per_image)
     if epochs < FEWEST_EPOCHS:
         why = f"the smallest final networks would be trained for only {epochs:.1f} epochs of {n_final:,} images"
@@ -228,7 +231,8 @@ def timed_plan(
         raise _too_short(settings, FEWEST_LABELS / max(labels, 0.2), why)
     cap = min(MOST_LABELS, settings.evaluations or MOST_LABELS)
     labels = min(labels, cap)
-    confirm = max(2, labels // 3)  # fewer proposals leave the two arms nearly the same architectures
+    # fewer proposals leave search and random search nearly the same architectures
+    confirm = max(2, labels // 3)
     numbers = _numbers(
         settings,
         labels=labels - confirm,

@@ -125,7 +125,7 @@ OTHERS = {"random": "random search at equal cost", "standard": "the standard sma
 
 def _gains(networks: Mapping[str, Mapping[str, Any]], metric: str, n_test: int) -> dict[str, Any]:
     """Returns the paired differences of the search's network against the others, with their sentences."""
-    found = {}
+    gains = {}
     for role, name in OTHERS.items():
         if role not in networks:
             continue
@@ -138,8 +138,8 @@ def _gains(networks: Mapping[str, Mapping[str, Any]], metric: str, n_test: int) 
             sentence = gain_sentence(differences, 1, len(differences), other=name, n_test=n_test, coverage=first)
             sentence += _size_sentence(networks["search"]["macs"], networks[role]["macs"])
         interval = gain_interval(differences, 1, len(differences), n_test=n_test)
-        found[role] = {"differences": differences, "interval": interval.record(), "sentence": sentence}
-    return found
+        gains[role] = {"differences": differences, "interval": interval.record(), "sentence": sentence}
+    return gains
 
 
 ALIKE = 0.05

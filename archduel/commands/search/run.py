@@ -77,7 +77,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     _same_data(folder, dataset)
     _introduce(progress, settings, dataset)
     if race:
-        settings = _noted_time(folder, settings)
+        settings = _with_first_time(folder, settings)
         finish(folder, raced(folder, settings, space, dataset, progress), progress)
         return
     stopwatch = Stopwatch(
@@ -98,7 +98,8 @@ def _compared(context: Context, stopwatch: Stopwatch) -> dict[str, Any]:
     """Returns the result of a run that trains the choices of search and baselines alike: chooses, trains, then tests."""
     folder, settings, plan, say = context.job, context.settings, context.plan, context.progress.say
     before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)  # comparators are small: more threads make them slower
+    # comparators are small: more threads make them slower
+    torch.set_num_threads(settings.threads)
     try:
         strategy, selection = _selected(context)
         scale = scale_of(plan.final, context.dataset)
@@ -110,7 +111,8 @@ def _compared(context: Context, stopwatch: Stopwatch) -> dict[str, Any]:
         torch.set_num_threads(before)
     context.progress.end()
     networks = final.survivors(networks, trainings, say)
-    tests = final.test_networks(context, networks, fidelity)  # after all trainings: no choice is left that they could lead
+    # after all trainings: no choice is left that a test could lead
+    tests = final.test_networks(context, networks, fidelity)
     return result_of(
         selection, final.FinalStage(networks, fidelity, trainings, tests, core_seconds(folder, "final")), settings=settings, plan=plan,
         space=context.space, dataset=context.dataset, strategy=strategy, clock=folder.clock,
@@ -137,12 +139,9 @@ def races(settings: Settings) -> bool:
     return settings.race
 
 
-def _noted_time(folder: Job, settings: Settings) -> Settings:
+def _with_first_time(folder: Job, settings: Settings) -> Settings:
     """Returns the settings with the time that the run began with, where the tool chose it."""
-    noted = folder.noted("time")
-    if noted is None:
-        noted = folder.note("time", seconds=settings.seconds)
-    return settings.model_copy(update={"seconds": noted["seconds"]})
+    return settings.model_copy(update={"seconds": folder.once("time", lambda: {"seconds": settings.seconds})["seconds"]})
 
 
 def finish(folder: Job, result: dict[str, Any], progress: Progress) -> None:
@@ -161,13 +160,13 @@ def _pixels(settings: Settings, dataset: Dataset) -> Pixels:
 
 def _same_data(folder: Job, dataset: Dataset) -> None:
     """Refuses to continue on other images, and notes which ones a new run uses."""
-    noted = folder.noted("data")
-    if noted is None:
+    first = folder.noted("data")
+    if first is None:
         folder.note("data", fingerprint=dataset.fingerprint, warnings=list(dataset.warnings), skipped=dict(dataset.skipped))
-    elif noted["fingerprint"] != dataset.fingerprint:
+    elif first["fingerprint"] != dataset.fingerprint:
         raise DataError(
             f"{dataset.name} has changed since the run began (fingerprint {dataset.fingerprint[:12]}, was "
-            f"{noted['fingerprint'][:12]}); start a new run with another --out"
+            f"{first['fingerprint'][:12]}); start a new run with another --out"
         )
 
 
@@ -201,10 +200,10 @@ def _plan(
     Where the tool chose the time (``free``) and this machine is too slow for it, the settings get more.
     """
     ladder = _ladder(settings)
-    noted = folder.noted("plan")
-    if noted is not None:
-        plan = Plan.from_json(noted["plan"])
-        settings = settings.model_copy(update={"seconds": noted.get("time", settings.seconds)})
+    record = folder.noted("plan")
+    if record is not None:
+        plan = Plan.from_json(record["plan"])
+        settings = settings.model_copy(update={"seconds": record.get("time", settings.seconds)})
     elif settings.seconds is None:
         plan = fixed_plan(settings, dataset, _within(settings, ladder, space, dataset))
     else:
@@ -217,7 +216,7 @@ def _plan(
             plan = timed_plan(settings, dataset, fitting, stopwatch.seconds_per_image)
         if settings.seconds != given:
             progress.say(f"{duration(given)}, the usual time, is too short for these images here; instead:")
-    if noted is None:
+    if record is None:
         folder.note("plan", plan=plan.to_json(), time=settings.seconds)
     return settings, plan, _limits(settings, scale_of(plan.final, dataset))
 
@@ -283,8 +282,8 @@ def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Datas
     else:
         number = plan.labels + plan.confirm
         progress.say(f"  label      {number} architectures of {settings.space} that {settings.strategy} asks for ({cheap}){each}")
-    arms = "the search and random search at equal cost" if settings.baselines else "the search"
-    progress.say(f"  reevaluate {plan.shortlist} each for {arms}, {plan.reevaluate.epochs:g} epochs at {size}")
+    sides = "the search and random search at equal cost" if settings.baselines else "the search"
+    progress.say(f"  reevaluate {plan.shortlist} each for {sides}, {plan.reevaluate.epochs:g} epochs at {size}")
     nets = "3 networks (search, random search, a standard ResNet)" if settings.baselines else "the winner"
     progress.say(f"  final      {nets} x {settings.final_seeds} seeds, about {plan.final.epochs:g} epochs at {size}")
 
@@ -311,15 +310,18 @@ def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, spa
         curves=("reevaluate",),
         finals=Finals("final", pixels[2], path),
     )
-    noted = folder.noted("fused")
-    if noted is None and folder.noted("estimate") is not None:  # a run that began before this was noted goes on as it began
-        noted = {"at_once": 1}
-    if noted is None:
+
+    def grouping() -> dict[str, Any]:
+        """Returns how many are trained at once, measured where that can pay."""
         rng = np.random.default_rng([settings.seed, 4])
         each = -(-(plan.labels + plan.confirm) // settings.workers)
-        some = [sample(space, rng) for _ in range(8)]
-        noted = folder.note("fused", **fused_labels(settings, plan, lambda: judge.plan(some, LABEL, each)))
-    groups = Groups(int(noted["at_once"]), judge, fidelities=(LABEL,))
+        archs = [sample(space, rng) for _ in range(8)]
+        return fused_labels(settings, plan, lambda: judge.plan(archs, LABEL, each))
+
+    # a run that began before groups were written down goes on as it began
+    older = folder.noted("fused") is None and folder.noted("estimate") is not None
+    at_once = 1 if older else int(folder.once("fused", grouping)["at_once"])
+    groups = Groups(at_once, judge, fidelities=(LABEL,))
     return Processes(judge, workers=settings.workers, run_seed=settings.seed, threads=settings.threads, at_once=groups)
 
 

@@ -1,4 +1,4 @@
-"""The two arms of a comparison, and the strategy of the search's arm with the numbers of the plan."""
+"""The strategy of a search with the numbers of its plan, and what its architectures cost."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from archduel.estimators.judges import scale_of
 from archduel.rankers.size_belief import SizeBelief
 
 __all__ = ["check_settings", "check_types", "closed_form_costs", "make_strategy"]
+
 
 def check_types(role: str, name: str, given: Mapping[str, Any]) -> None:
     """Raises SettingError for a value of another type than the setting's default (whole numbers may stand for any)."""

@@ -9,18 +9,33 @@ Source: Cai et al., ICLR 2020; Howard et al., "Searching for MobileNetV3", ICCV 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
-from torch import nn
-from torch.nn import functional
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from archduel.core import Arch, Scale
+from archduel.spaces import family as nets
 from archduel.spaces.counting import halved
-from archduel.spaces.layers import AuxiliaryHead, conv
-from archduel.spaces.mobilenetv3.cost import Block, Layout, layout, squeezed
+from archduel.spaces.layers import AuxiliaryHead, SqueezeExcitation, conv
+from archduel.spaces.mobilenetv3.space import (
+    DEPTHS,
+    KERNELS,
+    MAX_DEPTH,
+    RATIOS,
+    UNITS,
+    Block,
+    Layout,
+    MobileNetV3,
+    Spec,
+    layout,
+    spec_of,
+    squeezed,
+)
 from archduel.spaces.nasbench201.network import Network
 
-__all__ = ["Bottleneck", "MobileNetV3Network", "SqueezeExcitation", "build"]
+__all__ = ["Bottleneck", "MobileNetV3Network", "MobileNetV3Supernet", "build"]
 
 
 def _conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1, *, groups: int = 1) -> nn.Sequential:
@@ -29,20 +44,6 @@ def _conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1, *, groups: int
 
 def _activation(swish: bool) -> nn.Module:
     return nn.Hardswish() if swish else nn.ReLU()
-
-
-class SqueezeExcitation(nn.Module):
-    """Scales every channel by what a small network says about the means of all channels."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        hidden = squeezed(channels)
-        self.reduce, self.expand = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, channels, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns (N, C, H, W), each channel times a number in 0..1."""
-        scale = functional.relu(self.reduce(x.mean((2, 3), keepdim=True)))  # (N, hidden, 1, 1)
-        return x * functional.hardsigmoid(self.expand(scale))
 
 
 class Bottleneck(nn.Module):
@@ -55,7 +56,7 @@ class Bottleneck(nn.Module):
             layers += [*_conv_bn(block.c_in, block.c_mid, 1), _activation(block.swish)]
         depthwise = _conv_bn(block.c_mid, block.c_mid, block.kernel, block.stride, groups=block.c_mid)
         layers += [*depthwise, _activation(block.swish)]
-        layers += [SqueezeExcitation(block.c_mid)] if block.squeeze else []
+        layers += [SqueezeExcitation(block.c_mid, squeezed(block.c_mid), F.hardsigmoid)] if block.squeeze else []
         self.layers = nn.Sequential(*layers, *_conv_bn(block.c_mid, block.c_out, 1))
         self.shortcut = block.stride == 1 and block.c_in == block.c_out
 
@@ -73,7 +74,7 @@ class MobileNetV3Network(Network):
         """Returns (N, classes) logits, in training mode with an auxiliary head ``(logits, auxiliary logits)``."""
         if self.resolution is not None and x.shape[-1] != self.resolution:
             side = (self.resolution, self.resolution)
-            x = functional.interpolate(x, side, mode="bilinear", align_corners=False, antialias=True)
+            x = F.interpolate(x, side, mode="bilinear", align_corners=False, antialias=True)
         return super().forward(x)
 
     @torch.no_grad()
@@ -133,3 +134,153 @@ def build(arch: Arch, scale: Scale, *, auxiliary: bool = False, dropout: float =
         network.attach(AuxiliaryHead(before[-1].c_out, size, scale.n_classes), plan.aux_after)
     network.initialise()
     return network
+
+
+# -- The once-for-all MobileNetV3 supernet: every block is a part of the largest one ------------------------------------
+#
+# A narrower expansion uses the first channels, a smaller kernel the centre of the larger one times a learned matrix, a shallower
+# unit its first blocks. What belongs to one choice (``operations``) is therefore a whole block slot.
+#
+# Source: Cai et al., "Once-for-All", ICLR 2020. Deviations: training is the strategy's (no distillation, no shrinking by phases),
+# channels are not sorted by importance, and images under 112 px are halved fewer times (as in ``nets.mobilenetv3``).
+
+
+SLOTS = UNITS * MAX_DEPTH
+LARGEST = MobileNetV3().from_spec(Spec((max(DEPTHS),) * UNITS, (max(KERNELS),) * SLOTS, (max(RATIOS),) * SLOTS))
+
+
+@lru_cache(maxsize=1024)
+def plan(arch: Arch, scale: Scale) -> tuple[Layout, tuple[int, ...]]:
+    """Returns the layers of an architecture, and the slot of each of its blocks."""
+    return layout(arch, scale), tuple(slot for slot, there in enumerate(spec_of(arch).present()) if there)
+
+
+def norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Returns (N, c, H, W) normalised by the first ``c`` channels of a batch norm, whose statistics it moves as usual."""
+    c, factor, keep = x.shape[1], layer.momentum, layer.training and layer.track_running_stats
+    mean, var = (None if t is None else t[:c] for t in (layer.running_mean, layer.running_var))
+    if keep and layer.num_batches_tracked is not None:
+        layer.num_batches_tracked.add_(1)
+        factor = 1 / float(layer.num_batches_tracked) if factor is None else factor
+    if layer.training and not keep:
+        mean = var = None
+    return F.batch_norm(x, mean, var, layer.weight[:c], layer.bias[:c], layer.training, factor or 0.0, layer.eps)
+
+
+class ElasticBlock(nn.Module):
+    """The largest bottleneck of a slot, of which a smaller one is a part.
+
+    Args:
+        block: the largest; its layers are taken over.
+    """
+
+    def __init__(self, block: Bottleneck) -> None:
+        super().__init__()
+        self.layers = block.layers
+        sides = sorted(KERNELS)
+        self.matrices = nn.ParameterList(torch.eye(side * side) for side in sides[:-1])
+
+    def parts(self) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d, nn.BatchNorm2d, SqueezeExcitation | None, nn.Conv2d, nn.BatchNorm2d]:
+        """Returns expansion and norm, depthwise convolution and norm, squeeze-and-excitation, projection and norm."""
+        expand, first, _, depthwise, second, _, *rest = self.layers
+        squeeze = rest[0] if isinstance(rest[0], SqueezeExcitation) else None
+        return expand, first, depthwise, second, squeeze, rest[-2], rest[-1]  # type: ignore[return-value]
+
+    def kernel(self, channels: int, side: int) -> Tensor:
+        """Returns the depthwise weights (channels, 1, side, side): centre of the next larger kernel times a matrix."""
+        weight = self.parts()[2].weight[:channels]
+        for smaller, matrix in zip(sorted(KERNELS)[-2::-1], reversed(list(self.matrices))):
+            if side <= smaller:
+                edge = (weight.shape[-1] - smaller) // 2
+                centre = weight[:, :, edge : edge + smaller, edge : edge + smaller].reshape(channels, -1)  # (C, side^2)
+                weight = (centre @ matrix.T).view(channels, 1, smaller, smaller)
+        return weight
+
+    def forward(self, x: Tensor, block: Block) -> Tensor:
+        """Returns (N, c_out, H / stride, W / stride), rounded up, of the part that ``block`` describes."""
+        expand, first, _, second, squeeze, project, last = self.parts()
+        activate = F.hardswish if block.swish else F.relu
+        c = block.c_mid
+        out = activate(norm(first, F.conv2d(x, expand.weight[:c])))
+        weight = self.kernel(c, block.kernel)
+        out = activate(norm(second, F.conv2d(out, weight, None, block.stride, block.kernel // 2, 1, c)))
+        if squeeze is not None:
+            hidden, reduce, widen = squeezed(c), squeeze.reduce, squeeze.expand
+            assert reduce.bias is not None
+            assert widen.bias is not None
+            means = out.mean((2, 3), keepdim=True)
+            inner = F.relu(F.conv2d(means, reduce.weight[:hidden, :c], reduce.bias[:hidden]))
+            out = out * F.hardsigmoid(F.conv2d(inner, widen.weight[:c, :hidden], widen.bias[:c]))
+        out = norm(last, F.conv2d(out, project.weight[:, :c]))
+        return x + out if block.stride == 1 and block.c_in == block.c_out else out
+
+
+class MobileNetV3Supernet(nn.Module):
+    """All once-for-all MobileNetV3 networks at once.
+
+    Args:
+        scale: width (16 = published), input and classes; ``depth`` is ignored.
+        dropout: probability before the classifier, 0..1.
+    """
+
+    def __init__(self, scale: Scale, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.scale = scale
+        network = build(LARGEST, scale, dropout=dropout)
+        first, *blocks = network.blocks
+        self.stem, self.first, self.tail = network.stem, first, network.tail
+        self.blocks = nn.ModuleList(ElasticBlock(block) for block in blocks if isinstance(block, Bottleneck))
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draws all weights anew as the published networks do; kernel matrices become identities."""
+        MobileNetV3Network.initialise(self, generator)  # type: ignore[arg-type]
+        for block in self.blocks:
+            for matrix in block.matrices:  # type: ignore[union-attr]
+                nn.init.eye_(matrix)
+
+    def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Returns (N, classes) logits of ``arch``; inputs are resized to its resolution if it names one.
+
+        Raises:
+            InvalidArchError: for an architecture of another space.
+        """
+        wanted, slots = plan(arch, self.scale)
+        if wanted.image_size != x.shape[-1] and wanted.image_size != self.scale.image_size:
+            side = (wanted.image_size, wanted.image_size)
+            x = F.interpolate(x, side, mode="bilinear", align_corners=False, antialias=True)
+        convolution, *others = self.stem.children()
+        x = F.conv2d(x, convolution.weight, None, wanted.stem_stride, 1)  # type: ignore[arg-type]
+        for layer in (*others, self.first):
+            x = layer(x)
+        for slot, block in zip(slots, wanted.blocks):
+            x = self.blocks[slot](x, block)
+        return self.tail(x)  # type: ignore[no-any-return]
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """The names of the 20 blocks."""
+        return frozenset(f"blocks.{slot}" for slot in range(SLOTS))
+
+    def modules_of(self, arch: Arch) -> frozenset[str]:
+        """Returns the names of the blocks that ``arch`` has."""
+        return frozenset(f"blocks.{slot}" for slot in plan(arch, self.scale)[1])
+
+    @torch.no_grad()
+    def extract(self, arch: Arch) -> nn.Module:
+        """Returns ``nets.build(arch)`` with these weights."""
+        wanted, slots = plan(arch, self.scale)
+        device = next(self.parameters()).device
+        network = nets.build(arch, self.scale, generator=torch.Generator()).to(device)
+        pairs = [(network.stem, self.stem), (network.blocks[0], self.first), (network.tail, self.tail)]  # type: ignore[index]
+        for target, source in pairs:
+            target.load_state_dict(source.state_dict())  # type: ignore[operator, union-attr]
+        for slot, block, target in zip(slots, wanted.blocks, list(network.blocks)[1:]):  # type: ignore[arg-type]
+            mine = self.blocks[slot]
+            weights = mine.layers.state_dict()  # type: ignore[union-attr, operator]
+            for name, value in target.layers.state_dict().items():
+                if value.ndim == 4 and value.shape[-1] == block.kernel:  # (C, 1, side, side)
+                    value.copy_(mine.kernel(block.c_mid, block.kernel))  # type: ignore[operator]
+                else:
+                    value.copy_(weights[name][tuple(slice(0, n) for n in value.shape)])
+        return network

@@ -9,7 +9,7 @@ FAMILY = Family(
     "nasbench101",
     "archduel.spaces.nasbench101.space:NASBench101",
     build="archduel.spaces.nasbench101.network:build",
-    count="archduel.spaces.nasbench101.cost:count",
+    count="archduel.spaces.nasbench101.space:count",
     scale=Scale(128, 3),
     ladder=((16, 1), (32, 1), (32, 2), (64, 2), (64, 3), (128, 3)),
     columns={"adjacency": "adjacency", "ops": "ops"},

@@ -19,8 +19,7 @@ from archduel.core import Arch, Scale
 from archduel.spaces.counting import halved, stem_strides
 from archduel.spaces.layers import AuxiliaryHead, Tail, conv
 from archduel.spaces.nasbench101.cell import OPS, Cell, cell_of_choices, neighbours_of
-from archduel.spaces.nasbench101.cost import KERNELS, vertex_channels
-from archduel.spaces.nasbench101.space import NASBench101
+from archduel.spaces.nasbench101.space import KERNELS, NASBench101, vertex_channels
 from archduel.spaces.nasbench201.network import Network
 
 __all__ = ["CellModule", "ConvBNReLU", "NASBench101Network", "build"]

@@ -9,7 +9,7 @@ FAMILY = Family(
     "nasbench201",
     "archduel.spaces.nasbench201.space:NASBench201",
     build="archduel.spaces.nasbench201.network:build",
-    count="archduel.spaces.nasbench201.cost:count_nasbench201",
+    count="archduel.spaces.nasbench201.space:count_nasbench201",
     supernet="archduel.spaces.nasbench201.supernet:NASBench201Supernet",
     scale=Scale(16, 5),
     ladder=((4, 1), (8, 1), (16, 1), (16, 2), (16, 3), (16, 5), (32, 3), (32, 5), (64, 5)),

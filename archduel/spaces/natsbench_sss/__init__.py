@@ -9,7 +9,7 @@ FAMILY = Family(
     "natsbench_sss",
     "archduel.spaces.natsbench_sss.space:NATSBenchSSS",
     build="archduel.spaces.natsbench_sss.network:build",
-    count="archduel.spaces.natsbench_sss.cost:count_natsbench_sss",
+    count="archduel.spaces.natsbench_sss.space:count_natsbench_sss",
     scale=Scale(16, 1),
     ladder=((8, 1),),
     columns={"arch": "channels"},

@@ -8,8 +8,7 @@ from archduel.core import Arch, Scale
 from archduel.spaces.counting import halved, stem_strides
 from archduel.spaces.layers import AuxiliaryHead, Tail
 from archduel.spaces.nasbench201.network import Cell, Network, Reduction, stem
-from archduel.spaces.natsbench_sss.cost import sss_widths
-from archduel.spaces.natsbench_sss.space import CELL
+from archduel.spaces.natsbench_sss.space import CELL, sss_widths
 
 __all__ = ["build"]
 

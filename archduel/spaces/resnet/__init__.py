@@ -8,7 +8,7 @@ FAMILY = Family(
     "resnet",
     "archduel.spaces.resnet.space:ResNet",
     build="archduel.spaces.resnet.network:build",
-    count="archduel.spaces.resnet.cost:count_resnet",
+    count="archduel.spaces.resnet.space:count_resnet",
     own_size=True,
     diagrams="archduel.spaces.drawing:resnet",
 )
@@ -16,7 +16,7 @@ FOUR_STAGES = Family(
     "resnet4",
     "archduel.spaces.resnet.space:ResNet4",
     build="archduel.spaces.resnet.network:build",
-    count="archduel.spaces.resnet.cost:count_resnet",
+    count="archduel.spaces.resnet.space:count_resnet",
     own_size=True,
     diagrams="archduel.spaces.drawing:resnet",
 )

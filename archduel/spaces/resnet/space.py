@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.core import Arch, Decision, check_decisions
-from archduel.errors import InvalidArchError
+from archduel.core import Arch, Counts, Decision, Scale, check_decisions
+from archduel.errors import InfeasibleError, InvalidArchError
+from archduel.spaces.counting import conv_bn, halved, stem, tail, times, total
 
-__all__ = ["BLOCKS", "WIDTHS", "ResNet", "ResNet4", "form_of"]
+__all__ = ["BLOCKS", "WIDTHS", "ResNet", "ResNet4", "count_resnet", "form_of", "ladder", "standard_network"]
 
 BLOCKS = (1, 2, 3, 5, 7, 9)
 WIDTHS = (4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 112, 128)
@@ -92,3 +93,67 @@ def form_of(arch: Arch) -> tuple[int, int, int]:
     """
     space = ResNet4() if arch.space == ResNet4.name else ResNet()
     return space.stages, *space.shape(arch)
+
+
+# -- The standard small network that a search is measured against: a ResNet-20, wider or narrower as the limits say -----
+
+
+def count_resnet(arch: Arch, scale: Scale) -> Counts:
+    """Returns the cost of a residual network of three or four stages; only input and classes of ``scale`` matter.
+
+    Raises:
+        InvalidArchError: for an architecture of another space.
+        SettingError: for images under 4 px.
+    """
+    stages, blocks, width = form_of(arch)
+    part, size = stem(scale, width)
+    parts, c_in = [part], width
+    for stage in range(stages):
+        c = width << stage
+        size = halved(size) if stage else size
+        if stages == 4 and stage:
+            parts.append(conv_bn(1, c_in, c, size))
+        parts += [conv_bn(3, c_in, c, size), times(conv_bn(3, c, c, size), 2 * blocks - 1)]
+        c_in = c
+    return total(*parts, tail(c_in, scale.n_classes))
+
+
+def ladder(scale: Scale) -> list[tuple[Arch, Counts]]:
+    """Returns the standard networks from the smallest to the largest, with their costs.
+
+    ResNet-20 of every width from 8 to 128 channels; below, ResNet-14 and ResNet-8 of 8, 6 and 4 channels.
+    """
+    rungs = [(1, 4), (1, 6), (1, 8), (2, 8)] + [(3, width) for width in WIDTHS if width >= 8]
+    archs = [Arch(ResNet.name, (BLOCKS.index(blocks), WIDTHS.index(width))) for blocks, width in rungs]
+    return [(arch, count_resnet(arch, scale)) for arch in archs]
+
+
+def standard_network(
+    scale: Scale, max_params: float | None = None, max_macs: float | None = None
+) -> tuple[Arch, Scale]:
+    """Returns the largest standard network within the limits, ResNet-20 with 16-32-64 channels where there are none.
+
+    Args:
+        scale: input and classes; width and depth are not used, the architecture has its own.
+        max_params: parameters at most.
+        max_macs: multiply-adds at most.
+
+    Raises:
+        InfeasibleError: if the smallest one (8 layers, 4 channels) is too large.
+    """
+    if max_params is None and max_macs is None:
+        return ResNet().read("resnet20-16"), scale
+    rungs = ladder(scale)
+    within = [
+        arch
+        for arch, counts in rungs
+        if (max_params is None or counts.params <= max_params)
+        and (max_macs is None or counts.macs <= max_macs)
+    ]
+    if not within:
+        smallest = rungs[0][1]
+        raise InfeasibleError(
+            f"the smallest standard network needs {smallest.params:,} parameters and {smallest.macs:,} multiply-adds; "
+            f"the limits are {max_params} and {max_macs}"
+        )
+    return within[-1], scale

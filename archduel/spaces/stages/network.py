@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from archduel.core import Arch, Scale
 from archduel.spaces.counting import halved
-from archduel.spaces.layers import AuxiliaryHead
+from archduel.spaces.layers import AuxiliaryHead, SqueezeExcitation
 from archduel.spaces.nasbench201.network import Network
-from archduel.spaces.stages.cost import Stage, layout, squeezed
-from archduel.spaces.stages.space import Form, form_of
+from archduel.spaces.stages.space import Form, Stage, form_of, layout, squeezed
 
-__all__ = ["Squeeze", "StageLayers", "build"]
-
-
-class Squeeze(nn.Module):
-    """Scales every channel by what a small network says about the means of all channels."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        hidden = squeezed(channels)
-        self.reduce, self.expand = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, channels, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns (N, C, H, W), each channel times a number in 0..1."""
-        scale = functional.relu(self.reduce(x.mean((2, 3), keepdim=True)))  # (N, hidden, 1, 1)
-        return x * torch.sigmoid(self.expand(scale))
+__all__ = ["StageLayers", "build"]
 
 
 class StageLayers(nn.Module):
@@ -48,7 +32,7 @@ class StageLayers(nn.Module):
         for _ in range(stage.extra):
             layers += [nn.Conv2d(c, c, 3, 1, 1, bias=False), nn.BatchNorm2d(c), nn.ReLU()]
         self.more = nn.Sequential(*layers)
-        self.squeeze = Squeeze(c) if form.squeeze else None
+        self.squeeze = SqueezeExcitation(c, squeezed(c)) if form.squeeze else None
         self.residual = form.residual and stage.extra > 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

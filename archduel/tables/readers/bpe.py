@@ -22,8 +22,8 @@ import numpy as np
 
 from archduel.core import Arch
 from archduel.errors import InvalidArchError, TableError
+from archduel.tables.build import Labels
 from archduel.tables.file import Fidelity
-from archduel.tables.readers.labels import Labels
 
 __all__ = ["FULL_EPOCHS", "Cell", "Sheet", "read_bpe_workbook", "read_workbook"]
 

@@ -18,8 +18,8 @@ from archduel import registry
 from archduel.core import Arch, parse
 from archduel.core.family import family_of
 from archduel.errors import InvalidArchError, SettingError, TableError, unknown
+from archduel.tables.build import Identity, Labels, merge_repeats
 from archduel.tables.file import Fidelity
-from archduel.tables.readers.labels import Identity, Labels, merge_repeats
 
 __all__ = ["ColumnMap", "ValueSpec", "arch_columns", "column_names", "parse_spec", "read_columns", "read_integers", "read_labels", "read_matrix", "read_words", "row_reader"]
 

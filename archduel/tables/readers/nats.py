@@ -23,8 +23,8 @@ import numpy as np
 
 from archduel.core import Arch
 from archduel.errors import InvalidArchError, TableError, unknown
+from archduel.tables.build import Labels
 from archduel.tables.file import Fidelity
-from archduel.tables.readers.labels import Labels
 from archduel.tables.readers.pickle_names import CONTAINERS, NUMPY, WEIGHTS
 from archduel.tables.readers.pickles import Limits, Maker, PickleReader, shown
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from archduel.core import Arch
 from archduel.errors import InvalidArchError, TableError
+from archduel.tables.build import Labels
 from archduel.tables.file import Fidelity
-from archduel.tables.readers.labels import Labels
 
 __all__ = ["NAMES", "read_renas_shards"]
 

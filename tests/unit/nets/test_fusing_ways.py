@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from archduel.fusing import small_convolutions
+from archduel.fusing import fastest
 from archduel.fusing.convolutions import ConvSpec
+from archduel.fusing.fastest import WAYS, suitable
 from archduel.fusing.memory import Buffers
-from archduel.fusing.small_convolutions import WAYS, suitable
 
 N, BATCH = 5, 3
 
@@ -39,7 +39,7 @@ CASES = [(shape, name) for shape in SPECS for name in suitable(shape)]
 def test_forward_and_gradients(
     shape: ConvSpec, name: str, cache: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(small_convolutions, "CACHE_BYTES", cache)
+    monkeypatch.setattr(fastest, "CACHE_BYTES", cache)
     rng = torch.Generator().manual_seed(0)
     c_seen = 1 if shape.depthwise else shape.c_in
     x = torch.randn(N, shape.c_in, *shape.size, BATCH, generator=rng, dtype=torch.float64)

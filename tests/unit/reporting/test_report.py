@@ -12,6 +12,7 @@ from synthetic_report import report_data
 
 from archduel.errors import SettingError
 from archduel.reporting.charts import Line, Spot, axis, limits, line_chart, pareto, scatter_chart
+from archduel.reporting.page import Row, bar_chart, heat_map, interval_chart
 from archduel.reporting.run_report import best_so_far, report_html, time_unit
 from archduel.reporting.statistics import Interval, wilcoxon_holm
 from archduel.reporting.text import (
@@ -26,7 +27,6 @@ from archduel.reporting.text import (
     percent,
     text_table,
 )
-from archduel.reporting.tiles import Row, bar_chart, heat_map, interval_chart
 
 VOID = {"meta", "img", "line", "br", "input", "link"}
 EVIL = "<script>alert(1)</script>\"'&"

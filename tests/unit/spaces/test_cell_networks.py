@@ -29,8 +29,7 @@ from archduel.spaces.layers import DropPath, FactorizedReduce, set_drop_path
 from archduel.spaces.named import named
 from archduel.spaces.nasbench201.space import NASBench201
 from archduel.spaces.natsbench_sss.space import NATSBenchSSS
-from archduel.spaces.resnet.cost import count_resnet, ladder, standard_network
-from archduel.spaces.resnet.space import ResNet, ResNet4
+from archduel.spaces.resnet.space import ResNet, ResNet4, count_resnet, ladder, standard_network
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[2] / "golden" / "cell_networks.json").read_text())
 SPACES = (NASBench201(), NATSBenchSSS(), DARTS("any"), SuperCell(none=True), ResNet(), ResNet4())
@@ -267,7 +266,7 @@ def test_standard_networks_grow_and_respect_limits() -> None:
 def test_counting_loads_no_torch() -> None:
     code = (
         "import sys; from archduel.core import Arch, Scale; from archduel.spaces.family import count;"
-        "import archduel.spaces.resnet.cost, archduel.networks.zoo;"
+        "import archduel.spaces.resnet.space, archduel.networks.zoo;"
         "count(Arch('nasbench201', (3,) * 6), Scale()); count(Arch('resnet', (0, 0)), Scale()); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

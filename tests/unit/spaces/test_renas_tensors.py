@@ -8,10 +8,8 @@ from archduel.core import Arch, Scale, sample
 from archduel.spaces.darts.cost import count
 from archduel.spaces.darts.genotype import OPS
 from archduel.spaces.darts.space import DARTS
-from archduel.spaces.nasbench101.cost import count_cell
-from archduel.spaces.nasbench101.space import NASBench101
-from archduel.spaces.nasbench201.cost import count_nasbench201
-from archduel.spaces.nasbench201.space import NASBench201
+from archduel.spaces.nasbench101.space import NASBench101, count_cell
+from archduel.spaces.nasbench201.space import NASBench201, count_nasbench201
 
 
 def test_a_small_nasbench101_cell_by_hand() -> None:

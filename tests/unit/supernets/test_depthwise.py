@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from archduel.spaces.darts.supernet_ops import DepthwiseConv2d, quick_depthwise
+from archduel.spaces.darts.supernet import DepthwiseConv2d, quick_depthwise
 from archduel.spaces.layers import conv, dilated, separable
 
 

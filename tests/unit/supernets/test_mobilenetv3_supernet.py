@@ -15,8 +15,8 @@ from archduel.errors import InvalidArchError, SettingError
 from archduel.estimators.shared import SharedWeights
 from archduel.spaces import family as nets
 from archduel.spaces.family import supernet
+from archduel.spaces.mobilenetv3.network import LARGEST, norm
 from archduel.spaces.mobilenetv3.space import MobileNetV3
-from archduel.spaces.mobilenetv3.supernet import LARGEST, norm
 from archduel.training.recipe import Recipe
 
 SCALE = Scale(4, 1, 8, 3, 4)

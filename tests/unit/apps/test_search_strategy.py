@@ -1,4 +1,4 @@
-"""The search's arm: settings of strategies, rankers and policies from the command line are checked before anything is trained."""
+"""The strategy of a search: settings from the command line are checked before anything is trained."""
 
 from __future__ import annotations
 
