@@ -48,8 +48,7 @@ def each_class(data: ReportData) -> Markup:
     drawing = chart(lambda width: interval_chart(rows, x_label="right", x_text=lambda v: percent(v, 0), span=(lowest, 1.0), width=width))
     lines = [(name, percent(share.value), f"{percent(share.low)} to {percent(share.high)}", count(share.n)) for name, share in shares]
     numbers = details("Numbers", table(("class", "right", "95 % interval", "images"), lines, numeric=(1, 2, 3)))
-    few = f" The {MOST_CLASSES} weakest of {len(shares)} are drawn." if len(shares) > MOST_CLASSES else ""
-    how = f"Share of the {matrix.get('split', 'test')} images of each class that are recognised, weakest first, with 95 % intervals.{few}"
+    how = f"Share of the test images of each class that are recognised, weakest first; 95 % intervals. Drawn: {len(shown)} of {len(shares)} classes."
     return section("quality", "How good it is at each class", how, drawing, numbers)
 
 
@@ -58,10 +57,8 @@ def gained(data: ReportData) -> Markup:
     lines = data.get("known", ()) or [data.get("sentence", ""), data.get("sentence_note", "")]
     standings = data.get("standings", ())
     rows = [Row(s["name"], s["value"], s["low"], s["high"], (), f"{percent(s['value'])}, best of {s['n']}") for s in standings]
-    drawing = NOTHING
-    if rows:
-        metric = data.get("metric", "validation accuracy")
-        drawing = chart(lambda width: interval_chart(rows, x_label=f"{metric} at equal training", x_text=_percent_text(rows), width=width))
+    label = f"{data.get('metric', 'validation accuracy')} at equal training"
+    drawing = chart(lambda width: interval_chart(rows, x_label=label, x_text=_percent_text(rows), width=width)) if rows else NOTHING
     texts = [part("text", line) for line in lines if line and data.get("headline")]
     return section("gain", "What is known of the gain", "", *texts, drawing)
 
