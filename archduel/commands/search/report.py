@@ -149,7 +149,7 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
         f"rule: {data['preprocessing']['rule']}",
         "headline": _headline(result),
         "standings": _standings(result),
-        "known": known or ["Nothing was trained to compare with (--no-baselines)."],
+        "known": known or ["Nothing was trained to compare with, so nothing is known of the gain."],
         "key_figures": _key_figures(result),
         "n_test": splits["test"],
         "clock_seconds": result["clock"],
@@ -218,7 +218,7 @@ def _key_figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
         {"label": "parameters", "value": f"{winner['params']:,}", "note": "trainable"},
         {"label": "multiply-adds", "value": f"{winner['macs']:,}", "note": "one image"},
         *latency,
-        {"label": "time", "value": duration(result["clock"]), "note": "wall clock, everything"},
+        {"label": "time", "value": duration(result["clock"]), "note": "wall clock, up to the export"},
     ]  # fmt: skip
 
 
