@@ -27,10 +27,41 @@ from archduel.reporting.page import (
     table,
 )
 from archduel.reporting.schema import Agreement, Arm, Confusion, Curve, Final, Mistake, Point, ReportData
-from archduel.reporting.statistics import Interval, mean_interval
+from archduel.reporting.statistics import Interval, mean_interval, share_interval
 from archduel.reporting.text import UNKNOWN, brief, compact, count, duration, number, percent
 
-__all__ = ["agreement", "best_so_far", "cells", "classes", "confusion", "costs", "curves", "failures", "finals", "mistakes", "report_html", "reproduction", "scatter", "time_unit", "trajectory", "wins"]
+__all__ = ["agreement", "best_so_far", "cells", "classes", "confusion", "costs", "curves", "each_class", "failures", "finals", "gained", "mistakes", "report_html", "reproduction", "scatter", "time_unit", "trajectory", "wins"]
+
+# -- What a person gets: how good the network is at each class; and what is known of the gain ---------------------------
+
+
+def each_class(data: ReportData) -> Markup:
+    """Returns the share of each class that the network gets right, the weakest first."""
+    matrix = data.get("confusion", {})
+    totals = [(name, line[i], sum(line)) for i, (name, line) in enumerate(zip(matrix.get("classes", ()), matrix.get("counts", ()))) if sum(line)]
+    if not totals:
+        return NOTHING
+    shares = sorted(((name, share_interval(right, n)) for name, right, n in totals), key=lambda entry: entry[1].value)
+    shown = shares[:MOST_CLASSES]
+    rows = [Row(name, share.value, share.low, share.high, (), f"{percent(share.value)} of {share.n}") for name, share in shown]
+    lowest = math.floor(10 * min(row.low for row in rows)) / 10
+    drawing = chart(lambda width: interval_chart(rows, x_label="right", x_text=lambda v: percent(v, 0), span=(lowest, 1.0), width=width))
+    lines = [(name, percent(share.value), f"{percent(share.low)} to {percent(share.high)}", count(share.n)) for name, share in shares]
+    numbers = details("Numbers", table(("class", "right", "95 % interval", "images"), lines, numeric=(1, 2, 3)))
+    how = f"Share of the test images of each class that are recognised, weakest first; 95 % intervals. Drawn: {len(shown)} of {len(shares)} classes."
+    return section("quality", "How good it is at each class", how, drawing, numbers)
+
+
+def gained(data: ReportData) -> Markup:
+    """Returns what is known of the gain: the sentences, unless they lead the page, and where the kinds of networks stood in a race."""
+    lines = data.get("known", ()) or [data.get("sentence", ""), data.get("sentence_note", "")]
+    standings = data.get("standings", ())
+    rows = [Row(s["name"], s["value"], s["low"], s["high"], (), f"{percent(s['value'])}, best of {s['n']}") for s in standings]
+    label = f"{data.get('metric', 'validation accuracy')} at equal training"
+    drawing = chart(lambda width: interval_chart(rows, x_label=label, x_text=_percent_text(rows), width=width)) if rows else NOTHING
+    texts = [part("text", line) for line in lines if line and data.get("headline")]
+    return section("gain", "What is known of the gain", "", *texts, drawing)
+
 
 # -- The sections about the search: final networks, trajectory, rank agreement, comparator, size against accuracy -------
 
@@ -271,6 +302,10 @@ def reproduction(data: ReportData) -> Markup:
 
 
 SECTIONS = (
+    ("quality", "Classes", each_class),
+    ("mistakes", "Mistakes", mistakes),
+    ("confusion", "Confusions", confusion),
+    ("gain", "Gain", gained),
     ("networks", "Networks", finals),
     ("trajectory", "Search", trajectory),
     ("agreement", "Agreement", agreement),
@@ -278,8 +313,6 @@ SECTIONS = (
     ("size", "Size", scatter),
     ("cell", "Cell", cells),
     ("curves", "Curves", curves),
-    ("confusion", "Confusions", confusion),
-    ("mistakes", "Mistakes", mistakes),
     ("data", "Data", classes),
     ("failures", "Failures", failures),
     ("cost", "Cost", costs),
@@ -300,6 +333,9 @@ def report_html(data: ReportData | Mapping[str, Any]) -> str:
     built = [(name, label, build(known)) for name, label, build in SECTIONS]
     # the headline is the first sentence; what the interval covers and what else was compared stand below it
     headline, stop, rest = known.get("sentence", "").partition(". ")
+    below = " ".join(filter(None, (rest, known.get("sentence_note", ""))))
+    if known.get("headline"):
+        headline, stop, below = known["headline"], "", ""
     return document(
         "run_report.html",
         title=f"{known.get('title', 'run')} – archduel",
@@ -308,7 +344,7 @@ def report_html(data: ReportData | Mapping[str, Any]) -> str:
         subtitle=" · ".join(filter(None, (known.get("subtitle", ""), known.get("created", "")))),
         unfinished=known.get("unfinished", ""),
         headline=headline + stop.strip(),
-        below=" ".join(filter(None, (rest, known.get("sentence_note", "")))),
+        below=below,
         figures=[{"label": "", "value": "", "note": "", **figure} for figure in known.get("key_figures", ())],
         links=[(name, label) for name, label, body in built if body],
         warnings=list(known.get("warnings", ())),
@@ -399,6 +435,7 @@ def _spot(point: Point, slots: Mapping[str, int]) -> Spot:
     return Spot(float(point["params"]), _finite(point["score"]), slots[kind], title, bool(name))
 
 
+MOST_CLASSES = 30
 MOST_ROWS = 40
 MOST_FILES = 200
 

@@ -11,7 +11,7 @@ from typing import TypedDict
 
 __all__ = [
     "Agreement", "Arm", "Balance", "Cell", "Confusion", "Curve", "Failure", "Final", "KeyFigure", "Mistake", "Point",
-    "ReportData", "StageCost", "WinMatrix",
+    "ReportData", "StageCost", "Standing", "WinMatrix",
 ]  # fmt: skip
 
 
@@ -33,6 +33,16 @@ class Final(TypedDict, total=False):
     latency_ms: float
     test: Sequence[float]  # one accuracy a training seed
     validation: Sequence[float]
+
+
+class Standing(TypedDict, total=False):
+    """The best network of one kind at one point of a race, with the interval of its validation accuracy."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int  # networks of the kind that got there
 
 
 class Arm(TypedDict, total=False):
@@ -145,9 +155,12 @@ class ReportData(TypedDict, total=False):
     subtitle: str  # "10 classes, 1,797 images, 8 x 8 grey"
     created: str
     unfinished: str  # empty when finished; otherwise what is missing and how to continue
+    headline: str  # what a person gets: accuracy, size, latency; without it the sentence leads
+    known: Sequence[str]  # all that is known of the gain, a sentence or two a line, where a headline leads
     sentence: str  # the gain, from statistics.gain_sentence
     sentence_note: str  # a second sentence, such as against the standard network
     key_figures: Sequence[KeyFigure]
+    standings: Sequence[Standing]  # of a race, at equal training
     finals: Sequence[Final]
     n_test: int
     metric: str  # "validation accuracy"; the axis of trajectory and scatter

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def search(
     *,
-    time: Annotated[str | None, typer.Option(help="wall-clock budget: 90s, 20m, 2h (a bare number is seconds); default by the number of images")] = None,
+    time: Annotated[str | None, typer.Option(help="wall-clock budget: 90s, 20m, 2h (a bare number is seconds), default by the number of images; +30m trains a finished run on")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the run; the same command continues it")] = None,
     fields: Fields,
     audit: Annotated[str | None, typer.Option(help="further time, such as 30m, to measure what the search gained: `archduel audit`")] = None,
@@ -47,10 +47,11 @@ def search(
 ) -> None:
     """Turn a folder of images into a trained, exported network and an honest report."""
     from archduel.commands.search import run as main
+    from archduel.commands.search.more import is_more
 
     changes = assignments(set_, example="strategy.lr=1e-4", form="SECTION.NAME=VALUE")
     data = fields.pop("data")
-    seconds = None if time is None else parse_seconds(time, "--time")
+    seconds = time if time is None or is_more(time) else parse_seconds(time, "--time")
     for name, option in (("max_params", "--max-params"), ("max_macs", "--max-macs")):
         fields[name] = None if fields[name] is None else parse_count(fields[name], option)
     try:

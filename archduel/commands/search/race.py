@@ -14,7 +14,7 @@ from archduel.assemble import declaration
 from archduel.commands.progress import Progress
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
 from archduel.commands.search.plan import Plan, whole_number
-from archduel.commands.search.result import data_fields
+from archduel.commands.search.result import compared_rung, data_fields
 from archduel.commands.search.settings import Settings
 from archduel.commands.search.strategy import closed_form_costs, make_strategy
 from archduel.core import Arch, Constraint, Scale, Space, Strategy
@@ -57,6 +57,7 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
     )  # fmt: skip
     test = _tested(folder, dataset, race)
     network = _network(space, race, test)
+    network["latency_ms"] = round(latency_of(race.winner.entry.scale, batch_size=1, device=settings.device)(race.winner.entry.arch), 4)
     save_trained(folder.path / HANDED_OVER, race.network, _facts(settings, dataset, race, network))
     return _result(folder, settings, dataset, race, network)
 
@@ -233,23 +234,25 @@ def race_sentence(
         timed: whether a rung is a number of seconds; else of epochs.
         metric: what is shown of the networks.
     """
-    there: dict[int, set[int]] = {}
-    for row in standings:
-        there.setdefault(row["rung"], set()).add(row["number"])
-    rung = max((rung for rung, numbers in there.items() if len(numbers) > 1), default=None)  # the highest with two to compare
+    rung = compared_rung(standings)
     if rung is None:
         return f"There is nothing to compare: {winner.name} is the only network that the race could train and score."
     rows = [row for row in standings if row["rung"] == rung]
-    parts = [
-        f"{NAMES[row['role']]} {100 * row['accuracy']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f}, best of {row['n']})" for row in rows
-    ]
+    parts, seen = [], set()
+    for row in rows:
+        share = f"{100 * row['accuracy']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f}, best of {row['n']})"
+        same = f"is the same network (best of {row['n']})"
+        parts.append(f"{NAMES[row['role']]} {same if row['number'] in seen else share}")
+        seen.add(row["number"])
+    if winner.number not in seen and len(winner.curve) > rung:
+        parts.append(f"{winner.name}, the one that was chosen later, {100 * winner.curve[rung]['accuracy']:.1f} %")
     each = f"{max(row['seconds'] for row in rows):.0f} s" if timed else f"{max(row['passes'] for row in rows):g} epochs"
     absent = [role for role in ("random", "standard") if role not in {row["role"] for row in rows}]
     plain = "" if metric == "accuracy" else f" (intervals are of plain accuracy, not of {metric.replace('_', ' ')})"
     return " ".join([
         f"At equal training, about {each} for each network, {metric.replace('_', ' ')} on {n_validation:,} validation images was: {'; '.join(parts)}{plain}.",
         _apart(rows), *([f"No {' or '.join(absent)} network got that far."] if absent else []),
-        f"{winner.name} was chosen and trained on.", UNKNOWN_GAIN,
+        f"{winner.name} led where the race trained longest, and was trained on.", UNKNOWN_GAIN,
     ])  # fmt: skip
 
 

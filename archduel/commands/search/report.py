@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from archduel.commands.progress import duration
-from archduel.commands.search.result import ranking_sentence
+from archduel.commands.search.result import compared_rung, ranking_sentence
 from archduel.commands.search.settings import read_settings
 from archduel.core.storage import read_journal, read_toml, write_atomic
 from archduel.reporting.run_report import report_html
-from archduel.reporting.statistics import mean_interval
+from archduel.reporting.statistics import mean_interval, share_interval
+from archduel.reporting.text import compact, percent
 
 __all__ = ["cells_over_time", "one_shot_cost", "one_shot_curves", "report_data", "write_report"]
 
@@ -78,6 +79,7 @@ def cells_over_time(records: Records) -> list[dict[str, str]]:
 
 
 AUDITED = {"handed over": "as handed over", "search": "best searched", "random": "random search", "standard": "best standard"}
+KINDS = {"start": "the space's start", "search": "searched", "random": "random search", "standard": "standard networks"}
 ROLES = {"search": "the search", "random": "random search", "standard": "standard ResNet"}
 
 
@@ -113,7 +115,7 @@ def report_data(folder: Path) -> dict[str, Any]:
         "curves": [*one_shot_curves(records), *_race_curves(records), *_curves(records, result)],
     }  # fmt: skip
     if settings.seconds is not None:
-        data["budget_seconds"] = settings.seconds
+        data["budget_seconds"] = settings.seconds + sum(r["seconds"] for r in records if r["event"] == "more")
     noted = next((r for r in records if r["event"] == "data"), None)
     if noted is not None:
         data |= {"skipped": noted["skipped"], "warnings": noted["warnings"]}
@@ -141,11 +143,13 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
     size = data["preprocessing"]["size"]
     audited = json.loads(path.read_text()) if (path := folder / "audit.json").is_file() else None
     gains = [*((audited or {}).get("gain", {}).values()), *result["gain"].values()]
+    known = [*([audited["conditions"]] if audited else []), *(gain["sentence"] for gain in gains)]
     return {
         "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,} images, {size} x {size} {colour}, "
         f"rule: {data['preprocessing']['rule']}",
-        "sentence": gains[0]["sentence"] if gains else "",
-        "sentence_note": " ".join([*(gain["sentence"] for gain in gains[1:]), *([audited["conditions"]] if audited else [])]),
+        "headline": _headline(result),
+        "standings": _standings(result),
+        "known": known or ["Nothing was trained to compare with, so nothing is known of the gain."],
         "key_figures": _key_figures(result),
         "n_test": splits["test"],
         "clock_seconds": result["clock"],
@@ -154,7 +158,7 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
         **({"wins": {"names": result["comparator"]["archs"], "prob": result["comparator"]["probabilities"]}} if result["comparator"] else {}),
         "cells": [*_cells(networks["search"]), *cells_over_time(records)],
         "confusion": {
-            "classes": data["classes"], "counts": networks["search"]["confusion"], "network": "the network that is handed over",
+            "classes": data["classes"], "counts": networks["search"]["confusion"], "network": "The network that is handed over",
             "split": "test",
         },
         "mistakes": mistakes,
@@ -176,17 +180,45 @@ def _finals(result: Mapping[str, Any], audited: Mapping[str, Any] | None) -> lis
     return rows
 
 
+def _headline(result: Mapping[str, Any]) -> str:
+    """Returns what a person gets, in one sentence."""
+    winner, n = result["networks"]["search"], result["data"]["splits"]["test"]
+    accuracies = winner["test"]["accuracy"]
+    right = sum(accuracies) / len(accuracies)
+    latency = f", {winner['latency_ms']:.2g} ms an image" if "latency_ms" in winner else ""
+    size = compact(winner["params"]).replace(" ", "\u00a0")
+    return f"A network that gets {percent(right)} of {n:,} test images right: {size} parameters{latency}."
+
+
+def _standings(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the best of each kind at the rung of a race that compares most kinds, none for other runs."""
+    rows = result.get("race", {}).get("standings", [])
+    rung = compared_rung(rows)
+    return [
+        {"name": KINDS[row["role"]], "value": row["accuracy"], "low": row["low"], "high": row["high"], "n": row["n"]}
+        for row in rows if row["rung"] == rung
+    ]  # fmt: skip
+
+
 def _key_figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
     winner, metric = result["networks"]["search"], result["metric"]
     scores = winner["test"][metric]
     interval = mean_interval(scores)
     spread = f" ± {100 * interval.half_width:.2f}" if interval.known else ""
+    n = result["data"]["splits"]["test"]
+    if len(scores) == 1 and metric == "accuracy":
+        share = share_interval(round(scores[0] * n), n)
+        note = f"{n:,} images read once; 95 % interval {100 * share.low:.1f} to {100 * share.high:.1f}"
+    else:
+        note = f"{_trainings(len(scores))}, {n:,} images"
+    latency = [{"label": "latency", "value": f"{winner['latency_ms']:.2g} ms", "note": "one image, one thread, measured here"}] if "latency_ms" in winner else []
     return [
         {"label": f"test {metric.replace('_', ' ')}", "value": f"{100 * interval.value:.2f}{spread} %",
-         "note": f"{_trainings(len(scores))}, {result['data']['splits']['test']:,} images"},
+         "note": note},
         {"label": "parameters", "value": f"{winner['params']:,}", "note": "trainable"},
         {"label": "multiply-adds", "value": f"{winner['macs']:,}", "note": "one image"},
-        {"label": "time", "value": duration(result["clock"]), "note": "wall clock, all networks of the comparison"},
+        *latency,
+        {"label": "time", "value": duration(result["clock"]), "note": "wall clock, up to the export"},
     ]  # fmt: skip
 
 
@@ -234,12 +266,11 @@ def _rungs(records: Records) -> dict[int, list[Mapping[str, Any]]]:
 
 def _race_points(records: Records) -> list[dict[str, Any]]:
     """Returns the networks of a race by cost and validation accuracy at the first rung, where all were trained alike."""
-    kinds = {"start": "the space's start", "search": "searched", "random": "random search", "standard": "standard networks"}
     entered = _entered(records)
     return [
         {
             "arch": entered[number]["arch"], "params": entered[number]["counts"][0], "macs": entered[number]["counts"][1],
-            "score": rungs[0]["point"]["accuracy"], "kind": kinds[entered[number]["role"]], "front": True,
+            "score": rungs[0]["point"]["accuracy"], "kind": KINDS[entered[number]["role"]], "front": True,
         }
         for number, rungs in _rungs(records).items()
     ]  # fmt: skip

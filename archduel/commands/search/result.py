@@ -17,7 +17,7 @@ from archduel.errors import StateError
 from archduel.estimators.judges import recipe_of, scale_of
 from archduel.reporting.statistics import gain_interval, gain_sentence, kendall_tau
 
-__all__ = ["SHARED", "gain", "ranking_sentence", "result_of"]
+__all__ = ["SHARED", "compared_rung", "gain", "ranking_sentence", "result_of"]
 
 SHARED = "shared weights"
 
@@ -203,15 +203,40 @@ def _win_matrix(strategy: Strategy, name: str, archs: Sequence[Arch]) -> dict[st
     return {"archs": [str(arch) for arch in archs], "probabilities": probabilities.round(4).tolist()}
 
 
+def compared_rung(standings: Sequence[Mapping[str, Any]]) -> int | None:
+    """Returns the rung of a race at which most kinds of networks can be compared, the highest of these; None if nowhere two stood."""
+    there: dict[int, set[int]] = {}
+    kinds: dict[int, set[str]] = {}
+    for row in standings:
+        there.setdefault(row["rung"], set()).add(row["number"])
+        kinds.setdefault(row["rung"], set()).add("search" if row["role"] == "start" else row["role"])
+    return max((rung for rung, numbers in there.items() if len(numbers) > 1), key=lambda rung: (len(kinds[rung]), rung), default=None)
+
+
+WEAKEST = 3
+
+
+def _weakest(result: Mapping[str, Any]) -> list[str]:
+    """Returns a line with the classes that the network gets right least often, none where all are right."""
+    lines = zip(result["data"]["classes"], result["networks"]["search"]["confusion"])
+    shares = sorted((line[i] / sum(line), name) for i, (name, line) in enumerate(lines) if sum(line))
+    worst = [f"{name} {share:.0%}" for share, name in shares[:WEAKEST] if share < 1]
+    return [f"        weakest classes: {', '.join(worst)}"] if worst else []
+
+
 def gain(result: Mapping[str, Any]) -> list[str]:
     """Returns the sentences that say what came out."""
     winner = result["networks"]["search"]
     scores = winner["test"][result["metric"]]
     mean = sum(scores) / len(scores)
+    n = result["data"]["splits"]["test"]
+    number = f"of {n:,} images" if len(scores) == 1 else f"mean of {len(scores)} trainings"
+    latency = f", {winner['latency_ms']:.2g} ms an image" if "latency_ms" in winner else ""
     lines = [
         f"winner  {winner['text']}",
-        f"        test {result['metric'].replace('_', ' ')} {mean:.2%} (mean of {len(scores)} trainings), "
-        f"{winner['params']:,} parameters, {winner['macs']:,} multiply-adds",
+        f"        test {result['metric'].replace('_', ' ')} {mean:.2%} ({number}), {winner['params']:,} parameters, "
+        f"{winner['macs']:,} multiply-adds{latency}",
+        *_weakest(result),
     ]
     ranked = ranking_sentence(result)
     return lines + [part["sentence"] for part in result["gain"].values()] + ([ranked] if ranked else [])

@@ -17,6 +17,7 @@ from archduel.commands.options import parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final
 from archduel.commands.search.audit import audit as measure_gain
+from archduel.commands.search.more import as_before, begin, end, is_more, trained_on
 from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
 from archduel.commands.search.pace import Pace
 from archduel.commands.search.plan import (
@@ -400,7 +401,8 @@ def search(
     Args:
         data: a folder of images (one subfolder a class), ``digits``, ``cifar10``, an ``.npz`` file, a pair of arrays
             (images, labels) or a ``torch.utils.data.Dataset`` of (image, label).
-        time: wall-clock budget such as ``"2h"``; None chooses by the number of images unless ``evaluations`` is given.
+        time: wall-clock budget such as ``"2h"``; None chooses by the number of images unless ``evaluations`` is given;
+            ``"+30m"`` trains the network of the finished race in ``out`` on.
         evaluations: number of cheap trainings instead of (or within) a time budget; alone it makes runs repeatable exactly.
         max_params: limit on parameters, such as ``"1M"``.
         max_macs: limit on multiply-adds for one image.
@@ -414,6 +416,10 @@ def search(
     Raises:
         ArchduelError: one of its kinds for data, settings, limits or a folder that cannot be used.
     """
+    if is_more(time):
+        given = {"evaluations": evaluations, "max_latency_ms": max_latency_ms, **settings}
+        limits = {name: None if value is None else parse_count(value) for name, value in (("max_params", max_params), ("max_macs", max_macs))}
+        return _more(data, str(time), out, {**given, **limits}, audit=audit, quiet=quiet, command=command)
     checked = make_settings(
         data=str(data) if isinstance(data, (str, Path)) else _remembered(data),
         seconds=None if time is None else parse_seconds(time),
@@ -441,6 +447,31 @@ def search(
     finally:
         progress.end()
         folder.close()
+    if audit is not None:
+        measure_gain(path, time=audit, quiet=quiet, command=line)
+    return Run(path)
+
+
+def _more(
+    data: Any, time: str, out: str | Path | None, given: dict[str, Any], *, audit: str | float | None, quiet: bool, command: str | None
+) -> Run:
+    """Trains the network of a finished race on, and hands over again."""
+    if out is None:
+        raise SettingError(f"--time {time} goes on with a finished run; say which one: --out FOLDER")
+    path, progress, line = Path(out), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
+    before = read_settings(path)
+    as_before(before, str(data) if isinstance(data, (str, Path)) else _remembered(data), given)
+    with Job(path, RUN, {"run": before.model_dump()}, command=line, defaults={"run": default_settings()}) as folder:
+        try:
+            more = begin(folder, time)
+            finish(folder, trained_on(folder, before, more, progress), progress)
+            end(folder, more)
+        except KeyboardInterrupt:
+            progress.end()
+            progress.say(f"stopped after {duration(folder.clock)}; the same command continues {path}")
+            raise
+        finally:
+            progress.end()
     if audit is not None:
         measure_gain(path, time=audit, quiet=quiet, command=line)
     return Run(path)

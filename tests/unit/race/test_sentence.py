@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from archduel.commands.search.race import race_sentence
+from archduel.commands.search.result import compared_rung
 from archduel.core import Arch, Counts, Scale
 from archduel.race import Candidate
 from archduel.race.newcomers import Entry
@@ -23,6 +24,13 @@ def test_one_network_is_nothing_to_compare() -> None:
     assert "nothing to compare" in race_sentence(WINNER, [], 100)
 
 
+def test_the_rung_with_most_kinds_counts() -> None:
+    rows = [row(role, i, 0.3 + i / 10) for i, role in enumerate(("search", "random", "standard"))]
+    assert compared_rung([*rows, row("search", 0, 0.8, 1), row("start", 3, 0.7, 1)]) == 0
+    assert compared_rung([*rows, *(row(role, i, 0.8, 1) for i, role in enumerate(("start", "random", "standard")))]) == 1
+    assert compared_rung(rows[:1]) is None
+
+
 def test_the_highest_rung_with_two_networks_counts() -> None:
     rows = [row("search", 0, 0.5), row("random", 1, 0.3), row("standard", 2, 0.2), row("search", 0, 0.9, 1)]
     text = race_sentence(WINNER, rows, 100)
@@ -30,6 +38,12 @@ def test_the_highest_rung_with_two_networks_counts() -> None:
     assert "about 4 s" in text
     assert "on 100 validation images" in text
     assert "The search's best is ahead of the others" in text
+
+
+def test_one_network_of_two_kinds_is_named_once() -> None:
+    text = race_sentence(WINNER, [row("search", 0, 0.5), row("random", 0, 0.5), row("standard", 2, 0.2)], 100)
+    assert "the best random one is the same network (best of 2)" in text
+    assert "the winner led where the race trained longest" in text
 
 
 def test_overlap_and_absence_are_said() -> None:

@@ -1,0 +1,86 @@
+"""`archduel search --time +30m`: a finished race's network is trained on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import archduel
+from archduel.data import load
+from archduel.errors import RunError, SettingError
+
+SMALL: dict[str, Any] = {
+    "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True, "workers": 1,
+    "set": {"race.last_epochs": 10},
+}  # fmt: skip
+
+
+def winner(result: dict[str, Any]) -> dict[str, Any]:
+    return dict(result["race"]["candidates"][result["race"]["winner"]])
+
+
+def test_a_network_is_trained_on_in_steps(tmp_path: Path) -> None:
+    run = archduel.search("digits", out=tmp_path / "run", quiet=True, **SMALL)
+    results = [run.result]
+    page = (run.folder / "report.html").read_text()
+    for number in (1, 2):
+        began = time.monotonic()
+        run = archduel.search("digits", out=run.folder, time="+12s", quiet=True)
+        assert time.monotonic() - began < 22
+        assert json.loads((run.folder / f"result-{number}.json").read_text()) == results[-1]
+        results.append(run.result)
+    passes = [winner(result)["passes"] for result in results]
+    assert passes[0] + 5 < passes[1] < passes[2] - 5
+    assert [winner(result)["arch"] for result in results] == 3 * [winner(results[0])["arch"]]
+    scores = [result["networks"]["search"]["test"]["accuracy"][0] for result in results]
+    assert scores[2] > scores[0]
+    assert [entry["test_before"]["accuracy"] for entry in results[2]["continued"]] == scores[:2]
+    assert (run.folder / "report.html").read_text() != page
+    test = load("digits", max_images=240).test
+    with torch.no_grad():
+        guesses = run.model()(torch.tensor(test.images).float() / 255).argmax(1).numpy()
+    assert (guesses == test.labels).mean() == pytest.approx(scores[2])
+    with pytest.raises(RunError, match="max_images"):
+        archduel.search("digits", out=run.folder, time="+12s", quiet=True, max_images=100)
+
+
+def test_a_continuation_that_is_killed_goes_on_within_its_time(tmp_path: Path) -> None:
+    out = archduel.search("digits", out=tmp_path / "run", quiet=True, **SMALL).folder
+    words = [sys.executable, "-m", "archduel", "search", "digits", "--out", str(out), "--time", "+16s", "--quiet"]
+    process = subprocess.Popen(words)
+    journal = out / "journal.jsonl"
+    while process.poll() is None and '"saved"' not in journal.read_text():
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    records = [json.loads(line) for line in journal.read_text().splitlines() if line.endswith("}")]
+    with pytest.raises(RunError, match="in the middle of"):
+        archduel.search("digits", out=out, time="+10s", quiet=True)
+    subprocess.run(words, check=True)
+    after = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert after[: len(records)] == records
+    began = next(r["clock"] for r in after if r["event"] == "more")
+    assert sum(r["event"] == "more" for r in after) == 1
+    assert after[-1]["event"] == "more ends"
+    assert after[-1]["clock"] - began <= 26  # as the race: within ten seconds on a machine that is busy
+    trained = next(r["clock"] for r in reversed(after) if r["event"] == "test")
+    assert trained - began <= 16
+
+
+def test_what_cannot_go_on_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="--out"):
+        archduel.search("digits", time="+12s", quiet=True)
+    with pytest.raises(RunError, match="holds no run"):
+        archduel.search("digits", out=tmp_path / "nothing", time="+12s", quiet=True)
+    run = archduel.search("digits", out=tmp_path / "run", quiet=True, **SMALL)
+    (run.folder / "result.json").unlink()
+    with pytest.raises(RunError, match="is not finished"):
+        archduel.search("digits", out=run.folder, time="+12s", quiet=True)
