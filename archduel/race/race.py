@@ -156,7 +156,8 @@ class Race:
     def _choose(self) -> None:
         leader = self.plan.rungs.leader({c.number: c.standing for c in self.candidates})
         if leader is None:
-            reasons = [c.reason for c in self.candidates if c.reason] or ["the time was too short for the first rung"]
+            late = "the time was too short for the first rung" if self.candidates else "all that were proposed are above the limits"
+            reasons = [c.reason for c in self.candidates if c.reason] or [late]
             raise RunError(f"none of {len(self.candidates)} networks could be trained: {reasons[0]}")
         self.winner = leader
         winner = self.candidates[leader]
@@ -169,9 +170,9 @@ class Race:
         """Returns the next newcomer, or None if there are no more."""
         number = len(self.candidates)
         rng = np.random.default_rng([self.settings.seed, number, 11])
-        for _ in range(MOST_REFUSED):
+        for attempt in range(MOST_REFUSED):
             began = self.stopwatch.seconds
-            role, arch, exchange = self._next(number, rng)
+            role, arch, exchange = self._next(number, rng, again=attempt > 0)
             self.strategy_seconds += self.stopwatch.seconds - began
             if arch is None:
                 return None
@@ -188,11 +189,17 @@ class Race:
         """Answers a question about an architecture that no size makes small enough."""
         self.asker.tell(arch, math.nan, Cost(), asked=_was_asked(exchange))
 
-    def _next(self, number: int, rng: np.random.Generator) -> tuple[str, Arch | None, list[list[Any]]]:
-        """Returns role and architecture of newcomer ``number``, and the exchange with the strategy that led to it."""
+    def _next(self, number: int, rng: np.random.Generator, *, again: bool) -> tuple[str, Arch | None, list[list[Any]]]:
+        """Returns role and architecture of newcomer ``number``, and the exchange with the strategy that led to it.
+
+        Args:
+            number: of the newcomer.
+            rng: of what is drawn.
+            again: whether what was proposed for this number before is too large at every size; the space's own start would be again.
+        """
         if self.settings.random_only:
             return "random", self.asker.random(rng), []
-        if number == 0 and isinstance(self.asker.space, Begun):
+        if number == 0 and not again and isinstance(self.asker.space, Begun):
             return "start", self.asker.space.start(), []
         place = STANDARD_PLACES.index(number) if number in STANDARD_PLACES else len(self.standards)
         if place < len(self.standards):

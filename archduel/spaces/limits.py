@@ -65,8 +65,16 @@ def sizes(space: Space, limits: Limits, rng: np.random.Generator, n: int = 300) 
     return sorted(((arch, limits.counts(arch)) for arch in archs), key=lambda pair: pair[1])
 
 
-def constraint_for(space: Space, limits: Limits, rng: np.random.Generator) -> Constraint | None:
+def constraint_for(
+    space: Space, limits: Limits, rng: np.random.Generator, *, advice: str = ", or set plan.channels / plan.depth lower"
+) -> Constraint | None:
     """Returns the limits as a constraint, or None where there are none.
+
+    Args:
+        space: of the architectures.
+        limits: of the run.
+        rng: of the architectures that are tried.
+        advice: what an error says could be done besides raising the limit.
 
     Raises:
         InfeasibleError: if no architecture satisfies them; says what the smallest one needs.
@@ -81,22 +89,20 @@ def constraint_for(space: Space, limits: Limits, rng: np.random.Generator) -> Co
         drawn = sizes(space, limits, rng, 1_000)
         if limits.max_latency_ms is not None and any(limits(arch) for arch, _ in drawn[:10]):
             return limits
-        smallest, counts = drawn[0]
-        least_macs = min(counts.macs for _, counts in drawn)
-        needs = f"{counts.params:,} parameters, {least_macs:,} multiply-adds"
-        if limits.max_latency_ms is not None and limits.latency is not None:
-            needs += f", {limits.latency(smallest):.2f} ms"
-        asked = ", ".join(
-            f"{name} {value:,}"
-            for name, value in (
-                ("--max-params", limits.max_params),
-                ("--max-macs", limits.max_macs),
-                ("--max-latency-ms", limits.max_latency_ms),
-            )
-            if value is not None
-        )
-        raise InfeasibleError(
-            f"no {space.name} network is within {asked}: the smallest at {limits.scale.channels} channels and depth "
-            f"{limits.scale.depth} needs {needs}; raise the limit, or set plan.channels / plan.depth lower"
-        ) from error
+        raise InfeasibleError(_refusal(space, limits, drawn) + advice) from error
     return limits
+
+
+def _refusal(space: Space, limits: Limits, drawn: Sequence[tuple[Arch, Counts]]) -> str:
+    """Returns what is asked for, and what the smallest of ``drawn`` needs."""
+    smallest, counts = drawn[0]
+    some = "hardly any" if limits.latency is None and any(limits(arch) for arch, _ in drawn) else "no"
+    needs = f"{counts.params:,} parameters, {min(counts.macs for _, counts in drawn):,} multiply-adds"
+    if limits.max_latency_ms is not None and limits.latency is not None:
+        needs += f", {limits.latency(smallest):.2f} ms"
+    values = {"--max-params": limits.max_params, "--max-macs": limits.max_macs, "--max-latency-ms": limits.max_latency_ms}
+    asked = ", ".join(f"{name} {value:,}" for name, value in values.items() if value is not None)
+    return (
+        f"{some} {space.name} network is within {asked}: the smallest of {len(drawn):,} random ones at {limits.scale.channels} "
+        f"channels and depth {limits.scale.depth} needs {needs}; raise the limit"
+    )

@@ -104,7 +104,7 @@ def constraint_of(settings: Settings, space: Space, dataset: Dataset) -> Constra
     channels, depth = (family(space.name).ladder or ((4, 1),))[0]
     scale = Scale(channels, depth, dataset.image_size, dataset.in_channels, dataset.n_classes)
     limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs)
-    return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
+    return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
 
 
 def _strategy(

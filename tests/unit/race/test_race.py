@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from archduel.core import Scale
 from archduel.core.storage import Journal, read_journal
 from archduel.data import Dataset, load
 from archduel.errors import BudgetError, RunError, SettingError
 from archduel.race import RaceResult, run_race
+from archduel.spaces.family import count
 from archduel.spaces.nasbench201.space import NASBench201
 from archduel.spaces.stages.space import Stages
 from archduel.strategies.evolution import RegularizedEvolution
@@ -158,10 +160,17 @@ def test_random_search_alone_names_its_networks(digits: Dataset, tmp_path: Path)
     assert {row["role"] for row in result.standings} == {"search", "random"}
 
 
+def test_where_the_spaces_own_start_is_too_large_others_enter(digits: Dataset, tmp_path: Path) -> None:
+    result = race(digits, tmp_path, evaluations=3, max_params=3_000)
+    assert count(Stages().start(), Scale(4, 1, 8, 1, 10)).params > 3_000  # at the least width
+    assert len(result.candidates) == 3
+    assert all(c.params <= 3_000 and c.role != "start" for c in result.candidates)
+
+
 def test_what_cannot_be_is_refused(digits: Dataset, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="either seconds or evaluations"):
         race(digits, tmp_path / "a", seconds=10.0)
     with pytest.raises(BudgetError, match="too short"):
         race(digits, tmp_path / "b", evaluations=None, seconds=3.0)
-    with pytest.raises(RunError, match="none of 0 networks"):
+    with pytest.raises(RunError, match="none of 0 networks could be trained: all that were proposed are above the limits"):
         race(digits, tmp_path / "c", max_params=10)
