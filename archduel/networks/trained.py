@@ -7,6 +7,7 @@ lie in the package. ``model.json`` says how to build and to feed the network:
 ``arch``           ``space:1.0.4``, or null for a genotype that belongs to no space
 ``text``           the architecture in its space's own words (a genotype, an arch string), or null
 ``scale``          the fields of :class:`archduel.core.Scale`
+``space``          ``package.module:FAMILY`` where the architecture's space is from outside, else left out
 ``options``        what else ``spaces.build`` was told, such as ``{"pool_norm": true}``
 ``classes``        names in label order
 ``preprocessing``  the fields of :class:`archduel.data.Preprocessing`: size, mode, rule, mean, std
@@ -26,6 +27,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archduel import registry
 from archduel.core import Counts, Scale, parse
 from archduel.core.storage import load_state, read_toml, write_atomic
 from archduel.errors import DataError, RunError, StateError, UnknownNameError, unknown
@@ -74,6 +76,9 @@ def save_trained(
     data = save(weights)
     written = {**facts, "scale": _fields(facts["scale"]), "preprocessing": _fields(facts["preprocessing"])}
     written["arch"] = None if facts["arch"] is None else str(facts["arch"])
+    outside = registry.MENUS["space"].get(str(facts["arch"]).partition(":")[0], "")
+    if outside in registry.plug_ins("space"):
+        written["space"] = outside
     written["sha256"] = hashlib.sha256(data).hexdigest()
     write_atomic(folder / WEIGHTS, data)
     write_atomic(folder / FACTS, json.dumps(written, indent=1).encode())
@@ -114,7 +119,14 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
         raise RunError(f"{path} is damaged ({error}); train or fetch the network again") from error
     if absent:
         raise RunError(f"{path} lacks {', '.join(absent)}; train or fetch the network again")
+    _know_space(facts.get("space"))
     return dict(facts)
+
+
+def _know_space(name: object) -> None:
+    """Makes a space from outside known that a folder names, as the command that wrote the folder did."""
+    if isinstance(name, str) and ":" in name:
+        registry.entry("space", name)
 
 
 def _read_weights(path: Path, sha256: str) -> dict[str, torch.Tensor]:
@@ -194,6 +206,7 @@ def folder_of(where: str | Path) -> Path:
     folder = Path(where)
     if not _is_search(folder):
         return folder
+    _know_space(read_toml(folder / SEARCH).get("run", {}).get("space"))
     winner = _result(folder)["networks"]["search"]
     return folder / winner["folders"][0] if "folders" in winner else folder
 

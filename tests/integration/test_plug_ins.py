@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import archduel
@@ -217,6 +218,23 @@ def test_a_space_is_searched_with_workers_and_reported(chains: Any, outside: Pat
     assert found.result["networks"]["search"]["params"] > 0
     assert (out / "report.html").is_file()
     assert (out / "export" / "model.py").is_file()
+    check_another_process(out, outside)
+
+
+def test_a_training_in_a_space_is_used_by_another_process(chains: Any, outside: Path) -> None:
+    out = outside / "training"
+    small = ("--set", "epochs=1", "--set", "batch_size=16", "--set", "channels=4", "--max-images", "120")
+    run("train", "chains:0.1.2.0", "--space", "chain_space:FAMILY", "--data", "digits", "--out", str(out), *small)
+    check_another_process(out, outside)
+
+
+def check_another_process(folder: Path, outside: Path) -> None:
+    """Uses the network of ``folder`` as a process that knows nothing of its space."""
+    Image.new("L", (8, 8)).save(outside / "image.png")
+    for words in (("report",), ("predict", str(outside / "image.png")), ("eval",), ("export", "--to", str(outside / "shipped"))):
+        registry.MENUS["space"].pop("chains", None)
+        run(words[0], str(folder), *words[1:])
+    assert (outside / "shipped" / "model.py").is_file()
 
 
 def test_a_class_alone_is_a_space_without_networks(outside: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from archduel import registry
 from archduel.assemble import declaration
 from archduel.core.storage import read_toml
 from archduel.errors import RunError, SettingError, unknown
@@ -136,14 +137,18 @@ def read_settings(folder: Path) -> Settings:
 
     Raises:
         RunError: if there is no run.
+        UnknownNameError: if its space is from outside and cannot be loaded here.
     """
     path = folder / "run.toml"
     if not path.is_file():
         raise RunError(f"{folder} holds no run (no run.toml); start one with `archduel search DATA --out {folder}`")
     try:
-        return Settings(**read_toml(path)["run"])
+        settings = Settings(**read_toml(path)["run"])
     except (KeyError, TypeError, ValidationError) as error:
         raise RunError(f"{path} is not a run of this version of archduel: {error}") from error
+    if ":" in settings.space:
+        registry.entry("space", settings.space)  # the architectures of a space from outside can be read from then on
+    return settings
 
 
 def load_arguments(settings: Settings) -> dict[str, Any]:
