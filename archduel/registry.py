@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
 from archduel.errors import UnknownNameError, unknown
 
-__all__ = ["MENUS", "entry", "make", "names", "plug_ins"]
+__all__ = ["MENUS", "TRUSTED", "entry", "entry_of_folder", "make", "names", "plug_ins"]
 
 SPACES = {
     "nasbench101": "archduel.spaces.nasbench101:FAMILY",
@@ -59,6 +60,8 @@ STRATEGIES = {
 TRACKERS = {
     "tensorboard": "archduel.training.tracking:TensorBoard",
 }
+TRUSTED = "ARCHDUEL_PLUG_INS"
+"""Environment variable with the ``module:Name`` of plug-ins, commas between them, that may be imported because a folder names them."""
 MENUS = {"space": SPACES, "policy": POLICIES, "ranker": RANKERS, "strategy": STRATEGIES, "tracker": TRACKERS}
 
 
@@ -93,6 +96,23 @@ def entry(role: str, name: str) -> Any:
     if ":" in name and isinstance(own, str):
         _add(role, own, name, thing)
     return thing
+
+
+def entry_of_folder(role: str, name: str) -> Any:
+    """Returns the class that a folder names. Code from outside is imported only if this process uses it already, or the user trusts it.
+
+    A folder may be somebody else's: what it names must not run because somebody looked at it.
+
+    Raises:
+        UnknownNameError: for code from outside that nobody here has named, or what :func:`entry` raises.
+    """
+    trusted = (*plug_ins(role), *os.environ.get(TRUSTED, "").split(","))
+    if ":" in name and name not in trusted:
+        raise UnknownNameError(
+            f"the folder names {role} {name!r}, which is code from outside; reading a folder runs no code. If you trust it, "
+            f"say so: {TRUSTED}={name} before the command"
+        )
+    return entry(role, name)
 
 
 def _add(role: str, own: str, name: str, added: Any) -> None:

@@ -124,9 +124,9 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
 
 
 def _know_space(name: object) -> None:
-    """Makes a space from outside known that a folder names, as the command that wrote the folder did."""
+    """Makes a space from outside known that a folder names, if this process uses it already or the user trusts it."""
     if isinstance(name, str) and ":" in name:
-        registry.entry("space", name)
+        registry.entry_of_folder("space", name)
 
 
 def _read_weights(path: Path, sha256: str) -> dict[str, torch.Tensor]:

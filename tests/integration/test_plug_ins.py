@@ -208,7 +208,7 @@ def test_a_space_keeps_the_contract_and_its_networks_cost_what_is_counted(chains
         assert network.eval()(torch.rand(2, 3, 8, 8)).shape == (2, 5)
 
 
-def test_a_space_is_searched_with_workers_and_reported(chains: Any, outside: Path) -> None:
+def test_a_space_is_searched_with_workers_and_reported(chains: Any, outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = outside / "run"
     found = archduel.search(
         "digits", out=out, space="chain_space:FAMILY", strategy="ctnas", evaluations=4, max_images=120, final_seeds=1, workers=2,
@@ -218,19 +218,26 @@ def test_a_space_is_searched_with_workers_and_reported(chains: Any, outside: Pat
     assert found.result["networks"]["search"]["params"] > 0
     assert (out / "report.html").is_file()
     assert (out / "export" / "model.py").is_file()
-    check_another_process(out, outside)
+    check_another_process(out, outside, monkeypatch)
 
 
-def test_a_training_in_a_space_is_used_by_another_process(chains: Any, outside: Path) -> None:
+def test_a_training_in_a_space_is_used_by_another_process(chains: Any, outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = outside / "training"
     small = ("--set", "epochs=1", "--set", "batch_size=16", "--set", "channels=4", "--max-images", "120")
     run("train", "chains:0.1.2.0", "--space", "chain_space:FAMILY", "--data", "digits", "--out", str(out), *small)
-    check_another_process(out, outside)
+    check_another_process(out, outside, monkeypatch)
 
 
-def check_another_process(folder: Path, outside: Path) -> None:
+def check_another_process(folder: Path, outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Uses the network of ``folder`` as a process that knows nothing of its space."""
     Image.new("L", (8, 8)).save(outside / "image.png")
+    registry.MENUS["space"].pop("chains", None)
+    for command in (("export", str(folder), "--to", str(outside / "shipped")), ("predict", str(folder), str(outside / "image.png")), ("eval", str(folder))):
+        refused = CliRunner().invoke(app, list(command))
+        assert isinstance(refused.exception, UnknownNameError)
+        assert "reading a folder runs no code" in str(refused.exception)
+        assert "chains" not in registry.MENUS["space"]
+    monkeypatch.setenv(registry.TRUSTED, "chain_space:FAMILY")
     for words in (("report",), ("predict", str(outside / "image.png")), ("eval",), ("export", "--to", str(outside / "shipped"))):
         registry.MENUS["space"].pop("chains", None)
         run(words[0], str(folder), *words[1:])

@@ -115,6 +115,8 @@ def make_settings(**values: Any) -> Settings:
         values["strategy"] = str(values["strategy"]).replace("-", "_")
     values.setdefault("workers", default_workers(values.get("device", "cpu")))
     values.setdefault("space", usual_space(_may_race(values)))
+    if ":" in str(values["space"]):
+        registry.entry("space", str(values["space"]))  # named by the user, so a folder that names it too may be read
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -137,7 +139,7 @@ def read_settings(folder: Path) -> Settings:
 
     Raises:
         RunError: if there is no run.
-        UnknownNameError: if its space is from outside and cannot be loaded here.
+        UnknownNameError: if its space is code from outside that nobody here trusts, or that cannot be loaded.
     """
     path = folder / "run.toml"
     if not path.is_file():
@@ -147,7 +149,7 @@ def read_settings(folder: Path) -> Settings:
     except (KeyError, TypeError, ValidationError) as error:
         raise RunError(f"{path} is not a run of this version of archduel: {error}") from error
     if ":" in settings.space:
-        registry.entry("space", settings.space)  # the architectures of a space from outside can be read from then on
+        registry.entry_of_folder("space", settings.space)  # the architectures of a space from outside can be read from then on
     return settings
 
 
