@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import archduel
-from archduel.errors import SettingError
+from archduel.errors import ArchduelError, SettingError
 
 SMALL = {
     "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True,
@@ -85,3 +86,18 @@ def test_a_timed_race_that_is_killed_goes_on_and_keeps_to_its_time(tmp_path: Pat
 def test_shared_weights_do_not_race(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="do not race"):
         archduel.search("digits", out=tmp_path / "x", quiet=True, strategy="spos", time="60s", race=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"set": {"label.epochs": 3}}, "a race has no use for 'label'"),
+        ({"set": {"final.epochs": 50}}, "a race decides sizes, and lengths by the time"),
+        ({"set": {"final.lrr": 3}}, "'lrr' is unknown"),
+        ({"set": {"plan.channels": 2}}, "the plan of a race has labels and iterations"),
+        ({"final_seeds": 5}, "a race trains one network to the end"),
+    ],
+)
+def test_what_a_race_would_not_do_is_refused(tmp_path: Path, asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(ArchduelError, match=said):
+        archduel.search("digits", time="20s", out=tmp_path / "run", quiet=True, **asked)

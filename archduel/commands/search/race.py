@@ -20,7 +20,7 @@ from archduel.commands.search.strategy import closed_form_costs, make_strategy
 from archduel.core import Arch, Constraint, Scale, Space, Strategy
 from archduel.core.job import Job
 from archduel.data import Dataset
-from archduel.errors import SettingError
+from archduel.errors import SettingError, unknown
 from archduel.estimators.timing import latency_of
 from archduel.networks.trained import save_trained
 from archduel.race import Candidate, RaceResult, race_recipe, run_race
@@ -67,11 +67,38 @@ def reserve(seconds: float | None) -> float:
     return 0.0 if seconds is None else min(0.1 * seconds, 4 + 0.02 * seconds)
 
 
+USED = ("space", "strategy", "ranker", "policy", "plan", "final", "race")
+"""Sections of ``--set`` that a race has a use for: it trains nothing cheaply first and nothing again."""
+DECIDED = {"channels", "depth", "epochs", "schedule"}
+"""Settings of a recipe that the race decides itself: sizes are part of the choice, lengths follow from the time."""
+
+
+def check_settings_of_race(settings: Settings) -> None:
+    """Refuses what was asked for and a race would not do.
+
+    Raises:
+        SettingError: naming the setting and what to do instead.
+    """
+    for key in settings.set:
+        section, _, name = key.partition(".")
+        if section not in USED:
+            raise SettingError(f"--set {key}: a race has no use for {section!r}, it takes {', '.join(USED)}; --no-race trains in that order")
+        if section == "final" and name in DECIDED:
+            raise SettingError(f"--set {key}: a race decides sizes, and lengths by the time; with --evaluations, race.last_epochs is the length")
+        if section == "final" and name not in Recipe.__dataclass_fields__:
+            raise SettingError(str(unknown("setting of a recipe", name, set(Recipe.__dataclass_fields__) - DECIDED)))
+        if section == "plan" and name not in ("labels", "iterations"):
+            raise SettingError(f"--set {key}: the plan of a race has labels and iterations")
+    if settings.final_seeds != Settings.model_fields["final_seeds"].default:
+        raise SettingError(
+            f"--final-seeds {settings.final_seeds}: a race trains one network to the end; `archduel audit RUN` trains with several "
+            "seeds, --no-race trains all of them in the run"
+        )
+
+
 def recipe_for(settings: Settings, dataset: Dataset) -> Recipe:
     """Returns the race's recipe with what ``--set final.NAME=VALUE`` changes."""
-    known = set(Recipe.__dataclass_fields__) - {"channels", "depth", "epochs", "schedule"}
-    changes = {name: value for name, value in settings.section("final").items() if name in known}
-    return race_recipe(dataset, settings.device, **changes)
+    return race_recipe(dataset, settings.device, **settings.section("final"))
 
 
 def _epochs(settings: Settings) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from archduel.commands.search.plan import (
     timed_plan,
     whole_number,
 )
-from archduel.commands.search.race import raced
+from archduel.commands.search.race import check_settings_of_race, raced
 from archduel.commands.search.result import gain, result_of
 from archduel.commands.search.settings import (
     Settings,
@@ -70,6 +70,8 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     if one_shot:
         check_space(settings.space)
     check_settings(settings)
+    if race:
+        check_settings_of_race(settings)
     free = settings.seconds is None and settings.evaluations is None  # the tool chooses the time
     settings = _with_budget(settings)
     dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
