@@ -22,7 +22,7 @@ from archduel.core.storage import load_state, save_state
 from archduel.errors import StateError
 from archduel.training.images import Cursor, Pixels
 from archduel.training.loop import forward_loss
-from archduel.training.optimizer import SGD
+from archduel.training.optimizer import SGD, sgd_settings
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import channels_last_for, isolated, mix_seed, mode_kept
 
@@ -111,10 +111,7 @@ class Anytime:
         self.recipe = recipe.with_(channels_last=last)
         layout = torch.channels_last if last else torch.contiguous_format
         self.model = model.to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        self.optimizer = SGD(
-            model, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
-            decay_norm_bias=recipe.decay_norm_bias, grad_clip=recipe.grad_clip,
-        )  # fmt: skip
+        self.optimizer = SGD(model, **sgd_settings(recipe))
         self.trail = Trail(model)
         self.steps, self.images, self.passes, self.loss = 0, 0, 0.0, math.nan
         self.joined_at = -1
