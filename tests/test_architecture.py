@@ -15,7 +15,7 @@ from archduel import registry
 ROOT = Path(__file__).resolve().parent.parent / "archduel"
 FILES = sorted(ROOT.rglob("*.py"))
 NEEDS: dict[str, set[str]] = {
-    **{part: set() for part in ("errors", "version", "_lazy")},
+    **{part: set() for part in ("errors", "text", "version", "_lazy")},
     **{part: {"errors"} for part in ("registry",)},
     "core": {"errors", "version"},
     **{part: {"core"} for part in ("strategies", "rankers", "policies", "data", "training", "execution", "reporting", "testing")},
@@ -28,8 +28,8 @@ NEEDS: dict[str, set[str]] = {
     "estimators": {"fusing", "spaces", "training", "core"},
     "networks": {"export", "spaces", "data", "registry", "core"},
 }
-"""Part of the house -> the parts that its files may import; errors, version and lazy lists of names are free for all."""
-FREE = {"errors", "version", "_lazy"}
+"""Part of the house -> the parts that its files may import; errors, text, version and lazy lists of names are free for all."""
+FREE = {"errors", "text", "version", "_lazy"}
 SHARED_BY_COMMANDS = {"options", "progress", "trainings", "train_file", "tracking", "listing", "report", "zoo"}
 """Modules of ``commands`` that its folders share; the folders never import each other."""
 

@@ -8,6 +8,7 @@ from importlib import import_module
 
 import typer
 
+from archduel.text import printable, print_line, settle_streams
 from archduel.errors import ArchduelError
 
 __all__ = ["app", "main"]
@@ -51,16 +52,17 @@ for _module in COMMANDS:
 
 def main() -> None:
     """Runs the command line; deliberate errors and full disks become one line and exit code 2, Ctrl-C 130."""
+    settle_streams()
     try:
         app()
     except ArchduelError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_line(printable(f"error: {error}", lines=True), error=True)
         sys.exit(2)
     except OSError as error:
         if error.errno not in OUTSIDE:
             raise  # our own mistake, with its traceback
         where = f": {error.filename}" if error.filename else ""
-        print(f"error: {error.strerror}{where}; the same command continues once that is mended", file=sys.stderr)
+        print_line(printable(f"error: {error.strerror}{where}; the same command continues once that is mended"), error=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

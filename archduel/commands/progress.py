@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from archduel.text import is_terminal, print_line
 from archduel.reporting.text import duration
 
 __all__ = ["Meter", "Progress", "duration", "rare_lines", "record_lines", "write_json"]
@@ -26,7 +27,7 @@ class Progress:
         self._said = ""
         self._name = ""
         self._total = 0
-        self.live = not quiet and sys.stdout.isatty()
+        self.live = not quiet and is_terminal(sys.stdout)
 
     def say(self, text: str = "") -> None:
         """Prints a line above the live view."""
@@ -35,7 +36,7 @@ class Progress:
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False)
         else:
-            print(text, flush=True)
+            print_line(text)
 
     def stage(self, name: str, total: int) -> None:
         """Begins a stage of ``total`` units of work."""
@@ -69,7 +70,7 @@ class Progress:
             self._said = f"{self._name:<13} {done}/{self._total}  {note}"
             self._live.update(self._task, completed=done, note=note)
         elif done >= self._total or time.monotonic() - self._printed > 5.0:
-            print(f"{self._name:<13} {done}/{self._total}  {note}", flush=True)
+            print_line(f"{self._name:<13} {done}/{self._total}  {note}")
             self._printed = time.monotonic()
 
     def end(self) -> None:
@@ -97,7 +98,7 @@ class Meter:
     def __call__(self, done: int, total: int) -> None:
         """Shows that ``done`` of ``total`` are done."""
         percent = 100 * done // max(1, total)
-        live = sys.stderr.isatty()
+        live = is_terminal(sys.stderr)
         if percent == self._percent or (not live and percent // 10 == self._percent // 10):
             return
         self._percent = percent
@@ -106,7 +107,7 @@ class Meter:
         else:
             amount = f"{done:,} of {total:,} {self.unit}"
         end = "\n" if not live or done >= total else "\r"
-        print(f"{self.label}{amount} ({percent} %)", end=end, file=sys.stderr, flush=True)
+        print_line(f"{self.label}{amount} ({percent} %)", end=end, error=True)
 
 
 def rare_lines() -> Callable[[str], None]:
@@ -115,10 +116,10 @@ def rare_lines() -> Callable[[str], None]:
 
     def show(line: str) -> None:
         nonlocal last
-        live = sys.stderr.isatty()
+        live = is_terminal(sys.stderr)
         if time.monotonic() - last > (2 if live else 20):
             last = time.monotonic()
-            print(line, file=sys.stderr, end="\r" if live else "\n", flush=True)
+            print_line(line, end="\r" if live else "\n", error=True)
 
     return show
 
