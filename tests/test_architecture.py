@@ -27,6 +27,7 @@ NEEDS: dict[str, set[str]] = {
     "export": {"spaces", "core"},
     "estimators": {"fusing", "spaces", "training", "core"},
     "networks": {"export", "spaces", "data", "registry", "core"},
+    "pretrained": {"networks", "spaces", "training", "data", "registry", "core"},
 }
 """Part of the house -> the parts that its files may import; errors, text, version and lazy lists of names are free for all."""
 FREE = {"errors", "text", "version", "_lazy"}

@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-COMMANDS = ("search.command", "report", "network.command", "train.command", "zoo", "bench.command", "data.command", "listing", "proxy.command", "spaces.command", "table.command")
+COMMANDS = ("search.command", "report", "network.command", "train.command", "zoo", "backbones.command", "bench.command", "data.command", "listing", "proxy.command", "spaces.command", "table.command")
 """Modules that add their commands, in the order in which `archduel --help` shows them."""
 OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 """A full or read-only disk, a missing permission: nothing that a traceback explains."""

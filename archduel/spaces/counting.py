@@ -5,7 +5,7 @@ from __future__ import annotations
 from archduel.core import Counts, Scale
 from archduel.errors import SettingError
 
-__all__ = ["conv_bn", "darts_stem", "halved", "stem", "stem_strides", "tail", "times", "total"]
+__all__ = ["conv_bn", "darts_stem", "divisible", "halved", "stem", "stem_strides", "tail", "times", "total"]
 
 LARGEST = 64
 """Images up to this many pixels enter the cells at full size, as CIFAR images do."""
@@ -18,6 +18,12 @@ def halved(size: int, times: int = 1) -> int:
     for _ in range(times):
         size = (size + 1) // 2
     return size
+
+
+def divisible(channels: float) -> int:
+    """Returns the multiple of 8 nearest to ``channels``, at least 8 and at least 90 % of it."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * channels else rounded + 8
 
 
 def stem_strides(scale: Scale) -> tuple[int, ...]:

@@ -73,7 +73,7 @@ def import_(
 
 
 def clear_(
-    everything: Annotated[bool, typer.Option("--all", help="also what was fetched and imported")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="also what was fetched, imported and added")] = False,
 ) -> None:
     """Remove decoded images from the cache."""
     from archduel.commands.data.sets import clear

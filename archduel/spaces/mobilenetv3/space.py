@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from archduel.core import Arch, Counts, Decision, Scale, check_decisions
 from archduel.errors import InvalidArchError, SettingError
-from archduel.spaces.counting import conv_bn, halved, total
+from archduel.spaces.counting import conv_bn, divisible, halved, total
 
 __all__ = ["DEPTHS", "KERNELS", "MAX_DEPTH", "RATIOS", "RESOLUTIONS", "UNITS", "Block", "Layout", "MobileNetV3", "Spec", "check_spec", "count", "divisible", "layout", "read_spec", "spec_of", "squeezed", "write_spec"]
 
@@ -350,12 +350,6 @@ class Layout(NamedTuple):
     expand: int
     mix: int
     image_size: int
-
-
-def divisible(channels: float) -> int:
-    """Returns the multiple of 8 nearest to ``channels``, at least 8 and at least 90 % of it."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * channels else rounded + 8
 
 
 def squeezed(channels: int) -> int:

@@ -5,26 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from measured_counts import measured
 
-from archduel.core import Counts, Scale, sample
+from archduel.core import Scale, sample
 from archduel.errors import InvalidArchError
 from archduel.spaces.family import build, count
 from archduel.spaces.stages.space import Stages, form_of
-
-
-def measured(network: torch.nn.Module, size: int) -> Counts:
-    """Returns parameters and the multiply-adds of the convolutions and linear layers of one forward pass."""
-    macs = 0
-
-    def add(module: torch.nn.Module, inputs: object, out: torch.Tensor) -> None:
-        nonlocal macs
-        macs += module.weight.numel() * (out.shape[2] * out.shape[3] if out.ndim == 4 else 1)  # type: ignore[operator, union-attr]
-
-    for module in network.modules():
-        if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
-            module.register_forward_hook(add)  # type: ignore[arg-type]
-    network.eval()(torch.randn(1, 3, size, size))
-    return Counts(sum(p.numel() for p in network.parameters()), macs)
 
 
 @pytest.mark.parametrize("size", [8, 28, 32, 64, 96])

@@ -1,0 +1,1 @@
+"""`archduel backbones ...`: published networks whose weights a search may start from."""
