@@ -20,6 +20,7 @@ SPACES = {
     "resnet": "archduel.spaces.resnet:FAMILY",
     "resnet4": "archduel.spaces.resnet:FOUR_STAGES",
     "stages": "archduel.spaces.stages:FAMILY",
+    "pretrained": "archduel.spaces.pretrained:FAMILY",
 }
 """Name -> family (:class:`archduel.core.Family`), which makes the space when it is called."""
 POLICIES = {

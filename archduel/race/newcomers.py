@@ -45,11 +45,12 @@ class Entry:
     """A network that enters.
 
     Attributes:
-        role: ``start`` (the space's own first network), ``search``, ``random`` or ``standard``.
+        role: ``start`` (the space's own first network), ``search``, ``random``, ``standard`` or ``tuned`` (plain fine-tuning).
         arch: the architecture.
         scale: its size.
         counts: what it costs.
         asked: whether the strategy asked for it.
+        side: number of the source that it comes from.
     """
 
     role: str
@@ -57,6 +58,7 @@ class Entry:
     scale: Scale
     counts: Counts
     asked: bool = False
+    side: int = 0
 
 
 @dataclass

@@ -7,20 +7,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from archduel.core import Arch, Cost, Counts, parse
+from archduel.core import Arch, Cost, Counts, Scale, parse
 from archduel.core.storage import Records
 from archduel.errors import RunError, SettingError
 from archduel.race.candidates import Candidate, accuracy_interval
 from archduel.race.clock import Pace, Stopwatch
-from archduel.race.newcomers import Asker, Entry, read_scale, write_scale
+from archduel.race.newcomers import Entry, read_scale, write_scale
 from archduel.race.plan import ENOUGH_PASSES, Ending, Plan
 from archduel.race.rungs import Enter, Standing
+from archduel.race.sides import Side, turn
 from archduel.race.sizes import Sizes, fitting_scale
 from archduel.race.threads import Threads
 from archduel.race.training import Anytime
@@ -30,14 +31,8 @@ from archduel.training.metrics import evaluate
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import mix_seed
 
-__all__ = ["Begun", "Race", "RaceSettings", "Sets", "check_images"]
+__all__ = ["Race", "RaceSettings", "Sets", "check_images"]
 
-STANDARD_PLACES = (1, 4, 8, 13, 19)
-"""Which newcomers are standard networks, as long as there are any; all others are asked for or drawn, but for the space's own start."""
-RANDOM_EVERY = 6
-"""Of the newcomers one in so many is random where the strategy does not begin with random ones: a reference for under a tenth of the time."""
-NEIGHBOUR_EVERY = 3
-"""Of the newcomers one in so many is the leader with one answer changed: with a handful of scores no strategy knows more."""
 FACTORS = (1.0, 1.0, 0.5, 2.0)
 """Sizes of newcomers around the one that leads: the size is part of what the race decides."""
 WARMUP_STEPS = 100
@@ -45,17 +40,11 @@ WARMUP_SHARE = 0.25
 """The learning rate rises during the first steps, or this share of the way to the first rung where that is shorter."""
 MOST_REFUSED = 20  # newcomers in a row that no size makes small enough
 SAVE_SECONDS = 5.0
+FAVOURED = ("start", "tuned")
+"""Roles of networks that are known to do well in the end."""
 MOST_SLOWER = 4.0  # times that test, export and report may be slower than on an idle machine, for the plan
 STRATEGY_SHARE = 0.05
 """Share of the time that the strategy's own steps (fitting a comparator, training a policy) may take."""
-
-
-@runtime_checkable
-class Begun(Protocol):
-    """A space that knows a good network to begin with."""
-
-    def start(self) -> Arch:
-        """Returns it."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +61,14 @@ class Sets:
     validation: Pixels
     both: Pixels
 
+    def at(self, scale: Scale) -> Sets:
+        """Returns the images at the size of a scale; where that is another than theirs they are resized once."""
+        size = scale.image_size
+        if size == self.both.image_size:
+            return self
+        both, n = self.both.resized(size), len(self.train)
+        return Sets(both.subset(torch.arange(n)), both.subset(torch.arange(n, len(both))), both)
+
 
 @dataclass(frozen=True)
 class RaceSettings:
@@ -85,10 +82,8 @@ class RaceSettings:
         device: of torch.
         timed: whether units are seconds; else passes over the training images.
         macs: multiply-adds of a network that the time supports.
-        random_first: how many of the strategy's first questions are random architectures.
         threads: how many a training may use; fewer where that is faster, unless a race must repeat exactly.
         reserve: processor seconds that are needed after the training.
-        random_only: whether all newcomers are drawn at random, and the strategy is not asked.
     """
 
     recipe: Recipe
@@ -98,21 +93,19 @@ class RaceSettings:
     device: str
     timed: bool
     macs: float
-    random_first: int = 0
     threads: int = 1
     reserve: float = 0.0
-    random_only: bool = False
 
 
 class Race:
     """Runs a race over a folder of checkpoints and a journal; the same call continues an interrupted one."""
 
     def __init__(
-        self, settings: RaceSettings, plan: Plan, sets: Sets, sizes: Sizes, asker: Asker, standards: list[Entry],
+        self, settings: RaceSettings, plan: Plan, sets: Sets, sizes: Sizes, sides: list[Side],
         *, stopwatch: Stopwatch, journal: Records, folder: Path, named: Callable[[Arch], str], say: Callable[[str], None],
     ) -> None:  # fmt: skip
-        self.settings, self.plan, self.sets, self.sizes, self.asker = settings, plan, sets, sizes, asker
-        self.standards, self.stopwatch, self.journal, self.folder = standards, stopwatch, journal, folder
+        self.settings, self.plan, self.sets, self.sizes, self.sides = settings, plan, sets, sizes, sides
+        self.stopwatch, self.journal, self.folder = stopwatch, journal, folder
         self.named, self.say = named, say
         self.candidates: list[Candidate] = []
         self.spent = [0.0] * plan.rungs.levels
@@ -170,81 +163,56 @@ class Race:
         """Returns the next newcomer, or None if there are no more."""
         number = len(self.candidates)
         rng = np.random.default_rng([self.settings.seed, number, 11])
+        turns = [sum(c.entry.side == side for c in self.candidates) for side in range(len(self.sides))]
+        chosen = turn([self._ahead(side) for side in range(len(self.sides))], turns)
+        side = self.sides[chosen]
         for attempt in range(MOST_REFUSED):
             began = self.stopwatch.seconds
-            role, arch, exchange = self._next(number, rng, again=attempt > 0)
+            role, arch, exchange = side.next(turns[chosen], rng, self._ahead(chosen), self._patient, again=attempt > 0)
             self.strategy_seconds += self.stopwatch.seconds - began
             if arch is None:
                 return None
-            entry = self._sized(role, arch, number, rng)
+            entry = self._sized(side, role, arch, turns[chosen], rng)
             if entry is not None:
                 values = {"role": role, "arch": str(arch), "scale": write_scale(entry.scale), "counts": list(entry.counts)}
-                self._note("enter", number=number, **values, exchange=exchange)
-                return self._add(replace(entry, asked=_was_asked(exchange)))
-            self._note("refused", arch=str(arch), exchange=exchange)
-            self._refuse(arch, exchange)
+                self._note("enter", number=number, **values, exchange=exchange, side=chosen)
+                return self._add(replace(entry, asked=_was_asked(exchange), side=chosen))
+            self._note("refused", arch=str(arch), exchange=exchange, side=chosen)
+            self._refuse(side, arch, exchange)
         return None
 
-    def _refuse(self, arch: Arch, exchange: list[list[Any]]) -> None:
+    def _refuse(self, side: Side, arch: Arch, exchange: list[list[Any]]) -> None:
         """Answers a question about an architecture that no size makes small enough."""
-        self.asker.tell(arch, math.nan, Cost(), asked=_was_asked(exchange))
+        side.asker.tell(arch, math.nan, Cost(), asked=_was_asked(exchange))
 
-    def _next(self, number: int, rng: np.random.Generator, *, again: bool) -> tuple[str, Arch | None, list[list[Any]]]:
-        """Returns role and architecture of newcomer ``number``, and the exchange with the strategy that led to it.
+    def _patient(self) -> bool:
+        """Whether there is time for the strategy to learn."""
+        return not self.settings.timed or self.strategy_seconds < STRATEGY_SHARE * self.plan.end
 
-        Args:
-            number: of the newcomer.
-            rng: of what is drawn.
-            again: whether what was proposed for this number before is too large at every size; the space's own start would be again.
-        """
-        if self.settings.random_only:
-            return "random", self.asker.random(rng), []
-        if number == 0 and not again and isinstance(self.asker.space, Begun):
-            return "start", self.asker.space.start(), []
-        place = STANDARD_PLACES.index(number) if number in STANDARD_PLACES else len(self.standards)
-        if place < len(self.standards):
-            return "standard", self.standards[place].arch, []
-        return self._asked(number, rng)
-
-    def _asked(self, number: int, rng: np.random.Generator) -> tuple[str, Arch | None, list[list[Any]]]:
-        """Returns role, architecture and the exchange with the strategy that led to it."""
-        if not self.settings.random_first and number % RANDOM_EVERY == RANDOM_EVERY - 1:
-            return "random", self.asker.random(rng), []
-        limit = STRATEGY_SHARE * self.plan.end
-
-        def patient() -> bool:
-            return not self.settings.timed or self.strategy_seconds < limit
-
-        ahead = self._ahead()
-        if number % NEIGHBOUR_EVERY == 0 and ahead is not None and ahead.entry.arch.space == self.asker.space.name:
-            child = self.asker.neighbour(ahead.entry.arch, rng)
-            if child is not None:
-                return "search", child, []
-        arch, exchange = self.asker.next(patient)
-        if arch is None:
-            return "random", self.asker.random(rng), exchange
-        return "search", arch, exchange
-
-    def _sized(self, role: str, arch: Arch, number: int, rng: np.random.Generator) -> Entry | None:
-        ahead = self._ahead()
-        centre = self.macs if ahead is None or ahead.standing.rung < 2 else ahead.entry.counts.macs
-        macs = centre * FACTORS[number % len(FACTORS)]
+    def _sized(self, side: Side, role: str, arch: Arch, place: int, rng: np.random.Generator) -> Entry | None:
         if role == "standard":
-            return next(entry for entry in self.standards if entry.arch == arch)
-        found = fitting_scale(arch, macs, self.sizes, rng)
+            return next(entry for entry in side.standards if entry.arch == arch)
+        if side.opener is not None:
+            found = side.opener.sized(arch)
+        else:
+            ahead = self._ahead(self.sides.index(side))
+            centre = self.macs if ahead is None or ahead.standing.rung < 2 else ahead.entry.counts.macs
+            found = fitting_scale(arch, centre * FACTORS[place % len(FACTORS)], self.sizes, rng)
         return None if found is None else Entry(role, arch, *found)
 
-    def _ahead(self) -> Candidate | None:
-        """Returns who leads at present."""
-        leader = self.plan.rungs.leader({c.number: c.standing for c in self.candidates})
+    def _ahead(self, side: int) -> Candidate | None:
+        """Returns who leads on a side at present."""
+        leader = self.plan.rungs.leader({c.number: c.standing for c in self.candidates if c.entry.side == side})
         return None if leader is None else self.candidates[leader]
 
     def _add(self, entry: Entry) -> Candidate:
-        text = self.named(entry.arch)
-        size = "" if entry.role == "standard" and entry.scale.channels == 16 else f" C{entry.scale.channels} N{entry.scale.depth}"
-        candidate = Candidate(len(self.candidates), entry, text + size, Standing(favoured=entry.role == "start"))
+        side = self.sides[entry.side]
+        own_size = side.opener is not None or (entry.role == "standard" and entry.scale.channels == 16)
+        text = self.named(entry.arch) if side.opener is None else side.opener.named(entry.arch)
+        name = text if own_size else f"{text} C{entry.scale.channels} N{entry.scale.depth}"
+        candidate = Candidate(len(self.candidates), entry, name, Standing(favoured=entry.role in FAVOURED))
         self.candidates.append(candidate)
-        self.asker.known.setdefault(entry.arch, math.nan)
+        side.asker.known.setdefault(entry.arch, math.nan)
         return candidate
 
     # -- training ------------------------------------------------------------------------------------------------------
@@ -256,16 +224,23 @@ class Race:
         """Returns the candidate's training where it stands."""
         entry, settings = candidate.entry, self.settings
         generator = torch.Generator().manual_seed(mix_seed(settings.seed, "weights", candidate.number))
-        model = build(entry.arch, entry.scale, generator=generator)
-        seed = mix_seed(settings.seed, "training", candidate.number)
-        trainer = Anytime(model, self.sets.train, settings.recipe, seed=seed, device=settings.device)
-        for path in dict.fromkeys((self._checkpoint(candidate, stage), self._checkpoint(candidate))):
-            if path.exists():
-                facts = trainer.load(path, self.sets.both)
-                candidate.seconds = max(candidate.seconds, facts["seconds"])
-                candidate.passes, candidate.steps = trainer.passes, trainer.steps
-                break
+        seed, sets, opener = mix_seed(settings.seed, "training", candidate.number), self.sets.at(entry.scale), self.sides[entry.side].opener
+        saved = next((p for p in (self._checkpoint(candidate, stage), self._checkpoint(candidate)) if p.exists()), None)
+        if opener is None:
+            model = build(entry.arch, entry.scale, generator=generator)
+        else:
+            model = opener.open(entry.arch, entry.scale, sets.train, generator.initial_seed(), fresh=saved is None)
+        trainer = Anytime(model, sets.train, self.recipe(candidate), seed=seed, device=settings.device)
+        if saved is not None:
+            facts = trainer.load(saved, sets.both)
+            candidate.seconds = max(candidate.seconds, facts["seconds"])
+            candidate.passes, candidate.steps = trainer.passes, trainer.steps
         return trainer
+
+    def recipe(self, candidate: Candidate) -> Recipe:
+        """Returns how a candidate is trained."""
+        opener = self.sides[candidate.entry.side].opener
+        return self.settings.recipe if opener is None else opener.recipe(candidate.entry.arch, self.settings.recipe)
 
     def _units(self, candidate: Candidate) -> float:
         return candidate.seconds if self.settings.timed else candidate.passes
@@ -290,7 +265,7 @@ class Race:
         before, began, first = candidate.seconds, self.stopwatch.seconds, trainer.steps
         saved = began
         self.threads.pause()
-        peak = self.settings.recipe.lr
+        peak = trainer.recipe.lr
 
         def rate() -> float | None:
             nonlocal saved
@@ -333,6 +308,10 @@ class Race:
             passes=candidate.passes, steps=candidate.steps, wall=round(self.stopwatch.seconds - began, 3),
         )  # fmt: skip
 
+    def _scoring(self, candidate: Candidate, trainer: Anytime) -> str:
+        """Returns the precision in which a network is scored: large ones would take as long for it as for a rung's training."""
+        return trainer.recipe.precision if self.sides[candidate.entry.side].opener is not None else "fp32"
+
     def _reach(self, candidate: Candidate, rung: int, point: dict[str, float], cost: float) -> None:
         """Writes a candidate's score at a rung down and tells the strategy of its first."""
         self.spent[rung] += cost
@@ -342,11 +321,11 @@ class Race:
             candidate.standing.scores.append(score)
         else:
             candidate.standing.failed, candidate.reason = True, "the training loss was not finite"
-        if point and self.settings.timed and candidate.steps:
+        if point and self.settings.timed and candidate.steps and self.sides[candidate.entry.side].opener is None:
             self._correct(candidate)
         if rung == 0:
             paid = Cost(candidate.seconds, candidate.steps * self.settings.recipe.batch_size)
-            self.asker.tell(candidate.entry.arch, score, paid, asked=candidate.entry.asked)
+            self.sides[candidate.entry.side].asker.tell(candidate.entry.arch, score, paid, asked=candidate.entry.asked)
 
     def _correct(self, candidate: Candidate) -> None:
         """Corrects the size that the time supports by what a candidate really took; says so where it changes by a lot."""
@@ -361,7 +340,10 @@ class Race:
         """Returns where a candidate stands: its average weights on the validation images."""
         began = self.stopwatch.seconds
         with trainer.averaged() as model:
-            found = evaluate(model, self.sets.validation, device=self.settings.device)
+            found = evaluate(
+                model, self.sets.at(candidate.entry.scale).validation, device=self.settings.device, precision=self._scoring(candidate, trainer),
+                channels_last=trainer.recipe.channels_last,
+            )  # fmt: skip
         accuracy = found.score(self.settings.metric)
         low, high = accuracy_interval(found.accuracy, len(self.sets.validation))
         candidate.seconds += self.stopwatch.seconds - began
@@ -380,7 +362,7 @@ class Race:
         trainer = self._open(winner, "last")
         for attempt in range(2):
             if trainer.joined_at < 0:
-                trainer.join(self.sets.both)
+                trainer.join(self.sets.at(winner.entry.scale).both)
             slow = 1.0 if attempt == 0 else 0.3
 
             def share(a_step: float) -> float | None:
@@ -409,13 +391,15 @@ class Race:
         """Goes to where the journal and the checkpoints stand."""
         for record in list(self.journal.records):
             if record["event"] == "refused":
-                self.asker.repeat(record["exchange"])
-                self._refuse(parse(record["arch"]), record["exchange"])
+                side = self.sides[record.get("side", 0)]
+                side.asker.repeat(record["exchange"])
+                self._refuse(side, parse(record["arch"]), record["exchange"])
             elif record["event"] == "enter":
-                self.asker.repeat(record["exchange"])
+                place = record.get("side", 0)
+                self.sides[place].asker.repeat(record["exchange"])
                 counts = Counts(*record["counts"])
                 asked = _was_asked(record["exchange"])
-                self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked))
+                self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked, place))
             elif record["event"] == "rung":
                 candidate = self.candidates[record["number"]]
                 candidate.seconds, candidate.passes, candidate.steps = (record[name] for name in ("seconds", "passes", "steps"))

@@ -22,6 +22,7 @@ from archduel.race.clock import Clock, Stopwatch, Wall
 from archduel.race.newcomers import Asker, Entry
 from archduel.race.plan import ENOUGH_PASSES, Plan, epochs_plan, timed_plan
 from archduel.race.race import Race, RaceSettings, Sets, check_images
+from archduel.race.sides import Opener, Side
 from archduel.race.sizes import Bounds, Sizes, fitting_scale, standard_ladder
 from archduel.race.training import Anytime, best_precision
 from archduel.spaces.family import build, count, family
@@ -99,7 +100,7 @@ class RaceResult:
         candidates: all that took part, in the order of entering.
         shares: of the time used: ``handed over`` (all training of the winner), ``others``, ``strategy``.
         standings: where the best of each role stood at each rung, with its interval and how many of its kind got there.
-        recipe: how all were trained.
+        recipe: how the winner was trained.
         seconds: of the budget's clock when training ended.
     """
 
@@ -144,6 +145,8 @@ def run_race(
     constraint: Constraint | None = None,
     random_first: int = 0,
     standards: bool = True,
+    scratch: bool = True,
+    known: Sequence[Side] = (),
     random_only: bool = False,
     last_training: bool = True,
     recipe: Recipe | None = None,
@@ -175,6 +178,8 @@ def run_race(
         constraint: which architectures of ``space`` are drawn at all.
         random_first: how many of the strategy's first questions are random architectures.
         standards: whether standard networks take part.
+        scratch: whether networks that begin untrained take part.
+        known: further sources of newcomers, of networks that know something before the race (:class:`archduel.race.sides.Opener`).
         random_only: random search: all newcomers are drawn at random, and the strategy is not asked.
         last_training: whether the chosen network is trained to the end; without it the race is all, and takes its share of the time.
         recipe: how networks are trained; None = :func:`race_recipe`.
@@ -195,8 +200,8 @@ def run_race(
     """
     if (seconds is None) == (evaluations is None):
         raise SettingError("a race needs either seconds or evaluations, and not both")
-    own = Journal(folder / "race.jsonl") if journal is None else None
-    journal = journal or own
+    made = Journal(folder / "race.jsonl") if journal is None else None
+    journal = journal or made
     assert journal is not None
     watch = Stopwatch(clock or Wall(), max([gone, *_clocks(journal, folder)]))
     recipe = recipe or race_recipe(data, device)
@@ -210,23 +215,40 @@ def run_race(
     before = torch.get_num_threads()
     torch.set_num_threads(1 if seconds is not None else threads)
     try:
-        plan = _plan(seconds, evaluations, _begun(journal, watch.before), reserve, first_epochs, last_epochs)
-        macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, gone=watch.before, timed=seconds is not None)
-        settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, random_first, threads, reserve, random_only)
+        prepared = [_prepared(side, number, journal, sets, seconds, watch) for number, side in enumerate(known)]
+        plan = _plan(seconds, evaluations, _begun(journal, watch.seconds if prepared else watch.before), reserve, first_epochs, last_epochs)
+        gone = watch.seconds if prepared else watch.before
+        macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, gone=gone, timed=seconds is not None and scratch)
+        settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, threads, reserve)
+        own = Side(
+            Asker(strategy, space, constraint), _standards(sizes, macs) if standards and not random_only and scratch else [],
+            random_first=random_first, random_only=random_only,
+        )  # fmt: skip
         race = Race(
-            settings, plan, sets, sizes, Asker(strategy, space, constraint), _standards(sizes, macs) if standards and not random_only else [],
-            stopwatch=watch, journal=journal, folder=folder, named=_namer(space), say=say or (lambda text: None),
+            settings, plan, sets, sizes, [*([own] if scratch or not known else []), *known], stopwatch=watch, journal=journal, folder=folder,
+            named=_namer(space), say=say or (lambda text: None),
         )  # fmt: skip
         winner, network = race.run(last_training)
     finally:
         torch.set_num_threads(before)
-        if own is not None:
-            own.close()
+        if made is not None:
+            made.close()
     network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     return RaceResult(
         network, winner, race.candidates, _shares(race.candidates, winner, race.strategy_seconds), _standings(race.candidates, random_first),
-        recipe, watch.seconds,
+        race.recipe(winner), watch.seconds,
     )  # fmt: skip
+
+
+def _prepared(side: Side, number: int, journal: Records, sets: Sets, seconds: float | None, watch: Stopwatch) -> bool:
+    """Lets the networks of a side be looked at before the race, and notes what was seen; once."""
+    if side.opener is None:
+        return False
+    noted = next((record["facts"] for record in journal.records if record["event"] == "prepared" and record["side"] == number), None)
+    facts = side.opener.prepare(sets.train, sets.validation, seconds, noted, watch.clock.now)
+    if noted is None:
+        journal.append({"event": "prepared", "side": number, "facts": facts})
+    return True
 
 
 def _clocks(journal: Records, folder: Path) -> list[float]:
@@ -348,7 +370,7 @@ def _standings(candidates: Sequence[Candidate], random_first: int) -> list[dict[
     """Returns the best of each role at each rung; the strategy's first, random questions count for random search too."""
     rows = []
     asked = [c for c in candidates if c.entry.asked]
-    groups = {role: [c for c in candidates if c.role == role] for role in ("start", "search", "random", "standard")}
+    groups = {role: [c for c in candidates if c.role == role] for role in ("start", "search", "random", "standard", "tuned")}
     groups["random"] = groups["random"] + asked[:random_first]
     for rung in range(max((len(c.curve) for c in candidates), default=0)):
         for role, members in groups.items():

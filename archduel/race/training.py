@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from archduel.core.storage import load_state, save_state
 from archduel.errors import StateError
+from archduel.training.depthwise import quick_depthwise
 from archduel.training.images import Cursor, Pixels
 from archduel.training.loop import forward_loss
+from archduel.training.norms import freeze
 from archduel.training.optimizer import SGD, sgd_settings
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import channels_last_for, isolated, mix_seed, mode_kept
@@ -133,9 +135,11 @@ class Anytime:
             Whether the training is sound: false ends it as soon as the loss is found not to be finite.
         """
         self.model.train()
+        if self.recipe.frozen_norms:
+            freeze(self.model)
         total = torch.zeros((), device=self.device)
         count = 0
-        with isolated(self.device) as reseed:
+        with isolated(self.device) as reseed, quick_depthwise(self.model):
             while (lr := rate()) is not None:
                 reseed(mix_seed(self.seed, "layers", self.steps))  # of layers that draw: dropout, drop path
                 total += self._step(lr)
@@ -175,6 +179,7 @@ class Anytime:
             images: training images that the statistics are taken from.
         """
         norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+        norms = [] if self.recipe.frozen_norms else norms
         momenta = [norm.momentum for norm in norms]
         n = len(self.cursor.pixels)
         rows = torch.arange(0, n, max(1, n // images))[:images]

@@ -21,10 +21,11 @@ from archduel.spaces.mobilenetv3.space import MAX_DEPTH, spec_of
 from archduel.spaces.nasbench101.space import NASBench101
 from archduel.spaces.nasbench201.function import EDGES, OPS
 from archduel.spaces.natsbench_sss.space import NATSBenchSSS
+from archduel.spaces.pretrained.space import plan_of
 from archduel.spaces.resnet.space import form_of
 from archduel.spaces.stages.space import form_of as outline_of
 
-__all__ = ["Diagram", "Layout", "darts", "darts_supercell", "diagrams", "draw", "draw_text", "genotype", "layered", "mobilenetv3", "nasbench101", "nasbench201", "natsbench_sss", "resnet", "stages"]
+__all__ = ["Diagram", "Layout", "darts", "darts_supercell", "diagrams", "draw", "draw_text", "genotype", "layered", "mobilenetv3", "nasbench101", "nasbench201", "natsbench_sss", "pretrained", "resnet", "stages"]
 
 # -- Layered layout of small directed graphs: layers from top to bottom, few crossings, edges of one source bundled -----
 
@@ -294,6 +295,19 @@ def stages(arch: Arch) -> list[Diagram]:
         more = f" + {extra} conv 3×3{' with shortcut' if form.residual else ''}" if extra else ""
         labels.append(f"{halved}{more}{', squeeze' if form.squeeze else ''}; width {growth:g}")
     return [_chain("network", ["input", *labels, f"{'maximum' if form.maximum else 'mean'} of each channel, linear"])]
+
+
+def pretrained(arch: Arch) -> list[Diagram]:
+    """Returns what is kept of a published network, stage by stage, and what is trained on."""
+    plan = plan_of(arch)
+    labels = [f"{plan.backbone} at {plan.resolution} px", "stem"]
+    for number, (stage, depth, width) in enumerate(zip(plan.source.stages, plan.depths, plan.widths)):
+        inside = "" if width == 1 else f", {width:.0%} of the inner channels"
+        labels.append(f"stage {number + 1}: {depth} of {len(stage)} blocks{inside}")
+    if left_out := len(plan.source.stages) - len(plan.depths):
+        labels.append(f"({left_out} stages left out)")
+    trained = {"head": "the head alone", "last": "the last stage and the head", "half": "the later half", "all": "everything"}[plan.tuned]
+    return [_chain("network", ["input", *labels, f"{plan.head} head; trained on: {trained}"])]
 
 
 def darts(arch: Arch) -> list[Diagram]:

@@ -21,10 +21,11 @@ from archduel.training.augment import Changes, augmented, mixed, mixup_share, no
 from archduel.training.distributed import ALONE, Team, unused_parameters
 from archduel.training.images import Images
 from archduel.training.metrics import evaluate
-from archduel.training.norms import synced
+from archduel.training.norms import freeze, synced
 from archduel.training.optimizer import SGD, WeightAverage, drop_path_at, learning_rate, plan, sgd_settings
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import (
+    autocast,
     INDUCTOR,
     Backend,
     channels_last_for,
@@ -92,16 +93,6 @@ def load_training(path: Path, parts: Mapping[str, Stateful], whose: Mapping[str,
 
 
 # -- What a batch costs a network: cross entropy of its labels, mixed ones included, and of its auxiliary head ----------
-
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Returns the context in which a network computes with ``precision``."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=AUTOCAST[precision])
 
 
 def forward_loss(
@@ -235,6 +226,8 @@ class Running:
         rng = np.random.default_rng(mix_seed(self.seed, "mixup", epoch))
         self._sums.zero_()
         self.forward.train()
+        if self.recipe.frozen_norms:
+            freeze(self.forward)
         self._set_drop_path(epoch)
         steps = self.plan.steps_of(epoch)
         wanted = list(zip(steps, order.tensor_split(self.plan.per_epoch)))

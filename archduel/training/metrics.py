@@ -14,7 +14,7 @@ from torch import nn
 from archduel.errors import SettingError, unknown
 from archduel.training.augment import normalise
 from archduel.training.images import Images
-from archduel.training.runtime import mode_kept
+from archduel.training.runtime import autocast, mode_kept
 
 __all__ = [
     "METRICS",
@@ -203,9 +203,18 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, pixels: Images, *, batch_size: int = 256, device: str | torch.device | None = None
-) -> Evaluation:
+    model: nn.Module, pixels: Images, *, batch_size: int = 256, device: str | torch.device | None = None, precision: str = "fp32",
+    channels_last: bool = False,
+) -> Evaluation:  # fmt: skip
     """Returns what ``model`` says about ``pixels``; its training flags and batch-norm statistics stay as they were.
+
+    Args:
+        model: (N, C, H, W) normalised images -> logits (N, classes).
+        pixels: labelled images.
+        batch_size: images at a time.
+        device: where to compute; None = where the images are.
+        precision: ``bf16`` or ``fp16`` where speed counts more than the last digit, as between candidates.
+        channels_last: memory format of the images; that of the weights is the caller's.
 
     Raises:
         SettingError: if the labels are more classes than the network has outputs.
@@ -215,7 +224,8 @@ def evaluate(
     with mode_kept(model):
         model.to(device).eval()
         for images, _ in pixels.batches(torch.arange(len(pixels)).split(batch_size), 0):
-            out = model(normalise(images.to(device), pixels.mean, pixels.std))
+            with autocast(device, precision):
+                out = model(normalise(images.to(device), pixels.mean, pixels.std, channels_last=channels_last))
             # Double precision on the CPU: sums over many images then round alike on every device.
             logits.append((out[0] if isinstance(out, tuple) else out).double().cpu())
     labels = pixels.labels.cpu()

@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 
 from archduel.training.runtime import mode_kept
 
-__all__ = ["SyncedBatchNorm2d", "averaging", "batch_statistics", "norms_of", "recalibrate", "statistics_kept", "synced"]
+__all__ = ["SyncedBatchNorm2d", "averaging", "batch_statistics", "freeze", "norms_of", "recalibrate", "statistics_kept", "synced"]
 
 # -- Batch norm over the images of all processes, on any backend (torch's own is for CUDA only) -------------------------
 #
@@ -89,6 +89,12 @@ def synced(model: nn.Module, wanted: bool) -> Iterator[None]:
 def norms_of(model: nn.Module) -> list[nn.BatchNorm2d]:
     """Returns the batch norms of a network that keep statistics."""
     return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
+
+
+def freeze(model: nn.Module) -> None:
+    """Lets batch norms use their running statistics and not change them, until the network is put into training mode again."""
+    for norm in norms_of(model):
+        norm.eval()
 
 
 @contextmanager

@@ -56,6 +56,7 @@ class Recipe:
         precision: ``fp32``, ``bf16`` or ``fp16`` (autocast).
         channels_last: memory format of convolutions; on CPUs a step takes a quarter to a third less time with it
             (``benchmarks/records/training_step.json``).
+        frozen_norms: whether batch norms keep their statistics and use them while training too, as fine-tuning on few images wants it.
         ema: decay of the exponential moving average of weights, 0 = off.
         channels: width (``Scale.channels``).
         depth: depth (``Scale.depth``).
@@ -89,6 +90,7 @@ class Recipe:
     data_fraction: float = 1.0
     precision: str = "fp32"
     channels_last: bool = True
+    frozen_norms: bool = False
     ema: float = 0.0
     channels: int = 16
     depth: int = 5

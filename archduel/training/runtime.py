@@ -7,7 +7,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from archduel.training.recipe import Recipe
 
-__all__ = ["INDUCTOR", "Backend", "Compiled", "channels_last_for", "compiled_call", "crashes_channels_last", "isolated", "keep_freed_memory", "mix_seed", "mode_kept", "seeded_build"]
+__all__ = ["INDUCTOR", "Backend", "Compiled", "autocast", "channels_last_for", "compiled_call", "crashes_channels_last", "isolated", "keep_freed_memory", "mix_seed", "mode_kept", "seeded_build"]
 
 # -- A network through ``torch.compile``: compiled before the first step, with its time known, and done without where that fails 
 #
@@ -185,3 +185,15 @@ def seeded_build(build: Callable[[], T], seed: int) -> T:
     with isolated() as reseed:
         reseed(seed)
         return build()
+
+
+# -- Numbers that networks compute with -----------------------------------------------------------------------------------
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Returns the context in which a network computes with ``precision``."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=AUTOCAST[precision])

@@ -1,0 +1,123 @@
+"""What a backbone says of images without being trained: the mean of every map, at every place where it could be cut, from one pass."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archduel.core.storage import write_atomic
+from archduel.data.cache import cache_root
+
+if TYPE_CHECKING:
+    import torch
+
+    from archduel.spaces.pretrained.network import Trunk
+    from archduel.training.images import Pixels
+
+__all__ = ["FEATURES", "MOST_BYTES", "cached_features", "frozen_features"]
+
+FEATURES = "features"
+"""Folder of the cache."""
+MOST_BYTES = 2 << 30
+"""Of the folder; what was used longest ago goes first."""
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class _Key:
+    images: str
+    backbone: str
+    resolution: int
+    precision: str
+
+    @property
+    def name(self) -> str:
+        return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest() + ".npz"
+
+
+def frozen_features(
+    trunk: Trunk, shown: torch.nn.Module, images: Pixels, *, precision: str = "fp32", going: Callable[[], bool] = lambda: True
+) -> dict[int, NDArray[np.float16]] | None:
+    """Returns for each number of blocks kept the means of the last map, (N, channels) float16; one more for the neck.
+
+    Args:
+        trunk: a whole backbone in evaluation mode.
+        shown: makes normalised images what the backbone was shown.
+        images: which ones.
+        precision: ``bf16`` where that is faster (:func:`archduel.race.best_precision`), else ``fp32``.
+        going: asked before each batch; where it says no, None is returned.
+    """
+    import torch
+
+    from archduel.training.augment import normalise
+
+    parts: dict[int, list[NDArray[np.float16]]] = {}
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    trunk = trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.inference_mode(), torch.autocast("cpu", kind, enabled=precision == "bf16"):
+        for rows in torch.arange(len(images)).split(BATCH):
+            if not going():
+                return None
+            x = shown(normalise(images.batch(rows)[0], images.mean, images.std, channels_last=True))
+            for number, made in enumerate(trunk.maps(x)):
+                if number:  # the map of the stem alone is no network
+                    parts.setdefault(number, []).append(made.float().mean((2, 3)).half().numpy())
+    return {number: np.concatenate(made) for number, made in parts.items()}
+
+
+def cached_features(
+    key_of: tuple[str, str, int, str], make: Callable[[], Mapping[int, NDArray[np.float16]] | None], *, cache: Path | None = None
+) -> Mapping[int, NDArray[np.float16]] | None:
+    """Returns what ``make`` returns, from the cache where it was made before for the same images, weights, resolution and precision.
+
+    Args:
+        key_of: digest of the images in their order, digest of the weights, resolution in pixels, precision.
+        make: makes them; None is not kept.
+        cache: root of the cache; None = the user's.
+    """
+    folder = cache_root(cache) / FEATURES
+    path = folder / _Key(*key_of).name
+    found = _read(path)
+    if found is not None:
+        return found
+    made = make()
+    if made is not None:
+        _keep(path, made)
+    return made
+
+
+def _read(path: Path) -> dict[int, NDArray[np.float16]] | None:
+    """Returns the features in a file, None where there is none or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {int(name): file[name] for name in file.files}
+        path.touch()  # what was used last is kept longest
+    except (OSError, ValueError, EOFError, KeyError):
+        return None
+    except Exception:  # zipfile and zlib raise their own types for damaged archives
+        return None
+    return found if found and all(part.dtype == np.float16 and part.ndim == 2 for part in found.values()) else None
+
+
+def _keep(path: Path, features: Mapping[int, NDArray[np.float16]]) -> None:
+    """Writes features, unless the disk does not take them, and bounds the folder."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{str(number): part for number, part in features.items()})  # type: ignore[arg-type]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, buffer.getvalue())
+        files = sorted(path.parent.glob("*.npz"), key=lambda each: each.stat().st_mtime, reverse=True)
+        total = 0
+        for each in files:
+            total += each.stat().st_size
+            if total > MOST_BYTES and each != path:
+                each.unlink(missing_ok=True)
+    except OSError:
+        return  # a cache that cannot be written costs time and nothing else

@@ -1,0 +1,95 @@
+"""Networks that keep a part of a published one, with its weights in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archduel.core import Arch, Scale
+from archduel.spaces.pretrained.backbones import Backbone
+from archduel.spaces.pretrained.space import Plan, plan_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from archduel.spaces.pretrained.member import Member
+
+__all__ = ["member", "take", "weights_for"]
+
+
+def member(
+    arch: Arch, scale: Scale, mean: Sequence[float], std: Sequence[float], *, generator: torch.Generator, weights: Mapping[str, Tensor] | None = None,
+    cache: Path | None = None,
+) -> Member:  # fmt: skip
+    """Returns the network of an architecture with the backbone's weights in what it keeps; only its head is drawn.
+
+    Args:
+        arch: of space ``pretrained``.
+        scale: input and classes.
+        mean: with which its input is normalised, of values in 0..1, one a channel.
+        std: likewise.
+        generator: draws the head.
+        weights: those of the backbone under our names; None = read (:func:`archduel.pretrained.weights_of`).
+        cache: root of the cache, where weights that a user added are; None = the user's.
+
+    Raises:
+        DataError: where the weights are not at hand.
+        InvalidArchError: for an architecture of another space.
+    """
+    from archduel.pretrained.weights import weights_of
+    from archduel.spaces.family import build
+
+    plan = plan_of(arch)
+    model: Member = build(arch, scale, generator=generator)  # type: ignore[assignment]
+    take(model, plan, weights_of(plan.backbone, cache=cache) if weights is None else weights)
+    model.shown.between(mean, std, plan.source)
+    return model
+
+
+def take(model: Member, plan: Plan, weights: Mapping[str, Tensor]) -> None:
+    """Copies the backbone's weights into what is kept of it; of a thinned block the inner channels that say most."""
+    import torch
+
+    chosen = weights_for(model, plan, weights)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name in chosen:
+                tensor.copy_(chosen[name])
+
+
+def weights_for(model: Member, plan: Plan, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the weights of stem, kept blocks, and where it is kept the neck, under the names and in the shapes of ``model``."""
+    wanted = model.state_dict()
+    found = {name: weights[name] for name in wanted if name.startswith(("stem.", "neck.", "head.hidden.")) and _fits(wanted, weights, name)}
+    for mine, theirs in enumerate(plan.kept):
+        names = {name.removeprefix(f"blocks.{theirs}."): weights[name] for name in weights if name.startswith(f"blocks.{theirs}.")}
+        kept = None
+        for rest, tensor in names.items():
+            target = wanted[f"blocks.{mine}.{rest}"]
+            for axis, (have, want) in enumerate(zip(tensor.shape, target.shape)):
+                if have != want:
+                    kept = strongest(plan.source, theirs, names, want) if kept is None else kept
+                    tensor = tensor.index_select(axis, kept)
+            found[f"blocks.{mine}.{rest}"] = tensor
+    return found
+
+
+def _fits(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: str) -> bool:
+    return name in weights and weights[name].shape == wanted[name].shape
+
+
+def strongest(backbone: Backbone, number: int, block: Mapping[str, Tensor], kept: int) -> Tensor:
+    """Returns the numbers (kept,) of a block's inner channels that reach its output most, ascending.
+
+    A channel counts by the scale that its last batch norm gives it times the weights (their absolute values) that read it.
+
+    Source: the L1 norm of weights as importance, Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, and once-for-all.
+    """
+    separable = backbone.layout.blocks[number].kind == "separable"
+    last = "project.conv.weight" if separable else f"layers.{'1' if backbone.layout.blocks[number].kind == 'basic' else '2'}.conv.weight"
+    scale = "depthwise.norm.weight" if separable else f"layers.{'0' if backbone.layout.blocks[number].kind == 'basic' else '1'}.norm.weight"
+    reads = block[last].abs().flatten(2).sum((0, 2))  # (inner,)
+    importance = block[scale].abs() * reads
+    return importance.topk(kept).indices.sort().values
