@@ -179,6 +179,33 @@ def _read(path: Path) -> dict[str, Tensor]:
     return weights
 
 
+_ORDER = {
+    name: place
+    for place, names in enumerate([
+        ("conv_stem", "conv1", "conv_pw"), ("bn1",), ("blocks", "layer1"), ("layer2",), ("layer3",), ("layer4",), ("conv_dw", "conv2"),
+        ("conv_head",), ("bn2",), ("conv_pwl", "conv3"), ("bn3",), ("downsample",), ("classifier", "fc"),
+    ])
+    for name in names
+}  # fmt: skip
+"""Names of layers in timm's networks -> their place beside their neighbours; a safetensors file keeps names in no order."""
+
+
+def _ordered(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the weights in the order of the layers where their names tell it, else none."""
+
+    def place(name: str) -> list[int]:
+        *layer, own = name.split(".")
+        found = [int(part) if part.isdigit() else _ORDER[part] for part in layer]
+        if layer[-1] in ("conv_dw", "conv_pw") and ".".join([*layer[:-1], "conv_pwl", own]) not in weights:
+            found[-1] = _ORDER["conv_pw" if layer[-1] == "conv_dw" else "conv_dw"]  # a block without expansion
+        return found
+
+    try:
+        return {name: weights[name] for name in sorted(weights, key=place)}
+    except (KeyError, IndexError):  # other names than timm's
+        return {}
+
+
 def _fitted(wanted: Backbone, weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Returns weights under our names.
 
@@ -193,7 +220,8 @@ def _fitted(wanted: Backbone, weights: Mapping[str, Tensor], path: Path) -> dict
 
     with torch.device("meta"):  # names and shapes alone
         model = whole(wanted)
-    fitted = matched(model, weights, str(path))
+    in_order = _ordered(weights) if path.suffix == ".safetensors" else weights
+    fitted = matched(model, in_order or weights, str(path), ordered=bool(in_order))
     # how many batches a norm has seen changes nothing where its momentum is fixed, and not every file says it
     named = {name: torch.zeros((), dtype=torch.long) if value.is_meta else value for name, value in fitted.items()}
     found = {name: named[name].detach().to(dtype=value.dtype, copy=True).contiguous() for name, value in model.state_dict().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
+from spread_weights import filled, spread
 from torch import nn
 from typer.testing import CliRunner
 
@@ -25,8 +28,54 @@ from archduel.pretrained.weights import here
 
 LITE = "efficientnet_lite0"
 PALACE, DAISY = 698, 985
-"""Classes of ImageNet. What the photographs show: a hall of the Summer Palace in Beijing; a flower of the daisy family (a dahlia),
-of which ImageNet has one kind."""
+"""Classes of ImageNet. What the photographs show: a tower of the Summer Palace in Beijing; a dahlia, a flower of the daisy family, of
+which ImageNet has one kind."""
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "backbones.json").read_text())["networks"]
+
+
+def golden(name: str) -> dict[str, torch.Tensor]:
+    """Returns weights of a backbone under its publisher's names, the same everywhere."""
+    names = iter(" ".join(GOLDEN[name]["layers"]).split())
+    layers: dict[str, str] = {}
+    made: dict[str, torch.Tensor] = {}
+    with torch.device("meta"):
+        shapes = {key: tuple(value.shape) for key, value in whole(backbone(name)).state_dict().items()}
+    for number, (key, shape) in enumerate(shapes.items()):
+        layer, _, own = key.rpartition(".")
+        if layer not in layers:
+            layers[layer] = next(names)
+        made[f"{layers[layer]}.{own}"] = filled(shape, number, own)
+    assert next(names, None) is None
+    return made
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_networks_compute_what_their_publishers_do(tmp_path: Path, name: str) -> None:
+    torch.save(golden(name), tmp_path / "weights.pth")
+    assert add(tmp_path / "weights.pth", cache=tmp_path).name == name
+    model = whole(backbone(name)).eval()
+    model.load_state_dict(weights_of(name, cache=tmp_path))
+    with torch.no_grad():
+        logits = model(spread((1, 3, 45, 64), 0).float())[0]
+    expected = torch.tensor(GOLDEN[name]["logits"])
+    assert torch.allclose(logits[: len(expected)], expected, atol=1e-3 * float(logits.abs().max()))
+
+
+@pytest.mark.parametrize("name", [LITE, "resnet18"])
+def test_safetensors_with_names_of_timm_are_put_in_order(tmp_path: Path, name: str) -> None:
+    """Timm gives its ResNets the names that torchvision gives them."""
+    save_file(golden(name), tmp_path / "model.safetensors")
+    torch.save(golden(name), tmp_path / "model.pth")
+    add(tmp_path / "model.safetensors", cache=tmp_path / "one")
+    add(tmp_path / "model.pth", name=name, cache=tmp_path / "two")
+    one, two = (weights_of(name, cache=tmp_path / folder) for folder in ("one", "two"))
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+
+
+def test_safetensors_in_no_known_order_are_refused(tmp_path: Path) -> None:
+    save_file(published(LITE)[1], tmp_path / "model.safetensors")
+    with pytest.raises(StateError, match="no order of layers"):
+        add(tmp_path / "model.safetensors", name=LITE, cache=tmp_path)
 
 
 def published(name: str, seed: int = 0) -> tuple[nn.Module, dict[str, torch.Tensor]]:
