@@ -19,6 +19,7 @@ from archduel.data.cache import cache_root
 from archduel.data.download import checksum
 from archduel.errors import DataError, StateError
 from archduel.spaces.pretrained.backbones import BACKBONES, Backbone, Published, backbone
+from archduel.spaces.pretrained.layout import count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +30,8 @@ __all__ = ["Added", "Here", "add", "here", "load", "weights_of"]
 
 FOLDER = "backbones"
 """In the cache: what users added, a file each."""
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""Tensors of a batch norm that are no parameters."""
 LARGEST = 1 << 29
 """Bytes of a file, packed or not: five times the largest published one, as a training with its optimizer may save it."""
 
@@ -174,8 +177,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     weights = read_checkpoint(path)
     for name, value in weights.items():
         plain = type(value) is torch.Tensor or type(value) is torch.nn.Parameter
-        if not plain or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-            raise DataError(f"{path}: {name} is no plain tensor of numbers; save the weights of the network as they are")
+        if not plain or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_complex():
+            raise DataError(f"{path}: {name} is no plain tensor of real numbers; save the weights of the network as they are")
     return weights
 
 
@@ -298,7 +301,9 @@ def _recognised(path: Path, weights: Mapping[str, Tensor], name: str) -> tuple[B
     """
     if name:
         return backbone(name), _fitted(backbone(name), weights, path)
-    for each in BACKBONES.values():
+    params = sum(value.numel() for key, value in weights.items() if not key.endswith(STATISTICS))
+    likely = [each for each in BACKBONES.values() if count(each.layout, each.resolution).params == params]
+    for each in likely or BACKBONES.values():
         try:
             return each, _fitted(each, weights, path)
         except StateError:

@@ -176,16 +176,18 @@ def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path: Path, monke
     torch.save({"weight": torch.ones(2), "code": _Runs(tmp_path / "ran")}, tmp_path / "code2.pth")
     torch.save({}, tmp_path / "empty.pth")
     torch.save({name: value.to_sparse() for name, value in renamed.items()}, tmp_path / "sparse.pth")
+    torch.save({name: value.to(torch.complex64) for name, value in renamed.items()}, tmp_path / "complex.pth")
+    torch.save({name: torch.zeros(1).expand(1 << 40) for name in renamed}, tmp_path / "huge.pth")  # a few bytes that say they are many
     torch.save({**renamed, next(iter(renamed)): next(iter(renamed.values())) * torch.nan}, tmp_path / "nan.pth")
     with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\0" * (1 << 21))
     expected = {"cut": "cannot be read|damaged", "noise.p": "cannot be read", "noise.s": "no safetensors", "code": "cannot be read",
-                "empty": "no tensors", "sparse": "no plain tensor", "nan": "not finite", "gone": "there is no file"}  # fmt: skip
+                "empty": "no tensors", "sparse": "no plain tensor", "complex": "no plain tensor", "huge": "belongs to another", "nan": "not finite", "gone": "there is no file"}  # fmt: skip
     for file in [*sorted(tmp_path.glob("*.*")), tmp_path / "gone.pth"]:
         if file.stem in ("good", "bomb"):
             continue
         wanted = next(text for start, text in expected.items() if file.name.startswith(start))
-        with pytest.raises(DataError, match=wanted) as refused:
+        with pytest.raises((DataError, StateError), match=wanted) as refused:
             add(file, name=LITE, cache=tmp_path / "cache")
         assert "\n" not in str(refused.value)
     monkeypatch.setattr(reader, "LARGEST", 1 << 20)

@@ -115,7 +115,7 @@ def test_borders_are_tensorflows() -> None:
     assert stem.conv(stem.border(row))[0, 0, 1].tolist() == [3 * (1 + 2), 3 * (2 + 3 + 4), 3 * (4 + 5)]
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v3_small", "resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v3_small", "resnet18"])
 def test_networks_are_exported(name: str) -> None:
     network = Classifier(BACKBONES[name].layout, 2).eval()
     x = torch.randn(2, 3, 32, 32)
