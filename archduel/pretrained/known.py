@@ -115,6 +115,7 @@ class Known:
     _labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     _weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     _first: list[Proposal] = field(default_factory=list)
+    _looked: set[tuple[str, int]] = field(default_factory=set)
 
     # -- before the race -----------------------------------------------------------------------------------------------
 
@@ -144,6 +145,7 @@ class Known:
         for name in self.space.backbones:
             looked += self._look(name, shown, judged, seconds, None if done is None else [r for b, r, _ in done if b == name], now)
         costs = {(b, r): cost for b, r, cost in (looked if done is None else done)}
+        self._looked = set(costs)
         self._probe(shown, judged, costs)
         self._first = self._proposals(len(train), seconds)
         return {"rows": rows, "resolutions": [[b, r, cost] for (b, r), cost in costs.items()]}
@@ -292,8 +294,13 @@ class Known:
         )
 
     def sized(self, arch: Arch) -> tuple[Scale, Counts] | None:
-        """Returns input, classes and cost of an architecture, None above the limits; images are never larger than the backbone looks at them."""
+        """Returns input, classes and cost of an architecture; None above the limits, or at a resolution that the time does not allow.
+
+        Images are never larger than the backbone looks at them.
+        """
         plan = plan_of(arch)
+        if self._looked and (plan.backbone, plan.resolution) not in self._looked:
+            return None
         side = min(self.scale.image_size, plan.resolution)
         scale = Scale(1, 1, side, self.scale.in_channels, self.scale.n_classes)
         counts = count(arch, scale)

@@ -110,6 +110,19 @@ def _absent(wanted: Backbone) -> DataError:
     )
 
 
+def require(name: str, *, cache: Path | None = None) -> Here:
+    """Returns where the weights of a backbone are.
+
+    Raises:
+        DataError: where they are not at hand (says package, address and file name).
+        UnknownNameError: for a backbone that there is not.
+    """
+    found = here(name, cache=cache)
+    if found is None:
+        raise _absent(backbone(name))
+    return found
+
+
 # -- Reading them ---------------------------------------------------------------------------------------------------------
 
 
@@ -127,9 +140,7 @@ def weights_of(name: str, *, cache: Path | None = None) -> dict[str, Tensor]:
         DataError: where no weights are at hand (says package, address and file name), or the file is damaged.
         StateError: for weights of another network.
     """
-    wanted, found = backbone(name), here(name, cache=cache)
-    if found is None:
-        raise _absent(wanted)
+    wanted, found = backbone(name), require(name, cache=cache)
     _check_digits(found.path, checksum(found.path), wanted.published.address)
     return _fitted(wanted, _read(found.path), found.path)
 

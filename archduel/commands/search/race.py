@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from archduel.assemble import declaration
 from archduel.commands.progress import Progress
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
+from archduel.commands.search.known import choose_start, record
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import compared_rung, data_fields
 from archduel.commands.search.settings import Settings
@@ -47,19 +48,28 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
     newcomers = _newcomers(settings, folder)
     constraint = constraint_of(settings, space, dataset)
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint)
+    latency = latency_limit(settings)
+
+    def searching(other: Space, limit: Constraint) -> tuple[Strategy, int]:
+        return _strategy(settings, other, dataset, recipe, newcomers, limit)
+
+    start = choose_start(settings, dataset, searching, latency, recipe.precision, progress.say)
+    if start.sentence:
+        progress.say(start.sentence)
     race = run_race(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
         evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=reserve(settings.seconds),
-        max_params=settings.max_params, max_macs=settings.max_macs, allowed=latency_limit(settings), constraint=constraint,
+        max_params=settings.max_params, max_macs=settings.max_macs, allowed=latency, constraint=constraint, scratch=start.scratch, known=start.known,
         random_first=random_first, standards=settings.baselines, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
         threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=folder.part(STAGE), say=progress.say,
     )  # fmt: skip
     test = _tested(folder, dataset, race)
-    network = _network(space, race, test)
+    home = next((side.asker.space for side in start.known if side.asker.space.name == race.winner.entry.arch.space), space)
+    network = _network(home, race, test)
     network["latency_ms"] = round(latency_of(race.winner.entry.scale, batch_size=1, device=settings.device)(race.winner.entry.arch), 4)
     save_trained(folder.path / HANDED_OVER, race.network, _facts(settings, dataset, race, network))
-    return _result(folder, settings, dataset, race, network)
+    return {**_result(folder, settings, dataset, race, network), "start": record(start)}
 
 
 def reserve(seconds: float | None) -> float:
@@ -168,7 +178,8 @@ def latency_limit(settings: Settings) -> Any:
 def _tested(folder: Job, dataset: Dataset, race: RaceResult) -> Evaluation:
     """Returns what the handed-over network says about the test images, and notes it; nothing is chosen afterwards."""
     look = dataset.preprocessing
-    found = evaluate(race.network, Pixels(dataset.test.images, dataset.test.labels, look.mean, look.std))
+    images = Pixels(dataset.test.images, dataset.test.labels, look.mean, look.std).resized(race.winner.entry.scale.image_size)
+    found = evaluate(race.network, images)
     folder.write("mistakes.json", mistakes_of(found, dataset))
     folder.note("test", role="search", arch=str(race.winner.entry.arch), accuracy=found.accuracy)
     return found
@@ -179,7 +190,7 @@ def _facts(settings: Settings, dataset: Dataset, race: RaceResult, network: Mapp
     splits = {split: len(getattr(dataset, split)) for split in ("train", "validation", "test")}
     return {
         "arch": network["arch"], "text": network["text"], "scale": race.winner.entry.scale, "options": {},
-        "classes": list(dataset.classes), "preprocessing": dataset.preprocessing,
+        "classes": list(dataset.classes), "preprocessing": replace(dataset.preprocessing, size=race.winner.entry.scale.image_size),
         "data": {"name": settings.data, "max_images": settings.max_images, **splits},
         "params": network["params"], "macs": network["macs"], "recipe": {"name": STAGE, **asdict(race.recipe)}, "seed": settings.seed,
         "test": {name: network["test"][name][0] for name in SCORES},
@@ -245,7 +256,7 @@ def _finite(score: float) -> float | None:
     return score if math.isfinite(score) else None
 
 
-NAMES = {"start": "the space's first network", "search": "the search's best", "random": "the best random one", "standard": "the best standard one"}
+NAMES = {"start": "the space's first network", "search": "the search's best", "random": "the best random one", "standard": "the best standard one", "tuned": "plain fine-tuning of a pretrained network"}
 UNKNOWN_GAIN = "What a search gains over chance is not known from one race; `archduel audit` measures it."
 
 

@@ -487,6 +487,6 @@ def _remembered(data: Any) -> str:
 
 
 def _name(settings: Settings) -> str:
-    digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:8]
+    digest = hashlib.sha256(settings.identity().encode()).hexdigest()[:8]
     stem = Path(settings.data.replace(":", "-")).stem or "data"
     return f"{stem}-{digest}"

