@@ -186,7 +186,7 @@ def _resnet(depth: int, params: int, macs: int, top1: float, digits: str) -> Bac
 
 
 def _all() -> list[Backbone]:
-    """Returns all backbones, family by family from small to large."""
+    """Returns all backbones; new ones go to the end, since architectures of the space give them by their number."""
     return [
         *map(_efficientnet_lite, range(len(_LITE_SIZES))),
         _torchvision("mobilenet_v3_small", *_v3(_V3_SMALL, 1024), 2_542_856, 57_000_000, 0.67668, "047dcff4"),

@@ -29,6 +29,12 @@ def normed(name: str, size: int) -> int:
     return sum(seen)
 
 
+def test_backbones_keep_their_numbers() -> None:
+    """Architectures of the space give them by number: what was written stays readable only if new ones come last."""
+    lite = [f"efficientnet_lite{number}" for number in range(5)]
+    assert list(BACKBONES)[:11] == [*lite, "mobilenet_v3_small", "mobilenet_v3_large", "mobilenet_v2", "resnet18", "resnet34", "resnet50"]
+
+
 @pytest.mark.parametrize("name", sorted(set(NAMES) - set(LITE)))
 def test_costs_are_the_published_ones(name: str) -> None:
     """Torchvision gives parameters exactly and multiply-adds to a million."""
