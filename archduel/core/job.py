@@ -115,6 +115,7 @@ class Job:
         defaults: of settings that an older version did not write down.
         older: finds the settings in the records of a single journal that an older version wrote.
         fsync: let each record survive a power cut.
+        gone: seconds of this call that passed before, such as the start of the program; a new job's clock counts them.
 
     Raises:
         RunError: for a place that is in use, cannot be written, or holds something else or other settings.
@@ -130,6 +131,7 @@ class Job:
         defaults: Mapping[str, Any] | None = None,
         older: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any] | None] | None = None,
         fsync: bool = True,
+        gone: float = 0.0,
     ) -> None:
         self.path, self.layout, self.settings = path, layout, _plain(settings)
         self._defaults, self._older = _plain(defaults or {}), older
@@ -147,7 +149,9 @@ class Job:
             raise RunError(f"{path} cannot be written: {error.strerror}; give another {layout.option}") from error
         last = self.journal.records[-1] if self.journal.records else {}
         # the last record's clock goes on; a wall clock would count the night between two calls, and may be set back
-        self._before, self._began = float(last.get("clock", 0.0)), time.monotonic()
+        self._before, self.gone = float(last.get("clock", 0.0)), gone
+        # what the start of a second program takes was not in the budget; counted, it would eat the rest of one that was nearly finished
+        self._began = time.monotonic() - (0.0 if self.journal.records else gone)
 
     def _check_place(self) -> None:
         """Refuses what is no job, before anything is written to it."""
@@ -217,6 +221,11 @@ class Job:
     def clock(self) -> float:
         """Seconds this job has been worked on, interruptions left out."""
         return self._before + time.monotonic() - self._began
+
+    @property
+    def called(self) -> float:
+        """What the clock would have said when the program of this call was started."""
+        return self._before - (self.gone if self._before else 0.0)
 
     @property
     def result(self) -> dict[str, Any] | None:

@@ -11,6 +11,8 @@ import json
 import logging
 import os
 import shutil
+import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +29,7 @@ from archduel.core import Arch, Scale
 from archduel.errors import ExportError
 from archduel.export.source import network_source, read_network
 
-__all__ = ["BATCHES", "ExportReport", "check_onnx", "export_folder", "fact_lines", "missing_packages", "write_onnx"]
+__all__ = ["BATCHES", "ExportReport", "check_onnx", "export_folder", "fact_lines", "missing_packages", "rehearse_onnx", "write_onnx"]
 
 # -- Facts about a network as Markdown lines ----------------------------------------------------------------------------
 
@@ -137,6 +139,38 @@ def check_onnx(model: nn.Module, path: Path, shape: tuple[int, int, int], *, tol
     return worst
 
 
+class _Tiny(nn.Module):
+    """One of each of the usual layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.linear = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Returns (N, 2) of (N, 1, S, S) uint8."""
+        maps: torch.Tensor = self.norm(self.conv(pixels.float())).relu()
+        logits: torch.Tensor = self.linear(maps.mean((2, 3)))
+        return logits
+
+
+def rehearse_onnx() -> float:
+    """Returns the processor seconds that a tiny network took to be written as ONNX and checked; 0 where it cannot be.
+
+    Nearly all of it is loading the exporter, which is then done: what is left of a later export depends little on disk and machine.
+    """
+    if missing_packages():
+        return 0.0
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        model, path = _Tiny().eval(), Path(folder) / "tiny.onnx"
+        try:
+            write_onnx(model, torch.zeros(2, 1, 8, 8, dtype=torch.uint8), path)
+            check_onnx(model, path, (1, 8, 8))
+        except ExportError:
+            return 0.0  # the export says it, of the network that counts
+    return time.process_time() - began
+
+
 # -- The folder: checked settings, a draft with all files, what it computes against the network, then put in place --------
 
 
@@ -189,6 +223,7 @@ def export_folder(
     classes: Sequence[str],
     preprocessing: Mapping[str, Any] | Any,
     facts: Mapping[str, Any],
+    title: str = "",
 ) -> ExportReport:
     """Writes the folder (whole or not at all) and returns what was checked.
 
@@ -201,6 +236,7 @@ def export_folder(
         preprocessing: ``size``, ``mode`` (RGB or L), ``rule`` (crop, letterbox or none), ``mean``, ``std``; a mapping or an
             object with these attributes.
         facts: what the README should say: metrics, params, macs, data; nested mappings and lists are fine.
+        title: what people call the network; without it ``arch``.
 
     Raises:
         ExportError: if settings and network do not fit, the network cannot be written, an exported form computes something
@@ -216,7 +252,7 @@ def export_folder(
     try:
         # making a network draws weights, which are then overwritten: the caller's random numbers must not notice
         with torch.random.fork_rng(devices=[]):
-            report = _write(network, arch, scale, draft, settings, classes, facts)
+            report = _write(network, arch, scale, draft, settings, classes, facts, title or str(arch))
         _replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -280,7 +316,7 @@ def _template(name: str, values: Mapping[str, Any]) -> str:
 
 def _write(
     model: nn.Module, arch: Arch | str, scale: Scale, folder: Path, settings: Mapping[str, Any], classes: Sequence[str],
-    facts: Mapping[str, Any],
+    facts: Mapping[str, Any], title: str,
 ) -> dict[str, Any]:  # fmt: skip
     """Writes all files and returns the numbers of the report."""
     from safetensors.torch import save
@@ -291,7 +327,7 @@ def _write(
     (folder / "model.safetensors").write_bytes(save(state, metadata={"architecture": str(arch)}))
     code = network_source(read)
     values = {
-        "ARCH": arch, "CHANNELS": shape[0], "SIZE": shape[1], "CLASSES": len(classes), "MEAN": settings["mean"], "STD": settings["std"],
+        "ARCH": title, "CHANNELS": shape[0], "SIZE": shape[1], "CLASSES": len(classes), "MEAN": settings["mean"], "STD": settings["std"],
         "MODE": settings["mode"], "ORDER": "red, green, blue" if shape[0] == 3 else "grey",
         "FUNCTIONAL": "from torch.nn import functional\n" if "functional." in code else "", "DEFINITIONS": code,
         "RULE": RULES[settings["rule"]].format(shape[1]),

@@ -371,6 +371,7 @@ def export_network(network: TrainedNetwork, to: Path) -> ExportReport:
     return export_folder(
         network.model, facts["arch"] or facts["text"], Scale(**facts["scale"]), to, classes=facts["classes"],
         preprocessing=facts["preprocessing"], facts={**known, **network.counts._asdict()},
+        title=facts["text"] or str(facts["arch"]),
     )  # fmt: skip
 
 

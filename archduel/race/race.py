@@ -106,10 +106,11 @@ class Race:
     def __init__(
         self, settings: RaceSettings, plan: Plan, sets: Sets, sizes: Sizes, sides: list[Side],
         *, stopwatch: Stopwatch, journal: Records, folder: Path, named: Callable[[Arch], str], say: Callable[[str], None],
+        after: Callable[[nn.Module], float] | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.plan, self.sets, self.sizes, self.sides = settings, plan, sets, sizes, sides
         self.stopwatch, self.journal, self.folder = stopwatch, journal, folder
-        self.named, self.say = named, say
+        self.named, self.say, self.after, self.reserve = named, say, after, settings.reserve
         self.candidates: list[Candidate] = []
         self.spent = [0.0] * plan.rungs.levels
         self.strategy_seconds, self.exhausted, self.winner = 0.0, False, -1
@@ -253,8 +254,10 @@ class Race:
 
     def _end(self) -> float:
         """Returns when training ends: what comes after it takes longer where others use the processor too."""
-        slower = min(MOST_SLOWER, 1 / max(self.pace.share, 1e-3)) - 1
-        return self.plan.end - slower * self.settings.reserve if self.settings.timed else self.plan.end
+        if not self.settings.timed:
+            return self.plan.end
+        slower = min(MOST_SLOWER, 1 / max(self.pace.lasting, 1e-3))
+        return self.plan.end + self.settings.reserve - slower * self.reserve
 
     def _follow(self, candidate: Candidate, trainer: Anytime, share: Callable[[float], float | None], stage: str) -> Callable[[], float | None]:
         """Returns what a training asks before each step: counts the time, saves now and then, and gives the learning rate.
@@ -368,14 +371,17 @@ class Race:
         """Trains the chosen network, on training and validation images together, until the time is used up."""
         choice = self._noted("choice")
         ending = Ending(self.plan.end, choice["trained"], choice["began"])
+        least = (choice["began"] + self.plan.end) / 2  # rather late than a network that has not been trained
         trainer = self._open(winner, "last")
+        if self.after is not None:
+            self.reserve = self.after(trainer.model)
         for attempt in range(2):
             if trainer.joined_at < 0:
                 trainer.join(self.sets.at(winner.entry.scale).both)
             slow = 1.0 if attempt == 0 else 0.3
 
             def share(a_step: float) -> float | None:
-                ending.end = self._end()
+                ending.end = max(self._end(), least)
                 part = ending.rate(self._now(winner), a_step)
                 return None if part is None else slow * part  # noqa: B023 - used within this turn
 

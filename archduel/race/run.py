@@ -22,10 +22,10 @@ from archduel.race.clock import Clock, Stopwatch, Wall
 from archduel.race.newcomers import Asker, Entry
 from archduel.race.plan import ENOUGH_PASSES, Plan, epochs_plan, timed_plan
 from archduel.race.race import Race, RaceSettings, Sets, check_images
-from archduel.race.sides import Opener, Side
-from archduel.race.sizes import Bounds, Sizes, fitting_scale, standard_ladder
+from archduel.race.sides import Side
+from archduel.race.sizes import Bounds, Sizes, depths, fitting_scale, standard_ladder
 from archduel.race.training import Anytime, best_precision
-from archduel.spaces.family import build, count, family
+from archduel.spaces.family import build, count
 from archduel.spaces.mobilenetv3.space import MobileNetV3, Spec
 from archduel.spaces.resnet.space import BLOCKS, WIDTHS, ResNet
 from archduel.training.images import Pixels, side_by_side
@@ -137,6 +137,7 @@ def run_race(
     evaluations: int | None = None,
     gone: float = 0.0,
     reserve: float = 0.0,
+    after: Callable[[nn.Module], float] | None = None,
     first_epochs: float = 1.0,
     last_epochs: float = 20.0,
     max_params: int | None = None,
@@ -169,7 +170,8 @@ def run_race(
         seconds: the budget on ``clock``, from its beginning to the hand-over.
         evaluations: newcomers, in place of ``seconds``: the race then repeats exactly.
         gone: seconds that are used up already.
-        reserve: seconds that are needed afterwards (test, export, report).
+        reserve: processor seconds that are needed afterwards (test, export, report), as far as is known before.
+        after: says what they are for the network that is handed over.
         first_epochs: passes up to the first rung, without ``seconds``.
         last_epochs: passes of the network that is handed over, without ``seconds``.
         max_params: limit of parameters.
@@ -210,7 +212,7 @@ def run_race(
     bounds = Bounds(max_params, max_macs)
     sizes = Sizes(
         data.image_size, data.in_channels, data.n_classes, lru_cache(100_000)(count),
-        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), _depths(space),
+        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), depths(space),
     )  # fmt: skip
     before = torch.get_num_threads()
     torch.set_num_threads(1 if seconds is not None else threads)
@@ -226,7 +228,7 @@ def run_race(
         )  # fmt: skip
         race = Race(
             settings, plan, sets, sizes, [*([own] if scratch or not known else []), *known], stopwatch=watch, journal=journal, folder=folder,
-            named=_namer(space), say=say or (lambda text: None),
+            named=_namer(space), say=say or (lambda text: None), after=after,
         )  # fmt: skip
         winner, network = race.run(last_training)
     finally:
@@ -282,11 +284,6 @@ def _plan(seconds: float | None, evaluations: int | None, gone: float, reserve: 
         return timed_plan(seconds, gone=gone, reserve=reserve)
     assert evaluations is not None
     return epochs_plan(evaluations, first=first, last=last)
-
-
-def _depths(space: Space) -> tuple[int, ...]:
-    """Returns the three smallest depths at which networks of ``space`` are usually built."""
-    return tuple(sorted({depth for _, depth in (family(space.name).ladder or ((16, 1), (16, 2), (16, 3)))})[:3])
 
 
 def _usual(sizes: Sizes) -> tuple[Arch, Scale, Counts]:

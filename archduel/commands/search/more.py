@@ -13,8 +13,9 @@ from torch import nn
 
 from archduel.commands.options import parse_seconds
 from archduel.commands.progress import Progress, duration
+from archduel.commands.search.after import reserve
 from archduel.commands.search.final import SCORES, mistakes_of
-from archduel.commands.search.race import recipe_for, reserve
+from archduel.commands.search.race import recipe_for
 from archduel.commands.search.settings import Settings, load_arguments, make_settings
 from archduel.core import Scale, parse
 from archduel.core.job import Job
@@ -72,7 +73,7 @@ def begin(folder: Job, time: str) -> dict[str, Any]:
         return last
     number = 1 if last is None else int(last["number"]) + 1
     folder.write(f"result-{number}.json", folder.result)
-    return folder.note("more", number=number, seconds=seconds)
+    return folder.note("more", number=number, seconds=seconds, began=round(folder.called, 3))
 
 
 def end(folder: Job, more: Mapping[str, Any], reason: str = "") -> None:
@@ -141,7 +142,7 @@ def _train(
 ) -> None:
     """Trains until the added time is used up, but for what test, export and report need."""
     winner = _winner(before)
-    left = more["clock"] + more["seconds"] - _after(folder, more["seconds"]) - folder.clock
+    left = _began(more) + more["seconds"] - _after(folder, more["seconds"]) - folder.clock
     if left + done < LEAST_SECONDS:
         needed = more["seconds"] + LEAST_SECONDS - left
         end(folder, more, "too short")
@@ -161,6 +162,11 @@ def _train(
         end(folder, more, str(error))
         path.unlink(missing_ok=True)
         raise RunError(f"{error}; the network of before is still the one that is handed over") from error
+
+
+def _began(more: Mapping[str, Any]) -> float:
+    """Returns the time on the run's clock from which a continuation counts: the start of its program."""
+    return float(more.get("began", more["clock"]))
 
 
 def _after(folder: Job, seconds: float) -> float:
@@ -183,7 +189,7 @@ def _result(
         "ece": [calibration_error(found.probabilities, found.labels)],
     }  # fmt: skip
     network["confusion"] = found.confusion.tolist()
-    seconds = clock - more["clock"]
+    seconds = clock - _began(more)
     spent = sum(c["seconds"] for c in race["candidates"])
     total = spent / max(1e-9, 1 - race["shares"]["strategy"])
     winner["seconds"] = round(winner["seconds"] + seconds, 3)

@@ -12,6 +12,7 @@ import numpy as np
 
 from archduel.assemble import declaration
 from archduel.commands.progress import Progress
+from archduel.commands.search.after import rehearsed, reserve
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
 from archduel.commands.search.known import choose_start, record
 from archduel.commands.search.plan import Plan, whole_number
@@ -26,6 +27,7 @@ from archduel.estimators.timing import latency_of
 from archduel.networks.trained import save_trained
 from archduel.race import Candidate, RaceResult, race_recipe, run_race
 from archduel.race.plan import timed_plan
+from archduel.race.sizes import CHANNELS, depths
 from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for
 from archduel.training.images import Pixels
@@ -33,7 +35,7 @@ from archduel.training.metrics import Evaluation, calibration_error, evaluate
 from archduel.training.recipe import Recipe
 from archduel.version import __version__
 
-__all__ = ["constraint_of", "latency_limit", "race_sentence", "raced", "recipe_for", "reserve"]
+__all__ = ["constraint_of", "latency_limit", "race_sentence", "raced", "recipe_for"]
 
 STAGE = "race"
 HANDED_OVER = "networks/search-0"
@@ -45,7 +47,9 @@ LABEL_SHARE = 0.6
 def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progress: Progress) -> dict[str, Any]:
     """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
     recipe = recipe_for(settings, dataset)
-    newcomers = _newcomers(settings, folder)
+    after = rehearsed(folder, settings.seconds, dataset)
+    kept = after.usual if after else reserve(settings.seconds)
+    newcomers = _newcomers(settings, folder, kept)
     constraint = constraint_of(settings, space, dataset)
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint)
     latency = latency_limit(settings)
@@ -58,7 +62,7 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
         progress.say(start.sentence)
     race = run_race(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
-        evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=reserve(settings.seconds),
+        evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after,
         max_params=settings.max_params, max_macs=settings.max_macs, allowed=latency, constraint=constraint, scratch=start.scratch, known=start.known,
         random_first=random_first, standards=settings.baselines, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
@@ -70,11 +74,6 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
     network["latency_ms"] = round(latency_of(race.winner.entry.scale, batch_size=1, device=settings.device)(race.winner.entry.arch), 4)
     save_trained(folder.path / HANDED_OVER, race.network, _facts(settings, dataset, race, network))
     return {**_result(folder, settings, dataset, race, network), "start": record(start)}
-
-
-def reserve(seconds: float | None) -> float:
-    """Returns the seconds of a budget that test, export and report need after the training."""
-    return 0.0 if seconds is None else min(0.1 * seconds, 4 + 0.02 * seconds)
 
 
 USED = ("space", "strategy", "ranker", "policy", "plan", "final", "race")
@@ -121,7 +120,7 @@ def _epochs(settings: Settings) -> dict[str, Any]:
     return {name: float(value) for name, value in given.items()}
 
 
-def _newcomers(settings: Settings, folder: Job) -> int:
+def _newcomers(settings: Settings, folder: Job, kept: float) -> int:
     """Returns how many networks will enter, for strategies that plan their questions; noted, for it must not change."""
     noted = folder.noted("newcomers")
     if noted is not None:
@@ -130,7 +129,7 @@ def _newcomers(settings: Settings, folder: Job) -> int:
         assert settings.evaluations is not None
         number = settings.evaluations
     else:
-        rungs = timed_plan(settings.seconds, gone=folder.clock, reserve=reserve(settings.seconds)).rungs
+        rungs = timed_plan(settings.seconds, gone=folder.clock, reserve=kept).rungs
         number = max(2, round(rungs.level / rungs.first))
     folder.note("newcomers", number=number)
     return number
@@ -138,8 +137,7 @@ def _newcomers(settings: Settings, folder: Job) -> int:
 
 def constraint_of(settings: Settings, space: Space, dataset: Dataset) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
-    channels, depth = (family(space.name).ladder or ((4, 1),))[0]
-    scale = Scale(channels, depth, dataset.image_size, dataset.in_channels, dataset.n_classes)
+    scale = Scale(CHANNELS[0], depths(space)[0], dataset.image_size, dataset.in_channels, dataset.n_classes)
     limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs)
     return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
 
