@@ -19,10 +19,18 @@ from archduel.pretrained.members import member
 from archduel.pretrained.probes import logistic_head, ridge_probe
 from archduel.pretrained.weights import load, weights_of
 from archduel.spaces.pretrained.backbones import Backbone, backbone
-from archduel.spaces.pretrained.space import HEADS, RESOLUTIONS, Plan, Pretrained, arch_of, count, plan_of, thinnable
+from archduel.spaces.pretrained.space import (
+    HEADS,
+    RESOLUTIONS,
+    Plan,
+    Pretrained,
+    arch_of,
+    count,
+    plan_of,
+    thinnable,
+)
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from archduel.spaces.pretrained.member import Member
@@ -239,7 +247,7 @@ class Known:
             centre = self._centre(here, sides, n, seconds)
             largest = max(seen.blocks for seen in here if seen.resolution == centre)
             at = sides.index(centre)
-            others = [side for side in (sides[at + 1 : at + 2] + sides[max(0, at - 1) : at])]
+            others = sides[at + 1 : at + 2] + sides[max(0, at - 1) : at]
             whole = prefix(name, centre, largest)
             assert whole is not None
             plans.append(("tuned", whole))

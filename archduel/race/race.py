@@ -38,7 +38,7 @@ FACTORS = (1.0, 1.0, 0.5, 2.0)
 WARMUP_STEPS = 100
 WARMUP_SHARE = 0.25
 """The learning rate rises during the first steps, or this share of the way to the first rung where that is shorter."""
-KNOWN_WARMUP = 0.1
+KNOWN_WARMUP = 0.3
 """Of the last training's length, over which the rate of networks rises that know something: with a full rate from the start what they
 know is lost first (68 % fell to 35 % within 3 s), and a rung would not say what they come to."""
 MOST_REFUSED = 20  # newcomers in a row that no size makes small enough

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,9 +25,9 @@ from archduel.training.norms import freeze, synced
 from archduel.training.optimizer import SGD, WeightAverage, drop_path_at, learning_rate, plan, sgd_settings
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import (
-    autocast,
     INDUCTOR,
     Backend,
+    autocast,
     channels_last_for,
     compiled_call,
     isolated,
