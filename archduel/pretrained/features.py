@@ -96,7 +96,7 @@ def cached_features(
 def _read(path: Path) -> dict[int, NDArray[np.float16]] | None:
     """Returns the features in a file, None where there is none or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             found = {int(name): file[name] for name in file.files}
         path.touch()  # what was used last is kept longest
     except (OSError, ValueError, EOFError, KeyError):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archduel.core import Arch, Scale
-from archduel.spaces.pretrained.backbones import Backbone
 from archduel.spaces.pretrained.space import Plan, plan_of
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from archduel.spaces.pretrained.member import Member
 
-__all__ = ["member", "take", "weights_for"]
+__all__ = ["member", "take", "thinned_weights", "weights_for"]
 
 
 def member(
@@ -65,14 +64,9 @@ def weights_for(model: Member, plan: Plan, weights: Mapping[str, Tensor]) -> dic
     found = {name: weights[name] for name in wanted if name.startswith(("stem.", "neck.", "head.hidden.")) and _fits(wanted, weights, name)}
     for mine, theirs in enumerate(plan.kept):
         names = {name.removeprefix(f"blocks.{theirs}."): weights[name] for name in weights if name.startswith(f"blocks.{theirs}.")}
-        kept = None
-        for rest, tensor in names.items():
-            target = wanted[f"blocks.{mine}.{rest}"]
-            for axis, (have, want) in enumerate(zip(tensor.shape, target.shape)):
-                if have != want:
-                    kept = strongest(plan.source, theirs, names, want) if kept is None else kept
-                    tensor = tensor.index_select(axis, kept)
-            found[f"blocks.{mine}.{rest}"] = tensor
+        targets = {rest: wanted[f"blocks.{mine}.{rest}"] for rest in names}
+        chosen = thinned_weights(plan.source.layout.blocks[theirs].kind, names, targets)
+        found |= {f"blocks.{mine}.{rest}": tensor for rest, tensor in chosen.items()}
     return found
 
 
@@ -80,16 +74,33 @@ def _fits(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: str
     return name in weights and weights[name].shape == wanted[name].shape
 
 
-def strongest(backbone: Backbone, number: int, block: Mapping[str, Tensor], kept: int) -> Tensor:
-    """Returns the numbers (kept,) of a block's inner channels that reach its output most, ascending.
+INNER = {
+    "separable": (("expand depthwise squeeze.expand", "depthwise.norm.weight", "project.conv.weight", "squeeze.reduce"),),
+    "basic": (("layers.0", "layers.0.norm.weight", "layers.1.conv.weight", ""),),
+    "bottleneck": (
+        ("layers.0", "layers.0.norm.weight", "layers.1.conv.weight", ""), ("layers.1", "layers.1.norm.weight", "layers.2.conv.weight", ""),
+    ),
+}  # fmt: skip
+"""Of each kind of block, for each set of inner channels: whose outputs they are, the norm that scales them, who reads them, who else does."""
 
-    A channel counts by the scale that its last batch norm gives it times the weights (their absolute values) that read it.
+
+def thinned_weights(kind: str, block: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the weights of a block in the shapes of ``targets``: of each set of inner channels those that reach the output most.
+
+    A channel counts by the scale that its batch norm gives it times the weights (their absolute values) that read it.
 
     Source: the L1 norm of weights as importance, Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, and once-for-all.
     """
-    separable = backbone.layout.blocks[number].kind == "separable"
-    last = "project.conv.weight" if separable else f"layers.{'1' if backbone.layout.blocks[number].kind == 'basic' else '2'}.conv.weight"
-    scale = "depthwise.norm.weight" if separable else f"layers.{'0' if backbone.layout.blocks[number].kind == 'basic' else '1'}.norm.weight"
-    reads = block[last].abs().flatten(2).sum((0, 2))  # (inner,)
-    importance = block[scale].abs() * reads
-    return importance.topk(kept).indices.sort().values
+    found = dict(block)
+    for makers, norm, reader, other in INNER[kind]:
+        inner, wanted = block[norm].shape[0], targets[norm].shape[0]
+        if inner == wanted:
+            continue
+        importance = block[norm].abs() * block[reader].abs().flatten(2).sum((0, 2))  # (inner,)
+        chosen = importance.topk(wanted).indices.sort().values
+        for name in block:
+            if name.startswith(tuple(f"{maker}." for maker in makers.split())) and found[name].ndim:
+                found[name] = found[name].index_select(0, chosen)
+            if name == reader or (other and name == f"{other}.weight"):
+                found[name] = found[name].index_select(1, chosen)
+    return found

@@ -1,0 +1,150 @@
+"""Sides of a race: whose turn it is, and races of networks that know something beside others that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from archduel.core import Arch, Counts, Scale
+from archduel.core.storage import Journal, read_journal
+from archduel.data import Dataset, load
+from archduel.race import RaceResult, run_race
+from archduel.race.candidates import Candidate
+from archduel.race.newcomers import Asker, Entry
+from archduel.race.rungs import Standing
+from archduel.race.sides import Side, turn
+from archduel.spaces.family import build, count
+from archduel.spaces.resnet.space import ResNet
+from archduel.spaces.stages.space import Stages
+from archduel.strategies.evolution import RegularizedEvolution
+from archduel.strategies.random import RandomSearch
+from archduel.training.images import Pixels
+from archduel.training.recipe import Recipe
+
+
+def candidate(*scores: float) -> Candidate:
+    return Candidate(0, Entry("search", Arch("stages", ()), Scale(), Counts(1, 1)), "", Standing(list(scores)))
+
+
+@pytest.mark.parametrize(
+    ("leaders", "numbers", "whose"),
+    [
+        ([None, None], [0, 0], 1),  # who knows something begins
+        ([None, candidate(0.9)], [0, 1], 0),
+        ([candidate(0.2), candidate(0.9)], [1, 1], 1),
+        ([candidate(0.2, 0.3), candidate(0.9, 0.95)], [2, 3], 1),
+        ([candidate(0.2, 0.96), candidate(0.9, 0.95)], [2, 3], 0),
+        ([candidate(0.2, 0.3), candidate(0.9, 0.95)], [2, 5], 0),  # one in four is of the other side
+        ([candidate(0.2, 0.3), candidate(0.9)], [2, 2], 1),  # nobody leads before the second rung
+        ([candidate(0.2, 0.3)], [7], 0),
+    ],
+)
+def test_whose_turn_it_is(leaders: list[Candidate | None], numbers: list[int], whose: int) -> None:
+    assert turn(leaders, numbers) == whose
+
+
+@dataclass
+class Taught:
+    """Opens standard networks that were trained before, here by giving them one and the same start."""
+
+    n_classes: int = 10
+    looked: list[Any] = field(default_factory=list)
+    opened: list[tuple[Arch, bool]] = field(default_factory=list)
+
+    def prepare(self, train: Pixels, validation: Pixels, seconds: float | None, noted: Mapping[str, Any] | None, now: Any) -> dict[str, Any]:
+        self.looked.append((len(train), len(validation), seconds, noted))
+        return {"images": len(train)} if noted is None else dict(noted)
+
+    def first(self) -> Sequence[Any]:
+        return [Entry("tuned", Arch("resnet", (0, 1)), Scale(), Counts(0, 0))]
+
+    def sized(self, arch: Arch) -> tuple[Scale, Counts] | None:
+        scale = Scale(1, 1, 8, 1, self.n_classes)
+        return scale, count(arch, scale)
+
+    def open(self, arch: Arch, scale: Scale, images: Pixels, seed: int, *, fresh: bool) -> nn.Module:
+        self.opened.append((arch, fresh))
+        return build(arch, scale, generator=torch.Generator().manual_seed(1))
+
+    def recipe(self, arch: Arch, recipe: Recipe) -> Recipe:
+        return recipe.with_(lr=0.02, frozen_norms=True)
+
+    def named(self, arch: Arch) -> str:
+        return f"taught {arch}"
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits", max_images=300)
+
+
+def facts(found: RaceResult) -> list[dict[str, Any]]:
+    """Returns what is known of all candidates, but for the times."""
+    records = [candidate.record() for candidate in found.candidates]
+    for record in records:
+        del record["seconds"]
+        record["curve"] = [{name: value for name, value in point.items() if name != "seconds"} for point in record["curve"]]
+    return records
+
+
+def race(data: Dataset, folder: Path, opener: Taught, journal: Journal | None = None, **settings: Any) -> RaceResult:
+    side = Side(Asker(RandomSearch(ResNet(), rng=np.random.default_rng(0)), ResNet()), opener=opener)
+    strategy = RegularizedEvolution(Stages(), rng=np.random.default_rng(0))
+    given = {"evaluations": 6, "first_epochs": 1, "last_epochs": 12, **settings}
+    return run_race(data, Stages(), strategy, folder=folder, known=[side], max_macs=200_000_000, journal=journal, **given)
+
+
+def test_both_sides_take_part_and_the_race_repeats_exactly(digits: Dataset, tmp_path: Path) -> None:
+    found = [race(digits, tmp_path / str(i), Taught()) for i in range(2)]
+    sides = [[c.entry.side for c in each.candidates] for each in found]
+    assert sides[0] == sides[1]
+    assert sides[0][:2] == [1, 0]
+    assert facts(found[0]) == facts(found[1])
+    first = found[0].candidates[0]
+    assert (first.role, first.name) == ("tuned", "taught resnet:0.1")
+    for mine, theirs in zip(found[0].network.state_dict().values(), found[1].network.state_dict().values()):
+        assert torch.equal(mine, theirs)
+
+
+def test_an_interrupted_race_goes_on_and_does_not_look_again(digits: Dataset, tmp_path: Path) -> None:
+    whole = race(digits, tmp_path / "whole", Taught())
+    records = read_journal(tmp_path / "whole" / "race.jsonl")[0]
+    half = tmp_path / "half"
+    half.mkdir()
+
+    class Killed(Exception):
+        pass
+
+    class Fragile(Journal):
+        left = len(records) // 2
+
+        def append(self, record: Mapping[str, Any]) -> None:
+            super().append(record)
+            Fragile.left -= 1
+            if not Fragile.left:
+                raise Killed
+
+    fragile = Fragile(half / "race.jsonl")
+    with pytest.raises(Killed):
+        race(digits, half, Taught(), journal=fragile)
+    fragile.close()
+    opener = Taught()
+    again = race(digits, half, opener)
+    assert opener.looked[0][3] == {"images": len(digits.train.labels)}
+    assert facts(again) == facts(whole)
+
+
+def test_without_scratch_only_known_networks_take_part(digits: Dataset, tmp_path: Path) -> None:
+    opener = Taught()
+    found = race(digits, tmp_path, opener, scratch=False)
+    assert {c.entry.arch.space for c in found.candidates} == {"resnet"}
+    assert found.recipe.frozen_norms
+    assert found.recipe.lr == 0.02
+    assert [fresh for _, fresh in opener.opened].count(True) == len(found.candidates)
