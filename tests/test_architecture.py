@@ -110,9 +110,13 @@ def words_of(path: Path) -> set[str]:
     return {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in free}
 
 
+ORDINARY = {"pretrained"}
+"""Names of spaces that are also a word of ``--start``."""
+
+
 @pytest.mark.parametrize("module", sorted(m for m in MODULES if part_of(m) not in ("spaces", "registry")))
 def test_no_space_is_named_outside_its_home(module: str) -> None:
-    assert not words_of(MODULES[module]) & set(SPACES)
+    assert not words_of(MODULES[module]) & (set(SPACES) - ORDINARY)
 
 
 @pytest.mark.parametrize("module", sorted(m for m in MODULES if part_of(m) not in ("strategies", "registry", "rankers", "spaces", "tables")))

@@ -113,7 +113,7 @@ class Anytime:
         self.recipe = recipe.with_(channels_last=last)
         layout = torch.channels_last if last else torch.contiguous_format
         self.model = model.to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        self.optimizer = SGD(model, **sgd_settings(recipe))
+        self.optimizer = SGD(model, **sgd_settings(recipe), layer_decay=recipe.layer_decay)
         self.trail = Trail(model)
         self.steps, self.images, self.passes, self.loss = 0, 0, 0.0, math.nan
         self.joined_at = -1

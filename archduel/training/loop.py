@@ -179,7 +179,7 @@ class Running:
         self.images, self.recipe, self.device, self.seed, self.drop_path = images, recipe, device, seed, drop_path
         self.team = team
         self.plan = plan(recipe, len(images))
-        self.optimizer = SGD(model, **sgd_settings(recipe))
+        self.optimizer = SGD(model, **sgd_settings(recipe), layer_decay=recipe.layer_decay)
         # Gradients of fp16 underflow without it; bf16 has the exponents of float32.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.average = WeightAverage(model, recipe.ema) if recipe.ema else None

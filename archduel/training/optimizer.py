@@ -10,14 +10,14 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from archduel.training.recipe import Recipe
 
-__all__ = ["SGD", "Plan", "WeightAverage", "drop_path_at", "learning_rate", "plan", "sgd_settings", "tail_share"]
+__all__ = ["SGD", "InOrder", "Plan", "WeightAverage", "drop_path_at", "learning_rate", "plan", "sgd_settings", "tail_share"]
 
 # -- An exponential moving average of a network's weights ---------------------------------------------------------------
 
@@ -187,6 +187,7 @@ class SGD:
         weight_decay: L2.
         decay_norm_bias: whether vectors and scalars (norms, biases) decay too.
         grad_clip: largest norm of all gradients together, 0 = off.
+        layer_decay: see :attr:`archduel.training.recipe.Recipe.layer_decay`.
     """
 
     def __init__(
@@ -199,13 +200,20 @@ class SGD:
         weight_decay: float = 0.0,
         decay_norm_bias: bool = True,
         grad_clip: float = 0.0,
+        layer_decay: float = 1.0,
     ) -> None:
         params = [p for p in model.parameters() if p.requires_grad]
+        rates = _layer_rates(model, layer_decay)
         # Vectors are the scales and shifts of norms, and biases, which recipes such as CNAS's leave alone.
         decayed = [p for p in params if p.ndim > 1 or decay_norm_bias]
         plain = [p for p in params if p.ndim <= 1 and not decay_norm_bias]
         groups = ((decayed, weight_decay), (plain, 0.0))
-        self.param_groups: list[dict[str, Any]] = [{"params": p, "weight_decay": w} for p, w in groups if p]
+        self.param_groups: list[dict[str, Any]] = [
+            {"params": members, "weight_decay": w, "rate": rate}
+            for p, w in groups
+            for rate in sorted({rates.get(each, 1.0) for each in p}, reverse=True)
+            if (members := [each for each in p if rates.get(each, 1.0) == rate])
+        ]
         self.lr, self.momentum, self.grad_clip = lr, momentum, grad_clip
         # Without momentum there is nothing to look ahead along; ``torch.optim.SGD`` refuses the pair.
         self.nesterov = nesterov and momentum > 0
@@ -234,7 +242,7 @@ class SGD:
                 buffers if self.momentum else [],
                 weight_decay=group["weight_decay"],
                 momentum=self.momentum,
-                lr=self.lr,
+                lr=self.lr * group["rate"],
                 dampening=0.0,
                 nesterov=self.nesterov,
                 maximize=False,
@@ -262,6 +270,22 @@ class SGD:
         for mine, saved in zip(self._velocity, state["velocity"]):
             for velocity, value in zip(mine, saved):
                 velocity.copy_(value)
+
+
+@runtime_checkable
+class InOrder(Protocol):
+    """A network that says the order of its layers."""
+
+    def in_order(self) -> list[nn.Module]:
+        """Returns its parts from the input to the output."""
+
+
+def _layer_rates(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
+    """Returns the share of the learning rate that each parameter has, where the network says the order of its layers."""
+    if decay == 1 or not isinstance(model, InOrder):
+        return {}
+    parts = model.in_order()
+    return {p: decay ** (len(parts) - 1 - place) for place, part in enumerate(parts) for p in part.parameters()}
 
 
 def sgd_settings(recipe: Recipe) -> dict[str, Any]:

@@ -57,6 +57,8 @@ class Recipe:
         channels_last: memory format of convolutions; on CPUs a step takes a quarter to a third less time with it
             (``benchmarks/records/training_step.json``).
         frozen_norms: whether batch norms keep their statistics and use them while training too, as fine-tuning on few images wants it.
+        layer_decay: learning rate of a layer as a share of that of the layer behind it, for networks that say the order of their
+            layers (pretrained ones): what is near the input is known best. 1 = one rate for all.
         ema: decay of the exponential moving average of weights, 0 = off.
         channels: width (``Scale.channels``).
         depth: depth (``Scale.depth``).
@@ -91,6 +93,7 @@ class Recipe:
     precision: str = "fp32"
     channels_last: bool = True
     frozen_norms: bool = False
+    layer_decay: float = 1.0
     ema: float = 0.0
     channels: int = 16
     depth: int = 5
@@ -115,7 +118,7 @@ class Recipe:
         for name in ("momentum", "label_smoothing", "drop_path", "ema"):
             if not getattr(self, name) < 1:
                 raise SettingError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name, most in (("data_fraction", 1.0), ("gamma", 1.0)):
+        for name, most in (("data_fraction", 1.0), ("gamma", 1.0), ("layer_decay", 1.0)):
             if not 0 < getattr(self, name) <= most:
                 raise SettingError(f"{name} must be in (0, {most:g}], got {getattr(self, name)}")
         for name, most in (("crop_scale", 1.0), ("colour_jitter", 1.0), ("hue_jitter", 0.5)):

@@ -109,6 +109,10 @@ class Member(Classifier):
         x = self.shown(x)
         return pyramid(x, list(self.maps(x))[: 1 + len(self.blocks)])
 
+    def in_order(self) -> list[nn.Module]:
+        """Returns the parts with weights from the input to the output: stem, blocks, neck, head."""
+        return [self.stem, *self.blocks, *([] if self.neck is None else [self.neck]), self.head]
+
     def tuned_modules(self) -> list[nn.Module]:
         """Returns the parts that are trained on, from the input to the head."""
         stem: list[nn.Module] = [self.stem]
