@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from archduel import registry
 from archduel.core import Arch, Counts, Scale
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["PlugIns", "build", "build_text", "count", "count_text", "families", "family", "free_text", "options_of", "supernet", "with_text"]
+__all__ = ["PlugIns", "build", "build_text", "checked", "costs_for", "count", "count_text", "families", "family", "free_text", "options_of", "supernet", "with_text"]
 
 
 def family(name: str) -> Family:
@@ -159,6 +162,10 @@ def build(
 
     from archduel.spaces.layers import initialise
 
+    if family(arch.space).own_weights:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(torch.randint(2**31 - 1, (), generator=generator)))
+            return make(arch, scale, auxiliary=auxiliary, **options)  # type: ignore[no-any-return]
     with torch.device("meta"):  # no weights are drawn twice
         network = make(arch, scale, auxiliary=auxiliary, **options)
     return initialise(network.to_empty(device="cpu"), generator)
@@ -178,3 +185,26 @@ def count(arch: Arch, scale: Scale, **options: Any) -> Counts:
         SettingError: for images too small for the network.
     """
     return _part(arch.space, "count")(arch, scale, **options)  # type: ignore[no-any-return]
+
+
+def costs_for(archs: Sequence[Arch], scale: Scale) -> NDArray[np.float64]:
+    """Returns (N, 2) parameters and multiply-adds of architectures of one space as rankers get them: counted, or foretold where counting takes long.
+
+    Raises:
+        UnknownNameError: for a space without a network.
+        InvalidArchError: for an architecture that its space does not hold.
+    """
+    foretold = family(archs[0].space).costs if len(archs) else None
+    if foretold is not None:
+        return np.asarray(target(foretold)(archs, scale), np.float64)
+    return np.array([count(arch, scale) for arch in archs], np.float64).reshape(-1, 2)
+
+
+def checked(space: str, scale: Scale) -> int:
+    """Returns how many options of a person's own space were built and run at this scale, 0 for any other space.
+
+    Raises:
+        SettingError: naming the option that cannot be.
+    """
+    check = family(space).check
+    return 0 if check is None else int(target(check)(scale))
