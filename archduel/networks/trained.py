@@ -333,13 +333,22 @@ class TrainedNetwork:
         return counts_of(self.facts)
 
     @property
+    def own(self) -> bool:
+        """Whether it is of a person's own class."""
+        from archduel.spaces.family import family
+
+        return self.facts["arch"] is not None and family(str(self.facts["arch"]).partition(":")[0]).own_weights
+
+    @property
     def with_normalisation(self) -> nn.Module:
         """The network behind its normalisation: input (N, C, H, W) float32 in 0..1, output logits."""
         from torch import nn
 
-        from archduel.spaces.layers import Normalise
+        from archduel.spaces.layers import Normalise, normalised_input
 
         preprocessing = self.facts["preprocessing"]
+        if self.own:
+            return normalised_input(self.model, preprocessing["mean"], preprocessing["std"])
         return nn.Sequential(Normalise(preprocessing["mean"], preprocessing["std"]), self.model).eval()
 
 

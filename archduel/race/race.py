@@ -241,7 +241,7 @@ class Race:
 
     def _add(self, entry: Entry) -> Candidate:
         text = self.named(entry.arch)
-        size = "" if entry.role == "standard" and entry.scale.channels == 16 else f" C{entry.scale.channels} N{entry.scale.depth}"
+        size = "" if (entry.role == "standard" and entry.scale.channels == 16) or len(self.sizes.channels) == 1 else f" C{entry.scale.channels} N{entry.scale.depth}"
         candidate = Candidate(len(self.candidates), entry, text + size, Standing(favoured=entry.role == "start"))
         self.candidates.append(candidate)
         self.asker.known.setdefault(entry.arch, math.nan)

@@ -22,7 +22,7 @@ from archduel.race.clock import Clock, Stopwatch, Wall
 from archduel.race.newcomers import Asker, Entry
 from archduel.race.plan import ENOUGH_PASSES, Plan, epochs_plan, timed_plan
 from archduel.race.race import Race, RaceSettings, Sets, check_images
-from archduel.race.sizes import Bounds, Sizes, fitting_scale, standard_ladder
+from archduel.race.sizes import CHANNELS, Bounds, Sizes, fitting_scale, standard_ladder
 from archduel.race.training import Anytime, best_precision
 from archduel.spaces.family import build, count, family
 from archduel.spaces.mobilenetv3.space import MobileNetV3, Spec
@@ -205,7 +205,7 @@ def run_race(
     bounds = Bounds(max_params, max_macs)
     sizes = Sizes(
         data.image_size, data.in_channels, data.n_classes, lru_cache(100_000)(count),
-        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), _depths(space),
+        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), *_outlines(space),
     )  # fmt: skip
     before = torch.get_num_threads()
     torch.set_num_threads(1 if seconds is not None else threads)
@@ -262,9 +262,12 @@ def _plan(seconds: float | None, evaluations: int | None, gone: float, reserve: 
     return epochs_plan(evaluations, first=first, last=last)
 
 
-def _depths(space: Space) -> tuple[int, ...]:
-    """Returns the three smallest depths at which networks of ``space`` are usually built."""
-    return tuple(sorted({depth for _, depth in (family(space.name).ladder or ((16, 1), (16, 2), (16, 3)))})[:3])
+def _outlines(space: Space) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Returns the three smallest depths at which networks of ``space`` are usually built, and the widths; one of each for those of an own size."""
+    around = family(space.name)
+    if around.own_weights and around.own_size:
+        return (around.scale.depth,), (around.scale.channels,)
+    return tuple(sorted({depth for _, depth in (around.ladder or ((16, 1), (16, 2), (16, 3)))})[:3]), CHANNELS
 
 
 def _usual(sizes: Sizes) -> tuple[Arch, Scale, Counts]:

@@ -11,9 +11,11 @@ import numpy as np
 from archduel.core import Arch, Counts, Scale
 from archduel.errors import InfeasibleError
 
-__all__ = ["Bounds", "Sizes", "fitting_scale", "standard_ladder"]
+__all__ = ["CHANNELS", "Bounds", "Sizes", "fitting_scale", "standard_ladder"]
 
 CHANNELS = (4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
+
+
 @dataclass(frozen=True)
 class Bounds:
     """What a network may cost at most; None = no limit."""
@@ -43,6 +45,7 @@ class Sizes:
         count: closed-form costs of an architecture at a scale.
         allowed: the limits.
         depths: the depths at which the space's networks are built; at equal cost wide and shallow ones learn faster on a CPU.
+        channels: the widths, ascending; a single width and depth where architectures have a size of their own.
     """
 
     image_size: int
@@ -51,6 +54,7 @@ class Sizes:
     count: Callable[[Arch, Scale], Counts]
     allowed: Allowed
     depths: tuple[int, ...] = (1, 2, 3)
+    channels: tuple[int, ...] = CHANNELS
 
     def scale(self, channels: int, depth: int) -> Scale:
         """Returns a scale of this width and depth."""
@@ -65,7 +69,7 @@ def fitting_scale(arch: Arch, macs: float, sizes: Sizes, rng: np.random.Generato
     nearest: list[tuple[float, Scale, Counts]] = []
     for depth in sizes.depths:
         options: list[tuple[float, Scale, Counts]] = []
-        for channels in CHANNELS:
+        for channels in sizes.channels:
             scale = sizes.scale(channels, depth)
             counts = sizes.count(arch, scale)
             if options and counts.macs > 4 * macs:

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel import registry
-from archduel.core import Arch, Counts, Scale
+from archduel.core import Arch, Counts, Scale, Space
 from archduel.core.family import Family, Target, family_of, target
-from archduel.errors import InvalidArchError, unknown
+from archduel.errors import InvalidArchError, SettingError, unknown
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["PlugIns", "build", "build_text", "checked", "costs_for", "count", "count_text", "families", "family", "free_text", "options_of", "supernet", "with_text"]
+__all__ = ["PlugIns", "build", "build_text", "checked", "costs_for", "count", "count_text", "families", "family", "for_scale", "free_text", "options_of", "supernet", "target_of", "with_text"]
 
 
 def family(name: str) -> Family:
@@ -198,6 +198,29 @@ def costs_for(archs: Sequence[Arch], scale: Scale) -> NDArray[np.float64]:
     if foretold is not None:
         return np.asarray(target(foretold)(archs, scale), np.float64)
     return np.array([count(arch, scale) for arch in archs], np.float64).reshape(-1, 2)
+
+
+def for_scale(space: Space, scale: Scale) -> Space:
+    """Returns the space for data of this scale: the choices of a person's own constructor may depend on it."""
+    at = getattr(space, "at", None)
+    return space if at is None else at(scale)  # type: ignore[no-any-return]
+
+
+def target_of(space: Any) -> str:
+    """Returns the name by which a run folder names a space: a text as it is, a person's own class or space as ``module:Name``.
+
+    Raises:
+        SettingError: for what is no space.
+    """
+    if isinstance(space, str):
+        return space
+    from archduel.spaces.own.making import space_of
+    from archduel.spaces.own.space import OwnSpace
+
+    found = space if isinstance(space, OwnSpace) else space_of(space, check=False)
+    if not found.identity:
+        raise SettingError(f"space {found.name!r} has no networks, only options; archduel.search_space searches it")
+    return found.identity
 
 
 def checked(space: str, scale: Scale) -> int:

@@ -51,7 +51,7 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
         evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=reserve(settings.seconds),
         max_params=settings.max_params, max_macs=settings.max_macs, allowed=latency_limit(settings), constraint=constraint,
-        random_first=random_first, standards=settings.baselines, recipe=recipe, metric=settings.metric,
+        random_first=random_first, standards=settings.baselines and not family(space.name).own_weights, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
         threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=folder.part(STAGE), say=progress.say,
     )  # fmt: skip

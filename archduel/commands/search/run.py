@@ -45,12 +45,12 @@ from archduel.core import Scale, Space, Strategy, sample
 from archduel.core.job import RUN, Job, read_result
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
-from archduel.errors import DataError, RunError, SettingError
+from archduel.errors import DataError, ExportError, RunError, SettingError
 from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import Processes
 from archduel.networks.trained import export_network, open_network, predict
-from archduel.spaces.family import family
+from archduel.spaces.family import checked, family, for_scale, target_of
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
 from archduel.training.images import Pixels, side_by_side
@@ -78,6 +78,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     progress.end()
     _same_data(folder, dataset)
     _introduce(progress, settings, dataset)
+    space = _for_data(space, dataset, progress)
     if race:
         settings = _with_first_time(folder, settings)
         finish(folder, raced(folder, settings, space, dataset, progress), progress)
@@ -94,6 +95,17 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
         progress,
     )  # fmt: skip
     finish(folder, _compared(context, stopwatch), progress)
+
+
+def _for_data(space: Space, dataset: Dataset, progress: Progress) -> Space:
+    """Returns the space as it is for these images; every option of a person's own is built and run once."""
+    scale = Scale(image_size=dataset.image_size, in_channels=dataset.in_channels, n_classes=dataset.n_classes)
+    options = checked(space.name, scale)
+    if not options:
+        return space
+    found = for_scale(space, scale)
+    progress.say(f"{found}; {options} options built and run once")
+    return found
 
 
 def _compared(context: Context, stopwatch: Stopwatch) -> dict[str, Any]:
@@ -332,8 +344,14 @@ def hand_over(folder: Job, result: dict[str, Any], progress: Progress) -> None:
     from archduel.commands.search.report import write_report
 
     progress.say("exporting ...")
-    report = export_network(open_network(folder.path), folder.path / "export")
-    progress.say(f"  {report.summary}")
+    try:
+        report = export_network(open_network(folder.path), folder.path / "export")
+        progress.say(f"  {report.summary}")
+    except ExportError as error:
+        # a person's own forward may be more than source can be made of; the trained network is there all the same
+        if not family(open_network(folder.path).facts["arch"].partition(":")[0]).own_weights:
+            raise
+        progress.say(f"  no export: {error}; `archduel.load_network` opens {folder.path}")
     write_report(folder.path)
     folder.note("handed over")
     progress.say("")
@@ -392,6 +410,7 @@ def search(
     max_params: str | int | None = None,
     max_macs: str | int | None = None,
     max_latency_ms: float | None = None,
+    space: Any = None,
     out: str | Path | None = None,
     audit: str | float | None = None,
     quiet: bool = False,
@@ -409,6 +428,8 @@ def search(
         max_params: limit on parameters, such as ``"1M"``.
         max_macs: limit on multiply-adds for one image.
         max_latency_ms: limit on the measured latency of one batch on this device.
+        space: where is searched: a name (`archduel list spaces`), ``module:Name`` or ``file.py:Name``, a person's own class with choices in
+            its constructor, or :func:`archduel.space_of` it.
         out: the run's folder; None derives one from the data and the settings under ``runs/``.
         audit: further time such as ``"30m"`` that is spent on what the search gained, see :func:`archduel.commands.search.audit.audit`.
         quiet: print nothing.
@@ -418,6 +439,11 @@ def search(
     Raises:
         ArchduelError: one of its kinds for data, settings, limits or a folder that cannot be used.
     """
+    if registry.loading():
+        raise RunError(
+            f"{registry.loading()} starts a search whenever its network is looked up in it; put that under `if __name__ == '__main__':`"
+        )
+    settings |= {} if space is None else {"space": target_of(space)}
     if is_more(time):
         given = {"evaluations": evaluations, "max_latency_ms": max_latency_ms, **settings}
         limits = {name: None if value is None else parse_count(value) for name, value in (("max_params", max_params), ("max_macs", max_macs))}
