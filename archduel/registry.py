@@ -13,7 +13,7 @@ from typing import Any
 
 from archduel.errors import UnknownNameError, unknown
 
-__all__ = ["FILE", "MENUS", "TRUSTED", "entry", "entry_of_folder", "loading", "make", "names", "plug_ins", "present"]
+__all__ = ["FILE", "MENUS", "TRUSTED", "adopt", "entry", "entry_of_folder", "loading", "make", "names", "plug_ins", "present"]
 
 SPACES = {
     "nasbench101": "archduel.spaces.nasbench101:FAMILY",
@@ -126,6 +126,12 @@ def present(role: str, name: str, thing: Any) -> None:
         raise
 
 
+def adopt(role: str, name: str, thing: Any) -> None:
+    """Puts something of this process on the menu that has to be adapted first, see :func:`present`."""
+    home, _, function = ADAPTERS[role].partition(":")
+    present(role, name, getattr(import_module(home), function)(thing, name, {}))
+
+
 def loading() -> str:
     """Returns the file that is being run because it was named, empty if there is none: what it starts would start again and again."""
     return _loading[-1] if _loading else ""
@@ -144,7 +150,7 @@ def _loaded(role: str, name: str, target: str) -> Any:
     except (ImportError, AttributeError, OSError, ValueError) as error:
         raise UnknownNameError(f"{role} {name!r} cannot be loaded from {target!r}: {error}") from error
     adapter = ADAPTERS.get(role)
-    if adapter is None or target in MENUS[role].values() and target.startswith("archduel."):
+    if adapter is None or (target in MENUS[role].values() and target.startswith("archduel.")):
         return thing
     home_of_adapter, _, function = adapter.partition(":")
     _present[role, target] = adapted = getattr(import_module(home_of_adapter), function)(thing, target, settings)

@@ -44,6 +44,7 @@ class Family:
         count: ``(arch, scale, **options) -> Counts`` in closed form, without torch.
         costs: ``(archs, scale) -> (N, 2)`` what rankers are given where ``count`` takes too long for thousands; None = they are counted.
         check: ``(scale) -> int`` tries what can go wrong before a search pays for it; None = nothing can.
+        recipe: ``(arch) -> {setting: value}`` what an architecture says of its own training; None = nothing.
         own_weights: whether networks draw their weights themselves while they are built, and are a person's own: then no
             standard network takes their place.
         supernet: class made with ``(scale, **options)``, see :class:`archduel.core.Supernet`; without it there is no one-shot search.
@@ -71,6 +72,7 @@ class Family:
     supernet: Target | None = None
     costs: Target | None = None
     check: Target | None = None
+    recipe: Target | None = None
     own_weights: bool = False
     scale: Scale = Scale()
     ladder: tuple[tuple[int, int], ...] = ()

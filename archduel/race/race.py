@@ -24,7 +24,7 @@ from archduel.race.rungs import Enter, Standing
 from archduel.race.sizes import Sizes, fitting_scale
 from archduel.race.threads import Threads
 from archduel.race.training import Anytime
-from archduel.spaces.family import build
+from archduel.spaces.family import build, recipe_changes
 from archduel.training.images import Pixels
 from archduel.training.metrics import evaluate
 from archduel.training.recipe import Recipe
@@ -258,7 +258,8 @@ class Race:
         generator = torch.Generator().manual_seed(mix_seed(settings.seed, "weights", candidate.number))
         model = build(entry.arch, entry.scale, generator=generator)
         seed = mix_seed(settings.seed, "training", candidate.number)
-        trainer = Anytime(model, self.sets.train, settings.recipe, seed=seed, device=settings.device)
+        recipe = settings.recipe.with_(**recipe_changes(entry.arch))
+        trainer = Anytime(model, self.sets.train, recipe, seed=seed, device=settings.device)
         for path in dict.fromkeys((self._checkpoint(candidate, stage), self._checkpoint(candidate))):
             if path.exists():
                 facts = trainer.load(path, self.sets.both)
@@ -290,7 +291,7 @@ class Race:
         before, began, first = candidate.seconds, self.stopwatch.seconds, trainer.steps
         saved = began
         self.threads.pause()
-        peak = self.settings.recipe.lr
+        peak = trainer.recipe.lr
 
         def rate() -> float | None:
             nonlocal saved

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["PlugIns", "build", "build_text", "checked", "costs_for", "count", "count_text", "families", "family", "for_scale", "free_text", "options_of", "supernet", "target_of", "with_text"]
+__all__ = ["PlugIns", "build", "build_text", "checked", "costs_for", "count", "count_text", "families", "family", "for_scale", "free_text", "options_of", "recipe_changes", "supernet", "target_of", "with_text"]
 
 
 def family(name: str) -> Family:
@@ -198,6 +198,12 @@ def costs_for(archs: Sequence[Arch], scale: Scale) -> NDArray[np.float64]:
     if foretold is not None:
         return np.asarray(target(foretold)(archs, scale), np.float64)
     return np.array([count(arch, scale) for arch in archs], np.float64).reshape(-1, 2)
+
+
+def recipe_changes(arch: Arch) -> dict[str, Any]:
+    """Returns what an architecture says of its own training, setting of a recipe -> value; empty for most spaces."""
+    says = family(arch.space).recipe
+    return {} if says is None else dict(target(says)(arch))
 
 
 def for_scale(space: Space, scale: Scale) -> Space:

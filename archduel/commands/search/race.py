@@ -25,7 +25,7 @@ from archduel.estimators.timing import latency_of
 from archduel.networks.trained import save_trained
 from archduel.race import Candidate, RaceResult, race_recipe, run_race
 from archduel.race.plan import timed_plan
-from archduel.spaces.family import family
+from archduel.spaces.family import family, recipe_changes
 from archduel.spaces.limits import Limits, constraint_for
 from archduel.training.images import Pixels
 from archduel.training.metrics import Evaluation, calibration_error, evaluate
@@ -181,7 +181,7 @@ def _facts(settings: Settings, dataset: Dataset, race: RaceResult, network: Mapp
         "arch": network["arch"], "text": network["text"], "scale": race.winner.entry.scale, "options": {},
         "classes": list(dataset.classes), "preprocessing": dataset.preprocessing,
         "data": {"name": settings.data, "max_images": settings.max_images, **splits},
-        "params": network["params"], "macs": network["macs"], "recipe": {"name": STAGE, **asdict(race.recipe)}, "seed": settings.seed,
+        "params": network["params"], "macs": network["macs"], "recipe": {"name": STAGE, **asdict(race.recipe.with_(**recipe_changes(race.winner.entry.arch)))}, "seed": settings.seed,
         "test": {name: network["test"][name][0] for name in SCORES},
         "search": {"role": race.winner.role, "strategy": settings.strategy, "archduel": __version__},
     }  # fmt: skip

@@ -104,8 +104,16 @@ def _for_data(space: Space, dataset: Dataset, progress: Progress) -> Space:
     if not options:
         return space
     found = for_scale(space, scale)
+    fixed = {"image_size", "channels", "depth", "epochs"} & {key for changes in _recipe_settings(found) for key in changes}
+    if fixed:
+        raise SettingError(f"the recipe's decision {min(fixed)!r}: all networks of a run see images of one size for times that it decides; archduel.search_space can")
     progress.say(f"{found}; {options} options built and run once")
     return found
+
+
+def _recipe_settings(space: Any) -> list[dict[str, Any]]:
+    """Returns the settings of a recipe that a person's own space decides, a mapping for each decision or answer."""
+    return [m for name, values in getattr(space, "recipe", {}).items() for m in (values.values() if isinstance(values, dict) else [{name: None}])]
 
 
 def _compared(context: Context, stopwatch: Stopwatch) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def family_of_space(space: OwnSpace) -> Family:
     return Family(
         space.name, partial(_opened, space), build=partial(_build, space), count=partial(_count, space), costs=partial(_costs, space),
         check=partial(_check, space), scale=USUAL, ladder=LADDER if sized else ((USUAL.channels, USUAL.depth),), own_size=not sized,
-        own_weights=True,
+        recipe=space.recipe_changes if space.recipe else None, own_weights=True,
     )  # fmt: skip
 
 

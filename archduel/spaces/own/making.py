@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from dataclasses import replace
 from types import FunctionType
 from typing import Any
 
@@ -14,13 +11,16 @@ from archduel import registry
 from archduel.errors import SettingError
 from archduel.spaces.own.choices import choose
 from archduel.spaces.own.family import family_of_space
-from archduel.spaces.own.space import OwnSpace
+from archduel.spaces.own.space import USUAL, OwnSpace, identity_of, marked
 
 __all__ = ["adapted", "space", "space_of"]
 
 
 
-def space_of(program: Callable[..., Any], *, name: str = "", example: Any = None, check: bool = True, **settings: Any) -> OwnSpace:
+def space_of(
+    program: Callable[..., Any], *, name: str = "", example: Any = None, check: bool = True, recipe: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> OwnSpace:  # fmt: skip
     """Returns the search space of a person's own network: one architecture for each way to answer the choices of its constructor.
 
     The constructor is run many times, with other answers each time, and every option is built and run once, forward and backward.
@@ -31,44 +31,31 @@ def space_of(program: Callable[..., Any], *, name: str = "", example: Any = None
         name: of the space; None = that of the class.
         example: shape of one input without the batch, such as ``(1, 128)``, where the input is no image; or a batch as a tensor.
         check: whether every option is built and run here; :func:`archduel.search` does it for its images anyway.
+        recipe: decisions of the training recipe as :func:`archduel.recipe_space` takes them; ``space_of(Mine) + recipe_space(...)`` says the same.
         **settings: further arguments of the constructor.
 
     Raises:
         SettingError: for choices that cannot be searched, options that cannot be built or run; the message names them.
     """
-    if not callable(program) or hasattr(program, "state_dict") and not isinstance(program, type):
+    if not callable(program) or (hasattr(program, "state_dict") and not isinstance(program, type)):
         raise SettingError(f"space_of takes the class, which is called again and again, not {program!r}; give {type(program).__name__} itself")
     title = str(getattr(program, "__name__", type(program).__name__))
-    mark = f"_{hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:6]}" if settings else ""
+    mark = f"_{marked(settings)}" if settings else ""
     how = {**({"name": name} if name else {}), **({"example": list(example)} if isinstance(example, (tuple, list)) else {}), **settings}
-    found = OwnSpace(program, name=name or title + mark, settings=settings, example=example, identity=_identity(program, how))
-    registry.present("space", found.identity, family_of_space(found))
+    how |= {"recipe": dict(recipe)} if recipe else {}
+    scale = USUAL
+    if isinstance(example, (tuple, list)) and example:
+        # of a signal or an image the first number is its channels, the last one its side
+        scale = replace(USUAL, in_channels=int(example[0]), image_size=int(example[-1]))
+    found = OwnSpace(
+        program, name=name or title + mark, settings=settings, example=example, identity=identity_of(program, how), scale=scale, recipe=recipe
+    )
+    registry.adopt("space", found.identity, found)
     if check and isinstance(program, type):
         from archduel.spaces.own.network import check_options
 
         check_options(found, found.scale)
     return found
-
-
-def _identity(program: Any, how: Mapping[str, Any]) -> str:
-    """Returns how another process finds what was made with these arguments."""
-    module, qualname = getattr(program, "__module__", "__main__"), getattr(program, "__qualname__", "<program>")
-    if module == "__main__":
-        path = getattr(sys.modules["__main__"], "__file__", None)
-        module = module if path is None else _short(Path(path))
-    elif path := getattr(sys.modules.get(module), registry.FILE, None):
-        module = str(path)
-    try:
-        told = json.dumps(dict(how), sort_keys=True) if how else ""
-    except TypeError:
-        told = "{...}"
-    return f"{module}:{qualname}{told}"
-
-
-def _short(path: Path) -> str:
-    """Returns a path from the working directory where it lies below it."""
-    full = path.resolve()
-    return str(full.relative_to(Path.cwd())) if full.is_relative_to(Path.cwd()) else str(full)
 
 
 def space(options: Mapping[str, Iterable[Any]], *, name: str = "options") -> OwnSpace:

@@ -26,9 +26,10 @@ def example_of(space: OwnSpace, scale: Scale, batch: int = 2) -> Tensor | None:
     """Returns a batch that networks of ``space`` take: as the space says, else images; None where neither is known."""
     if isinstance(space.example, Tensor):
         return space.example[:batch]
-    if space.example is not None:
+    images = "in_channels" in space.arguments and "in_channels" not in space.settings
+    if space.example is not None and not (images and len(space.example) == 3):
         return torch.rand(batch, *space.example, generator=torch.Generator().manual_seed(0))
-    if "in_channels" not in space.arguments:
+    if not images:
         return None
     return torch.rand(batch, scale.in_channels, scale.image_size, scale.image_size, generator=torch.Generator().manual_seed(0))
 
@@ -129,6 +130,7 @@ def _kernel(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[
 # -- Every option once ----------------------------------------------------------------------------------------------------
 
 
+HINT = "; for another input say space_of(..., example=(channels, height, width)), or check=False where archduel.search tries it on its images"
 DRAWN = 30
 """Random architectures that are tried: each takes an option of every decision, so that few are needed for all."""
 
@@ -146,7 +148,7 @@ def check_options(space: OwnSpace, scale: Scale) -> int:
         _check_alike(here)
         start = here.start()
         if error := _fault(here, start, scale):
-            raise SettingError(f"{space.name}: the network of all first options {error[0]}: {_reason(error[1])}") from error[1]
+            raise SettingError(f"{space.name}: the network of all first options {error[0]}: {_reason(error[1])}{HINT if 'run' in error[0] else ''}") from error[1]
         rng, covered = np.random.default_rng(1), _taken(here, start)
         for _ in range(DRAWN):
             if covered >= wanted:

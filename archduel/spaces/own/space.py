@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from archduel import registry
 from archduel.core import Arch, Decision, Scale
 from archduel.core.space import check_decisions
 from archduel.errors import InvalidArchError, SettingError, unknown
-from archduel.spaces.own.choices import Question, Trace, replay
+from archduel.spaces.own.choices import Question, Trace, choose, replay
 from archduel.spaces.own.quiet import randomness_kept, weights_not_drawn
 from archduel.spaces.own.structure import Structure, by_name
 
-__all__ = ["SIZES", "USUAL", "Columns", "OwnSpace", "arguments_for"]
+__all__ = ["RECIPE", "SIZES", "USUAL", "Columns", "OwnSpace", "arguments_for", "identity_of", "marked", "nothing"]
 
 FROM_SCALE = {
     "in_channels": "in_channels", "n_classes": "n_classes", "num_classes": "n_classes", "image_size": "image_size",
@@ -35,6 +36,38 @@ USUAL = Scale(16, 3, 32, 3, 10)
 LISTED = 2_000
 """Architectures of a space that is listed; larger ones are drawn from."""
 CACHED = 20_000
+RECIPE = "recipe."
+"""What the names of a recipe's decisions begin with."""
+
+
+def nothing() -> None:
+    """The program of a recipe alone: it builds nothing."""
+
+
+def marked(values: Mapping[str, Any]) -> str:
+    """Returns six letters that tell settings apart."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:6]
+
+
+def identity_of(program: Any, how: Mapping[str, Any]) -> str:
+    """Returns how another process finds what was made of ``program`` with these arguments: ``module:Name{...}``, ``file.py:Name{...}``."""
+    module, qualname = getattr(program, "__module__", "__main__"), getattr(program, "__qualname__", "<program>")
+    if module == "__main__":
+        path = getattr(sys.modules["__main__"], "__file__", None)
+        module = module if path is None else _short(Path(path))
+    elif path := getattr(sys.modules.get(module), registry.FILE, None):
+        module = str(path)
+    try:
+        told = json.dumps(dict(how), sort_keys=True) if how else ""
+    except TypeError:
+        told = "{...}"
+    return f"{module}:{qualname}{told}"
+
+
+def _short(path: Path) -> str:
+    """Returns a path from the working directory where it lies below it."""
+    full = path.resolve()
+    return str(full.relative_to(Path.cwd())) if full.is_relative_to(Path.cwd()) else str(full)
 
 
 def arguments_for(factory: Callable[..., Any], settings: Mapping[str, Any], scale: Scale) -> dict[str, Any]:
@@ -84,11 +117,11 @@ class OwnSpace:
 
     def __init__(
         self, program: Callable[..., Any], *, name: str, settings: Mapping[str, Any] | None = None, example: Any = None,
-        identity: str = "", scale: Scale = USUAL,
+        identity: str = "", scale: Scale = USUAL, recipe: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         if not name.isidentifier():
             raise SettingError(f"a space's name is a word, as it begins texts such as NAME:1.0.4; got {name!r}: space_of(..., name='mine')")
-        self.name, self.program, self.settings = name, program, dict(settings or {})
+        self.name, self.program, self.settings, self.recipe = name, program, dict(settings or {}), dict(recipe or {})
         self.example, self.identity, self.scale = example, identity, scale
         self.arguments = arguments_for(program, self.settings, scale)
         self.structure = Structure(self._run)
@@ -105,7 +138,13 @@ class OwnSpace:
 
     def _run(self, answer: Callable[[Question], int]) -> Trace:
         with randomness_kept(), weights_not_drawn():
-            return replay(lambda: self.program(**self.arguments), answer)[1]
+            return replay(self._made, answer)[1]
+
+    def _made(self) -> Any:
+        made = self.program(**self.arguments)
+        for name, values in self.recipe.items():
+            choose(f"{RECIPE}{name}", list(values))
+        return made
 
     # -- what a space says -------------------------------------------------------------------------------------------------
 
@@ -172,7 +211,37 @@ class OwnSpace:
         if arch.space != self.name:
             raise InvalidArchError(f"{arch} belongs to space {arch.space!r}, expected {self.name!r}")
         answers = {question.name: index for question, index in self._questions(arch)}
-        return replay(lambda: self.program(**self.arguments), by_name(answers))[0]
+        return replay(self._made, by_name(answers))[0]
+
+    def recipe_changes(self, arch: Arch) -> dict[str, Any]:
+        """Returns what ``arch`` changes of a training recipe: the decisions of :func:`archduel.recipe_space`, empty without any."""
+        changes: dict[str, Any] = {}
+        for name, value in self.values(arch).items() if self.recipe else ():
+            if name.startswith(RECIPE):
+                among = self.recipe[name.removeprefix(RECIPE)]
+                changes |= among[value] if isinstance(among, Mapping) else {name.removeprefix(RECIPE): value}
+        return changes
+
+    def __add__(self, other: OwnSpace) -> OwnSpace:
+        """Returns this space with the recipe's decisions of ``other`` beside its own.
+
+        Raises:
+            SettingError: for another space than :func:`archduel.recipe_space`.
+        """
+        if not isinstance(other, OwnSpace) or other.program is not nothing:
+            raise SettingError("only decisions of a recipe can be added to a space: space_of(Mine) + recipe_space(lr=[0.1, 0.05])")
+        recipe = {**self.recipe, **other.recipe}
+        name = f"{self.name}_{marked(recipe)}"
+        how: dict[str, Any] = {"name": name, "recipe": recipe, **self.settings}
+        if self.example is not None:
+            how["example"] = self.example
+        found = OwnSpace(
+            self.program, name=name, settings=self.settings, example=self.example, scale=self.scale, recipe=recipe,
+            identity=identity_of(self.program, how) if self.identity else "",
+        )  # fmt: skip
+        if found.identity:
+            registry.adopt("space", found.identity, found)
+        return found
 
     def at(self, scale: Scale) -> OwnSpace:
         """Returns the space for data of another scale; the choices may depend on it."""
@@ -182,8 +251,9 @@ class OwnSpace:
         key = tuple(sorted((name, str(value)) for name, value in arguments.items()))
         if key not in self._others:
             self._others[key] = OwnSpace(
-                self.program, name=self.name, settings=self.settings, example=self.example, identity=self.identity, scale=scale
-            )
+                self.program, name=self.name, settings=self.settings, example=self.example, identity=self.identity, scale=scale,
+                recipe=self.recipe,
+            )  # fmt: skip
         return self._others[key]
 
     # -- texts -------------------------------------------------------------------------------------------------------------
@@ -229,7 +299,7 @@ class OwnSpace:
         return hashlib.sha256(json.dumps([self.name, listed]).encode()).hexdigest()[:16]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        how = {"name": self.name, "settings": self.settings, "example": self.example, "scale": self.scale}
+        how = {"name": self.name, "settings": self.settings, "example": self.example, "scale": self.scale, "recipe": self.recipe}
         outside = self.identity and not self.identity.startswith("__main__")
         if outside and getattr(sys.modules.get("__main__"), "__dict__", {}).get(getattr(self.program, "__name__", "")) is not self.program:
             return _from_identity, (self.identity, self.scale)
