@@ -15,11 +15,15 @@ __all__ = ["randomness_kept", "weights_not_drawn"]
 
 
 @contextmanager
-def randomness_kept() -> Iterator[None]:
-    """Puts the global generators of Python, NumPy and torch back, from which a constructor may draw."""
+def randomness_kept(seed: int) -> Iterator[None]:
+    """Seeds the global generators of Python, NumPy and torch, from which a constructor may draw, and puts them back afterwards."""
     python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the constructor's, not ours
     torch = sys.modules.get("torch")
     before = torch.get_rng_state() if torch is not None else None
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    if torch is not None:
+        torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:

@@ -124,6 +124,7 @@ class OwnSpace:
         self.name, self.program, self.settings, self.recipe = name, program, dict(settings or {}), dict(recipe or {})
         self.example, self.identity, self.scale = example, identity, scale
         self.arguments = arguments_for(program, self.settings, scale)
+        self._runs = 0
         self.structure = Structure(self._run)
         self.size, self.exact = self.structure.size()
         self.listable = LISTED
@@ -137,8 +138,25 @@ class OwnSpace:
         return f"{self.name}: {'' if self.exact else 'about '}{number} architectures, {asked} decisions ({len(self.structure.always)} always asked)"
 
     def _run(self, answer: Callable[[Question], int]) -> Trace:
-        with randomness_kept(), weights_not_drawn():
-            return replay(self._made, answer)[1]
+        taken: dict[str, str] = {}
+
+        def noted(question: Question) -> int:
+            """Answers, and remembers what is not the first option."""
+            index = answer(question)
+            if index:
+                taken[question.name] = question.labels[index]
+            return index
+
+        self._runs += 1  # another seed each time, so that a constructor that asks at random is noticed
+        with randomness_kept(self._runs), weights_not_drawn():
+            try:
+                return replay(self._made, noted)[1]
+            except SettingError:
+                raise
+            except Exception as error:  # a person's own constructor raises what it likes
+                options = ", ".join(f"{name}={text}" for name, text in taken.items())
+                what = "the network of all first options" if not taken else f"option {options}" if len(taken) == 1 else f"options {options} together"
+                raise SettingError(f"{self.name}: {what} cannot be built: {type(error).__name__}: {error}") from error
 
     def _made(self) -> Any:
         made = self.program(**self.arguments)
