@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from archduel.errors import UnknownNameError, unknown
+from archduel.errors import ArchduelError, UnknownNameError, unknown
 
 __all__ = ["FILE", "MENUS", "TRUSTED", "adopt", "entry", "entry_of_folder", "loading", "make", "names", "plug_ins", "present"]
 
@@ -147,6 +147,8 @@ def _loaded(role: str, name: str, target: str) -> Any:
         for part in attribute.split("."):
             thing = getattr(thing, part)
         settings = json.loads(brace + told) if brace else {}
+    except ArchduelError:
+        raise
     except (ImportError, AttributeError, OSError, ValueError) as error:
         raise UnknownNameError(f"{role} {name!r} cannot be loaded from {target!r}: {error}") from error
     adapter = ADAPTERS.get(role)
@@ -177,7 +179,7 @@ def _from_file(path: str) -> Any:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, (ImportError, AttributeError, OSError, ValueError, UnknownNameError)) or not isinstance(error, Exception):
+        if isinstance(error, (ImportError, AttributeError, OSError, ValueError, ArchduelError)) or not isinstance(error, Exception):
             raise
         raise ImportError(f"{type(error).__name__}: {error}") from error
     finally:

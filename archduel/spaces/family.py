@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["PlugIns", "build", "build_text", "checked", "costs_for", "count", "count_text", "families", "family", "for_scale", "free_text", "options_of", "recipe_changes", "supernet", "target_of", "with_text"]
+__all__ = ["PlugIns", "build", "build_text", "checked", "costs_for", "count", "count_text", "families", "family", "for_scale", "found_by_others", "free_text", "options_of", "recipe_changes", "supernet", "target_of", "with_text"]
 
 
 def family(name: str) -> Family:
@@ -43,7 +43,13 @@ class PlugIns:
     """The spaces from outside that this process knows; where an object that holds this is unpickled, they are known too."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _known, (registry.plug_ins("space"),)
+        # what stands inside a function or in a notebook no other process can find; a search in it says so
+        return _known, (tuple(name for name in registry.plug_ins("space") if found_by_others(name)),)
+
+
+def found_by_others(name: str) -> bool:
+    """Whether another process can import what is named: not a notebook's, nor what stands inside a function."""
+    return "<locals>" not in name and not name.startswith("__main__:")
 
 
 def _known(names: tuple[str, ...]) -> PlugIns:

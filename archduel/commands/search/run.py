@@ -50,7 +50,7 @@ from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import Processes
 from archduel.networks.trained import export_network, open_network, predict
-from archduel.spaces.family import checked, family, for_scale, target_of
+from archduel.spaces.family import checked, family, for_scale, found_by_others, target_of
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
 from archduel.training.images import Pixels, side_by_side
@@ -87,6 +87,11 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
         space, _pixels(settings, dataset), dataset.n_classes, device=settings.device, threads=settings.threads
     )
     settings, plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress, free)
+    if not found_by_others(settings.space):
+        raise SettingError(
+            f"workers import {settings.space.rpartition(':')[2]} from its file, and it is in none: it stands inside a function, or was typed into a "
+            "notebook or shell; put it at the top level of a file (mine.py) and import it from there, or let networks race (time=...), in this process"
+        )
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
     _announce(progress, settings, plan, dataset)
     executor = _executor(folder, settings, plan, dataset, space)

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import numpy as np
 from archduel.core import Arch, Cost, Estimate, Query, Space
 from archduel.core.storage import load_state, save_state
 from archduel.errors import SettingError
-from archduel.spaces.family import PlugIns
 
 __all__ = ["Context", "StudyJudge", "answers_of", "weights_at"]
 
@@ -85,7 +84,6 @@ class StudyJudge:
         keep: whether the weights of evaluated networks are kept.
         init: file of weights that every network starts from, empty = none.
         threads: of torch.
-        plug_ins: spaces from outside, which a worker must know too.
     """
 
     space: Any
@@ -95,7 +93,6 @@ class StudyJudge:
     keep: bool = False
     init: str = ""
     threads: int = 1
-    plug_ins: PlugIns = field(default_factory=PlugIns)
 
     def __call__(self) -> Callable[[Query, int], Estimate]:
         """Returns ``judge(query, seed)``; the query's fidelity says number and parent of the evaluation."""
@@ -197,4 +194,4 @@ def _reason(error: Exception) -> str:
     """Returns an exception in one line, with the place in the person's code."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"

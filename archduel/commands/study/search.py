@@ -32,6 +32,7 @@ from archduel.core.job import Job, Layout
 from archduel.core.search import Told
 from archduel.errors import RunError, SettingError, check_at_least
 from archduel.execution import Processes, Sequential
+from archduel.spaces.own.space import script
 
 __all__ = ["STUDY", "search_space"]
 
@@ -154,9 +155,9 @@ def _check_importable(judge: StudyJudge) -> None:
     """Raises SettingError for a function or class that a worker process could not find."""
     for what, part in (("evaluate", judge.evaluate), ("the space's class", judge.space)):
         home = getattr(getattr(part, "program", part), "__module__", "")
-        interactive = home == "__main__" and getattr(sys.modules["__main__"], "__file__", None) is None
+        interactive = home == "__main__" and script() is None
         try:
-            pickle.dumps(part)
+            pickle.dumps(getattr(part, "program", part))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             interactive, reason = True, f" ({error})"
         else:

@@ -22,7 +22,7 @@ from archduel.spaces.own.choices import Question, Trace, choose, replay
 from archduel.spaces.own.quiet import randomness_kept, weights_not_drawn
 from archduel.spaces.own.structure import Structure, by_name
 
-__all__ = ["RECIPE", "SIZES", "USUAL", "Columns", "OwnSpace", "arguments_for", "identity_of", "marked", "nothing"]
+__all__ = ["RECIPE", "SIZES", "USUAL", "Columns", "OwnSpace", "arguments_for", "identity_of", "marked", "nothing", "script"]
 
 FROM_SCALE = {
     "in_channels": "in_channels", "n_classes": "n_classes", "num_classes": "n_classes", "image_size": "image_size",
@@ -53,8 +53,8 @@ def identity_of(program: Any, how: Mapping[str, Any]) -> str:
     """Returns how another process finds what was made of ``program`` with these arguments: ``module:Name{...}``, ``file.py:Name{...}``."""
     module, qualname = getattr(program, "__module__", "__main__"), getattr(program, "__qualname__", "<program>")
     if module == "__main__":
-        path = getattr(sys.modules["__main__"], "__file__", None)
-        module = module if path is None else _short(Path(path))
+        path = script()
+        module = module if path is None else _short(path)
     elif path := getattr(sys.modules.get(module), registry.FILE, None):
         module = str(path)
     try:
@@ -62,6 +62,12 @@ def identity_of(program: Any, how: Mapping[str, Any]) -> str:
     except TypeError:
         told = "{...}"
     return f"{module}:{qualname}{told}"
+
+
+def script() -> Path | None:
+    """Returns the file that this process runs; None in a notebook, a shell, or where it was piped in."""
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    return Path(path) if path is not None and Path(path).is_file() else None
 
 
 def _short(path: Path) -> str:

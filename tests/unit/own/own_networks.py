@@ -84,4 +84,4 @@ def judged(model: nn.Module, context: Any) -> dict[str, Any]:
     """Returns a made-up score that depends on the weights, the global generators and the parameters."""
     size = sum(p.numel() for p in model.parameters())
     first = next(model.parameters())
-    return {"score": -abs(size - 700) / 700 + 0.01 * float(torch.rand(())), "size": size, "first": float(first.flatten()[0]), "inherited": context.inherited}
+    return {"score": -abs(size - 700) / 700 + 0.01 * float(torch.rand(())), "size": size, "first": float(first.detach().flatten()[0]), "inherited": context.inherited}
