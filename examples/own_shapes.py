@@ -1,5 +1,7 @@
 """Dense prediction: a mask for every pixel, with a loss and a metric of one's own; mutants start from their parents' weights."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -17,7 +19,7 @@ class UNet(nn.Module):
         widths = [int(width * growth**i) for i in range(levels + 1)]
         self.shortcut = [choose(f"shortcut{i}", [True, False]) for i in range(levels)]
         self.first = self.layers(1, widths[0])
-        self.down = nn.ModuleList(self.layers(a, b) for a, b in zip(widths, widths[1:]))
+        self.down = nn.ModuleList(self.layers(a, b) for a, b in pairwise(widths))
         self.middle = repeat("middle", lambda i: self.layers(widths[-1], widths[-1]), [1, 0, 2])
         self.up = nn.ModuleList(self.layers(b + a * keep, a) for a, b, keep in zip(widths, widths[1:], self.shortcut))
         self.last = nn.Conv2d(widths[0], 1, 1)

@@ -14,9 +14,16 @@ __all__ = ["compare"]
 
 
 @overload
-def compare(first: list[str] | tuple[str, ...], second: str | Path | Table, **options: Any) -> Bench: ...
+def compare(first: list[str] | tuple[str, ...], second: str | Path | Table, **options: Any) -> Bench:
+    """Strategies on a table."""
+
+
+
 @overload
-def compare(first: str | Path, second: str | Path, data: Any = None, **options: Any) -> dict[str, Any]: ...
+def compare(first: str | Path, second: str | Path, data: Any = None, **options: Any) -> dict[str, Any]:
+    """Two trained networks on test images."""
+
+
 def compare(first: Any, second: Any, data: Any = None, **options: Any) -> Any:
     """Returns the comparison of strategies on a table, or of two networks that were trained alike.
 

@@ -336,7 +336,7 @@ def _change(space: Space, arch: Arch, questions: Sequence[Decision], position: i
         old = before.get(decision.name)
         # as much as possible stays: a mutation should be a small step, also where one answer opens and closes others
         keep = old is not None and old in decision.options
-        prefix = (*prefix, old if keep else decision.options[int(rng.integers(len(decision.options)))])  # type: ignore[assignment]
+        prefix = (*prefix, old if keep else decision.options[int(rng.integers(len(decision.options)))])  # type: ignore[arg-type]
     return Arch(space.name, prefix)
 
 

@@ -18,7 +18,7 @@ from archduel.spaces.family import build, count
 from archduel.testing import RankerContract, SpaceContract, StrategyContract, ToyRanker
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "own"))
-from own_networks import Forty, Signals, Small  # noqa: E402
+from own_networks import Forty, Signals, Small
 
 SPACES = {
     "small": lambda: archduel.space_of(Small, check=False),

@@ -22,6 +22,7 @@ QUICK = (
     '"plan.iterations": 2, "ranker.epochs": 5, "strategy.samples": 8, "final.channels": 4, "reevaluate.channels": 4, '
     '"final.depth": 1, "reevaluate.depth": 1}'
 )
+RACED = 'evaluations=4, race=True, workers=1, quiet=True, set={"race.last_epochs": 10}'
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -48,7 +49,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     make_images(tmp_path / "my_images")
     names: dict[str, Any] = {"__name__": "__main__"}
     for number, block in enumerate(blocks(page, "python"), 1):
-        code = block.replace('time="2h", max_params="1M"', QUICK)
+        code = block.replace('time="2h", max_params="1M"', QUICK).replace('space=space, time="2h"', f"space=space, {RACED}")
         exec(compile(code, f"{page.name} block {number}", "exec"), names)
 
 

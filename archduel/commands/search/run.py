@@ -19,6 +19,7 @@ from archduel.commands.search import final
 from archduel.commands.search.audit import audit as measure_gain
 from archduel.commands.search.more import as_before, begin, end, is_more, trained_on
 from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
+from archduel.commands.search.own import check_importable, check_not_loading, exported, for_data
 from archduel.commands.search.pace import Pace
 from archduel.commands.search.plan import (
     LABEL,
@@ -45,12 +46,12 @@ from archduel.core import Scale, Space, Strategy, sample
 from archduel.core.job import RUN, Job, read_result
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
-from archduel.errors import DataError, ExportError, RunError, SettingError
+from archduel.errors import DataError, RunError, SettingError
 from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import Processes
 from archduel.networks.trained import export_network, open_network, predict
-from archduel.spaces.family import checked, family, for_scale, found_by_others, target_of
+from archduel.spaces.family import family, target_of
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
 from archduel.training.images import Pixels, side_by_side
@@ -78,7 +79,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     progress.end()
     _same_data(folder, dataset)
     _introduce(progress, settings, dataset)
-    space = _for_data(space, dataset, progress)
+    space = for_data(space, dataset, progress)
     if race:
         settings = _with_first_time(folder, settings)
         finish(folder, raced(folder, settings, space, dataset, progress), progress)
@@ -87,11 +88,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
         space, _pixels(settings, dataset), dataset.n_classes, device=settings.device, threads=settings.threads
     )
     settings, plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress, free)
-    if not found_by_others(settings.space):
-        raise SettingError(
-            f"workers import {settings.space.rpartition(':')[2]} from its file, and it is in none: it stands inside a function, or was typed into a "
-            "notebook or shell; put it at the top level of a file (mine.py) and import it from there, or let networks race (time=...), in this process"
-        )
+    check_importable(settings)
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
     _announce(progress, settings, plan, dataset)
     executor = _executor(folder, settings, plan, dataset, space)
@@ -100,25 +97,6 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
         progress,
     )  # fmt: skip
     finish(folder, _compared(context, stopwatch), progress)
-
-
-def _for_data(space: Space, dataset: Dataset, progress: Progress) -> Space:
-    """Returns the space as it is for these images; every option of a person's own is built and run once."""
-    scale = Scale(image_size=dataset.image_size, in_channels=dataset.in_channels, n_classes=dataset.n_classes)
-    options = checked(space.name, scale)
-    if not options:
-        return space
-    found = for_scale(space, scale)
-    fixed = {"image_size", "channels", "depth", "epochs"} & {key for changes in _recipe_settings(found) for key in changes}
-    if fixed:
-        raise SettingError(f"the recipe's decision {min(fixed)!r}: all networks of a run see images of one size for times that it decides; archduel.search_space can")
-    progress.say(f"{found}; {options} options built and run once")
-    return found
-
-
-def _recipe_settings(space: Any) -> list[dict[str, Any]]:
-    """Returns the settings of a recipe that a person's own space decides, a mapping for each decision or answer."""
-    return [m for name, values in getattr(space, "recipe", {}).items() for m in (values.values() if isinstance(values, dict) else [{name: None}])]
 
 
 def _compared(context: Context, stopwatch: Stopwatch) -> dict[str, Any]:
@@ -357,14 +335,7 @@ def hand_over(folder: Job, result: dict[str, Any], progress: Progress) -> None:
     from archduel.commands.search.report import write_report
 
     progress.say("exporting ...")
-    try:
-        report = export_network(open_network(folder.path), folder.path / "export")
-        progress.say(f"  {report.summary}")
-    except ExportError as error:
-        # a person's own forward may be more than source can be made of; the trained network is there all the same
-        if not family(open_network(folder.path).facts["arch"].partition(":")[0]).own_weights:
-            raise
-        progress.say(f"  no export: {error}; `archduel.load_network` opens {folder.path}")
+    progress.say(f"  {exported(folder.path)}")
     write_report(folder.path)
     folder.note("handed over")
     progress.say("")
@@ -452,10 +423,7 @@ def search(
     Raises:
         ArchduelError: one of its kinds for data, settings, limits or a folder that cannot be used.
     """
-    if registry.loading():
-        raise RunError(
-            f"{registry.loading()} starts a search whenever its network is looked up in it; put that under `if __name__ == '__main__':`"
-        )
+    check_not_loading()
     settings |= {} if space is None else {"space": target_of(space)}
     if is_more(time):
         given = {"evaluations": evaluations, "max_latency_ms": max_latency_ms, **settings}
