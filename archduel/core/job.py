@@ -17,17 +17,15 @@ from typing import Any
 
 import tomli_w
 
+from archduel.core.disk import lock, read_toml, write_atomic
 from archduel.core.roles import Estimate, Query
 from archduel.core.storage import (
     Journal,
     environment,
     estimate_record,
-    lock,
     read_journal,
-    read_toml,
     record_estimate,
     record_query,
-    write_atomic,
 )
 from archduel.errors import RunError
 

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 from archduel import registry
 from archduel.core import Counts, Scale, parse
-from archduel.core.storage import load_state, read_toml, write_atomic
+from archduel.core.disk import read_toml, write_atomic
+from archduel.core.storage import load_state
 from archduel.errors import DataError, RunError, StateError, UnknownNameError, unknown
 from archduel.spaces.named import named
 

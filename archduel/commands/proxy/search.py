@@ -22,7 +22,8 @@ import torch
 from archduel.assemble import assemble, derived_seed
 from archduel.commands.trainings import Bench, JobOptions
 from archduel.core import Arch, Budget, Estimate, Executor, Query, Result, Scale, Space, Told, search
-from archduel.core.storage import load_state, save_state, write_atomic
+from archduel.core.disk import write_atomic
+from archduel.core.storage import load_state, save_state
 from archduel.data import Dataset
 from archduel.errors import RunError, SettingError, StateError, unknown
 from archduel.estimators.shared import SharedWeights
