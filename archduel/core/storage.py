@@ -137,7 +137,8 @@ def if_whole(path: Path, read: Callable[[Path], T], say: Callable[[str], None] =
         return read(path)
     except DamagedError as error:
         aside = path.with_name(f"{path.name}.damaged")
-        os.replace(path, aside)
+        with contextlib.suppress(FileNotFoundError):  # another process of the same training was first
+            os.replace(path, aside)
         say(f"warning: {error.args[0].partition(';')[0]}; it lies as {aside.name} now, and what it is of is made again")
         return None
 
