@@ -25,6 +25,7 @@ __all__ = [
     "StateError",
     "TableError",
     "UnknownNameError",
+    "UnreadableError",
     "check_at_least",
     "check_below_one",
     "check_positive",
@@ -69,6 +70,18 @@ class UnknownNameError(ArchduelError, KeyError):
 
 class DataError(ArchduelError, ValueError):
     """Images, labels or splits that cannot be used."""
+
+
+class UnreadableError(DataError):
+    """Some of several images cannot be read.
+
+    Attributes:
+        answers: one an image in the order in which they were given, None for those that cannot be read.
+    """
+
+    def __init__(self, message: str, answers: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.answers = list(answers)
 
 
 class TableError(ArchduelError, ValueError):

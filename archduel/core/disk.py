@@ -9,13 +9,13 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from archduel.errors import DamagedError, RunError, in_one_line
 
-__all__ = ["TEMPORARY", "Held", "clear_temporaries", "flush_folder", "lacking", "lock", "read_json", "read_toml", "write_atomic"]
+__all__ = ["HARMLESS", "TEMPORARY", "Held", "clear_temporaries", "flush_folder", "lacking", "lock", "read_json", "read_toml", "write_atomic"]
 
 # -- One process at a time: a second one is refused while the first holds the lock -------------------------------------
 
@@ -100,8 +100,8 @@ def _lock_without_fcntl(path: Path, what: Path, wait: bool) -> Held:
 # -- Writing ------------------------------------------------------------------------------------------------------------
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes ``data`` to ``path`` so that a reader, or a killed writer, sees the old file or the new one, whole.
+def write_atomic(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
+    """Writes ``data`` (whole, or in pieces) to ``path`` so that a reader, or a killed writer, sees the old file or the new one, whole.
 
     Nothing else is touched: a link at ``path`` is replaced and not followed, and what could not be written to its end is taken away.
 
@@ -115,7 +115,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with open(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             # without it, a power cut may keep the rename and lose the content
             os.fsync(file.fileno())
@@ -142,13 +142,17 @@ TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d{1,10})(-[0-9a-f]{8})?\.t
 """Names of half-written files and folders: what they are of, and which process writes them."""
 
 
-def clear_temporaries(folder: Path) -> None:
-    """Removes what processes that were killed have left half-written in ``folder``; that of living ones stays."""
+HARMLESS = {".lock", ".DS_Store", "._.DS_Store", ".gitkeep", ".gitignore", ".keep", "lost+found", "Thumbs.db", "desktop.ini", "@eaDir", ".directory", ".nfs"}
+"""What systems, file servers and tools put into a folder that nobody has used."""
+
+
+def clear_temporaries(folder: Path, of: str = "") -> None:
+    """Removes what processes that were killed have left half-written in ``folder`` (of one name only, if given); that of living ones stays."""
     import shutil
 
     for entry in list(folder.iterdir()) if folder.is_dir() else ():
         match = TEMPORARY.fullmatch(entry.name)
-        if match is None or _is_alive(int(match["process"])):
+        if match is None or (of and match["name"] != of) or _is_alive(int(match["process"])):
             continue
         with contextlib.suppress(OSError):
             if entry.is_dir() and not entry.is_symlink():
