@@ -108,7 +108,7 @@ class StateError(ArchduelError, RuntimeError):
     """Something was asked for before it can be known, or a state that does not fit."""
 
 
-class DamagedError(StateError):
+class DamagedError(StateError, RunError):
     """A file of ours on the disk that is cut off, changed or empty: it says nothing of what it was made for."""
 
 
