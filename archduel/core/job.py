@@ -18,7 +18,15 @@ from typing import Any
 
 import tomli_w
 
-from archduel.core.disk import HARMLESS, TEMPORARY, clear_temporaries, lock, read_json, read_toml, write_atomic
+from archduel.core.disk import (
+    HARMLESS,
+    TEMPORARY,
+    clear_temporaries,
+    lock,
+    read_json,
+    read_toml,
+    write_atomic,
+)
 from archduel.core.roles import Estimate, Query
 from archduel.core.storage import (
     Journal,
@@ -46,7 +54,8 @@ class Layout:
             what is made of it, whose first record has the settings.
         sections: of that file that a continued job must have in common with the first call; others are for the record.
         option: that names the place.
-        free: settings that a continued job may have others of: results do not depend on them, or they are compared by what they mean.
+        free: dotted names of settings that a continued job may have others of: results do not depend on them, or what they mean is
+            compared.
     """
 
     kind: str
@@ -58,7 +67,7 @@ class Layout:
 
 RUN = Layout("run", "run.toml", ("run",), free=("data", "workers"))
 """Another spelling of the same images' place, another number of cores: the same run. Images are compared by their fingerprint."""
-TRAINING = Layout("training", "train.toml", ("architecture", "recipe", "data", "scale", "start"))
+TRAINING = Layout("training", "train.toml", ("architecture", "recipe", "data", "scale", "start"), free=("data.name",))
 """The hardware and the number of processes may differ."""
 PROXY = Layout("job", "settings.json", ("settings",))
 COMPARISON = Layout("comparison", option="--json")
@@ -81,10 +90,10 @@ def read_result(folder: str | Path) -> dict[str, Any] | None:
     return read_json(path, remedy="delete it, and the same command writes it again") if path.is_file() else None
 
 
-def differences(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each setting that differs, ``recipe.lr: the training has 0.1, the command says 0.2``."""
+def differences(kind: str, before: Mapping[str, Any], now: Mapping[str, Any], free: Sequence[str] = ()) -> list[str]:
+    """Returns a line for each setting that differs, ``recipe.lr: the training has 0.1, the command says 0.2``; ``free`` ones may."""
     old, new = _leaves(before), _leaves(now)
-    keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
+    keys = [key for key in {**new, **old} if old.get(key) != new.get(key) and key not in free]
     return [f"  {key}: the {kind} has {_short(old.get(key))}, the command says {_short(new.get(key))}" for key in keys]
 
 
@@ -194,7 +203,7 @@ class Job:
         if before is not None:
             old, now = {**self._compared(self._defaults), **before}, self._compared(self.settings)
             paid = self._paid_for(records)
-            lines = differences(self.layout.kind, *((self._deciding(old), self._deciding(now)) if paid else (old, now)))
+            lines = differences(self.layout.kind, old, now, self.layout.free if paid else ())
             if lines and (paid or not self._ours()):
                 listed = "\n".join(lines)
                 hand = "" if paid else f" ({self.layout.file} was written by hand: --config {self.path / self.layout.file} says the same as it)"
@@ -231,10 +240,6 @@ class Job:
             return True
         content = read_toml(path)
         return "versions" in content or "hardware" in content
-
-    def _deciding(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns settings without those that may differ."""
-        return {name: value for name, value in settings.items() if name not in self.layout.free}
 
     def _compared(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the sections that must agree; of a single one its settings."""

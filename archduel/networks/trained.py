@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from archduel import registry
 from archduel.core import Counts, Scale, parse
 from archduel.core.disk import lacking, read_json, read_toml, write_atomic
+from archduel.core.places import found_again, place_of
 from archduel.core.storage import load_state
 from archduel.errors import (
     ArchduelError,
@@ -92,6 +93,9 @@ def save_trained(
     data = save(weights)
     written = {**facts, "scale": _fields(facts["scale"]), "preprocessing": _fields(facts["preprocessing"])}
     written["arch"] = None if facts["arch"] is None else str(facts["arch"])
+    learned = facts.get("data")
+    if isinstance(learned, Mapping) and isinstance(learned.get("name"), str) and (place := place_of(learned["name"], folder)):
+        written["data"] = {**learned, "place": place}
     outside = registry.MENUS["space"].get(str(facts["arch"]).partition(":")[0], "")
     if outside in registry.plug_ins("space"):
         written["space"] = outside
@@ -130,6 +134,9 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
         )
     facts = read_json(path, remedy="train or fetch the network again")
     check_facts(facts, str(path))
+    data = facts.get("data")
+    if isinstance(data, Mapping) and isinstance(data.get("place"), Mapping):
+        facts["data"] = {**data, "name": found_again(str(data.get("name")), data["place"], Path(folder))}
     _know_space(facts.get("space"))
     return dict(facts)
 
@@ -417,8 +424,9 @@ def export_network(network: TrainedNetwork, to: Path) -> ExportReport:
 
     facts = network.facts
     known = {name: facts[name] for name in ("text", "data", "recipe", "test") if facts.get(name)}
-    if isinstance(known.get("data"), Mapping) and isinstance(known["data"].get("name"), str):
-        known["data"] = {**known["data"], "name": Path(known["data"]["name"]).name}  # where it lies on this machine is nobody's business
+    if isinstance(known.get("data"), Mapping):
+        # where it lies on this machine is nobody's business
+        known["data"] = {name: Path(str(value)).name if name == "name" else value for name, value in known["data"].items() if name != "place"}
     return export_folder(
         network.model, facts["arch"] or free_text(facts["text"]).canonical(facts["text"]), Scale(**facts["scale"]), to, classes=facts["classes"],
         preprocessing=facts["preprocessing"], facts={**known, **network.counts._asdict()},

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import Small
 
+from archduel.core.storage import save_state
 from archduel.errors import StateError
 from archduel.training.loop import train
 from archduel.training.runtime import seeded_build
