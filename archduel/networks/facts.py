@@ -41,7 +41,7 @@ def _fault(facts: Mapping[str, Any]) -> str:
     text = (str, type(None))
     kinds = {"arch": text, "scale": dict, "classes": list, "preprocessing": dict}
     optional = {"text": text, "options": (dict, type(None)), "sha256": str, "name": text, "data": (dict, type(None)), "test": (dict, type(None))}
-    reason = lacking(facts, {**kinds, **{name: kind for name, kind in optional.items() if name in facts}})  # type: ignore[dict-item]
+    reason = lacking(facts, {**kinds, **{name: kind for name, kind in optional.items() if name in facts}})  # type: ignore[dict-item,misc]
     if reason:
         return f"is damaged ({reason})"
     words = facts["arch"] or facts.get("text")
