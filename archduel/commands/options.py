@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -56,6 +58,7 @@ __all__ = [
     "parse_count",
     "parse_seconds",
     "read_entries",
+    "running_for",
 ]  # fmt: skip
 
 # -- Options of several commands ----------------------------------------------------------------------------------------
@@ -195,6 +198,7 @@ class _LateCommand(TyperCommand):
     """A command whose options are made when somebody asks for them, not when the menu of commands is printed."""
 
     build: ClassVar[Callable[[], Any]]
+    bare: ClassVar[Mapping[str, str]] = {}
 
     @property
     def params(self) -> list[Any]:
@@ -206,13 +210,32 @@ class _LateCommand(TyperCommand):
     def params(self, parameters: list[Any]) -> None:
         """Ignores those of the stub that stands for the command."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Reads the arguments; options that may stand alone get their value first."""
+        full: list[str] = []
+        for i, word in enumerate(args):
+            full.append(word)
+            if word in self.bare and (i + 1 == len(args) or args[i + 1].startswith("-")):
+                full.append(self.bare[word])
+        rest: list[str] = super().parse_args(ctx, full)
+        return rest
+
     def invoke(self, ctx: Any) -> Any:
         """Runs the command that was built."""
         return type(self).build().invoke(ctx)
 
 
-def add_command(group: typer.Typer, function: Callable[..., None], name: str = "") -> None:
-    """Adds ``function`` to ``group`` as the command ``name`` (or its own name), with :class:`FieldsOf` spelled out."""
+def add_command(
+    group: typer.Typer, function: Callable[..., None], name: str = "", *, bare: Mapping[str, str] | None = None
+) -> None:
+    """Adds ``function`` to ``group`` as the command ``name`` (or its own name), with :class:`FieldsOf` spelled out.
+
+    Args:
+        group: of commands.
+        function: does it.
+        name: of the command.
+        bare: option whose value may be left out -> the value it then has; for functions with :class:`FieldsOf`.
+    """
     name = name or function.__name__
     if not _sources(function):
         group.command(name)(function)
@@ -228,7 +251,7 @@ def add_command(group: typer.Typer, function: Callable[..., None], name: str = "
         """Stands for the command in menus."""
 
     stub.__doc__ = function.__doc__
-    late = type("LateCommand", (_LateCommand,), {"build": staticmethod(build)})
+    late = type("LateCommand", (_LateCommand,), {"build": staticmethod(build), "bare": dict(bare or {})})
     group.command(name, cls=late)(stub)
 
 
@@ -309,6 +332,25 @@ def given(**options: Any) -> dict[str, Any]:
 def command_line() -> str:
     """Returns the command that is running, quoted so that it can be pasted into a shell."""
     return shlex.join(["archduel", *sys.argv[1:]])
+
+
+def running_for() -> float:
+    """Returns the seconds since this process began where it was started as the command, whose user waits from then on; else 0."""
+    program = Path(sys.argv[0])
+    if program.stem != "archduel" and program.parts[-2:] != ("archduel", "__main__.py"):
+        return 0.0  # a notebook or a script may have run for hours
+    computed = time.process_time()
+    try:
+        # the text before the last bracket is the program's name, which may hold anything; field 22 is when it began
+        began = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - began
+    except (OSError, AttributeError, ValueError, IndexError):
+        return computed  # no Linux: at least what was computed
+    return age if computed <= age < computed + MOST_STARTING else computed
+
+
+MOST_STARTING = 300.0
+"""Seconds of waiting for a disk or for other programs after which the age of a process is taken to be read wrongly."""
 
 
 def parse_seconds(text: str | float | int, option: str = "") -> float:

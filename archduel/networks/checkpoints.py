@@ -101,8 +101,14 @@ def layers_of(weights: Mapping[str, Tensor]) -> list[Layer]:
     return [layer for layer in ordered if layer not in last] + last if len(last) == 1 else ordered
 
 
-def matched(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+def matched(model: nn.Module, weights: Mapping[str, Tensor], where: str, *, ordered: bool | None = None) -> dict[str, Tensor]:
     """Returns the weights under our names; equal names are taken as they are, others layer by layer in order.
+
+    Args:
+        model: the network they are for.
+        weights: of the same network with other names.
+        where: they are from, for errors.
+        ordered: whether they stand in the order of the layers; None = unless ``where`` is a safetensors file.
 
     Raises:
         StateError: where a layer does not fit, naming both sides.
@@ -112,7 +118,7 @@ def matched(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> dict
     counters = {name: value for name, value in own.items() if name.endswith(BOUND) and not name.startswith("auxiliary.")}
     if wanted <= set(weights) and all(weights[name].shape == own[name].shape for name in wanted):
         return counters | {name: weights[name] for name in own if name in weights and not name.startswith("auxiliary.")}
-    if where.endswith(".safetensors"):
+    if not (not where.endswith(".safetensors") if ordered is None else ordered):
         raise StateError(
             f"{where} has other names than ours and, as every safetensors file, no order of layers; give the .pt file"
         )

@@ -15,7 +15,7 @@ from archduel.core import parse as parse_choices
 from archduel.errors import InvalidArchError
 from archduel.networks.trained import counts_of, facts_at
 from archduel.spaces.family import free_text, with_text
-from archduel.spaces.lookup import open_space, parse, write
+from archduel.spaces.lookup import check_space_name, open_space, parse, write
 from archduel.spaces.named import NAMED, find
 
 __all__ = ["Architecture", "architecture_at", "find_architecture"]
@@ -103,6 +103,7 @@ def _from_text(text: str, space: str) -> Architecture:
     if not name and with_text(text):
         return _from_own_text(text)
     if not name:
+        check_space_name(text)
         short = text if len(text) <= 60 else text[:57] + "..."
         near = difflib.get_close_matches(text.lower().replace("-", "_"), NAMED, n=1)
         hint = f"did you mean {near[0]!r}? It is" if near else "it is"

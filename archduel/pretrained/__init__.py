@@ -24,7 +24,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from archduel.pretrained.weights import add, load, weights_of
-    from archduel.spaces.pretrained.backbones import BACKBONES, Backbone, Block, Layout, Stem, backbone, count
+    from archduel.spaces.pretrained.backbones import BACKBONES, Backbone, backbone
+    from archduel.spaces.pretrained.layout import Block, Layout, Stem, count
     from archduel.spaces.pretrained.network import Classifier, Trunk, whole
 else:
     __getattr__, __dir__ = lazy(
@@ -32,14 +33,14 @@ else:
         {
             "BACKBONES": "archduel.spaces.pretrained.backbones",
             "Backbone": "archduel.spaces.pretrained.backbones",
-            "Block": "archduel.spaces.pretrained.backbones",
+            "Block": "archduel.spaces.pretrained.layout",
             "Classifier": "archduel.spaces.pretrained.network",
-            "Layout": "archduel.spaces.pretrained.backbones",
-            "Stem": "archduel.spaces.pretrained.backbones",
+            "Layout": "archduel.spaces.pretrained.layout",
+            "Stem": "archduel.spaces.pretrained.layout",
             "Trunk": "archduel.spaces.pretrained.network",
             "add": "archduel.pretrained.weights",
             "backbone": "archduel.spaces.pretrained.backbones",
-            "count": "archduel.spaces.pretrained.backbones",
+            "count": "archduel.spaces.pretrained.layout",
             "load": "archduel.pretrained.weights",
             "weights_of": "archduel.pretrained.weights",
             "whole": "archduel.spaces.pretrained.network",

@@ -14,11 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archduel.core.storage import write_atomic
+from archduel.core.disk import write_atomic
 from archduel.data.cache import cache_root
 from archduel.data.download import checksum
 from archduel.errors import DataError, StateError
 from archduel.spaces.pretrained.backbones import BACKBONES, Backbone, Published, backbone
+from archduel.spaces.pretrained.layout import count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +30,8 @@ __all__ = ["Added", "Here", "add", "here", "load", "weights_of"]
 
 FOLDER = "backbones"
 """In the cache: what users added, a file each."""
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""Tensors of a batch norm that are no parameters."""
 LARGEST = 1 << 29
 """Bytes of a file, packed or not: five times the largest published one, as a training with its optimizer may save it."""
 
@@ -174,9 +177,36 @@ def _read(path: Path) -> dict[str, Tensor]:
     weights = read_checkpoint(path)
     for name, value in weights.items():
         plain = type(value) is torch.Tensor or type(value) is torch.nn.Parameter
-        if not plain or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-            raise DataError(f"{path}: {name} is no plain tensor of numbers; save the weights of the network as they are")
+        if not plain or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_complex():
+            raise DataError(f"{path}: {name} is no plain tensor of real numbers; save the weights of the network as they are")
     return weights
+
+
+_ORDER = {
+    name: place
+    for place, names in enumerate([
+        ("conv_stem", "conv1", "conv_pw"), ("bn1",), ("blocks", "layer1"), ("layer2",), ("layer3",), ("layer4",), ("conv_dw", "conv2"),
+        ("conv_head",), ("bn2",), ("conv_pwl", "conv3"), ("bn3",), ("downsample",), ("classifier", "fc"),
+    ])
+    for name in names
+}  # fmt: skip
+"""Names of layers in timm's networks -> their place beside their neighbours; a safetensors file keeps names in no order."""
+
+
+def _ordered(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the weights in the order of the layers where their names tell it, else none."""
+
+    def place(name: str) -> list[int]:
+        *layer, own = name.split(".")
+        found = [int(part) if part.isdigit() else _ORDER[part] for part in layer]
+        if layer[-1] in ("conv_dw", "conv_pw") and ".".join([*layer[:-1], "conv_pwl", own]) not in weights:
+            found[-1] = _ORDER["conv_pw" if layer[-1] == "conv_dw" else "conv_dw"]  # a block without expansion
+        return found
+
+    try:
+        return {name: weights[name] for name in sorted(weights, key=place)}
+    except (KeyError, IndexError):  # other names than timm's
+        return {}
 
 
 def _fitted(wanted: Backbone, weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -193,7 +223,8 @@ def _fitted(wanted: Backbone, weights: Mapping[str, Tensor], path: Path) -> dict
 
     with torch.device("meta"):  # names and shapes alone
         model = whole(wanted)
-    fitted = matched(model, weights, str(path))
+    in_order = _ordered(weights) if path.suffix == ".safetensors" else weights
+    fitted = matched(model, in_order or weights, str(path), ordered=bool(in_order))
     # how many batches a norm has seen changes nothing where its momentum is fixed, and not every file says it
     named = {name: torch.zeros((), dtype=torch.long) if value.is_meta else value for name, value in fitted.items()}
     found = {name: named[name].detach().to(dtype=value.dtype, copy=True).contiguous() for name, value in model.state_dict().items()}
@@ -270,7 +301,9 @@ def _recognised(path: Path, weights: Mapping[str, Tensor], name: str) -> tuple[B
     """
     if name:
         return backbone(name), _fitted(backbone(name), weights, path)
-    for each in BACKBONES.values():
+    params = sum(value.numel() for key, value in weights.items() if not key.endswith(STATISTICS))
+    likely = [each for each in BACKBONES.values() if count(each.layout, each.resolution).params == params]
+    for each in likely or BACKBONES.values():
         try:
             return each, _fitted(each, weights, path)
         except StateError:

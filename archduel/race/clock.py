@@ -11,6 +11,10 @@ CALM = 0.85
 """Share of its processors from which a run is taken to have them for itself."""
 
 
+LASTING = 10.0
+"""Seconds that a forecast of minutes looks back; what other programs do in one of them says nothing of the next."""
+
+
 class Clock(Protocol):
     """Two clocks that only ever go forward; what they count from does not matter."""
 
@@ -79,7 +83,8 @@ class Pace:
     """How much of the processor a run gets, from the latest seconds of its training.
 
     Attributes:
-        share: processor seconds for each second of the budget and thread, at most 1; smoothed.
+        share: processor seconds for each second of the budget and thread, at most 1; of the last seconds.
+        lasting: likewise, of the last :data:`LASTING` seconds or so.
         known: whether there is any reading yet.
 
     Args:
@@ -88,7 +93,7 @@ class Pace:
     """
 
     def __init__(self, stopwatch: Stopwatch, every: float = 1.0) -> None:
-        self.stopwatch, self.every, self.share, self.known = stopwatch, every, 1.0, False
+        self.stopwatch, self.every, self.share, self.lasting, self.known = stopwatch, every, 1.0, 1.0, False
         self._at, self._computed = stopwatch.seconds, stopwatch.computed
 
     def read(self, threads: int) -> None:
@@ -96,6 +101,8 @@ class Pace:
         at, computed = self.stopwatch.seconds, self.stopwatch.computed
         if at - self._at >= self.every:
             new = min(1.0, (computed - self._computed) / (at - self._at) / threads)
+            weight = min(1.0, (at - self._at) / LASTING) if self.known else 1.0
+            self.lasting += weight * (new - self.lasting)
             self.share = (self.share + new) / 2 if self.known else new
             self._at, self._computed, self.known = at, computed, True
 

@@ -56,7 +56,10 @@ def timed_plan(seconds: float, *, gone: float, reserve: float) -> Plan:
     usable = seconds - gone - reserve
     if usable < 5:
         needed = gone + reserve + 5
-        raise BudgetError(f"--time {seconds:.0f} s is too short: {gone + reserve:.0f} s of it are not training; give at least {needed:.0f} s", needed)
+        raise BudgetError(
+            f"--time {seconds:g}s is too short: starting and handing over take about {gone + reserve:.0f} s here, and training at least 5; "
+            f"give at least --time {math.ceil(needed)}s", needed
+        )  # fmt: skip
     race = RACE_SHARE * usable
     last = usable - race
     first = last / (FINAL_TO_FIRST * math.sqrt(max(1.0, usable / USUAL_SECONDS)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from archduel.core import Arch, Cost, Counts, parse
-from archduel.core.storage import Records
-from archduel.errors import RunError, SettingError
+from archduel.core.storage import Records, if_whole
+from archduel.errors import ArchduelError, RunError, SettingError, in_one_line, machine_trouble
 from archduel.race.candidates import Candidate, accuracy_interval
 from archduel.race.clock import Pace, Stopwatch
 from archduel.race.newcomers import Asker, Entry, read_scale, write_scale
@@ -110,10 +110,11 @@ class Race:
     def __init__(
         self, settings: RaceSettings, plan: Plan, sets: Sets, sizes: Sizes, asker: Asker, standards: list[Entry],
         *, stopwatch: Stopwatch, journal: Records, folder: Path, named: Callable[[Arch], str], say: Callable[[str], None],
+        after: Callable[[nn.Module], float] | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.plan, self.sets, self.sizes, self.asker = settings, plan, sets, sizes, asker
         self.standards, self.stopwatch, self.journal, self.folder = standards, stopwatch, journal, folder
-        self.named, self.say = named, say
+        self.named, self.say, self.after, self.reserve = named, say, after, settings.reserve
         self.candidates: list[Candidate] = []
         self.spent = [0.0] * plan.rungs.levels
         self.strategy_seconds, self.exhausted, self.winner = 0.0, False, -1
@@ -129,11 +130,13 @@ class Race:
             RunError: if no candidate got as far as the first rung.
         """
         self._continue()
-        if self.winner < 0:
-            self._compete()
-            self._choose()
-        winner = self.candidates[self.winner]
-        return winner, self._finish(winner) if last_training else self._open(winner).model
+        # nothing of a candidate is written down before it is trained and scored, so that the same call goes on from there
+        with machine_trouble("training the networks of a race"):
+            if self.winner < 0:
+                self._compete()
+                self._choose()
+            winner = self.candidates[self.winner]
+            return winner, self._finish(winner) if last_training else self._open(winner).model
 
     def _compete(self) -> None:
         for candidate in self.candidates:
@@ -261,11 +264,12 @@ class Race:
         recipe = settings.recipe.with_(**recipe_changes(entry.arch))
         trainer = Anytime(model, self.sets.train, recipe, seed=seed, device=settings.device)
         for path in dict.fromkeys((self._checkpoint(candidate, stage), self._checkpoint(candidate))):
-            if path.exists():
-                facts = trainer.load(path, self.sets.both)
+            facts = if_whole(path, lambda path: trainer.load(path, self.sets.both), self.say)
+            if facts is not None:
                 candidate.seconds = max(candidate.seconds, facts["seconds"])
                 candidate.passes, candidate.steps = trainer.passes, trainer.steps
-                break
+                return trainer
+        candidate.seconds, candidate.passes, candidate.steps = 0.0, 0.0, 0  # new, or its state is gone and it is trained again
         return trainer
 
     def _units(self, candidate: Candidate) -> float:
@@ -276,8 +280,10 @@ class Race:
 
     def _end(self) -> float:
         """Returns when training ends: what comes after it takes longer where others use the processor too."""
-        slower = min(MOST_SLOWER, 1 / max(self.pace.share, 1e-3)) - 1
-        return self.plan.end - slower * self.settings.reserve if self.settings.timed else self.plan.end
+        if not self.settings.timed:
+            return self.plan.end
+        slower = min(MOST_SLOWER, 1 / max(self.pace.lasting, 1e-3))
+        return self.plan.end + self.settings.reserve - slower * self.reserve
 
     def _follow(self, candidate: Candidate, trainer: Anytime, share: Callable[[float], float | None], stage: str) -> Callable[[], float | None]:
         """Returns what a training asks before each step: counts the time, saves now and then, and gives the learning rate.
@@ -317,6 +323,7 @@ class Race:
         rung, before, began = candidate.standing.rung, self._units(candidate), self.stopwatch.seconds
         goal = self.plan.rungs.amount(rung)
         trainer = self._open(candidate)
+        before = min(before, self._units(candidate)) if self.settings.timed else before  # a lost state costs its time again
 
         def share(a_step: float) -> float | None:
             late = self.stopwatch.seconds >= self.plan.race_until
@@ -378,14 +385,17 @@ class Race:
         """Trains the chosen network, on training and validation images together, until the time is used up."""
         choice = self._noted("choice")
         ending = Ending(self.plan.end, choice["trained"], choice["began"])
+        least = (choice["began"] + self.plan.end) / 2  # rather late than a network that has not been trained
         trainer = self._open(winner, "last")
+        if self.after is not None:
+            self.reserve = self.after(trainer.model)
         for attempt in range(2):
             if trainer.joined_at < 0:
                 trainer.join(self.sets.both)
             slow = 1.0 if attempt == 0 else 0.3
 
             def share(a_step: float) -> float | None:
-                ending.end = self._end()
+                ending.end = max(self._end(), least)
                 part = ending.rate(self._now(winner), a_step)
                 return None if part is None else slow * part  # noqa: B023 - used within this turn
 
@@ -407,22 +417,35 @@ class Race:
         return next(record for record in reversed(self.journal.records) if record["event"] == event)
 
     def _continue(self) -> None:
-        """Goes to where the journal and the checkpoints stand."""
-        for record in list(self.journal.records):
-            if record["event"] == "refused":
-                self.asker.repeat(record["exchange"])
-                self._refuse(parse(record["arch"]), record["exchange"])
-            elif record["event"] == "enter":
-                self.asker.repeat(record["exchange"])
-                counts = Counts(*record["counts"])
-                asked = _was_asked(record["exchange"])
-                self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked))
-            elif record["event"] == "rung":
-                candidate = self.candidates[record["number"]]
-                candidate.seconds, candidate.passes, candidate.steps = (record[name] for name in ("seconds", "passes", "steps"))
-                self._reach(candidate, record["rung"], record["point"], record["cost"])
-            elif record["event"] == "choice":
-                self.winner = record["number"]
+        """Goes to where the journal and the checkpoints stand.
+
+        Raises:
+            RunError: for a journal that is not one of this race.
+        """
+        for number, record in enumerate(list(self.journal.records), 1):
+            try:
+                self._repeat(record)
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                if isinstance(error, ArchduelError):
+                    raise
+                raise RunError(f"record {number} of the race ({record['event']!r}) is damaged: {in_one_line(error)}; make a new run") from error
+
+    def _repeat(self, record: Mapping[str, Any]) -> None:
+        """Does again what a record of the journal says."""
+        if record["event"] == "refused":
+            self.asker.repeat(record["exchange"])
+            self._refuse(parse(record["arch"]), record["exchange"])
+        elif record["event"] == "enter":
+            self.asker.repeat(record["exchange"])
+            counts = Counts(*record["counts"])
+            asked = _was_asked(record["exchange"])
+            self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked))
+        elif record["event"] == "rung":
+            candidate = self.candidates[record["number"]]
+            candidate.seconds, candidate.passes, candidate.steps = (record[name] for name in ("seconds", "passes", "steps"))
+            self._reach(candidate, record["rung"], record["point"], record["cost"])
+        elif record["event"] == "choice":
+            self.winner = record["number"]
 
 
 def _was_asked(exchange: list[list[Any]]) -> bool:

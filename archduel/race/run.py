@@ -22,9 +22,9 @@ from archduel.race.clock import Clock, Stopwatch, Wall
 from archduel.race.newcomers import Asker, Entry
 from archduel.race.plan import ENOUGH_PASSES, Plan, epochs_plan, timed_plan
 from archduel.race.race import Race, RaceSettings, Sets, check_images
-from archduel.race.sizes import CHANNELS, Bounds, Sizes, fitting_scale, standard_ladder
+from archduel.race.sizes import Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
 from archduel.race.training import Anytime, best_precision
-from archduel.spaces.family import build, count, family
+from archduel.spaces.family import build, count
 from archduel.spaces.mobilenetv3.space import MobileNetV3, Spec
 from archduel.spaces.resnet.space import BLOCKS, WIDTHS, ResNet
 from archduel.training.images import Pixels, side_by_side
@@ -136,6 +136,7 @@ def run_race(
     evaluations: int | None = None,
     gone: float = 0.0,
     reserve: float = 0.0,
+    after: Callable[[nn.Module], float] | None = None,
     first_epochs: float = 1.0,
     last_epochs: float = 20.0,
     max_params: int | None = None,
@@ -166,7 +167,8 @@ def run_race(
         seconds: the budget on ``clock``, from its beginning to the hand-over.
         evaluations: newcomers, in place of ``seconds``: the race then repeats exactly.
         gone: seconds that are used up already.
-        reserve: seconds that are needed afterwards (test, export, report).
+        reserve: processor seconds that are needed afterwards (test, export, report), as far as is known before.
+        after: says what they are for the network that is handed over.
         first_epochs: passes up to the first rung, without ``seconds``.
         last_epochs: passes of the network that is handed over, without ``seconds``.
         max_params: limit of parameters.
@@ -205,7 +207,7 @@ def run_race(
     bounds = Bounds(max_params, max_macs)
     sizes = Sizes(
         data.image_size, data.in_channels, data.n_classes, lru_cache(100_000)(count),
-        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), *_outlines(space),
+        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), depths(space), widths(space),
     )  # fmt: skip
     before = torch.get_num_threads()
     torch.set_num_threads(1 if seconds is not None else threads)
@@ -215,7 +217,7 @@ def run_race(
         settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, random_first, threads, reserve, random_only)
         race = Race(
             settings, plan, sets, sizes, Asker(strategy, space, constraint), _standards(sizes, macs) if standards and not random_only else [],
-            stopwatch=watch, journal=journal, folder=folder, named=_namer(space), say=say or (lambda text: None),
+            stopwatch=watch, journal=journal, folder=folder, named=_namer(space), say=say or (lambda text: None), after=after,
         )  # fmt: skip
         winner, network = race.run(last_training)
     finally:
@@ -231,12 +233,13 @@ def run_race(
 
 def _clocks(journal: Records, folder: Path) -> list[float]:
     """Returns what the clock said at the last record and at each checkpoint of an interrupted race."""
-    from archduel.core.storage import load_state
+    from archduel.core.storage import if_whole, load_state
 
     if not any("clock" in record for record in journal.records):
         return []
     paths = (folder / "checkpoints").glob("*-*.safetensors")
-    saved = [load_state(path).get("progress", {}).get("clock", 0.0) for path in paths]
+    states = [if_whole(path, load_state) for path in paths]
+    saved = [state.get("progress", {}).get("clock", 0.0) for state in states if state is not None]
     return [float(record.get("clock", 0.0)) for record in journal.records[-1:]] + saved
 
 
@@ -260,14 +263,6 @@ def _plan(seconds: float | None, evaluations: int | None, gone: float, reserve: 
         return timed_plan(seconds, gone=gone, reserve=reserve)
     assert evaluations is not None
     return epochs_plan(evaluations, first=first, last=last)
-
-
-def _outlines(space: Space) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Returns the three smallest depths at which networks of ``space`` are usually built, and the widths; one of each for those of an own size."""
-    around = family(space.name)
-    if around.own_weights and around.own_size:
-        return (around.scale.depth,), (around.scale.channels,)
-    return tuple(sorted({depth for _, depth in (around.ladder or ((16, 1), (16, 2), (16, 3)))})[:3]), CHANNELS
 
 
 def _usual(sizes: Sizes) -> tuple[Arch, Scale, Counts]:

@@ -8,12 +8,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from archduel.core import Arch, Counts, Scale
+from archduel.core import Arch, Counts, Scale, Space
 from archduel.errors import InfeasibleError
+from archduel.spaces.family import family
 
-__all__ = ["CHANNELS", "Bounds", "Sizes", "fitting_scale", "standard_ladder"]
+__all__ = ["CHANNELS", "Bounds", "Sizes", "depths", "fitting_scale", "standard_ladder", "widths"]
 
 CHANNELS = (4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
+"""Widths at which networks are built."""
+
+
+def depths(space: Space) -> tuple[int, ...]:
+    """Returns the three smallest depths at which networks of ``space`` are usually built."""
+    return tuple(sorted({depth for _, depth in (family(space.name).ladder or ((16, 1), (16, 2), (16, 3)))})[:3])
+
+
+def widths(space: Space) -> tuple[int, ...]:
+    """Returns the widths at which networks of ``space`` are built; one that means nothing for a person's own, which say theirs."""
+    around = family(space.name)
+    return (around.scale.channels,) if around.own_weights and around.own_size else CHANNELS
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["PlugIns", "build", "build_text", "checked", "costs_for", "count", "count_text", "families", "family", "for_scale", "found_by_others", "free_text", "options_of", "recipe_changes", "supernet", "target_of", "with_text"]
+__all__ = ["PlugIns", "build", "build_text", "checked", "costs_for", "count", "count_text", "families", "family", "for_scale", "found_by_others", "free_text", "is_own", "options_of", "recipe_changes", "supernet", "target_of", "with_text"]
 
 
 def family(name: str) -> Family:
@@ -204,6 +204,11 @@ def costs_for(archs: Sequence[Arch], scale: Scale) -> NDArray[np.float64]:
     if foretold is not None:
         return np.asarray(target(foretold)(archs, scale), np.float64)
     return np.array([count(arch, scale) for arch in archs], np.float64).reshape(-1, 2)
+
+
+def is_own(arch: str | None) -> bool:
+    """Whether the text of an architecture is one of a person's own network."""
+    return arch is not None and family(str(arch).partition(":")[0]).own_weights
 
 
 def recipe_changes(arch: Arch) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 from archduel import registry
 from archduel.core import Arch, Scale, Space, TextSpace, sample
 from archduel.core import parse as parse_choices
-from archduel.errors import InvalidArchError, SettingError
+from archduel.errors import InvalidArchError, SettingError, UnknownNameError, unknown
 from archduel.spaces.family import count, family
 from archduel.spaces.named import find
 
-__all__ = ["closed_form_costs", "facts", "has_own_size", "open_space", "parse", "resolve", "scale_of", "write"]
+__all__ = ["check_space_name", "closed_form_costs", "facts", "has_own_size", "open_space", "parse", "resolve", "scale_of", "write"]
 
 def open_space(name: str, **settings: Any) -> Space:
     """Returns the space called ``name``; without settings the widest variant, which holds those of all papers.
@@ -72,6 +73,18 @@ def has_own_size(arch: object) -> bool:
     return name in registry.names("space") and family(name).own_size
 
 
+CHOICES = re.compile(r"(?P<space>[\w:]+):\d+(\.\d+)*")
+"""An architecture by its choices, with the space that it says."""
+
+
+def check_space_name(text: str) -> None:
+    """Raises UnknownNameError for ``space:1.0.4`` of a space that nobody here knows; says how one of one's own is named."""
+    found = CHOICES.fullmatch(text.strip())
+    if found and found["space"] not in registry.names("space"):
+        error = unknown("space", found["space"], registry.names("space"), command="archduel list spaces")
+        raise UnknownNameError(f"{error}; a space of your own is named by --space MODULE:FAMILY, with the architecture as it is")
+
+
 def resolve(text: str, space_name: str = "") -> tuple[Space, Arch]:
     """Returns space and architecture of a text that says its space itself, or belongs to ``space_name``.
 
@@ -82,6 +95,7 @@ def resolve(text: str, space_name: str = "") -> tuple[Space, Arch]:
     item = find(text)
     name = space_name or (item.space if item else text.strip().partition(":")[0])
     if not space_name and name not in registry.names("space"):
+        check_space_name(text)
         raise InvalidArchError(
             f"{text!r} is no name (`archduel list architectures`) and does not say its space; say `--space NAME`, "
             "or write SPACE:CHOICE.CHOICE..."

@@ -86,6 +86,13 @@ def test_an_audit_that_is_killed_goes_on_and_keeps_to_its_time(run: Path) -> Non
     assert found["clock"] <= 26
 
 
+def test_an_audit_without_a_time_has_half_of_the_runs_and_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = audit(run, time="half")
+    assert found["seconds"] == 30.0  # half of a run of seconds would be too short to say anything
+    assert found["clock"] <= 31
+    assert "audit for 30 s, the least that says much" in capsys.readouterr().out
+
+
 def test_what_cannot_be_audited_is_said(run: Path, tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="at least --time"):
         audit(run, time="3s", quiet=True)

@@ -7,14 +7,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import archduel
-from archduel.errors import ArchduelError, SettingError
+from archduel.commands.search.race import constraint_of
+from archduel.commands.search.settings import make_settings
+from archduel.core import Scale, sample
+from archduel.core.storage import load_state
+from archduel.data import load
+from archduel.errors import ArchduelError, InfeasibleError, SettingError
+from archduel.spaces.family import count
+from archduel.spaces.stages.space import Stages
 
 SMALL = {
     "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True,
@@ -49,8 +58,6 @@ def test_test_images_are_read_after_the_choice_and_once(finished: archduel.Run) 
 
 
 def test_the_model_is_the_one_that_was_tested(finished: archduel.Run) -> None:
-    from archduel.data import load
-
     test = load("digits", max_images=240).test
     with torch.no_grad():
         said = finished.model()(torch.tensor(test.images).float() / 255).argmax(1).numpy()
@@ -64,23 +71,50 @@ def test_a_race_in_evaluations_repeats_exactly(finished: archduel.Run, tmp_path:
     assert again.result["networks"]["search"]["test"] == finished.result["networks"]["search"]["test"]
 
 
-def test_a_timed_race_that_is_killed_goes_on_and_keeps_to_its_time(tmp_path: Path) -> None:
-    out = tmp_path / "killed"
-    words = [sys.executable, "-m", "archduel", "search", "digits", "--time", "20s", "--space", "stages", "--strategy", "evolution"]
-    words += ["--max-images", "240", "--workers", "1", "--quiet", "--out", str(out)]
+def killed_when(words: list[str], ready: Callable[[], bool]) -> None:
+    """Runs a command and kills it as soon as something is there."""
     process = subprocess.Popen(words)
-    journal = out / "journal.jsonl"
-    while process.poll() is None and not (journal.exists() and '"rung"' in journal.read_text()):
-        time.sleep(0.1)
+    while process.poll() is None and not ready():
+        time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
+
+
+def test_a_timed_race_that_is_killed_twice_goes_on_and_keeps_to_its_time(tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    words = [sys.executable, "-m", "archduel", "search", "digits", "--time", "60s", "--space", "stages", "--strategy", "evolution"]
+    words += ["--max-images", "240", "--workers", "1", "--quiet", "--out", str(out)]
+    journal, saved = out / "journal.jsonl", out / "checkpoints"
+    killed_when(words, lambda: journal.exists() and '"rung"' in journal.read_text())
     before = [json.loads(line) for line in journal.read_text().splitlines() if line.endswith("}")]
+    killed_when(words, lambda: any(saved.glob("last-*.safetensors")))
+    facts = load_state(next(saved.glob("last-*.safetensors")))["progress"]
     subprocess.run(words, check=True)
     result = archduel.Run(out).result
     after = [json.loads(line) for line in journal.read_text().splitlines()]
     assert after[: len(before)] == before
     assert sum(r["event"] == "enter" and r["number"] == 0 for r in after) == 1
-    assert result["race"]["seconds"] <= 21
+    assert sum(r["event"] == "choice" for r in after) == 1
+    winner = result["race"]["candidates"][result["race"]["winner"]]
+    assert winner["steps"] >= facts["steps"]  # it went on from what was saved, as far as there was time on this machine
+    assert facts["clock"] <= result["race"]["seconds"] <= 61
+
+
+def test_limits_that_only_the_narrowest_networks_meet_are_accepted() -> None:
+    digits, space = load("digits", max_images=240), Stages()
+    constraint = constraint_of(make_settings(data="digits", max_params=1_500), space, digits)
+    assert constraint is not None
+    allowed = [arch for arch in (sample(space, np.random.default_rng(i)) for i in range(300)) if constraint(arch)]
+    assert allowed
+    assert all(count(arch, Scale(8, 1, 8, 1, 10)).params > 1_500 for arch in allowed)  # none at the width that was looked at before
+    with pytest.raises(InfeasibleError, match="at 4 channels and depth 1"):
+        constraint_of(make_settings(data="digits", max_params=100), space, digits)
+
+
+def test_the_export_is_called_by_the_words_of_its_network(finished: archduel.Run) -> None:
+    words = finished.result["networks"]["search"]["text"]
+    assert (finished.folder / "export" / "README.md").read_text().splitlines()[0] == f"# {words}"
+    assert words in (finished.folder / "export" / "model.py").read_text().splitlines()[0]
 
 
 def test_shared_weights_do_not_race(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def register(app: typer.Typer) -> None:
 def entries() -> list[dict[str, Any]]:
     """Returns what is known of each backbone: published figures, licence, and where its weights are or can be had."""
     from archduel.pretrained.weights import here
-    from archduel.spaces.pretrained.backbones import BACKBONES, count
+    from archduel.spaces.pretrained.backbones import BACKBONES
+    from archduel.spaces.pretrained.layout import count
 
     listed = []
     for name, each in BACKBONES.items():

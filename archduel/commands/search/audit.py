@@ -16,13 +16,15 @@ import torch
 from archduel import registry
 from archduel.commands.options import parse_seconds
 from archduel.commands.progress import Progress, duration
+from archduel.commands.search.after import reserve
 from archduel.commands.search.final import text_of
-from archduel.commands.search.race import constraint_of, latency_limit, recipe_for, reserve
+from archduel.commands.search.race import constraint_of, latency_limit, recipe_for
 from archduel.commands.search.report import write_report
 from archduel.commands.search.settings import Settings, load_arguments, read_settings
 from archduel.core import Arch, Scale, Space, parse
+from archduel.core.disk import lock, write_atomic
 from archduel.core.job import JOURNAL, Job, Layout, read_result
-from archduel.core.storage import lock, read_journal, write_atomic
+from archduel.core.storage import read_journal
 from archduel.data import Dataset, load
 from archduel.errors import BudgetError, DataError, RunError
 from archduel.race import Candidate, Stretch, run_race, train_alone
@@ -43,6 +45,8 @@ LAYOUT = Layout("audit", "audit.toml", ("audit",), option="run")
 RANDOM_SHARE = 0.4
 """Share of the time that random search may take at most; what it costs as much as is the search of the race."""
 LEAST_SEEDS, MOST_SEEDS = 2, 20
+HALF, LEAST_HALF = "half", 30.0
+"""The time of an audit that nobody gave a time, and the seconds that it has at least."""
 LEAST_SEARCH = 2.0  # seconds; no race is shorter
 LEAST_SECONDS = 1.0
 """A training that is shorter says nothing."""
@@ -84,7 +88,9 @@ def contestant_from(role: str, values: Mapping[str, Any]) -> Contestant:
     return Contestant(role, parse(values["arch"]), Scale(**values["scale"]), values["params"], values["macs"])
 
 
-def audit(run: str | Path, *, time: str | float | None = None, quiet: bool = False, command: str | None = None) -> dict[str, Any]:
+def audit(
+    run: str | Path, *, time: str | float | None = None, quiet: bool = False, command: str | None = None, gone: float = 0.0
+) -> dict[str, Any]:
     """Trains the handed-over network's architecture and its rivals alike, with several seeds, and says what the search gained.
 
     The rivals are random search's choice at the cost of the race's search, the best standard network of the race, and the best
@@ -92,9 +98,10 @@ def audit(run: str | Path, *, time: str | float | None = None, quiet: bool = Fal
 
     Args:
         run: folder of a finished race.
-        time: all that the audit may take, such as ``"30m"``; None = as long as the run took.
+        time: all that the audit may take, such as ``"30m"``; None = as long as the run took, ``"half"`` = half of that.
         quiet: print nothing.
         command: how it was started, for the record.
+        gone: seconds that have passed since it was started, and count.
 
     Returns:
         The content of ``audit.json``, which is written into the run's folder; its report is written again.
@@ -106,15 +113,19 @@ def audit(run: str | Path, *, time: str | float | None = None, quiet: bool = Fal
     """
     path, progress = Path(run), Progress(quiet=quiet)
     settings = read_settings(path)
-    given = None if time is None else parse_seconds(time, "--time")
+    given = None if time is None or time == HALF else parse_seconds(time, "--time")
     held = lock(path / ".lock", path)
     try:
         result = _finished(path)
         winner = result["race"]["candidates"][result["race"]["winner"]]
         what = {"fingerprint": result["data"]["fingerprint"], "arch": winner["arch"], "scale": winner["scale"]}
         line = command or " ".join(sys.argv)
-        with Job(path / "audit", LAYOUT, {"audit": what}, command=line) as job:
-            return _Audit(path, job, settings, result, progress, given or float(result["clock"])).run()
+        if given is None:
+            given = float(result["clock"]) if time is None else max(LEAST_HALF, float(result["clock"]) / 2)
+            why = "as long as the run" if time is None else "half of the run's time" if given > LEAST_HALF else "the least that says much"
+            progress.say(f"audit for {duration(given)}, {why}")
+        with Job(path / "audit", LAYOUT, {"audit": what}, command=line, gone=gone) as job:
+            return _Audit(path, job, settings, result, progress, given).run()
     finally:
         progress.end()
         held.release()

@@ -15,6 +15,7 @@ from archduel.commands.options import (
     command_line,
     parse_count,
     parse_seconds,
+    running_for,
 )
 
 __all__ = ["register"]
@@ -32,7 +33,7 @@ Fields = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds the command to ``app``."""
-    add_command(app, search)
+    add_command(app, search, bare={"--audit": "half"})
     add_command(app, audit)
 
 
@@ -41,7 +42,7 @@ def search(
     time: Annotated[str | None, typer.Option(help="wall-clock budget: 90s, 20m, 2h (a bare number is seconds), default by the number of images; +30m trains a finished run on")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the run; the same command continues it")] = None,
     fields: Fields,
-    audit: Annotated[str | None, typer.Option(help="further time, such as 30m, to measure what the search gained: `archduel audit`")] = None,
+    audit: Annotated[str | None, typer.Option(help="further time, such as 30m, to measure what the search gained: `archduel audit`; alone half of the run's time")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="SECTION.NAME=VALUE changes a setting, such as strategy.lr=1e-3 or final.batch_size=64; repeat for more")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -55,7 +56,7 @@ def search(
     for name, option in (("max_params", "--max-params"), ("max_macs", "--max-macs")):
         fields[name] = None if fields[name] is None else parse_count(fields[name], option)
     try:
-        main.search(data, time=seconds, out=out, audit=audit, set=changes, quiet=quiet, command=command_line(), **fields)
+        main.search(data, time=seconds, out=out, audit=audit, set=changes, quiet=quiet, command=command_line(), gone=running_for(), **fields)
     except KeyboardInterrupt as stop:  # the job said so already; some versions of typer would make it exit code 1
         raise typer.Exit(130) from stop
 
@@ -70,6 +71,6 @@ def audit(
     from archduel.commands.search.audit import audit as main
 
     try:
-        main(run, time=time, quiet=quiet, command=command_line())
+        main(run, time=time, quiet=quiet, command=command_line(), gone=running_for())
     except KeyboardInterrupt as stop:
         raise typer.Exit(130) from stop

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,14 @@ from torch import nn
 
 from archduel.commands.options import parse_seconds
 from archduel.commands.progress import Progress, duration
+from archduel.commands.search.after import reserve
 from archduel.commands.search.final import SCORES, mistakes_of
-from archduel.commands.search.race import recipe_for, reserve
+from archduel.commands.search.race import recipe_for
 from archduel.commands.search.settings import Settings, load_arguments, make_settings
 from archduel.core import Scale, parse
+from archduel.core.disk import read_json
 from archduel.core.job import Job
+from archduel.core.storage import if_whole
 from archduel.data import Dataset, load
 from archduel.errors import BudgetError, DataError, RunError
 from archduel.networks.trained import read_facts, save_trained
@@ -72,7 +74,7 @@ def begin(folder: Job, time: str) -> dict[str, Any]:
         return last
     number = 1 if last is None else int(last["number"]) + 1
     folder.write(f"result-{number}.json", folder.result)
-    return folder.note("more", number=number, seconds=seconds)
+    return folder.note("more", number=number, seconds=seconds, began=round(folder.called, 3))
 
 
 def end(folder: Job, more: Mapping[str, Any], reason: str = "") -> None:
@@ -88,7 +90,7 @@ def trained_on(folder: Job, settings: Settings, more: Mapping[str, Any], progres
         DataError: for images that have changed since.
         RunError: where the state of the training is missing, or the training diverges.
     """
-    before = json.loads((folder.path / f"result-{more['number']}.json").read_text(encoding="utf-8"))
+    before = read_json(folder.path / f"result-{more['number']}.json", {"networks": dict, "race": dict, "data": dict})
     chosen = (folder.noted("time") or {}).get("seconds", settings.seconds)
     dataset = load(settings.data, progress=progress.reading, **load_arguments(settings.model_copy(update={"seconds": chosen})))
     progress.end()
@@ -124,11 +126,11 @@ def _open(
     recipe = recipe_for(settings, dataset).with_(**recipe_changes(parse(winner["arch"])))
     trainer = Anytime(model, both, recipe, seed=seed, device=settings.device)
     own, earlier = _state(folder.path, more["number"]), _state(folder.path, more["number"] - 1, winner["number"])
-    if own.exists():
-        return trainer, trainer.load(own, both)["done"]
-    if not earlier.exists():
-        raise RunError(f"{earlier} is missing, and with it what the network is trained on from; a new run is needed")
-    trainer.load(earlier, both)
+    saved = if_whole(own, lambda path: trainer.load(path, both))
+    if saved is not None:
+        return trainer, saved["done"]
+    if if_whole(earlier, lambda path: trainer.load(path, both)) is None:
+        raise RunError(f"{earlier} is missing or damaged, and with it what the network is trained on from; a new run is needed")
     return trainer, 0.0
 
 
@@ -142,7 +144,7 @@ def _train(
 ) -> None:
     """Trains until the added time is used up, but for what test, export and report need."""
     winner = _winner(before)
-    left = more["clock"] + more["seconds"] - _after(folder, more["seconds"]) - folder.clock
+    left = _began(more) + more["seconds"] - _after(folder, more["seconds"]) - folder.clock
     if left + done < LEAST_SECONDS:
         needed = more["seconds"] + LEAST_SECONDS - left
         end(folder, more, "too short")
@@ -162,6 +164,11 @@ def _train(
         end(folder, more, str(error))
         path.unlink(missing_ok=True)
         raise RunError(f"{error}; the network of before is still the one that is handed over") from error
+
+
+def _began(more: Mapping[str, Any]) -> float:
+    """Returns the time on the run's clock from which a continuation counts: the start of its program."""
+    return float(more.get("began", more["clock"]))
 
 
 def _after(folder: Job, seconds: float) -> float:
@@ -184,7 +191,7 @@ def _result(
         "ece": [calibration_error(found.probabilities, found.labels)],
     }  # fmt: skip
     network["confusion"] = found.confusion.tolist()
-    seconds = clock - more["clock"]
+    seconds = clock - _began(more)
     spent = sum(c["seconds"] for c in race["candidates"])
     total = spent / max(1e-9, 1 - race["shares"]["strategy"])
     winner["seconds"] = round(winner["seconds"] + seconds, 3)

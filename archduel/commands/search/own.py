@@ -12,7 +12,7 @@ from archduel.core import Scale, Space
 from archduel.data import Dataset
 from archduel.errors import ExportError, RunError, SettingError
 from archduel.networks.trained import export_network, open_network
-from archduel.spaces.family import checked, for_scale, found_by_others
+from archduel.spaces.family import checked, for_scale, found_by_others, is_own
 
 __all__ = ["check_importable", "check_not_loading", "exported", "for_data"]
 
@@ -75,6 +75,6 @@ def exported(folder: Path) -> str:
         return export_network(network, folder / "export").summary
     except ExportError as error:
         # a person's own forward may be more than source can be made of; the trained network is there all the same
-        if not network.own:
+        if not is_own(network.facts["arch"]):
             raise
         return f"no export: {error}; `archduel.load_network` opens {folder}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from archduel.assemble import declaration
@@ -11,12 +11,13 @@ from archduel.commands.search.settings import Settings
 from archduel.data import Dataset
 from archduel.errors import BudgetError, SettingError
 from archduel.recipes import base_recipe, changed, fitted, read
+from archduel.spaces.family import family
 from archduel.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from archduel.fusing.judging import FusedPlan
 
-__all__ = ["LABEL", "SHARES", "Plan", "default_seconds", "fixed_plan", "fused_labels", "longer_plan", "timed_plan", "whole_number"]
+__all__ = ["LABEL", "SHARES", "Plan", "default_seconds", "fixed_plan", "fused_labels", "ladder_for", "longer_plan", "timed_plan", "whole_number", "with_groups"]
 
 LABEL = "label"
 """The stage, and the fidelity, of trainings with the cheap recipe."""
@@ -80,6 +81,25 @@ LONGER = 1.3
 def default_seconds(n_images: int) -> float:
     """Returns the time budget when none is given: 2 minutes and one more for every 1,000 images, at most 30."""
     return min(1800.0, 120.0 + 60.0 * n_images / 1000)
+
+
+def ladder_for(settings: Settings) -> tuple[tuple[int, int], ...]:
+    """Returns the (channels, depth) at which networks may be built, small to large.
+
+    Raises:
+        SettingError: where neither the settings nor the space say any.
+    """
+    given, ladder = settings.section("plan"), family(settings.space).ladder
+    if "channels" in given or "depth" in given:
+        default = (ladder or ((16, 5),))[-1]
+        channels, depth = (whole_number(f"plan.{n}", given.get(n, d), 1) for n, d in zip(("channels", "depth"), default))
+        return ((channels, depth),)
+    if not ladder:
+        raise SettingError(
+            f"how wide and deep networks of space {settings.space!r} should be is not known; say it: "
+            "--set plan.channels=16 --set plan.depth=5"
+        )
+    return ladder
 
 
 def _cheap_ladder(channels: int, depth: int) -> list[tuple[int, int, float, float]]:
@@ -168,6 +188,28 @@ def fused_labels(settings: Settings, plan: Plan, measure: Callable[[], FusedPlan
         return {"at_once": 1, "reason": "the trainings take too little time to measure anything first"}
     measured = measure()
     return {"at_once": measured.k, **measured.record()}
+
+
+FUSED_GAIN_KEPT = 0.8
+"""Share of what groups gain in a step that is left of a label: networks are built and scored as before."""
+
+
+def with_groups(settings: Settings, plan: Plan, measured: Mapping[str, Any]) -> Plan:
+    """Returns the plan with as many labels as fit where they are trained in groups; the time of the others is as it was.
+
+    Args:
+        settings: of the run; numbers that are given there stay.
+        plan: made for trainings one by one.
+        measured: the record of :func:`fused_labels`.
+    """
+    at_once, given = int(measured["at_once"]), settings.section("plan")
+    if at_once < 2 or "together" not in measured or settings.seconds is None or {"labels", "confirm"} & set(given):
+        return plan
+    gain = max(1.0, FUSED_GAIN_KEPT * float(measured["alone"]) / float(measured["together"][str(at_once)]))
+    most = min(MOST_LABELS, settings.evaluations or MOST_LABELS)
+    labels = max(plan.labels + plan.confirm, min(most, int((plan.labels + plan.confirm) * gain)))
+    confirm = max(plan.confirm, labels // 3)
+    return replace(plan, labels=labels - confirm, confirm=confirm, seconds_per_label=plan.seconds_per_label / gain)
 
 
 def fixed_plan(settings: Settings, dataset: Dataset, ladder: Sequence[tuple[int, int]]) -> Plan:

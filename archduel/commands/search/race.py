@@ -12,6 +12,7 @@ import numpy as np
 
 from archduel.assemble import declaration
 from archduel.commands.progress import Progress
+from archduel.commands.search.after import rehearsed, reserve
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import compared_rung, data_fields
@@ -25,6 +26,7 @@ from archduel.estimators.timing import latency_of
 from archduel.networks.trained import save_trained
 from archduel.race import Candidate, RaceResult, race_recipe, run_race
 from archduel.race.plan import timed_plan
+from archduel.race.sizes import depths, widths
 from archduel.spaces.family import family, recipe_changes
 from archduel.spaces.limits import Limits, constraint_for
 from archduel.training.images import Pixels
@@ -32,7 +34,7 @@ from archduel.training.metrics import Evaluation, calibration_error, evaluate
 from archduel.training.recipe import Recipe
 from archduel.version import __version__
 
-__all__ = ["constraint_of", "latency_limit", "race_sentence", "raced", "recipe_for", "reserve"]
+__all__ = ["constraint_of", "latency_limit", "race_sentence", "raced", "recipe_for"]
 
 STAGE = "race"
 HANDED_OVER = "networks/search-0"
@@ -44,12 +46,14 @@ LABEL_SHARE = 0.6
 def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progress: Progress) -> dict[str, Any]:
     """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
     recipe = recipe_for(settings, dataset)
-    newcomers = _newcomers(settings, folder)
+    after = rehearsed(folder, settings.seconds, dataset)
+    kept = after.usual if after else reserve(settings.seconds)
+    newcomers = _newcomers(settings, folder, kept)
     constraint = constraint_of(settings, space, dataset)
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint)
     race = run_race(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
-        evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=reserve(settings.seconds),
+        evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after,
         max_params=settings.max_params, max_macs=settings.max_macs, allowed=latency_limit(settings), constraint=constraint,
         random_first=random_first, standards=settings.baselines and not family(space.name).own_weights, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
@@ -60,11 +64,6 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
     network["latency_ms"] = round(latency_of(race.winner.entry.scale, batch_size=1, device=settings.device)(race.winner.entry.arch), 4)
     save_trained(folder.path / HANDED_OVER, race.network, _facts(settings, dataset, race, network))
     return _result(folder, settings, dataset, race, network)
-
-
-def reserve(seconds: float | None) -> float:
-    """Returns the seconds of a budget that test, export and report need after the training."""
-    return 0.0 if seconds is None else min(0.1 * seconds, 4 + 0.02 * seconds)
 
 
 USED = ("space", "strategy", "ranker", "policy", "plan", "final", "race")
@@ -111,7 +110,7 @@ def _epochs(settings: Settings) -> dict[str, Any]:
     return {name: float(value) for name, value in given.items()}
 
 
-def _newcomers(settings: Settings, folder: Job) -> int:
+def _newcomers(settings: Settings, folder: Job, kept: float) -> int:
     """Returns how many networks will enter, for strategies that plan their questions; noted, for it must not change."""
     noted = folder.noted("newcomers")
     if noted is not None:
@@ -120,7 +119,7 @@ def _newcomers(settings: Settings, folder: Job) -> int:
         assert settings.evaluations is not None
         number = settings.evaluations
     else:
-        rungs = timed_plan(settings.seconds, gone=folder.clock, reserve=reserve(settings.seconds)).rungs
+        rungs = timed_plan(settings.seconds, gone=folder.clock, reserve=kept).rungs
         number = max(2, round(rungs.level / rungs.first))
     folder.note("newcomers", number=number)
     return number
@@ -128,8 +127,7 @@ def _newcomers(settings: Settings, folder: Job) -> int:
 
 def constraint_of(settings: Settings, space: Space, dataset: Dataset) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
-    channels, depth = (family(space.name).ladder or ((4, 1),))[0]
-    scale = Scale(channels, depth, dataset.image_size, dataset.in_channels, dataset.n_classes)
+    scale = Scale(widths(space)[0], depths(space)[0], dataset.image_size, dataset.in_channels, dataset.n_classes)
     limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs)
     return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
 

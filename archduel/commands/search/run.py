@@ -27,9 +27,10 @@ from archduel.commands.search.plan import (
     default_seconds,
     fixed_plan,
     fused_labels,
+    ladder_for,
     longer_plan,
     timed_plan,
-    whole_number,
+    with_groups,
 )
 from archduel.commands.search.race import check_settings_of_race, raced
 from archduel.commands.search.result import gain, result_of
@@ -51,7 +52,7 @@ from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import Processes
 from archduel.networks.trained import export_network, open_network, predict
-from archduel.spaces.family import family, target_of
+from archduel.spaces.family import target_of
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
 from archduel.training.images import Pixels, side_by_side
@@ -90,13 +91,23 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     settings, plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress, free)
     check_importable(settings)
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
-    _announce(progress, settings, plan, dataset)
     executor = _executor(folder, settings, plan, dataset, space)
+    plan = _with_groups(folder, settings, plan)
+    _announce(progress, settings, plan, dataset)
     context = Context(
         folder, settings, plan, space, dataset, executor, constraint, closed_form_costs(plan, dataset), Pace(folder, settings, plan),
         progress,
     )  # fmt: skip
     finish(folder, _compared(context, stopwatch), progress)
+
+
+def _with_groups(folder: Job, settings: Settings, plan: Plan) -> Plan:
+    """Returns the plan with the labels that fit in groups; a run that began with fewer keeps them."""
+    begun = folder.noted("estimate") is not None and folder.noted("grouped plan") is None
+    if begun or settings.seconds is None:
+        return plan
+    measured = folder.noted("fused") or {"at_once": 1}
+    return Plan.from_json(folder.once("grouped plan", lambda: {"plan": with_groups(settings, plan, measured).to_json()})["plan"])
 
 
 def _compared(context: Context, stopwatch: Stopwatch) -> dict[str, Any]:
@@ -204,7 +215,7 @@ def _plan(
 
     Where the tool chose the time (``free``) and this machine is too slow for it, the settings get more.
     """
-    ladder = _ladder(settings)
+    ladder = ladder_for(settings)
     record = folder.noted("plan")
     if record is not None:
         plan = Plan.from_json(record["plan"])
@@ -224,20 +235,6 @@ def _plan(
     if record is None:
         folder.note("plan", plan=plan.to_json(), time=settings.seconds)
     return settings, plan, _limits(settings, scale_of(plan.final, dataset))
-
-
-def _ladder(settings: Settings) -> tuple[tuple[int, int], ...]:
-    given, ladder = settings.section("plan"), family(settings.space).ladder
-    if "channels" in given or "depth" in given:
-        default = (ladder or ((16, 5),))[-1]
-        channels, depth = (whole_number(f"plan.{n}", given.get(n, d), 1) for n, d in zip(("channels", "depth"), default))
-        return ((channels, depth),)
-    if not ladder:
-        raise SettingError(
-            f"how wide and deep networks of space {settings.space!r} should be is not known; say it: "
-            "--set plan.channels=16 --set plan.depth=5"
-        )
-    return ladder
 
 
 def _limits(settings: Settings, scale: Scale) -> Limits:
@@ -399,6 +396,7 @@ def search(
     audit: str | float | None = None,
     quiet: bool = False,
     command: str | None = None,
+    gone: float = 0.0,
     **settings: Any,
 ) -> Run:
     """Searches, trains, tests and exports a network for ``data``; the same call continues an interrupted run.
@@ -415,9 +413,11 @@ def search(
         space: where is searched: a name (`archduel list spaces`), ``module:Name`` or ``file.py:Name``, a person's own class with choices in
             its constructor, or :func:`archduel.space_of` it.
         out: the run's folder; None derives one from the data and the settings under ``runs/``.
-        audit: further time such as ``"30m"`` that is spent on what the search gained, see :func:`archduel.commands.search.audit.audit`.
+        audit: further time such as ``"30m"`` (or ``"half"`` of the run's) that is spent on what the search gained, see
+            :func:`archduel.commands.search.audit.audit`.
         quiet: print nothing.
         command: how the run was started, for the record.
+        gone: seconds that have passed since it was started, and count.
         **settings: other fields of :class:`archduel.commands.search.settings.Settings`, such as ``strategy="evolution"``.
 
     Raises:
@@ -428,7 +428,7 @@ def search(
     if is_more(time):
         given = {"evaluations": evaluations, "max_latency_ms": max_latency_ms, **settings}
         limits = {name: None if value is None else parse_count(value) for name, value in (("max_params", max_params), ("max_macs", max_macs))}
-        return _more(data, str(time), out, {**given, **limits}, audit=audit, quiet=quiet, command=command)
+        return _more(data, str(time), out, {**given, **limits}, audit=audit, quiet=quiet, command=command, gone=gone)
     checked = make_settings(
         data=str(data) if isinstance(data, (str, Path)) else _remembered(data),
         seconds=None if time is None else parse_seconds(time),
@@ -441,7 +441,7 @@ def search(
     path = Path(out) if out is not None else Path("runs") / _name(checked)
     progress = Progress(quiet=quiet)
     line = command or " ".join(sys.argv) or "archduel.search(...)"
-    folder = Job(path, RUN, {"run": checked.model_dump()}, command=line, defaults={"run": default_settings()})
+    folder = Job(path, RUN, {"run": checked.model_dump()}, command=line, defaults={"run": default_settings()}, gone=gone)
     try:
         if folder.result is None:
             work(folder, checked, progress)
@@ -462,15 +462,16 @@ def search(
 
 
 def _more(
-    data: Any, time: str, out: str | Path | None, given: dict[str, Any], *, audit: str | float | None, quiet: bool, command: str | None
-) -> Run:
+    data: Any, time: str, out: str | Path | None, given: dict[str, Any], *, audit: str | float | None, quiet: bool, command: str | None,
+    gone: float,
+) -> Run:  # fmt: skip
     """Trains the network of a finished race on, and hands over again."""
     if out is None:
         raise SettingError(f"--time {time} goes on with a finished run; say which one: --out FOLDER")
     path, progress, line = Path(out), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
     before = read_settings(path)
     as_before(before, str(data) if isinstance(data, (str, Path)) else _remembered(data), given)
-    with Job(path, RUN, {"run": before.model_dump()}, command=line, defaults={"run": default_settings()}) as folder:
+    with Job(path, RUN, {"run": before.model_dump()}, command=line, defaults={"run": default_settings()}, gone=gone) as folder:
         try:
             more = begin(folder, time)
             finish(folder, trained_on(folder, before, more, progress), progress)

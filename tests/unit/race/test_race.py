@@ -141,6 +141,40 @@ def test_a_race_against_a_clock_ends_in_time(digits: Dataset, tmp_path: Path) ->
     assert len(result.candidates) >= 3
 
 
+@pytest.mark.parametrize("reads", [330, 450, 700])
+def test_a_timed_race_killed_at_any_moment_loses_an_epoch_or_five_seconds(digits: Dataset, tmp_path: Path, reads: int) -> None:
+    clock = Dying(0.05, reads)
+    with pytest.raises(Killed):
+        race(digits, tmp_path, evaluations=None, seconds=40.0, clock=clock)
+    events = read_journal(tmp_path / "race.jsonl")
+    epoch = 180 / 64 * 0.2  # steps of an epoch, in which the clock is read up to four times
+    again = Ticking(0.05)
+    result = race(digits, tmp_path, evaluations=None, seconds=40.0, clock=again)
+    done = 40.0 - again.time  # on the clock of the budget when the second attempt began
+    assert clock.time - 5.0 - 2 * epoch <= done <= clock.time + 0.5
+    assert 39.0 < result.seconds <= 40.5
+    after = read_journal(tmp_path / "race.jsonl")
+    assert after[: len(events)] == events
+    assert result.shares["handed over"] >= 0.5
+
+
+@pytest.mark.parametrize(("busy", "end"), [(1.0, 33.0), (2.0, 26.0), (100.0, 26.4)])
+def test_what_comes_after_is_known_better_once_the_network_is_and_takes_longer_where_others_compute(
+    digits: Dataset, tmp_path: Path, busy: float, end: float
+) -> None:
+    clock = Ticking(0.05)
+    clock.processor = lambda: clock.time / busy  # type: ignore[method-assign]
+    asked: list[torch.nn.Module] = []
+
+    def after(model: torch.nn.Module) -> float:
+        asked.append(model)
+        return 7.0
+
+    result = race(digits, tmp_path, evaluations=None, seconds=40.0, reserve=2.0, clock=clock, after=after)
+    assert len(asked) == 1
+    assert end - 1.0 < result.seconds <= end + 1.0  # at least half of the last training is done, however busy the machine
+
+
 def test_a_killed_timed_race_loses_no_more_than_it_had_not_saved(digits: Dataset, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         race(digits, tmp_path, evaluations=None, seconds=40.0, clock=Ticking(0.05), journal=Fragile(tmp_path / "race.jsonl", 6))

@@ -49,6 +49,21 @@ def test_a_pace_is_the_share_of_each_thread_and_needs_a_second_to_be_known() -> 
     assert not pace.calm
 
 
+def test_a_lasting_pace_looks_further_back() -> None:
+    clock = Hand()
+    pace = Pace(Stopwatch(clock))
+    for share, seconds in ((1.0, 5), (0.5, 1)):
+        for _ in range(seconds):
+            clock.time, clock.computed = clock.time + 1.0, clock.computed + share
+            pace.read(1)
+    assert pace.share == pytest.approx(0.75)
+    assert pace.lasting == pytest.approx(0.95)  # one second of ten
+    for _ in range(60):
+        clock.time, clock.computed = clock.time + 1.0, clock.computed + 0.5
+        pace.read(1)
+    assert pace.lasting == pytest.approx(0.5, abs=0.01)
+
+
 @pytest.mark.parametrize("seconds", [30.0, 60.0, 600.0, 3600.0])
 def test_more_than_half_of_the_time_is_left_for_the_last_training(seconds: float) -> None:
     plan = timed_plan(seconds, gone=2.0, reserve=3.0)
@@ -66,7 +81,7 @@ def test_a_longer_race_has_more_newcomers() -> None:
 
 
 def test_no_time_is_refused_with_what_would_do() -> None:
-    with pytest.raises(BudgetError, match="give at least 12 s") as caught:
+    with pytest.raises(BudgetError, match="give at least --time 12s") as caught:
         timed_plan(8, gone=5, reserve=2)
     assert caught.value.needed == 12
 

@@ -15,10 +15,50 @@ from archduel.pretrained import BACKBONES, Block, Classifier, Layout, Stem, Trun
 from archduel.spaces.pretrained.network import ConvNorm
 
 NAMES = sorted(BACKBONES)
-PUBLISHED = {
-    # parameters and multiply-adds (None: the publisher counts more than convolutions and linear layers) to their published digits
-    "efficientnet_lite0": (4.7e6, 1, None),
-}
+LITE = [name for name in NAMES if name.startswith("efficientnet")]
+
+def normed(name: str, size: int) -> int:
+    """Returns how many values the batch norms of a backbone see of one image: what its convolutions make."""
+    with torch.device("meta"):
+        network, image = whole(BACKBONES[name]).eval(), torch.zeros(1, 3, size, size)
+    seen = []
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.register_forward_hook(lambda _, inputs, out: seen.append(out.numel()))
+    network(image)
+    return sum(seen)
+
+
+def test_backbones_keep_their_numbers() -> None:
+    """Architectures of the space give them by number: what was written stays readable only if new ones come last."""
+    lite = [f"efficientnet_lite{number}" for number in range(5)]
+    assert list(BACKBONES)[:11] == [*lite, "mobilenet_v3_small", "mobilenet_v3_large", "mobilenet_v2", "resnet18", "resnet34", "resnet50"]
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(LITE)))
+def test_costs_are_the_published_ones(name: str) -> None:
+    """Torchvision gives parameters exactly and multiply-adds to a million."""
+    each = BACKBONES[name]
+    found = count(each.layout, each.resolution)
+    assert found.params == each.published.params
+    assert round(found.macs / 1e6) == each.published.macs / 1e6
+
+
+@pytest.mark.parametrize("name", LITE)
+def test_costs_of_efficientnet_lite_are_the_published_ones(name: str) -> None:
+    """Parameters to 0.1 M; multiply-adds to 0.5 %, three operations for each value of a batch norm counted, as the publisher does."""
+    each = BACKBONES[name]
+    found = count(each.layout, each.resolution)
+    assert round(found.params / 1e5) == each.published.params / 1e5
+    assert found.macs + 3 * normed(name, each.resolution) == pytest.approx(each.published.macs, rel=5e-3)
+
+
+@pytest.mark.parametrize(("name", "size", "millions", "billions"), [("efficientnet_lite0", 224, 6.7, 0.4), ("efficientnet_lite3", 300, 21.8, 1.7)])
+def test_costs_are_those_of_timms_cards(name: str, size: int, millions: float, billions: float) -> None:
+    """Activations and multiply-adds, two operations for each value of a batch norm counted."""
+    values = normed(name, size)
+    assert round(values / 1e6, 1) == millions
+    assert round((count(BACKBONES[name].layout, size).macs + 2 * values) / 1e9, 1) == billions
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,7 +121,7 @@ def test_borders_are_tensorflows() -> None:
     assert stem.conv(stem.border(row))[0, 0, 1].tolist() == [3 * (1 + 2), 3 * (2 + 3 + 4), 3 * (4 + 5)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v3_small", "resnet18"])
 def test_networks_are_exported(name: str) -> None:
     network = Classifier(BACKBONES[name].layout, 2).eval()
     x = torch.randn(2, 3, 32, 32)
@@ -97,7 +137,7 @@ def test_networks_are_exported(name: str) -> None:
 
 
 def test_what_does_not_fit_together_is_refused() -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'efficientnet_lite0'"):
+    with pytest.raises(UnknownNameError, match="did you mean 'efficientnet_lite4'"):
         backbone("efficientnet_lite")
     with pytest.raises(SettingError, match="at least one block"):
         Layout(Stem(8), ())

@@ -197,6 +197,18 @@ def test_commands_print_what_the_functions_return(tmp_path: Path) -> None:
     assert "unknown" in run("show", "foo", code=1)
 
 
+def test_show_knows_spaces_and_recipes_and_both_of_one_name() -> None:
+    assert json.loads(run("show", "stages", "--json"))["size"] == 11_664
+    recipe = json.loads(run("show", "cifar_darts", "--json"))
+    assert (recipe["settings"]["epochs"], recipe["settings"]["batch_size"]) == (600, 96)
+    both = json.loads(run("show", "nasbench201", "--json"))
+    assert set(both) == {"space", "recipe"}
+    lines = run("show", "nasbench201").splitlines()
+    assert lines[0] == "space nasbench201"
+    assert "recipe nasbench201" in lines
+    assert "did you mean 'darts_v2'? `archduel list architectures|spaces|recipes`" in run("show", "darts_v3", code=1)
+
+
 def test_drawings_show_operations_once_and_leave_out_none() -> None:
     root = ElementTree.fromstring(drawing("ctnas_darts"))
     texts = ["".join(element.itertext()) for element in root.iter() if element.tag.endswith("}text")]

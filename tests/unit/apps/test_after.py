@@ -1,0 +1,109 @@
+"""What comes after a training is forecast from a rehearsal, and a command counts the start of its own program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from archduel.commands import app, options
+from archduel.commands.options import running_for
+from archduel.commands.search import run
+from archduel.commands.search.after import After, rehearsed
+from archduel.core.job import RUN, Job
+from archduel.data import load
+from archduel.export import rehearse_onnx
+from archduel.training.images import Pixels
+
+
+class Slow(nn.Module):
+    """Needs a hundredth of a second for a batch."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(1, 1, 1) for _ in range(layers))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        began = time.process_time()
+        while time.process_time() < began + 0.01:
+            pass
+        return x.flatten(1)[:, :10]
+
+
+def test_more_layers_and_more_test_images_take_longer() -> None:
+    digits = load("digits", max_images=200)
+    some = Pixels(digits.validation.images, digits.validation.labels, digits.preprocessing.mean, digits.preprocessing.std)
+    few, many = After(2.0, 0, some), After(2.0, 100 * len(some), some)
+    assert few(Slow(10)) == pytest.approx(0.8 + 2.0 * (0.4 + 0.3))
+    assert few(Slow(30)) - few(Slow(10)) == pytest.approx(2.0 * 0.6)
+    assert 1.0 <= many(Slow(10)) - few(Slow(10)) < 5.0  # a hundred batches
+    assert After(0.0, 0, some).usual == pytest.approx(0.8)  # without the packages of ONNX nothing is written that takes long
+
+
+def test_a_rehearsal_is_noted_once_and_left_out_where_time_is_short(tmp_path: Path) -> None:
+    digits = load("digits", max_images=200)
+    with Job(tmp_path / "run", RUN, {"run": {"data": "digits"}}) as job:
+        assert rehearsed(job, None, digits) is None
+        assert rehearsed(job, 20.0, digits) is None
+        first = rehearsed(job, 60.0, digits)
+        assert first is not None
+        assert first.rehearsal >= 0
+        assert first.images == len(digits.test)
+        again = rehearsed(job, 60.0, digits)
+        assert again is not None
+        assert (again.rehearsal, first.loaded, again.loaded) == (first.rehearsal, True, False)
+        assert [r["event"] for r in job.journal.records] == ["rehearsal"]
+
+
+def test_a_rehearsal_leaves_random_numbers_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    rehearse_onnx()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_clock_of_a_job_counts_what_passed_before(tmp_path: Path) -> None:
+    with Job(tmp_path / "run", RUN, {"run": {"data": "digits"}}, gone=3.0) as job:
+        assert 3.0 <= job.clock < 4.0
+        job.note("something")
+        assert job.called == 0.0
+    with Job(tmp_path / "run", RUN, {"run": {"data": "digits"}}, gone=2.0) as job:
+        assert 3.0 <= job.clock < 4.5  # another program's start was not in the budget
+        assert job.called == pytest.approx(1.0, abs=0.9)  # what is added to a finished run counts from there
+
+
+def test_only_the_command_counts_the_age_of_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["notebook.py"])
+    assert running_for() == 0.0
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/archduel", "search"])
+    monkeypatch.setattr(options, "MOST_STARTING", 1e6)  # the process of these tests may be old
+    age = running_for()
+    assert age >= time.process_time() - 0.1
+    time.sleep(0.3)
+    assert running_for() - age == pytest.approx(0.3, abs=0.25)
+
+
+def test_the_command_knows_when_it_was_started() -> None:
+    code = (
+        "import sys, time; time.sleep(0.5); sys.argv = ['archduel']\n"
+        "from archduel.commands.options import running_for; print(running_for())"
+    )
+    began = time.monotonic()
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.5 <= float(answer.stdout) <= time.monotonic() - began + 0.02
+
+
+def test_an_audit_may_stand_alone_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[tuple[Any, Any]] = []
+    monkeypatch.setattr(run, "search", lambda data, **asked: heard.append((asked["audit"], asked["quiet"])))
+    for words in (["--audit"], ["--audit", "--quiet"], ["--audit", "5m", "--quiet"], ["--audit=5m"], []):
+        assert CliRunner().invoke(app, ["search", "digits", *words]).exit_code == 0, words
+    assert heard == [("half", False), ("half", True), ("5m", True), ("5m", False), (None, False)]
