@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import typer.main
 
+from archduel import registry
 from archduel.commands import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +47,7 @@ def make_images(folder: Path) -> None:
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ARCHDUEL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(registry.MENUS, "space", dict(registry.MENUS["space"]))  # a page's own network is no other test's
     make_images(tmp_path / "my_images")
     names: dict[str, Any] = {"__name__": "__main__"}
     for number, block in enumerate(blocks(page, "python"), 1):

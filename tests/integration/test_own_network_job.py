@@ -71,6 +71,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(MINE)
     menus, present, modules, path = {role: dict(menu) for role, menu in registry.MENUS.items()}, dict(registry._present), set(sys.modules), list(sys.path)
+    registry.MENUS["space"].pop("Mine", None)
     yield tmp_path
     for role, menu in menus.items():
         registry.MENUS[role].clear()
@@ -159,14 +160,16 @@ def test_a_script_that_searches_its_own_network(outside: Path) -> None:
         registry.entry("space", "script.py:Mine")
 
 
-def test_what_was_typed_into_a_notebook_races_but_has_no_workers(outside: Path) -> None:
-    code = (
-        MINE + f"import archduel\nprint(type(archduel.search('digits', space=Mine, out='run', **{RACE}).model()).__name__)\n"
-        "try:\n    archduel.search('digits', space=Mine, out='run2', evaluations=4, max_images=150, quiet=True)\nexcept archduel.errors.SettingError as error:\n    print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[0] == "Mine", done.stderr
-    assert "put it at the top level of a file (mine.py)" in done.stdout
+def test_what_was_typed_into_a_notebook_races_but_has_no_workers(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archduel.spaces.own.space.script", lambda: None)  # as in a notebook, whose __main__ is no file
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(MINE, "cell 1", "exec"), names)
+    found = archduel.search("digits", space=names["Mine"], out="run", **RACE)
+    assert type(found.model()) is names["Mine"]
+    exec(compile(MINE.replace("[4, 6, 8]", "[6, 10]"), "cell 1, run again", "exec"), names)
+    assert archduel.space_of(names["Mine"], check=False).build(archduel.parse("Mine:1.0.0.0")).stem.out_channels == 10
+    with pytest.raises(SettingError, match=r"put it at the top level of a file \(mine.py\)"):
+        archduel.search("digits", space=names["Mine"], out="run2", evaluations=4, max_images=150, quiet=True)
 
 
 def test_a_forward_that_no_source_can_be_made_of_still_gives_a_network(outside: Path) -> None:
