@@ -87,7 +87,7 @@ class RaceSettings:
         macs: multiply-adds of a network that the time supports.
         random_first: how many of the strategy's first questions are random architectures.
         threads: how many a training may use; fewer where that is faster, unless a race must repeat exactly.
-        reserve: processor seconds that are needed after the training.
+        reserve: seconds that the plan keeps for what comes after the training.
         random_only: whether all newcomers are drawn at random, and the strategy is not asked.
     """
 
