@@ -87,7 +87,7 @@ class RaceSettings:
         macs: multiply-adds of a network that the time supports.
         random_first: how many of the strategy's first questions are random architectures.
         threads: how many a training may use; fewer where that is faster, unless a race must repeat exactly.
-        reserve: processor seconds that are needed after the training.
+        reserve: seconds that the plan keeps for what comes after the training.
         random_only: whether all newcomers are drawn at random, and the strategy is not asked.
     """
 
@@ -269,7 +269,10 @@ class Race:
                 candidate.seconds = max(candidate.seconds, facts["seconds"])
                 candidate.passes, candidate.steps = trainer.passes, trainer.steps
                 return trainer
+        goal = candidate.passes
         candidate.seconds, candidate.passes, candidate.steps = 0.0, 0.0, 0  # new, or its state is gone and it is trained again
+        if stage == "last" and not self.settings.timed:
+            trainer.run(self._follow(candidate, trainer, lambda a_step: None if candidate.passes + a_step / 2 >= goal else 1.0, "race"))
         return trainer
 
     def _units(self, candidate: Candidate) -> float:
@@ -303,10 +306,10 @@ class Race:
             nonlocal saved
             now = self.stopwatch.seconds
             candidate.seconds = before + now - began
-            steps, turn = trainer.steps - first, trainer.passes - candidate.passes
+            steps = trainer.steps - first
             whole = int(trainer.passes) > int(candidate.passes)
             candidate.passes, candidate.steps = trainer.passes, trainer.steps
-            a_step = ((now - began) / steps if self.settings.timed else turn) if steps else 0.0
+            a_step = trainer.turn if not self.settings.timed else (now - began) / steps if steps else 0.0
             if whole and now - saved >= SAVE_SECONDS:
                 saved = now
                 trainer.save(self._checkpoint(candidate, stage), seconds=candidate.seconds, clock=now)

@@ -199,6 +199,7 @@ def _result(
     ours, strategy = winner["seconds"], race["shares"]["strategy"] * total
     total += seconds
     race["shares"] = {"handed over": ours / total, "others": 1 - (ours + strategy) / total, "strategy": strategy / total}
+    race["time_share"] = round(ours / clock, 4)
     result["continued"] = [*before.get("continued", []), {
         "number": more["number"], "seconds": more["seconds"], "passes": winner["passes"], "test_before": old,
     }]  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 
 from archduel.assemble import declaration
 from archduel.commands.progress import Progress
-from archduel.commands.search.after import rehearsed, reserve
+from archduel.commands.search.after import rehearsed, reserve, slower
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import compared_rung, data_fields
@@ -47,7 +47,7 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
     """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
     recipe = recipe_for(settings, dataset)
     after = rehearsed(folder, settings.seconds, dataset)
-    kept = after.usual if after else reserve(settings.seconds)
+    kept = after.usual * slower(folder.clock) if after else reserve(settings.seconds)
     newcomers = _newcomers(settings, folder, kept)
     constraint = constraint_of(settings, space, dataset)
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint)
@@ -202,6 +202,7 @@ def _result(
         "race": {
             "winner": race.winner.number, "candidates": [c.record() for c in race.candidates], "standings": race.standings,
             "shares": dict(race.shares), "seconds": round(race.seconds, 2),
+            "time_share": round(race.winner.seconds / max(settings.seconds or folder.clock, folder.clock), 4),
         },
         "core_seconds": {"race": round(sum(c.seconds for c in race.candidates), 3)},
         "clock": round(folder.clock, 2),
