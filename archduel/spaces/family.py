@@ -212,8 +212,8 @@ def is_own(arch: str | None) -> bool:
 
 
 def recipe_changes(arch: Arch) -> dict[str, Any]:
-    """Returns what an architecture says of its own training, setting of a recipe -> value; empty for most spaces."""
-    says = family(arch.space).recipe
+    """Returns what an architecture says of its own training, setting of a recipe -> value; empty for most spaces, and for one that there is not."""
+    says = family(arch.space).recipe if arch.space in registry.MENUS["space"] else None
     return {} if says is None else dict(target(says)(arch))
 
 
