@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from archduel.core import Arch, Cost, Counts, Scale, parse
-from archduel.core.storage import Records
-from archduel.errors import RunError, SettingError
+from archduel.core.storage import Records, if_whole
+from archduel.errors import ArchduelError, RunError, SettingError, in_one_line, machine_trouble
 from archduel.race.candidates import Candidate, accuracy_interval
 from archduel.race.clock import Pace, Stopwatch
 from archduel.race.newcomers import Entry, read_scale, write_scale
@@ -25,7 +25,7 @@ from archduel.race.sides import Side, turn
 from archduel.race.sizes import Sizes, fitting_scale
 from archduel.race.threads import Threads
 from archduel.race.training import Anytime
-from archduel.spaces.family import build
+from archduel.spaces.family import build, recipe_changes
 from archduel.training.images import Pixels
 from archduel.training.metrics import evaluate
 from archduel.training.recipe import Recipe
@@ -86,7 +86,7 @@ class RaceSettings:
         timed: whether units are seconds; else passes over the training images.
         macs: multiply-adds of a network that the time supports.
         threads: how many a training may use; fewer where that is faster, unless a race must repeat exactly.
-        reserve: processor seconds that are needed after the training.
+        reserve: seconds that the plan keeps for what comes after the training.
     """
 
     recipe: Recipe
@@ -126,11 +126,13 @@ class Race:
             RunError: if no candidate got as far as the first rung.
         """
         self._continue()
-        if self.winner < 0:
-            self._compete()
-            self._choose()
-        winner = self.candidates[self.winner]
-        return winner, self._finish(winner) if last_training else self._open(winner).model
+        # nothing of a candidate is written down before it is trained and scored, so that the same call goes on from there
+        with machine_trouble("training the networks of a race"):
+            if self.winner < 0:
+                self._compete()
+                self._choose()
+            winner = self.candidates[self.winner]
+            return winner, self._finish(winner) if last_training else self._open(winner).model
 
     def _compete(self) -> None:
         for candidate in self.candidates:
@@ -211,7 +213,7 @@ class Race:
 
     def _add(self, entry: Entry) -> Candidate:
         side = self.sides[entry.side]
-        own_size = side.opener is not None or (entry.role == "standard" and entry.scale.channels == 16)
+        own_size = side.opener is not None or (entry.role == "standard" and entry.scale.channels == 16) or len(self.sizes.channels) == 1
         text = self.named(entry.arch) if side.opener is None else side.opener.named(entry.arch)
         name = text if own_size else f"{text} C{entry.scale.channels} N{entry.scale.depth}"
         candidate = Candidate(len(self.candidates), entry, name, Standing(favoured=entry.role in FAVOURED))
@@ -226,25 +228,41 @@ class Race:
 
     def _open(self, candidate: Candidate, stage: str = "race") -> Anytime:
         """Returns the candidate's training where it stands."""
-        entry, settings = candidate.entry, self.settings
-        generator = torch.Generator().manual_seed(mix_seed(settings.seed, "weights", candidate.number))
-        seed, sets, opener = mix_seed(settings.seed, "training", candidate.number), self.sets.at(entry.scale), self.sides[entry.side].opener
-        saved = next((p for p in (self._checkpoint(candidate, stage), self._checkpoint(candidate)) if p.exists()), None)
-        if opener is None:
-            model = build(entry.arch, entry.scale, generator=generator)
-        else:
-            model = opener.open(entry.arch, entry.scale, sets.train, generator.initial_seed(), fresh=saved is None)
-        trainer = Anytime(model, sets.train, self.recipe(candidate), seed=seed, device=settings.device)
-        if saved is not None:
-            facts = trainer.load(saved, sets.both)
-            candidate.seconds = max(candidate.seconds, facts["seconds"])
-            candidate.passes, candidate.steps = trainer.passes, trainer.steps
+        sets = self.sets.at(candidate.entry.scale)
+        paths = dict.fromkeys((self._checkpoint(candidate, stage), self._checkpoint(candidate)))
+        there = any(path.exists() for path in paths)
+        trainer = self._trainer(candidate, sets, fresh=not there)
+        for path in paths:
+            facts = if_whole(path, lambda path: trainer.load(path, sets.both), self.say)
+            if facts is not None:
+                candidate.seconds = max(candidate.seconds, facts["seconds"])
+                candidate.passes, candidate.steps = trainer.passes, trainer.steps
+                return trainer
+        if there:
+            trainer = self._trainer(candidate, sets, fresh=True)
+        goal = candidate.passes
+        candidate.seconds, candidate.passes, candidate.steps = 0.0, 0.0, 0  # new, or its state is gone and it is trained again
+        if stage == "last" and not self.settings.timed:
+            trainer.run(self._follow(candidate, trainer, lambda a_step: None if candidate.passes + a_step / 2 >= goal else 1.0, "race"))
         return trainer
+
+    def _trainer(self, candidate: Candidate, sets: Sets, *, fresh: bool) -> Anytime:
+        """Returns the candidate's training before its first step; without ``fresh`` saved weights will replace what it begins with."""
+        entry, seed = candidate.entry, self.settings.seed
+        weights, opener = mix_seed(seed, "weights", candidate.number), self.sides[entry.side].opener
+        if opener is None:
+            model = build(entry.arch, entry.scale, generator=torch.Generator().manual_seed(weights))
+        else:
+            model = opener.open(entry.arch, entry.scale, sets.train, weights, fresh=fresh)
+        training = mix_seed(seed, "training", candidate.number)
+        return Anytime(model, sets.train, self.recipe(candidate), seed=training, device=self.settings.device)
 
     def recipe(self, candidate: Candidate) -> Recipe:
         """Returns how a candidate is trained."""
         opener = self.sides[candidate.entry.side].opener
-        return self.settings.recipe if opener is None else opener.recipe(candidate.entry.arch, self.settings.recipe)
+        if opener is not None:
+            return opener.recipe(candidate.entry.arch, self.settings.recipe)
+        return self.settings.recipe.with_(**recipe_changes(candidate.entry.arch))
 
     def _units(self, candidate: Candidate) -> float:
         return candidate.seconds if self.settings.timed else candidate.passes
@@ -277,10 +295,10 @@ class Race:
             nonlocal saved
             now = self.stopwatch.seconds
             candidate.seconds = before + now - began
-            steps, turn = trainer.steps - first, trainer.passes - candidate.passes
+            steps = trainer.steps - first
             whole = int(trainer.passes) > int(candidate.passes)
             candidate.passes, candidate.steps = trainer.passes, trainer.steps
-            a_step = ((now - began) / steps if self.settings.timed else turn) if steps else 0.0
+            a_step = trainer.turn if not self.settings.timed else (now - began) / steps if steps else 0.0
             if whole and now - saved >= SAVE_SECONDS:
                 saved = now
                 trainer.save(self._checkpoint(candidate, stage), seconds=candidate.seconds, clock=now)
@@ -303,6 +321,7 @@ class Race:
         rung, before, began = candidate.standing.rung, self._units(candidate), self.stopwatch.seconds
         goal = self.plan.rungs.amount(rung)
         trainer = self._open(candidate)
+        before = min(before, self._units(candidate)) if self.settings.timed else before  # a lost state costs its time again
 
         def share(a_step: float) -> float | None:
             late = self.stopwatch.seconds >= self.plan.race_until
@@ -403,24 +422,37 @@ class Race:
         return next(record for record in reversed(self.journal.records) if record["event"] == event)
 
     def _continue(self) -> None:
-        """Goes to where the journal and the checkpoints stand."""
-        for record in list(self.journal.records):
-            if record["event"] == "refused":
-                side = self.sides[record.get("side", 0)]
-                side.asker.repeat(record["exchange"])
-                self._refuse(side, parse(record["arch"]), record["exchange"])
-            elif record["event"] == "enter":
-                place = record.get("side", 0)
-                self.sides[place].asker.repeat(record["exchange"])
-                counts = Counts(*record["counts"])
-                asked = _was_asked(record["exchange"])
-                self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked, place))
-            elif record["event"] == "rung":
-                candidate = self.candidates[record["number"]]
-                candidate.seconds, candidate.passes, candidate.steps = (record[name] for name in ("seconds", "passes", "steps"))
-                self._reach(candidate, record["rung"], record["point"], record["cost"])
-            elif record["event"] == "choice":
-                self.winner = record["number"]
+        """Goes to where the journal and the checkpoints stand.
+
+        Raises:
+            RunError: for a journal that is not one of this race.
+        """
+        for number, record in enumerate(list(self.journal.records), 1):
+            try:
+                self._repeat(record)
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                if isinstance(error, ArchduelError):
+                    raise
+                raise RunError(f"record {number} of the race ({record['event']!r}) is damaged: {in_one_line(error)}; make a new run") from error
+
+    def _repeat(self, record: Mapping[str, Any]) -> None:
+        """Does again what a record of the journal says."""
+        if record["event"] == "refused":
+            side = self.sides[record.get("side", 0)]
+            side.asker.repeat(record["exchange"])
+            self._refuse(side, parse(record["arch"]), record["exchange"])
+        elif record["event"] == "enter":
+            place = record.get("side", 0)
+            self.sides[place].asker.repeat(record["exchange"])
+            counts = Counts(*record["counts"])
+            asked = _was_asked(record["exchange"])
+            self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked, place))
+        elif record["event"] == "rung":
+            candidate = self.candidates[record["number"]]
+            candidate.seconds, candidate.passes, candidate.steps = (record[name] for name in ("seconds", "passes", "steps"))
+            self._reach(candidate, record["rung"], record["point"], record["cost"])
+        elif record["event"] == "choice":
+            self.winner = record["number"]
 
 
 def _was_asked(exchange: list[list[Any]]) -> bool:

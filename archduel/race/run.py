@@ -23,7 +23,7 @@ from archduel.race.newcomers import Asker, Entry
 from archduel.race.plan import ENOUGH_PASSES, Plan, epochs_plan, timed_plan
 from archduel.race.race import Race, RaceSettings, Sets, check_images
 from archduel.race.sides import Side
-from archduel.race.sizes import Bounds, Sizes, depths, fitting_scale, standard_ladder
+from archduel.race.sizes import Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
 from archduel.race.training import Anytime, best_precision
 from archduel.spaces.family import build, count
 from archduel.spaces.mobilenetv3.space import MobileNetV3, Spec
@@ -212,7 +212,7 @@ def run_race(
     bounds = Bounds(max_params, max_macs)
     sizes = Sizes(
         data.image_size, data.in_channels, data.n_classes, lru_cache(100_000)(count),
-        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), depths(space),
+        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), depths(space), widths(space),
     )  # fmt: skip
     before = torch.get_num_threads()
     torch.set_num_threads(1 if seconds is not None else threads)
@@ -255,12 +255,13 @@ def _prepared(side: Side, number: int, journal: Records, sets: Sets, seconds: fl
 
 def _clocks(journal: Records, folder: Path) -> list[float]:
     """Returns what the clock said at the last record and at each checkpoint of an interrupted race."""
-    from archduel.core.storage import load_state
+    from archduel.core.storage import if_whole, load_state
 
     if not any("clock" in record for record in journal.records):
         return []
     paths = (folder / "checkpoints").glob("*-*.safetensors")
-    saved = [load_state(path).get("progress", {}).get("clock", 0.0) for path in paths]
+    states = [if_whole(path, load_state) for path in paths]
+    saved = [state.get("progress", {}).get("clock", 0.0) for state in states if state is not None]
     return [float(record.get("clock", 0.0)) for record in journal.records[-1:]] + saved
 
 

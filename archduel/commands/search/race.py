@@ -12,7 +12,7 @@ import numpy as np
 
 from archduel.assemble import declaration
 from archduel.commands.progress import Progress
-from archduel.commands.search.after import rehearsed, reserve
+from archduel.commands.search.after import rehearsed, reserve, slower
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
 from archduel.commands.search.known import choose_start, record
 from archduel.commands.search.plan import Plan, whole_number
@@ -27,7 +27,7 @@ from archduel.estimators.timing import latency_of
 from archduel.networks.trained import save_trained
 from archduel.race import Candidate, RaceResult, race_recipe, run_race
 from archduel.race.plan import timed_plan
-from archduel.race.sizes import CHANNELS, depths
+from archduel.race.sizes import depths, widths
 from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for
 from archduel.training.images import Pixels
@@ -48,7 +48,7 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
     """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
     recipe = recipe_for(settings, dataset)
     after = rehearsed(folder, settings.seconds, dataset)
-    kept = after.usual if after else reserve(settings.seconds)
+    kept = after.usual * slower(folder.clock) if after else reserve(settings.seconds)
     newcomers = _newcomers(settings, folder, kept)
     constraint = constraint_of(settings, space, dataset)
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint)
@@ -64,7 +64,7 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
         evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after,
         max_params=settings.max_params, max_macs=settings.max_macs, allowed=latency, constraint=constraint, scratch=start.scratch, known=start.known,
-        random_first=random_first, standards=settings.baselines, recipe=recipe, metric=settings.metric,
+        random_first=random_first, standards=settings.baselines and not family(space.name).own_weights, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
         threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=folder.part(STAGE), say=progress.say,
     )  # fmt: skip
@@ -137,7 +137,7 @@ def _newcomers(settings: Settings, folder: Job, kept: float) -> int:
 
 def constraint_of(settings: Settings, space: Space, dataset: Dataset) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
-    scale = Scale(CHANNELS[0], depths(space)[0], dataset.image_size, dataset.in_channels, dataset.n_classes)
+    scale = Scale(widths(space)[0], depths(space)[0], dataset.image_size, dataset.in_channels, dataset.n_classes)
     limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs)
     return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
 
@@ -213,6 +213,7 @@ def _result(
         "race": {
             "winner": race.winner.number, "candidates": [c.record() for c in race.candidates], "standings": race.standings,
             "shares": dict(race.shares), "seconds": round(race.seconds, 2),
+            "time_share": round(race.winner.seconds / max(settings.seconds or folder.clock, folder.clock), 4),
         },
         "core_seconds": {"race": round(sum(c.seconds for c in race.candidates), 3)},
         "clock": round(folder.clock, 2),

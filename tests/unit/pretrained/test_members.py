@@ -57,7 +57,7 @@ def test_thinning_keeps_the_channels_that_say_something(name: str) -> None:
     source, weights = backbone(name), drawn(name)
     plan = plan_of(arch_of(Plan(name, 32, source.depths, tuple(0.5 if any(b.expand or b.kind != "separable" for b in stage) else 1.0 for stage in source.stages))))
     layout = source.layout
-    numbered = {number: block for number, block in enumerate(layout.blocks)}
+    numbered = dict(enumerate(layout.blocks))
     model = build(arch_of(plan), Scale(1, 1, 32, 3, 5), generator=generator())
     for number, block in numbered.items():  # all but every second inner channel say nothing any more
         inner, left = block.inner_channels, model.layout.blocks[number].inner_channels  # type: ignore[union-attr]

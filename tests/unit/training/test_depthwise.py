@@ -11,7 +11,6 @@ from torch import nn
 from archduel.training.depthwise import quick_depthwise
 
 
-
 @pytest.fixture
 def still() -> Iterator[None]:
     """Layers draw their weights from torch's own generator."""
