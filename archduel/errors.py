@@ -7,10 +7,12 @@ that several are checked in a line and the message still names the one that is w
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 __all__ = [
+    "MACHINE",
     "ArchduelError",
     "BudgetError",
     "DataError",
@@ -28,6 +30,9 @@ __all__ = [
     "check_share",
     "unknown",
 ]
+
+MACHINE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENFILE, errno.EMFILE, errno.ENOMEM))
+"""Numbers of errors that are the machine's (a full or read-only disk, too many open files), never those of a file that is read."""
 
 
 class ArchduelError(Exception):

@@ -9,8 +9,8 @@ from importlib import import_module
 
 import typer
 
-from archduel.text import printable, print_line, settle_streams
 from archduel.errors import ArchduelError
+from archduel.text import print_line, printable, settle_streams
 
 __all__ = ["app", "main"]
 

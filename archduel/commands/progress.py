@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from archduel.text import is_terminal, print_line
 from archduel.reporting.text import duration
+from archduel.text import is_terminal, print_line
 
 __all__ = ["Meter", "Progress", "duration", "rare_lines", "record_lines", "write_json"]
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -119,13 +119,29 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 def publish(temporary: Path, final: Path) -> None:
-    """Renames a finished folder to its place; if another process was first, its equal folder stays and ours goes."""
+    """Renames a finished folder to its place; if another process was first, its equal folder stays and ours goes.
+
+    All of it is on disk before the name is: a power cut leaves a whole folder or none.
+    """
+    for path in (*sorted(temporary.rglob("*")), temporary):
+        _settle(path)
     try:
         os.rename(temporary, final)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         if not final.is_dir():
             raise
+    _settle(final.parent)
+
+
+def _settle(path: Path) -> None:
+    """Waits until a file or folder is on disk, where the system can say."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_entry(
@@ -185,16 +201,28 @@ def opened(folder: Path, *, mapped: bool = True) -> Entry | None:
         if facts["format"] != FORMAT or not len(rows):
             return None
         images = np.load(folder / "images.npy", mmap_mode="c" if mapped else None, allow_pickle=False)
-    except (OSError, ValueError, KeyError):
+        first, second, third = map(int, facts["counts"])
+        skipped = {int(number): str(reason) for number, reason in facts["skipped"].items()}
+        histogram = np.array(facts["histogram"], np.int64)
+        # a plain array that looks into the map: slices of a memmap object are slow to make
+        entry = Entry(np.asarray(images), rows, digests, (first, second, third), histogram, skipped)
+        return entry if _intact(entry) else None
+    except Exception:  # a damaged file leads the readers to anything; an entry can be made again
         return None
-    if not len(rows) == len(images) == len(digests) == sum(facts["counts"]):
-        return None
-    first, second, third = facts["counts"]
-    skipped = {int(number): str(reason) for number, reason in facts["skipped"].items()}
-    # a plain array that looks into the map: slices of a memmap object are slow to make
-    return Entry(
-        np.asarray(images), rows, digests, (first, second, third), np.array(facts["histogram"]), skipped
-    )
+
+
+CHECKED = 32 * 2**20  # bytes of pixels up to which all images are compared with their hashes
+SOME = 64  # images that are compared in a larger entry
+
+
+def _intact(entry: Entry) -> bool:
+    """Returns whether the parts of an entry fit each other, and images their hashes: a lost block of a disk reads as zeros."""
+    n, images = len(entry.rows), entry.images
+    fit = images.dtype == np.uint8 and images.ndim == 4 and entry.histogram.shape == (images.shape[1], 256)
+    if not fit or entry.digests.shape != (n, 16) or not n == len(images) == sum(entry.counts):
+        return False
+    some = range(n) if images.nbytes <= CHECKED else np.unique(np.linspace(0, n - 1, SOME).astype(int)).tolist()
+    return all(blake2b(images[i].tobytes(), digest_size=16).digest() == entry.digests[i].tobytes() for i in some)
 
 
 def entry_size(folder: Path) -> int:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, cast
 from archduel.data.cache import locked
 from archduel.errors import DataError
 
-__all__ = ["checksum", "download", "is_archive", "take_members", "unpack"]
+__all__ = ["FREE", "MOST_RATIO", "checksum", "download", "is_archive", "take_members", "unpack"]
 
 # -- Archives from strangers: checksums, and members copied out only to names that we chose or checked ------------------
 

@@ -77,6 +77,9 @@ def describe(dataset: Dataset) -> list[str]:
     lines.append(
         f"  used       {dataset.image_size} x {dataset.image_size} px, rule {facts['rule']}: {facts['resolution_reason']}"
     )
+    if dataset.preprocessing.value_range is not None:
+        black, white = dataset.preprocessing.value_range
+        lines.append(f"  values     {black:g} is black, {white:g} is white, in images of more than 8 bits")
     lines.append(f"  mirroring  {'yes' if dataset.flip else 'no'} ({facts['flip_reason']})")
     counts = [(name, sum(parts.values())) for name, parts in facts["per_class"].items()]
     shown = ", ".join(f"{name} {n:,}" for name, n in counts[:12])
