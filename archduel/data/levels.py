@@ -71,9 +71,9 @@ def usual_range(spread: Spread, *, floats: bool) -> ValueRange | None:
     if floats and low >= -SLACK and high <= 1 + SLACK:
         return 0.0, 1.0
     # an overshoot below black is small beside the whole; normalised images reach as far below 0 as above it
-    if low >= -SLACK / 4 * high and high <= 255 * (1 + SLACK / 4):
-        if floats or (low >= 0 and high <= 255):
-            return 0.0, 255.0
+    byte = low >= -SLACK / 4 * high and high <= 255 * (1 + SLACK / 4)
+    if byte and (floats or (low >= 0 and high <= 255)):
+        return 0.0, 255.0
     if low < 0 or (floats and not spread.whole):
         return None
     return 0.0, float(2 ** max(8, int(high).bit_length()) - 1)

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import tarfile
 import tempfile
@@ -25,7 +24,8 @@ from numpy.typing import NDArray
 from archduel.data.cache import publish
 from archduel.data.dataset import SPLITS, digest, naturally
 from archduel.data.decode import SUFFIXES
-from archduel.data.folder import SPLIT_NAMES, find_list, read_list
+from archduel.data.folder import find_list, read_list
+from archduel.data.layout import SPLIT_NAMES, below, entries, is_folder, left_behind, split_of
 from archduel.errors import DataError
 
 __all__ = ["Catalogue", "Item", "catalogues", "members", "open_catalogue", "write_catalogue"]
@@ -204,7 +204,8 @@ def _of(archive: tarfile.TarFile, number: int, shard: str) -> Iterator[tuple[str
     waiting: dict[str, tuple[str, int, int]] = {}
     said: dict[str, str] = {}
     for member in archive:
-        if not member.isfile() or PurePosixPath(member.name).name.startswith("."):
+        *above, last = PurePosixPath(member.name).parts or ("",)
+        if not member.isfile() or left_behind(last, folder=False) or any(part != "." and left_behind(part) for part in above):
             continue
         path = PurePosixPath(member.name)
         key, end = str(path.with_suffix("")), path.suffix.lower()
@@ -254,11 +255,11 @@ def _places(root: Path) -> dict[str, list[Path]]:
         raise DataError(f"there is no folder {root}")
     places: dict[str, list[Path]] = {}
     for path in sorted(root.iterdir()):
-        word = re.match(r"[a-z]+", path.name.lower())
-        code = SPLIT_NAMES.get(word[0]) if word else None
-        if code is None:
+        code = split_of(path.name.removesuffix(".tar"))
+        if code is None or left_behind(path.name):
             continue
-        if path.is_dir() and path.name.lower() in SPLIT_NAMES:
+        exact = path.name.lower() in SPLIT_NAMES
+        if path.is_dir() and (exact or (SPLITS[code] not in places and not _also_exact(root, code))):
             archives = sorted(path.glob("*.tar"))
             places[SPLITS[code]] = archives or [path]
         elif path.suffix == ".tar":
@@ -266,11 +267,17 @@ def _places(root: Path) -> dict[str, list[Path]]:
     return places
 
 
+def _also_exact(root: Path, code: int) -> bool:
+    """Returns whether a folder with a plain name for a split stands beside one that only has the word in its name."""
+    return any(SPLIT_NAMES.get(path.name.lower()) == code and path.is_dir() for path in root.iterdir())
+
+
 def _kept(root: Path, split: str, places: list[Path], classes: tuple[str, ...], cache: Path) -> Catalogue:
     """Returns the list of a split, from the cache if nothing has changed."""
     inside = [Path(e.path) for e in os.scandir(places[0]) if e.is_dir()] if places[0].is_dir() else []
     beside = [path for path in (find_list(places[0]) if places[0].is_dir() else None,) if path]
-    stamps = [(str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in sorted([*places, *inside, *beside])]
+    facts = [(path, path.stat()) for path in sorted([*places, *inside, *beside])]
+    stamps = [(str(path), fact.st_mtime_ns, fact.st_ctime_ns, fact.st_size) for path, fact in facts]
     final = cache / "lists" / digest(root, split, *stamps, *classes)[:24]
     found = open_catalogue(final)
     if found is None:
@@ -292,7 +299,7 @@ def _write(final: Path, root: Path, places: list[Path], classes: tuple[str, ...]
         write_catalogue(final, items, root, names, shards)  # type: ignore[arg-type]
         return
     folder = places[0]
-    inside = naturally(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    inside = naturally(entry.name for entry in entries(str(folder)) if is_folder(entry))
     filled = [name for name in inside if next(_files(folder / name), None)]
     if filled:
         write_catalogue(final, _in_folders(root, folder, filled, classes or tuple(filled)), root, classes or tuple(filled))
@@ -308,11 +315,7 @@ def _number(text: str, place: dict[str, int], root: Path) -> int:
 
 def _files(folder: Path) -> Iterator[str]:
     """Yields the images below ``folder``, in order."""
-    for place, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
-                yield os.path.join(place, name)
+    yield from map(str, below(folder))
 
 
 def _in_folders(root: Path, folder: Path, names: list[str], classes: tuple[str, ...]) -> Iterator[Item]:

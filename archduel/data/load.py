@@ -115,7 +115,7 @@ def locate(text: str, root: Path) -> Source:
     if text in ("cifar10", "cifar100"):
         return _cifar(text, root)
     if text.startswith("imagefolder:"):
-        return from_folder(Path(text.removeprefix("imagefolder:")).expanduser(), name=text)
+        return from_folder(Path(text.removeprefix("imagefolder:")).expanduser(), name=text, as_classes=True)
     kept = root / "sets" / text.replace(":", "-")
     if re.fullmatch(r"[\w.:-]+", text) and text not in (".", "..") and kept.is_dir():
         files = list(kept.glob("*.npz"))
@@ -167,7 +167,7 @@ def _hint(source: Any) -> str:
 def _located(text: str | bytes, root: Path) -> Source:
     """Returns the images behind a text; one that no file system takes is an error as any other."""
     text = os.fsdecode(text)
-    if not text.strip():
+    if not text.removeprefix("imagefolder:").strip():
         raise DataError("the name of the data is empty; give a folder, an .npz file or a name (`archduel data list`)")
     if "\0" in text:
         raise DataError(f"{printable(text)!r} is no path")
