@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "check_below_one",
     "check_positive",
     "check_share",
+    "reading",
     "unknown",
 ]
 
@@ -96,6 +98,31 @@ class StateError(ArchduelError, RuntimeError):
 
 class ExportError(ArchduelError, RuntimeError):
     """A network that cannot be exported, or an export that does not match."""
+
+
+@contextmanager
+def reading(what: object, kind: type[ArchduelError], form: str = "") -> Iterator[None]:
+    """Turns whatever a damaged or hostile file leads its reader to into one error of one line that names it.
+
+    Deliberate errors and errors of the machine (:data:`MACHINE`) pass.
+
+    Args:
+        what: the file.
+        kind: of the error that is raised.
+        form: what it was read as, such as `` as .npz``.
+
+    Raises:
+        ArchduelError: of the given kind.
+    """
+    try:
+        yield
+    except ArchduelError:
+        raise
+    except Exception as error:  # parsers and decompressors raise errors of their own kinds
+        if isinstance(error, OSError) and error.errno in MACHINE:
+            raise
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        raise kind(f"{what} cannot be read{form}: {why}") from error
 
 
 def unknown(role: str, name: str, known: Iterable[str], *, command: str = "") -> UnknownNameError:

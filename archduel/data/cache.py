@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Entry", "RowFile", "cache_root", "clear", "entry_size", "locked", "opened", "publish", "write_entry"]
+__all__ = ["Entry", "RowFile", "cache_root", "clear", "entry_size", "locked", "opened", "publish", "recovered", "replace_folder", "write_entry"]
 
 # -- A `.npy` file that grows by one array at a time, so that nobody needs to hold, or to count, all of them first ------
 
@@ -118,13 +118,20 @@ def locked(path: Path) -> Iterator[bool]:
         yield held
 
 
+FEW_FILES = 64  # that are waited for one by one
+
+
 def publish(temporary: Path, final: Path) -> None:
     """Renames a finished folder to its place; if another process was first, its equal folder stays and ours goes.
 
     All of it is on disk before the name is: a power cut leaves a whole folder or none.
     """
-    for path in (*sorted(temporary.rglob("*")), temporary):
+    inside = list(temporary.rglob("*"))
+    if len(inside) > FEW_FILES and hasattr(os, "sync"):
+        os.sync()  # one wait for all
+    for path in inside if len(inside) <= FEW_FILES else ():
         _settle(path)
+    _settle(temporary)
     try:
         os.rename(temporary, final)
     except OSError:
@@ -132,6 +139,28 @@ def publish(temporary: Path, final: Path) -> None:
         if not final.is_dir():
             raise
     _settle(final.parent)
+
+
+def replace_folder(fresh: Path, final: Path) -> None:
+    """Puts a finished folder in the place of another, which goes only when the new one is there; see :func:`recovered`."""
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.rename(final, old)
+    try:
+        publish(fresh, final)
+    finally:
+        recovered(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recovered(final: Path) -> Path:
+    """Returns ``final``, put back if a process was killed between taking it away and putting another in its place."""
+    old = final.with_name(f".{final.name}.old")
+    if old.is_dir() and not final.exists():
+        with suppress(OSError):  # another process was first
+            os.rename(old, final)
+    return final
 
 
 def _settle(path: Path) -> None:

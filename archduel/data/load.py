@@ -117,7 +117,8 @@ def locate(text: str, root: Path) -> Source:
     if text.startswith("imagefolder:"):
         return from_folder(Path(text.removeprefix("imagefolder:")).expanduser(), name=text, as_classes=True)
     kept = root / "sets" / text.replace(":", "-")
-    if re.fullmatch(r"[\w.:-]+", text) and text not in (".", "..") and kept.is_dir():
+    plain = len(text) < 256 and bool(re.fullmatch(r"[\w.:-]+", text)) and not text.startswith(".")
+    if plain and store.recovered(kept).is_dir():
         files = list(kept.glob("*.npz"))
         return _path(files[0] if files else kept, text, root)
     path = Path(text).expanduser()

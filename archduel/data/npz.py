@@ -16,7 +16,7 @@ from archduel.data.dataset import PARTS, Source, ValueRange, digest, label_codes
 from archduel.data.download import FREE, MOST_RATIO
 from archduel.data.levels import spread_of
 from archduel.data.stored import Item, keep, kept_once
-from archduel.errors import MACHINE, DataError
+from archduel.errors import DataError, reading
 
 __all__ = ["from_npz", "pairs_among"]
 
@@ -209,7 +209,7 @@ def from_npz(path: Path, converted: Path) -> Source:
         kind = "a folder" if path.is_dir() else "no regular file"
         raise DataError(f"{path} is {kind}, expected an .npz file" if path.exists() else f"there is no file {path}")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with reading(path, DataError, " as .npz"), zipfile.ZipFile(path) as archive:
             found = {entry.removesuffix(".npy") for entry in archive.namelist()}
             pairs = pairs_among(found, str(path))
             _check_sizes(archive, path, pairs)
@@ -219,10 +219,4 @@ def from_npz(path: Path, converted: Path) -> Source:
                 return _large(archive, path, pairs, codes, converted)
             return _small(archive, path, pairs, codes)
     except DataError as error:
-        raise DataError(str(error) if str(path.name) in str(error) else f"{path}: {error}") from error
-    except OSError as error:
-        if error.errno in MACHINE:
-            raise
-        raise DataError(f"{path} cannot be read as .npz: {error}") from error
-    except Exception as error:  # zipfile, zlib and NumPy's reader of headers raise whatever a damaged file leads them to
-        raise DataError(f"{path} cannot be read as .npz: {type(error).__name__}: {error}"[:400]) from error
+        raise DataError(str(error) if path.name in str(error) else f"{path}: {error}") from error
