@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import difflib
 import errno
+import math
+import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from archduel.text import printable
 
 __all__ = [
     "MACHINE",
@@ -25,6 +29,9 @@ __all__ = [
     "StateError",
     "TableError",
     "UnknownNameError",
+    "as_number",
+    "as_whole",
+    "brief",
     "check_at_least",
     "check_below_one",
     "check_positive",
@@ -134,7 +141,7 @@ def unknown(role: str, name: str, known: Iterable[str], *, command: str = "") ->
         known: the names there are.
         command: a command that lists them all.
     """
-    names = sorted(set(known))
+    names, name = sorted(set(known)), name if isinstance(name, str) else brief(name)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
     if command and len(names) > 1:
@@ -170,3 +177,53 @@ def check_below_one(**settings: float) -> None:
     for name, value in settings.items():
         if not 0 <= value < 1:
             raise SettingError(f"{name} is {value}, expected at least 0 and below 1")
+
+
+def _single(value: object) -> object:
+    """Returns the number in a scalar of NumPy or torch; a fraction or decimal as a float; anything else as it is."""
+    try:
+        if callable(getattr(value, "item", None)):
+            return value.item()  # type: ignore[attr-defined]
+        if isinstance(value, numbers.Number) and not isinstance(value, (int, float, complex)):
+            return float(value)  # type: ignore[arg-type]
+    except Exception:  # an array of several, an object of others
+        return value
+    return value
+
+
+def as_number(name: str, value: object, *, least: float = -math.inf, most: float = math.inf) -> float:
+    """Returns a setting as a finite number from ``least`` to ``most``; scalars of NumPy and torch are numbers.
+
+    Raises:
+        SettingError: that names the setting, what was got and expected.
+    """
+    plain = _single(value)
+    good = isinstance(plain, (int, float)) and not isinstance(plain, bool)
+    if good and abs(plain) < 1e300 and least <= plain <= most:  # type: ignore[arg-type,operator]
+        return float(plain)  # type: ignore[arg-type]
+    bounds = f" from {least:g} to {most:g}" if math.isfinite(most) else f" of at least {least:g}" if math.isfinite(least) else ""
+    raise SettingError(f"{name} is {brief(value)}, expected a number{bounds}")
+
+
+def as_whole(name: str, value: object, *, least: int, most: int = 2**63 - 1) -> int:
+    """Returns a setting as a whole number from ``least`` to ``most``; scalars of NumPy and torch, and 5.0, are numbers.
+
+    Raises:
+        SettingError: that names the setting, what was got and expected.
+    """
+    plain = _single(value)
+    good = isinstance(plain, (int, float)) and not isinstance(plain, bool) and -1e300 < plain < 1e300 and int(plain) == plain
+    if good and least <= plain <= most:  # type: ignore[operator]
+        return int(plain)  # type: ignore[call-overload,no-any-return]
+    bounds = f"of at least {least}" if most == 2**63 - 1 else f"from {least} to {most}"
+    raise SettingError(f"{name} is {brief(value)}, expected a whole number {bounds}")
+
+
+def brief(value: object, longest: int = 80) -> str:
+    """Returns a value for a message: printable, short, and also where its own text cannot be made."""
+    try:
+        text = repr(value)
+    except Exception:  # an object of others
+        text = f"an object of {type(value).__name__}"
+    text = printable(text)
+    return text if len(text) <= longest else f"{text[:longest]} ..."

@@ -6,7 +6,7 @@ import os
 from importlib import import_module
 from typing import Any
 
-from archduel.errors import UnknownNameError, unknown
+from archduel.errors import UnknownNameError, brief, unknown
 
 __all__ = ["MENUS", "TRUSTED", "entry", "entry_of_folder", "make", "names", "plug_ins"]
 
@@ -83,6 +83,8 @@ def entry(role: str, name: str) -> Any:
     """
     if role not in MENUS:
         raise unknown("role", role, MENUS)
+    if not isinstance(name, str):
+        raise unknown(role, brief(name), MENUS[role])
     target = MENUS[role].get(name, name if ":" in name else "")
     if not target:
         plural = {"strategy": "strategies", "policy": "policies"}.get(role, f"{role}s")
@@ -90,7 +92,7 @@ def entry(role: str, name: str) -> Any:
     module, _, attribute = target.partition(":")
     try:
         thing = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # the latter two for what is no module's name
         raise UnknownNameError(f"{role} {name!r} cannot be loaded from {target!r}: {error}") from error
     own = getattr(thing, "name", None)
     if ":" in name and isinstance(own, str):

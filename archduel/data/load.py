@@ -24,9 +24,9 @@ from archduel.data.findings import facts_of, refuse_broken, warnings_of
 from archduel.data.folder import from_folder
 from archduel.data.npz import from_npz, pairs_among
 from archduel.data.objects import from_dataset, from_mapping, from_parts, is_dataset, is_parts, zipped
-from archduel.data.resolution import LARGEST, Survey, affordable_size, choose, deep_range, size_facts
+from archduel.data.resolution import LARGEST, RULES, Survey, affordable_size, choose, deep_range, size_facts
 from archduel.data.stored import Item, is_kept, keep, kept_once, open_kept
-from archduel.errors import MACHINE, DataError, SettingError
+from archduel.errors import MACHINE, DataError, SettingError, as_number, as_whole, brief, reading
 from archduel.text import printable
 
 __all__ = ["NAMES", "check_name", "digits", "identity", "load", "locate", "remember", "source_of"]
@@ -34,6 +34,8 @@ __all__ = ["NAMES", "check_name", "digits", "identity", "load", "locate", "remem
 # -- The menu of data sets, and what a name or a path stands for --------------------------------------------------------
 
 
+LARGEST_SIDE = 4_096  # pixels: a side ten times the largest usual one
+MOST_WORKERS = 1_024
 NAMES = {
     "digits": "1,797 handwritten digits, 10 classes, 8 x 8 grey; embedded (scikit-learn)",
     "cifar10": "60,000 photographs, 10 classes, 32 x 32 colour; original archive, python or binary form",
@@ -143,6 +145,12 @@ def source_of(source: Any, *, cache: Path | None = None) -> Source:
         return source
     if isinstance(source, (str, os.PathLike)):
         return _located(os.fspath(source), store.cache_root(cache))
+    with reading(f"the data, {type(source).__name__},", DataError):  # whatever code of others leads to
+        return _from_object(source)
+
+
+def _from_object(source: Any) -> Source:
+    """Returns the labelled images of arrays, dataset objects, and pairs and mappings of them."""
     if isinstance(source, Mapping):
         return from_mapping(source, lambda names: pairs_among(names, "the mapping"))
     if is_parts(source):
@@ -220,8 +228,7 @@ def load(
         DataError: for images, labels or splits that cannot be used.
         SettingError: for a setting out of range.
     """
-    if mode not in (None, "RGB", "L"):
-        raise SettingError(f"mode must be RGB or L, got {mode!r}")
+    image_size, seed, max_images, workers, validation, test, seconds, pixels_per_second = _checked(locals())
     images = source_of(source, cache=cache)
     if len(images.classes) < 2:
         raise DataError(
@@ -251,6 +258,30 @@ def load(
     facts = {**facts_of(images, entry, choice, preprocessing.mode), "sizes": size_facts(found), "seed": seed}
     images = replace(images, warnings=(*images.warnings, *told, *_tell_frames(found)))
     return _dataset(_named(source, images), images, entry, preprocessing, facts, flip)
+
+
+WHOLE = {"image_size": (4, LARGEST_SIDE), "seed": (0, 2**63 - 1), "max_images": (1, 2**63 - 1), "workers": (1, MOST_WORKERS)}
+NUMBERS = ("validation", "test", "seconds", "pixels_per_second")
+
+
+def _checked(given: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Returns the numbers among the settings of :func:`load` (those of ``WHOLE``, then ``NUMBERS``), after checking all settings.
+
+    Raises:
+        SettingError: that names the first that is none of its kind or out of range.
+    """
+    for name, words in (("mode", ("RGB", "L")), ("rule", RULES)):
+        if given[name] is not None and not (isinstance(given[name], str) and given[name] in words):
+            raise SettingError(f"{name} must be {' or '.join(words)}, got {brief(given[name])}")
+    if given["flip"] is not None and not isinstance(given["flip"], (bool, np.bool_)):
+        raise SettingError(f"flip must be True, False or None, got {brief(given['flip'])}")
+    if given["progress"] is not None and not callable(given["progress"]):
+        raise SettingError(f"progress must be a function of (done, total), got {brief(given['progress'])}")
+    if given["cache"] is not None and not isinstance(given["cache"], (str, os.PathLike)):
+        raise SettingError(f"cache must be a folder, got {brief(given['cache'])}")
+    given = {**given, "seed": 0 if given["seed"] is None else given["seed"]}
+    wholes = (None if given[n] is None else as_whole(n, given[n], least=a, most=b) for n, (a, b) in WHOLE.items())
+    return (*wholes, *(None if given[n] is None else as_number(n, given[n], least=0) for n in NUMBERS))
 
 
 def _tell_frames(found: Survey) -> list[str]:

@@ -20,6 +20,7 @@ from archduel.errors import DataError, SettingError
 __all__ = [
     "GREY",
     "LARGEST",
+    "RULES",
     "Choice",
     "Survey",
     "affordable_size",
@@ -199,7 +200,7 @@ def choose(
         SettingError: for a rule that is unknown or a side below 4 pixels.
     """
     if image_size is not None and image_size < 4:
-        raise SettingError(f"image_size must be at least 4 pixels, got {image_size}")
+        raise SettingError(f"image_size is {image_size}, expected at least 4 pixels")
     if rule is not None and rule not in RULES:
         raise SettingError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
     shorts = np.array([min(size) for size in found.sizes])

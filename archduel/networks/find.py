@@ -12,7 +12,7 @@ from typing import Any
 from archduel import registry
 from archduel.core import Arch, Counts, Scale
 from archduel.core import parse as parse_choices
-from archduel.errors import InvalidArchError
+from archduel.errors import InvalidArchError, brief
 from archduel.networks.trained import counts_of, facts_at
 from archduel.spaces.family import free_text, with_text
 from archduel.spaces.lookup import check_space_name, open_space, parse, write
@@ -79,6 +79,8 @@ def find_architecture(text: str, space: str = "") -> Architecture:
         RunError: for a folder without one.
         UnknownNameError: for an unknown space.
     """
+    if not isinstance(text, str):
+        raise InvalidArchError(f"{brief(text)} is not an architecture; expected the text of one, a name, a file or a folder")
     text = text.strip()
     path = Path(text) if text and len(text) < 1000 and "\n" not in text else None
     try:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from archduel import registry
 from archduel.core import Counts, Scale, parse
 from archduel.core.storage import load_state, read_toml, write_atomic
-from archduel.errors import DataError, RunError, StateError, UnknownNameError, unknown
+from archduel.errors import DataError, RunError, StateError, UnknownNameError, brief, unknown
 from archduel.spaces.named import named
 
 if TYPE_CHECKING:
@@ -201,9 +202,12 @@ def folder_of(where: str | Path) -> Path:
         RunError: for a search that is not finished.
         UnknownNameError: for a name that the zoo has not, or has no weights for.
     """
-    if str(where).startswith(ZOO):
-        return shipped(str(where).removeprefix(ZOO))
-    folder = Path(where)
+    text = os.fspath(where) if isinstance(where, os.PathLike) else where
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise RunError(f"{brief(where)} is no folder of a trained network")
+    if text.startswith(ZOO):
+        return shipped(text.removeprefix(ZOO))
+    folder = Path(text)
     if not _is_search(folder):
         return folder
     _know_space(read_toml(folder / SEARCH).get("run", {}).get("space"))

@@ -375,7 +375,7 @@ def test_what_is_no_data_is_refused() -> None:
         load("cifar_10")
     with pytest.raises(SettingError, match="RGB or L"):
         load("digits", mode="rgb")
-    with pytest.raises(SettingError, match="at least 4"):
+    with pytest.raises(SettingError, match="whole number from 4"):
         load("digits", image_size=2)
     with pytest.raises(SettingError, match="sum to less than 1"):
         load("digits", validation=0.5, test=0.5)

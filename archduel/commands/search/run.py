@@ -13,7 +13,7 @@ import torch
 
 from archduel import registry
 from archduel.assemble import declaration
-from archduel.commands.options import parse_count, parse_seconds
+from archduel.commands.options import folder_given, parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final
 from archduel.commands.search.audit import audit as measure_gain
@@ -53,6 +53,7 @@ from archduel.execution import Processes
 from archduel.networks.trained import export_network, open_network, predict
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
+from archduel.text import printable
 from archduel.training.images import Pixels, side_by_side
 
 __all__ = ["Run", "finish", "hand_over", "load_arguments", "races", "search", "work"]
@@ -430,9 +431,9 @@ def search(
         max_latency_ms=max_latency_ms,
         **settings,
     )
-    path = Path(out) if out is not None else Path("runs") / _name(checked)
+    path = folder_given(out) if out is not None else Path("runs") / _name(checked)
     progress = Progress(quiet=quiet)
-    line = command or " ".join(sys.argv) or "archduel.search(...)"
+    line = printable(command or " ".join(sys.argv) or "archduel.search(...)")
     folder = Job(path, RUN, {"run": checked.model_dump()}, command=line, defaults={"run": default_settings()}, gone=gone)
     try:
         if folder.result is None:
@@ -460,7 +461,7 @@ def _more(
     """Trains the network of a finished race on, and hands over again."""
     if out is None:
         raise SettingError(f"--time {time} goes on with a finished run; say which one: --out FOLDER")
-    path, progress, line = Path(out), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
+    path, progress, line = folder_given(out), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
     before = read_settings(path)
     as_before(before, str(data) if isinstance(data, (str, Path)) else _remembered(data), given)
     with Job(path, RUN, {"run": before.model_dump()}, command=line, defaults={"run": default_settings()}, gone=gone) as folder:

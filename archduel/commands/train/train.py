@@ -10,11 +10,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archduel.commands.options import folder_given
 from archduel.commands.progress import Progress, duration
 from archduel.commands.train.task import Task, open_task
 from archduel.core import Scale
 from archduel.core.job import RESULT, TRAINING, Job
-from archduel.errors import RunError, SettingError
+from archduel.errors import RunError, SettingError, as_whole
 from archduel.estimators.timing import check_device
 from archduel.networks.find import Architecture, architecture_at, find_architecture
 from archduel.networks.trained import facts_at, load_trained, network_of, save_trained, take_weights
@@ -296,8 +297,11 @@ def train_network(
 
     from archduel.training.distributed import joined
 
-    if accumulate < 1:
-        raise SettingError(f"accumulate must be at least 1, got {accumulate}")
+    accumulate, seed = as_whole("accumulate", accumulate, least=1), as_whole("seed", seed, least=0)
+    max_images, workers = (
+        None if value is None else as_whole(name, value, least=1) for name, value in (("max_images", max_images), ("workers", workers))
+    )
+    out = folder_given(out)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs for it, read when it starts
     place = _place(device)
