@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from archduel.core.storage import write_atomic
-from archduel.errors import SettingError, brief, UnknownNameError, unknown
+from archduel.errors import SettingError, UnknownNameError, brief, unknown
 from archduel.spaces.lookup import scale_of
 from archduel.training.recipe import Recipe
 
