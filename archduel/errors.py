@@ -10,6 +10,7 @@ import difflib
 import errno
 import math
 import numbers
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = [
     "TableError",
     "UnknownNameError",
     "as_number",
+    "as_path",
     "as_whole",
     "brief",
     "check_at_least",
@@ -45,7 +47,11 @@ MACHINE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENFILE, errn
 
 
 class ArchduelError(Exception):
-    """Base of all deliberate errors."""
+    """Base of all deliberate errors; their text can always be printed."""
+
+    def __str__(self) -> str:
+        """Returns the message; what it quotes may come from a file system or a stranger's file."""
+        return printable(self.args[0] if len(self.args) == 1 else super().__str__(), lines=True)
 
 
 class InvalidArchError(ArchduelError, ValueError):
@@ -70,9 +76,6 @@ class SettingError(ArchduelError, ValueError):
 
 class UnknownNameError(ArchduelError, KeyError):
     """A name that stands on no menu."""
-
-    def __str__(self) -> str:  # KeyError would print the repr of the message
-        return str(self.args[0]) if self.args else ""
 
 
 class DataError(ArchduelError, ValueError):
@@ -217,6 +220,19 @@ def as_whole(name: str, value: object, *, least: int, most: int = 2**63 - 1) -> 
         return int(plain)  # type: ignore[call-overload,no-any-return]
     bounds = f"of at least {least}" if most == 2**63 - 1 else f"from {least} to {most}"
     raise SettingError(f"{name} is {brief(value)}, expected a whole number {bounds}")
+
+
+def as_path(name: str, value: object, kind: type[ArchduelError] = SettingError) -> str:
+    """Returns the text of a path that was given as text or as a path.
+
+    Raises:
+        ArchduelError: of the given kind, for anything that can be no path.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    parts = text.replace("\\", "/").split("/") if isinstance(text, str) else []
+    if not isinstance(text, str) or not text.strip() or "\0" in text or len(text) > 4_000 or max(map(len, parts)) > 255:
+        raise kind(f"{name} is {brief(value)}, expected the path of a file or folder")
+    return text
 
 
 def brief(value: object, longest: int = 80) -> str:

@@ -55,7 +55,6 @@ __all__ = [
     "assignment",
     "assignments",
     "command_line",
-    "folder_given",
     "given",
     "json_or_text",
     "names",
@@ -426,18 +425,6 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
         raise SettingError(f"{brief(value)} has bytes that are no UTF-8, which no settings file can hold; rename it")
     return value
-
-
-def folder_given(value: Any, option: str = "out") -> Path:
-    """Returns a path that was given for a folder or file.
-
-    Raises:
-        SettingError: for anything but the text of a path.
-    """
-    text = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise SettingError(f"{option} is {brief(value)}, expected the path of a folder")
-    return Path(text)
 
 
 def read_entries(text: str, role: str, *, example: str, menu: str) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -31,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from archduel import registry
 from archduel.core import Counts, Scale, parse
 from archduel.core.storage import load_state, read_toml, write_atomic
-from archduel.errors import DataError, RunError, StateError, UnknownNameError, brief, unknown
+from archduel.errors import DataError, RunError, StateError, UnknownNameError, as_path, unknown
 from archduel.spaces.named import named
 
 if TYPE_CHECKING:
@@ -202,9 +201,7 @@ def folder_of(where: str | Path) -> Path:
         RunError: for a search that is not finished.
         UnknownNameError: for a name that the zoo has not, or has no weights for.
     """
-    text = os.fspath(where) if isinstance(where, os.PathLike) else where
-    if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise RunError(f"{brief(where)} is no folder of a trained network")
+    text = as_path("the folder of a network", where, RunError)
     if text.startswith(ZOO):
         return shipped(text.removeprefix(ZOO))
     folder = Path(text)

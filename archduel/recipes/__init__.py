@@ -194,6 +194,8 @@ def _parsed(name: str, content: Mapping[str, Any]) -> RecipeFile:
     Raises:
         SettingError: for content that is no recipe.
     """
+    if any(not isinstance(key, str) for key in content):
+        raise SettingError(f"recipe {name}: its keys must be texts, got {brief(next(key for key in content if not isinstance(key, str)))}")
     if content and set(content) <= SETTINGS:
         return RecipeFile(name, _checked(name, content), spaces=("*",))
     settings = content.get("recipe")

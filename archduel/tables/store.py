@@ -10,7 +10,7 @@ from pathlib import Path
 
 from archduel import registry
 from archduel.core.storage import write_atomic
-from archduel.errors import SettingError, TableError, reading, unknown
+from archduel.errors import SettingError, TableError, as_path, reading, unknown
 from archduel.tables.file import TableHeader, read_table_file, verify_table_file
 from archduel.tables.table import Table
 from archduel.text import printable
@@ -84,7 +84,7 @@ def open_table(name_or_path: str | Path) -> Table:
         TableError: if the file is not a whole table file, or of a space that this program does not know.
         UnknownNameError: if there is no such file or name.
     """
-    path = Path(name_or_path)
+    path = Path(as_path("the table", name_or_path, TableError))
     if not path.is_file():
         known = known_tables()
         if str(name_or_path) not in known and path.suffix.lower() in (SUFFIX, *ENDINGS):

@@ -13,7 +13,7 @@ import torch
 
 from archduel import registry
 from archduel.assemble import declaration
-from archduel.commands.options import folder_given, parse_count, parse_seconds
+from archduel.commands.options import parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final
 from archduel.commands.search.audit import audit as measure_gain
@@ -46,7 +46,7 @@ from archduel.core import Scale, Space, Strategy, sample
 from archduel.core.job import RUN, Job, read_result
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
-from archduel.errors import DataError, RunError, SettingError
+from archduel.errors import DataError, RunError, SettingError, as_path
 from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import Processes
@@ -431,7 +431,7 @@ def search(
         max_latency_ms=max_latency_ms,
         **settings,
     )
-    path = folder_given(out) if out is not None else Path("runs") / _name(checked)
+    path = Path(as_path("out", out)) if out is not None else Path("runs") / _name(checked)
     progress = Progress(quiet=quiet)
     line = printable(command or " ".join(sys.argv) or "archduel.search(...)")
     folder = Job(path, RUN, {"run": checked.model_dump()}, command=line, defaults={"run": default_settings()}, gone=gone)
@@ -461,7 +461,7 @@ def _more(
     """Trains the network of a finished race on, and hands over again."""
     if out is None:
         raise SettingError(f"--time {time} goes on with a finished run; say which one: --out FOLDER")
-    path, progress, line = folder_given(out), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
+    path, progress, line = Path(as_path("out", out)), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
     before = read_settings(path)
     as_before(before, str(data) if isinstance(data, (str, Path)) else _remembered(data), given)
     with Job(path, RUN, {"run": before.model_dump()}, command=line, defaults={"run": default_settings()}, gone=gone) as folder:
