@@ -250,6 +250,8 @@ def _intact(entry: Entry) -> bool:
     fit = images.dtype == np.uint8 and images.ndim == 4 and entry.histogram.shape == (images.shape[1], 256)
     if not fit or entry.digests.shape != (n, 16) or not n == len(images) == sum(entry.counts):
         return False
+    if entry.rows.dtype != np.int64 or entry.rows.shape != (n,) or len({*entry.rows.tolist(), *entry.skipped}) != n + len(entry.skipped):
+        return False
     some = range(n) if images.nbytes <= CHECKED else np.unique(np.linspace(0, n - 1, SOME).astype(int)).tolist()
     return all(blake2b(images[i].tobytes(), digest_size=16).digest() == entry.digests[i].tobytes() for i in some)
 

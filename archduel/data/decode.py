@@ -209,6 +209,8 @@ def decode_once(plan: Plan, preprocessing: Preprocessing, *, grey_expected: bool
     final = plan.root / "decoded" / f"{base}-{digest(plan.order, plan.split[plan.order])[:16]}"
     with _writable(plan.root), store.locked(plan.root / "decoded" / f".{base}.lock") as held:
         entry = store.opened(final)
+        if entry is not None and [row for row in plan.order.tolist() if row not in entry.skipped] != entry.rows.tolist():
+            entry = None  # damaged: other rows than its name says
         if entry is None:
             dead = final.parent.glob(f".{base[:16]}.*") if held else ()  # of processes that were killed
             for folder in (final, *dead):  # a final folder that cannot be opened is damaged

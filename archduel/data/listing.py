@@ -27,6 +27,7 @@ from archduel.data.decode import SUFFIXES
 from archduel.data.folder import find_list, read_list
 from archduel.data.layout import SPLIT_NAMES, below, entries, is_folder, left_behind, split_of
 from archduel.errors import DataError
+from archduel.text import composed, printable
 
 __all__ = ["Catalogue", "Item", "catalogues", "members", "open_catalogue", "write_catalogue"]
 
@@ -115,7 +116,7 @@ def write_catalogue(
         if n == 0:
             raise DataError(f"{root} holds no images")
         facts = {
-            "format": FORMAT, "root": str(root), "classes": list(classes), "shards": list(shards), "n": n, "key": key,
+            "format": FORMAT, "root": str(root), "classes": [printable(name) for name in classes], "shards": list(shards), "n": n, "key": key,
         }  # fmt: skip
         (temporary / "catalogue.json").write_text(json.dumps(facts))
     except BaseException:
@@ -166,13 +167,15 @@ def open_catalogue(folder: Path) -> Catalogue | None:
             return None
         arrays = {name: np.memmap(folder / f"{name}.bin", kind, "r") for name, kind in ARRAYS.items()}
         names = np.memmap(folder / "names.bin", np.uint8, "r")
-    except (OSError, ValueError, KeyError):
+        if any(len(array) != facts["n"] for array in arrays.values()) or int(arrays["ends"][-1]) != len(names):
+            return None
+        if not 0 <= int(arrays["labels"].min()) <= int(arrays["labels"].max()) < len(facts["classes"]):
+            return None
+        return Catalogue(
+            folder, Path(facts["root"]), tuple(facts["classes"]), arrays["labels"], facts["key"], tuple(facts["shards"]), dict(arrays), names
+        )
+    except Exception:  # a damaged file leads the readers to anything; a list can be made again
         return None
-    if any(len(array) != facts["n"] for array in arrays.values()):
-        return None
-    return Catalogue(
-        folder, Path(facts["root"]), tuple(facts["classes"]), arrays["labels"], facts["key"], tuple(facts["shards"]), dict(arrays), names
-    )
 
 
 # -- Images inside tar archives, found once and then read in place: no unpacking, any order ---------------------------
@@ -294,7 +297,7 @@ def _write(final: Path, root: Path, places: list[Path], classes: tuple[str, ...]
     if places[0].suffix == ".tar":
         shards = [str(path.relative_to(root)) for path in places]
         names = classes or tuple(naturally({text for _, text, *_ in members(root, shards)}))
-        place = {name: number for number, name in enumerate(names)}
+        place = {printable(composed(name)): number for number, name in enumerate(names)}
         items = ((name, _number(text, place, root), *rest) for name, text, *rest in members(root, shards))
         write_catalogue(final, items, root, names, shards)  # type: ignore[arg-type]
         return
@@ -308,6 +311,7 @@ def _write(final: Path, root: Path, places: list[Path], classes: tuple[str, ...]
 
 
 def _number(text: str, place: dict[str, int], root: Path) -> int:
+    text = printable(composed(text))
     if text not in place:
         raise DataError(f"{root} has images of the class {text!r}, which the training images do not have")
     return place[text]
@@ -319,7 +323,7 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def _in_folders(root: Path, folder: Path, names: list[str], classes: tuple[str, ...]) -> Iterator[Item]:
-    place = {name: number for number, name in enumerate(classes)}
+    place = {printable(composed(name)): number for number, name in enumerate(classes)}
     for name in names:
         number = _number(name, place, folder)
         for path in _files(folder / name):

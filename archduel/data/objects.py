@@ -145,18 +145,20 @@ def _class_names(dataset: Any) -> list[str] | None:
     if names is None:
         features = getattr(dataset, "features", None)
         names = next((getattr(features[key], "names", None) for key in LABELS if key in features), None) if isinstance(features, Mapping) else None
-    usable = isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names)
-    return list(names) if usable and len(set(names)) == len(names) else None
+    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+        return None
+    return list(names) if len(set(names)) == len(names) else None
 
 
 def _labels(dataset: Any, reader: _Reader, sample: Mapping[int, Item]) -> tuple[list[int], list[Any], list[str] | None, list[str]]:
     """Returns numbers of the items, their labels, class names and warnings; what items say counts."""
-    targets, names, told = _targets(dataset, reader.n), _class_names(dataset), []
+    targets, names = _targets(dataset, reader.n), _class_names(dataset)
+    told: list[str] = []
     if targets is not None:
         try:
             said = [_label(value) for value in targets]
             wrong = next((number for number, (_, label) in sample.items() if said[number] != label), None)
-        except DataError:
+        except Exception:  # no labels, or an object of others that fails
             wrong, said = next(iter(sample), 0), []
         if wrong is None:
             return list(range(reader.n)), said, names, told
@@ -300,7 +302,7 @@ def from_parts(parts: Mapping[int, Any], name: str) -> Source:
         lengths = [len(part) for part in images]
         arrays = [plain(part) if hasattr(part, "shape") else None for part in images]
         if all(array is not None for array in arrays) and len({array.shape[1:] for array in arrays}) == 1:  # type: ignore[union-attr]
-            whole = np.concatenate(arrays)  # type: ignore[arg-type]
+            whole: NDArray[Any] = np.concatenate(arrays)  # type: ignore[arg-type]
             given = np.repeat(np.array(sorted(parts), np.int8), lengths)
             return from_arrays(whole, np.concatenate([plain(part) for part in labels]), name=name, given=given)
         values = [_Zipped(*value) for value in values]

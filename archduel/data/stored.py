@@ -99,13 +99,15 @@ def keep(
         if not labels:
             raise DataError(f"there are no images to keep as {final.name}")
         names = list(classes() if callable(classes) else classes)
-        np.save(temporary / "labels.npy", np.array(labels, np.int64))
-        np.save(temporary / "given.npy", np.array(given, np.int8))
+        columns = np.array(labels, np.int64), np.array(given, np.int8)
+        np.save(temporary / "labels.npy", columns[0])
+        np.save(temporary / "given.npy", columns[1])
         facts = {
             "format": FORMAT,
             "classes": names,
             "flip": flip,
             "content": content,
+            "labels": digest(*columns),
             "packed": shape is None,
             "value_range": value_range,
             "warnings": list(warnings),
@@ -157,6 +159,8 @@ def open_kept(folder: Path, *, name: str) -> Source:
             raise ValueError("labels and splits do not fit")
         if not len(labels) or not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
             raise ValueError("labels without a class")
+        if facts.get("labels", digest(labels, given)) != digest(labels, given):
+            raise ValueError("other labels than were written")
         read = _reader(folder, len(labels), packed=packed, content=str(facts["content"]))
         key = digest("kept", facts["content"], labels, given)
         taken = facts.get("value_range")

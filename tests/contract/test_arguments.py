@@ -6,7 +6,7 @@ import datetime
 import decimal
 import fractions
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,23 +67,21 @@ ODD = [
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCHDUEL_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    yield
 
 
 def throw(entry: Callable[[Any], Any]) -> int:
     """Calls ``entry`` with every odd object; returns how many it took."""
-    taken = 0
+    messages = []
     for odd in ODD:
         try:
             entry(odd)
-            taken += 1
         except ArchduelError as error:
-            assert "\n" not in str(error).strip() or "a\nb" in (odd, None), str(error)
-            str(error).encode("utf-8")
-    return taken
+            messages.append(str(error))
+    assert all(message.replace("\n", "").isprintable() for message in messages), messages
+    return len(ODD) - len(messages)
 
 
 DATA: Mapping[str, Callable[[Any], Any]] = {
@@ -108,7 +106,7 @@ def test_odd_settings_of_loading(name: str) -> None:
 
 
 def test_attributes_of_a_dataset_are_looked_at_and_never_end_the_loading() -> None:
-    for odd in ODD[::3]:
+    for odd in ODD[1::3]:
         assert load(Items(lambda i: (X[i], i % 2), targets=odd)).n_classes == 2
         assert load(Items(lambda i: (X[i], i % 2), classes=odd)).classes == ("0", "1")
 
@@ -185,7 +183,7 @@ class Table(Items):
 
     column_names = ("image", "label")
 
-    class features(dict):  # noqa: N801
+    class features(dict):
         """Facts of columns."""
 
     def __init__(self, names: list[str]) -> None:
