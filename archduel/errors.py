@@ -21,15 +21,18 @@ __all__ = [
     "MACHINE",
     "ArchduelError",
     "BudgetError",
+    "DamagedError",
     "DataError",
     "ExportError",
     "InfeasibleError",
     "InvalidArchError",
+    "MachineError",
     "RunError",
     "SettingError",
     "StateError",
     "TableError",
     "UnknownNameError",
+    "UnreadableError",
     "as_number",
     "as_path",
     "as_whole",
@@ -38,6 +41,9 @@ __all__ = [
     "check_below_one",
     "check_positive",
     "check_share",
+    "in_one_line",
+    "machine_trouble",
+    "of_the_machine",
     "reading",
     "unknown",
 ]
@@ -82,6 +88,18 @@ class DataError(ArchduelError, ValueError):
     """Images, labels or splits that cannot be used."""
 
 
+class UnreadableError(DataError):
+    """Some of several images cannot be read.
+
+    Attributes:
+        answers: one an image in the order in which they were given, None for those that cannot be read.
+    """
+
+    def __init__(self, message: str, answers: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.answers = list(answers)
+
+
 class TableError(ArchduelError, ValueError):
     """A benchmark table or its source file that cannot be used."""
 
@@ -104,6 +122,14 @@ class BudgetError(ArchduelError, ValueError):
 
 class StateError(ArchduelError, RuntimeError):
     """Something was asked for before it can be known, or a state that does not fit."""
+
+
+class DamagedError(StateError, RunError):
+    """A file of ours on the disk that is cut off, changed or empty: it says nothing of what it was made for."""
+
+
+class MachineError(ArchduelError, RuntimeError):
+    """The machine failed, not what it was asked to do: a full disk, too little memory, an ended process. The same command goes on."""
 
 
 class ExportError(ArchduelError, RuntimeError):
@@ -131,8 +157,51 @@ def reading(what: object, kind: type[ArchduelError], form: str = "") -> Iterator
     except Exception as error:  # parsers and decompressors raise errors of their own kinds
         if isinstance(error, OSError) and error.errno in MACHINE:
             raise
-        why = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-        raise kind(f"{what} cannot be read{form}: {why}") from error
+        raise kind(f"{what} cannot be read{form}: {in_one_line(error)}") from error
+
+
+# What torch and its libraries say in a plain RuntimeError when the machine has no more of something.
+SHORT_OF = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "unable to allocate", "failed to allocate", "std::bad_alloc", "alloc_failed",
+    "no space left", "disk quota", "can't start new thread", "unable to open shared memory", "unable to mmap", "unable to open file",
+    "too many open files", "resource temporarily unavailable", "cuda error", "cudnn_status", "cublas_status", "hip error", "os error",
+    "input/output error", "file write failed",
+)  # fmt: skip
+
+
+def of_the_machine(error: BaseException | None) -> bool:
+    """Returns whether an exception tells of the machine (disk, memory, processes) rather than of what was computed."""
+    seen = 0
+    while error is not None and seen < 20:
+        if isinstance(error, (OSError, MemoryError, MachineError, DamagedError)):
+            return True
+        plain = isinstance(error, RuntimeError) and not isinstance(error, ArchduelError)
+        if (plain or type(error).__name__ == "SafetensorError") and any(words in str(error).lower() for words in SHORT_OF):
+            return True
+        # an error that says where the first one struck is still about the first one
+        error, seen = error.__cause__, seen + 1
+    return False
+
+
+@contextmanager
+def machine_trouble(what: str) -> Iterator[None]:
+    """Turns what :func:`of_the_machine` knows into a MachineError that names ``what`` was being done.
+
+    Raises:
+        MachineError: for a full disk, too little memory and the like; whatever else is raised passes unchanged.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ArchduelError) or not of_the_machine(error):
+            raise
+        raise MachineError(f"{what} failed: {in_one_line(error)}; nothing was written down about it, and the same command continues once that is mended") from error
+
+
+def in_one_line(error: BaseException) -> str:
+    """Returns an exception in one line: its kind, where that says more than its words, and the first line of these."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no more is known"]
+    return f"{type(error).__name__}: {lines[0][:300]}"
 
 
 def unknown(role: str, name: str, known: Iterable[str], *, command: str = "") -> UnknownNameError:

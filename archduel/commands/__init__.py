@@ -9,7 +9,7 @@ from importlib import import_module
 
 import typer
 
-from archduel.errors import ArchduelError
+from archduel.errors import ArchduelError, in_one_line, of_the_machine
 from archduel.text import print_line, printable, settle_streams
 
 __all__ = ["app", "main"]
@@ -23,8 +23,11 @@ app = typer.Typer(
 
 COMMANDS = ("search.command", "report", "network.command", "train.command", "zoo", "backbones.command", "bench.command", "data.command", "listing", "proxy.command", "spaces.command", "table.command")
 """Modules that add their commands, in the order in which `archduel --help` shows them."""
-OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
-"""A full or read-only disk, a missing permission: nothing that a traceback explains."""
+OUTSIDE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EIO,
+    errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ETXTBSY, errno.EBUSY,
+)  # fmt: skip
+"""A full or read-only disk, a missing permission or file, too few descriptors: nothing that a traceback explains."""
 
 
 def _version(wanted: bool) -> None:
@@ -51,19 +54,27 @@ for _module in COMMANDS:
     import_module(f"{__name__}.{_module}").register(app)
 
 
+def _outside(error: Exception) -> str:
+    """Returns in words what failed outside of this program, empty for a mistake of its own."""
+    if isinstance(error, OSError):
+        known = error.errno in OUTSIDE and error.strerror
+        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}" if known else ""
+    return in_one_line(error) if of_the_machine(error) else ""
+
+
 def main() -> None:
-    """Runs the command line; deliberate errors and full disks become one line and exit code 2, Ctrl-C 130."""
+    """Runs the command line; deliberate errors and failures of the machine become one line and exit code 2, Ctrl-C 130."""
     settle_streams()
     try:
         app()
     except ArchduelError as error:
         print_line(printable(f"error: {error}", lines=True), error=True)
         sys.exit(2)
-    except OSError as error:
-        if error.errno not in OUTSIDE:
+    except Exception as error:
+        reason = _outside(error)
+        if not reason:
             raise  # our own mistake, with its traceback
-        where = f": {error.filename}" if error.filename else ""
-        print_line(printable(f"error: {error.strerror}{where}; the same command continues once that is mended"), error=True)
+        print_line(printable(f"error: {reason}; the same command continues once that is mended"), error=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

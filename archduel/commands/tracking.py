@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from archduel import registry
-from archduel.core.storage import read_journal, read_toml
+from archduel.core.disk import read_toml
+from archduel.core.storage import read_journal
 from archduel.errors import RunError
 from archduel.training.tracking import Tracker
 

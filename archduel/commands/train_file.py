@@ -13,7 +13,7 @@ import numpy as np
 
 from archduel.commands.trainings import JobOptions
 from archduel.core import Arch, Estimate
-from archduel.core.storage import write_atomic
+from archduel.core.disk import write_atomic
 from archduel.errors import InvalidArchError, RunError, SettingError
 from archduel.recipes import Source, fitted, read
 from archduel.reporting.text import text_table

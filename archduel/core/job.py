@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,17 +18,24 @@ from typing import Any
 
 import tomli_w
 
+from archduel.core.disk import (
+    HARMLESS,
+    TEMPORARY,
+    clear_temporaries,
+    lock,
+    read_json,
+    read_toml,
+    write_atomic,
+)
 from archduel.core.roles import Estimate, Query
 from archduel.core.storage import (
     Journal,
     environment,
     estimate_record,
-    lock,
+    if_whole,
     read_journal,
-    read_toml,
     record_estimate,
     record_query,
-    write_atomic,
 )
 from archduel.errors import RunError
 
@@ -46,36 +54,46 @@ class Layout:
             what is made of it, whose first record has the settings.
         sections: of that file that a continued job must have in common with the first call; others are for the record.
         option: that names the place.
+        free: dotted names of settings that a continued job may have others of: results do not depend on them, or what they mean is
+            compared.
     """
 
     kind: str
     file: str = ""
     sections: tuple[str, ...] = ()
     option: str = "--out"
+    free: tuple[str, ...] = ()
 
 
-RUN = Layout("run", "run.toml", ("run",))
-TRAINING = Layout("training", "train.toml", ("architecture", "recipe", "data", "scale", "start"))
+RUN = Layout("run", "run.toml", ("run",), free=("data", "workers"))
+"""Another spelling of the same images' place, another number of cores: the same run. Images are compared by their fingerprint."""
+TRAINING = Layout("training", "train.toml", ("architecture", "recipe", "data", "scale", "start"), free=("data.name",))
 """The hardware and the number of processes may differ."""
 PROXY = Layout("job", "settings.json", ("settings",))
 COMPARISON = Layout("comparison", option="--json")
 TABLE = Layout("table")
 PAID = ("", "estimate", "epoch", "one-shot step", "rung", "trial")
 """Records that cost something; a job without any may still get other settings. Epochs of a training have no event."""
+LOGS = re.compile(r"slurm-[\w.%-]*\.(out|err)|[\w.-]+\.[oe]\d+|nohup\.out|.*\.log|\.nfs[0-9a-f]+")
+"""Logs that batch systems and shells open in the folder of a job before it begins."""
 # Letters of a value in a message; recipes and texts of architectures are longer, and a message of ten lines is not read.
 SHORT = 80
 
 
 def read_result(folder: str | Path) -> dict[str, Any] | None:
-    """Returns the content of ``result.json``, or None while there is none."""
+    """Returns the content of ``result.json``, or None while there is none.
+
+    Raises:
+        DamagedError: if it cannot be read.
+    """
     path = Path(folder) / RESULT
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    return read_json(path, remedy="delete it, and the same command writes it again") if path.is_file() else None
 
 
-def differences(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each setting that differs, ``recipe.lr: the training has 0.1, the command says 0.2``."""
+def differences(kind: str, before: Mapping[str, Any], now: Mapping[str, Any], free: Sequence[str] = ()) -> list[str]:
+    """Returns a line for each setting that differs, ``recipe.lr: the training has 0.1, the command says 0.2``; ``free`` ones may."""
     old, new = _leaves(before), _leaves(now)
-    keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
+    keys = [key for key in {**new, **old} if old.get(key) != new.get(key) and key not in free]
     return [f"  {key}: the {kind} has {_short(old.get(key))}, the command says {_short(new.get(key))}" for key in keys]
 
 
@@ -140,6 +158,7 @@ class Job:
             (path if layout.file else path.parent).mkdir(parents=True, exist_ok=True)
             self._lock = lock(path / ".lock" if layout.file else path.with_name(f".{path.name}.lock"), path)
             try:
+                self._clear()
                 self.journal = self._open(command, fsync)
             # Ctrl-C included: nobody could close a job that was not made
             except BaseException:
@@ -162,9 +181,19 @@ class Job:
             raise RunError(f"{path} is a folder; give another {layout.option}")
         if layout.file and path.is_dir() and not (path / layout.file).exists():
             # what a process that was killed at once may leave: a lock, half-written settings
-            own = ".lock", f".{layout.file}."
-            if any(not entry.name.startswith(own) for entry in path.iterdir()):
-                raise RunError(f"{path} is not empty and holds no {layout.kind}; give another {layout.option}")
+            names = sorted(entry.name for entry in path.iterdir())
+            foreign = [name for name in names if name not in HARMLESS and not TEMPORARY.fullmatch(name) and not LOGS.fullmatch(name)]
+            if foreign:
+                some = ", ".join(foreign[:3]) + (" ..." if len(foreign) > 3 else "")
+                raise RunError(f"{path} is not empty and holds no {layout.kind} but {some}; give another {layout.option}")
+
+    def _clear(self) -> None:
+        """Removes what killed processes left half-written, now that no other one works here."""
+        if self.layout.file:
+            for folder in (self.path, self.path / "checkpoints", *(self.path / "networks").glob("*")):
+                clear_temporaries(folder)
+        else:
+            clear_temporaries(self.path.parent, of=self.path.name)
 
     def _open(self, command: str, fsync: bool) -> Journal:
         """Returns the journal of a job whose settings agree; a new job's settings are written down first."""
@@ -172,10 +201,13 @@ class Job:
         records = read_journal(path, skip_damaged=single)
         before = self._settings_before(records)
         if before is not None:
-            lines = differences(self.layout.kind, {**self._compared(self._defaults), **before}, self._compared(self.settings))
-            if lines and self._paid_for(records):
+            old, now = {**self._compared(self._defaults), **before}, self._compared(self.settings)
+            paid = self._paid_for(records)
+            lines = differences(self.layout.kind, old, now, self.layout.free if paid else ())
+            if lines and (paid or not self._ours()):
                 listed = "\n".join(lines)
-                raise RunError(f"{self.path} holds another {self.layout.kind}:\n{listed}\ngive another {self.layout.option}, or the same settings")
+                hand = "" if paid else f" ({self.layout.file} was written by hand: --config {self.path / self.layout.file} says the same as it)"
+                raise RunError(f"{self.path} holds another {self.layout.kind}{hand}:\n{listed}\ngive another {self.layout.option}, or the same settings")
             # nothing was paid for yet: these settings take its place
             if lines:
                 path.unlink(missing_ok=True)
@@ -196,10 +228,18 @@ class Job:
         path = self.path / self.layout.file
         if not path.exists():
             return None
-        content = read_toml(path) if path.suffix == ".toml" else json.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path) if path.suffix == ".toml" else read_json(path)
         if not any(section in content for section in self.layout.sections):
             raise RunError(f"{path} is not a {self.layout.kind} of this version of archduel; give another {self.layout.option}")
         return self._compared(content)
+
+    def _ours(self) -> bool:
+        """Returns whether the settings on disk were written by a job: by hand nobody writes versions down."""
+        path = self.path / self.layout.file
+        if not self.layout.file or path.suffix != ".toml":
+            return True
+        content = read_toml(path)
+        return "versions" in content or "hardware" in content
 
     def _compared(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the sections that must agree; of a single one its settings."""
@@ -229,8 +269,8 @@ class Job:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The content of ``result.json``, None until the job is finished."""
-        return read_result(self.path)
+        """The content of ``result.json``, None until the job is finished; a damaged one is put aside, since the journal makes it again."""
+        return if_whole(self.path / RESULT, lambda path: read_result(path.parent))
 
     def note(self, event: str, **values: Any) -> dict[str, Any]:
         """Adds a record with the clock; it is on disk when this returns it."""
@@ -262,7 +302,7 @@ class Job:
         *,
         stage: str = "",
         values: Sequence[Mapping[str, Any]] = (),
-        retry: bool = False,
+        retry: Callable[[Mapping[str, Any]], bool] | None = None,
     ) -> Generator[Estimate, None, None]:
         """Yields one estimate a query; those in the journal are not run again, new ones are there before they are yielded.
 
@@ -272,14 +312,14 @@ class Job:
             ordinals: one a query; they decide the seeds.
             stage: whose records they are.
             values: more for the record of each query.
-            retry: run those that failed again.
+            retry: whether to run what a record is of again, such as a training that failed or whose weights are gone.
         """
         part = self.part(stage)
         # by ordinal too, because it decides the seed: one query asked twice is two evaluations
         known = {
             (record["ordinal"], record_query(record)): record_estimate(record)
             for record in part.records
-            if record.get("event") == "estimate" and not (retry and record["reason"])
+            if record.get("event") == "estimate" and not (retry and retry(record))
         }
         wanted = list(zip(ordinals, queries))
         new = list(dict.fromkeys(key for key in wanted if key not in known))

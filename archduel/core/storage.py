@@ -7,69 +7,26 @@ import json
 import math
 import os
 import platform
-import sys
+import re
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from archduel.core.arch import Arch, parse
+from archduel.core.disk import lacking, lock, write_atomic
 from archduel.core.roles import Cost, Estimate, Query, State
-from archduel.errors import RunError, StateError
+from archduel.errors import DamagedError, RunError, StateError, in_one_line
 from archduel.version import __version__
 
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
-__all__ = ["Journal", "Records", "append_shared", "environment", "estimate_record", "load_state", "lock", "read_journal", "read_toml", "record_estimate", "record_query", "save_state", "write_atomic"]
-
-# -- One process at a time: a second one is refused while the first holds the lock -------------------------------------
-
-
-def lock(path: Path, what: Path) -> BaseFileLock:
-    """Returns the held lock in the file ``path``; the system releases it when the process ends, however it ends.
-
-    Args:
-        path: of the lock, which holds the number of the process and stays when the lock is released.
-        what: what is locked, for the message.
-
-    Raises:
-        OSError: if the file cannot be written.
-        RunError: if another process holds it; says which.
-    """
-    from filelock import FileLock, Timeout
-
-    holder = ""
-    # before the attempt, because some versions of filelock empty the file; there may be none yet, or Windows lets nobody read it
-    with contextlib.suppress(OSError):
-        holder = path.read_text().strip()
-    # not of a thread: a job may be closed by another one than opened it
-    lock_file = FileLock(path, thread_local=False)
-    try:
-        lock_file.acquire(timeout=0)
-    except Timeout as error:
-        raise RunError(f"{what} is in use by process {holder or 'unknown'}; wait for it or stop it") from error
-    # who holds it is for the message alone
-    with contextlib.suppress(OSError):
-        path.write_text(str(os.getpid()))
-    return lock_file
-
+__all__ = [
+    "Journal", "Records", "append_shared", "environment", "estimate_record", "if_whole", "load_state", "read_journal", "record_estimate",
+    "record_query", "save_state",
+]  # fmt: skip
 
 # -- States on disk: tensors and JSON in one safetensors file, written atomically; nothing is ever unpickled ------------
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes ``data`` to ``path`` so that a reader, or a killed writer, sees the old file or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # in the same folder, since a rename is atomic only within a file system; by process, so that two writers do not share it
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        # without it, a power cut may keep the rename and lose the content
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _pack(value: Any, tensors: dict[str, np.ndarray[Any, Any]]) -> Any:
@@ -118,34 +75,72 @@ def _unpack(value: Any, tensors: dict[str, np.ndarray[Any, Any]]) -> Any:
     return torch.from_numpy(tensors[body])
 
 
+def _checksum(text: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """Returns what tells a changed file: safetensors knows only whether the length is right."""
+    total = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        total = zlib.crc32(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8).data, total)
+    return f"{total:08x}"
+
+
 def save_state(path: Path, state: State) -> None:
     """Writes ``state`` atomically.
 
     Raises:
+        OSError: if it cannot be written.
         StateError: if it holds anything but JSON values, NumPy arrays and torch tensors.
     """
     from safetensors.numpy import save
 
     tensors: dict[str, np.ndarray[Any, Any]] = {}
     text = json.dumps(_pack(state, tensors))
-    write_atomic(path, save(tensors, metadata={"state": text}))
+    write_atomic(path, save(tensors, metadata={"state": text, "crc32": _checksum(text, tensors)}))
 
 
 def load_state(path: Path) -> State:
     """Returns the state in ``path``.
 
     Raises:
-        StateError: if the file is not such a state.
+        DamagedError: if the file is not such a state, or not the one that was written.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {})["state"]
+            facts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, OSError) as error:
-        raise StateError(f"{path} is not a saved state: {error}") from error
-    return _unpack(json.loads(text), tensors)  # type: ignore[no-any-return]
+        # states of older versions have no checksum
+        if facts.get("crc32", checked := _checksum(facts["state"], tensors)) != checked:
+            raise ValueError("its bytes are not those that were written")
+        return dict(_unpack(json.loads(facts["state"]), tensors))
+    except MemoryError:
+        raise
+    # safetensors has errors of its own, and what stands in a changed file may be anything
+    except Exception as error:
+        raise DamagedError(f"{path} is not a saved state: {in_one_line(error)}; remove it, and what it is of is made again") from error
+
+
+T = TypeVar("T")
+
+
+def if_whole(path: Path, read: Callable[[Path], T], say: Callable[[str], None] = lambda text: None) -> T | None:
+    """Returns ``read(path)``, or None where there is no such file or it is damaged; a damaged one is put aside, so that it is made again.
+
+    Args:
+        path: of a file that can be made again, such as a checkpoint.
+        read: raises DamagedError for a file that is not as it was written.
+        say: is told of a damaged file.
+    """
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except DamagedError as error:
+        aside = path.with_name(f"{path.name}.damaged")
+        with contextlib.suppress(FileNotFoundError):  # another process of the same training was first
+            os.replace(path, aside)
+        say(f"warning: {error.args[0].partition(';')[0]}; it lies as {aside.name} now, and what it is of is made again")
+        return None
 
 
 class Records(Protocol):
@@ -159,6 +154,45 @@ class Records(Protocol):
         """Adds a record; it is on disk when this returns."""
 
 
+NUMBER = (int, float)
+# An evaluation is read back into values; the others are read by whoever wrote them.
+ESTIMATE: dict[str, type | tuple[type, ...]] = {
+    "ordinal": int, "arch": str, "fidelity": (str, type(None)), "group": (str, int, type(None)), "score": (float, type(None)), "seconds": NUMBER,
+    "images": NUMBER, "values": dict, "reason": str,
+}  # fmt: skip
+CHECKED = re.compile(rb', "crc32": "([0-9a-f]{8})"\}$')
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    """Returns the line of a record, with a checksum: a flipped bit may leave good JSON, and another score."""
+    text = json.dumps(record, allow_nan=True).encode()
+    return text[:-1] + (b', ' if len(record) else b'') + f'"crc32": "{zlib.crc32(text):08x}"}}'.encode() + b"\n"
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    """Returns the record of a line.
+
+    Raises:
+        ValueError: saying what is wrong with it.
+    """
+    if match := CHECKED.search(line):
+        line = line[: match.start()] + b"}"
+        if zlib.crc32(line) != int(match[1], 16):
+            raise ValueError("it is not as it was written")
+    try:
+        record = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    needed: dict[str, type | tuple[type, ...]] = {"event": str} if isinstance(record, dict) and "event" in record else {}
+    if isinstance(record, dict) and "clock" in record:
+        needed["clock"] = NUMBER
+    if needed.get("event") and record["event"] == "estimate":
+        needed |= ESTIMATE
+    if reason := lacking(record, needed):
+        raise ValueError(reason)
+    return dict(record)
+
+
 def read_journal(path: Path, *, skip_damaged: bool = False) -> list[dict[str, Any]]:
     """Returns the whole records of a journal, also while another process writes it; a torn last line is left out.
 
@@ -167,20 +201,25 @@ def read_journal(path: Path, *, skip_damaged: bool = False) -> list[dict[str, An
         skip_damaged: leave out damaged lines, where each record can be made again on its own.
 
     Raises:
-        RunError: for a damaged line.
+        RunError: for a damaged line, saying what can be kept.
     """
-    data = path.read_bytes() if path.exists() else b""
+    try:
+        data = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
     records = []
     # a line is a record once its line break is there: what follows the last one is being written, or was cut off
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].split(b"\n"), 1):
+        if not line.strip():
+            continue
         try:
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError(f"a record is an object, got {record!r}")
-            records.append(record)
+            records.append(_record(line.rstrip(b"\r")))
         except ValueError as error:
             if not skip_damaged:
-                raise RunError(f"{path} line {number} is not JSON ({error}); the run cannot be continued") from error
+                raise RunError(
+                    f"{path} line {number} is damaged ({error}), so the run cannot be continued from there; the lines before it are whole: "
+                    f"keep these alone (`head -n {number - 1}`), and the same command does the rest again"
+                ) from error
     return records
 
 
@@ -218,7 +257,7 @@ class Journal:
         Raises:
             RunError: if it cannot be written; the journal is then as it was.
         """
-        line = json.dumps(record, allow_nan=True).encode() + b"\n"
+        line = _line(record)
         try:
             if self._torn:
                 self._file.truncate(self._whole)
@@ -239,7 +278,7 @@ class Journal:
         if len(left) < len(self._records):
             self._file.close()
             # the whole file anew, because a kill while lines are taken out in place would leave neither the old nor the new one
-            write_atomic(self.path, b"".join(json.dumps(record).encode() + b"\n" for record in left))
+            write_atomic(self.path, b"".join(map(_line, left)))
             self._records = left
             self._open()
 
@@ -254,15 +293,16 @@ def append_shared(path: Path, record: Mapping[str, Any]) -> None:
     Raises:
         RunError: if it cannot be written.
     """
-    from filelock import FileLock
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    held = lock(path.with_name(f".{path.name}.lock"), path, wait=True)
+    try:
         journal = Journal(path, fsync=False, skip_damaged=True)
         try:
             journal.append(record)
         finally:
             journal.close()
+    finally:
+        held.release()
 
 
 def estimate_record(ordinal: int, query: Query, estimate: Estimate) -> dict[str, Any]:
@@ -292,18 +332,6 @@ def record_estimate(record: Mapping[str, Any]) -> Estimate:
     """Returns the estimate of an ``estimate`` record."""
     score = math.nan if record["score"] is None else float(record["score"])
     return Estimate(score, Cost(record["seconds"], record["images"]), record["values"], record["reason"])
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Returns the content of a TOML file."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
 
 
 def environment() -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from archduel.core.storage import write_atomic
+from archduel.core.disk import write_atomic
 from archduel.data import cache as store
 from archduel.data.dataset import Preprocessing, Source, digest
 from archduel.data.levels import Spread

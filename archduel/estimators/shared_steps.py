@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archduel.core import Arch, Cost, Estimate, Scale, State
-from archduel.errors import ArchduelError, StateError, UnknownNameError, unknown
+from archduel.errors import ArchduelError, StateError, UnknownNameError, of_the_machine, unknown
 from archduel.spaces import family as nets
 from archduel.spaces.layers import set_drop_path
 from archduel.training.images import Cursor, Pixels
@@ -118,6 +118,8 @@ class SharedJudge:
             score, loss = self.score(arch) if batch is None else self.glance(arch, batch)
             values = {**self.counts(arch), "val_loss": loss}
         except ArchduelError as error:
+            if of_the_machine(error):
+                raise
             return Estimate(math.nan, Cost(time.perf_counter() - began), {}, str(error))
         cost = Cost(time.perf_counter() - began)
         if not math.isfinite(loss):

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from archduel.core import Arch, Cost, Estimate, Query, Scale, State, evaluation_seed
-from archduel.errors import SettingError, unknown
+from archduel.errors import SettingError, of_the_machine, unknown
 from archduel.fusing.judging import judged_together, planned
 from archduel.spaces import family as nets
 from archduel.spaces.layers import set_drop_path
@@ -126,6 +126,7 @@ class TrainingEstimator:
         """Returns the estimate of one query; whatever goes wrong with its network becomes the reason of a failure.
 
         Raises:
+            Exception: of the machine (a full disk, too little memory), which is no answer about the network.
             UnknownNameError: for a fidelity that is no recipe.
         """
         recipe = self.recipe(query)
@@ -136,8 +137,11 @@ class TrainingEstimator:
                 values: dict[str, Any] = nets.count(query.arch, self.scale(recipe))._asdict()
                 trained, scores = self._train(query, recipe, seed)
         except Exception as error:
-            seconds = time.perf_counter() - began
-            return Estimate(math.nan, Cost(seconds), {}, f"{type(error).__name__}: {error}")
+            too_large = isinstance(error, torch.OutOfMemoryError)  # for a GPU: an answer about the network, unless others use it too
+            if of_the_machine(error) and not too_large:
+                raise
+            kind = "out of memory" if too_large else type(error).__name__
+            return Estimate(math.nan, Cost(time.perf_counter() - began), {}, f"{kind}: {error}")
         seconds = max(time.perf_counter() - began, trained.seconds)  # an interrupted training counts as a whole
         return self.estimate_of(trained, scores, values, seconds, recipe)
 

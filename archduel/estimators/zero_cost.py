@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archduel.core import Arch, Cost, Estimate, Query, Scale, State
-from archduel.errors import SettingError, unknown
+from archduel.errors import SettingError, of_the_machine, unknown
 from archduel.spaces import family as nets
 from archduel.training.augment import normalise
 from archduel.training.images import Pixels
@@ -95,6 +95,8 @@ class ZeroCost:
         try:
             values = self.measure(query.arch)
         except Exception as error:
+            if of_the_machine(error):
+                raise
             return Estimate(math.nan, Cost(time.perf_counter() - began), {}, f"{type(error).__name__}: {error}")
         cost = Cost(time.perf_counter() - began, len(self._labels))
         score = values[self.metric]

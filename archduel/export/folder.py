@@ -9,7 +9,10 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import os
+import re
+import secrets
 import shutil
 import tempfile
 import time
@@ -26,6 +29,7 @@ import torch
 from torch import nn
 
 from archduel.core import Arch, Scale
+from archduel.core.disk import HARMLESS, TEMPORARY, clear_temporaries, flush_folder
 from archduel.errors import ExportError
 from archduel.export.source import network_source, read_network
 
@@ -182,6 +186,9 @@ RULES = {
 }
 FIELDS = ("size", "mode", "rule", "mean", "std")
 OURS = {"model.py", "model.safetensors", "labels.json", "predict.py"}
+"""What an earlier export is known by."""
+WRITTEN = OURS | {"README.md", "model.onnx", "preprocess.py", "preprocessing.json"}
+"""All files that an export may write."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +238,7 @@ def export_folder(
         model: the trained network; input (N, C, H, W) normalised float32, output logits. It is not changed.
         arch: what it is; a text where no space holds it.
         scale: how large it was built.
-        folder: where to; an earlier export there is replaced.
+        folder: where to; the files of an earlier export there are replaced, others are kept.
         classes: names in the order of the logits.
         preprocessing: ``size``, ``mode`` (RGB or L), ``rule`` (crop, letterbox or none), ``mean``, ``std`` and, where it has
             one, ``value_range``; a mapping or an object with these attributes.
@@ -240,23 +247,25 @@ def export_folder(
 
     Raises:
         ExportError: if settings and network do not fit, the network cannot be written, an exported form computes something
-            else, or ``folder`` holds other files.
+            else, or ``folder`` holds files of these names that are no export.
     """
     settings = _settings(preprocessing, scale, classes)
     _check_free(folder)
     network = _copy(model)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(draft, ignore_errors=True)
+    # where a link leads is filled, and `.` has a name then
+    place = folder.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    clear_temporaries(place.parent, of=place.name)
+    draft = place.with_name(f".{place.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     draft.mkdir()
     try:
         # making a network draws weights, which are then overwritten: the caller's random numbers must not notice
         with torch.random.fork_rng(devices=[]):
             report = _write(network, arch, scale, draft, settings, classes, facts, title or str(arch))
-        _replace(draft, folder)
+        _replace(draft, place)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return ExportReport(folder, tuple(sorted(p.name for p in folder.iterdir())), **report)
+    return ExportReport(folder, tuple(sorted(p.name for p in folder.iterdir() if p.name in WRITTEN)), **report)
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -276,6 +285,8 @@ def _settings(preprocessing: Mapping[str, Any] | Any, scale: Scale, classes: Seq
     if known.get("value_range") is not None:  # of a set with more than 8 bits a channel
         settings["value_range"] = [float(value) for value in known["value_range"]]
     settings["mean"], settings["std"] = ([float(v) for v in settings[name]] for name in ("mean", "std"))
+    if not all(math.isfinite(v) for name in ("mean", "std") for v in settings[name]) or not all(v > 0 for v in settings["std"]):
+        raise ExportError(f"the preprocessing's mean {settings['mean']} and std {settings['std']} must be finite, std above 0")
     channels = {"RGB": 3, "L": 1}.get(settings["mode"])
     if settings["rule"] not in RULES:
         raise ExportError(f"the preprocessing's rule is {settings['rule']!r}, expected one of {', '.join(RULES)}")
@@ -301,27 +312,49 @@ def _deep(settings: Mapping[str, Any]) -> str:
 
 
 def _check_free(folder: Path) -> None:
+    """Refuses a folder that is somebody's own; one with an earlier export may hold more, and keeps it."""
     if folder.exists() and not folder.is_dir():
         raise ExportError(f"{folder} is a file; expected a folder or nothing")
+    if folder.is_symlink() and not folder.exists():
+        raise ExportError(f"{folder} is a link that leads nowhere; remove it or give another folder")
     present = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if present and not present >= OURS:
-        raise ExportError(f"{folder} holds other files ({', '.join(sorted(present)[:3])} ...); choose another folder or empty it")
+    foreign = {name for name in present - WRITTEN - HARMLESS if not TEMPORARY.fullmatch(name)}
+    if foreign and not present >= OURS:
+        raise ExportError(f"{folder} holds other files ({', '.join(sorted(foreign)[:3])} ...); choose another folder or empty it")
 
 
 def _replace(draft: Path, folder: Path) -> None:
-    """Puts ``draft`` where ``folder`` is; at every moment one of the two is whole."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(draft, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    """Puts the files of ``draft`` into ``folder``, one by one over those of an earlier export; whatever else lies there stays.
+
+    Where there is nothing yet the whole folder appears at once. A process that is killed in between leaves files of two exports; the weights
+    come last, and ``model.py`` refuses weights of another network.
+    """
+    for path in draft.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    flush_folder(draft)
+    if not folder.exists():
+        os.replace(draft, folder)
+        flush_folder(folder.parent)
+        return
+    names = sorted((path.name for path in draft.iterdir()), key=lambda name: (name == "model.safetensors", name))
+    for name in names:
+        os.replace(draft / name, folder / name)
+    for name in WRITTEN - set(names):
+        (folder / name).unlink(missing_ok=True)  # such as the ONNX file of an earlier export, which is of another network
+    flush_folder(folder)
 
 
 def _template(name: str, values: Mapping[str, Any]) -> str:
     text = files("archduel.export").joinpath("templates", f"{name}.txt").read_text(encoding="utf-8")
-    for key, value in values.items():
-        text = text.replace(f"@{key}@", str(value))
-    return text
+    # in one turn: a value that holds the mark of another one stays as it is
+    return re.sub("@([A-Z]+)@", lambda mark: str(values[mark[1]]) if mark[1] in values else mark[0], text)
+
+
+def _harmless(text: str) -> str:
+    """Returns a text that may come from a stranger's file so that it can stand in a docstring, and in a heading, and ends neither."""
+    plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return plain.replace("\\", "/").replace('"', "'")
 
 
 def _write(
@@ -337,7 +370,7 @@ def _write(
     (folder / "model.safetensors").write_bytes(save(state, metadata={"architecture": str(arch)}))
     code = network_source(read)
     values = {
-        "ARCH": title, "CHANNELS": shape[0], "SIZE": shape[1], "CLASSES": len(classes), "MEAN": settings["mean"], "STD": settings["std"],
+        "ARCH": _harmless(title), "CHANNELS": shape[0], "SIZE": shape[1], "CLASSES": len(classes), "MEAN": settings["mean"], "STD": settings["std"],
         "MODE": settings["mode"], "ORDER": "red, green, blue" if shape[0] == 3 else "grey",
         "FUNCTIONAL": "from torch.nn import functional\n" if "functional." in code else "", "DEFINITIONS": code,
         "RULE": RULES[settings["rule"]].format(shape[1]), "DEEP": _deep(settings),

@@ -92,6 +92,8 @@ class _Tracer(fx.Tracer):
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Any:
         known = [fx.node.map_aggregate(part, _value) for part in (args, kwargs)]
+        if target is functional.pad and not any(known[0][1]):
+            return args[0]  # an even map gets no border
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
         # an output is no value that another statement could need
         if kind == "output":

@@ -277,7 +277,7 @@ def network_source(network: Network) -> str:
     x = whole.inputs[0]
     top = replace(
         whole, name="Network", doc="The whole network: pixels 0..255, (N, C, H, W), in; logits, (N, classes), out.",
-        forward=(f"{x} = (pixels.float() / 255 - self.mean) / self.std", *(whole.forward or ())), inputs=("pixels",),
+        forward=(f"{x} = (pixels.to(self.mean.dtype) / 255 - self.mean) / self.std", *(whole.forward or ())), inputs=("pixels",),
     )  # fmt: skip
     return "\n\n\n".join([*map(_definition, parts), _definition(top, NORMALISATION)])
 

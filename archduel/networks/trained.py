@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -29,17 +31,34 @@ from typing import TYPE_CHECKING, Any
 
 from archduel import registry
 from archduel.core import Counts, Scale, parse
-from archduel.core.storage import load_state, read_toml, write_atomic
-from archduel.errors import DataError, RunError, StateError, UnknownNameError, as_path, unknown
+from archduel.core.disk import lacking, read_json, read_toml, write_atomic
+from archduel.core.places import found_again, place_of
+from archduel.core.storage import load_state
+from archduel.errors import (
+    ArchduelError,
+    DataError,
+    RunError,
+    StateError,
+    UnknownNameError,
+    UnreadableError,
+    as_path,
+    in_one_line,
+    unknown,
+)
+from archduel.networks.facts import NEEDED, check_facts
 from archduel.spaces.named import named
+from archduel.text import printable
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import nn
 
+    from archduel.data import Preprocessing
     from archduel.export import ExportReport
 
-__all__ = ["FACTS", "RECORD", "WEIGHTS", "ZOO", "TrainedNetwork", "counts_of", "export_network", "facts_at", "folder_of", "holds_network", "load_trained", "network_of", "open_network", "predict", "read_facts", "save_trained", "shipped", "shipped_tags", "take_weights"]
+__all__ = ["FACTS", "RECORD", "WEIGHTS", "ZOO", "Answer", "TrainedNetwork", "answers", "counts_of", "export_network", "facts_at", "folder_of", "holds_network", "is_whole", "load_trained", "network_of", "open_network", "predict", "read_facts", "save_trained", "shipped", "shipped_tags", "take_weights"]
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
 RECORD = "evaluation.json"
@@ -48,7 +67,6 @@ SEARCH, RESULT = "run.toml", "result.json"
 """What the folder of a search is known by, and what is there once it is finished."""
 ZOO = "zoo:"
 """What a name of the zoo begins with where a folder could stand too."""
-NEEDED = ("arch", "scale", "classes", "preprocessing")
 
 # -- Writing and reading one folder -------------------------------------------------------------------------------------
 
@@ -76,6 +94,9 @@ def save_trained(
     data = save(weights)
     written = {**facts, "scale": _fields(facts["scale"]), "preprocessing": _fields(facts["preprocessing"])}
     written["arch"] = None if facts["arch"] is None else str(facts["arch"])
+    learned = facts.get("data")
+    if isinstance(learned, Mapping) and isinstance(learned.get("name"), str) and (place := place_of(learned["name"], folder)):
+        written["data"] = {**learned, "place": place}
     outside = registry.MENUS["space"].get(str(facts["arch"]).partition(":")[0], "")
     if outside in registry.plug_ins("space"):
         written["space"] = outside
@@ -112,15 +133,23 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
         raise RunError(
             f"{folder} holds no trained network: neither {FACTS} (`archduel train`) nor a finished search (`archduel search`)"
         )
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        absent = [name for name in NEEDED if name not in facts]
-    except (ValueError, TypeError) as error:
-        raise RunError(f"{path} is damaged ({error}); train or fetch the network again") from error
-    if absent:
-        raise RunError(f"{path} lacks {', '.join(absent)}; train or fetch the network again")
+    facts = read_json(path, remedy="train or fetch the network again")
+    check_facts(facts, str(path))
+    data = facts.get("data")
+    if isinstance(data, Mapping) and isinstance(data.get("place"), Mapping):
+        facts["data"] = {**data, "name": found_again(str(data.get("name")), data["place"], Path(folder))}
     _know_space(facts.get("space"))
     return dict(facts)
+
+
+def is_whole(folder: str | Path) -> bool:
+    """Returns whether a folder holds a trained network whose facts can be read and whose weights are those they speak of."""
+    folder = Path(folder)
+    try:
+        _read_weights(folder / WEIGHTS, str(read_facts(folder).get("sha256", "")))
+    except (ArchduelError, OSError):
+        return False
+    return True
 
 
 def _know_space(name: object) -> None:
@@ -162,6 +191,22 @@ def counts_of(facts: Mapping[str, Any]) -> Counts:
     if facts["arch"] is not None:
         return count(parse(str(facts["arch"])), scale, **options)
     return count_text(facts["text"], scale, **options)
+
+
+def _check_size(facts: Mapping[str, Any], weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuses facts of a network with more parameters than there are weights: it could be too large to be built at all.
+
+    Raises:
+        InvalidArchError: for an architecture that its space does not hold.
+        StateError: naming both numbers.
+    """
+    try:
+        params = counts_of(facts).params
+    except UnknownNameError:  # a plug-in's space may have no counts
+        return
+    there = sum(value.numel() for value in weights.values())
+    if params > there:
+        raise StateError(f"{path} belongs to another architecture: it has {there:,} numbers, the network of its facts {params:,} parameters")
 
 
 def take_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:
@@ -237,12 +282,23 @@ def _result(folder: Path) -> dict[str, Any]:
     path = folder / RESULT
     if not path.is_file():
         raise RunError(f"{folder} is not finished, so it has no winner yet; the same `archduel search` command continues it")
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        result["networks"]["search"]["arch"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged ({error}); delete it, and the same `archduel search` command writes it again") from error
-    return dict(result)
+    again = "delete it, and the same `archduel search` command writes it again"
+    result = read_json(path, {"networks": dict}, remedy=again)
+    winner = result["networks"].get("search")
+    if reason := lacking(winner, {"arch": str}) or _wrong_places(winner):
+        raise RunError(f"{path} is damaged ({reason}); {again}")
+    return result
+
+
+def _wrong_places(winner: Mapping[str, Any]) -> str:
+    """Returns what is wrong with where a network's files are said to be: a folder that was sent may point anywhere."""
+    for name in ("folders", "weights"):
+        places = winner.get(name, ["."])
+        fine = isinstance(places, list) and places and all(isinstance(place, str) for place in places)
+        if not fine or any(Path(place).is_absolute() or ".." in Path(place).parts for place in places):
+            return f"{name!r} of the network is not a list of places in the run's folder"
+    return ""
+
 
 
 def _read_before(folder: Path) -> tuple[dict[str, Any], Path]:
@@ -257,6 +313,7 @@ def _read_before(folder: Path) -> tuple[dict[str, Any], Path]:
     }  # fmt: skip
     if absent := [name for name in (*NEEDED, "text") if not facts[name]] + [name for name in ("weights",) if name not in winner]:
         raise RunError(f"{folder / RESULT} lacks {', '.join(absent)}; the winner cannot be read from it")
+    check_facts(facts, str(folder / RESULT))
     return facts, folder / winner["weights"][0]
 
 
@@ -309,6 +366,7 @@ def load_trained(where: str | Path, *, device: str | torch.device = "cpu") -> tu
     else:
         facts, path = read_facts(folder), folder / WEIGHTS
         weights = _read_weights(path, facts.get("sha256", ""))
+    _check_size(facts, weights, path)
     model = network_of(facts)
     take_weights(model, weights, str(path))
     return model.to(device).eval(), facts
@@ -336,12 +394,10 @@ class TrainedNetwork:
     @property
     def with_normalisation(self) -> nn.Module:
         """The network behind its normalisation: input (N, C, H, W) float32 in 0..1, output logits."""
-        from torch import nn
-
-        from archduel.spaces.layers import Normalise
+        from archduel.spaces.layers import Normalised
 
         preprocessing = self.facts["preprocessing"]
-        return nn.Sequential(Normalise(preprocessing["mean"], preprocessing["std"]), self.model).eval()
+        return Normalised(preprocessing["mean"], preprocessing["std"], self.model).eval()
 
 
 def open_network(where: str | Path, *, device: str = "cpu") -> TrainedNetwork:
@@ -366,38 +422,77 @@ def export_network(network: TrainedNetwork, to: Path) -> ExportReport:
         ExportError: if it cannot be written, or ``to`` holds other files.
     """
     from archduel.export import export_folder
+    from archduel.spaces.family import free_text
 
     facts = network.facts
     known = {name: facts[name] for name in ("text", "data", "recipe", "test") if facts.get(name)}
+    if isinstance(known.get("data"), Mapping):
+        # where it lies on this machine is nobody's business
+        known["data"] = {name: Path(str(value)).name if name == "name" else value for name, value in known["data"].items() if name != "place"}
     return export_folder(
-        network.model, facts["arch"] or facts["text"], Scale(**facts["scale"]), to, classes=facts["classes"],
+        network.model, facts["arch"] or free_text(facts["text"]).canonical(facts["text"]), Scale(**facts["scale"]), to, classes=facts["classes"],
         preprocessing=facts["preprocessing"], facts={**known, **network.counts._asdict()},
         title=facts["text"] or str(facts["arch"]),
     )  # fmt: skip
 
 
-def predict(network: TrainedNetwork, images: Sequence[Path]) -> list[list[tuple[str, float]]]:
+Answer = list[tuple[str, float]]
+"""The classes of an image with their probabilities, most probable first."""
+
+
+def predict(network: TrainedNetwork, images: Sequence[Path]) -> list[Answer]:
     """Returns for each image file its classes with probabilities, most probable first.
 
     Raises:
-        DataError: naming the first file that cannot be read.
+        UnreadableError: after all of them were looked at, where some cannot be read; it has the answers to the others.
     """
+    found = list(answers(network, images))
+    errors = [answer for answer in found if isinstance(answer, DataError)]
+    if errors:
+        more = f" ({len(errors)} of {len(found)} cannot be read)" if len(found) > 1 else ""
+        raise UnreadableError(f"{errors[0]}{more}", [None if isinstance(answer, DataError) else answer for answer in found])
+    return [answer for answer in found if not isinstance(answer, DataError)]
+
+
+def answers(network: TrainedNetwork, images: Iterable[Path]) -> Iterator[Answer | DataError]:
+    """Yields for each image file, in order, what :func:`predict` returns of it, or why it cannot be read."""
     import torch
 
-    from archduel.data import Preprocessing, apply_preprocessing, open_image
+    from archduel.data import Preprocessing
 
     preprocessing, model = Preprocessing(**network.facts["preprocessing"]), network.with_normalisation
-    answers = []
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     for path in images:
-        if not path.is_file():
-            raise DataError(f"{path} is {'a folder, not an image' if path.is_dir() else 'not there'}; give image files")
         try:
-            with open_image(path) as image:
-                pixels = apply_preprocessing(image, preprocessing)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read as an image: {error}") from error
+            pixels = _pixels(path, preprocessing)
+        except DataError as error:
+            yield error
+            continue
         with torch.inference_mode():
-            logits = model(torch.tensor(pixels).float()[None] / 255)
+            logits = model(torch.tensor(pixels, device=device).float()[None] / 255)
         probabilities = logits.softmax(1)[0].tolist()
-        answers.append(sorted(zip(network.facts["classes"], probabilities), key=lambda pair: -pair[1]))
-    return answers
+        yield sorted(zip(network.facts["classes"], probabilities), key=lambda pair: -pair[1])
+
+
+def _pixels(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Returns the network's input of one image file.
+
+    Raises:
+        DataError: for whatever is no image that can be read.
+    """
+    from archduel.data import apply_preprocessing, open_image
+
+    name = printable(path)
+    try:
+        kind = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        raise DataError(f"{name} is not there ({error}); give image files") from error
+    if not stat.S_ISREG(kind):  # a pipe would be waited for, without end
+        raise DataError(f"{name} is a {'folder' if stat.S_ISDIR(kind) else 'pipe or device'}, not an image; give image files")
+    try:
+        with open_image(path) as image:
+            return apply_preprocessing(image, preprocessing)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
+        raise DataError(f"{name} cannot be read as an image: {printable(in_one_line(error))}") from error

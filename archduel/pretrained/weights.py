@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archduel.core.storage import write_atomic
+from archduel.core.disk import write_atomic
 from archduel.data.cache import cache_root
 from archduel.data.download import checksum
 from archduel.errors import DataError, StateError

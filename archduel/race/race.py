@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from archduel.core import Arch, Cost, Counts, parse
-from archduel.core.storage import Records
-from archduel.errors import RunError, SettingError
+from archduel.core.storage import Records, if_whole
+from archduel.errors import ArchduelError, RunError, SettingError, in_one_line, machine_trouble
 from archduel.race.candidates import Candidate, accuracy_interval
 from archduel.race.clock import Pace, Stopwatch
 from archduel.race.newcomers import Asker, Entry, read_scale, write_scale
@@ -130,11 +130,13 @@ class Race:
             RunError: if no candidate got as far as the first rung.
         """
         self._continue()
-        if self.winner < 0:
-            self._compete()
-            self._choose()
-        winner = self.candidates[self.winner]
-        return winner, self._finish(winner) if last_training else self._open(winner).model
+        # nothing of a candidate is written down before it is trained and scored, so that the same call goes on from there
+        with machine_trouble("training the networks of a race"):
+            if self.winner < 0:
+                self._compete()
+                self._choose()
+            winner = self.candidates[self.winner]
+            return winner, self._finish(winner) if last_training else self._open(winner).model
 
     def _compete(self) -> None:
         for candidate in self.candidates:
@@ -261,11 +263,12 @@ class Race:
         seed = mix_seed(settings.seed, "training", candidate.number)
         trainer = Anytime(model, self.sets.train, settings.recipe, seed=seed, device=settings.device)
         for path in dict.fromkeys((self._checkpoint(candidate, stage), self._checkpoint(candidate))):
-            if path.exists():
-                facts = trainer.load(path, self.sets.both)
+            facts = if_whole(path, lambda path: trainer.load(path, self.sets.both), self.say)
+            if facts is not None:
                 candidate.seconds = max(candidate.seconds, facts["seconds"])
                 candidate.passes, candidate.steps = trainer.passes, trainer.steps
-                break
+                return trainer
+        candidate.seconds, candidate.passes, candidate.steps = 0.0, 0.0, 0  # new, or its state is gone and it is trained again
         return trainer
 
     def _units(self, candidate: Candidate) -> float:
@@ -319,6 +322,7 @@ class Race:
         rung, before, began = candidate.standing.rung, self._units(candidate), self.stopwatch.seconds
         goal = self.plan.rungs.amount(rung)
         trainer = self._open(candidate)
+        before = min(before, self._units(candidate)) if self.settings.timed else before  # a lost state costs its time again
 
         def share(a_step: float) -> float | None:
             late = self.stopwatch.seconds >= self.plan.race_until
@@ -412,22 +416,35 @@ class Race:
         return next(record for record in reversed(self.journal.records) if record["event"] == event)
 
     def _continue(self) -> None:
-        """Goes to where the journal and the checkpoints stand."""
-        for record in list(self.journal.records):
-            if record["event"] == "refused":
-                self.asker.repeat(record["exchange"])
-                self._refuse(parse(record["arch"]), record["exchange"])
-            elif record["event"] == "enter":
-                self.asker.repeat(record["exchange"])
-                counts = Counts(*record["counts"])
-                asked = _was_asked(record["exchange"])
-                self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked))
-            elif record["event"] == "rung":
-                candidate = self.candidates[record["number"]]
-                candidate.seconds, candidate.passes, candidate.steps = (record[name] for name in ("seconds", "passes", "steps"))
-                self._reach(candidate, record["rung"], record["point"], record["cost"])
-            elif record["event"] == "choice":
-                self.winner = record["number"]
+        """Goes to where the journal and the checkpoints stand.
+
+        Raises:
+            RunError: for a journal that is not one of this race.
+        """
+        for number, record in enumerate(list(self.journal.records), 1):
+            try:
+                self._repeat(record)
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                if isinstance(error, ArchduelError):
+                    raise
+                raise RunError(f"record {number} of the race ({record['event']!r}) is damaged: {in_one_line(error)}; make a new run") from error
+
+    def _repeat(self, record: Mapping[str, Any]) -> None:
+        """Does again what a record of the journal says."""
+        if record["event"] == "refused":
+            self.asker.repeat(record["exchange"])
+            self._refuse(parse(record["arch"]), record["exchange"])
+        elif record["event"] == "enter":
+            self.asker.repeat(record["exchange"])
+            counts = Counts(*record["counts"])
+            asked = _was_asked(record["exchange"])
+            self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked))
+        elif record["event"] == "rung":
+            candidate = self.candidates[record["number"]]
+            candidate.seconds, candidate.passes, candidate.steps = (record[name] for name in ("seconds", "passes", "steps"))
+            self._reach(candidate, record["rung"], record["point"], record["cost"])
+        elif record["event"] == "choice":
+            self.winner = record["number"]
 
 
 def _was_asked(exchange: list[list[Any]]) -> bool:

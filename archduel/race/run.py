@@ -233,12 +233,13 @@ def run_race(
 
 def _clocks(journal: Records, folder: Path) -> list[float]:
     """Returns what the clock said at the last record and at each checkpoint of an interrupted race."""
-    from archduel.core.storage import load_state
+    from archduel.core.storage import if_whole, load_state
 
     if not any("clock" in record for record in journal.records):
         return []
     paths = (folder / "checkpoints").glob("*-*.safetensors")
-    saved = [load_state(path).get("progress", {}).get("clock", 0.0) for path in paths]
+    states = [if_whole(path, load_state) for path in paths]
+    saved = [state.get("progress", {}).get("clock", 0.0) for state in states if state is not None]
     return [float(record.get("clock", 0.0)) for record in journal.records[-1:]] + saved
 
 

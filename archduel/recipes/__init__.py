@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from archduel.core.storage import write_atomic
+from archduel.core.disk import write_atomic
 from archduel.errors import SettingError, UnknownNameError, brief, unknown
 from archduel.spaces.lookup import scale_of
 from archduel.training.recipe import Recipe

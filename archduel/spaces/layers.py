@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["AuxiliaryHead", "DropPath", "FactorizedReduce", "Normalise", "ReLUConvBN", "SqueezeExcitation", "Tail", "Zero", "adopt", "conv", "dilated", "feed_drop_path", "initialise", "plain_norms", "pyramid", "separable", "set_drop_path", "stepwise"]
+__all__ = ["AuxiliaryHead", "DropPath", "FactorizedReduce", "Normalise", "Normalised", "ReLUConvBN", "Scriptable", "SqueezeExcitation", "Tail", "Zero", "adopt", "conv", "dilated", "feed_drop_path", "initialise", "plain_norms", "pyramid", "separable", "set_drop_path", "stepwise"]
 
 # -- The feature pyramid of a network: its last map at every size, for tasks other than naming the image --------------
 
@@ -103,6 +103,44 @@ def separable(channels: int, kernel: int, stride: int, *, affine: bool = True) -
     return nn.Sequential(*layers)
 
 
+class Scriptable(nn.Module):
+    """A network whose forward says by lists and conditions how its layers are joined, which no script of TorchScript can say.
+
+    Its forward must not depend on sizes: ``torch.fx`` follows it as a straight line, and that line is scripted.
+    """
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Returns what ``torch.jit.script`` reads in its place: the same layers, called one after the other as the present mode does."""
+        line = torch.fx.symbolic_trace(self)
+        for node in line.graph.nodes:
+            node.type = None  # of two kinds of output the script knows neither
+        line.recompile()
+        # a property that is there for people, and that a second script of the same network would define a second time
+        type(line).__jit_unused_properties__ = [*torch.fx.GraphModule.__jit_unused_properties__, "code"]
+        # read for annotations, about which torch warns though they are its own
+        type(line).__init__ = nn.Module.__init__  # type: ignore[method-assign,assignment]
+        return line
+
+
+class Normalised(Scriptable):
+    """A network behind its normalisation.
+
+    Args:
+        mean: (C,), of training images.
+        std: (C,), likewise.
+        network: takes what :class:`Normalise` makes.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], network: nn.Module) -> None:
+        super().__init__()
+        self.normalise, self.network = Normalise(mean, std), network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the logits (N, classes) of images (N, C, H, W) in 0..1."""
+        logits: torch.Tensor = self.network(self.normalise(x))
+        return logits
+
+
 class FactorizedReduce(nn.Module):
     """Halves the map without losing pixels: two 1x1 convolutions of stride 2, the second one pixel further.
 
@@ -118,8 +156,8 @@ class FactorizedReduce(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns (N, c_out, ceil(H / 2), ceil(W / 2))."""
         x = functional.relu(x)
-        if x.shape[2] % 2:
-            x = functional.pad(x, (1, 0, 1, 0))
+        odd = x.shape[2] % 2  # no condition, which torch.fx could not follow
+        x = functional.pad(x, (odd, 0, odd, 0))
         return self.norm(torch.cat([self.first(x), self.second(x[:, :, 1:, 1:])], dim=1))
 
 
@@ -283,13 +321,11 @@ class Normalise(nn.Module):
         std: (C,), likewise.
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        # assigned, not declared in the class: torch.jit.script reads no annotation that is a text
+        self.mean = nn.Buffer(torch.tensor(mean).view(1, -1, 1, 1))
+        self.std = nn.Buffer(torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns (N, C, H, W)."""

@@ -8,7 +8,6 @@ last array: a shorter or longer file is refused.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -22,6 +21,7 @@ from typing import Any, NoReturn, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from archduel.core.disk import write_atomic
 from archduel.errors import TableError
 
 __all__ = ["MAGIC", "SPLITS", "Fidelity", "Header", "TableHeader", "check_arrays", "read_table_file", "verify_table_file", "write_table_file"]
@@ -225,23 +225,10 @@ def write_table_file(
     text = json.dumps(full, allow_nan=False, ensure_ascii=False).encode()
     head = MAGIC + len(text).to_bytes(8, "little") + hashlib.sha256(text).digest()
     front = head.ljust(ALIGN, b"\0") + text
-    _replace(path, [front.ljust(_aligned(len(front)), b"\0"), *pieces])
-
-
-def _replace(path: Path, pieces: list[bytes | memoryview]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_atomic(path, [front.ljust(_aligned(len(front)), b"\0"), *pieces])
     except OSError as error:
         raise TableError(f"{path} cannot be written: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _refuse(path: Path, why: str) -> NoReturn:

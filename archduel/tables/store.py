@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from archduel import registry
-from archduel.core.storage import write_atomic
+from archduel.core.disk import write_atomic
 from archduel.errors import SettingError, TableError, as_path, reading, unknown
 from archduel.tables.file import TableHeader, read_table_file, verify_table_file
 from archduel.tables.table import Table

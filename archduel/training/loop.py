@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from archduel.core.storage import load_state, save_state
-from archduel.errors import DataError, StateError
+from archduel.core.storage import if_whole, load_state, save_state
+from archduel.errors import DataError, MachineError, StateError, in_one_line
 from archduel.training.augment import Changes, augmented, mixed, mixup_share, normalise
 from archduel.training.distributed import ALONE, Team, unused_parameters
 from archduel.training.images import Images
@@ -57,24 +57,24 @@ def identity(recipe: Recipe, seed: int, n_images: int) -> dict[str, Any]:
     return {"recipe": asdict(recipe), "seed": seed, "images": n_images}
 
 
-def save_training(
-    path: Path, parts: Mapping[str, Stateful], progress: Mapping[str, Any], whose: Mapping[str, Any]
-) -> None:
+def save_training(path: Path, parts: Mapping[str, Stateful], progress: Mapping[str, Any], whose: Mapping[str, Any]) -> None:
     """Writes the states of ``parts`` and the ``progress`` (JSON values) of the training that is ``whose``, atomically."""
     # One file for all parts: weights of one epoch and velocities of another would be a training that nobody ran.
     states = {name: dict(part.state_dict()) for name, part in parts.items()}
     save_state(path, {"identity": dict(whose), "progress": dict(progress), "parts": states})
 
 
-def load_training(path: Path, parts: Mapping[str, Stateful], whose: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Gives ``parts`` their saved states and returns the progress, or None if there is no such file yet.
+def load_training(
+    path: Path, parts: Mapping[str, Stateful], whose: Mapping[str, Any], say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any] | None:
+    """Gives ``parts`` their saved states and returns the progress, or None if there is no such file yet, or only a damaged one.
 
     Raises:
         StateError: if the file is no checkpoint, or one of another training or network.
     """
-    if not path.exists():
+    state = if_whole(path, load_state, say)
+    if state is None:
         return None
-    state = load_state(path)
     if set(state) != {"identity", "progress", "parts"}:
         raise StateError(f"{path} is not a checkpoint of a training; remove it or name another file")
     saved = state["identity"]
@@ -362,10 +362,10 @@ class Running:
         save_training(path, self._parts(), progress, identity(self.recipe, self.seed, len(self.images)))
         self._saved = time.perf_counter()
 
-    def resume(self, path: Path | None) -> None:
-        """Goes to where the checkpoint stands, if there is one."""
+    def resume(self, path: Path | None, say: Callable[[str], None] | None = None) -> None:
+        """Goes to where the checkpoint stands, if there is one; ``say`` is told of a damaged one, which is put aside."""
         whose = identity(self.recipe, self.seed, len(self.images))
-        progress = load_training(path, self._parts(), whose) if path is not None else None
+        progress = load_training(path, self._parts(), whose, say or (lambda text: None)) if path is not None else None
         if progress is not None:
             self.done = progress["done"]
             self.result = Trained(progress["history"], progress["seconds"], progress["images"])
@@ -446,7 +446,7 @@ def train(
         reseed(seed)
         training = Running(model, images, recipe, torch.device(device), seed, drop_path, team)
         scored = validation.resized(recipe.image_size) if validation is not None else None
-        training.resume(checkpoint)
+        training.resume(checkpoint, on_note)
         if compiled and training.epochs():
             training.compile(INDUCTOR if isinstance(compiled, bool) else compiled)
             if on_note:
@@ -481,12 +481,20 @@ def repeatable(wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def failures_as_reason(result: Trained) -> Iterator[None]:
-    """Turns "out of memory" into the reason of ``result``; every other error goes on."""
+    """Turns "out of memory" of a GPU into the reason of ``result``; every other error goes on.
+
+    Too large a network for a GPU is an answer about it; the machine's memory is shared, and what was too much now may fit in an hour.
+
+    Raises:
+        MachineError: for too little memory of the machine.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         text = str(error).lower()
-        # Too large a network is an answer about that network; any other error is a fault of the program.
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not any(t in text for t in TOO_LARGE):
+        if isinstance(error, torch.OutOfMemoryError):
+            result.reason = f"out of memory: {str(error).splitlines()[0] if str(error) else 'allocation failed'}"
+        elif isinstance(error, MemoryError) or any(t in text for t in TOO_LARGE):
+            raise MachineError(f"this machine has too little memory at present: {in_one_line(error)}") from error
+        else:
             raise
-        result.reason = f"out of memory: {str(error).splitlines()[0] if str(error) else 'allocation failed'}"

@@ -97,7 +97,7 @@ def test_without_time_to_re_evaluate_labels_decide(finished: archduel.Run, tmp_p
     lines = (finished.folder / "journal.jsonl").read_text().splitlines()
     cut = next(i for i, line in enumerate(lines) if json.loads(line)["event"] == "reevaluation plan")
     none = json.loads(lines[cut]) | {"fidelity": None}
-    (folder / "journal.jsonl").write_text("\n".join([*lines[:cut], json.dumps(none)]) + "\n")
+    (folder / "journal.jsonl").write_text("\n".join([*lines[:cut], json.dumps({k: v for k, v in none.items() if k != "crc32"})]) + "\n")
     result = archduel.search("digits", out=folder, quiet=True, **SMALL).result
     assert result["shortlists"] == finished.result["shortlists"]
     assert result["reevaluated"] == {}

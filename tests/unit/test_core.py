@@ -191,7 +191,7 @@ def test_a_torn_last_line_is_dropped_and_a_damaged_one_refused(tmp_path: Path) -
     journal.close()
     assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["a", "b", "c"]
     path.write_text('{"event": "a"}\nrubbish\n{"event": "b"}\n')
-    with pytest.raises(RunError, match="line 2 is not JSON"):
+    with pytest.raises(RunError, match="line 2 is damaged"):
         Journal(path)
 
 

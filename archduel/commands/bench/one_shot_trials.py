@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from archduel import registry
 from archduel.commands.bench.trials import Trials
 from archduel.core import Arch, Estimate, Query, Scale, Space, fair_sample, sample
-from archduel.core.storage import load_state, save_state
+from archduel.core.storage import if_whole, load_state, save_state
 from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError, unknown
 from archduel.estimators.shared import SharedWeights
@@ -318,8 +318,8 @@ class Training:
         self.paths.batches = round(one_shot.protocol.passes[-1] * self.per_pass)
         self.batch, self.seconds, self.images = 0, 0.0, 0
         self._saved = time.perf_counter()
-        if path is not None and path.exists():
-            state = load_state(path)
+        state = None if path is None else if_whole(path, load_state)
+        if state is not None:
             self.shared.load_state_dict(state["shared"])
             self.batch, self.seconds, self.images = state["batch"], state["seconds"], state["images"]
 

@@ -18,6 +18,8 @@ from archduel.commands.options import (
     add_command,
 )
 from archduel.commands.progress import write_json
+from archduel.errors import DataError, SettingError
+from archduel.text import print_line, printable
 
 __all__ = ["register"]
 
@@ -78,15 +80,26 @@ def predict(
     top: Annotated[int, typer.Option(help="classes to print")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Print what the network (a search's winner) sees in images."""
-    from archduel.networks.trained import open_network
-    from archduel.networks.trained import predict as answers
+    """Print what the network (a search's winner) sees in images: a line each, exit code 1 where some cannot be read."""
+    from archduel.networks.trained import answers, open_network
 
+    if top < 1:
+        raise SettingError(f"--top must be at least 1, got {top}")
+    unreadable = 0
     for image, answer in zip(images, answers(open_network(network), images)):
-        if as_json:
-            typer.echo(json.dumps({"file": str(image), "classes": dict(answer[:top])}))
+        name = printable(image)
+        if isinstance(answer, DataError):
+            unreadable += 1
+            if as_json:
+                typer.echo(json.dumps({"file": name, "error": str(answer)}))
+            else:
+                print_line(f"error: {answer}", error=True)
+        elif as_json:
+            typer.echo(json.dumps({"file": name, "classes": dict(answer[:top])}))
         else:
-            typer.echo(f"{image}  " + "  ".join(f"{name} {p:.1%}" for name, p in answer[:top]))
+            typer.echo(f"{name}  " + "  ".join(f"{printable(label)} {p:.1%}" for label, p in answer[:top]))
+    if unreadable:
+        raise typer.Exit(1)
 
 
 def register(app: typer.Typer) -> None:

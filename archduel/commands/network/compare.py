@@ -11,7 +11,7 @@ from scipy import stats
 
 from archduel.commands.network.evaluate import answers
 from archduel.commands.network.test_images import TestSet, open_test_set
-from archduel.core.storage import read_toml
+from archduel.core.disk import read_toml
 from archduel.errors import RunError, as_path
 from archduel.estimators.timing import check_device
 from archduel.networks.trained import FACTS, TrainedNetwork, open_network

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from archduel.commands.progress import duration
-from archduel.core.storage import read_journal, read_toml, write_atomic
+from archduel.core.disk import read_toml, write_atomic
+from archduel.core.storage import read_journal
 from archduel.errors import RunError
 from archduel.networks.trained import RECORD
 from archduel.reporting.run_report import report_html

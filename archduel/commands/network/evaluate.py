@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from archduel.commands.network.test_images import TestSet, batches, open_test_set
-from archduel.core.storage import environment, write_atomic
+from archduel.core.disk import write_atomic
+from archduel.core.storage import environment
 from archduel.data.dataset import Preprocessing
 from archduel.errors import DataError, SettingError, unknown
 from archduel.estimators.timing import check_device

@@ -23,6 +23,7 @@ from archduel.commands.proxy.reference import (
 )
 from archduel.commands.trainings import Bench, JobOptions
 from archduel.core import Space, sample_distinct
+from archduel.core.disk import write_atomic
 from archduel.data import Dataset
 from archduel.errors import BudgetError, SettingError, unknown
 from archduel.proxies.agreement import READINGS, SIZES, agreement, readings, sizes
@@ -237,7 +238,7 @@ def _hand_over(bench: Bench, result: dict[str, Any]) -> None:
     from archduel.reporting.proxy_report import proxy_html
 
     bench.job.write("proxies.json", result)
-    (bench.job.path / "report.html").write_text(proxy_html(result), encoding="utf-8")
+    write_atomic(bench.job.path / "report.html", proxy_html(result).encode())
     by_name = {trial["name"]: trial for trial in result["trials"]}
     for kind, name in result["recommended"].items():
         path = write_recipe(Recipe(**by_name[name]["recipe"]), bench.job.path / f"{kind}.json")

@@ -22,7 +22,8 @@ import torch
 from archduel.assemble import assemble, derived_seed
 from archduel.commands.trainings import Bench, JobOptions
 from archduel.core import Arch, Budget, Estimate, Executor, Query, Result, Scale, Space, Told, search
-from archduel.core.storage import load_state, save_state, write_atomic
+from archduel.core.disk import write_atomic
+from archduel.core.storage import if_whole, load_state, save_state
 from archduel.data import Dataset
 from archduel.errors import RunError, SettingError, StateError, unknown
 from archduel.estimators.shared import SharedWeights
@@ -80,8 +81,8 @@ def darts_cell(
     path = bench.job.path / "darts.safetensors"
     noted = [record for record in bench.job.journal.records if record["event"] == "epoch"]
     saved = 0
-    if path.exists():
-        state = load_state(path)
+    state = if_whole(path, load_state, bench.progress.say)
+    if state is not None:
         strategy.load_state_dict(state["strategy"])
         saved = int(state["epochs"])
     done, again = noted[:saved], noted[saved:]

@@ -22,8 +22,9 @@ from archduel.commands.search.race import constraint_of, latency_limit, recipe_f
 from archduel.commands.search.report import write_report
 from archduel.commands.search.settings import Settings, load_arguments, read_settings
 from archduel.core import Arch, Scale, Space, parse
+from archduel.core.disk import lock, write_atomic
 from archduel.core.job import JOURNAL, Job, Layout, read_result
-from archduel.core.storage import lock, read_journal, write_atomic
+from archduel.core.storage import read_journal
 from archduel.data import Dataset, load
 from archduel.errors import BudgetError, DataError, RunError
 from archduel.race import Candidate, Stretch, run_race, train_alone

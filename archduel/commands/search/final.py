@@ -12,14 +12,14 @@ import numpy as np
 from archduel import registry
 from archduel.commands.search.settings import Settings
 from archduel.commands.search.stages import ORDINALS, Context, Selection, trainings
-from archduel.core import Arch, Estimate, Query, Scale, Space, evaluation_seed
+from archduel.core import Arch, Estimate, Query, Scale, Space, evaluation_seed, parse
 from archduel.core.job import Job
 from archduel.core.space import TextSpace
-from archduel.core.storage import load_state
+from archduel.core.storage import if_whole, load_state
 from archduel.data import Dataset
 from archduel.errors import InfeasibleError, RunError
 from archduel.estimators.judges import final_weights, recipe_of, scale_of
-from archduel.networks.trained import FACTS, load_trained, read_facts, save_trained, take_weights
+from archduel.networks.trained import is_whole, load_trained, read_facts, save_trained, take_weights
 from archduel.spaces.limits import Limits, sizes
 from archduel.version import __version__
 
@@ -122,7 +122,7 @@ def final_fidelity(
 def train_networks(context: Context, networks: Sequence[FinalNetwork], fidelity: str) -> dict[tuple[str, int], Estimate]:
     """Trains every network with every seed and returns (arch, seed) -> estimate; weights are on disk.
 
-    A continued run tries those that failed again: a full disk or memory may be the reason.
+    A continued run tries those again that failed, and those whose weights are gone or damaged.
     """
     progress, n_seeds = context.progress, len(networks[0].seeds)
     # seed by seed, so that an early stop leaves all networks with the same seeds
@@ -131,8 +131,19 @@ def train_networks(context: Context, networks: Sequence[FinalNetwork], fidelity:
     ordinals = [ORDINALS["final"] + i for _, i, _ in jobs]
     seeds = [{"seed": seed} for _, _, seed in jobs]
     done: dict[tuple[str, int], Estimate] = {}
+
+    def again(record: Mapping[str, Any]) -> bool:
+        """Whether a training has to be made again."""
+        arch, seed = record["arch"], record.get("seed")
+        if record["reason"] or seed is None:
+            return bool(record["reason"])
+        folders = [context.job.path / network_folder(n, seed) for n in networks if str(n.arch) == arch]
+        if folders and all(_saved_scores(folder, parse(arch), fidelity) is not None for folder in folders):
+            return False
+        return if_whole(final_weights(context.job.path, parse(arch), fidelity, seed), load_state, progress.say) is None
+
     progress.stage("final", len(jobs))
-    estimates = context.job.paid(context.executor.run, queries, ordinals, stage="final", values=seeds, retry=True)
+    estimates = context.job.paid(context.executor.run, queries, ordinals, stage="final", values=seeds, retry=again)
     for n, ((arch, _, seed), estimate) in enumerate(zip(jobs, estimates), 1):
         done[str(arch), seed] = estimate
         progress.advance(n, context.time_left().removeprefix(", "))
@@ -196,8 +207,8 @@ def test_networks(context: Context, networks: Sequence[FinalNetwork], fidelity: 
 
 
 def _saved_scores(folder: Path, arch: Arch, fidelity: str) -> dict[str, float] | None:
-    """Returns the test scores of the network as it lies in its folder, None if it is not there or another one is."""
-    if not (folder / FACTS).is_file():
+    """Returns the test scores of the network as it lies in its folder, None if it is not there, damaged, or another one is."""
+    if not is_whole(folder):
         return None
     facts = read_facts(folder)
     # A journal that lost its end may have led to another network, or to other epochs, the first time.

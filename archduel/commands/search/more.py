@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,9 @@ from archduel.commands.search.final import SCORES, mistakes_of
 from archduel.commands.search.race import recipe_for
 from archduel.commands.search.settings import Settings, load_arguments, make_settings
 from archduel.core import Scale, parse
+from archduel.core.disk import read_json
 from archduel.core.job import Job
+from archduel.core.storage import if_whole
 from archduel.data import Dataset, load
 from archduel.errors import BudgetError, DataError, RunError
 from archduel.networks.trained import read_facts, save_trained
@@ -89,7 +90,7 @@ def trained_on(folder: Job, settings: Settings, more: Mapping[str, Any], progres
         DataError: for images that have changed since.
         RunError: where the state of the training is missing, or the training diverges.
     """
-    before = json.loads((folder.path / f"result-{more['number']}.json").read_text(encoding="utf-8"))
+    before = read_json(folder.path / f"result-{more['number']}.json", {"networks": dict, "race": dict, "data": dict})
     chosen = (folder.noted("time") or {}).get("seconds", settings.seconds)
     dataset = load(settings.data, progress=progress.reading, **load_arguments(settings.model_copy(update={"seconds": chosen})))
     progress.end()
@@ -124,11 +125,11 @@ def _open(
     model = build(parse(winner["arch"]), Scale(**winner["scale"]))
     trainer = Anytime(model, both, recipe_for(settings, dataset), seed=seed, device=settings.device)
     own, earlier = _state(folder.path, more["number"]), _state(folder.path, more["number"] - 1, winner["number"])
-    if own.exists():
-        return trainer, trainer.load(own, both)["done"]
-    if not earlier.exists():
-        raise RunError(f"{earlier} is missing, and with it what the network is trained on from; a new run is needed")
-    trainer.load(earlier, both)
+    saved = if_whole(own, lambda path: trainer.load(path, both))
+    if saved is not None:
+        return trainer, saved["done"]
+    if if_whole(earlier, lambda path: trainer.load(path, both)) is None:
+        raise RunError(f"{earlier} is missing or damaged, and with it what the network is trained on from; a new run is needed")
     return trainer, 0.0
 
 

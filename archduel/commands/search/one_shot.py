@@ -31,7 +31,7 @@ from archduel.commands.search.stages import (
 from archduel.commands.search.strategy import make_strategy
 from archduel.core import Allowance, Arch, Budget, Prices, Query, Space, StepReport, Strategy, sample, search
 from archduel.core.job import Job
-from archduel.core.storage import load_state, save_state
+from archduel.core.storage import if_whole, load_state, save_state
 from archduel.errors import RunError, SettingError
 from archduel.estimators.judges import scale_of
 from archduel.estimators.shared import SharedWeights
@@ -292,15 +292,16 @@ class Steps:
     Args:
         job: the run's folder and journal.
         strategy: makes the steps.
+        say: is told of a damaged state.
     """
 
-    def __init__(self, job: Job, strategy: Strategy) -> None:
+    def __init__(self, job: Job, strategy: Strategy, say: Callable[[str], None] = lambda text: None) -> None:
         self.job, self.strategy = job, strategy
         self.metrics: list[Mapping[str, float]] = [r["metrics"] for r in job.journal.records if r["event"] == "one-shot step"]
         self.number, self.seconds = 0, 0.0
         path = self._path("one-shot")
-        if path.is_file():
-            state = load_state(path)
+        state = if_whole(path, load_state, say)  # a damaged one is made again from the beginning
+        if state is not None:
             strategy.load_state_dict(state["strategy"])
             self.number, self.seconds = state["steps"], state["seconds"]
         self._saved = time.monotonic()
@@ -348,7 +349,7 @@ def search_with_shared_weights(context: Context, one_shot: OneShot) -> Stage:
         RunError: if the weights give no finite score.
     """
     progress, strategy = context.progress, one_shot.strategy
-    steps = Steps(context.job, strategy)
+    steps = Steps(context.job, strategy, context.progress.say)
     progress.stage("one-shot", 100)
 
     def on_step(report: StepReport) -> None:

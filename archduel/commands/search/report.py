@@ -11,7 +11,8 @@ from typing import Any
 from archduel.commands.progress import duration
 from archduel.commands.search.result import compared_rung, ranking_sentence
 from archduel.commands.search.settings import read_settings
-from archduel.core.storage import read_journal, read_toml, write_atomic
+from archduel.core.disk import read_toml, write_atomic
+from archduel.core.storage import read_journal
 from archduel.reporting.run_report import report_html
 from archduel.reporting.statistics import mean_interval, share_interval
 from archduel.reporting.text import compact, percent

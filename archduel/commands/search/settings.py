@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from archduel import registry
 from archduel.assemble import declaration
 from archduel.commands.options import plain_value
-from archduel.core.storage import read_toml
+from archduel.core.disk import read_toml
 from archduel.errors import RunError, SettingError, brief, unknown
 
 __all__ = ["Settings", "default_settings", "load_arguments", "make_settings", "read_settings", "usual_space"]

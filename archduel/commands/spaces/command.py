@@ -134,11 +134,12 @@ def draw(
     columns: Annotated[int, typer.Option(help="diagrams side by side")] = 2,
 ) -> None:
     """Draw an architecture as SVG."""
+    from archduel.core.disk import write_atomic
     from archduel.networks import zoo as app
 
     svg = app.drawing(arch, space, columns=columns)
     if out is None:
         typer.echo(svg, nl=False)
     else:
-        out.write_text(svg, encoding="utf-8")
+        write_atomic(out, svg.encode())
         typer.echo(f"wrote {out}")

@@ -15,10 +15,11 @@ from archduel.commands.progress import Progress, duration
 from archduel.commands.train.task import Task, open_task
 from archduel.core import Scale
 from archduel.core.job import RESULT, TRAINING, Job
+from archduel.core.places import place_of, same_place
 from archduel.errors import RunError, SettingError, as_path, as_whole, brief
 from archduel.estimators.timing import check_device
 from archduel.networks.find import Architecture, arch_text, architecture_at, find_architecture
-from archduel.networks.trained import facts_at, load_trained, network_of, save_trained, take_weights
+from archduel.networks.trained import facts_at, is_whole, load_trained, network_of, save_trained, take_weights
 from archduel.recipes import RecipeFile, Source, default_recipe, open_recipe
 from archduel.spaces.lookup import has_own_size
 
@@ -65,7 +66,7 @@ class Training:
             "macs": self.counts.macs, "recipe": {"name": self.file.name, **asdict(task.recipe)}, "seed": self.seed,
         }  # fmt: skip
 
-    def spec(self, accumulate: int, team: Team) -> dict[str, Any]:
+    def spec(self, accumulate: int, team: Team, out: Path) -> dict[str, Any]:
         """Returns the content of ``train.toml``."""
         facts = self.facts
         return {
@@ -76,7 +77,7 @@ class Training:
             "start": {"seed": self.seed, "from": None if self.start is None else str(self.start)},
             "run": {
                 "device": self.device, "processes": team.size, "accumulate": accumulate, "sync_norm": team.sync_norm,
-                "params": self.counts.params, "macs": self.counts.macs,
+                "params": self.counts.params, "macs": self.counts.macs, "place": place_of(str(facts["data"].get("name")), out),
             },
         }  # fmt: skip
 
@@ -125,7 +126,7 @@ class Training:
         before, now = facts_at(self.start), self.task.facts
         old = before.get("data") or {}
         same = (before.get("seed"), old.get("max_images")) == (self.seed, now["max_images"])
-        if same or old.get("name") != now["name"]:
+        if same or not same_place(str(old.get("name")), str(now["name"]), {}, Path()):
             return []
         return [
             f"{self.start} was trained on another split of {now['name']}: images that are tested here may be among those it "
@@ -320,7 +321,7 @@ def train_network(
     with joined(torch.device(place), accumulate=accumulate, sync_norm=sync_norm) as team:
         progress = Progress(quiet=quiet or not team.main)
         options = {"compiled": compiled, "deterministic": deterministic}
-        return _in_folder(training, team, Path(out), training.spec(accumulate, team), command, progress, on_epoch, options)
+        return _in_folder(training, team, Path(out), training.spec(accumulate, team, Path(out)), command, progress, on_epoch, options)
 
 
 def _in_folder(
@@ -341,7 +342,7 @@ def _in_folder(
         folder = Job(out, TRAINING, spec, command=command) if team.main else None
         if folder is not None:
             stack.callback(folder.close)
-        done = folder.result if folder is not None else None
+        done = _finished(folder, progress) if folder is not None else None
         finished = team.total(torch.tensor(int(done is not None), device=training.device))
         if int(finished):
             progress.say(f"{out} is finished already")
@@ -353,6 +354,15 @@ def _in_folder(
             progress.say("stopped; the same command continues from the last checkpoint")
             raise
         return training.finish(model, trained, folder, progress)
+
+
+def _finished(folder: Job, progress: Progress) -> dict[str, Any] | None:
+    """Returns the result of a training whose network is there as it was written; one whose network is damaged is made again."""
+    result = folder.result
+    if result is None or is_whole(folder.path):
+        return result
+    progress.say(f"warning: the network in {folder.path} is missing or damaged; it is trained again")
+    return None
 
 
 def _take_start(model: nn.Module, start: str | Path, scale: Scale) -> None:

@@ -75,7 +75,8 @@ def _read_call(text: str) -> tuple[str, dict[str | int, Any]]:
     """Returns the called name and its arguments, positional ones under their number."""
     body = ast.parse(text.strip()).body
     statement = body[0] if len(body) == 1 else None
-    value = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
+    named = isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name)
+    value = statement.value if isinstance(statement, ast.Expr) or (named and isinstance(statement, ast.Assign)) else None
     if not isinstance(value, ast.Call):
         raise InvalidArchError(f"{_short(text)} is not a genotype; expected Genotype(normal=..., reduce=...)")
     name = ast.unparse(value.func)

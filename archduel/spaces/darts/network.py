@@ -16,6 +16,7 @@ from archduel.spaces.layers import (
     DropPath,
     FactorizedReduce,
     ReLUConvBN,
+    Scriptable,
     Tail,
     Zero,
     conv,
@@ -105,7 +106,7 @@ class Cell(nn.Module):
         return torch.cat([states[state] for state in self.concat], dim=1)
 
 
-class Network(nn.Module):
+class Network(Scriptable):
     """Stem, cells, tail, auxiliary head on the output of one cell."""
 
     def __init__(self, stem: nn.ModuleList, cells: nn.ModuleList, tail: nn.Module) -> None:

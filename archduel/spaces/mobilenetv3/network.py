@@ -72,7 +72,7 @@ class MobileNetV3Network(Network):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Returns (N, classes) logits, in training mode with an auxiliary head ``(logits, auxiliary logits)``."""
-        if self.resolution is not None and x.shape[-1] != self.resolution:
+        if self.resolution is not None:
             side = (self.resolution, self.resolution)
             x = F.interpolate(x, side, mode="bilinear", align_corners=False, antialias=True)
         return super().forward(x)

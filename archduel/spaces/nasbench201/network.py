@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from archduel.core import Arch, Scale
 from archduel.spaces.counting import halved, stem_strides
-from archduel.spaces.layers import AuxiliaryHead, ReLUConvBN, Tail, Zero, conv, pyramid, stepwise
+from archduel.spaces.layers import AuxiliaryHead, ReLUConvBN, Scriptable, Tail, Zero, conv, pyramid, stepwise
 from archduel.spaces.nasbench201.function import EDGES, OPS
 from archduel.spaces.nasbench201.space import NASBench201
 
@@ -72,8 +72,8 @@ class Reduction(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns (N, c_out, ceil(H / 2), ceil(W / 2))."""
-        # a window that an odd map cuts short is averaged over what is there
-        return self.main(x) + self.shortcut(functional.avg_pool2d(x, 2, ceil_mode=bool(x.shape[2] % 2)))
+        # a window that an odd map cuts short is averaged over what is there; of an even map there is none
+        return self.main(x) + self.shortcut(functional.avg_pool2d(x, 2, ceil_mode=True))
 
 
 def stem(scale: Scale, channels: int) -> nn.Sequential:
@@ -87,7 +87,7 @@ def stem(scale: Scale, channels: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class Network(nn.Module):
+class Network(Scriptable):
     """Stem, blocks, tail, and an auxiliary head on the output of one block."""
 
     def __init__(self, first: nn.Module, blocks: list[nn.Module], tail: nn.Module) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from archduel.commands import app as cli
 from archduel.commands.train import train as train_job
 from archduel.commands.train.train import train_network
-from archduel.core.storage import read_toml
+from archduel.core.disk import read_toml
 from archduel.errors import (
     ArchduelError,
     DataError,

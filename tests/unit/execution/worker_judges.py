@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from archduel.core import Cost, Estimate, Query
+from archduel.core import Arch, Cost, Estimate, Query
+from archduel.errors import DamagedError
 
 COUNTED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -40,12 +41,12 @@ def threads_factory():
 
 
 def faulty(query: Query, seed: int) -> Estimate:
-    """Fails for 1, dies for 2, cannot send its answer for 3."""
+    """Fails for 1, dies of itself for 2, cannot send its answer for 3, and is killed for 8."""
     what = query.arch.choices[0]
     if what == 1:
         raise ValueError("one is too few")
-    if what == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if what in (2, 8):
+        os.kill(os.getpid(), signal.SIGSEGV if what == 2 else signal.SIGKILL)
     if what == 3:
         return Estimate(0.0, Cost(), {"bad": lambda: None})
     return Estimate(float(what), Cost(), {"worker": os.getpid()})
@@ -89,3 +90,63 @@ class Sleeper:
             return Estimate(1.0)
 
         return judge
+
+
+def counted(folder: Path, query: Query) -> int:
+    """Returns how often this query was tried before, in whatever process."""
+    path = folder / f"tried-{query.arch.choices[0]}"
+    with open(path, "ab") as file:
+        file.write(b".")
+    return path.stat().st_size - 1
+
+
+@dataclass
+class Troubled:
+    """The first ``times`` tries at a query of 10 or more end as ``how`` says; others are answered."""
+
+    folder: Path
+    how: str
+    times: int
+
+    def __call__(self):
+        return self.judge
+
+    def judge(self, query: Query, seed: int) -> Estimate:
+        number = query.arch.choices[0]
+        if number >= 10 and counted(self.folder, query) < self.times:
+            if self.how in ("SIGKILL", "SIGSTOP", "SIGSEGV", "SIGTERM", "SIGBUS"):
+                os.kill(os.getpid(), getattr(signal, self.how))
+            if self.how == "sleep":
+                time.sleep(1000)
+            if self.how == "gpu":
+                return Estimate(float("nan"), Cost(), {}, "out of memory: CUDA out of memory")
+            raise TROUBLES[self.how]
+        return Estimate(float(number), Cost(), {"worker": os.getpid()})
+
+    def together(self, queries, seeds):
+        return [self.judge(query, seed) for query, seed in zip(queries, seeds)]
+
+
+TROUBLES: dict[str, Exception] = {
+    "disk": OSError(28, "No space left on device"),
+    "quota": OSError(122, "Disk quota exceeded"),
+    "memory": MemoryError(),
+    "allocator": RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes"),
+    "threads": RuntimeError("can't start new thread"),
+    "damaged": DamagedError("checkpoint is not a saved state"),
+    "wrapped": ValueError("a strange place"),
+}
+TROUBLES["wrapped"].__cause__ = OSError(5, "Input/output error")
+
+
+@dataclass
+class Late:
+    """A factory that the first ``times`` processes die in before they say that they are ready."""
+
+    folder: Path
+    times: int
+
+    def __call__(self):
+        if counted(self.folder, Query(Arch("s", (0,)))) < self.times:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return lambda query, seed: Estimate(1.0)

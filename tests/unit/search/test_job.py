@@ -98,7 +98,7 @@ def test_what_failed_is_paid_again_only_where_that_is_asked_for(tmp_path: Path) 
         with Job(tmp_path / f"{retry}", PROXY, asked(PROXY)) as job:
             list(job.paid(trainer.run, QUERIES, range(5)))
             trainer.ordinals.clear()
-            assert math.isnan(list(job.paid(trainer.run, QUERIES, range(5), retry=retry))[4].score)
+            assert math.isnan(list(job.paid(trainer.run, QUERIES, range(5), retry=(lambda record: bool(record["reason"])) if retry else None))[4].score)
         assert trainer.ordinals == again
 
 
@@ -114,7 +114,7 @@ def test_other_settings_are_refused_with_each_difference(layout: Layout, tmp_pat
     path = place(tmp_path, layout)
     first = asked(layout, seed=0, recipe={"lr": 0.1, "size": (8, 8)}, limit=None, text="x" * 200)
     with Job(path, layout, first) as job:
-        job.note("estimate")
+        job.note("trial")
     before = {file: file.read_bytes() for file in sorted(tmp_path.rglob("*")) if file.is_file()}
     with Job(path, layout, first):
         pass
@@ -140,7 +140,7 @@ def test_settings_may_change_until_something_is_paid_for(layout: Layout, tmp_pat
     with Job(path, layout, asked(layout, seed=1)) as job:
         assert job.noted("plan") is None
     with Job(path, layout, asked(layout, seed=1)) as job:
-        job.note("estimate")
+        job.note("trial")
     if layout.file:
         with Job(tmp_path / "state", layout, asked(layout, seed=0)) as job:
             (job.path / "checkpoint.safetensors").write_bytes(b"hours of work")
@@ -157,7 +157,7 @@ def test_the_settings_of_a_replaced_run_are_the_new_ones(tmp_path: Path) -> None
 
 def test_a_setting_that_an_older_version_did_not_have_is_its_default(tmp_path: Path) -> None:
     with opened(tmp_path / "r") as job:
-        job.note("estimate")
+        job.note("trial")
     path = tmp_path / "r" / "run.toml"
     path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith("rank_by")))
     opened(tmp_path / "r").close()
@@ -228,7 +228,6 @@ def test_what_a_process_leaves_that_was_killed_before_it_began_is_no_obstacle(tm
 UNWRITABLE = """
 import os, sys
 from pathlib import Path
-import filelock
 import torch
 from archduel.core.job import RUN, Job
 from archduel.errors import RunError
@@ -257,16 +256,16 @@ from archduel.core.job import PROXY, Job
 from archduel.errors import RunError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 job = Job(Path(sys.argv[1]), PROXY, {"settings": {}}, fsync=False)
-job.note("estimate", number=0)
+job.note("trial", number=0)
 size = job.journal.path.stat().st_size
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))  # ten more bytes fit
 try:
-    job.note("estimate", number=1)
+    job.note("trial", number=1)
 except RunError as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-job.note("estimate", number=2)
+job.note("trial", number=2)
 job.close()
 """
 
@@ -281,7 +280,7 @@ def test_a_full_disk_is_named_and_leaves_no_half_record(tmp_path: Path) -> None:
 def test_a_damaged_line_in_the_middle_ends_a_run_but_not_a_list_of_trials(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     path.write_text('{"event": "trial", "n": 1}\n{"event": "tri{"event": "trial", "n": 2}\n7\n{"event": "trial", "n": 3}\n')
-    with pytest.raises(RunError, match="line 2 is not JSON"):
+    with pytest.raises(RunError, match="line 2 is damaged"):
         Journal(path)
     with Job(path, COMPARISON, {}) as job:
         assert [record["n"] for record in job.journal.records if record["event"] == "trial"] == [1, 3]

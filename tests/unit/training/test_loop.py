@@ -10,7 +10,7 @@ import torch
 from conftest import Small, stripes
 from torch import nn
 
-from archduel.errors import DataError
+from archduel.errors import DataError, MachineError
 from archduel.training.images import Pixels
 from archduel.training.loop import train
 from archduel.training.metrics import evaluate
@@ -136,13 +136,17 @@ class TooLarge(nn.Module):
         return self.inner(x)
 
 
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("can't allocate memory: 9 TB")]
-)
-def test_too_little_memory_is_a_reason(error, task, recipe) -> None:
+def test_too_little_memory_of_a_gpu_is_a_reason(task, recipe) -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory")
     result = train(seeded_build(lambda: TooLarge(error), 0), task, recipe, seed=0)
     assert result.reason.startswith("out of memory")
     assert result.images == 60  # two batches of 30
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory: 9 TB"), RuntimeError("std::bad_alloc")])
+def test_too_little_memory_of_the_machine_says_nothing_of_the_network(error, task, recipe) -> None:
+    with pytest.raises(MachineError, match="too little memory at present"):
+        train(seeded_build(lambda: TooLarge(error), 0), task, recipe, seed=0)
 
 
 def test_other_errors_are_not_hidden(task, recipe) -> None:

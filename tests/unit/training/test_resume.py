@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import Small
 
+from archduel.core.storage import save_state
 from archduel.errors import StateError
 from archduel.training.loop import train
 from archduel.training.runtime import seeded_build
@@ -82,8 +83,29 @@ def test_another_training_is_refused_by_its_difference(task, recipe, small, tmp_
         train(seeded_build(lambda: Small(classes=7), 0), task, recipe, seed=3, checkpoint=path)
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(task, recipe, small, tmp_path) -> None:
+def test_a_state_that_is_no_checkpoint_is_refused(task, recipe, small, tmp_path) -> None:
     path = tmp_path / "training.safetensors"
-    path.write_bytes(b"not this")
-    with pytest.raises(StateError):
+    save_state(path, {"weights": 1})
+    with pytest.raises(StateError, match="not a checkpoint"):
         train(small, task, recipe, seed=3, checkpoint=path)
+
+
+@pytest.mark.parametrize("how", ["empty", "text", "cut", "flipped", "zeros"])
+def test_a_damaged_checkpoint_is_put_aside_and_the_training_begins_again(how, task, recipe, tmp_path) -> None:
+    path, fresh = tmp_path / "training.safetensors", seeded_build(Small, 0)
+    train(fresh, task, recipe, seed=3, checkpoint=path)
+    data = path.read_bytes()
+    middle = len(data) // 2
+    damaged = {
+        "empty": b"", "text": b"not this", "cut": data[:middle], "zeros": bytes(len(data)),
+        "flipped": data[:middle] + bytes([data[middle] ^ 16]) + data[middle + 1 :],
+    }  # fmt: skip
+    path.write_bytes(damaged[how])
+    notes: list[str] = []
+    again = seeded_build(Small, 0)
+    result = train(again, task, recipe, seed=3, checkpoint=path, on_note=notes.append)
+    assert len(result.history) == recipe.epochs
+    assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), again.state_dict().values()))
+    assert "training.safetensors is not a saved state" in notes[0]
+    assert (tmp_path / "training.safetensors.damaged").read_bytes() == damaged[how]
+

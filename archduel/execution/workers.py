@@ -1,0 +1,402 @@
+"""Judging queries in worker processes of this machine.
+
+Which worker takes a query depends on who is free; the answers do not: an evaluation's seed depends on the run's seed and
+its ordinal only, and every worker computes with the same number of threads.
+
+Whose fault a failure is decides what becomes of it. What a judge raises about a network is that network's answer. A worker that was
+killed, a full disk or too little memory say nothing of any network: the query goes to a fresh worker, the last time while no other
+works, and then the run ends without a word about it in the journal. A worker that stopped computing is ended; a network that
+does that twice has its answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
+from pickle import PicklingError
+from typing import NamedTuple
+
+from archduel.core import Cost, Estimate, Query, evaluation_seed
+from archduel.errors import MachineError, RunError, SettingError, in_one_line, of_the_machine
+from archduel.execution.judging import (
+    ATTEMPTS,
+    AtOnce,
+    Judge,
+    all_judged,
+    grouped,
+    of_too_little_memory,
+    one_by_one,
+    stopped,
+)
+from archduel.execution.processes import (
+    MACHINES,
+    Watch,
+    children_allowed,
+    end_with_parent,
+    how_it_ended,
+    main_hidden,
+)
+
+__all__ = ["BROKEN", "DONE", "READY", "TAKEN", "TROUBLE", "Processes", "work"]
+
+# -- What runs inside a worker process ----------------------------------------------------------------------------------
+
+
+READY, BROKEN, TAKEN, DONE, TROUBLE = "ready", "broken", "taken", "done", "trouble"
+
+
+def work(connection: Connection, threads: int) -> None:
+    """Judges what comes through the pipe until it closes.
+
+    Args:
+        connection: gives the pickled factory that makes the judge, then (run, place, queries, seeds); takes (READY, "") or
+            (BROKEN, traceback) or (TROUBLE, reason) once, and (TAKEN, ""), then (DONE, estimates) or (TROUBLE, reason) for every group of queries.
+        threads: for torch and BLAS.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides what ends
+    end_with_parent()
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)  # for libraries that are not loaded yet
+    try:
+        _limit_torch(threads)
+        factory: Callable[[], Judge] = ForkingPickler.loads(connection.recv_bytes())
+        judge = factory()
+        _limit_torch(threads)
+    except Exception as error:
+        passing = of_the_machine(error) and not isinstance(error, FileNotFoundError)  # a file that is not there will not come
+        connection.send((TROUBLE, in_one_line(error)) if passing else (BROKEN, traceback.format_exc()))
+        return
+    connection.send((READY, ""))
+    try:
+        while True:
+            _, _, queries, seeds = connection.recv()
+            connection.send((TAKEN, ""))
+            _answer(connection, judge, queries, seeds)
+    except (EOFError, ConnectionError):  # a parent that ends with answers unread resets the pipe: no news to anybody
+        return
+
+
+def _answer(connection: Connection, judge: Judge, queries: Sequence[Query], seeds: Sequence[int]) -> None:
+    """Sends the estimates (failed ones if they hold something that cannot be sent), or the machine's trouble."""
+    try:
+        estimates = all_judged(judge, queries, seeds)
+    except Exception as error:
+        connection.send((TROUBLE, in_one_line(error)))
+        return
+    try:
+        connection.send((DONE, list(estimates)))
+    except (PicklingError, AttributeError, TypeError) as error:  # what pickle raises; nothing was sent yet
+        reason = f"the answer cannot be sent: {error}"
+        connection.send((DONE, [Estimate(math.nan, estimate.cost, {}, reason) for estimate in estimates]))
+
+
+def _limit_torch(threads: int) -> None:
+    """Sets torch's threads if it is loaded; a judge that needs no torch does not pay for its import."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+# -- The executor -------------------------------------------------------------------------------------------------------
+
+
+MAIN = b"__main__"
+"""Stands in a pickled factory that is defined in the script itself; its workers have to run that first."""
+LOOK_EVERY = 2.0  # seconds between two looks at what busy workers do
+HANGS = 2  # times that a query may hang a worker
+
+
+@dataclass(frozen=True)
+class Job:
+    """Queries for one worker.
+
+    Attributes:
+        run: number of the executor's run.
+        place: of the first query in it.
+        queries: what to judge at once.
+        seeds: one a query.
+        failures: how often the machine failed in it.
+        hangs: how often a worker stopped computing in it.
+    """
+
+    run: int
+    place: int
+    queries: list[Query]
+    seeds: list[int]
+    failures: int = 0
+    hangs: int = 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is tried for the last time, while no other worker takes memory."""
+        return self.failures == ATTEMPTS - 1
+
+    def split(self) -> list[Job]:
+        """Returns a job for each of its queries."""
+        return [Job(self.run, self.place + i, [query], [seed]) for i, (query, seed) in enumerate(zip(self.queries, self.seeds))]
+
+
+class Trouble(NamedTuple):
+    """Why there are no answers.
+
+    Attributes:
+        reason: in words.
+        machine: whether the machine is to blame.
+        seconds: what was spent.
+        hung: whether the worker had stopped computing.
+        answer: what stands if others can be trained and this cannot.
+    """
+
+    reason: str
+    machine: bool
+    seconds: float = 0.0
+    hung: bool = False
+    answer: Estimate | None = None
+
+
+class Processes:
+    """An executor with ``workers`` processes that are started at the first run and then kept.
+
+    Workers end when this process does, however it ends.
+
+    Args:
+        factory: called once in each worker, returns ``judge(query, seed)``; must be picklable.
+        workers: number of processes.
+        run_seed: seed of the run; with the ordinal it gives the seed of an evaluation.
+        threads: of each worker, for torch and BLAS.
+        at_once: how many waiting queries a worker judges as one group; the judge is then a :class:`GroupJudge`.
+        idle: seconds after which a busy worker that computes nothing is ended; None for judges that wait for something else.
+
+    Raises:
+        SettingError: for fewer than one worker or thread.
+    """
+
+    def __init__(
+        self, factory: Callable[[], Judge], *, workers: int, run_seed: int, threads: int = 1, at_once: AtOnce = one_by_one,
+        idle: float | None = None,
+    ) -> None:  # fmt: skip
+        for name, value in (("workers", workers), ("threads", threads)):
+            if value < 1:
+                raise SettingError(f"{name} must be at least 1, got {value}")
+        self.factory, self.run_seed, self.threads, self.at_once, self.idle = factory, run_seed, threads, at_once, idle
+        self._workers = [_Worker(factory, threads, idle) for _ in range(workers)]
+        self._runs, self._answered = 0, False
+        self._finalizer = weakref.finalize(self, _end, self._workers)
+
+    def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Iterator[Estimate]:
+        """Yields one estimate a query in the order given, each as soon as it and all before it are there.
+
+        One run at a time: a new one drops what an unfinished one still waits for.
+
+        Raises:
+            MachineError: where the machine fails again and again.
+            RunError: if a worker cannot be prepared.
+        """
+        self._runs += 1
+        seeds = [evaluation_seed(self.run_seed, ordinal) for ordinal in ordinals]
+        jobs = deque(Job(self._runs, *group) for group in grouped(queries, seeds, self.at_once))
+        answers: dict[int, Estimate] = {}
+        for place in range(len(queries)):
+            while place not in answers:
+                self._hand_out(jobs)
+                answers |= self._collect(jobs)
+            self._hand_out(jobs)  # nobody waits while the caller is busy with this answer
+            yield answers.pop(place)
+
+    def _hand_out(self, jobs: deque[Job]) -> None:
+        """Gives every free worker a job; starts those that are not running yet. The last attempt at one is made alone."""
+        for worker in self._workers:
+            busy = [each.job for each in self._workers if each.job is not None]
+            if not jobs or any(job.alone for job in busy) or (jobs[0].alone and busy):
+                return
+            if worker.job is None:
+                worker.begin(jobs.popleft())
+
+    def _collect(self, jobs: deque[Job]) -> dict[int, Estimate]:
+        """Waits for workers and returns what this run's queries came to, by place; what the machine failed in is tried again."""
+        busy = {worker.connection: worker for worker in self._workers if worker.connection is not None and worker.job}
+        answers: dict[int, Estimate] = {}
+        found = [busy[connection].take() for connection in wait(list(busy), LOOK_EVERY)]  # type: ignore[index]
+        found += [worker.looked_at() for worker in busy.values() if worker.job is not None]
+        for job, answer in filter(None, found):
+            if job.run != self._runs:  # answers to an abandoned run are dropped
+                continue
+            if isinstance(answer, list) and len(answer) == 1 and of_too_little_memory(answer[0]):
+                answer = Trouble(answer[0].reason, True, answer[0].cost.seconds, answer=answer[0])
+            if isinstance(answer, list):
+                self._answered = True
+                answers |= {job.place + i: estimate for i, estimate in enumerate(answer)}
+            elif (verdict := self._tried_again(jobs, job, answer)) is not None:
+                answers[job.place] = verdict
+        return answers
+
+    def _tried_again(self, jobs: deque[Job], job: Job, trouble: Trouble) -> Estimate | None:
+        """Puts a job back; where it had its attempts, returns its answer or ends the run.
+
+        Raises:
+            MachineError: where it was the machine, every time.
+        """
+        if len(job.queries) > 1:
+            jobs.extendleft(reversed(job.split()))
+            return None
+        again = replace(job, hangs=job.hangs + 1) if trouble.hung else replace(job, failures=job.failures + 1)
+        verdict = trouble.answer or Estimate(math.nan, Cost(trouble.seconds), {}, trouble.reason)
+        if again.hangs >= HANGS or (not trouble.machine and again.failures >= 2):
+            return verdict
+        if again.failures >= ATTEMPTS:
+            # alone, in a new process, and others could be trained: this network needs more than the GPU has
+            if trouble.answer is not None and self._answered:
+                return verdict
+            raise stopped(job.queries[0], trouble.reason)
+        jobs.appendleft(again)
+        return None
+
+    def close(self) -> None:
+        """Ends the workers at once, whatever they are doing; a later run starts them anew."""
+        _end(self._workers)
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Worker:
+    """One process and the job it has."""
+
+    def __init__(self, factory: Callable[[], Judge], threads: int, idle: float | None) -> None:
+        self.factory, self.threads, self.idle = factory, threads, idle
+        self.process: multiprocessing.process.BaseProcess | None = None
+        self.connection: Connection | None = None
+        self.watch: Watch | None = None
+        self.ready = False
+        self.taken = False  # whether the worker has said that it has its job
+        self.unready = 0  # processes in a row that ended before they were ready
+        self.job: Job | None = None
+        self.began = 0.0
+
+    def begin(self, job: Job) -> None:
+        """Takes a job; starts the process if there is none."""
+        message = (job.run, job.place, job.queries, job.seeds)
+        connection = self.connection or self._start()
+        try:
+            connection.send(message)
+        except (BrokenPipeError, ConnectionResetError):  # it died while idle, which is not this query's fault
+            self.end()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # that one's end is seen when its answer is waited for
+                self._start().send(message)
+        if self.idle is not None and self.process is not None:
+            self.watch = Watch(self.process.pid or 0, self.idle)
+        self.job, self.taken, self.began = job, False, time.perf_counter()
+
+    def _start(self) -> Connection:
+        """Starts a process and gives it the factory.
+
+        Raises:
+            MachineError: where the system allows no more processes, files or memory.
+        """
+        context = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unknown state
+        factory = ForkingPickler.dumps(self.factory)
+        try:
+            self.connection, theirs = context.Pipe()
+            self.process = context.Process(target=work, args=(theirs, self.threads), daemon=True)
+            with main_hidden(MAIN not in bytes(factory)), children_allowed():
+                self.process.start()
+        except OSError as error:
+            self.process = None
+            self.end()
+            raise MachineError(f"a worker process cannot be started: {in_one_line(error)}; the same command goes on once it can") from error
+        theirs.close()  # the worker holds the only copy, so its death closes the pipe
+        self.ready = False
+        # not as an argument: a process that dies while it reads those leaves the one that writes them waiting
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # what became of it is seen when its answer is waited for
+            self.connection.send_bytes(factory)
+        return self.connection
+
+    def take(self) -> tuple[Job, list[Estimate] | Trouble] | None:
+        """Returns the job and its answers or why there are none; None while nothing is known."""
+        assert self.connection is not None
+        assert self.job is not None
+        job = self.job
+        try:
+            kind, body = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            return self._died(job)
+        if kind == READY:
+            self.ready, self.unready, self.began = True, 0, time.perf_counter()
+        elif kind == TAKEN:
+            self.taken = True
+        elif kind == BROKEN:
+            self.end()
+            raise RunError(f"a worker could not be prepared:\n{body}")
+        elif kind == TROUBLE:
+            spent = time.perf_counter() - self.began
+            self.end()  # a new process has all the memory that this one still holds
+            return job, Trouble(body, True, spent)
+        else:
+            self.job = None
+            return job, body
+        return None
+
+    def looked_at(self) -> tuple[Job, Trouble] | None:
+        """Ends a worker that computes nothing any more and returns its job; None for one that works."""
+        if self.watch is None or self.job is None or not self.watch.hangs():
+            return None
+        job, spent = self.job, time.perf_counter() - self.began
+        self.end(at_once=True)  # one that is stopped does not hear a polite request
+        return job, Trouble(f"its process computed nothing for {self.watch.idle:.0f} s", True, spent, hung=True)
+
+    def _died(self, job: Job) -> tuple[Job, list[Estimate] | Trouble] | None:
+        """Returns the failure of the job that the process died in, or gives the job to a new one that the old one never saw."""
+        assert self.process is not None
+        self.process.join()
+        code, was_ready, taken = self.process.exitcode, self.ready, self.taken
+        reason, seconds = how_it_ended(code), time.perf_counter() - self.began
+        self.end()
+        by_machine = code is not None and -code in MACHINES
+        if not was_ready:
+            self.unready += 1
+            if by_machine and self.unready < ATTEMPTS:
+                self.begin(job)
+                return None
+            if by_machine:
+                raise MachineError(f"{self.unready} worker processes in a row: the last one {reason} before it was ready; the same command goes on from there")
+            raise RunError(
+                f"a worker process {reason} before it was ready; a script that gives workers its own classes needs "
+                "`if __name__ == '__main__':` around what it does"
+            )
+        if not taken and not job.failures:  # it died while idle, and the pipe stayed open a moment
+            self.begin(replace(job, failures=1))
+            return None
+        return job, Trouble(f"the worker process {reason}", by_machine, seconds)
+
+    def end(self, *, at_once: bool = False) -> None:
+        """Ends the process; politely first, unless it does not hear."""
+        if self.connection is not None:
+            self.connection.close()
+        if self.process is not None and self.process.is_alive():
+            if not at_once:
+                self.process.terminate()
+                self.process.join(5)
+            if self.process.is_alive():
+                self.process.kill()
+                self.process.join()
+        self.process = self.connection = self.job = None
+
+
+def _end(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.end()
+
