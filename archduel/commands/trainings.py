@@ -12,7 +12,7 @@ from archduel.core import Arch, Estimate, Executor, Query
 from archduel.core.job import PROXY, Job
 from archduel.data import Dataset, load
 from archduel.estimators.judges import Groups, Judge
-from archduel.execution import Processes, Sequential
+from archduel.execution import IDLE, Processes, Sequential
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe, recipe_text
 
@@ -55,7 +55,7 @@ def executor_for(
     groups = Groups(fused, judge, workers)
     if workers == 1:
         return Sequential(judge(), run_seed=seed, at_once=groups)
-    return Processes(judge, workers=workers, run_seed=seed, at_once=groups)
+    return Processes(judge, workers=workers, run_seed=seed, at_once=groups, idle=IDLE)
 
 
 class Bench:

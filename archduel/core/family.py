@@ -42,6 +42,11 @@ class Family:
         space: the class; its settings are keywords.
         build: ``(arch, scale, *, auxiliary=False, **options) -> nn.Module``; without it nothing can be trained.
         count: ``(arch, scale, **options) -> Counts`` in closed form, without torch.
+        costs: ``(archs, scale) -> (N, 2)`` what rankers are given where ``count`` takes too long for thousands; None = they are counted.
+        check: ``(scale) -> int`` tries what can go wrong before a search pays for it; None = nothing can.
+        recipe: ``(arch) -> {setting: value}`` what an architecture says of its own training; None = nothing.
+        own_weights: whether networks draw their weights themselves while they are built, and are a person's own: then no
+            standard network takes their place.
         supernet: class made with ``(scale, **options)``, see :class:`archduel.core.Supernet`; without it there is no one-shot search.
         scale: size at which the networks were published; parameters and multiply-adds are given for it.
         ladder: (channels, depth) from small to large at which a search may build them; empty = the user says it.
@@ -65,6 +70,10 @@ class Family:
     build: Target | None = None
     count: Target | None = None
     supernet: Target | None = None
+    costs: Target | None = None
+    check: Target | None = None
+    recipe: Target | None = None
+    own_weights: bool = False
     scale: Scale = Scale()
     ladder: tuple[tuple[int, int], ...] = ()
     own_size: bool = False

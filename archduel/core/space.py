@@ -317,6 +317,7 @@ _larger_than: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 def _listed(space: Space, limit: int) -> list[Arch] | None:
     """Returns all encodings of a space of at most ``limit``, None for a larger one."""
+    limit = min(limit, getattr(space, "listable", limit))  # a space may know that listing it takes long
     if limit < 1 or max(getattr(space, "size", 0), _larger_than.get(space, 0)) > limit:
         return None
     archs = list(islice(enumerate_space(space), limit + 1))
@@ -326,17 +327,17 @@ def _listed(space: Space, limit: int) -> list[Arch] | None:
     return None
 
 
-def _change(space: Space, arch: Arch, position: int, value: int, rng: np.random.Generator) -> Arch:
-    """Returns ``arch`` with one answer changed, later answers kept where they are still options."""
+def _change(space: Space, arch: Arch, questions: Sequence[Decision], position: int, value: int, rng: np.random.Generator) -> Arch:
+    """Returns ``arch`` with one answer changed; later answers are kept by the name of their question where they are still options."""
+    # by name, because a changed depth opens questions in the middle: what stood behind them must keep its answer
+    before = {decision.name: answer for decision, answer in zip(questions, arch.choices)}
     prefix = (*arch.choices[:position], value)
-    for old in arch.choices[position + 1 :]:
-        decision = space.decision(prefix)
-        if decision is None:
-            break
+    while (decision := space.decision(prefix)) is not None:
+        old = before.get(decision.name)
         # as much as possible stays: a mutation should be a small step, also where one answer opens and closes others
-        keep = old in decision.options
-        prefix = (*prefix, old if keep else decision.options[int(rng.integers(len(decision.options)))])
-    return Arch(space.name, _complete(space, prefix, rng))
+        keep = old is not None and old in decision.options
+        prefix = (*prefix, old if keep else decision.options[int(rng.integers(len(decision.options)))])  # type: ignore[arg-type]
+    return Arch(space.name, prefix)
 
 
 def mutate(
@@ -353,7 +354,7 @@ def mutate(
     for _ in range(tries if free else 0):
         position = free[int(rng.integers(len(free)))]
         others = [o for o in questions[position].options if o != arch.choices[position]]
-        child = _change(space, arch, position, others[int(rng.integers(len(others)))], rng)
+        child = _change(space, arch, questions, position, others[int(rng.integers(len(others)))], rng)
         # a change may be undone by what it forces, and decisions alone do not say all that a space forbids
         if child != arch and _valid(space, child) and (constraint is None or constraint(child)):
             return child
@@ -375,10 +376,11 @@ def neighbours(space: Space, arch: Arch, constraint: Constraint | None = None) -
     """
     # a dict, not a set: the order of a set of architectures changes from one process to the next
     different: dict[Arch, None] = {}
-    for position, decision in enumerate(list(decisions(space, arch.choices))):
+    questions = list(decisions(space, arch.choices))
+    for position, decision in enumerate(questions):
         for value in decision.options:
             if value != arch.choices[position]:
-                child = _change(space, arch, position, value, np.random.default_rng(position))
+                child = _change(space, arch, questions, position, value, np.random.default_rng(position))
                 if child != arch and _valid(space, child) and (constraint is None or constraint(child)):
                     different[child] = None
     return list(different)

@@ -196,7 +196,7 @@ class Judging:
         from archduel.training.loop import train
 
         path = final_weights(finals.folder, arch, fidelity, seed)
-        recipe = self.estimator.recipes[fidelity]
+        recipe = self.estimator.recipe(Query(arch, fidelity))
         model = self.estimator.network(arch, recipe, seed)
         checkpoint = path.with_name(f"{path.stem}.training.safetensors")
         trained = train(

@@ -111,7 +111,7 @@ class TrainingEstimator:
         name = query.fidelity or self.default
         if name not in self.recipes:
             raise unknown("recipe", name, self.recipes)
-        return self.recipes[name]
+        return self.recipes[name].with_(**nets.recipe_changes(query.arch))
 
     def scale(self, recipe: Recipe) -> Scale:
         """Returns the size at which ``recipe`` builds networks for these images."""

@@ -49,7 +49,7 @@ from archduel.execution.processes import (
     main_hidden,
 )
 
-__all__ = ["BROKEN", "DONE", "READY", "TAKEN", "TROUBLE", "Processes", "work"]
+__all__ = ["BROKEN", "DONE", "IDLE", "READY", "TAKEN", "TROUBLE", "Processes", "work"]
 
 # -- What runs inside a worker process ----------------------------------------------------------------------------------
 
@@ -113,6 +113,8 @@ def _limit_torch(threads: int) -> None:
 
 MAIN = b"__main__"
 """Stands in a pickled factory that is defined in the script itself; its workers have to run that first."""
+IDLE = 60.0
+"""Seconds after which a training that computes nothing hangs: a stopped process, a lock that nobody opens."""
 LOOK_EVERY = 2.0  # seconds between two looks at what busy workers do
 HANGS = 2  # times that a query may hang a worker
 

@@ -197,6 +197,8 @@ def judged_together(
 ) -> list[Estimate] | None:
     """Returns the estimates of queries of one recipe, or None if they cannot be trained as one group."""
     recipe = estimator.recipe(queries[0])
+    if any(estimator.recipe(query) != recipe for query in queries[1:]):
+        return None  # architectures that say something of their own training
     began = time.perf_counter()
     splits = estimator.splits(recipe)
     images = estimator.train.resized(recipe.image_size).fraction(recipe.data_fraction, estimator.run_seed)

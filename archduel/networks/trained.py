@@ -394,10 +394,12 @@ class TrainedNetwork:
     @property
     def with_normalisation(self) -> nn.Module:
         """The network behind its normalisation: input (N, C, H, W) float32 in 0..1, output logits."""
-        from archduel.spaces.layers import Normalised
+        from archduel.spaces.family import is_own
+        from archduel.spaces.layers import Normalised, normalised_input
 
         preprocessing = self.facts["preprocessing"]
-        return Normalised(preprocessing["mean"], preprocessing["std"], self.model).eval()
+        behind = normalised_input if is_own(self.facts["arch"]) else Normalised
+        return behind(preprocessing["mean"], preprocessing["std"], self.model).eval()
 
 
 def open_network(where: str | Path, *, device: str = "cpu") -> TrainedNetwork:

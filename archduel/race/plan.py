@@ -12,6 +12,9 @@ __all__ = ["Ending", "Plan", "epochs_plan", "timed_plan"]
 
 RACE_SHARE = 0.38
 """Share of the time in which networks compete; the rest, and what the winner was trained until then, is more than half."""
+LAST_SHARE, LEAST_RACE = 0.5, 0.1
+"""The last training has half of the whole time if that can be: where start and hand-over take long, on a busy machine, the search shrinks
+first, down to this share of what is left."""
 FINAL_TO_FIRST = 40.0
 """How much longer than the first rung the last training is in a race of 3 minutes; a longer race has more and finer rungs."""
 USUAL_SECONDS = 180.0
@@ -60,7 +63,7 @@ def timed_plan(seconds: float, *, gone: float, reserve: float) -> Plan:
             f"--time {seconds:g}s is too short: starting and handing over take about {gone + reserve:.0f} s here, and training at least 5; "
             f"give at least --time {math.ceil(needed)}s", needed
         )  # fmt: skip
-    race = RACE_SHARE * usable
+    race = max(LEAST_RACE * usable, min(RACE_SHARE * usable, usable - LAST_SHARE * seconds))
     last = usable - race
     first = last / (FINAL_TO_FIRST * math.sqrt(max(1.0, usable / USUAL_SECONDS)))
     return Plan(Rungs(first, race / 4), gone + race, seconds - reserve, last)

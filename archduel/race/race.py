@@ -24,7 +24,7 @@ from archduel.race.rungs import Enter, Standing
 from archduel.race.sizes import Sizes, fitting_scale
 from archduel.race.threads import Threads
 from archduel.race.training import Anytime
-from archduel.spaces.family import build
+from archduel.spaces.family import build, recipe_changes
 from archduel.training.images import Pixels
 from archduel.training.metrics import evaluate
 from archduel.training.recipe import Recipe
@@ -87,7 +87,7 @@ class RaceSettings:
         macs: multiply-adds of a network that the time supports.
         random_first: how many of the strategy's first questions are random architectures.
         threads: how many a training may use; fewer where that is faster, unless a race must repeat exactly.
-        reserve: processor seconds that are needed after the training.
+        reserve: seconds that the plan keeps for what comes after the training.
         random_only: whether all newcomers are drawn at random, and the strategy is not asked.
     """
 
@@ -244,7 +244,7 @@ class Race:
 
     def _add(self, entry: Entry) -> Candidate:
         text = self.named(entry.arch)
-        size = "" if entry.role == "standard" and entry.scale.channels == 16 else f" C{entry.scale.channels} N{entry.scale.depth}"
+        size = "" if (entry.role == "standard" and entry.scale.channels == 16) or len(self.sizes.channels) == 1 else f" C{entry.scale.channels} N{entry.scale.depth}"
         candidate = Candidate(len(self.candidates), entry, text + size, Standing(favoured=entry.role == "start"))
         self.candidates.append(candidate)
         self.asker.known.setdefault(entry.arch, math.nan)
@@ -261,14 +261,18 @@ class Race:
         generator = torch.Generator().manual_seed(mix_seed(settings.seed, "weights", candidate.number))
         model = build(entry.arch, entry.scale, generator=generator)
         seed = mix_seed(settings.seed, "training", candidate.number)
-        trainer = Anytime(model, self.sets.train, settings.recipe, seed=seed, device=settings.device)
+        recipe = settings.recipe.with_(**recipe_changes(entry.arch))
+        trainer = Anytime(model, self.sets.train, recipe, seed=seed, device=settings.device)
         for path in dict.fromkeys((self._checkpoint(candidate, stage), self._checkpoint(candidate))):
             facts = if_whole(path, lambda path: trainer.load(path, self.sets.both), self.say)
             if facts is not None:
                 candidate.seconds = max(candidate.seconds, facts["seconds"])
                 candidate.passes, candidate.steps = trainer.passes, trainer.steps
                 return trainer
+        goal = candidate.passes
         candidate.seconds, candidate.passes, candidate.steps = 0.0, 0.0, 0  # new, or its state is gone and it is trained again
+        if stage == "last" and not self.settings.timed:
+            trainer.run(self._follow(candidate, trainer, lambda a_step: None if candidate.passes + a_step / 2 >= goal else 1.0, "race"))
         return trainer
 
     def _units(self, candidate: Candidate) -> float:
@@ -296,16 +300,16 @@ class Race:
         before, began, first = candidate.seconds, self.stopwatch.seconds, trainer.steps
         saved = began
         self.threads.pause()
-        peak = self.settings.recipe.lr
+        peak = trainer.recipe.lr
 
         def rate() -> float | None:
             nonlocal saved
             now = self.stopwatch.seconds
             candidate.seconds = before + now - began
-            steps, turn = trainer.steps - first, trainer.passes - candidate.passes
+            steps = trainer.steps - first
             whole = int(trainer.passes) > int(candidate.passes)
             candidate.passes, candidate.steps = trainer.passes, trainer.steps
-            a_step = ((now - began) / steps if self.settings.timed else turn) if steps else 0.0
+            a_step = trainer.turn if not self.settings.timed else (now - began) / steps if steps else 0.0
             if whole and now - saved >= SAVE_SECONDS:
                 saved = now
                 trainer.save(self._checkpoint(candidate, stage), seconds=candidate.seconds, clock=now)

@@ -22,7 +22,7 @@ from archduel.race.clock import Clock, Stopwatch, Wall
 from archduel.race.newcomers import Asker, Entry
 from archduel.race.plan import ENOUGH_PASSES, Plan, epochs_plan, timed_plan
 from archduel.race.race import Race, RaceSettings, Sets, check_images
-from archduel.race.sizes import Bounds, Sizes, depths, fitting_scale, standard_ladder
+from archduel.race.sizes import Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
 from archduel.race.training import Anytime, best_precision
 from archduel.spaces.family import build, count
 from archduel.spaces.mobilenetv3.space import MobileNetV3, Spec
@@ -207,7 +207,7 @@ def run_race(
     bounds = Bounds(max_params, max_macs)
     sizes = Sizes(
         data.image_size, data.in_channels, data.n_classes, lru_cache(100_000)(count),
-        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), depths(space),
+        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), depths(space), widths(space),
     )  # fmt: skip
     before = torch.get_num_threads()
     torch.set_num_threads(1 if seconds is not None else threads)

@@ -12,7 +12,7 @@ from archduel.core import Arch, Counts, Scale, Space
 from archduel.errors import InfeasibleError
 from archduel.spaces.family import family
 
-__all__ = ["CHANNELS", "Bounds", "Sizes", "depths", "fitting_scale", "standard_ladder"]
+__all__ = ["CHANNELS", "Bounds", "Sizes", "depths", "fitting_scale", "standard_ladder", "widths"]
 
 CHANNELS = (4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
 """Widths at which networks are built."""
@@ -21,6 +21,12 @@ CHANNELS = (4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
 def depths(space: Space) -> tuple[int, ...]:
     """Returns the three smallest depths at which networks of ``space`` are usually built."""
     return tuple(sorted({depth for _, depth in (family(space.name).ladder or ((16, 1), (16, 2), (16, 3)))})[:3])
+
+
+def widths(space: Space) -> tuple[int, ...]:
+    """Returns the widths at which networks of ``space`` are built; one that means nothing for a person's own, which say theirs."""
+    around = family(space.name)
+    return (around.scale.channels,) if around.own_weights and around.own_size else CHANNELS
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Sizes:
         count: closed-form costs of an architecture at a scale.
         allowed: the limits.
         depths: the depths at which the space's networks are built; at equal cost wide and shallow ones learn faster on a CPU.
+        channels: the widths, ascending; a single width and depth where architectures have a size of their own.
     """
 
     image_size: int
@@ -60,6 +67,7 @@ class Sizes:
     count: Callable[[Arch, Scale], Counts]
     allowed: Allowed
     depths: tuple[int, ...] = (1, 2, 3)
+    channels: tuple[int, ...] = CHANNELS
 
     def scale(self, channels: int, depth: int) -> Scale:
         """Returns a scale of this width and depth."""
@@ -74,7 +82,7 @@ def fitting_scale(arch: Arch, macs: float, sizes: Sizes, rng: np.random.Generato
     nearest: list[tuple[float, Scale, Counts]] = []
     for depth in sizes.depths:
         options: list[tuple[float, Scale, Counts]] = []
-        for channels in CHANNELS:
+        for channels in sizes.channels:
             scale = sizes.scale(channels, depth)
             counts = sizes.count(arch, scale)
             if options and counts.macs > 4 * macs:

@@ -95,6 +95,7 @@ class Anytime:
         steps: batches so far.
         images: images so far, repetitions counted.
         passes: passes over the training images so far.
+        turn: what the latest step added to them; whoever goes on decides by it whether another one fits.
         loss: mean training loss of the latest steps, in nats.
 
     Args:
@@ -114,6 +115,7 @@ class Anytime:
         self.optimizer = SGD(model, **sgd_settings(recipe))
         self.trail = Trail(model)
         self.steps, self.images, self.passes, self.loss = 0, 0, 0.0, math.nan
+        self.turn = 0.0
         self.joined_at = -1
         self.cursor = self._cursor(images)
 
@@ -159,7 +161,8 @@ class Anytime:
         self.optimizer.step()
         self.steps += 1
         self.images += len(labels)
-        self.passes += len(labels) / len(self.cursor.pixels)
+        self.turn = len(labels) / len(self.cursor.pixels)
+        self.passes += self.turn
         if self.steps % AVERAGE_EVERY == 0:
             self.trail.update()
         return loss.detach()
@@ -193,7 +196,7 @@ class Anytime:
 
     def save(self, path: Path, **facts: float) -> None:
         """Writes all that changes, and ``facts``, atomically."""
-        progress = {"steps": self.steps, "images": self.images, "passes": self.passes, "joined_at": self.joined_at, **facts}
+        progress = {"steps": self.steps, "images": self.images, "passes": self.passes, "joined_at": self.joined_at, "turn": self.turn, **facts}
         parts = {"model": self.model, "optimizer": self.optimizer, "trail": self.trail}
         save_state(path, {"progress": progress, **{name: dict(part.state_dict()) for name, part in parts.items()}})
 
@@ -216,7 +219,7 @@ class Anytime:
         except (KeyError, RuntimeError) as error:
             raise StateError(f"{path} does not fit this network ({error}); remove it to train it again") from error
         self.steps, self.images, self.passes = progress["steps"], progress["images"], progress["passes"]
-        self.joined_at = progress["joined_at"]
+        self.joined_at, self.turn = progress["joined_at"], progress.get("turn", 0.0)
         if self.joined_at >= 0:
             if joined is None:
                 raise StateError(f"{path} is of a training on more images, which are missing here")

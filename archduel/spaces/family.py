@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from archduel import registry
-from archduel.core import Arch, Counts, Scale
+from archduel.core import Arch, Counts, Scale, Space
 from archduel.core.family import Family, Target, family_of, target
-from archduel.errors import InvalidArchError, unknown
+from archduel.errors import InvalidArchError, SettingError, unknown
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["PlugIns", "build", "build_text", "count", "count_text", "families", "family", "free_text", "options_of", "supernet", "with_text"]
+__all__ = ["PlugIns", "build", "build_text", "checked", "costs_for", "count", "count_text", "families", "family", "for_scale", "found_by_others", "free_text", "is_own", "options_of", "recipe_changes", "supernet", "target_of", "with_text"]
 
 
 def family(name: str) -> Family:
@@ -40,7 +43,13 @@ class PlugIns:
     """The spaces from outside that this process knows; where an object that holds this is unpickled, they are known too."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _known, (registry.plug_ins("space"),)
+        # what stands inside a function or in a notebook no other process can find; a search in it says so
+        return _known, (tuple(name for name in registry.plug_ins("space") if found_by_others(name)),)
+
+
+def found_by_others(name: str) -> bool:
+    """Whether another process can import what is named: not a notebook's, nor what stands inside a function."""
+    return "<locals>" not in name and not name.startswith("__main__:")
 
 
 def _known(names: tuple[str, ...]) -> PlugIns:
@@ -159,6 +168,10 @@ def build(
 
     from archduel.spaces.layers import initialise
 
+    if family(arch.space).own_weights:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(torch.randint(2**31 - 1, (), generator=generator)))
+            return make(arch, scale, auxiliary=auxiliary, **options)  # type: ignore[no-any-return]
     with torch.device("meta"):  # no weights are drawn twice
         network = make(arch, scale, auxiliary=auxiliary, **options)
     return initialise(network.to_empty(device="cpu"), generator)
@@ -178,3 +191,60 @@ def count(arch: Arch, scale: Scale, **options: Any) -> Counts:
         SettingError: for images too small for the network.
     """
     return _part(arch.space, "count")(arch, scale, **options)  # type: ignore[no-any-return]
+
+
+def costs_for(archs: Sequence[Arch], scale: Scale) -> NDArray[np.float64]:
+    """Returns (N, 2) parameters and multiply-adds of architectures of one space as rankers get them: counted, or foretold where counting takes long.
+
+    Raises:
+        UnknownNameError: for a space without a network.
+        InvalidArchError: for an architecture that its space does not hold.
+    """
+    foretold = family(archs[0].space).costs if len(archs) else None
+    if foretold is not None:
+        return np.asarray(target(foretold)(archs, scale), np.float64)
+    return np.array([count(arch, scale) for arch in archs], np.float64).reshape(-1, 2)
+
+
+def is_own(arch: str | None) -> bool:
+    """Whether the text of an architecture is one of a person's own network."""
+    return arch is not None and family(str(arch).partition(":")[0]).own_weights
+
+
+def recipe_changes(arch: Arch) -> dict[str, Any]:
+    """Returns what an architecture says of its own training, setting of a recipe -> value; empty for most spaces, and for one that there is not."""
+    says = family(arch.space).recipe if arch.space in registry.MENUS["space"] else None
+    return {} if says is None else dict(target(says)(arch))
+
+
+def for_scale(space: Space, scale: Scale) -> Space:
+    """Returns the space for data of this scale: the choices of a person's own constructor may depend on it."""
+    at = getattr(space, "at", None)
+    return space if at is None else at(scale)  # type: ignore[no-any-return]
+
+
+def target_of(space: Any) -> str:
+    """Returns the name by which a run folder names a space: a text as it is, a person's own class or space as ``module:Name``.
+
+    Raises:
+        SettingError: for what is no space.
+    """
+    if isinstance(space, str):
+        return space
+    from archduel.spaces.own.making import space_of
+    from archduel.spaces.own.space import OwnSpace
+
+    found = space if isinstance(space, OwnSpace) else space_of(space, check=False)
+    if not found.identity:
+        raise SettingError(f"space {found.name!r} has no networks, only options; archduel.search_space searches it")
+    return found.identity
+
+
+def checked(space: str, scale: Scale) -> int:
+    """Returns how many options of a person's own space were built and run at this scale, 0 for any other space.
+
+    Raises:
+        SettingError: naming the option that cannot be.
+    """
+    check = family(space).check
+    return 0 if check is None else int(target(check)(scale))

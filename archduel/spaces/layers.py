@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["AuxiliaryHead", "DropPath", "FactorizedReduce", "Normalise", "Normalised", "ReLUConvBN", "Scriptable", "SqueezeExcitation", "Tail", "Zero", "adopt", "conv", "dilated", "feed_drop_path", "initialise", "plain_norms", "pyramid", "separable", "set_drop_path", "stepwise"]
+__all__ = ["AuxiliaryHead", "DropPath", "FactorizedReduce", "Normalise", "Normalised", "ReLUConvBN", "Scriptable", "SqueezeExcitation", "Tail", "Zero", "adopt", "conv", "dilated", "feed_drop_path", "initialise", "normalised_input", "plain_norms", "pyramid", "separable", "set_drop_path", "stepwise"]
 
 # -- The feature pyramid of a network: its last map at every size, for tasks other than naming the image --------------
 
@@ -330,3 +331,22 @@ class Normalise(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns (N, C, H, W)."""
         return (x - self.mean) / self.std
+
+
+class _NormalisedInput:
+    """Normalises what a module is called with, before its own forward."""
+
+    def __init__(self, normalise: Normalise) -> None:
+        self.normalise = normalise
+
+    def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """Returns the inputs with the first one normalised."""
+        x, *rest = inputs
+        return (self.normalise.to(x.device)(x), *rest)
+
+
+def normalised_input(mean: Sequence[float], std: Sequence[float], module: nn.Module) -> nn.Module:
+    """Returns a copy of ``module`` that takes images in 0..1: the same class and the same state dict, no module around it."""
+    copied = copy.deepcopy(module)
+    copied.register_forward_pre_hook(_NormalisedInput(Normalise(mean, std)))
+    return copied.eval()

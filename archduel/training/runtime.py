@@ -107,7 +107,9 @@ def crashes_channels_last(model: nn.Module) -> bool:
 
 
 def channels_last_for(model: nn.Module, recipe: Recipe, device: torch.device) -> bool:
-    """Returns whether ``model`` is trained channels last on ``device``: as ``recipe`` says, unless torch crashes there."""
+    """Returns whether ``model`` is trained channels last on ``device``: as ``recipe`` says, unless it, or torch, fails there."""
+    if getattr(model, "_archduel_contiguous", False):
+        return False
     if device.type == "cpu" and recipe.image_size > 32 and crashes_channels_last(model):
         return False
     return recipe.channels_last

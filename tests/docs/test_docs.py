@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import typer.main
 
+from archduel import registry
 from archduel.commands import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +23,7 @@ QUICK = (
     '"plan.iterations": 2, "ranker.epochs": 5, "strategy.samples": 8, "final.channels": 4, "reevaluate.channels": 4, '
     '"final.depth": 1, "reevaluate.depth": 1}'
 )
+RACED = 'evaluations=4, race=True, workers=1, quiet=True, set={"race.last_epochs": 10}'
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -45,10 +47,11 @@ def make_images(folder: Path) -> None:
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ARCHDUEL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(registry.MENUS, "space", dict(registry.MENUS["space"]))  # a page's own network is no other test's
     make_images(tmp_path / "my_images")
     names: dict[str, Any] = {"__name__": "__main__"}
     for number, block in enumerate(blocks(page, "python"), 1):
-        code = block.replace('time="2h", max_params="1M"', QUICK)
+        code = block.replace('time="2h", max_params="1M"', QUICK).replace('space=space, time="2h"', f"space=space, {RACED}")
         exec(compile(code, f"{page.name} block {number}", "exec"), names)
 
 

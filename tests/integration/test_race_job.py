@@ -43,6 +43,8 @@ def test_a_race_leaves_everything_a_person_needs(finished: archduel.Run) -> None
     race = result["race"]
     assert len(race["candidates"]) == 4
     assert sum(race["shares"].values()) == pytest.approx(1.0)
+    assert 0 < race["time_share"] < race["shares"]["handed over"]
+    assert "time in this network" in (finished.folder / "report.html").read_text()
     winner = race["candidates"][race["winner"]]
     assert winner["arch"] == result["networks"]["search"]["arch"]
     assert winner["params"] == result["networks"]["search"]["params"] <= 20_000

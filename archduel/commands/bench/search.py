@@ -24,6 +24,7 @@ from archduel.commands.bench.search_trials import (
 )
 from archduel.core import Query
 from archduel.errors import BudgetError, SettingError, TableError, unknown
+from archduel.reporting.rows import Rows
 from archduel.reporting.statistics import Comparison, Nemenyi, mean_interval, nemenyi, wilcoxon_holm
 from archduel.tables.estimator import TableEstimator
 from archduel.tables.store import open_table
@@ -169,6 +170,17 @@ class Bench:
     comparisons: dict[int, list[Comparison]]
     ranks: dict[int, Nemenyi]
     facts: dict[str, Any]
+
+    def table(self) -> Rows:
+        """Returns one row a strategy and number of queries; ``.frame()`` makes a data frame of it."""
+        return Rows(self.records)
+
+    def trajectories(self) -> Rows:
+        """Returns one row a strategy, run and number of queries: what the incumbent's validation accuracy was, and how far from the best."""
+        return Rows(
+            {"strategy": curve.title, "run": run, "query": query + 1, "validation": float(curve.validation[run, query]), "regret": float(curve.regret[run, query])}
+            for curve in self.curves.values() for run in range(len(curve.rows)) for query in range(curve.queries)
+        )  # fmt: skip
 
 
 def bench_search(

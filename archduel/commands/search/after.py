@@ -11,10 +11,11 @@ from torch import nn
 from archduel.core.job import Job
 from archduel.data import Dataset
 from archduel.export import rehearse_onnx
+from archduel.race.race import MOST_SLOWER
 from archduel.training.images import Pixels
 from archduel.training.metrics import evaluate
 
-__all__ = ["After", "rehearsed", "reserve"]
+__all__ = ["After", "rehearsed", "reserve", "slower"]
 
 LONG = 30.0
 """Seconds from which a run rehearses its export; in less it cannot spare the second or two."""
@@ -66,6 +67,11 @@ class After:
         began = time.process_time()
         evaluate(model, some, device=device)
         return (time.process_time() - began) / len(some)
+
+
+def slower(clock: float) -> float:
+    """Returns how many times longer than the processor's seconds those of the clock are since the run began, 1 to :data:`MOST_SLOWER`."""
+    return min(MOST_SLOWER, max(1.0, clock / max(time.process_time(), 1e-3)))
 
 
 def reserve(seconds: float | None) -> float:

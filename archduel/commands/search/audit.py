@@ -31,7 +31,7 @@ from archduel.race import Candidate, Stretch, run_race, train_alone
 from archduel.race.plan import RACE_SHARE
 from archduel.race.training import Anytime
 from archduel.reporting.statistics import gain_interval, gain_sentence
-from archduel.spaces.family import build
+from archduel.spaces.family import build, recipe_changes
 from archduel.spaces.lookup import open_space
 from archduel.strategies import RandomSearch
 from archduel.training.images import Pixels, side_by_side
@@ -295,7 +295,7 @@ class _Audit:
         """Trains one network from scratch and reads the test images once; the record has both."""
         generator = torch.Generator().manual_seed(mix_seed(self.seed, "weights", number))
         model = build(contestant.arch, contestant.scale, generator=generator)
-        recipe = recipe_for(self.settings, self.dataset)
+        recipe = recipe_for(self.settings, self.dataset).with_(**recipe_changes(contestant.arch))
         trainer = Anytime(model, self.both, recipe, seed=mix_seed(self.seed, "images", number), device=self.settings.device)
         path = self.job.path / "checkpoints" / f"{number}-{contestant.role.replace(' ', '-')}.safetensors"
         done = trainer.load(path)["done"] if path.exists() else 0.0

@@ -17,6 +17,7 @@ from archduel.commands.options import (
     parse_seconds,
     running_for,
 )
+from archduel.errors import SettingError
 
 __all__ = ["register"]
 
@@ -26,7 +27,7 @@ Fields = Annotated[
         "archduel.commands.search.settings:Settings",
         without=("seconds", "threads", "set"),  # --time and --set are written in other words; threads is for Python alone
         texts=("max_params", "max_macs"),
-        decided=("workers", "space"),
+        decided=("data", "workers", "space"),
     ),
 ]
 
@@ -38,10 +39,12 @@ def register(app: typer.Typer) -> None:
 
 
 def search(
+    context: typer.Context,
     *,
     time: Annotated[str | None, typer.Option(help="wall-clock budget: 90s, 20m, 2h (a bare number is seconds), default by the number of images; +30m trains a finished run on")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the run; the same command continues it")] = None,
     fields: Fields,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings, such as the run.toml of a run; options on the command line go before")] = None,
     audit: Annotated[str | None, typer.Option(help="further time, such as 30m, to measure what the search gained: `archduel audit`; alone half of the run's time")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="SECTION.NAME=VALUE changes a setting, such as strategy.lr=1e-3 or final.batch_size=64; repeat for more")] = None,
     quiet: Quiet = False,
@@ -51,7 +54,11 @@ def search(
     from archduel.commands.search.more import is_more
 
     changes = assignments(set_, example="strategy.lr=1e-4", form="SECTION.NAME=VALUE")
+    if config is not None:
+        time, changes = _filled(context, fields, config, time, changes)
     data = fields.pop("data")
+    if data is None:
+        raise SettingError("say which data: `archduel search DATA`, a folder of images, an .npz file, or digits, cifar10, cifar100")
     seconds = time if time is None or is_more(time) else parse_seconds(time, "--time")
     for name, option in (("max_params", "--max-params"), ("max_macs", "--max-macs")):
         fields[name] = None if fields[name] is None else parse_count(fields[name], option)
@@ -59,6 +66,23 @@ def search(
         main.search(data, time=seconds, out=out, audit=audit, set=changes, quiet=quiet, command=command_line(), gone=running_for(), **fields)
     except KeyboardInterrupt as stop:  # the job said so already; some versions of typer would make it exit code 1
         raise typer.Exit(130) from stop
+
+
+def _filled(
+    context: typer.Context, fields: dict[str, Any], config: Path, time: str | None, changes: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Gives ``fields`` the settings of a file where the command line is silent; returns the time and the changes of ``--set`` likewise."""
+    from archduel.commands.search.settings import settings_in
+
+    given = settings_in(config)
+    seconds, more = given.pop("seconds", None), given.pop("set", None) or {}
+    for name, value in given.items():
+        source = context.get_parameter_source(name)
+        if name not in fields or source is None or source.name != "COMMANDLINE":
+            fields[name] = value
+    if time is None and seconds is not None:
+        time = seconds if isinstance(seconds, str) else f"{seconds}s"
+    return time, {**more, **changes}
 
 
 def audit(

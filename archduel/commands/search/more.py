@@ -25,7 +25,7 @@ from archduel.errors import BudgetError, DataError, RunError
 from archduel.networks.trained import read_facts, save_trained
 from archduel.race import Stretch, train_alone
 from archduel.race.training import Anytime
-from archduel.spaces.family import build
+from archduel.spaces.family import build, recipe_changes
 from archduel.training.images import Pixels, side_by_side
 from archduel.training.metrics import Evaluation, calibration_error, evaluate
 from archduel.training.runtime import mix_seed
@@ -123,7 +123,8 @@ def _open(
     both = Pixels(images, np.concatenate([data.train.labels, data.validation.labels]), look.mean, look.std, settings.device)
     seed = mix_seed(settings.seed, "training", winner["number"])
     model = build(parse(winner["arch"]), Scale(**winner["scale"]))
-    trainer = Anytime(model, both, recipe_for(settings, dataset), seed=seed, device=settings.device)
+    recipe = recipe_for(settings, dataset).with_(**recipe_changes(parse(winner["arch"])))
+    trainer = Anytime(model, both, recipe, seed=seed, device=settings.device)
     own, earlier = _state(folder.path, more["number"]), _state(folder.path, more["number"] - 1, winner["number"])
     saved = if_whole(own, lambda path: trainer.load(path, both))
     if saved is not None:
@@ -198,6 +199,7 @@ def _result(
     ours, strategy = winner["seconds"], race["shares"]["strategy"] * total
     total += seconds
     race["shares"] = {"handed over": ours / total, "others": 1 - (ours + strategy) / total, "strategy": strategy / total}
+    race["time_share"] = round(ours / clock, 4)
     result["continued"] = [*before.get("continued", []), {
         "number": more["number"], "seconds": more["seconds"], "passes": winner["passes"], "test_before": old,
     }]  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 
 from archduel.assemble import declaration
 from archduel.commands.progress import Progress
-from archduel.commands.search.after import rehearsed, reserve
+from archduel.commands.search.after import rehearsed, reserve, slower
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import compared_rung, data_fields
@@ -26,8 +26,8 @@ from archduel.estimators.timing import latency_of
 from archduel.networks.trained import save_trained
 from archduel.race import Candidate, RaceResult, race_recipe, run_race
 from archduel.race.plan import timed_plan
-from archduel.race.sizes import CHANNELS, depths
-from archduel.spaces.family import family
+from archduel.race.sizes import depths, widths
+from archduel.spaces.family import family, recipe_changes
 from archduel.spaces.limits import Limits, constraint_for
 from archduel.training.images import Pixels
 from archduel.training.metrics import Evaluation, calibration_error, evaluate
@@ -47,7 +47,7 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
     """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
     recipe = recipe_for(settings, dataset)
     after = rehearsed(folder, settings.seconds, dataset)
-    kept = after.usual if after else reserve(settings.seconds)
+    kept = after.usual * slower(folder.clock) if after else reserve(settings.seconds)
     newcomers = _newcomers(settings, folder, kept)
     constraint = constraint_of(settings, space, dataset)
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint)
@@ -55,7 +55,7 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
         evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after,
         max_params=settings.max_params, max_macs=settings.max_macs, allowed=latency_limit(settings), constraint=constraint,
-        random_first=random_first, standards=settings.baselines, recipe=recipe, metric=settings.metric,
+        random_first=random_first, standards=settings.baselines and not family(space.name).own_weights, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
         threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=folder.part(STAGE), say=progress.say,
     )  # fmt: skip
@@ -127,7 +127,7 @@ def _newcomers(settings: Settings, folder: Job, kept: float) -> int:
 
 def constraint_of(settings: Settings, space: Space, dataset: Dataset) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
-    scale = Scale(CHANNELS[0], depths(space)[0], dataset.image_size, dataset.in_channels, dataset.n_classes)
+    scale = Scale(widths(space)[0], depths(space)[0], dataset.image_size, dataset.in_channels, dataset.n_classes)
     limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs)
     return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
 
@@ -179,7 +179,7 @@ def _facts(settings: Settings, dataset: Dataset, race: RaceResult, network: Mapp
         "arch": network["arch"], "text": network["text"], "scale": race.winner.entry.scale, "options": {},
         "classes": list(dataset.classes), "preprocessing": dataset.preprocessing,
         "data": {"name": settings.data, "max_images": settings.max_images, **splits},
-        "params": network["params"], "macs": network["macs"], "recipe": {"name": STAGE, **asdict(race.recipe)}, "seed": settings.seed,
+        "params": network["params"], "macs": network["macs"], "recipe": {"name": STAGE, **asdict(race.recipe.with_(**recipe_changes(race.winner.entry.arch)))}, "seed": settings.seed,
         "test": {name: network["test"][name][0] for name in SCORES},
         "search": {"role": race.winner.role, "strategy": settings.strategy, "archduel": __version__},
     }  # fmt: skip
@@ -202,6 +202,7 @@ def _result(
         "race": {
             "winner": race.winner.number, "candidates": [c.record() for c in race.candidates], "standings": race.standings,
             "shares": dict(race.shares), "seconds": round(race.seconds, 2),
+            "time_share": round(race.winner.seconds / max(settings.seconds or folder.clock, folder.clock), 4),
         },
         "core_seconds": {"race": round(sum(c.seconds for c in race.candidates), 3)},
         "clock": round(folder.clock, 2),

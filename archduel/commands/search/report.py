@@ -218,9 +218,20 @@ def _key_figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
          "note": note},
         {"label": "parameters", "value": f"{winner['params']:,}", "note": "trainable"},
         {"label": "multiply-adds", "value": f"{winner['macs']:,}", "note": "one image"},
-        *latency,
+        *latency, *_time_share(result),
         {"label": "time", "value": duration(result["clock"]), "note": "wall clock, up to the export"},
     ]  # fmt: skip
+
+
+def _time_share(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Returns what share of a race's time trained the network that is handed over, and where the rest went."""
+    race = result.get("race", {})
+    if "time_share" not in race:
+        return []
+    number, ours, trained = len(race["candidates"]), race["time_share"], race["shares"]["handed over"]
+    others = ours / trained * race["shares"]["others"] if trained else 0.0
+    note = f"of all time; {percent(others, 0)} trained {number - 1} other networks" if number > 1 else "of all time"
+    return [{"label": "time in this network", "value": percent(ours, 0), "note": f"{note}, the rest is start, choice, test and export"}]
 
 
 def _trainings(number: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from archduel.commands.search import final
 from archduel.commands.search.audit import audit as measure_gain
 from archduel.commands.search.more import as_before, begin, end, is_more, trained_on
 from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
+from archduel.commands.search.own import check_importable, check_not_loading, exported, for_data
 from archduel.commands.search.pace import Pace
 from archduel.commands.search.plan import (
     LABEL,
@@ -33,6 +33,16 @@ from archduel.commands.search.plan import (
 )
 from archduel.commands.search.race import check_settings_of_race, raced
 from archduel.commands.search.result import gain, result_of
+from archduel.commands.search.same import (
+    as_begun,
+    check_images,
+    data_text,
+    has_export,
+    has_network,
+    opened,
+    place_for,
+    same_words,
+)
 from archduel.commands.search.settings import (
     Settings,
     default_settings,
@@ -44,13 +54,15 @@ from archduel.commands.search.stages import Context, Selection, core_seconds, se
 from archduel.commands.search.strategy import check_settings, closed_form_costs, make_strategy
 from archduel.core import Scale, Space, Strategy, sample
 from archduel.core.job import RUN, Job, read_result
+from archduel.core.places import same_place
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
-from archduel.errors import DataError, RunError, SettingError, as_path
+from archduel.errors import RunError, SettingError, as_path
 from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
-from archduel.execution import Processes
+from archduel.execution import IDLE, Processes
 from archduel.networks.trained import export_network, open_network, predict
+from archduel.spaces.family import target_of
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
 from archduel.text import printable
@@ -63,7 +75,9 @@ __all__ = ["Run", "finish", "hand_over", "load_arguments", "races", "search", "w
 
 def work(folder: Job, settings: Settings, progress: Progress) -> None:
     """Does all that is left of a run."""
-    race = races(settings)
+    race, workers = races(settings), settings.workers
+    # the clock decides how a timed race goes, not the number of threads it began with
+    settings = settings if race and settings.evaluations is None else as_begun(folder, settings)
     check_device(settings.device)
     variant = settings.section("space")  # such as preset=cnas
     space = open_space(settings.space, **variant) if variant else registry.make("space", settings.space)
@@ -77,8 +91,9 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     settings = _with_budget(settings)
     dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
     progress.end()
-    _same_data(folder, dataset)
+    check_images(folder, dataset)
     _introduce(progress, settings, dataset)
+    space = for_data(space, dataset, progress)
     if race:
         settings = _with_first_time(folder, settings)
         finish(folder, raced(folder, settings, space, dataset, progress), progress)
@@ -87,8 +102,9 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
         space, _pixels(settings, dataset), dataset.n_classes, device=settings.device, threads=settings.threads
     )
     settings, plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress, free)
+    check_importable(settings)
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
-    executor = _executor(folder, settings, plan, dataset, space)
+    executor = _executor(folder, settings, plan, dataset, space, workers)
     plan = _with_groups(folder, settings, plan)
     _announce(progress, settings, plan, dataset)
     context = Context(
@@ -169,18 +185,6 @@ def _pixels(settings: Settings, dataset: Dataset) -> Pixels:
     """Returns the training images on the run's device."""
     mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
     return Pixels(dataset.train.images, dataset.train.labels, mean, std, device=settings.device)
-
-
-def _same_data(folder: Job, dataset: Dataset) -> None:
-    """Refuses to continue on other images, and notes which ones a new run uses."""
-    first = folder.noted("data")
-    if first is None:
-        folder.note("data", fingerprint=dataset.fingerprint, warnings=list(dataset.warnings), skipped=dict(dataset.skipped))
-    elif first["fingerprint"] != dataset.fingerprint:
-        raise DataError(
-            f"{dataset.name} has changed since the run began (fingerprint {dataset.fingerprint[:12]}, was "
-            f"{first['fingerprint'][:12]}); start a new run with another --out"
-        )
 
 
 def _with_budget(settings: Settings) -> Settings:
@@ -287,8 +291,8 @@ def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Datas
     progress.say(f"  final      {nets} x {settings.final_seeds} seeds, about {plan.final.epochs:g} epochs at {size}")
 
 
-def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, space: Space) -> Processes:
-    """Returns the workers that train; cheap trainings in groups where that was measured to be faster."""
+def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, space: Space, workers: int) -> Processes:
+    """Returns the ``workers`` that train; cheap trainings in groups where that was measured to be faster."""
     mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
     train, validation = dataset.train, dataset.validation
     both = side_by_side(train.images, validation.images), np.concatenate([train.labels, validation.labels])
@@ -321,7 +325,7 @@ def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, spa
     older = folder.noted("fused") is None and folder.noted("estimate") is not None
     at_once = 1 if older else int(folder.once("fused", grouping)["at_once"])
     groups = Groups(at_once, judge, fidelities=(LABEL,))
-    return Processes(judge, workers=settings.workers, run_seed=settings.seed, threads=settings.threads, at_once=groups)
+    return Processes(judge, workers=workers, run_seed=settings.seed, threads=settings.threads, at_once=groups, idle=IDLE)
 
 
 def hand_over(folder: Job, result: dict[str, Any], progress: Progress) -> None:
@@ -329,8 +333,7 @@ def hand_over(folder: Job, result: dict[str, Any], progress: Progress) -> None:
     from archduel.commands.search.report import write_report
 
     progress.say("exporting ...")
-    report = export_network(open_network(folder.path), folder.path / "export")
-    progress.say(f"  {report.summary}")
+    progress.say(f"  {exported(folder.path)}")
     write_report(folder.path)
     folder.note("handed over")
     progress.say("")
@@ -389,6 +392,7 @@ def search(
     max_params: str | int | None = None,
     max_macs: str | int | None = None,
     max_latency_ms: float | None = None,
+    space: Any = None,
     out: str | Path | None = None,
     audit: str | float | None = None,
     quiet: bool = False,
@@ -407,6 +411,8 @@ def search(
         max_params: limit on parameters, such as ``"1M"``.
         max_macs: limit on multiply-adds for one image.
         max_latency_ms: limit on the measured latency of one batch on this device.
+        space: where is searched: a name (`archduel list spaces`), ``module:Name`` or ``file.py:Name``, a person's own class with choices in
+            its constructor, or :func:`archduel.space_of` it.
         out: the run's folder; None derives one from the data and the settings under ``runs/``.
         audit: further time such as ``"30m"`` (or ``"half"`` of the run's) that is spent on what the search gained, see
             :func:`archduel.commands.search.audit.audit`.
@@ -418,12 +424,14 @@ def search(
     Raises:
         ArchduelError: one of its kinds for data, settings, limits or a folder that cannot be used.
     """
+    check_not_loading()
+    settings |= {} if space is None else {"space": target_of(space)}
     if is_more(time):
         given = {"evaluations": evaluations, "max_latency_ms": max_latency_ms, **settings}
         limits = {name: None if value is None else parse_count(value) for name, value in (("max_params", max_params), ("max_macs", max_macs))}
         return _more(data, str(time), out, {**given, **limits}, audit=audit, quiet=quiet, command=command, gone=gone)
     checked = make_settings(
-        data=str(data) if isinstance(data, (str, Path)) else _remembered(data),
+        data=data_text(data),
         seconds=None if time is None else parse_seconds(time),
         evaluations=evaluations,
         max_params=None if max_params is None else parse_count(max_params),
@@ -431,15 +439,18 @@ def search(
         max_latency_ms=max_latency_ms,
         **settings,
     )
-    path = Path(as_path("out", out)) if out is not None else Path("runs") / _name(checked)
+    path = Path(as_path("out", out)) if out is not None else place_for(checked)
     progress = Progress(quiet=quiet)
     line = printable(command or " ".join(sys.argv) or "archduel.search(...)")
-    folder = Job(path, RUN, {"run": checked.model_dump()}, command=line, defaults={"run": default_settings()}, gone=gone)
+    folder = opened(path, checked, line, gone)
     try:
-        if folder.result is None:
+        result = folder.result
+        if result is not None and not same_words(folder, checked):
+            check_images(folder, load(checked.data, progress=progress.reading, **load_arguments(_with_budget(checked))))
+        if result is None or not has_network(folder):
             work(folder, checked, progress)
-        elif folder.noted("handed over") is None:  # it was stopped between the result and the export
-            hand_over(folder, folder.result, progress)
+        elif not has_export(folder):  # it was stopped between the result and the export, or something of it is gone
+            hand_over(folder, result, progress)
         else:
             progress.say(f"{path} is finished; nothing to do (another --out starts a new run)")
     except KeyboardInterrupt:
@@ -463,7 +474,8 @@ def _more(
         raise SettingError(f"--time {time} goes on with a finished run; say which one: --out FOLDER")
     path, progress, line = Path(as_path("out", out)), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
     before = read_settings(path)
-    as_before(before, str(data) if isinstance(data, (str, Path)) else _remembered(data), given)
+    text = data_text(data)
+    as_before(before, before.data if same_place(before.data, text, {}, path) else text, given)
     with Job(path, RUN, {"run": before.model_dump()}, command=line, defaults={"run": default_settings()}, gone=gone) as folder:
         try:
             more = begin(folder, time)
@@ -478,16 +490,3 @@ def _more(
     if audit is not None:
         measure_gain(path, time=audit, quiet=quiet, command=line)
     return Run(path)
-
-
-def _remembered(data: Any) -> str:
-    """Returns the name under which arrays or a dataset object are kept, so that any process can continue the run."""
-    from archduel.data import remember
-
-    return remember(data)
-
-
-def _name(settings: Settings) -> str:
-    digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:8]
-    stem = Path(settings.data.replace(":", "-")).stem or "data"
-    return f"{stem}-{digest}"

@@ -13,9 +13,10 @@ from archduel import registry
 from archduel.assemble import declaration
 from archduel.commands.options import plain_value
 from archduel.core.disk import read_toml
+from archduel.core.places import found_again
 from archduel.errors import RunError, SettingError, brief, unknown
 
-__all__ = ["Settings", "default_settings", "load_arguments", "make_settings", "read_settings", "usual_space"]
+__all__ = ["Settings", "default_settings", "load_arguments", "make_settings", "read_settings", "settings_in", "usual_space"]
 
 
 class Settings(BaseModel):
@@ -148,12 +149,41 @@ def read_settings(folder: Path) -> Settings:
     if not path.is_file():
         raise RunError(f"{folder} holds no run (no run.toml); start one with `archduel search DATA --out {folder}`")
     try:
-        settings = Settings(**read_toml(path)["run"])
+        content = read_toml(path)
+        settings = Settings(**content["run"])
+        place = content.get("place")
+        # the data of a folder that was moved with them
+        settings = settings.model_copy(update={"data": found_again(settings.data, place if isinstance(place, dict) else {}, folder)})
     except (KeyError, TypeError, ValidationError) as error:
         raise RunError(f"{path} is not a run of this version of archduel: {error}") from error
     if ":" in settings.space:
         registry.entry_of_folder("space", settings.space)  # the architectures of a space from outside can be read from then on
     return settings
+
+
+def settings_in(path: Path) -> dict[str, Any]:
+    """Returns the settings in a TOML file, such as a ``run.toml``: those of its section ``run``, or all there are; unchecked.
+
+    Data that lie beside the file are found from anywhere, where the file says where they lay (``place``).
+
+    Raises:
+        RunError: for a file that cannot be read.
+        SettingError: for a name that is no setting.
+    """
+    content = read_toml(path)
+    given = content.get("run", content)
+    if not isinstance(given, dict):
+        raise SettingError(f"{path}: run = {given!r}, expected a section [run] with settings")
+    values = dict(given)
+    if "time" in values:  # as on the command line
+        values["seconds"] = values.pop("time")
+    strange = next((key for key in values if key not in Settings.model_fields), None)
+    if strange is not None:
+        raise SettingError(f"{path}: {unknown('setting', strange, ['time', *Settings.model_fields])}")
+    if isinstance(values.get("data"), str):
+        place = content.get("place")
+        values["data"] = found_again(values["data"], place if isinstance(place, dict) else {}, path.parent)
+    return values
 
 
 def load_arguments(settings: Settings) -> dict[str, Any]:

@@ -56,13 +56,14 @@ def check_settings(settings: Settings) -> None:
 
 def closed_form_costs(plan: Plan, dataset: Dataset) -> Callable[[Sequence[Arch]], np.ndarray[Any, Any]]:
     """Returns a function that gives (N, 2) parameters and multiply-adds of architectures at the size of the final networks."""
-    from archduel.spaces.family import count
+    from archduel.spaces.family import costs_for
 
     scale = scale_of(plan.final, dataset)
     known: dict[Arch, Any] = {}
 
     def costs(archs: Sequence[Arch]) -> np.ndarray[Any, Any]:
-        known.update((arch, count(arch, scale)) for arch in archs if arch not in known)
+        new = [arch for arch in dict.fromkeys(archs) if arch not in known]
+        known.update(zip(new, costs_for(new, scale)))
         return np.array([known[arch] for arch in archs], dtype=np.float64)
 
     return costs

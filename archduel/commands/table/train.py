@@ -21,7 +21,7 @@ from archduel.data import Dataset, load
 from archduel.errors import RunError, SettingError
 from archduel.estimators.judges import Groups, Judge
 from archduel.estimators.training import check_fused
-from archduel.execution import Processes
+from archduel.execution import IDLE, Processes
 from archduel.recipes import Source, base_recipe, changed, fitted, read
 from archduel.tables.build import make_table
 from archduel.tables.file import Fidelity
@@ -125,7 +125,7 @@ def _trained(
     runs = [run for _, _, run in todo]
     progress.stage("train", len(jobs))
     queries, ordinals = [Query(arch) for arch, _, _ in todo], [1_000 * number + run for _, number, run in todo]
-    with Processes(judge, workers=workers, run_seed=seed, at_once=Groups(fused, judge, workers)) as executor:
+    with Processes(judge, workers=workers, run_seed=seed, at_once=Groups(fused, judge, workers), idle=IDLE) as executor:
 
         def train(queries: Sequence[Query], _: Sequence[int]) -> Iterator[Estimate]:
             """Yields the estimates: a run's seed is its number's alone, whatever the architecture, so that a group has one."""

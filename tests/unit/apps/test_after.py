@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from archduel.commands import app, options
 from archduel.commands.options import running_for
 from archduel.commands.search import run
-from archduel.commands.search.after import After, rehearsed
+from archduel.commands.search.after import After, rehearsed, slower
 from archduel.core.job import RUN, Job
 from archduel.data import load
 from archduel.export import rehearse_onnx
@@ -60,6 +60,11 @@ def test_a_rehearsal_is_noted_once_and_left_out_where_time_is_short(tmp_path: Pa
         assert again is not None
         assert (again.rehearsal, first.loaded, again.loaded) == (first.rehearsal, True, False)
         assert [r["event"] for r in job.journal.records] == ["rehearsal"]
+
+
+def test_a_busy_machine_is_known_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "process_time", lambda: 4.0)
+    assert [slower(clock) for clock in (2.0, 4.0, 10.0, 100.0)] == [1.0, 1.0, 2.5, 4.0]
 
 
 def test_a_rehearsal_leaves_random_numbers_alone() -> None:

@@ -82,7 +82,7 @@ def test_the_options_of_a_search_are_the_settings_of_a_run() -> None:
         assert option.help == field.description  # type: ignore[attr-defined]
         if name not in ("data", "workers", "space"):  # these are chosen by what else is asked for
             assert option.default == field.default  # type: ignore[attr-defined]
-    assert set(options) == {*Settings.model_fields} - apart | {"time", "out", "audit", "set_", "quiet"}
+    assert set(options) == {*Settings.model_fields} - apart | {"time", "out", "config", "audit", "set_", "quiet"}
 
 
 def test_the_jobs_of_cheap_trainings_have_the_same_options() -> None:

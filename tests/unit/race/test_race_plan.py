@@ -80,6 +80,14 @@ def test_a_longer_race_has_more_newcomers() -> None:
     assert many.level / many.first > 3 * few.level / few.first
 
 
+def test_where_start_and_hand_over_take_long_the_search_shrinks_first() -> None:
+    idle, busy, hopeless = (timed_plan(60.0, gone=gone, reserve=reserve) for gone, reserve in ((5.0, 3.0), (15.0, 10.0), (30.0, 12.0)))
+    assert idle.last == pytest.approx(0.62 * 52)
+    assert busy.last == pytest.approx(30.0)  # half of the minute
+    assert busy.race_until == pytest.approx(20.0)
+    assert hopeless.last == pytest.approx(0.9 * 18)
+
+
 def test_no_time_is_refused_with_what_would_do() -> None:
     with pytest.raises(BudgetError, match="give at least --time 12s") as caught:
         timed_plan(8, gone=5, reserve=2)

@@ -1,0 +1,92 @@
+"""Whether a command means the run in a folder, in whatever words it says so, and whether that run still has what it finished with."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from archduel.commands.search.settings import Settings, default_settings, read_settings
+from archduel.core.job import RUN, Job
+from archduel.core.places import place_of, same_place
+from archduel.data import Dataset
+from archduel.errors import DataError, SettingError
+from archduel.networks.trained import folder_of, is_whole
+
+__all__ = ["as_begun", "check_images", "data_text", "has_export", "has_network", "opened", "place_for", "same_words"]
+
+
+def data_text(data: Any) -> str:
+    """Returns the name or path of data; arrays or a dataset object are kept under one, so that any process can continue the run.
+
+    Raises:
+        SettingError: for an empty text, which would mean the folder one happens to be in.
+    """
+    if isinstance(data, (str, Path)):
+        if not str(data).strip():
+            raise SettingError("the data are an empty text; name a folder of images, an .npz file, or digits, cifar10, cifar100")
+        return str(data)
+    from archduel.data import remember
+
+    return remember(data)
+
+
+def place_for(settings: Settings) -> Path:
+    """Returns the folder of a run that was given none: it follows from what is asked for, not from how that is spelled."""
+    path = place_of(settings.data, Path()).get("path")
+    same = settings.model_copy(update={"data": path or settings.data, "workers": 1})
+    older = _name(settings)  # versions up to 0.1 took the words
+    return Path("runs") / (older if (Path("runs") / older).is_dir() else _name(same))
+
+
+def _name(settings: Settings) -> str:
+    digest = hashlib.sha256(settings.model_dump_json().encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    stem = Path(settings.data.replace(":", "-")).stem or "data"
+    return f"{stem}-{digest}"
+
+
+def opened(path: Path, settings: Settings, command: str, gone: float) -> Job:
+    """Returns the run in ``path``, opened or begun.
+
+    Raises:
+        RunError: for a folder that is in use, cannot be written, or holds something else or other settings.
+    """
+    asked = {"run": settings.model_dump(), "place": place_of(settings.data, path) or None}
+    return Job(path, RUN, asked, command=command, defaults={"run": default_settings()}, gone=gone)
+
+
+def as_begun(folder: Job, settings: Settings) -> Settings:
+    """Returns the settings that decide a run's results: the number of workers it began with, for what must repeat exactly.
+
+    How many a window asks for, and how many threads a race in evaluations trains with, follows from it.
+    """
+    return settings.model_copy(update={"workers": read_settings(folder.path).workers})
+
+
+def same_words(folder: Job, settings: Settings) -> bool:
+    """Returns whether a command's data lie where the run's do, so that nothing has to be read to know that they are the same."""
+    return same_place(read_settings(folder.path).data, settings.data, {}, folder.path)
+
+
+def check_images(folder: Job, dataset: Dataset) -> None:
+    """Refuses to continue on other images, and notes which ones a new run uses."""
+    first = folder.noted("data")
+    if first is None:
+        folder.note("data", fingerprint=dataset.fingerprint, warnings=list(dataset.warnings), skipped=dict(dataset.skipped))
+    elif first["fingerprint"] != dataset.fingerprint:
+        raise DataError(
+            f"{dataset.name} has changed since the run began, or is another data set (fingerprint {dataset.fingerprint[:12]}, was "
+            f"{first['fingerprint'][:12]}); start a new run with another --out"
+        )
+
+
+def has_network(folder: Job) -> bool:
+    """Returns whether the network of a finished run is there as it was written; of one that was trained on later nothing else is left."""
+    winner = (folder.result or {}).get("networks", {}).get("search", {})
+    return "folders" not in winner or folder.noted("more") is not None or is_whole(folder_of(folder.path))
+
+
+def has_export(folder: Job) -> bool:
+    """Returns whether a finished run was handed over and its export and report are still there."""
+    names = ("export/model.py", "export/model.safetensors", "export/labels.json", "export/predict.py", "report.html")
+    return folder.noted("handed over") is not None and all((folder.path / name).is_file() for name in names)
