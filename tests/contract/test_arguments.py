@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import archduel
+from archduel.commands.network.compare import compare
 from archduel.commands.options import parse_count, parse_seconds, plain_value
 from archduel.commands.search.settings import Settings, make_settings
 from archduel.data import Dataset, load
@@ -131,7 +132,7 @@ def test_odd_arguments_of_a_training(name: str) -> None:
 OTHERS: Mapping[str, Callable[[Any], Any]] = {
     "load_network": archduel.load_network,
     "evaluate": archduel.evaluate,
-    "compare": lambda odd: archduel.compare(odd, odd),
+    "compare": lambda odd: compare(odd, odd),
     "open_table": open_table,
     "parse": archduel.parse,
     "strategy": lambda odd: archduel.make_strategy(odd, None, seed=0),
