@@ -18,11 +18,14 @@ __all__ = [
     "backbone",
     "count",
     "load",
+    "member",
+    "space",
     "weights_of",
     "whole",
 ]
 
 if TYPE_CHECKING:
+    from archduel.pretrained.members import member, space
     from archduel.pretrained.weights import add, load, weights_of
     from archduel.spaces.pretrained.backbones import BACKBONES, Backbone, backbone
     from archduel.spaces.pretrained.layout import Block, Layout, Stem, count
@@ -42,6 +45,8 @@ else:
             "backbone": "archduel.spaces.pretrained.backbones",
             "count": "archduel.spaces.pretrained.layout",
             "load": "archduel.pretrained.weights",
+            "member": "archduel.pretrained.members",
+            "space": "archduel.pretrained.members:space",
             "weights_of": "archduel.pretrained.weights",
             "whole": "archduel.spaces.pretrained.network",
         },

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.core.storage import write_atomic
+from archduel.core.disk import write_atomic
 from archduel.data.cache import cache_root
 
 if TYPE_CHECKING:

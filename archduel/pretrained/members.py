@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archduel.core import Arch, Scale
-from archduel.spaces.pretrained.space import Plan, plan_of
+from archduel.spaces.pretrained.space import Plan, Pretrained, plan_of
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
     from archduel.spaces.pretrained.member import Member
 
-__all__ = ["member", "take", "thinned_weights", "weights_for"]
+__all__ = ["member", "space", "take", "thinned_weights", "weights_for"]
+
+
+def space(backbones: Sequence[str] = (), resolutions: Sequence[int] = ()) -> Pretrained:
+    """Returns the space of what can be kept of these backbones; see :class:`archduel.spaces.pretrained.space.Pretrained`.
+
+    Args:
+        backbones: names; empty = all.
+        resolutions: sides in pixels; empty = all that the space has.
+    """
+    return Pretrained(backbones=backbones, resolutions=resolutions)
 
 
 def member(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from archduel.commands.progress import duration
+from archduel.commands.search.known import start_sentences
 from archduel.commands.search.result import compared_rung, ranking_sentence
 from archduel.commands.search.settings import read_settings
 from archduel.core.disk import read_toml, write_atomic
@@ -154,7 +155,7 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
     size = data["preprocessing"]["size"]
     audited = json.loads(path.read_text()) if (path := folder / "audit.json").is_file() else None
     gains = [*((audited or {}).get("gain", {}).values()), *result["gain"].values()]
-    known = [*([audited["conditions"]] if audited else []), *(gain["sentence"] for gain in gains)]
+    known = [*([audited["conditions"]] if audited else []), *(gain["sentence"] for gain in gains), *start_sentences(result)]
     return {
         "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,} images, {size} x {size} {colour}, "
         f"rule: {data['preprocessing']['rule']}",
