@@ -1,10 +1,10 @@
-"""Depthwise convolutions whose gradients do not take a hundred times as long as their outputs on a CPU.
+"""Depthwise convolutions whose gradients in bfloat16 do not take a hundred times as long as their outputs on a CPU.
 
-Two of oneDNN's kernels, measured with torch 2.13 on one core (batch of 32, channels last): the gradient of the input with stride 2
-takes 10 times the forward pass in float32 and 130 times in bfloat16; the gradient of a 5x5 kernel takes 10 to 50 times in float32
-and 40 to 200 times in bfloat16 (``benchmarks/records/depthwise.json``). Both can be said with kernels that are fast: the first as a
-depthwise convolution of the spread-out gradient, the second as four gradients of 3x3 kernels. A training step of EfficientNet-Lite0
-in bfloat16 then takes a third of the time. The numbers are the same up to rounding.
+Two of oneDNN's kernels are slow there (torch 2.13, one core, batches of 32, channels last): the gradient of the input with stride 2, and the
+gradient of a 5x5 kernel. Both can be said with kernels that are fast: the first as a depthwise convolution of the spread-out gradient,
+the second as four gradients of 3x3 kernels. Forward and backward of a layer then take 2.0 to 7.2 times less, a training step of
+EfficientNet-Lite0 2.6 times less (``benchmarks/records/depthwise.json``); numbers are the same up to rounding. In float32 torch's own
+kernels are as fast or faster, and are used.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["quick_depthwise"]
+__all__ = ["Depthwise", "quick_depthwise"]
 
 SMALL = 3  # pixels: a map that a kernel of 3 hardly fits into is given its border first, or oneDNN takes its slow way
 
 
-class _Depthwise(torch.autograd.Function):
+class Depthwise(torch.autograd.Function):
     """A depthwise convolution with a square kernel of 3 or 5, stride 1 or 2, and zeros around the map."""
 
     @staticmethod
@@ -80,11 +80,11 @@ class _Quick(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns what the convolution returns."""
-        weight = self.weight
-        if torch.is_autocast_enabled("cpu"):
-            kind = torch.get_autocast_dtype("cpu")
-            x, weight = x.to(kind), weight.to(kind)
-        return _Depthwise.apply(x, weight, self.stride[0], self.padding[0])  # type: ignore[no-any-return, no-untyped-call]
+        if not torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        kind = torch.get_autocast_dtype("cpu")
+        x, weight = x.to(kind), self.weight.to(kind)
+        return Depthwise.apply(x, weight, self.stride[0], self.padding[0])  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _slow(module: nn.Module) -> bool:
@@ -100,7 +100,7 @@ def _slow(module: nn.Module) -> bool:
 
 @contextmanager
 def quick_depthwise(model: nn.Module) -> Iterator[None]:
-    """Lets the depthwise convolutions of a network on the CPU have quick gradients for a while; results are equal up to rounding.
+    """Lets the depthwise convolutions of a network on the CPU have quick gradients under autocast for a while; results are equal up to rounding.
 
     Args:
         model: its layers are what they were afterwards.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 
-from archduel.training.depthwise import quick_depthwise
+from archduel.training.depthwise import Depthwise, quick_depthwise
 
 
 @pytest.fixture
@@ -33,20 +34,29 @@ def test_gradients_equal_those_of_torch(stride: int, kernel: int, padding: int, 
     layer = nn.utils.skip_init(nn.Conv2d, 4, 4, kernel, stride, padding, groups=4, bias=False).double()
     nn.init.normal_(layer.weight, generator=generator)
     x = torch.randn(2, 4, side, side + 1, dtype=torch.double, generator=generator).requires_grad_()
+    plain = layer(x)
+    quick = Depthwise.apply(x, layer.weight, stride, padding)
+    assert torch.equal(plain, quick)
+    for mine, theirs in zip(*(torch.autograd.grad(y.sin().sum(), (x, layer.weight)) for y in (quick, plain))):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("stride", "kernel"), [(2, 3), (1, 5), (2, 5)])
+def test_under_autocast_a_layer_learns_what_it_would(stride: int, kernel: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.utils.skip_init(nn.Conv2d, 8, 8, kernel, stride, kernel // 2, groups=8, bias=False)
+    nn.init.normal_(layer.weight, generator=generator)
+    x = torch.randn(4, 8, 12, 12, generator=generator)
     found = []
     for quick in (False, True):
         layer.zero_grad()
-        x.grad = None
-        if quick:
-            with quick_depthwise(layer):
-                y = layer(x)
-                (y.sin().sum()).backward()
-        else:
+        with quick_depthwise(layer) if quick else nullcontext(), torch.autocast("cpu", torch.bfloat16):
+            assert (type(layer) is nn.Conv2d) is not quick
             y = layer(x)
-            (y.sin().sum()).backward()
-        found.append((y.detach(), x.grad, layer.weight.grad))
-    for mine, theirs in zip(*found):
-        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
+        y.float().square().sum().backward()
+        assert layer.weight.grad is not None
+        found.append(layer.weight.grad.clone())
+    torch.testing.assert_close(*found, rtol=0.02, atol=0.02 * float(found[0].abs().max()))
 
 
 def test_only_slow_layers_change_and_all_are_plain_afterwards(still: None) -> None:
