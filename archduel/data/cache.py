@@ -265,7 +265,7 @@ def entry_size(folder: Path) -> int:
 def clear(root: Path, *, everything: bool = False) -> int:
     """Removes the decoded images (and with ``everything`` also fetched and imported sets, and added weights); returns the bytes freed."""
     freed = 0
-    for part in ("decoded", "converted", *(("downloads", "sets", "backbones") if everything else ())):
+    for part in ("decoded", "converted", "features", *(("downloads", "sets", "backbones") if everything else ())):
         freed += entry_size(root / part)
         shutil.rmtree(root / part, ignore_errors=True)
     return freed

@@ -202,6 +202,7 @@ def load(
     test: float | None = None,
     seconds: float | None = None,
     pixels_per_second: float = 2e6,
+    least: int | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
@@ -221,6 +222,7 @@ def load(
         test: share of train for a test split that is missing.
         seconds: time of the whole search, limits the size chosen.
         pixels_per_second: training speed of a small network, for the same purpose.
+        least: side in pixels below which the time does not push the size chosen.
         workers: decoding threads.
         progress: called with (done, total) while decoding.
 
@@ -228,7 +230,7 @@ def load(
         DataError: for images, labels or splits that cannot be used.
         SettingError: for a setting out of range.
     """
-    image_size, seed, max_images, workers, validation, test, seconds, pixels_per_second = _checked(locals())
+    image_size, seed, max_images, workers, least, validation, test, seconds, pixels_per_second = _checked(locals())
     images = source_of(source, cache=cache)
     if len(images.classes) < 2:
         raise DataError(
@@ -243,7 +245,7 @@ def load(
     order = numbers[np.argsort(split[numbers], kind="stable")]
     root = store.cache_root(cache)
     found = survey_once(images, root)
-    limit = LARGEST if seconds is None else affordable_size(len(order), seconds, pixels_per_second)
+    limit = LARGEST if seconds is None else max(least or 0, affordable_size(len(order), seconds, pixels_per_second))
     why = "" if seconds is None else f"the {seconds:.0f} s given for {len(order):,} images"
     choice = choose(found, image_size=image_size, rule=rule, largest=limit, why=why)
     plan = Plan(images, split, order, root, workers, progress)
@@ -260,7 +262,7 @@ def load(
     return _dataset(_named(source, images), images, entry, preprocessing, facts, flip)
 
 
-WHOLE = {"image_size": (4, LARGEST_SIDE), "seed": (0, 2**63 - 1), "max_images": (1, 2**63 - 1), "workers": (1, MOST_WORKERS)}
+WHOLE = {"image_size": (4, LARGEST_SIDE), "seed": (0, 2**63 - 1), "max_images": (1, 2**63 - 1), "workers": (1, MOST_WORKERS), "least": (4, LARGEST)}
 NUMBERS = ("validation", "test", "seconds", "pixels_per_second")
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "GREY",
     "LARGEST",
     "RULES",
+    "SIZES",
     "Choice",
     "Survey",
     "affordable_size",

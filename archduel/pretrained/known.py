@@ -197,12 +197,18 @@ class Known:
 
     def _digest(self, name: str) -> str:
         """Returns what tells these weights from others."""
-        weights = self._weights.setdefault(name, weights_of(name, cache=self.cache))
+        weights = self._published(name)
         digest = hashlib.blake2b(digest_size=16)
         for key in sorted(weights):
             digest.update(key.encode())
             digest.update(weights[key].numpy().tobytes()[:4096])
         return digest.hexdigest()
+
+    def _published(self, name: str) -> dict[str, Tensor]:
+        """Returns the weights of a backbone, read once."""
+        if name not in self._weights:
+            self._weights[name] = weights_of(name, cache=self.cache)
+        return self._weights[name]
 
     def _of(self, trunk: Any, name: str, digest: str, images: Pixels, side: int) -> Mapping[int, NDArray[np.float16]]:
         from archduel.spaces.pretrained.member import Shown
@@ -333,13 +339,11 @@ class Known:
         import torch
 
         plan = plan_of(arch)
-        weights = self._weights.setdefault(plan.backbone, weights_of(plan.backbone, cache=self.cache))
+        weights = self._published(plan.backbone)
         model = member(arch, scale, self.mean, self.std, generator=torch.Generator().manual_seed(seed), weights=weights)
         if fresh:
             self._begin(model, plan, images)
-        model.requires_grad_(False)
-        for part in model.tuned_modules():
-            part.requires_grad_(True)
+        model.tune()
         return model
 
     def _begin(self, model: Member, plan: Plan, images: Pixels) -> None:
@@ -384,7 +388,8 @@ class Known:
 
     def recipe(self, arch: Arch, recipe: Recipe) -> Recipe:
         """Returns how a pretrained network is trained."""
-        return recipe.with_(**TUNING)
+        side = min(self.scale.image_size, plan_of(arch).resolution)
+        return recipe.with_(**TUNING, image_size=side, crop_pad=max(1, round(side / 8)))
 
     def named(self, arch: Arch) -> str:
         """Returns a name for people."""

@@ -113,16 +113,16 @@ class RaceResult:
     seconds: float
 
 
-def race_recipe(data: ImageSet, device: str = "cpu", **changes: Any) -> Recipe:
+def race_recipe(data: ImageSet, device: str = "cpu", *, side: int | None = None, **changes: Any) -> Recipe:
     """Returns how the networks of a race are trained: what measured best in little time (``benchmarks/records/race_recipe.json``).
 
     The smoothed labels matter most where a thousand images are shown a hundred times and the network would end certain of all of them.
     """
-    n = len(data.train.labels)
+    n, side = len(data.train.labels), side or data.image_size
     recipe = Recipe(
         batch_size=128 if n >= 1024 else 64, lr=0.1, momentum=0.9, nesterov=True, weight_decay=2e-3, label_smoothing=0.1, flip=data.flip,
-        crop_pad=max(1, round(data.image_size / 8)), precision=best_precision(device), channels_last=True,
-        image_size=data.image_size, grad_clip=5.0, cutout=round(data.image_size * 3 / 8) if data.flip and data.image_size >= 16 else 0,
+        crop_pad=max(1, round(side / 8)), precision=best_precision(device), channels_last=True,
+        image_size=side, grad_clip=5.0, cutout=round(side * 3 / 8) if data.flip and side >= 16 else 0,
     )  # fmt: skip
     return recipe.with_(**changes)
 
@@ -147,6 +147,7 @@ def run_race(
     random_first: int = 0,
     standards: bool = True,
     scratch: bool = True,
+    scratch_side: int | None = None,
     known: Sequence[Side] = (),
     random_only: bool = False,
     last_training: bool = True,
@@ -181,6 +182,7 @@ def run_race(
         random_first: how many of the strategy's first questions are random architectures.
         standards: whether standard networks take part.
         scratch: whether networks that begin untrained take part.
+        scratch_side: pixels at which those see the images; None = as they are.
         known: further sources of newcomers, of networks that know something before the race (:class:`archduel.race.sides.Opener`).
         random_only: random search: all newcomers are drawn at random, and the strategy is not asked.
         last_training: whether the chosen network is trained to the end; without it the race is all, and takes its share of the time.
@@ -206,12 +208,12 @@ def run_race(
     journal = journal or made
     assert journal is not None
     watch = Stopwatch(clock or Wall(), max([gone, *_clocks(journal, folder)]))
-    recipe = recipe or race_recipe(data, device)
+    recipe = recipe or race_recipe(data, device, side=scratch_side)
     sets = _sets(data, device)
     check_images(sets)
     bounds = Bounds(max_params, max_macs)
     sizes = Sizes(
-        data.image_size, data.in_channels, data.n_classes, lru_cache(100_000)(count),
+        scratch_side or data.image_size, data.in_channels, data.n_classes, lru_cache(100_000)(count),
         lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), depths(space), widths(space),
     )  # fmt: skip
     before = torch.get_num_threads()
@@ -303,7 +305,7 @@ def _affordable_macs(
     arch, scale, counts = _usual(sizes)
     macs = float(counts.macs)
     if timed:
-        a_second = macs * _images_a_second(arch, scale, sets, recipe, device, clock)
+        a_second = macs * _images_a_second(arch, scale, sets.at(scale), recipe, device, clock)
         macs = a_second * plan.last / (ENOUGH_PASSES * len(sets.both))
     journal.append({"event": "size", "macs": macs, "gone": gone})
     return macs

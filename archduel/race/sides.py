@@ -15,7 +15,7 @@ from archduel.race.newcomers import Asker, Entry
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
-__all__ = ["Begun", "Opener", "Side", "turn"]
+__all__ = ["Begun", "Opener", "Side", "Tuned", "turn"]
 
 STANDARD_PLACES = (1, 4, 8, 13, 19)
 """Which newcomers are standard networks, as long as there are any; all others are asked for or drawn, but for the space's own start."""
@@ -85,6 +85,14 @@ class Opener(Protocol):
 
     def named(self, arch: Arch) -> str:
         """Returns a name for people."""
+
+
+@runtime_checkable
+class Tuned(Protocol):
+    """A network of which only a part may be trained on."""
+
+    def tune(self) -> None:
+        """Lets gradients go to that part and no other."""
 
 
 @dataclass

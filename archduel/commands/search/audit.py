@@ -26,7 +26,7 @@ from archduel.core.disk import lock, write_atomic
 from archduel.core.job import JOURNAL, Job, Layout, read_result
 from archduel.core.storage import read_journal
 from archduel.data import Dataset, load
-from archduel.errors import BudgetError, DataError, RunError
+from archduel.errors import BudgetError, DataError, RunError, SettingError
 from archduel.race import Candidate, Stretch, run_race, train_alone
 from archduel.race.plan import RACE_SHARE
 from archduel.race.training import Anytime
@@ -118,6 +118,11 @@ def audit(
     try:
         result = _finished(path)
         winner = result["race"]["candidates"][result["race"]["winner"]]
+        if winner["arch"].partition(":")[0] in (result.get("start") or {}).get("known", ()):
+            raise SettingError(
+                f"{path} handed over a part of a pretrained network, and an audit trains from scratch: it would compare something else; "
+                "audit a run with --start scratch"
+            )
         what = {"fingerprint": result["data"]["fingerprint"], "arch": winner["arch"], "scale": winner["scale"]}
         line = command or " ".join(sys.argv)
         if given is None:
@@ -162,6 +167,7 @@ class _Audit:
         self.dataset = self._data()
         race = self.result["race"]
         self.winner = race["candidates"][race["winner"]]
+        self.side = int(self.winner["scale"]["image_size"])
         self._check_time()
         rivals = [contestant_from("handed over", self.winner), *self._rivals()]
         alone: dict[tuple[Arch, Scale], Contestant] = {}
@@ -212,7 +218,8 @@ class _Audit:
     def _best(self, *roles: str) -> Mapping[str, Any] | None:
         """Returns the candidate of these kinds that got furthest in the race, and scored best there."""
         there = [c for c in self.result["race"]["candidates"] if c["role"] in roles and c["curve"] and not c["reason"]]
-        there = [c for c in there if c["number"] != self.winner["number"]]
+        known = (self.result.get("start") or {}).get("known", ())  # an audit trains from scratch, which those did not
+        there = [c for c in there if c["number"] != self.winner["number"] and c["arch"].partition(":")[0] not in known]
         scored = [(len(c["curve"]), c["curve"][-1]["score"], -c["number"], c) for c in there]
         return max(scored, key=lambda entry: entry[:3])[-1] if scored else None
 
@@ -237,7 +244,7 @@ class _Audit:
             self.dataset, self.space, RandomSearch(self.space, rng=np.random.default_rng(self.seed)),
             folder=self.job.path / "random", seconds=plan["gone"] + plan["random_seconds"] / RACE_SHARE, gone=plan["gone"],
             max_params=settings.max_params, max_macs=settings.max_macs, random_only=True, last_training=False,
-            recipe=recipe_for(settings, self.dataset), metric=settings.metric, by_likelihood=settings.rank_by == "likelihood",
+            scratch_side=self.side, recipe=recipe_for(settings, self.dataset, self.side), metric=settings.metric, by_likelihood=settings.rank_by == "likelihood",
             seed=self.seed, device=settings.device, threads=self.threads, journal=self.job.part("random"), **self._limits(),
         )  # fmt: skip
         found = _contestant("random", race.winner)
@@ -246,7 +253,7 @@ class _Audit:
 
     def _limits(self) -> dict[str, Any]:
         """Returns the limits of the race that are functions."""
-        return {"allowed": latency_limit(self.settings), "constraint": constraint_of(self.settings, self.space, self.dataset)}
+        return {"allowed": latency_limit(self.settings), "constraint": constraint_of(self.settings, self.space, self.dataset, self.side)}
 
     # -- paired trainings ----------------------------------------------------------------------------------------------
 
@@ -256,8 +263,8 @@ class _Audit:
         look = data.preprocessing
         images = side_by_side(data.train.images, data.validation.images)
         labels = np.concatenate([data.train.labels, data.validation.labels])
-        self.both = Pixels(images, labels, look.mean, look.std, self.settings.device)
-        self.test = Pixels(data.test.images, data.test.labels, look.mean, look.std, self.settings.device)
+        self.both = Pixels(images, labels, look.mean, look.std, self.settings.device).resized(self.side)
+        self.test = Pixels(data.test.images, data.test.labels, look.mean, look.std, self.settings.device).resized(self.side)
         for number in range(MOST_SEEDS):
             plan = self.job.noted("set", number=number) or self._plan_set(number)
             if plan is None:
@@ -295,7 +302,7 @@ class _Audit:
         """Trains one network from scratch and reads the test images once; the record has both."""
         generator = torch.Generator().manual_seed(mix_seed(self.seed, "weights", number))
         model = build(contestant.arch, contestant.scale, generator=generator)
-        recipe = recipe_for(self.settings, self.dataset).with_(**recipe_changes(contestant.arch))
+        recipe = recipe_for(self.settings, self.dataset, self.side).with_(**recipe_changes(contestant.arch))
         trainer = Anytime(model, self.both, recipe, seed=mix_seed(self.seed, "images", number), device=self.settings.device)
         path = self.job.path / "checkpoints" / f"{number}-{contestant.role.replace(' ', '-')}.safetensors"
         done = trainer.load(path)["done"] if path.exists() else 0.0

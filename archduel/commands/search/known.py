@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from archduel.commands.search.settings import Settings
+from archduel.commands.search.settings import Settings, load_arguments, usual_space
 from archduel.core import Arch, Constraint, Counts, Scale, Space, Strategy
-from archduel.data import Dataset
+from archduel.data import Dataset, Preprocessing
+from archduel.data.resolution import SIZES, affordable_size
 from archduel.errors import DataError, SettingError
 from archduel.race.newcomers import Asker
 from archduel.race.sides import Side
 from archduel.race.sizes import Bounds
 
-__all__ = ["Start", "choose_start", "record", "start_sentences"]
+__all__ = ["Start", "choose_start", "handed_look", "record", "scratch_side", "start_sentences"]
 
 SHORTEST = 30.0
 """Seconds of a race from which on ``auto`` looks at pretrained networks: before, loading them is most of the time."""
@@ -55,8 +56,8 @@ def choose_start(
         SettingError: for images that pretrained networks cannot be shown.
         UnknownNameError: for a backbone that there is not.
     """
-    if settings.start == "scratch":
-        return Start()
+    if settings.start == "scratch" or (settings.start == "auto" and settings.space != usual_space(True)):
+        return Start()  # who names another space wants to know what is in it
     names = backbones_at_hand(settings)
     reason = unsuitable(settings, dataset, names)
     if reason:
@@ -149,6 +150,23 @@ def start_sentences(result: Mapping[str, Any]) -> list[str]:
             f"scratch on {100 * scratch['accuracy']:.1f} %."
         )
     return told
+
+
+def scratch_side(settings: Settings, dataset: Dataset, start: Start) -> int:
+    """Returns the side at which untrained networks see images that are kept larger for pretrained ones: what the time allows."""
+    if not start.known or settings.seconds is None or settings.image_size is not None:
+        return dataset.image_size
+    n = len(dataset.train) + len(dataset.validation) + len(dataset.test)
+    limit = affordable_size(n, settings.seconds, load_arguments(settings).get("pixels_per_second", 2e6))
+    return min(dataset.image_size, max((side for side in SIZES if side <= limit), default=SIZES[0]))
+
+
+def handed_look(dataset: Dataset, side: int) -> Preprocessing:
+    """Returns how images become the input of a network that sees them at ``side`` pixels."""
+    look = dataset.preprocessing
+    if side == look.size:
+        return look
+    return replace(look, size=side, rule="crop" if look.rule == "none" else look.rule)
 
 
 def record(start: Start) -> dict[str, Any]:

@@ -24,10 +24,12 @@ from archduel.data import Dataset, load
 from archduel.errors import BudgetError, DataError, RunError
 from archduel.networks.trained import read_facts, save_trained
 from archduel.race import Stretch, train_alone
+from archduel.race.sides import Tuned
 from archduel.race.training import Anytime
 from archduel.spaces.family import build, recipe_changes
 from archduel.training.images import Pixels, side_by_side
 from archduel.training.metrics import Evaluation, calibration_error, evaluate
+from archduel.training.recipe import Recipe
 from archduel.training.runtime import mix_seed
 
 __all__ = ["as_before", "begin", "end", "is_more", "trained_on"]
@@ -100,7 +102,8 @@ def trained_on(folder: Job, settings: Settings, more: Mapping[str, Any], progres
     _train(folder, settings, trainer, done, before, more, progress)
     model: nn.Module = trainer.model.to("cpu").eval()
     look = dataset.preprocessing
-    found = evaluate(model, Pixels(dataset.test.images, dataset.test.labels, look.mean, look.std))
+    images = Pixels(dataset.test.images, dataset.test.labels, look.mean, look.std).resized(trainer.recipe.image_size)
+    found = evaluate(model, images)
     folder.note("test", role="search", arch=_winner(before)["arch"], accuracy=found.accuracy, more=more["number"])
     folder.write("mistakes.json", mistakes_of(found, dataset))
     home = folder.path / before["networks"]["search"]["folders"][0]
@@ -121,9 +124,13 @@ def _open(
     winner, data, look = _winner(before), dataset, dataset.preprocessing
     images = side_by_side(data.train.images, data.validation.images)
     both = Pixels(images, np.concatenate([data.train.labels, data.validation.labels]), look.mean, look.std, settings.device)
+    both = both.resized(int(winner["scale"]["image_size"]))
     seed = mix_seed(settings.seed, "training", winner["number"])
     model = build(parse(winner["arch"]), Scale(**winner["scale"]))
-    recipe = recipe_for(settings, dataset).with_(**recipe_changes(parse(winner["arch"])))
+    recipe = recipe_for(settings, dataset, both.image_size).with_(**recipe_changes(parse(winner["arch"])))
+    if isinstance(model, Tuned):
+        model.tune()
+        recipe = Recipe(**before["plan"]["recipe"])
     trainer = Anytime(model, both, recipe, seed=seed, device=settings.device)
     own, earlier = _state(folder.path, more["number"]), _state(folder.path, more["number"] - 1, winner["number"])
     saved = if_whole(own, lambda path: trainer.load(path, both))

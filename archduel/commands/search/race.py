@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from archduel.assemble import declaration
 from archduel.commands.progress import Progress
 from archduel.commands.search.after import rehearsed, reserve, slower
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
-from archduel.commands.search.known import choose_start, record
+from archduel.commands.search.known import choose_start, handed_look, record, scratch_side
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import compared_rung, data_fields
 from archduel.commands.search.settings import Settings
@@ -28,6 +28,7 @@ from archduel.networks.trained import save_trained
 from archduel.race import Candidate, RaceResult, race_recipe, run_race
 from archduel.race.plan import timed_plan
 from archduel.race.sizes import depths, widths
+from archduel.race.training import best_precision
 from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for
 from archduel.training.images import Pixels
@@ -46,24 +47,27 @@ LABEL_SHARE = 0.6
 
 def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progress: Progress) -> dict[str, Any]:
     """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
-    recipe = recipe_for(settings, dataset)
+    looking = best_precision(settings.device)
     after = rehearsed(folder, settings.seconds, dataset)
     kept = after.usual * slower(folder.clock) if after else reserve(settings.seconds)
     newcomers = _newcomers(settings, folder, kept)
-    constraint = constraint_of(settings, space, dataset)
-    strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint)
     latency = latency_limit(settings)
 
     def searching(other: Space, limit: Constraint) -> tuple[Strategy, int]:
-        return _strategy(settings, other, dataset, recipe, newcomers, limit)
+        return _strategy(settings, other, dataset, recipe_for(settings, dataset), newcomers, limit)
 
-    start = choose_start(settings, dataset, searching, latency, recipe.precision, progress.say)
+    start = choose_start(settings, dataset, searching, latency, looking, progress.say)
     if start.sentence:
         progress.say(start.sentence)
+    side = scratch_side(settings, dataset, start)
+    recipe = recipe_for(settings, dataset, side)
+    constraint = constraint_of(settings, space, dataset, side) if start.scratch else None
+    strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint)
     race = run_race(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
         evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after,
         max_params=settings.max_params, max_macs=settings.max_macs, allowed=latency, constraint=constraint, scratch=start.scratch, known=start.known,
+        scratch_side=side,
         random_first=random_first, standards=settings.baselines and not family(space.name).own_weights, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
         threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=folder.part(STAGE), say=progress.say,
@@ -105,9 +109,9 @@ def check_settings_of_race(settings: Settings) -> None:
         )
 
 
-def recipe_for(settings: Settings, dataset: Dataset) -> Recipe:
+def recipe_for(settings: Settings, dataset: Dataset, side: int | None = None) -> Recipe:
     """Returns the race's recipe with what ``--set final.NAME=VALUE`` changes."""
-    return race_recipe(dataset, settings.device, **settings.section("final"))
+    return race_recipe(dataset, settings.device, side=side, **settings.section("final"))
 
 
 def _epochs(settings: Settings) -> dict[str, Any]:
@@ -135,9 +139,9 @@ def _newcomers(settings: Settings, folder: Job, kept: float) -> int:
     return number
 
 
-def constraint_of(settings: Settings, space: Space, dataset: Dataset) -> Constraint | None:
+def constraint_of(settings: Settings, space: Space, dataset: Dataset, side: int | None = None) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
-    scale = Scale(widths(space)[0], depths(space)[0], dataset.image_size, dataset.in_channels, dataset.n_classes)
+    scale = Scale(widths(space)[0], depths(space)[0], side or dataset.image_size, dataset.in_channels, dataset.n_classes)
     limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs)
     return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
 
@@ -188,7 +192,7 @@ def _facts(settings: Settings, dataset: Dataset, race: RaceResult, network: Mapp
     splits = {split: len(getattr(dataset, split)) for split in ("train", "validation", "test")}
     return {
         "arch": network["arch"], "text": network["text"], "scale": race.winner.entry.scale, "options": {},
-        "classes": list(dataset.classes), "preprocessing": replace(dataset.preprocessing, size=race.winner.entry.scale.image_size),
+        "classes": list(dataset.classes), "preprocessing": handed_look(dataset, race.winner.entry.scale.image_size),
         "data": {"name": settings.data, "max_images": settings.max_images, **splits},
         "params": network["params"], "macs": network["macs"], "recipe": {"name": STAGE, **asdict(race.recipe)}, "seed": settings.seed,
         "test": {name: network["test"][name][0] for name in SCORES},

@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from archduel.commands.search.settings import Settings, default_settings, read_settings
+from archduel.commands.search.settings import OLDER, Settings, default_settings, read_settings
+from archduel.core.disk import read_toml
 from archduel.core.job import RUN, Job
 from archduel.core.places import place_of, same_place
 from archduel.data import Dataset
@@ -51,8 +52,17 @@ def opened(path: Path, settings: Settings, command: str, gone: float) -> Job:
     Raises:
         RunError: for a folder that is in use, cannot be written, or holds something else or other settings.
     """
+    settings = as_older(path, settings)
     asked = {"run": settings.model_dump(), "place": place_of(settings.data, path) or None}
     return Job(path, RUN, asked, command=command, defaults={"run": default_settings()}, gone=gone)
+
+
+def as_older(path: Path, settings: Settings) -> Settings:
+    """Returns the settings with what a run of an older version in ``path`` did where the command leaves the choice to the run."""
+    toml = path / "run.toml"
+    if settings.start != "auto" or not toml.is_file() or "start" in read_toml(toml).get("run", {}):
+        return settings
+    return settings.model_copy(update=OLDER)
 
 
 def as_begun(folder: Job, settings: Settings) -> Settings:

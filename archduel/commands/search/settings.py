@@ -78,8 +78,12 @@ class Settings(BaseModel):
         return {key[len(start) :]: value for key, value in self.set.items() if key.startswith(start)}
 
 
+OLDER = {"start": "scratch"}
+"""What runs of an older version did, where that is not today's default."""
 LATER = ("start", "backbones")
 """Settings that runs of an older version have no say in."""
+KNOWN_SIDE = 128
+"""Pixels that images keep where pretrained networks may look at them, whatever the time: in fewer they see little."""
 SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan", "race")
 
 
@@ -94,7 +98,7 @@ def default_workers(device: str) -> int:
 def default_settings() -> dict[str, Any]:
     """Returns the defaults: what a run of an older version did that says nothing of a setting."""
     fields = Settings.model_fields.items()
-    return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
+    return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()} | OLDER
 
 
 def _may_race(values: Mapping[str, Any]) -> bool:
@@ -163,7 +167,7 @@ def read_settings(folder: Path) -> Settings:
         raise RunError(f"{folder} holds no run (no run.toml); start one with `archduel search DATA --out {folder}`")
     try:
         content = read_toml(path)
-        settings = Settings(**content["run"])
+        settings = Settings(**(OLDER | content["run"]))
         place = content.get("place")
         # the data of a folder that was moved with them
         settings = settings.model_copy(update={"data": found_again(settings.data, place if isinstance(place, dict) else {}, folder)})
@@ -199,9 +203,22 @@ def settings_in(path: Path) -> dict[str, Any]:
     return values
 
 
+def may_know(settings: Settings) -> bool:
+    """Whether pretrained networks may take part in a run: a race in the usual space whose start is not from scratch, weights at hand."""
+    asked = settings.start == "pretrained" or (settings.start == "auto" and settings.space == usual_space(True))
+    if not asked or not _may_race(settings.model_dump(exclude_none=True)):
+        return False
+    from archduel.pretrained.weights import here
+    from archduel.spaces.pretrained.backbones import BACKBONES
+
+    return bool(settings.backbones) or any(here(name) is not None for name in BACKBONES)
+
+
 def load_arguments(settings: Settings) -> dict[str, Any]:
     """Returns the keyword arguments with which a run, and each of its workers, loads the images."""
     values = {name: getattr(settings, name) for name in ("image_size", "seed", "max_images", "flip", "seconds")}
     if settings.seconds is not None and settings.device.startswith("cuda"):
         values["pixels_per_second"] = 2e8
+    if settings.seconds is not None and may_know(settings):
+        values["least"] = KNOWN_SIDE
     return {key: value for key, value in values.items() if value is not None}

@@ -113,6 +113,12 @@ class Member(Classifier):
         """Returns the parts with weights from the input to the output: stem, blocks, neck, head."""
         return [self.stem, *self.blocks, *([] if self.neck is None else [self.neck]), self.head]
 
+    def tune(self) -> None:
+        """Lets gradients go to what is trained on and nowhere else."""
+        self.requires_grad_(False)
+        for part in self.tuned_modules():
+            part.requires_grad_(True)
+
     def tuned_modules(self) -> list[nn.Module]:
         """Returns the parts that are trained on, from the input to the head."""
         stem: list[nn.Module] = [self.stem]

