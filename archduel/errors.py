@@ -7,11 +7,18 @@ that several are checked in a line and the message still names the one that is w
 from __future__ import annotations
 
 import difflib
+import errno
+import math
+import numbers
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from archduel.text import printable
+
 __all__ = [
+    "MACHINE",
     "ArchduelError",
     "BudgetError",
     "DamagedError",
@@ -26,6 +33,10 @@ __all__ = [
     "TableError",
     "UnknownNameError",
     "UnreadableError",
+    "as_number",
+    "as_path",
+    "as_whole",
+    "brief",
     "check_at_least",
     "check_below_one",
     "check_positive",
@@ -33,12 +44,20 @@ __all__ = [
     "in_one_line",
     "machine_trouble",
     "of_the_machine",
+    "reading",
     "unknown",
 ]
 
+MACHINE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENFILE, errno.EMFILE, errno.ENOMEM))
+"""Numbers of errors that are the machine's (a full or read-only disk, too many open files), never those of a file that is read."""
+
 
 class ArchduelError(Exception):
-    """Base of all deliberate errors."""
+    """Base of all deliberate errors; their text can always be printed."""
+
+    def __str__(self) -> str:
+        """Returns the message; what it quotes may come from a file system or a stranger's file."""
+        return printable(self.args[0] if len(self.args) == 1 else super().__str__(), lines=True)
 
 
 class InvalidArchError(ArchduelError, ValueError):
@@ -63,9 +82,6 @@ class SettingError(ArchduelError, ValueError):
 
 class UnknownNameError(ArchduelError, KeyError):
     """A name that stands on no menu."""
-
-    def __str__(self) -> str:  # KeyError would print the repr of the message
-        return str(self.args[0]) if self.args else ""
 
 
 class DataError(ArchduelError, ValueError):
@@ -118,6 +134,30 @@ class MachineError(ArchduelError, RuntimeError):
 
 class ExportError(ArchduelError, RuntimeError):
     """A network that cannot be exported, or an export that does not match."""
+
+
+@contextmanager
+def reading(what: object, kind: type[ArchduelError], form: str = "") -> Iterator[None]:
+    """Turns whatever a damaged or hostile file leads its reader to into one error of one line that names it.
+
+    Deliberate errors and errors of the machine (:data:`MACHINE`) pass.
+
+    Args:
+        what: the file.
+        kind: of the error that is raised.
+        form: what it was read as, such as `` as .npz``.
+
+    Raises:
+        ArchduelError: of the given kind.
+    """
+    try:
+        yield
+    except ArchduelError:
+        raise
+    except Exception as error:  # parsers and decompressors raise errors of their own kinds
+        if isinstance(error, OSError) and error.errno in MACHINE:
+            raise
+        raise kind(f"{what} cannot be read{form}: {in_one_line(error)}") from error
 
 
 # What torch and its libraries say in a plain RuntimeError when the machine has no more of something.
@@ -173,7 +213,7 @@ def unknown(role: str, name: str, known: Iterable[str], *, command: str = "") ->
         known: the names there are.
         command: a command that lists them all.
     """
-    names = sorted(set(known))
+    names, name = sorted(set(known)), name if isinstance(name, str) else brief(name)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
     if command and len(names) > 1:
@@ -209,3 +249,66 @@ def check_below_one(**settings: float) -> None:
     for name, value in settings.items():
         if not 0 <= value < 1:
             raise SettingError(f"{name} is {value}, expected at least 0 and below 1")
+
+
+def _single(value: object) -> object:
+    """Returns the number in a scalar of NumPy or torch; a fraction or decimal as a float; anything else as it is."""
+    try:
+        if callable(getattr(value, "item", None)):
+            return value.item()  # type: ignore[attr-defined]
+        if isinstance(value, numbers.Number) and not isinstance(value, (int, float, complex)):
+            return float(value)  # type: ignore[arg-type]
+    except Exception:  # an array of several, an object of others
+        return value
+    return value
+
+
+def as_number(name: str, value: object, *, least: float = -math.inf, most: float = math.inf) -> float:
+    """Returns a setting as a finite number from ``least`` to ``most``; scalars of NumPy and torch are numbers.
+
+    Raises:
+        SettingError: that names the setting, what was got and expected.
+    """
+    plain = _single(value)
+    good = isinstance(plain, (int, float)) and not isinstance(plain, bool)
+    if good and abs(plain) < 1e300 and least <= plain <= most:  # type: ignore[arg-type,operator]
+        return float(plain)  # type: ignore[arg-type]
+    bounds = f" from {least:g} to {most:g}" if math.isfinite(most) else f" of at least {least:g}" if math.isfinite(least) else ""
+    raise SettingError(f"{name} is {brief(value)}, expected a number{bounds}")
+
+
+def as_whole(name: str, value: object, *, least: int, most: int = 2**63 - 1) -> int:
+    """Returns a setting as a whole number from ``least`` to ``most``; scalars of NumPy and torch, and 5.0, are numbers.
+
+    Raises:
+        SettingError: that names the setting, what was got and expected.
+    """
+    plain = _single(value)
+    good = isinstance(plain, (int, float)) and not isinstance(plain, bool) and -1e300 < plain < 1e300 and int(plain) == plain
+    if good and least <= plain <= most:  # type: ignore[operator]
+        return int(plain)  # type: ignore[call-overload,no-any-return]
+    bounds = f"of at least {least}" if most == 2**63 - 1 else f"from {least} to {most}"
+    raise SettingError(f"{name} is {brief(value)}, expected a whole number {bounds}")
+
+
+def as_path(name: str, value: object, kind: type[ArchduelError] = SettingError) -> str:
+    """Returns the text of a path that was given as text or as a path.
+
+    Raises:
+        ArchduelError: of the given kind, for anything that can be no path.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    parts = text.replace("\\", "/").split("/") if isinstance(text, str) else []
+    if not isinstance(text, str) or not text.strip() or "\0" in text or len(text) > 4_000 or max(map(len, parts)) > 255:
+        raise kind(f"{name} is {brief(value)}, expected the path of a file or folder")
+    return text
+
+
+def brief(value: object, longest: int = 80) -> str:
+    """Returns a value for a message: printable, short, and also where its own text cannot be made."""
+    try:
+        text = repr(value)
+    except Exception:  # an object of others
+        text = f"an object of {type(value).__name__}"
+    text = printable(text)
+    return text if len(text) <= longest else f"{text[:longest]} ..."

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from archduel.errors import ArchduelError, UnknownNameError, unknown
+from archduel.errors import ArchduelError, UnknownNameError, brief, unknown
 
 __all__ = ["FILE", "MENUS", "TRUSTED", "adopt", "entry", "entry_of_folder", "loading", "make", "names", "plug_ins", "present"]
 
@@ -92,6 +92,8 @@ def entry(role: str, name: str) -> Any:
     """
     if role not in MENUS:
         raise unknown("role", role, MENUS)
+    if not isinstance(name, str):
+        raise unknown(role, brief(name), MENUS[role])
     target = MENUS[role].get(name, name if ":" in name else "")
     if not target:
         plural = {"strategy": "strategies", "policy": "policies"}.get(role, f"{role}s")
@@ -152,7 +154,7 @@ def _loaded(role: str, name: str, target: str) -> Any:
         settings = json.loads(brace + told) if brace else {}
     except ArchduelError:
         raise
-    except (ImportError, AttributeError, OSError, ValueError) as error:
+    except (ImportError, AttributeError, OSError, TypeError, ValueError) as error:
         raise UnknownNameError(f"{role} {name!r} cannot be loaded from {target!r}: {error}") from error
     adapter = ADAPTERS.get(role)
     if adapter is None or (target in MENUS[role].values() and target.startswith("archduel.")):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
 import os
 import re
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +24,7 @@ import typer
 from typer.core import TyperCommand
 from typer.models import ParameterInfo
 
-from archduel.errors import SettingError
+from archduel.errors import SettingError, as_number, brief
 
 __all__ = [
     "SPACE_SETTINGS",
@@ -57,6 +61,7 @@ __all__ = [
     "numbers",
     "parse_count",
     "parse_seconds",
+    "plain_value",
     "read_entries",
     "running_for",
 ]  # fmt: skip
@@ -259,6 +264,10 @@ def add_command(
 
 _TIME = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+LONGEST_NUMBER = 100
+"""Characters of a number or a time at most."""
+LONGEST_TIME = 3.2e9
+"""Seconds of a time at most, a hundred years."""
 Number = TypeVar("Number", int, float)
 
 
@@ -353,21 +362,23 @@ MOST_STARTING = 300.0
 """Seconds of waiting for a disk or for other programs after which the age of a process is taken to be read wrongly."""
 
 
-def parse_seconds(text: str | float | int, option: str = "") -> float:
-    """Returns seconds of ``90``, ``90s``, ``20m``, ``2h`` or ``1h30m``; ``option`` is where it was written, for the message.
+def parse_seconds(text: str | float | timedelta, option: str = "") -> float:
+    """Returns seconds of ``90``, ``90s``, ``20m``, ``2h``, ``1h30m`` or a duration; ``option`` is where it was written, for the message.
 
     Raises:
         SettingError: for any other text or a time that is not above 0.
     """
-    if isinstance(text, (int, float)):
-        seconds = float(text)
-    elif re.fullmatch(r"(\d+(\.\d+)?[smhd])+|\d+(\.\d+)?", text.strip().lower()):
+    if isinstance(text, timedelta):
+        seconds = text.total_seconds()
+    elif not isinstance(text, str):
+        seconds = as_number(option or "a time", text)
+    elif len(text) < LONGEST_NUMBER and re.fullmatch(r"(\d+(\.\d+)?[smhd])+|\d+(\.\d+)?", text.strip().lower(), re.ASCII):
         parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip().lower())
         seconds = sum(float(number) * _TIME[unit or "s"] for number, unit in parts)
     else:
-        raise SettingError(f"{option} {text!r} is not a time; write 90s, 20m, 2h or 1h30m".lstrip())
-    if not seconds > 0:
-        raise SettingError(f"{option or 'a time'} must be above 0, got {text!r}")
+        raise SettingError(f"{option} {brief(text)} is not a time; write 90s, 20m, 2h or 1h30m".lstrip())
+    if not 0 < seconds < LONGEST_TIME:
+        raise SettingError(f"{option or 'a time'} must be above 0 and below {LONGEST_TIME / 86400:,.0f} days, got {brief(text)}")
     return seconds
 
 
@@ -377,16 +388,43 @@ def parse_count(text: str | float | int, option: str = "") -> int:
     Raises:
         SettingError: for any other text or a number that is not above 0.
     """
-    if isinstance(text, (int, float)):
-        number = float(text)
+    if not isinstance(text, str):
+        number = as_number(option or "a limit", text)
     else:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgb]?)", text.strip().lower())
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgb]?)", text.strip().lower(), re.ASCII) if len(text) < LONGEST_NUMBER else None
         if not match:
-            raise SettingError(f"{option} {text!r} is not a number; write 500000, 500k, 1.5M or 2G".lstrip())
+            raise SettingError(f"{option} {brief(text)} is not a number; write 500000, 500k, 1.5M or 2G".lstrip())
         number = float(match[1]) * _SIZE[match[2]]
-    if not number > 0:
-        raise SettingError(f"{option or 'a limit'} must be above 0, got {text!r}")
+    if not 0 < number < 2**63:
+        raise SettingError(f"{option or 'a limit'} must be above 0 and below 2**63, got {brief(text)}")
     return round(number)
+
+
+def plain_value(value: Any) -> Any:
+    """Returns a setting given in Python as JSON has it: scalars of NumPy and torch, fractions, durations (seconds), paths.
+
+    Raises:
+        SettingError: for an object that is no such value, a number that is not finite, or text that is no UTF-8.
+    """
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, (Decimal, Fraction)):
+        value = float(value)
+    if type(value).__module__.partition(".")[0] in ("numpy", "torch") and hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {plain_value(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_value(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingError(f"{value} is no setting; leave it out where there is no limit")
+    if value is not None and not isinstance(value, (str, int, float)):
+        raise SettingError(f"{brief(value)} is no setting: expected a number, a text, true or false, or lists and mappings of them")
+    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+        raise SettingError(f"{brief(value)} has bytes that are no UTF-8, which no settings file can hold; rename it")
+    return value
 
 
 def read_entries(text: str, role: str, *, example: str, menu: str) -> Iterator[tuple[str, str, dict[str, Any]]]:

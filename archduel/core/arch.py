@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from archduel.errors import InvalidArchError, check_at_least
+from archduel.errors import InvalidArchError, brief, check_at_least
 
 __all__ = ["Arch", "Counts", "Scale", "parse"]
 
@@ -72,6 +72,8 @@ def parse(text: str) -> Arch:
     Raises:
         InvalidArchError: if the text has another form.
     """
+    if not isinstance(text, str):
+        raise InvalidArchError(f"{brief(text)} is not an architecture; expected a text such as nasbench201:1.0.4.2.2.3")
     # isdigit alone would take digits of other scripts, which int reads too: one architecture would then have many names
     space, colon, choices = text.strip().partition(":")
     parts = choices.split(".") if choices else []

@@ -1,25 +1,36 @@
-"""Images from arrays, `.npz` files and dataset objects."""
+"""Images from arrays in memory, and one array as an image."""
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from archduel.data.dataset import Source, digest, label_codes
+from archduel.data.dataset import Source, ValueRange, digest, label_codes
+from archduel.data.levels import Spread, range_of, range_warnings, spread_of, usual_range
 from archduel.errors import DataError
 
-__all__ = ["as_image", "check_images", "float_scale", "from_arrays", "from_dataset", "plain"]
+__all__ = ["as_image", "check_images", "decided", "from_arrays", "plain"]
+
+STRAY = 0.01  # share of an image's values that may lie far outside the range of its set
 
 
 def plain(value: Any) -> NDArray[Any]:
-    """Returns an array, a tensor of any device or a nested list as an array."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    return np.asarray(value)
+    """Returns an array, a tensor of any device, type and layout, or a nested list as an array.
+
+    Raises:
+        DataError: for lists of unequal lengths, or what is no array at all.
+    """
+    try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            value = value.to_dense() if str(value.layout) != "torch.strided" else value
+            value = value.float() if str(value.dtype) == "torch.bfloat16" else value  # NumPy has no such type
+        return np.asarray(value)
+    except Exception as error:  # whatever an object's conversion leads to
+        raise DataError(f"{type(value).__name__} is no array of numbers: {type(error).__name__}: {error}"[:300]) from error
 
 
 def _channels_first(shape: tuple[int, ...], tensor: bool) -> bool:
@@ -28,12 +39,12 @@ def _channels_first(shape: tuple[int, ...], tensor: bool) -> bool:
     return first and (tensor or not last)
 
 
-def as_image(value: Any, *, scale: float = 1.0, tensor: bool = False) -> Image.Image:
+def as_image(value: Any, *, value_range: ValueRange | None = None, tensor: bool = False) -> Image.Image:
     """Returns one array as an image.
 
     Args:
-        value: (H, W), (C, H, W) or (H, W, C) with C = 1, 3 or 4; uint8, uint16, bool or float.
-        scale: what float values are multiplied by to lie in 0..255.
+        value: (H, W), (C, H, W) or (H, W, C) with C = 1, 3 or 4; uint8, uint16, bool or numbers.
+        value_range: the values that become black and white; None = uint16 by 0..65535, all others by 0..255.
         tensor: take (C, H, W) where the shape leaves it open.
 
     Raises:
@@ -51,29 +62,52 @@ def as_image(value: Any, *, scale: float = 1.0, tensor: bool = False) -> Image.I
         )
     if array.dtype.kind == "b":
         array = array.astype(np.uint8) * 255
-    elif array.dtype == np.uint16 and array.ndim == 3:
-        array = np.rint(array / 257).astype(np.uint8)
-    elif array.dtype not in (np.uint8, np.uint16):
-        array = _from_numbers(array, scale)
+    elif array.dtype == np.uint16 and value_range is None:
+        array = array if array.ndim == 2 else np.rint(array / 257).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        array = _from_numbers(array, value_range or (0.0, 255.0))
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _from_numbers(array: NDArray[Any], scale: float) -> NDArray[np.uint8]:
-    """Returns floats or wide integers as uint8."""
+def _from_numbers(array: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
+    """Returns floats or wide integers as uint8; what lies a little outside the range, or seldom, is cut off."""
     if array.dtype.kind not in "fiu":
         raise DataError(f"an image must hold numbers, got {array.dtype}")
-    values = array.astype(np.float64) * (scale if array.dtype.kind == "f" else 1.0)
-    if not bool(np.isfinite(values).all()) or values.min() < 0 or values.max() > 255.5:
-        raise DataError(
-            f"values run from {array.min():.3g} to {array.max():.3g}; give images as they are before normalisation: "
-            "uint8, floats in 0..1 or numbers in 0..255"
-        )
+    black, white = value_range
+    values = (array.astype(np.float64) - black) * (255 / (white - black))
+    stray = float(((values < -128) | (values > 383)).mean())
+    if not bool(np.isfinite(values).all()) or stray > STRAY:
+        raise _unusual(float(array.min()), float(array.max()))
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def float_scale(sample: NDArray[Any]) -> float:
-    """Returns 255 for floats of 0..1, else 1."""
-    return 255.0 if sample.dtype.kind == "f" and sample.size and float(np.nanmax(sample)) <= 1.0 else 1.0
+def _unusual(least: float, most: float) -> DataError:
+    return DataError(
+        f"values run from {least:.3g} to {most:.3g}; give images as they are before normalisation: "
+        "uint8, floats in 0..1 or numbers in 0..255"
+    )
+
+
+def decided(spread: Spread | None, dtype: np.dtype[Any]) -> tuple[ValueRange | None, list[str]]:
+    """Returns the range of a set of arrays of one type, None for 8 bits, and what a person should know of it.
+
+    Raises:
+        DataError: for numbers of no usual range (normalised images, say: what they were before cannot be known).
+    """
+    floats = dtype.kind == "f"
+    if dtype == np.uint8 or dtype.kind == "b" or spread is None:
+        return None, []
+    if usual_range(spread, floats=floats) is None:
+        raise _unusual(spread.least, spread.most)
+    taken = range_of(spread, floats=floats)
+    return taken, range_warnings(spread, taken, expected=_by_type(spread, dtype))
+
+
+def _by_type(spread: Spread, dtype: np.dtype[Any]) -> ValueRange:
+    """Returns the range that goes without saying for numbers of a type; it was the only one once."""
+    if dtype == np.uint16:
+        return 0.0, 65535.0
+    return (0.0, 1.0) if dtype.kind == "f" and spread.most <= 1 else (0.0, 255.0)
 
 
 def check_images(images: NDArray[Any], n_labels: int, name: str) -> None:
@@ -110,7 +144,7 @@ def from_arrays(
 
     Args:
         images: (N, H, W), (N, C, H, W) or (N, H, W, C) array or tensor.
-        labels: (N,) integers or texts.
+        labels: (N,) integers or texts, or (N, K) with a single 1 in each row.
         name: for messages.
         classes: names in label order.
         given: (N,) int8, the split of each; None = splits are made.
@@ -118,53 +152,21 @@ def from_arrays(
         flip: whether mirrored images keep their label.
 
     Raises:
-        DataError: for shapes, types or lengths that do not fit.
+        DataError: for shapes, types or lengths that do not fit, or values of no usual range.
     """
     tensor = hasattr(images, "detach")
     pixels = plain(images)
     codes, names = label_codes(plain(labels), classes)
     check_images(pixels, len(codes), name)
-    scale = float_scale(pixels)
+    eight = pixels.dtype == np.uint8 or pixels.dtype.kind == "b"
+    spread = None if eight else spread_of(pixels)
+    taken, told = decided(spread, pixels.dtype)
     split = np.zeros(len(codes), np.int8) if given is None else given
 
     def read(number: int) -> Image.Image:
-        return as_image(pixels[number], scale=scale, tensor=tensor)
+        return as_image(pixels[number], value_range=taken, tensor=tensor)
 
-    return Source(
-        name, codes, names, read, key or digest("arrays", pixels, codes), split, flip=flip, resident=True
-    )
-
-
-def from_dataset(dataset: Any, *, name: str = "dataset") -> Source:
-    """Returns the source for an object with ``len()`` whose items are (image, label): PIL, array or tensor, and integer.
-
-    Labels are taken from ``targets`` where the dataset has them and does not change them, else every item is read once more.
-
-    Raises:
-        DataError: for items of another form.
-    """
-    n = len(dataset)
-    if not n:
-        raise DataError(f"{name} is empty")
-    item = dataset[0]
-    if not isinstance(item, (tuple, list)) or len(item) < 2:
-        raise DataError(f"the items of {name} must be (image, label), got {type(item).__name__}")
-    targets = getattr(dataset, "targets", None)
-    if targets is None or len(targets) != n or getattr(dataset, "target_transform", None) is not None:
-        targets = [int(dataset[number][1]) for number in range(n)]
-    codes, names = label_codes(plain(targets), getattr(dataset, "classes", None))
-    sample = [dataset[number][0] for number in range(0, n, max(1, n // 50))]
-    floats = [plain(value) for value in sample if not isinstance(value, Image.Image)]
-    scale = float_scale(np.array([value.max() for value in floats])) if floats else 1.0
-
-    one_at_a_time = Lock()  # such objects are seldom made for threads
-
-    def read(number: int) -> Image.Image:
-        """Returns one image; threads wait for each other."""
-        with one_at_a_time:
-            value = dataset[number][0]
-        if isinstance(value, Image.Image):
-            return value.copy()  # the caller closes what it gets
-        return as_image(value, scale=scale, tensor=hasattr(value, "detach"))
-
-    return Source(name, codes, names, read, None, np.zeros(n, np.int8), resident=True)
+    # a set that was always scaled so keeps the key that it has in caches and run folders
+    usual = spread is None or taken == _by_type(spread, pixels.dtype)
+    mark = key or digest("arrays", pixels, codes, *(() if usual else (taken,)))
+    return Source(name, codes, names, read, mark, split, flip=flip, resident=True, warnings=tuple(told), value_range=taken)

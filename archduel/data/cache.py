@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Entry", "RowFile", "cache_root", "clear", "entry_size", "locked", "opened", "publish", "write_entry"]
+from archduel.core.disk import user_folder
+
+__all__ = ["Entry", "RowFile", "cache_root", "clear", "entry_size", "locked", "opened", "publish", "recovered", "replace_folder", "write_entry"]
 
 # -- A `.npy` file that grows by one array at a time, so that nobody needs to hold, or to count, all of them first ------
 
@@ -95,8 +97,7 @@ def cache_root(given: Path | str | None = None) -> Path:
         return Path(given).expanduser()
     if named := os.environ.get("ARCHDUEL_CACHE"):
         return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base and os.path.isabs(base) else Path.home() / ".cache") / "archduel"
+    return user_folder("XDG_CACHE_HOME", ".cache", "ARCHDUEL_CACHE") / "archduel"
 
 
 @contextmanager
@@ -118,14 +119,59 @@ def locked(path: Path) -> Iterator[bool]:
         yield held
 
 
+FEW_FILES = 64  # that are waited for one by one
+
+
 def publish(temporary: Path, final: Path) -> None:
-    """Renames a finished folder to its place; if another process was first, its equal folder stays and ours goes."""
+    """Renames a finished folder to its place; if another process was first, its equal folder stays and ours goes.
+
+    All of it is on disk before the name is: a power cut leaves a whole folder or none.
+    """
+    inside = list(temporary.rglob("*"))
+    if len(inside) > FEW_FILES and hasattr(os, "sync"):
+        os.sync()  # one wait for all
+    for path in inside if len(inside) <= FEW_FILES else ():
+        _settle(path)
+    _settle(temporary)
     try:
         os.rename(temporary, final)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         if not final.is_dir():
             raise
+    _settle(final.parent)
+
+
+def replace_folder(fresh: Path, final: Path) -> None:
+    """Puts a finished folder in the place of another, which goes only when the new one is there; see :func:`recovered`."""
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.rename(final, old)
+    try:
+        publish(fresh, final)
+    finally:
+        recovered(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recovered(final: Path) -> Path:
+    """Returns ``final``, put back if a process was killed between taking it away and putting another in its place."""
+    old = final.with_name(f".{final.name}.old")
+    if old.is_dir() and not final.exists():
+        with suppress(OSError):  # another process was first
+            os.rename(old, final)
+    return final
+
+
+def _settle(path: Path) -> None:
+    """Waits until a file or folder is on disk, where the system can say."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_entry(
@@ -185,16 +231,30 @@ def opened(folder: Path, *, mapped: bool = True) -> Entry | None:
         if facts["format"] != FORMAT or not len(rows):
             return None
         images = np.load(folder / "images.npy", mmap_mode="c" if mapped else None, allow_pickle=False)
-    except (OSError, ValueError, KeyError):
+        first, second, third = map(int, facts["counts"])
+        skipped = {int(number): str(reason) for number, reason in facts["skipped"].items()}
+        histogram = np.array(facts["histogram"], np.int64)
+        # a plain array that looks into the map: slices of a memmap object are slow to make
+        entry = Entry(np.asarray(images), rows, digests, (first, second, third), histogram, skipped)
+        return entry if _intact(entry) else None
+    except Exception:  # a damaged file leads the readers to anything; an entry can be made again
         return None
-    if not len(rows) == len(images) == len(digests) == sum(facts["counts"]):
-        return None
-    first, second, third = facts["counts"]
-    skipped = {int(number): str(reason) for number, reason in facts["skipped"].items()}
-    # a plain array that looks into the map: slices of a memmap object are slow to make
-    return Entry(
-        np.asarray(images), rows, digests, (first, second, third), np.array(facts["histogram"]), skipped
-    )
+
+
+CHECKED = 32 * 2**20  # bytes of pixels up to which all images are compared with their hashes
+SOME = 64  # images that are compared in a larger entry
+
+
+def _intact(entry: Entry) -> bool:
+    """Returns whether the parts of an entry fit each other, and images their hashes: a lost block of a disk reads as zeros."""
+    n, images = len(entry.rows), entry.images
+    fit = images.dtype == np.uint8 and images.ndim == 4 and entry.histogram.shape == (images.shape[1], 256)
+    if not fit or entry.digests.shape != (n, 16) or not n == len(images) == sum(entry.counts):
+        return False
+    if entry.rows.dtype != np.int64 or entry.rows.shape != (n,) or len({*entry.rows.tolist(), *entry.skipped}) != n + len(entry.skipped):
+        return False
+    some = range(n) if images.nbytes <= CHECKED else np.unique(np.linspace(0, n - 1, SOME).astype(int)).tolist()
+    return all(blake2b(images[i].tobytes(), digest_size=16).digest() == entry.digests[i].tobytes() for i in some)
 
 
 def entry_size(folder: Path) -> int:

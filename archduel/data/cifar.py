@@ -22,20 +22,48 @@ __all__ = ["FORMS", "Form", "check_archive", "form_of_folder", "from_cifar", "re
 # -- Reading the pickles of the original CIFAR archives without running anything that stands in them --------------------
 
 
-# the only names such a file may ask for: how NumPy writes an array
+class _Dtype:
+    """Stands for ``numpy.dtype``: bytes, whatever state the file gives it (a forged one makes NumPy read foreign memory)."""
+
+    def __init__(self, code: Any = "", *_: Any) -> None:
+        self.code = code.decode("ascii", "replace") if isinstance(code, bytes) else code
+
+    def __setstate__(self, state: Any) -> None:
+        """Takes no state."""
+
+
+class _Array:
+    """Stands for ``numpy.ndarray``: its state makes the array, from bytes alone."""
+
+    value: NDArray[np.uint8] | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        """Takes (version, shape, dtype, Fortran order, bytes)."""
+        _, shape, dtype, fortran, raw = state
+        if not isinstance(dtype, _Dtype) or dtype.code not in ("u1", "|u1") or not isinstance(raw, bytes):
+            raise DataError("it holds arrays that are not of bytes")
+        self.value = np.frombuffer(raw, np.uint8).reshape(tuple(map(int, shape)), order="F" if fortran else "C")
+
+
+def _array(*_: Any) -> _Array:
+    """Stands for ``_reconstruct``, with which NumPy begins an array."""
+    return _Array()
+
+
+# the only names such a file may ask for, how NumPy writes an array, and what stands for them
 ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _array,
+    ("numpy._core.multiarray", "_reconstruct"): _array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
 }
 
 
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Returns the named object where it is on the list."""
+        """Returns what stands for the named object where it is on the list."""
         if (module, name) not in ALLOWED:
-            raise DataError(f"it asks for {module}.{name}, which no CIFAR file needs; it is refused")
+            raise DataError(f"it asks for {module}.{name}, which no CIFAR file needs; it is refused"[:300])
         return ALLOWED[module, name]
 
 
@@ -54,7 +82,7 @@ def safe_unpickle(path: Path) -> dict[bytes, Any]:
         raise DataError(f"{path.name} is damaged: {type(error).__name__}: {error}") from error
     if not isinstance(value, dict):
         raise DataError(f"{path.name} holds {type(value).__name__}, expected a dictionary")
-    return value
+    return {key: item.value if isinstance(item, _Array) else item for key, item in value.items()}
 
 
 SIDE = 32
@@ -269,6 +297,7 @@ def from_cifar(
         DataError: for files that are missing, damaged, altered or hostile.
     """
     files = [path] if path.is_file() else [path / part for part in form.files]
-    stamps = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    facts = [file.stat() for file in files]
+    stamps = [(fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns) for fact in facts]
     place = final or sets / f"{form.data}-{digest(path.resolve(), stamps)[:16]}"
     return kept_once(place, lambda folder: _write(form, path, folder, verify), name=name or form.data)

@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from archduel.errors import DataError, SettingError
+from archduel.text import printable
 
-__all__ = ["SPLITS", "Dataset", "Preprocessing", "Source", "Split", "default_fraction", "digest", "label_codes", "make_splits", "naturally", "subset"]
+__all__ = ["PARTS", "SPLITS", "Dataset", "Preprocessing", "Source", "Split", "ValueRange", "default_fraction", "digest", "label_codes", "make_splits", "naturally", "subset"]
 
 # -- Labelled images before they are decoded, whatever they come from ---------------------------------------------------
 
 
 SPLITS = ("train", "validation", "test")
+PARTS = (("train", 0), ("val", 1), ("validation", 1), ("valid", 1), ("test", 2))
+"""How the parts of files and mappings are called -> their splits."""
+ValueRange = tuple[float, float]
+"""The values that become black and white, in images of more than 8 bits a channel."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,12 @@ class Source:
         flip: whether a mirrored image keeps its label; None = not known.
         resident: whether the images are in memory anyway, so that few of them need no cache.
         warnings: what was odd while listing.
+        value_range: how ``read`` has scaled numbers of more than 8 bits, where it did.
+
+    Class names, file names and warnings are made printable here, wherever they come from.
+
+    Raises:
+        DataError: for two classes that cannot be told apart once they are printed.
     """
 
     name: str
@@ -49,6 +60,19 @@ class Source:
     flip: bool | None = None
     resident: bool = False
     warnings: tuple[str, ...] = ()
+    value_range: ValueRange | None = None
+
+    def __post_init__(self) -> None:
+        """Makes all text printable."""
+        classes = tuple(map(printable, self.classes))
+        if len(set(classes)) < len(classes):
+            twice = next(name for number, name in enumerate(classes) if name in classes[:number])
+            raise DataError(f"{printable(self.name)} has two classes that both read {twice!r}; rename one of them")
+        for field_name, value in (
+            ("name", printable(self.name)), ("classes", classes),
+            ("names", tuple(map(printable, self.names))), ("warnings", tuple(map(printable, self.warnings))),
+        ):  # fmt: skip
+            object.__setattr__(self, field_name, value)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,27 +103,39 @@ def naturally(names: Iterable[str]) -> list[str]:
     return sorted(listed)
 
 
+def _one_each(array: NDArray[Any]) -> NDArray[Any]:
+    """Returns (N,) labels of (N,), (N, 1) or, with a single 1 in each row, (N, K); objects become numbers or texts."""
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]  # (N, 1) -> (N,)
+    numbers = array.ndim == 2 and len(array) > 0 and array.dtype.kind in "fiub"
+    if numbers and bool(((array == 0) | (array == 1)).all() and (array.sum(axis=1) == 1).all()):
+        return array.argmax(axis=1)  # (N, K) -> (N,)
+    if array.ndim != 1:
+        raise DataError(f"labels must be one number or name an image, got an array of shape {array.shape}")
+    if array.dtype.kind == "O" and len(array):  # columns of a table
+        kinds = {type(value) for value in array.tolist()}
+        if kinds <= {str} or kinds <= {int, bool}:
+            return np.array(array.tolist())
+    return array
+
+
 def label_codes(
     values: Any, classes: Sequence[str] | None = None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Returns (labels (N,) int64 from 0, class names) for labels that are integers or texts.
 
     Args:
-        values: (N,) integers, integral floats, booleans, bytes or texts.
+        values: (N,) integers, integral floats, booleans, bytes or texts, or (N, K) with a single 1 in each row.
         classes: names in label order, for integer labels 0..len-1; without them the distinct values are the names.
 
     Raises:
         DataError: for labels of another shape or type, or outside ``classes``.
     """
-    array = np.asarray(values)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]  # (N, 1) -> (N,)
-    if array.ndim != 1:
-        raise DataError(f"labels must be one number or name an image, got an array of shape {array.shape}")
+    array = _one_each(np.asarray(values))
     if array.dtype.kind == "f" and bool(np.all(array == np.rint(array))):
         array = array.astype(np.int64)
     if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
+        array = np.char.decode(array, "utf-8", "replace")
     if array.dtype.kind not in "iubU":
         raise DataError(f"labels must be integers or texts, got an array of {array.dtype}")
     if classes is not None and array.dtype.kind != "U":
@@ -232,6 +268,8 @@ class Preprocessing:
             ``letterbox`` (long side to ``size``, padded with black) or ``none`` (images already have that size).
         mean: per channel, of values in 0..1, over the training split.
         std: per channel, likewise.
+        value_range: values that become black and white in images of more than 8 bits a channel; None = 16-bit integers by 0..65535,
+            floats by 0..1 or, image by image, as 0..255.
     """
 
     size: int
@@ -239,6 +277,8 @@ class Preprocessing:
     rule: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    # not in the text that fingerprints are made of: they are of pixels, and runs of before keep theirs
+    value_range: ValueRange | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

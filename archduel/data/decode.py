@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import tempfile
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from archduel.core.disk import write_atomic
 from archduel.data import cache as store
 from archduel.data.dataset import Preprocessing, Source, digest
+from archduel.data.levels import Spread
 from archduel.data.preprocess import apply_preprocessing
 from archduel.data.resolution import Survey, is_grey, survey
 from archduel.errors import DataError
@@ -69,10 +71,12 @@ def open_image(path: str | Path | BinaryIO) -> Image.Image:
     """Returns the image in a file (or an opened one), its pixels not yet decoded.
 
     Raises:
-        DataError: for an image so large that decoding it could exhaust the memory.
+        DataError: for an image so large that decoding it could exhaust the memory, or for a pipe or device, which may never end.
         OSError: for a file that is missing or no image.
     """
     Image.init()
+    if isinstance(path, (str, Path)) and not stat.S_ISREG(os.stat(path).st_mode):
+        raise DataError("it is a folder, a pipe or a device, not a regular file")
     image = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
     if image.width * image.height > MOST_PIXELS:
         size = f"{image.width} x {image.height}"
@@ -200,10 +204,13 @@ def decode_once(plan: Plan, preprocessing: Preprocessing, *, grey_expected: bool
         return _in_memory(plan, fresh(), shape)
     if plan.source.key is None:
         return _by_content(plan, fresh(), shape)
-    base = digest(plan.source.key, preprocessing.size, preprocessing.mode, preprocessing.rule, store.FORMAT)[:24]
+    taken = () if preprocessing.value_range is None else (preprocessing.value_range,)
+    base = digest(plan.source.key, preprocessing.size, preprocessing.mode, preprocessing.rule, store.FORMAT, *taken)[:24]
     final = plan.root / "decoded" / f"{base}-{digest(plan.order, plan.split[plan.order])[:16]}"
     with _writable(plan.root), store.locked(plan.root / "decoded" / f".{base}.lock") as held:
         entry = store.opened(final)
+        if entry is not None and [row for row in plan.order.tolist() if row not in entry.skipped] != entry.rows.tolist():
+            entry = None  # damaged: other rows than its name says
         if entry is None:
             dead = final.parent.glob(f".{base[:16]}.*") if held else ()  # of processes that were killed
             for folder in (final, *dead):  # a final folder that cannot be opened is damaged
@@ -235,14 +242,14 @@ def survey_once(source: Source, root: Path) -> Survey:
     path = root / "decoded" / f"survey-{digest(source.key)[:24]}.json"
     try:
         known = json.loads(path.read_text())
-        return Survey(
-            tuple((int(width), int(height)) for width, height in known["sizes"]), bool(known["grey"])
-        )
-    except (OSError, ValueError, KeyError):
+        deep = {str(kind): Spread(**spread) for kind, spread in known["deep"].items()}
+        sizes = tuple((int(width), int(height)) for width, height in known["sizes"])
+        return Survey(sizes, bool(known["grey"]), deep, int(known["animated"]), int(known["looked_at"]))
+    except Exception:  # none there, damaged, or of before: it can be made again
         found = survey(source)
     with _writable(root):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps({"sizes": found.sizes, "grey": found.grey}).encode())
+        write_atomic(path, json.dumps(asdict(found)).encode())
     return found
 
 

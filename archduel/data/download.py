@@ -20,9 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from archduel.data.cache import locked
-from archduel.errors import DataError
+from archduel.errors import MACHINE, DataError
 
-__all__ = ["checksum", "download", "is_archive", "take_members", "unpack"]
+__all__ = ["FREE", "MOST_RATIO", "checksum", "download", "is_archive", "take_members", "unpack"]
 
 # -- Archives from strangers: checksums, and members copied out only to names that we chose or checked ------------------
 
@@ -55,7 +55,7 @@ def _safe(name: str) -> PurePosixPath:
     """
     path = PurePosixPath(name)
     drive = len(name) > 1 and name[1] == ":"
-    if path.is_absolute() or drive or "\\" in name or "\0" in name or ".." in path.parts:
+    if path.is_absolute() or drive or "\0" in name or ".." in path.parts:
         raise DataError(f"its member {name!r} would be written outside the folder; the archive is refused")
     return path
 
@@ -121,6 +121,10 @@ def _reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: {error}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise DataError(f"{path}: {error.filename!r} is both a file and a folder in it") from error
+    except OSError as error:
+        if error.errno in MACHINE:
+            raise DataError(f"{path} cannot be unpacked: {error.strerror}; the same command tries again") from error
+        raise DataError(f"{path} is damaged or no archive: {type(error).__name__}: {error}") from error
     except Exception as error:  # tarfile, zipfile, zlib, lzma and bz2 have errors of their own
         raise DataError(f"{path} is damaged or no archive: {type(error).__name__}: {error}") from error
 
@@ -166,7 +170,8 @@ def unpack(path: Path, to: Path, wanted: Callable[[str], bool]) -> int:
     """
     n, meter = 0, _Meter(path)
     with _reading(path):
-        for name, file in _members(path):
+        for listed, file in _members(path):
+            name = listed.replace("\\", "/")  # what some Windows programs write between folders
             place = _safe(name)
             if wanted(name):
                 target = to.joinpath(*place.parts)

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import tarfile
 import tempfile
@@ -25,8 +24,10 @@ from numpy.typing import NDArray
 from archduel.data.cache import publish
 from archduel.data.dataset import SPLITS, digest, naturally
 from archduel.data.decode import SUFFIXES
-from archduel.data.folder import SPLIT_NAMES, find_list, read_list
+from archduel.data.folder import find_list, read_list
+from archduel.data.layout import SPLIT_NAMES, below, entries, is_folder, left_behind, split_of
 from archduel.errors import DataError
+from archduel.text import composed, printable
 
 __all__ = ["Catalogue", "Item", "catalogues", "members", "open_catalogue", "write_catalogue"]
 
@@ -115,7 +116,7 @@ def write_catalogue(
         if n == 0:
             raise DataError(f"{root} holds no images")
         facts = {
-            "format": FORMAT, "root": str(root), "classes": list(classes), "shards": list(shards), "n": n, "key": key,
+            "format": FORMAT, "root": str(root), "classes": [printable(name) for name in classes], "shards": list(shards), "n": n, "key": key,
         }  # fmt: skip
         (temporary / "catalogue.json").write_text(json.dumps(facts))
     except BaseException:
@@ -166,13 +167,15 @@ def open_catalogue(folder: Path) -> Catalogue | None:
             return None
         arrays = {name: np.memmap(folder / f"{name}.bin", kind, "r") for name, kind in ARRAYS.items()}
         names = np.memmap(folder / "names.bin", np.uint8, "r")
-    except (OSError, ValueError, KeyError):
+        if any(len(array) != facts["n"] for array in arrays.values()) or int(arrays["ends"][-1]) != len(names):
+            return None
+        if not 0 <= int(arrays["labels"].min()) <= int(arrays["labels"].max()) < len(facts["classes"]):
+            return None
+        return Catalogue(
+            folder, Path(facts["root"]), tuple(facts["classes"]), arrays["labels"], facts["key"], tuple(facts["shards"]), dict(arrays), names
+        )
+    except Exception:  # a damaged file leads the readers to anything; a list can be made again
         return None
-    if any(len(array) != facts["n"] for array in arrays.values()):
-        return None
-    return Catalogue(
-        folder, Path(facts["root"]), tuple(facts["classes"]), arrays["labels"], facts["key"], tuple(facts["shards"]), dict(arrays), names
-    )
 
 
 # -- Images inside tar archives, found once and then read in place: no unpacking, any order ---------------------------
@@ -204,7 +207,8 @@ def _of(archive: tarfile.TarFile, number: int, shard: str) -> Iterator[tuple[str
     waiting: dict[str, tuple[str, int, int]] = {}
     said: dict[str, str] = {}
     for member in archive:
-        if not member.isfile() or PurePosixPath(member.name).name.startswith("."):
+        *above, last = PurePosixPath(member.name).parts or ("",)
+        if not member.isfile() or left_behind(last, folder=False) or any(part != "." and left_behind(part) for part in above):
             continue
         path = PurePosixPath(member.name)
         key, end = str(path.with_suffix("")), path.suffix.lower()
@@ -254,11 +258,11 @@ def _places(root: Path) -> dict[str, list[Path]]:
         raise DataError(f"there is no folder {root}")
     places: dict[str, list[Path]] = {}
     for path in sorted(root.iterdir()):
-        word = re.match(r"[a-z]+", path.name.lower())
-        code = SPLIT_NAMES.get(word[0]) if word else None
-        if code is None:
+        code = split_of(path.name.removesuffix(".tar"))
+        if code is None or left_behind(path.name):
             continue
-        if path.is_dir() and path.name.lower() in SPLIT_NAMES:
+        exact = path.name.lower() in SPLIT_NAMES
+        if path.is_dir() and (exact or (SPLITS[code] not in places and not _also_exact(root, code))):
             archives = sorted(path.glob("*.tar"))
             places[SPLITS[code]] = archives or [path]
         elif path.suffix == ".tar":
@@ -266,11 +270,17 @@ def _places(root: Path) -> dict[str, list[Path]]:
     return places
 
 
+def _also_exact(root: Path, code: int) -> bool:
+    """Returns whether a folder with a plain name for a split stands beside one that only has the word in its name."""
+    return any(SPLIT_NAMES.get(path.name.lower()) == code and path.is_dir() for path in root.iterdir())
+
+
 def _kept(root: Path, split: str, places: list[Path], classes: tuple[str, ...], cache: Path) -> Catalogue:
     """Returns the list of a split, from the cache if nothing has changed."""
     inside = [Path(e.path) for e in os.scandir(places[0]) if e.is_dir()] if places[0].is_dir() else []
     beside = [path for path in (find_list(places[0]) if places[0].is_dir() else None,) if path]
-    stamps = [(str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in sorted([*places, *inside, *beside])]
+    facts = [(path, path.stat()) for path in sorted([*places, *inside, *beside])]
+    stamps = [(str(path), fact.st_mtime_ns, fact.st_ctime_ns, fact.st_size) for path, fact in facts]
     final = cache / "lists" / digest(root, split, *stamps, *classes)[:24]
     found = open_catalogue(final)
     if found is None:
@@ -287,12 +297,12 @@ def _write(final: Path, root: Path, places: list[Path], classes: tuple[str, ...]
     if places[0].suffix == ".tar":
         shards = [str(path.relative_to(root)) for path in places]
         names = classes or tuple(naturally({text for _, text, *_ in members(root, shards)}))
-        place = {name: number for number, name in enumerate(names)}
+        place = {printable(composed(name)): number for number, name in enumerate(names)}
         items = ((name, _number(text, place, root), *rest) for name, text, *rest in members(root, shards))
         write_catalogue(final, items, root, names, shards)  # type: ignore[arg-type]
         return
     folder = places[0]
-    inside = naturally(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    inside = naturally(entry.name for entry in entries(str(folder)) if is_folder(entry))
     filled = [name for name in inside if next(_files(folder / name), None)]
     if filled:
         write_catalogue(final, _in_folders(root, folder, filled, classes or tuple(filled)), root, classes or tuple(filled))
@@ -301,6 +311,7 @@ def _write(final: Path, root: Path, places: list[Path], classes: tuple[str, ...]
 
 
 def _number(text: str, place: dict[str, int], root: Path) -> int:
+    text = printable(composed(text))
     if text not in place:
         raise DataError(f"{root} has images of the class {text!r}, which the training images do not have")
     return place[text]
@@ -308,15 +319,11 @@ def _number(text: str, place: dict[str, int], root: Path) -> int:
 
 def _files(folder: Path) -> Iterator[str]:
     """Yields the images below ``folder``, in order."""
-    for place, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
-                yield os.path.join(place, name)
+    yield from map(str, below(folder))
 
 
 def _in_folders(root: Path, folder: Path, names: list[str], classes: tuple[str, ...]) -> Iterator[Item]:
-    place = {name: number for number, name in enumerate(classes)}
+    place = {printable(composed(name)): number for number, name in enumerate(classes)}
     for name in names:
         number = _number(name, place, folder)
         for path in _files(folder / name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,138 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.data import cache as store
-from archduel.data.arrays import from_arrays, from_dataset
-from archduel.data.cache import Entry
+from archduel.data.arrays import from_arrays
 from archduel.data.cifar import FORMS, form_of_folder, from_cifar
-from archduel.data.dataset import SPLITS, Dataset, Preprocessing, Source, Split, digest, make_splits, subset
+from archduel.data.dataset import Dataset, Preprocessing, Source, Split, digest, make_splits, subset
 from archduel.data.decode import ColourFoundError, Plan, decode_once, survey_once
 from archduel.data.download import is_archive
+from archduel.data.findings import facts_of, refuse_broken, warnings_of
 from archduel.data.folder import from_folder
-from archduel.data.npz import from_npz
-from archduel.data.resolution import LARGEST, Choice, affordable_size, choose, size_facts
-from archduel.data.stored import Item, is_kept, keep, open_kept
-from archduel.errors import DataError, SettingError
+from archduel.data.npz import from_npz, pairs_among
+from archduel.data.objects import from_dataset, from_mapping, from_parts, is_dataset, is_parts, zipped
+from archduel.data.resolution import LARGEST, RULES, Survey, affordable_size, choose, deep_range, size_facts
+from archduel.data.stored import Item, is_kept, keep, kept_once, open_kept
+from archduel.errors import MACHINE, DataError, SettingError, as_number, as_whole, brief, reading
+from archduel.text import printable
 
-__all__ = ["MOST_BROKEN", "NAMES", "check_name", "digits", "duplicates", "facts_of", "identity", "load", "locate", "refuse_broken", "remember", "source_of", "warnings_of"]
-
-# -- What a person should know about a data set: its numbers, its oddities, and when it cannot be used ------------------
-
-
-MOST_BROKEN = 0.01
-FEW = 20  # training images of a class below which a person is warned
-UNEVEN = 3.0  # largest class : smallest class from which on classes count as unbalanced
-
-
-def refuse_broken(source: Source, entry: Entry, n: int) -> None:
-    """Raises where more than 1 % of the images cannot be read, or a split or class has lost all of its images.
-
-    Raises:
-        DataError: with the first names and reasons.
-    """
-    if len(entry.skipped) > MOST_BROKEN * n:
-        listed = "; ".join(
-            f"{source.label_of(number)} ({reason})" for number, reason in list(entry.skipped.items())[:5]
-        )
-        more = f"; and {len(entry.skipped) - 5} more" if len(entry.skipped) > 5 else ""
-        raise DataError(
-            f"{len(entry.skipped)} of {n} images cannot be read, more than {MOST_BROKEN:.0%}: {listed}{more}; "
-            "repair or remove them"
-        )
-    left = _per_class(source, entry)[0]
-    gone = [source.classes[index] for index in np.flatnonzero(left == 0)]
-    if gone:
-        raise DataError(f"no readable training image is left of {', '.join(gone[:5])}")
-    empty = [name for name, count in zip(SPLITS, entry.counts) if count == 0]
-    if empty:
-        raise DataError(f"no readable image is left in {' and '.join(empty)}")
-
-
-def _per_class(source: Source, entry: Entry) -> list[np.ndarray[Any, Any]]:
-    """Returns the images of each class, for each split."""
-    labels = source.labels[entry.rows]
-    edges = np.cumsum([0, *entry.counts]).tolist()
-    return [np.bincount(labels[a:b], minlength=len(source.classes)) for a, b in pairwise(edges)]
-
-
-def duplicates(entry: Entry) -> list[tuple[int, int]]:
-    """Returns pairs of rows of different splits whose pixels are equal: (row of the earlier split, row of the later)."""
-    split = np.repeat(np.arange(3), entry.counts)
-    hashes = np.ascontiguousarray(entry.digests).view("V16").reshape(-1)  # (N, 16) -> (N,)
-    _, group, size = np.unique(hashes, return_inverse=True, return_counts=True)
-    group = group.reshape(-1)
-    pairs = []
-    first: dict[int, int] = {}
-    for row in np.flatnonzero(size[group] > 1).tolist():
-        earlier = first.setdefault(int(group[row]), row)
-        if split[earlier] != split[row]:
-            pairs.append((earlier, row))
-    return pairs
-
-
-def warnings_of(source: Source, entry: Entry) -> list[str]:
-    """Returns sentences on few images, unbalanced classes, duplicates between splits and skipped files."""
-    found = []
-    train = _per_class(source, entry)[0]
-    few = [f"{source.classes[index]!r} ({train[index]})" for index in np.flatnonzero(train < FEW)]
-    if few:
-        more = " ..." if len(few) > 10 else ""
-        found.append(
-            f"fewer than {FEW} training images of {', '.join(few[:10])}{more}: do not expect much there"
-        )
-    if train.max() >= UNEVEN * train.min():
-        most, least = source.classes[int(train.argmax())], source.classes[int(train.argmin())]
-        found.append(
-            f"classes are unbalanced: {train.max()} training images of {most!r}, {train.min()} of {least!r}; "
-            "consider balanced_accuracy or macro_f1 as the metric"
-        )
-    pairs = duplicates(entry)
-    if pairs:
-        found.append(_tell_duplicates(source, entry, pairs))
-    if entry.skipped:
-        found.append(f"{len(entry.skipped)} images cannot be read and are skipped")
-    return found
-
-
-def _tell_duplicates(source: Source, entry: Entry, pairs: list[tuple[int, int]]) -> str:
-    split = np.repeat(np.arange(3), entry.counts)
-    rows = entry.rows.tolist()
-    listed = "; ".join(
-        f"{source.label_of(rows[first])} ({SPLITS[split[first]]}) = {source.label_of(rows[second])} ({SPLITS[split[second]]})"
-        for first, second in pairs[:5]
-    )
-    labels = source.labels
-    differ = sum(int(labels[rows[first]] != labels[rows[second]]) for first, second in pairs)
-    conflict = f", {differ} of them under different labels" if differ else ""
-    return (
-        f"{len(pairs)} images stand in two splits with equal pixels{conflict}, which makes accuracy look better than it is: {listed}"
-        f"{' ...' if len(pairs) > 5 else ''}"
-    )
-
-
-def facts_of(source: Source, entry: Entry, choice: Choice, mode: str) -> dict[str, Any]:
-    """Returns numbers for the report: images a split and class, working resolution and its reason, origin of the splits."""
-    per_class = _per_class(source, entry)
-    given = {SPLITS[code] for code in np.unique(source.given).tolist()} if source.given.any() else set()
-    return {
-        "n_images": dict(zip(SPLITS, entry.counts)),
-        "per_class": {
-            name: {split: int(per_class[code][index]) for code, split in enumerate(SPLITS)}
-            for index, name in enumerate(source.classes)
-        },
-        "splits": {name: "given" if name in given else "made" for name in SPLITS},
-        "image_size": choice.size,
-        "rule": choice.rule,
-        "mode": mode,
-        "resolution_reason": choice.reason,
-        "imbalance": float(per_class[0].max() / per_class[0].min()),
-        "n_duplicates": len(duplicates(entry)),
-        "n_skipped": len(entry.skipped),
-    }
-
+__all__ = ["NAMES", "check_name", "digits", "identity", "load", "locate", "remember", "source_of"]
 
 # -- The menu of data sets, and what a name or a path stands for --------------------------------------------------------
 
 
+LARGEST_SIDE = 4_096  # pixels: a side ten times the largest usual one
+MOST_WORKERS = 1_024
 NAMES = {
     "digits": "1,797 handwritten digits, 10 classes, 8 x 8 grey; embedded (scikit-learn)",
     "cifar10": "60,000 photographs, 10 classes, 32 x 32 colour; original archive, python or binary form",
@@ -228,9 +117,10 @@ def locate(text: str, root: Path) -> Source:
     if text in ("cifar10", "cifar100"):
         return _cifar(text, root)
     if text.startswith("imagefolder:"):
-        return from_folder(Path(text.removeprefix("imagefolder:")).expanduser(), name=text)
+        return from_folder(Path(text.removeprefix("imagefolder:")).expanduser(), name=text, as_classes=True)
     kept = root / "sets" / text.replace(":", "-")
-    if re.fullmatch(r"[\w.:-]+", text) and text not in (".", "..") and kept.is_dir():
+    plain = len(text) < 256 and bool(re.fullmatch(r"[\w.:-]+", text)) and not text.startswith(".")
+    if plain and store.recovered(kept).is_dir():
         files = list(kept.glob("*.npz"))
         return _path(files[0] if files else kept, text, root)
     path = Path(text).expanduser()
@@ -254,15 +144,48 @@ def source_of(source: Any, *, cache: Path | None = None) -> Source:
     if isinstance(source, Source):
         return source
     if isinstance(source, (str, os.PathLike)):
-        return locate(os.fspath(source), store.cache_root(cache))
+        return _located(os.fspath(source), store.cache_root(cache))
+    with reading(f"the data, {type(source).__name__},", DataError):  # whatever code of others leads to
+        return _from_object(source)
+
+
+def _from_object(source: Any) -> Source:
+    """Returns the labelled images of arrays, dataset objects, and pairs and mappings of them."""
+    if isinstance(source, Mapping):
+        return from_mapping(source, lambda names: pairs_among(names, "the mapping"))
+    if is_parts(source):
+        codes = (0, 2) if len(source) == 2 else (0, 1, 2)
+        return from_parts(dict(zip(codes, source)), "the data")
     if isinstance(source, (tuple, list)) and len(source) == 2:
-        return from_arrays(source[0], source[1])
-    if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
+        return zipped(*source) or from_arrays(source[0], source[1])
+    if is_dataset(source) or isinstance(source, (tuple, list)):
         return from_dataset(source, name=type(source).__name__)
     raise DataError(
-        f"data must be a name, a path, (images, labels) or a dataset with len() and items (image, label), "
-        f"got {type(source).__name__}"
+        "data must be a name, a path, (images, labels), (train, test), a mapping of such, or a dataset with len() and items "
+        f"(image, label), got {type(source).__name__}{_hint(source)}"
     )
+
+
+def _hint(source: Any) -> str:
+    """Returns what to give in place of something that holds a data set, or of one without length."""
+    if hasattr(source, "dataset"):
+        return "; give its .dataset"
+    return "; collect its items in a list first" if hasattr(source, "__iter__") else ""
+
+
+def _located(text: str | bytes, root: Path) -> Source:
+    """Returns the images behind a text; one that no file system takes is an error as any other."""
+    text = os.fsdecode(text)
+    if not text.removeprefix("imagefolder:").strip():
+        raise DataError("the name of the data is empty; give a folder, an .npz file or a name (`archduel data list`)")
+    if "\0" in text:
+        raise DataError(f"{printable(text)!r} is no path")
+    try:
+        return locate(text, root)
+    except OSError as error:
+        if error.errno in MACHINE:
+            raise
+        raise DataError(f"{printable(text)[:200]} cannot be read: {error.strerror or error}") from error
 
 
 def load(
@@ -305,8 +228,7 @@ def load(
         DataError: for images, labels or splits that cannot be used.
         SettingError: for a setting out of range.
     """
-    if mode not in (None, "RGB", "L"):
-        raise SettingError(f"mode must be RGB or L, got {mode!r}")
+    image_size, seed, max_images, workers, validation, test, seconds, pixels_per_second = _checked(locals())
     images = source_of(source, cache=cache)
     if len(images.classes) < 2:
         raise DataError(
@@ -325,7 +247,8 @@ def load(
     why = "" if seconds is None else f"the {seconds:.0f} s given for {len(order):,} images"
     choice = choose(found, image_size=image_size, rule=rule, largest=limit, why=why)
     plan = Plan(images, split, order, root, workers, progress)
-    preprocessing = Preprocessing(choice.size, mode or ("L" if found.grey else "RGB"), choice.rule, (), ())
+    taken, told = (images.value_range, []) if images.value_range else deep_range(found)
+    preprocessing = Preprocessing(choice.size, mode or ("L" if found.grey else "RGB"), choice.rule, (), (), taken)
     try:
         entry = decode_once(plan, preprocessing, grey_expected=mode is None and preprocessing.mode == "L")
     except ColourFoundError:  # the sample looked grey, another image is not
@@ -333,12 +256,44 @@ def load(
         entry = decode_once(plan, preprocessing)
     refuse_broken(images, entry, len(order))
     facts = {**facts_of(images, entry, choice, preprocessing.mode), "sizes": size_facts(found), "seed": seed}
+    images = replace(images, warnings=(*images.warnings, *told, *_tell_frames(found)))
     return _dataset(_named(source, images), images, entry, preprocessing, facts, flip)
 
 
+WHOLE = {"image_size": (4, LARGEST_SIDE), "seed": (0, 2**63 - 1), "max_images": (1, 2**63 - 1), "workers": (1, MOST_WORKERS)}
+NUMBERS = ("validation", "test", "seconds", "pixels_per_second")
+
+
+def _checked(given: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Returns the numbers among the settings of :func:`load` (those of ``WHOLE``, then ``NUMBERS``), after checking all settings.
+
+    Raises:
+        SettingError: that names the first that is none of its kind or out of range.
+    """
+    for name, words in (("mode", ("RGB", "L")), ("rule", RULES)):
+        if given[name] is not None and not (isinstance(given[name], str) and given[name] in words):
+            raise SettingError(f"{name} must be {' or '.join(words)}, got {brief(given[name])}")
+    if given["flip"] is not None and not isinstance(given["flip"], (bool, np.bool_)):
+        raise SettingError(f"flip must be True, False or None, got {brief(given['flip'])}")
+    if given["progress"] is not None and not callable(given["progress"]):
+        raise SettingError(f"progress must be a function of (done, total), got {brief(given['progress'])}")
+    if given["cache"] is not None and not isinstance(given["cache"], (str, os.PathLike)):
+        raise SettingError(f"cache must be a folder, got {brief(given['cache'])}")
+    given = {**given, "seed": 0 if given["seed"] is None else given["seed"]}
+    wholes = (None if given[n] is None else as_whole(n, given[n], least=a, most=b) for n, (a, b) in WHOLE.items())
+    return (*wholes, *(None if given[n] is None else as_number(n, given[n], least=0) for n in NUMBERS))
+
+
+def _tell_frames(found: Survey) -> list[str]:
+    """Returns a warning where images have several frames or pages, of which the first is used."""
+    if not found.animated:
+        return []
+    return [f"{found.animated} of {found.looked_at} images looked at have several frames or pages; the first is used"]
+
+
 def _named(source: Any, images: Source) -> str:
-    """Returns the data as the user called it."""
-    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else images.name
+    """Returns the data as the user called it, printable."""
+    return printable(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else images.name
 
 
 def _moments(histogram: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -414,7 +369,10 @@ def identity(data: Any) -> str:
     Raises:
         DataError: for anything else.
     """
-    source = source_of(data)
+    return _identity(source_of(data))
+
+
+def _identity(source: Source) -> str:
     if source.key is not None:
         return digest(source.key, source.classes)[:16]
     parts: list[Any] = [source.labels, source.classes]
@@ -449,9 +407,14 @@ def remember(data: Any, *, cache: Path | None = None) -> str:
     Raises:
         DataError: for anything else.
     """
-    source, mark = source_of(data), identity(data)
-    final = store.cache_root(cache) / "sets" / f"arrays-{mark}"
-    if not is_kept(final):
-        with store.locked(final.parent / f".{final.name}.lock"):
-            keep(final, _items(source), source.classes, shape=_common_shape(source), flip=source.flip)
+    source = source_of(data)
+    mark = _identity(source)
+    kept_once(
+        store.cache_root(cache) / "sets" / f"arrays-{mark}",
+        lambda folder: keep(
+            folder, _items(source), source.classes, shape=_common_shape(source), flip=source.flip,
+            value_range=source.value_range, warnings=source.warnings,
+        ),
+        name=source.name,
+    )  # fmt: skip
     return f"arrays:{mark}"

@@ -8,21 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-__all__ = ["apply_preprocessing", "upright"]
+__all__ = ["DEEP", "apply_preprocessing", "upright"]
 
 INNER = 224 / 256
 """Share of the centre square's side that the rule ``inner`` keeps: ImageNet's usual 224 of 256 px."""
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Returns a grey image of 16 or 32 bits as 8 bits: integers by 0..65535, floats by 0..1 or else as 0..255."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64))
-    if image.mode == "F":
-        scale = 255.0 if values.max() <= 1 else 1.0
-    else:
-        scale = 255.0 / 65535.0
-    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+def _eight_bit(image: Image.Image, value_range: Any = None) -> Image.Image:
+    """Returns a grey image of 16 or 32 bits as 8 bits, by the range of its set.
+
+    Without one: integers by 0..65535, floats by 0..1 or else as 0..255.
+    """
+    values = np.asarray(image).astype(np.float64)
+    if value_range is None:
+        values = np.nan_to_num(values)
+        value_range = (0, 65535) if image.mode != "F" else (0, 1 if values.max() <= 1 else 255)
+    black, white = value_range
+    values = np.nan_to_num(values, nan=black, posinf=white, neginf=black)
+    return Image.fromarray(np.clip(np.rint((values - black) * (255.0 / (white - black))), 0, 255).astype(np.uint8))
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -55,11 +59,11 @@ def _square(image: Image.Image, size: int, rule: str) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
 
 
-def upright(image: Image.Image, mode: str) -> Image.Image:
-    """Returns the image with the camera's rotation undone, 8 bits a channel, opaque, in ``mode``."""
+def upright(image: Image.Image, mode: str, value_range: Any = None) -> Image.Image:
+    """Returns the image with the camera's rotation undone, 8 bits a channel (by ``value_range``), opaque, in ``mode``."""
     image = ImageOps.exif_transpose(image)
     if image.mode in DEEP:
-        image = _eight_bit(image)
+        image = _eight_bit(image, value_range)
     return _opaque(image).convert(mode)
 
 
@@ -72,12 +76,13 @@ def apply_preprocessing(image: Image.Image, preprocessing: Any) -> NDArray[np.ui
     Args:
         image: an image of any mode and size.
         preprocessing: anything with ``size`` (pixels), ``mode`` (``RGB`` or ``L``) and ``rule`` (``crop``,
-            ``inner``, ``letterbox``, or ``none``: expected to have that size already, cropped if not).
+            ``inner``, ``letterbox``, or ``none``: expected to have that size already, cropped if not), and, where images have
+            more than 8 bits, ``value_range`` (the values that become black and white).
 
     Returns:
         (C, size, size) uint8, C = 3 for ``RGB`` and 1 for ``L``.
     """
-    image = upright(image, preprocessing.mode)
+    image = upright(image, preprocessing.mode, getattr(preprocessing, "value_range", None))
     array = np.asarray(_square(image, preprocessing.size, preprocessing.rule), dtype=np.uint8)
     if array.ndim == 2:
         array = array[:, :, None]  # (H, W) -> (H, W, 1)

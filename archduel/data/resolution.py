@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from archduel.data.dataset import Preprocessing, Source
-from archduel.data.preprocess import apply_preprocessing
+from archduel.data.dataset import Preprocessing, Source, ValueRange
+from archduel.data.levels import EACH, Spread, range_of, range_warnings, spread_of
+from archduel.data.preprocess import DEEP, apply_preprocessing
 from archduel.errors import DataError, SettingError
 
 __all__ = [
     "GREY",
     "LARGEST",
+    "RULES",
     "Choice",
     "Survey",
     "affordable_size",
     "choose",
+    "deep_range",
     "is_grey",
     "size_facts",
     "survey",
@@ -42,10 +46,16 @@ class Survey:
     Attributes:
         sizes: (width, height) in pixels of every image sampled that could be opened.
         grey: whether those looked at are all grey.
+        deep: ``integers`` and ``floats`` -> the numbers in images of more than 8 bits, where there are such.
+        animated: how many of those looked at have several frames or pages.
+        looked_at: how many were looked at for that.
     """
 
     sizes: tuple[tuple[int, int], ...]
     grey: bool
+    deep: Mapping[str, Spread] = field(default_factory=dict)
+    animated: int = 0
+    looked_at: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,21 +89,51 @@ def survey(source: Source, *, sample: int = 1_000, looked_at: int = 200) -> Surv
     """
     numbers = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).astype(int)).tolist()
     every = max(1, len(numbers) // looked_at)
-    sizes, grey, by_header, reason = [], True, True, ""
+    sizes, grey, by_header, reason, frames = [], True, True, "", []
+    deep: dict[str, list[NDArray[Any]]] = {"integers": [], "floats": []}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and large images
         for position, number in enumerate(numbers):
             try:
                 with source.read(number) as image:
-                    sizes.append(image.size)
+                    size = image.size
                     by_header = by_header and image.mode in GREY
                     if grey and not by_header and position % every == 0:
                         grey = is_grey(image)
+                    if position % every == 0:
+                        frames.append(_animated(image))
+                    if image.mode in DEEP:
+                        deep["floats" if image.mode == "F" else "integers"].append(_thinned(image))
+                    sizes.append(size)
             except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
                 reason = reason or f"{source.label_of(number)}: {error}"
     if not sizes:
         raise DataError(f"none of the images of {source.name} can be opened; the first: {reason}")
-    return Survey(tuple(sizes), grey)
+    spreads = {kind: spread for kind, images in deep.items() if (spread := spread_of(images)) is not None}
+    return Survey(tuple(sizes), grey, spreads, sum(frames), len(frames))
+
+
+def _animated(image: Image.Image) -> bool:
+    """Returns whether an image has several frames; a photograph with its preview (MPO) is one image."""
+    return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+
+
+def _thinned(image: Image.Image) -> NDArray[Any]:
+    """Returns few of an image's values, its extremes among them."""
+    values = np.asarray(image).reshape(-1)
+    finite = values[np.isfinite(values)]
+    return np.concatenate([finite[:: (finite.size // EACH) | 1], [finite.min(), finite.max()]]) if finite.size else finite
+
+
+def deep_range(found: Survey) -> tuple[ValueRange | None, list[str]]:
+    """Returns the range for images of more than 8 bits (None where there are none), and what a person should know of it."""
+    if len(found.deep) > 1:
+        return None, ["some images are 16-bit integers and some are floats, which have no common range; save all in one form"]
+    for kind, spread in found.deep.items():
+        taken = range_of(spread, floats=kind == "floats")
+        expected = (0.0, 65535.0) if kind == "integers" else (0.0, 1.0 if spread.most <= 1 else 255.0)
+        return taken, range_warnings(spread, taken, expected=expected)
+    return None, []
 
 
 def size_facts(found: Survey) -> dict[str, Any]:
@@ -160,7 +200,7 @@ def choose(
         SettingError: for a rule that is unknown or a side below 4 pixels.
     """
     if image_size is not None and image_size < 4:
-        raise SettingError(f"image_size must be at least 4 pixels, got {image_size}")
+        raise SettingError(f"image_size is {image_size}, expected at least 4 pixels")
     if rule is not None and rule not in RULES:
         raise SettingError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
     shorts = np.array([min(size) for size in found.sizes])

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from archduel.data.arrays import as_image
 from archduel.data.cache import RowFile, locked, publish
-from archduel.data.dataset import Source, digest
+from archduel.data.dataset import Source, ValueRange, digest
 from archduel.errors import DataError
 
 __all__ = ["Item", "is_kept", "keep", "kept_once", "open_kept"]
@@ -72,6 +72,8 @@ def keep(
     *,
     shape: tuple[int, ...] | None = None,
     flip: bool | None = None,
+    value_range: ValueRange | None = None,
+    warnings: Sequence[str] = (),
 ) -> None:
     """Writes a set from a stream, whole or not at all.
 
@@ -81,6 +83,8 @@ def keep(
         classes: names in label order, or a function asked after the stream has ended.
         shape: the shape that all images have as uint8 arrays; None = images of any size and mode.
         flip: whether mirrored images keep their label.
+        value_range: see :class:`archduel.data.dataset.Source`.
+        warnings: what was odd about the images.
 
     Raises:
         DataError: if the stream is empty.
@@ -95,14 +99,18 @@ def keep(
         if not labels:
             raise DataError(f"there are no images to keep as {final.name}")
         names = list(classes() if callable(classes) else classes)
-        np.save(temporary / "labels.npy", np.array(labels, np.int64))
-        np.save(temporary / "given.npy", np.array(given, np.int8))
+        columns = np.array(labels, np.int64), np.array(given, np.int8)
+        np.save(temporary / "labels.npy", columns[0])
+        np.save(temporary / "given.npy", columns[1])
         facts = {
             "format": FORMAT,
             "classes": names,
             "flip": flip,
             "content": content,
+            "labels": digest(*columns),
             "packed": shape is None,
+            "value_range": value_range,
+            "warnings": list(warnings),
         }
         (temporary / "set.json").write_text(json.dumps(facts))
     except BaseException:
@@ -117,13 +125,23 @@ def is_kept(folder: Path) -> bool:
 
 
 def kept_once(final: Path, write: Callable[[Path], None], *, name: str) -> Source:
-    """Returns the set in ``final``; ``write`` makes it where it is missing, in one process at a time."""
-    if not is_kept(final):
-        with locked(final.parent / f".{final.name}.lock"):
-            if not is_kept(final):
-                shutil.rmtree(final, ignore_errors=True)
-                write(final)
-    return open_kept(final, name=name)
+    """Returns the set in ``final``; ``write`` makes it where it is missing or damaged, in one process at a time."""
+    found = _open_whole(final, name)
+    if found is not None:
+        return found
+    with locked(final.parent / f".{final.name}.lock"):
+        found = _open_whole(final, name)
+        if found is None:
+            shutil.rmtree(final, ignore_errors=True)
+            write(final)
+    return found or open_kept(final, name=name)
+
+
+def _open_whole(folder: Path, name: str) -> Source | None:
+    try:
+        return open_kept(folder, name=name) if is_kept(folder) else None
+    except DataError:
+        return None
 
 
 def open_kept(folder: Path, *, name: str) -> Source:
@@ -136,21 +154,46 @@ def open_kept(folder: Path, *, name: str) -> Source:
         facts = json.loads((folder / "set.json").read_text())
         labels = np.load(folder / "labels.npy", allow_pickle=False)
         given = np.load(folder / "given.npy", allow_pickle=False)
-        read = _reader(folder, packed=facts["packed"])
+        classes, packed = tuple(facts["classes"]), bool(facts["packed"])
+        if labels.ndim != 1 or labels.shape != given.shape or not set(np.unique(given).tolist()) <= {0, 1, 2}:
+            raise ValueError("labels and splits do not fit")
+        if not len(labels) or not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
+            raise ValueError("labels without a class")
+        if facts.get("labels", digest(labels, given)) != digest(labels, given):
+            raise ValueError("other labels than were written")
+        read = _reader(folder, len(labels), packed=packed, content=str(facts["content"]))
         key = digest("kept", facts["content"], labels, given)
-        return Source(name, labels, tuple(facts["classes"]), read, key, given, flip=facts["flip"])
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{folder} is damaged ({error}); remove it with `archduel data clear --all`"
-        ) from error
+        taken = facts.get("value_range")
+        return Source(
+            name, labels.astype(np.int64), classes, read, key, given.astype(np.int8), flip=facts["flip"],
+            warnings=tuple(facts.get("warnings", ())), value_range=None if taken is None else (float(taken[0]), float(taken[1])),
+        )  # fmt: skip
+    except Exception as error:  # a damaged file leads the readers to anything
+        what = f"{type(error).__name__}: {error}"[:200]
+        raise DataError(f"{folder} is damaged ({what}); remove that folder and fetch, import or give the images again") from error
 
 
-def _reader(folder: Path, *, packed: bool) -> Callable[[int], Image.Image]:
+CHECKED = 64 * 2**20  # bytes of images up to which they are compared with their hash
+
+
+def _reader(folder: Path, n: int, *, packed: bool, content: str) -> Callable[[int], Image.Image]:
+    """Returns the function that reads an image, after checking that there are ``n`` and, in a small set, that they are the same."""
     if not packed:
         images = np.asarray(np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False))
+        if images.dtype != np.uint8 or len(images) != n:
+            raise ValueError(f"{len(images)} images for {n} labels")
+        _check_content(images, content)
         return lambda number: as_image(images[number])
     ends = np.load(folder / "offsets.npy", allow_pickle=False)
     pack = np.asarray(np.memmap(folder / "pack.bin", np.uint8, "r"))
+    if ends.shape != (n + 1,) or ends[0] != 0 or ends[-1] != len(pack) or bool((np.diff(ends) <= 0).any()):
+        raise ValueError("places of images that do not fit the file")
+    _check_content(pack, content)
     return lambda number: Image.open(
         io.BytesIO(pack[ends[number] : ends[number + 1]].tobytes()), formats=("PNG", "TIFF")
     )
+
+
+def _check_content(values: NDArray[np.uint8], content: str) -> None:
+    if values.nbytes <= CHECKED and hashlib.sha256(np.ascontiguousarray(values).data).hexdigest() != content:
+        raise ValueError("other images than were written")

@@ -32,6 +32,7 @@ from archduel.data.decode import open_image
 from archduel.data.listing import Catalogue, open_catalogue
 from archduel.data.preprocess import apply_preprocessing, upright
 from archduel.errors import DataError
+from archduel.text import printable
 
 __all__ = ["ANSWER", "TASK", "Stream", "crop_box", "cropped", "main", "read_image", "usable_cores"]
 
@@ -136,7 +137,7 @@ def main() -> None:
             try:
                 slots[slot, place] = read_image(catalogue, row, preprocessing, told["scale"], seed)
             except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
-                message = f"{catalogue.root / catalogue.name(row)}: {type(error).__name__}: {error}".encode()[:2000]
+                message = printable(f"{catalogue.root / catalogue.name(row)}: {type(error).__name__}: {error}").encode()[:2000]
                 break
         sink.write(ANSWER.pack(slot, first, len(message)) + message)
         sink.flush()

@@ -28,7 +28,7 @@ def check_device(device: str) -> None:
 
     try:
         torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises for a missing device
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:  # what torch raises for a missing device
         there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise SettingError(f"--device {device}: torch cannot use it; here it has {', '.join(there)}") from error
 

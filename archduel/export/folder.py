@@ -240,8 +240,8 @@ def export_folder(
         scale: how large it was built.
         folder: where to; the files of an earlier export there are replaced, others are kept.
         classes: names in the order of the logits.
-        preprocessing: ``size``, ``mode`` (RGB or L), ``rule`` (crop, letterbox or none), ``mean``, ``std``; a mapping or an
-            object with these attributes.
+        preprocessing: ``size``, ``mode`` (RGB or L), ``rule`` (crop, letterbox or none), ``mean``, ``std`` and, where it has
+            one, ``value_range``; a mapping or an object with these attributes.
         facts: what the README should say: metrics, params, macs, data; nested mappings and lists are fine.
         title: what people call the network; without it ``arch``.
 
@@ -282,6 +282,8 @@ def _settings(preprocessing: Mapping[str, Any] | Any, scale: Scale, classes: Seq
     if missing:
         raise ExportError(f"preprocessing lacks {', '.join(missing)}; expected {', '.join(FIELDS)}")
     settings = {name: known[name] for name in FIELDS}
+    if known.get("value_range") is not None:  # of a set with more than 8 bits a channel
+        settings["value_range"] = [float(value) for value in known["value_range"]]
     settings["mean"], settings["std"] = ([float(v) for v in settings[name]] for name in ("mean", "std"))
     if not all(math.isfinite(v) for name in ("mean", "std") for v in settings[name]) or not all(v > 0 for v in settings["std"]):
         raise ExportError(f"the preprocessing's mean {settings['mean']} and std {settings['std']} must be finite, std above 0")
@@ -299,6 +301,14 @@ def _settings(preprocessing: Mapping[str, Any] | Any, scale: Scale, classes: Seq
     if wrong:
         raise ExportError(f"data and network do not fit: {', '.join(wrong)}; export with the data the network was trained on")
     return settings
+
+
+def _deep(settings: Mapping[str, Any]) -> str:
+    """Returns how images of more than 8 bits become 8 bits, for the README."""
+    if "value_range" not in settings:
+        return "16-bit integers by 0..65535, floats by 0..1 or else 0..255"
+    black, white = settings["value_range"]
+    return f"16-bit integers and floats by {black:g}..{white:g}, the range of the training images"
 
 
 def _check_free(folder: Path) -> None:
@@ -363,7 +373,7 @@ def _write(
         "ARCH": _harmless(title), "CHANNELS": shape[0], "SIZE": shape[1], "CLASSES": len(classes), "MEAN": settings["mean"], "STD": settings["std"],
         "MODE": settings["mode"], "ORDER": "red, green, blue" if shape[0] == 3 else "grey",
         "FUNCTIONAL": "from torch.nn import functional\n" if "functional." in code else "", "DEFINITIONS": code,
-        "RULE": RULES[settings["rule"]].format(shape[1]),
+        "RULE": RULES[settings["rule"]].format(shape[1]), "DEEP": _deep(settings),
     }  # fmt: skip
     (folder / "model.py").write_text(_template("model.py", values), encoding="utf-8")
     (folder / "predict.py").write_text(_template("predict.py", {}), encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +13,13 @@ from typing import Any
 from archduel import registry
 from archduel.core import Arch, Counts, Scale
 from archduel.core import parse as parse_choices
-from archduel.errors import InvalidArchError
+from archduel.errors import InvalidArchError, brief
 from archduel.networks.trained import counts_of, facts_at
 from archduel.spaces.family import free_text, with_text
 from archduel.spaces.lookup import check_space_name, open_space, parse, write
 from archduel.spaces.named import NAMED, find
 
-__all__ = ["Architecture", "architecture_at", "find_architecture"]
+__all__ = ["Architecture", "arch_text", "architecture_at", "find_architecture"]
 
 LONGEST_FILE = 200_000
 
@@ -64,6 +65,18 @@ class Architecture:
         return counts_of({**self.facts, "scale": scale})
 
 
+def arch_text(value: object) -> str:
+    """Returns what was given for an architecture as a text; a path is one.
+
+    Raises:
+        InvalidArchError: for anything else.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise InvalidArchError(f"{brief(value)} is not an architecture; expected the text of one, a name, a file or a folder")
+    return text
+
+
 def find_architecture(text: str, space: str = "") -> Architecture:
     """Returns the architecture of a name, ``space:1.0.4``, a space's own text, a genotype of any code base, a file or a folder.
 
@@ -79,8 +92,8 @@ def find_architecture(text: str, space: str = "") -> Architecture:
         RunError: for a folder without one.
         UnknownNameError: for an unknown space.
     """
-    text = text.strip()
-    path = Path(text) if text and len(text) < 1000 and "\n" not in text else None
+    text = arch_text(text).strip()
+    path = Path(text) if text and len(text) < 1000 and "\n" not in text and "\0" not in text else None
     try:
         if path is not None and path.is_dir() and find(text) is None:
             return architecture_at(path)

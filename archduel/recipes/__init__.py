@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from archduel.core.disk import write_atomic
-from archduel.errors import SettingError, UnknownNameError, unknown
+from archduel.errors import SettingError, UnknownNameError, brief, unknown
 from archduel.spaces.lookup import scale_of
 from archduel.training.recipe import Recipe
 
@@ -150,6 +150,8 @@ def open_recipe(source: Source) -> RecipeFile:
         return _parsed("recipe", asdict(source))
     if isinstance(source, Mapping):
         return _parsed("recipe", source)
+    if not isinstance(source, (str, os.PathLike)):
+        raise SettingError(f"recipe is {brief(source)}, expected a name, a file or a mapping of settings")
     path = Path(source)
     if path.suffix in (".toml", ".json"):
         return _parsed(path.stem, _content(path))
@@ -192,6 +194,8 @@ def _parsed(name: str, content: Mapping[str, Any]) -> RecipeFile:
     Raises:
         SettingError: for content that is no recipe.
     """
+    if any(not isinstance(key, str) for key in content):
+        raise SettingError(f"recipe {name}: its keys must be texts, got {brief(next(key for key in content if not isinstance(key, str)))}")
     if content and set(content) <= SETTINGS:
         return RecipeFile(name, _checked(name, content), spaces=("*",))
     settings = content.get("recipe")

@@ -127,11 +127,15 @@ _KINDS: dict[str, type] = {
 }
 
 
+LARGEST = 2.0**53
+"""Epochs or images of a fidelity at most."""
+
+
 def _fidelity(item: Any) -> Fidelity:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
         raise TableError(f"fidelity {item!r:.200} in the header has no name")
     epochs, images = item.get("epochs", 0), item.get("images", 0)
-    if not all(isinstance(n, (int, float)) and math.isfinite(n) and n >= 0 for n in (epochs, images)):
+    if not all(isinstance(n, (int, float)) and 0 <= n < LARGEST for n in (epochs, images)):
         raise TableError(f"fidelity {item!r:.200} in the header: epochs and images must be numbers from 0")
     return Fidelity(item["name"], float(epochs), int(images))
 

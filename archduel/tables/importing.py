@@ -13,7 +13,7 @@ from typing import Any
 from archduel import registry
 from archduel.core import Arch, Family, Space
 from archduel.core.family import family_of
-from archduel.errors import SettingError, TableError, unknown
+from archduel.errors import SettingError, TableError, reading, unknown
 from archduel.tables.build import Labels, make_table
 from archduel.tables.readers.bpe import read_bpe_workbook
 from archduel.tables.readers.columns import (
@@ -30,6 +30,7 @@ from archduel.tables.readers.nats import read_nats
 from archduel.tables.readers.renas import read_renas_shards
 from archduel.tables.store import ENDINGS, SUFFIX, table_path
 from archduel.tables.table import Table
+from archduel.text import printable
 
 __all__ = ["FORMATS", "ImportPlan", "find_format", "import_columns", "import_published"]
 
@@ -154,8 +155,8 @@ def _sha256(path: Path) -> str:
 def _facts(path: Path) -> dict[str, Any]:
     """Returns name, size and SHA-256 of a source file (of a folder: its name)."""
     if path.is_dir():
-        return {"source": path.name}
-    return {"source": path.name, "source_bytes": path.stat().st_size, "source_sha256": _sha256(path)}
+        return {"source": printable(path.name)}
+    return {"source": printable(path.name), "source_bytes": path.stat().st_size, "source_sha256": _sha256(path)}
 
 
 def _save(
@@ -204,7 +205,8 @@ def import_published(
     name = format_ or find_format(source)
     if name not in FORMATS:
         raise unknown("format", name, FORMATS)
-    labels = FORMATS[name][0](_Source(source, dataset, halfway))
+    with reading(source, TableError):
+        labels = FORMATS[name][0](_Source(source, dataset, halfway))
     space = registry.make("space", labels.archs[0].space)
     return _save(labels, source, replace(plan, provenance={"format": name, **plan.provenance}), space, {})
 
@@ -259,8 +261,9 @@ def import_columns(
         )
     if not source.is_file():
         raise TableError(f"{source} does not exist, or is a folder")
-    named = arch_columns(space_name, columns or {}, column_names(source))
-    settings = _space_settings(source, named, space_settings or {})
+    with reading(source, TableError):
+        named = arch_columns(space_name, columns or {}, column_names(source))
+        settings = _space_settings(source, named, space_settings or {})
     try:
         space = registry.make("space", space_name, **settings)
     except TypeError as error:
@@ -269,7 +272,8 @@ def import_columns(
     map_ = ColumnMap(tuple(named.values()), specs, dict.fromkeys(extra, ""), percent, repeats, join)
     fingerprint = cache(space.fingerprint)
     identity = fingerprint if family_of(registry.entry("space", space_name)).one_by_fingerprint else None
-    labels = read_labels(source, map_, row_reader(space, named), identity=identity)
+    with reading(source, TableError):
+        labels = read_labels(source, map_, row_reader(space, named), identity=identity)
     labels = replace(labels, fingerprints=[fingerprint(arch) for arch in labels.archs])
     facts = {"format": "columns", "columns": specs, "percent": percent}
     return _save(labels, source, replace(plan, provenance={**facts, **plan.provenance}), space, settings)

@@ -9,10 +9,11 @@ from importlib import resources
 from pathlib import Path
 
 from archduel import registry
-from archduel.core.disk import write_atomic
-from archduel.errors import SettingError, TableError, unknown
+from archduel.core.disk import user_folder, write_atomic
+from archduel.errors import SettingError, TableError, as_path, reading, unknown
 from archduel.tables.file import TableHeader, read_table_file, verify_table_file
 from archduel.tables.table import Table
+from archduel.text import printable
 
 __all__ = [
     "ENDINGS",
@@ -45,7 +46,7 @@ def table_folder() -> Path:
     """Returns the folder of this user's tables: ``$ARCHDUEL_TABLES``, else ``archduel/tables`` among the user's data."""
     if folder := os.environ.get("ARCHDUEL_TABLES"):
         return Path(folder)
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "archduel" / "tables"
+    return user_folder("XDG_DATA_HOME", ".local/share", "ARCHDUEL_TABLES") / "archduel" / "tables"
 
 
 def _bundled() -> Path:
@@ -83,7 +84,7 @@ def open_table(name_or_path: str | Path) -> Table:
         TableError: if the file is not a whole table file, or of a space that this program does not know.
         UnknownNameError: if there is no such file or name.
     """
-    path = Path(name_or_path)
+    path = Path(as_path("the table", name_or_path, TableError))
     if not path.is_file():
         known = known_tables()
         if str(name_or_path) not in known and path.suffix.lower() in (SUFFIX, *ENDINGS):
@@ -93,7 +94,8 @@ def open_table(name_or_path: str | Path) -> Table:
         path = known[str(name_or_path)]
     if path.suffix.lower() in ENDINGS:
         raise TableError(f"{path} is not a table yet: `archduel table import {path} --out {path.stem}{SUFFIX} ...` makes one of it")
-    facts = TableHeader.read(read_table_file(path)[0])
+    with reading(path, TableError):
+        facts = TableHeader.read(read_table_file(path)[0])
     if facts.space not in registry.names("space"):
         raise TableError(f"{path} holds space {facts.space!r}; known: {', '.join(registry.names('space'))}")
     try:
@@ -102,7 +104,8 @@ def open_table(name_or_path: str | Path) -> Table:
         raise TableError(
             f"{path}: space {facts.space!r} cannot be made as its header says: {error}"
         ) from error
-    return Table.open(path, space=space)
+    with reading(path, TableError):
+        return Table.open(path, space=space)
 
 
 def describe(table: Table) -> str:
@@ -121,7 +124,7 @@ def describe(table: Table) -> str:
         if isinstance(value, (str, int, float)):
             lines.append(f"  {key:<11} {value}")
     # what a file says of itself may hold anything, also what would steer a terminal
-    lines = ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
+    lines = [printable(line) for line in lines]
     where = [f"  file        {table.path}"] if table.path else []
     return "\n".join([*lines, *where])
 

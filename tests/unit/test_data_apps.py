@@ -87,7 +87,7 @@ def test_folders_and_npz_are_imported_and_listed(tmp_path: Path) -> None:
         (tmp_path / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "raw" / name).write_bytes(raw)
     assert len(apps.import_set("garden", tmp_path / "raw")) == 24
-    np.savez(tmp_path / "a.npz", images=np.zeros((30, 5, 5), np.uint8), labels=np.arange(30) % 3)
+    np.savez(tmp_path / "a.npz", images=np.arange(750, dtype=np.uint8).reshape(30, 5, 5), labels=np.arange(30) % 3)
     assert len(apps.import_set("blank", tmp_path / "a.npz").classes) == 3
     lines = {line.name: line.state for line in apps.list_sets()}
     assert lines["garden"] == lines["blank"] == "imported"

@@ -13,15 +13,17 @@ from typing import Any
 from PIL import Image
 
 from archduel.data.arrays import as_image
-from archduel.data.cache import cache_root, entry_size, locked, publish
+from archduel.data.cache import cache_root, entry_size, locked, replace_folder
 from archduel.data.cache import clear as clear_cache
 from archduel.data.cifar import FORMS, Form, form_of_folder, from_cifar
 from archduel.data.dataset import SPLITS, Dataset, Source
-from archduel.data.decode import SUFFIXES
+from archduel.data.decode import SUFFIXES, open_image
 from archduel.data.download import checksum, download, is_archive, unpack
-from archduel.data.folder import from_folder
+from archduel.data.folder import image_files
+from archduel.data.layout import is_image, left_behind
 from archduel.data.load import NAMES, check_name, load, locate
 from archduel.errors import DataError
+from archduel.text import printable
 
 __all__ = ["Line", "clear", "describe", "fetch", "import_set", "list_sets", "show", "write_folder"]
 
@@ -50,10 +52,15 @@ def list_sets(*, cache: Path | None = None) -> list[Line]:
     states["digits"] = "here"
     lines = [Line(name, text, states.get(name, "")) for name, text in NAMES.items()]
     for path in sorted(sets.glob("*")) if sets.is_dir() else []:
-        if path.is_dir() and path.name not in NAMES and not path.name.startswith("."):
+        if path.is_dir() and path.name not in NAMES and not path.name.startswith(".") and not _unfinished(path):
             name = re.sub("^arrays-", "arrays:", path.name)
             lines.append(Line(name, f"{entry_size(path) / 1e6:.1f} MB in {path}", "imported"))
     return lines
+
+
+def _unfinished(path: Path) -> bool:
+    """Returns whether a folder is what an import of before left when it was killed."""
+    return bool(re.fullmatch(r"tmp[a-z0-9_]{8}", path.name)) and {inner.name for inner in path.iterdir()} <= {"set", "raw"}
 
 
 def show(
@@ -77,6 +84,9 @@ def describe(dataset: Dataset) -> list[str]:
     lines.append(
         f"  used       {dataset.image_size} x {dataset.image_size} px, rule {facts['rule']}: {facts['resolution_reason']}"
     )
+    if dataset.preprocessing.value_range is not None:
+        black, white = dataset.preprocessing.value_range
+        lines.append(f"  values     {black:g} is black, {white:g} is white, in images of more than 8 bits")
     lines.append(f"  mirroring  {'yes' if dataset.flip else 'no'} ({facts['flip_reason']})")
     counts = [(name, sum(parts.values())) for name, parts in facts["per_class"].items()]
     shown = ", ".join(f"{name} {n:,}" for name, n in counts[:12])
@@ -125,15 +135,14 @@ def import_set(name: str, path: Path, *, cache: Path | None = None, replace: boo
         raise DataError(
             f"there is a set {name!r} already, in {final}; choose another name or replace it (--replace)"
         )
-    with (
-        locked(root / "sets" / f".{name}.import.lock"),
-        tempfile.TemporaryDirectory(dir=root / "sets") as scratch,
-    ):
-        fresh = Path(scratch) / "set"
-        _take(name, path, fresh)
-        _check(fresh)
-        shutil.rmtree(final, ignore_errors=True)
-        publish(fresh, final)
+    with locked(root / "sets" / f".{name}.import.lock") as held:
+        for dead in (root / "sets").glob(f".{name}.import-*") if held else ():  # of imports that were killed
+            shutil.rmtree(dead, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f".{name}.import-", dir=root / "sets") as scratch:
+            fresh = Path(scratch) / "set"
+            _take(name, path, fresh)
+            _check(fresh)
+            replace_folder(fresh, final)
     return locate(name, root)
 
 
@@ -169,10 +178,9 @@ def _published(name: str, path: Path) -> Form | None:
 
 
 def _is_image(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return Path(name).suffix.lower() in SUFFIXES and not any(
-        part.startswith((".", "__MACOSX")) for part in parts
-    )
+    *folders, last = PurePosixPath(name).parts or ("",)
+    hidden = left_behind(last, folder=False) or any(part != "." and left_behind(part) for part in folders)
+    return is_image(last) and not hidden
 
 
 def _unpack(path: Path, fresh: Path) -> None:
@@ -192,10 +200,22 @@ def _unpack(path: Path, fresh: Path) -> None:
 
 
 def _copy(path: Path, fresh: Path) -> None:
-    source = from_folder(path)
-    for name in source.names:
+    root = path.resolve()
+    for name in image_files(path):
+        inner = root / name
+        if not inner.resolve().is_relative_to(root):
+            _check_link(inner)
         (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path / name, fresh / name)
+        shutil.copy2(inner, fresh / name)
+
+
+def _check_link(path: Path) -> None:
+    """Raises for a link that leads out of the folder to something that is no image: a stranger's folder may hold such."""
+    try:
+        with open_image(path):
+            pass
+    except Exception as error:  # Pillow's readers raise whatever a file leads them to
+        raise DataError(f"{printable(path)} is a link that leads out of its folder, to no image; remove it") from error
 
 
 def clear(*, cache: Path | None = None, everything: bool = False) -> int:

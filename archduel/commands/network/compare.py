@@ -12,7 +12,7 @@ from scipy import stats
 from archduel.commands.network.evaluate import answers
 from archduel.commands.network.test_images import TestSet, open_test_set
 from archduel.core.disk import read_toml
-from archduel.errors import RunError
+from archduel.errors import RunError, as_path
 from archduel.estimators.timing import check_device
 from archduel.networks.trained import FACTS, TrainedNetwork, open_network
 from archduel.reporting.statistics import Interval, gain_interval, mcnemar
@@ -48,7 +48,7 @@ def trainings(where: str | Path) -> list[Training]:
     Raises:
         RunError: if there is none, one is unfinished, or two have one seed.
     """
-    folder = Path(where)
+    folder = Path(as_path("the folder of trainings", where, RunError))
     folders = [folder] if (folder / SPEC).is_file() else sorted(path.parent for path in folder.glob(f"*/{SPEC}"))
     if not folders:
         raise RunError(f"{folder} holds no training, nor subfolders with one each (`archduel train ... --out {folder}/seed0`)")

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from archduel.data.cache import cache_root
 from archduel.data.dataset import Preprocessing, Source, make_splits, naturally, subset
 from archduel.data.decode import SUFFIXES, decoded, open_image
-from archduel.data.folder import SPLIT_NAMES, class_words, read_list
+from archduel.data.folder import class_words, read_list
+from archduel.data.layout import split_of
 from archduel.data.listing import catalogues
 from archduel.data.load import source_of
 from archduel.errors import DataError, SettingError
@@ -21,8 +22,6 @@ from archduel.errors import DataError, SettingError
 __all__ = ["TestSet", "batches", "open_test_set", "same_data"]
 
 TRAIN, VALIDATION, TEST = range(3)
-LEARNED = frozenset(word for word, code in SPLIT_NAMES.items() if code == TRAIN)
-"""Names of folders with training images."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,12 @@ def open_test_set(data: Any, facts: Mapping[str, Any], *, split: str = "test", l
     if labels is not None:
         return _matched(_flat(Path(str(data)), labels, facts["classes"]), None, name, "flat folder", facts["classes"])
     source = _opened(data)
-    if Path(source.name).name.lower() in LEARNED:
+    if split_of(Path(source.name).name) == TRAIN:
         raise DataError(f"{name} is a training split by its name; a network is judged on images it never learned from")
     streamed = bool((facts.get("recipe") or {}).get("crop_scale"))  # such trainings make no splits of their own
     held_out = same_data(data, known.get("name")) and not streamed
     chosen, words = _chosen(source, known, held_out)
-    if chosen is None and source.names and all(Path(file).parts[0].lower() in LEARNED for file in source.names):
+    if chosen is None and source.names and all(split_of(Path(file).parts[0]) == TRAIN for file in source.names):
         source = _listed(Path(source.name))
         chosen, words = np.arange(len(source)), "given test split"
     test_set = _matched(source, chosen, name, words, facts["classes"])

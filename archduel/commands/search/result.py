@@ -94,6 +94,7 @@ def data_fields(dataset: Any) -> dict[str, Any]:
             "rule": preprocessing.rule,
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
+            "value_range": preprocessing.value_range,
         },
         "warnings": list(dataset.warnings),
         "skipped": dict(dataset.skipped),

@@ -57,14 +57,16 @@ from archduel.core.job import RUN, Job, read_result
 from archduel.core.places import same_place
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
-from archduel.errors import RunError, SettingError
+from archduel.errors import RunError, SettingError, as_path
 from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import IDLE, Processes
-from archduel.networks.trained import export_network, open_network, predict
+from archduel.networks.predictions import predict
+from archduel.networks.trained import export_network, open_network
 from archduel.spaces.family import target_of
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
+from archduel.text import printable
 from archduel.training.images import Pixels, side_by_side
 
 __all__ = ["Run", "finish", "hand_over", "load_arguments", "races", "search", "work"]
@@ -438,9 +440,9 @@ def search(
         max_latency_ms=max_latency_ms,
         **settings,
     )
-    path = Path(out) if out is not None else place_for(checked)
+    path = Path(as_path("out", out)) if out is not None else place_for(checked)
     progress = Progress(quiet=quiet)
-    line = command or " ".join(sys.argv) or "archduel.search(...)"
+    line = printable(command or " ".join(sys.argv) or "archduel.search(...)")
     folder = opened(path, checked, line, gone)
     try:
         result = folder.result
@@ -471,7 +473,7 @@ def _more(
     """Trains the network of a finished race on, and hands over again."""
     if out is None:
         raise SettingError(f"--time {time} goes on with a finished run; say which one: --out FOLDER")
-    path, progress, line = Path(out), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
+    path, progress, line = Path(as_path("out", out)), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
     before = read_settings(path)
     text = data_text(data)
     as_before(before, before.data if same_place(before.data, text, {}, path) else text, given)

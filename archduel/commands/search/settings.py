@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from archduel import registry
 from archduel.assemble import declaration
+from archduel.commands.options import plain_value
 from archduel.core.disk import read_toml
 from archduel.core.places import found_again
-from archduel.errors import RunError, SettingError, unknown
+from archduel.errors import RunError, SettingError, brief, unknown
 
 __all__ = ["Settings", "default_settings", "load_arguments", "make_settings", "read_settings", "settings_in", "usual_space"]
 
@@ -103,18 +104,20 @@ def make_settings(**values: Any) -> Settings:
     Raises:
         SettingError: naming the setting, what it got and what it expects.
     """
-    values = {key: value for key, value in values.items() if value is not None}
+    values = {key: plain_value(value) for key, value in values.items() if value is not None}
+    if not isinstance(values.get("set", {}), dict):
+        raise SettingError(f"set is {brief(values['set'])}, expected a mapping such as {{'final.epochs': 4}}")
     for key in values.get("set", {}):
-        if key.partition(".")[0] not in SECTIONS or "." not in key:
+        if not isinstance(key, str) or key.partition(".")[0] not in SECTIONS or "." not in key:
             raise SettingError(f"--set {key}: expected SECTION.NAME=VALUE with a section of {', '.join(SECTIONS)}")
-        if values["set"][key] is None:
+        if values["set"][key] in (None, [None]):
             raise SettingError(f"--set {key}: null is no value; leave it out for the default")
     strange = next((key for key in values if key not in Settings.model_fields), None)
     if strange is not None:
         raise SettingError(str(unknown("setting", strange, Settings.model_fields)))
     if "strategy" in values and ":" not in str(values["strategy"]):
         values["strategy"] = str(values["strategy"]).replace("-", "_")
-    values.setdefault("workers", default_workers(values.get("device", "cpu")))
+    values.setdefault("workers", default_workers(str(values.get("device", "cpu"))))
     values.setdefault("space", usual_space(_may_race(values)))
     if ":" in str(values["space"]):
         registry.entry("space", str(values["space"]))  # named by the user, so a folder that names it too may be read
@@ -123,7 +126,7 @@ def make_settings(**values: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise SettingError(f"setting {name}: expected {_expected(first)}, got {first.get('input')!r}") from error
+        raise SettingError(f"setting {name}: expected {_expected(first)}, got {brief(first.get('input'))}") from error
 
 
 def _expected(error: Mapping[str, Any]) -> str:

@@ -10,14 +10,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archduel.commands.options import plain_value
 from archduel.commands.progress import Progress, duration
 from archduel.commands.train.task import Task, open_task
 from archduel.core import Scale
 from archduel.core.job import RESULT, TRAINING, Job
 from archduel.core.places import place_of, same_place
-from archduel.errors import RunError, SettingError
+from archduel.errors import RunError, SettingError, as_path, as_whole, brief
 from archduel.estimators.timing import check_device
-from archduel.networks.find import Architecture, architecture_at, find_architecture
+from archduel.networks.find import Architecture, arch_text, architecture_at, find_architecture
 from archduel.networks.trained import facts_at, is_whole, load_trained, network_of, save_trained, take_weights
 from archduel.recipes import RecipeFile, Source, default_recipe, open_recipe
 from archduel.spaces.lookup import has_own_size
@@ -297,15 +298,22 @@ def train_network(
 
     from archduel.training.distributed import joined
 
-    if accumulate < 1:
-        raise SettingError(f"accumulate must be at least 1, got {accumulate}")
+    accumulate, seed = as_whole("accumulate", accumulate, least=1), as_whole("seed", seed, least=0)
+    max_images, workers = (
+        None if value is None else as_whole(name, value, least=1) for name, value in (("max_images", max_images), ("workers", workers))
+    )
+    out, changes = as_path("out", out), plain_value({} if changes is None else changes)
+    if not isinstance(changes, dict):
+        raise SettingError(f"changes is {brief(changes)}, expected a mapping such as {{'epochs': 4}}")
+    named = os.fspath(data) if isinstance(data, (str, os.PathLike)) else ""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs for it, read when it starts
     place = _place(device)
     chosen = _architecture(arch, space, start)
-    file = open_recipe(recipe or default_recipe(str(data), chosen.space))
+    usual = recipe is None or (isinstance(recipe, str) and not recipe)
+    file = open_recipe(default_recipe(named, chosen.space) if usual else recipe)
     known = chosen.size if start is not None or not file.meant_for(chosen.family) else {}
-    wanted = file.with_({**known, **(changes or {})}, chosen.space)
+    wanted = file.with_({**known, **changes}, chosen.space)
     task = open_task(
         data, wanted, hold_out=hold_out, max_images=max_images, seed=seed, device=place, workers=workers
     )
@@ -393,6 +401,8 @@ def _place(device: str) -> str:
     """Returns the device of this process."""
     from archduel.training.distributed import member
 
+    if not isinstance(device, str):
+        raise SettingError(f"device is {brief(device)}, expected a name such as cpu or cuda")
     _, size, local = member()
     place = f"cuda:{local}" if device == "cuda" and size > 1 else device
     check_device(place)
@@ -401,6 +411,10 @@ def _place(device: str) -> str:
 
 def _architecture(arch: str | None, space: str, start: str | Path | None) -> Architecture:
     """Returns what is trained; with weights to start from it has their size, since they fit no other."""
+    if not isinstance(space, str):
+        raise SettingError(f"space is {brief(space)}, expected a name")
+    if arch is not None:
+        arch = arch_text(arch)
     if start is not None:
         begun = architecture_at(start)
         return replace(find_architecture(arch, space), size=begun.size) if arch else begun

@@ -34,6 +34,10 @@ Cell = str | float | None
 Sheet = list[list[Cell]]
 PART = 1 << 26
 """Bytes of the largest part of a workbook after decompression."""
+ELEMENTS = 1 << 19
+"""Elements of a part: each takes a hundred times the memory of its text."""
+LEAST, MOST_RATIO = 1 << 24, 200
+"""Bytes that any workbook may unpack to, and those for one packed byte, above which it is taken for a bomb."""
 CELLS = 1 << 20
 WIDEST = 1 << 10
 
@@ -42,13 +46,19 @@ class _Parser:
     """Feeds XML to a tree builder; a document type, with which entity bombs begin, ends the reading."""
 
     def __init__(self) -> None:
-        self._builder = ElementTree.TreeBuilder()
+        self._builder, self._n = ElementTree.TreeBuilder(), 0
         self._expat = expat.ParserCreate()
         self._expat.StartDoctypeDeclHandler = self._refuse
-        self._expat.StartElementHandler = lambda tag, attributes: self._builder.start(_local(tag), attributes)
+        self._expat.StartElementHandler = self._start
         self._expat.EndElementHandler = lambda tag: self._builder.end(_local(tag))
         self._expat.CharacterDataHandler = self._builder.data
         self._expat.buffer_text = True
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        self._n += 1
+        if self._n > ELEMENTS:
+            raise ValueError(f"a part has more than {ELEMENTS} elements")
+        self._builder.start(_local(tag), attributes)
 
     @staticmethod
     def _refuse(*_: object) -> None:
@@ -151,6 +161,8 @@ def read_workbook(path: Path) -> dict[str, Sheet]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if sum(part.file_size for part in archive.infolist()) > LEAST + MOST_RATIO * path.stat().st_size:
+                raise ValueError(f"it unpacks to more than {MOST_RATIO} times its size")
             shared = _shared(archive)
             sheets: dict[str, Sheet] = {}
             n_cells = 0

@@ -27,6 +27,7 @@ __all__ = ["ColumnMap", "ValueSpec", "arch_columns", "column_names", "parse_spec
 
 
 LONGEST = 10_000
+MIXED = 0.1  # how far apart percentages below 1 may lie: networks that failed all guess one class
 
 
 def _bounded(text: str) -> str:
@@ -192,6 +193,8 @@ def _read_csv(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
             places = {name: _place(path, header, name) for name in names}
             columns: dict[str, list[str]] = {name: [] for name in names}
             for row in reader:
+                if not any(field.strip() for field in row) and len(row) < 2:
+                    continue  # a blank line, which many programs leave at the end
                 if len(row) != len(header):
                     raise TableError(
                         f"{path} line {reader.line_num} has {len(row)} fields, the first line {len(header)}"
@@ -304,6 +307,12 @@ def _fractions(path: Path, name: str, column: NDArray[np.float64], percent: bool
         raise TableError(
             f"{path}: column {name!r} has no value above 1 ({top:g}), so it is no percentage; say so"
         )
+    small = column[(column > 0) & (column <= 1)]
+    if percent and small.size > 1 and (small.max() - small.min() > MIXED or small.size * 10 > np.isfinite(column).sum()):
+        raise TableError(
+            f"{path}: column {name!r} has values up to {top:g}, but {small.size} of {small.min():g} to {small.max():g}, which look like "
+            "fractions; give one unit"
+        )
     if not percent and top > 1:
         raise TableError(
             f"{path}: column {name!r} has values up to {top:g}; if they are percentages, say `--percent`"
@@ -324,7 +333,7 @@ def _archs(path: Path, data: Mapping[str, Sequence[Any]], names: Sequence[str], 
 def _fidelities(values: Mapping[str, ValueSpec]) -> list[Fidelity]:
     """Returns all fidelities, by number where names are numbers."""
     names = dict.fromkeys(name for spec in values.values() for name in spec)
-    made = [Fidelity(name, float(name) if name.isdecimal() else 0.0) for name in names]
+    made = [Fidelity(name, float(name) if name.isdecimal() and len(name) < 10 else 0.0) for name in names]
     return sorted(made, key=lambda fidelity: fidelity.epochs)
 
 

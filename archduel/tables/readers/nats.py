@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +35,7 @@ __all__ = ["DATASETS", "Trial", "condense", "read_nats", "read_torch_file"]
 
 SHORT = 8
 """Dicts of more entries are curves; shorter ones are left as they are."""
+LONGEST_TEXT = 200
 DROPPED = {"dropped": True}
 """What is left of a curve, so that a second training with the very same object would be noticed."""
 
@@ -64,6 +65,13 @@ class Trial:
     params: float
     macs: float
     latency_ms: float
+
+
+def _text(value: Any) -> str:
+    """Returns a short text; of a list that holds itself a million times there is none."""
+    if type(value) is not str or len(value) > LONGEST_TEXT:
+        raise ValueError(f"{shown(value)} where a short text is expected")
+    return value
 
 
 def _number(value: Any) -> float:
@@ -106,7 +114,7 @@ def condense(record: dict[Any, Any]) -> int:
     last = int(record["epochs"]) - 1
     times = record.get("train_times")
     trial = Trial(
-        dataset=str(record["name"]),
+        dataset=_text(record["name"]),
         epochs=last + 1,
         train=_number(record["train_acc1es"].get(last)) / 100,
         evaluations=_last(record["eval_acc1es"], last),
@@ -147,7 +155,8 @@ def read_torch_file(
         TableError: if the file is neither, is damaged, or holds anything but plain data and tensors.
     """
     with _data(path) as (read, old):
-        reader = PickleReader(read, MAKERS, on_dict=on_dict, limits=limits, what=str(path))
+        bounded = _bounded(limits or Limits(), path.stat().st_size)
+        reader = PickleReader(read, MAKERS, on_dict=on_dict, limits=bounded, what=str(path))
         if old:
             if reader.load() != MAGIC or reader.load() != VERSION:
                 raise TableError(
@@ -191,6 +200,8 @@ DATASETS = {
     ),
 }
 """Data set -> where validation and test accuracy are, where training accuracy is, images of one epoch."""
+LEAST, MOST_RATIO = 1 << 22, 200
+"""Bytes that any compressed pickle may have, and those for one packed byte: each may be an operation that does nothing."""
 ONE_CELL = Limits(size=1 << 28, containers=1 << 16, items=1 << 20, text=1 << 24)
 ALL_CELLS = Limits(size=1 << 36, containers=1 << 23, items=1 << 23, text=1 << 20, memo=1 << 27)
 CELL_FILE = re.compile(r"(\d{1,6})(?:\.pickle\.pbz2|-FULL\.pth)")
@@ -201,8 +212,14 @@ Cell = Mapping[str, Mapping[str, Any]]
 """Epochs -> what was recorded for a cell under that schedule."""
 
 
-def _read_bz2(file: IO[bytes], what: str, limits: Limits) -> Any:
-    """Returns the object in a compressed pickle."""
+def _bounded(limits: Limits, packed: int) -> Limits:
+    """Returns limits that a file of ``packed`` bytes cannot reach by being a bomb."""
+    return replace(limits, size=min(limits.size, LEAST + MOST_RATIO * packed))
+
+
+def _read_bz2(file: IO[bytes], packed: int, what: str, limits: Limits) -> Any:
+    """Returns the object in a compressed pickle of ``packed`` bytes."""
+    limits = _bounded(limits, packed)
     try:
         with bz2.BZ2File(file) as data:
             reader = PickleReader(
@@ -226,7 +243,7 @@ def _cells_of_folder(folder: Path) -> Iterator[tuple[int, Any]]:
             yield index, read_torch_file(path, on_dict=condense, limits=ONE_CELL)
         else:
             with open(path, "rb") as file:
-                yield index, _read_bz2(file, str(path), ONE_CELL)
+                yield index, _read_bz2(file, path.stat().st_size, str(path), ONE_CELL)
 
 
 def _cells_of_tar(path: Path) -> Iterator[tuple[int, Any]]:
@@ -237,7 +254,7 @@ def _cells_of_tar(path: Path) -> Iterator[tuple[int, Any]]:
                 match = re.fullmatch(r"(\d{1,6})\.pickle\.pbz2", member.name.rpartition("/")[2])
                 file = archive.extractfile(member) if match and member.isreg() else None
                 if match and file is not None:
-                    yield int(match[1]), _read_bz2(file, f"{path}: {member.name}"[:300], ONE_CELL)
+                    yield int(match[1]), _read_bz2(file, member.size, f"{path}: {member.name}"[:300], ONE_CELL)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise TableError(f"{path} cannot be read as a tar archive: {error}") from error
 
@@ -248,7 +265,7 @@ def _cells_of_file(path: Path) -> Iterator[tuple[int, Any]]:
         whole = read_torch_file(path, on_dict=condense, limits=ALL_CELLS)
     else:
         with open(path, "rb") as file:
-            whole = _read_bz2(file, str(path), ALL_CELLS)
+            whole = _read_bz2(file, path.stat().st_size, str(path), ALL_CELLS)
     cells = whole.get("arch2infos") if isinstance(whole, dict) else None
     if not isinstance(cells, dict):
         raise TableError(f"{path} holds no 'arch2infos'; it is not a file of NAS-Bench-201 or NATS-Bench")
@@ -313,12 +330,12 @@ class _Rows:
         states = {HYPERPARAMETERS.get(name, name): state for name, state in cell.items()}
         if not states or not all(name.isdecimal() for name in states):
             raise ValueError(
-                f"schedules {', '.join(map(shown, states)) or 'none'}, expected numbers of epochs"
+                f"schedules {', '.join(map(shown, list(states)[:5])) or 'none'}, expected numbers of epochs"
             )
         first = next(iter(states.values()))
         if first.get("arch_index", index) != index:
             raise ValueError(f"it says it is cell {shown(first['arch_index'])}")
-        self.texts.append(str(first["arch_str"])[:200])
+        self.texts.append(_text(first["arch_str"]))
         self.runs.append({name: _runs(state, self.dataset) for name, state in states.items()})
         trials = [_trials(state, DATASETS[self.dataset][0][0]) for state in states.values()]
         for what, column in self.columns.items():
