@@ -15,6 +15,7 @@ from PIL import Image
 from archduel.data import Dataset, apply_preprocessing, load, remember
 from archduel.data.folder import read_list
 from archduel.data.layout import left_behind, split_of
+from archduel.data.listing import catalogues
 from archduel.data.preprocess import upright
 from archduel.errors import DataError
 
@@ -352,6 +353,18 @@ def test_paths_that_are_none_are_errors_of_one_printable_line(name: str) -> None
     with pytest.raises(DataError) as caught:
         load(name)
     assert "\n" not in str(caught.value)
+
+
+def test_lists_of_images_that_are_read_while_training_know_the_same(tmp_path: Path, cache: Path) -> None:
+    strange = os.fsdecode(b"caf\xe9")
+    folders = [f"seg_{part}/{label}" for part in ("train", "test") for label in (strange, "ok", "ok/@eaDir/x.png")]
+    found = catalogues(fill(tmp_path / "set", *folders, n=3), cache)
+    assert set(found) == {"train", "test"}
+    for part in found.values():
+        assert part.classes == (r"caf\xe9", "ok")
+        assert part.labels.tolist() == [0, 0, 0, 1, 1, 1]
+        with part.open(0) as file:
+            assert file.read(4)[1:] == b"PNG"
 
 
 # -- Lists of labels -----------------------------------------------------------------------------------------------------
