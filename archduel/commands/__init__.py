@@ -59,7 +59,8 @@ def _outside(error: Exception) -> str:
     if isinstance(error, OSError):
         known = error.errno in OUTSIDE and error.strerror
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}" if known else ""
-    return in_one_line(error) if of_the_machine(error) else ""
+    homeless = isinstance(error, RuntimeError) and "home directory" in str(error)  # what `~` leads to for a user who has none
+    return in_one_line(error) if homeless or of_the_machine(error) else ""
 
 
 def main() -> None:

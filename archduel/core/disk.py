@@ -9,13 +9,15 @@ import re
 import secrets
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from archduel.errors import DamagedError, RunError, in_one_line
+from archduel.errors import DamagedError, MachineError, RunError, in_one_line
+from archduel.text import print_line
 
-__all__ = ["HARMLESS", "TEMPORARY", "Held", "clear_temporaries", "flush_folder", "lacking", "lock", "read_json", "read_toml", "write_atomic"]
+__all__ = ["HARMLESS", "TEMPORARY", "Held", "clear_temporaries", "flush_folder", "lacking", "lock", "read_json", "read_toml", "user_folder", "write_atomic"]
 
 # -- One process at a time: a second one is refused while the first holds the lock -------------------------------------
 
@@ -170,6 +172,47 @@ def _is_alive(process: int) -> bool:
         return True
     return True
 
+
+def user_folder(variable: str, below: str, instead: str) -> Path:
+    """Returns the user's folder for a kind of files.
+
+    Args:
+        variable: of the environment, which names it (``XDG_CACHE_HOME``).
+        below: where it lies in the home folder.
+        instead: variable that names another place for ours, for the message.
+
+    Raises:
+        MachineError: where there is no home folder, and what lies in its place among the temporary files is somebody else's.
+    """
+    given = os.environ.get(variable)
+    if given and os.path.isabs(given):
+        return Path(given)
+    try:
+        return Path.home() / below
+    except RuntimeError:  # a user without an entry and without HOME, as containers have
+        return _without_home(instead)
+
+
+def _without_home(instead: str) -> Path:
+    """Returns a folder among the temporary files that is this user's own; says so the first time."""
+    path = Path(tempfile.gettempdir()) / f"archduel-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        status = os.lstat(path)
+        # anybody may make a folder of that name there, and what is read from a cache decides results
+        own = stat.S_ISDIR(status.st_mode) and (not hasattr(os, "getuid") or status.st_uid == os.getuid()) and not status.st_mode & 0o022
+    except OSError:
+        own = False
+    if not own:
+        raise MachineError(f"there is no home folder, and {path} cannot be used in its place; set {instead} to a folder of your own")
+    if str(path) not in _MENTIONED:
+        _MENTIONED.add(str(path))
+        print_line(f"note: there is no home folder; files that are kept lie in {path} ({instead} names another place)", error=True)
+    return path
+
+
+_MENTIONED: set[str] = set()
+"""Folders that this process has spoken of."""
 
 # -- Reading ------------------------------------------------------------------------------------------------------------
 

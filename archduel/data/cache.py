@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archduel.core.disk import user_folder
+
 __all__ = ["Entry", "RowFile", "cache_root", "clear", "entry_size", "locked", "opened", "publish", "recovered", "replace_folder", "write_entry"]
 
 # -- A `.npy` file that grows by one array at a time, so that nobody needs to hold, or to count, all of them first ------
@@ -95,8 +97,7 @@ def cache_root(given: Path | str | None = None) -> Path:
         return Path(given).expanduser()
     if named := os.environ.get("ARCHDUEL_CACHE"):
         return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base and os.path.isabs(base) else Path.home() / ".cache") / "archduel"
+    return user_folder("XDG_CACHE_HOME", ".cache", "ARCHDUEL_CACHE") / "archduel"
 
 
 @contextmanager

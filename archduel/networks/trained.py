@@ -21,9 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -36,29 +34,22 @@ from archduel.core.places import found_again, place_of
 from archduel.core.storage import load_state
 from archduel.errors import (
     ArchduelError,
-    DataError,
     RunError,
     StateError,
     UnknownNameError,
-    UnreadableError,
     as_path,
-    in_one_line,
     unknown,
 )
 from archduel.networks.facts import NEEDED, check_facts
 from archduel.spaces.named import named
-from archduel.text import printable
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
     from torch import nn
 
-    from archduel.data import Preprocessing
     from archduel.export import ExportReport
 
-__all__ = ["FACTS", "RECORD", "WEIGHTS", "ZOO", "Answer", "TrainedNetwork", "answers", "counts_of", "export_network", "facts_at", "folder_of", "holds_network", "is_whole", "load_trained", "network_of", "open_network", "predict", "read_facts", "save_trained", "shipped", "shipped_tags", "take_weights"]
+__all__ = ["FACTS", "RECORD", "WEIGHTS", "ZOO", "TrainedNetwork", "counts_of", "export_network", "facts_at", "folder_of", "holds_network", "is_whole", "load_trained", "network_of", "open_network", "read_facts", "save_trained", "shipped", "shipped_tags", "take_weights"]
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
 RECORD = "evaluation.json"
@@ -311,8 +302,8 @@ def _read_before(folder: Path) -> tuple[dict[str, Any], Path]:
         "data": {"name": run.get("data"), "max_images": run.get("max_images"), **data.get("splits", {})},
         "test": {name: values[0] for name, values in winner.get("test", {}).items()},
     }  # fmt: skip
-    if absent := [name for name in (*NEEDED, "text") if not facts[name]] + [name for name in ("weights",) if name not in winner]:
-        raise RunError(f"{folder / RESULT} lacks {', '.join(absent)}; the winner cannot be read from it")
+    if "weights" not in winner:
+        raise RunError(f"{folder / RESULT} lacks weights; the winner cannot be read from it")
     check_facts(facts, str(folder / RESULT))
     return facts, folder / winner["weights"][0]
 
@@ -366,8 +357,13 @@ def load_trained(where: str | Path, *, device: str | torch.device = "cpu") -> tu
     else:
         facts, path = read_facts(folder), folder / WEIGHTS
         weights = _read_weights(path, facts.get("sha256", ""))
-    _check_size(facts, weights, path)
-    model = network_of(facts)
+    try:
+        _check_size(facts, weights, path)
+        model = network_of(facts)
+    except TypeError as error:
+        if not facts.get("options"):
+            raise
+        raise StateError(f"{path.parent}: the options in {FACTS} are none of this architecture's ({error})") from error
     take_weights(model, weights, str(path))
     return model.to(device).eval(), facts
 
@@ -436,65 +432,3 @@ def export_network(network: TrainedNetwork, to: Path) -> ExportReport:
         preprocessing=facts["preprocessing"], facts={**known, **network.counts._asdict()},
         title=facts["text"] or str(facts["arch"]),
     )  # fmt: skip
-
-
-Answer = list[tuple[str, float]]
-"""The classes of an image with their probabilities, most probable first."""
-
-
-def predict(network: TrainedNetwork, images: Sequence[Path]) -> list[Answer]:
-    """Returns for each image file its classes with probabilities, most probable first.
-
-    Raises:
-        UnreadableError: after all of them were looked at, where some cannot be read; it has the answers to the others.
-    """
-    found = list(answers(network, images))
-    errors = [answer for answer in found if isinstance(answer, DataError)]
-    if errors:
-        more = f" ({len(errors)} of {len(found)} cannot be read)" if len(found) > 1 else ""
-        raise UnreadableError(f"{errors[0]}{more}", [None if isinstance(answer, DataError) else answer for answer in found])
-    return [answer for answer in found if not isinstance(answer, DataError)]
-
-
-def answers(network: TrainedNetwork, images: Iterable[Path]) -> Iterator[Answer | DataError]:
-    """Yields for each image file, in order, what :func:`predict` returns of it, or why it cannot be read."""
-    import torch
-
-    from archduel.data import Preprocessing
-
-    preprocessing, model = Preprocessing(**network.facts["preprocessing"]), network.with_normalisation
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    for path in images:
-        try:
-            pixels = _pixels(path, preprocessing)
-        except DataError as error:
-            yield error
-            continue
-        with torch.inference_mode():
-            logits = model(torch.tensor(pixels, device=device).float()[None] / 255)
-        probabilities = logits.softmax(1)[0].tolist()
-        yield sorted(zip(network.facts["classes"], probabilities), key=lambda pair: -pair[1])
-
-
-def _pixels(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Returns the network's input of one image file.
-
-    Raises:
-        DataError: for whatever is no image that can be read.
-    """
-    from archduel.data import apply_preprocessing, open_image
-
-    name = printable(path)
-    try:
-        kind = os.stat(path).st_mode
-    except (OSError, ValueError) as error:
-        raise DataError(f"{name} is not there ({error}); give image files") from error
-    if not stat.S_ISREG(kind):  # a pipe would be waited for, without end
-        raise DataError(f"{name} is a {'folder' if stat.S_ISDIR(kind) else 'pipe or device'}, not an image; give image files")
-    try:
-        with open_image(path) as image:
-            return apply_preprocessing(image, preprocessing)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
-        raise DataError(f"{name} cannot be read as an image: {printable(in_one_line(error))}") from error

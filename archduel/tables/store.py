@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from archduel import registry
-from archduel.core.disk import write_atomic
+from archduel.core.disk import user_folder, write_atomic
 from archduel.errors import SettingError, TableError, as_path, reading, unknown
 from archduel.tables.file import TableHeader, read_table_file, verify_table_file
 from archduel.tables.table import Table
@@ -46,7 +46,7 @@ def table_folder() -> Path:
     """Returns the folder of this user's tables: ``$ARCHDUEL_TABLES``, else ``archduel/tables`` among the user's data."""
     if folder := os.environ.get("ARCHDUEL_TABLES"):
         return Path(folder)
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "archduel" / "tables"
+    return user_folder("XDG_DATA_HOME", ".local/share", "ARCHDUEL_TABLES") / "archduel" / "tables"
 
 
 def _bundled() -> Path:

@@ -81,7 +81,8 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Print what the network (a search's winner) sees in images: a line each, exit code 1 where some cannot be read."""
-    from archduel.networks.trained import answers, open_network
+    from archduel.networks.predictions import answers
+    from archduel.networks.trained import open_network
 
     if top < 1:
         raise SettingError(f"--top must be at least 1, got {top}")

@@ -12,7 +12,9 @@ from archduel.commands.progress import duration
 from archduel.commands.search.result import compared_rung, ranking_sentence
 from archduel.commands.search.settings import read_settings
 from archduel.core.disk import read_toml, write_atomic
+from archduel.core.job import JOURNAL, RESULT
 from archduel.core.storage import read_journal
+from archduel.errors import ArchduelError, DamagedError, in_one_line
 from archduel.reporting.run_report import report_html
 from archduel.reporting.statistics import mean_interval, share_interval
 from archduel.reporting.text import compact, percent
@@ -91,7 +93,15 @@ def write_report(folder: Path) -> Path:
         RunError: if ``folder`` holds no run.
     """
     path = folder / "report.html"
-    write_atomic(path, report_html(report_data(folder)).encode())
+    try:
+        page = report_html(report_data(folder))
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        if isinstance(error, ArchduelError):
+            raise
+        # a page is a function of these files, and they may have been changed, or sent by somebody
+        what = f"{folder / RESULT}, mistakes.json or {JOURNAL}"
+        raise DamagedError(f"{what} is damaged: no report can be made of it ({in_one_line(error)}); the run's command writes the first two again") from error
+    write_atomic(path, page.encode())
     return path
 
 

@@ -61,7 +61,8 @@ from archduel.errors import RunError, SettingError, as_path
 from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import IDLE, Processes
-from archduel.networks.trained import export_network, open_network, predict
+from archduel.networks.predictions import predict
+from archduel.networks.trained import export_network, open_network
 from archduel.spaces.family import target_of
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space

@@ -24,7 +24,8 @@ from archduel.commands.tracking import followed, make_tracker, replay
 from archduel.commands.train.train import train_network
 from archduel.core.storage import save_state
 from archduel.errors import RunError, SettingError, UnknownNameError
-from archduel.networks.trained import export_network, load_trained, open_network, predict
+from archduel.networks.predictions import predict
+from archduel.networks.trained import export_network, load_trained, open_network
 from archduel.reporting.run_report import report_html
 
 GOOD, POOR = "nasbench201:1.3.0.1.0.1", "nasbench201:0.0.0.0.0.0"
