@@ -140,6 +140,18 @@ def test_deep_files_are_one_decision_for_the_set(tmp_path: Path, pixels: Any, en
     assert load(tmp_path / "set").preprocessing == data.preprocessing  # also when the survey comes from the cache
 
 
+def test_images_in_another_range_than_the_others_are_told(tmp_path: Path) -> None:
+    mixed = UNIT.copy()
+    mixed[7] *= 255
+    assert told(load((mixed, LABELS)), "59 of 60 images hold fractions up to 1")
+    assert told(load(deep_folder(tmp_path / "set", lambda i: (RNG.random((9, 9)) * (255 if i == 3 else 0.9)).astype(np.float32), ".tif")), "39 of 40 images")
+    np.savez(tmp_path / "a.npz", x_train=(UNIT * 255).astype(np.uint8), y_train=LABELS, x_test=UNIT[:9], y_test=LABELS[:9])
+    with pytest.raises(DataError, match="different shapes or types"):
+        load(tmp_path / "a.npz")
+    with pytest.raises(DataError, match="arrays of several types"):
+        load((((UNIT * 255).astype(np.uint8), LABELS), (UNIT, LABELS)))
+
+
 def test_integers_and_floats_in_one_set_are_told(tmp_path: Path) -> None:
     root = deep_folder(tmp_path / "set", lambda i: RNG.integers(0, 4096, (9, 9)).astype(np.uint16), ".png")
     image(root / "ant" / "f.tif", RNG.random((9, 9)).astype(np.float32))
