@@ -12,6 +12,7 @@ of its own whose memory is limited (a reader that asks for more fails) and whose
 from __future__ import annotations
 
 import argparse
+import base64
 import bz2
 import io
 import json
@@ -19,6 +20,7 @@ import os
 import pickle
 import resource
 import signal
+import struct
 import sys
 import tarfile
 import tempfile
@@ -43,7 +45,7 @@ Reader = Callable[[Path], Any]
 def mutated(raw: bytes, others: list[bytes], rng: np.random.Generator) -> bytes:
     """Returns ``raw`` with one to six mutations."""
     data = bytearray(raw)
-    for _ in range(int(rng.integers(1, 7))):
+    for _ in range(int(min(6, rng.geometric(0.5)))):
         if not data:
             return bytes(rng.bytes(int(rng.integers(0, 64))))
         at, kind = int(rng.integers(len(data))), int(rng.integers(9))
@@ -161,7 +163,7 @@ def read_shard(path: Path) -> Any:
 
 def _cifar_files(rng: np.random.Generator) -> list[bytes]:
     pixels = rng.integers(0, 256, (3, 3072), dtype=np.uint8)
-    return [pickle.dumps({b"data": pixels, b"labels": [0, 1, 2]}, protocol) for protocol in (3, 4, 5)]
+    return [pickle.dumps({b"data": pixels, b"labels": [0, 1, 2]}, protocol) for protocol in (3, 4)]
 
 
 def read_cifar(path: Path) -> Any:
@@ -248,20 +250,46 @@ def read_nats(path: Path) -> Any:
     return _import(folder, "nats")
 
 
+def _text_cell(text: str) -> str:
+    return f'<c t="inlineStr"><is><t>{text}</t></is></c>'
+
+
+def _sheet(*rows: tuple[Any, ...]) -> str:
+    cells = ("".join(_text_cell(v) if isinstance(v, str) else f"<c><v>{v}</v></c>" for v in row) for row in rows)
+    return f"<worksheet><sheetData>{''.join(f'<row>{row}</row>' for row in cells)}</sheetData></worksheet>"
+
+
 def _workbooks(rng: np.random.Generator) -> list[bytes]:
-    sheet = b'<worksheet><sheetData><row><c r="A1" t="inlineStr"><is><t>Arch</t></is></c><c r="B1" t="str"><v>Task 1</v></c></row><row><c><v>1</v></c><c><v>91.5</v></c></row></sheetData></worksheet>'
+    from archduel.spaces.named import named
+
+    sheets = [_sheet((1, named("darts_v2").text, 97.1)), _sheet(("Arch", "Task 1", "Task 2", "Task 3"), (1, 90.5, 91.5, 92.5), ("MeanTime", 1, 2, 3))]
     found = []
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", method) as archive:
-            archive.writestr("xl/workbook.xml", '<workbook xmlns:r="r"><sheets><sheet name="a" r:id="1"/></sheets></workbook>')
-            archive.writestr("xl/_rels/workbook.xml.rels", '<R><Relationship Id="1" Target="s.xml"/></R>')
-            archive.writestr("xl/s.xml", sheet)
+            archive.writestr("xl/workbook.xml", '<workbook xmlns:r="r"><sheets><sheet name="a" r:id="1"/><sheet name="b" r:id="2"/></sheets></workbook>')
+            archive.writestr("xl/_rels/workbook.xml.rels", '<R><Relationship Id="1" Target="s1.xml"/><Relationship Id="2" Target="s2.xml"/></R>')
+            for number, sheet in enumerate(sheets, 1):
+                archive.writestr(f"xl/s{number}.xml", sheet)
         found.append(buffer.getvalue())
     return found
 
 
-CTNAS = json.dumps([{"matrix": [[0, 1], [0, 0]], "ops": ["input", "output"], "hash_": "00", "validation_accuracy": 0.9}]).encode()
+MATRIX, OPS = [[0, 1, 1], [0, 0, 1], [0, 0, 0]], ["input", "conv3x3-bn-relu", "output"]
+
+
+def _hash() -> str:
+    from archduel.spaces import NASBench101
+
+    space = NASBench101()
+    return str(space.fingerprint(space.from_matrix(MATRIX, OPS)))
+
+
+def _ctnas(rng: np.random.Generator) -> list[bytes]:
+    numbers = {"validation_accuracy": 0.9, "test_accuracy": 0.8, "train_accuracy": 1.0, "training_time": 100.0, "n_params": 5}
+    return [json.dumps([{"matrix": MATRIX, "ops": OPS, "hash_": _hash(), **numbers}]).encode()]
+
+
 CSV = b"a,v,t\n|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|,91,90\n\n"
 
 
@@ -273,13 +301,20 @@ def read_csv(path: Path) -> Any:
     return import_columns(path, "nasbench201", plan, columns={"arch": "a"}, values={"validation": ["v"]}, percent=True)
 
 
+def _record() -> bytes:
+    one = b"\x0a\x2d" + b"".join(bytes([tag]) + struct.pack("<d", value) for tag, value in zip((9, 17, 25, 33, 41), (1.0, 100.0, 0.9, 0.8, 0.7)))
+    metrics = base64.b64encode(one * 3 + b"\x10\x05").decode()
+    bits = "".join(str(bit) for row in MATRIX for bit in row)
+    return json.dumps([_hash(), 108, bits, ",".join(OPS), metrics]).encode()
+
+
 def _tfrecords(rng: np.random.Generator) -> list[bytes]:
     from archduel.tables.readers.nasbench101 import masked_crc32c
 
-    body = json.dumps(["00", 108, "0100", "input,output", "CgA="]).encode()
+    body = _record()
     head = len(body).to_bytes(8, "little")
     sums = [int(masked_crc32c([part])[0]).to_bytes(4, "little") for part in (head, body)]
-    return [head + sums[0] + body + sums[1], body]
+    return [head + sums[0] + body + sums[1]]
 
 
 def read_record(path: Path) -> Any:
@@ -318,9 +353,9 @@ TARGETS: dict[str, tuple[Callable[[np.random.Generator], list[bytes]], Reader]] 
     "pickle": (_pickle_files, read_pickle),
     "nats": (lambda rng: [bz2.compress(raw) for raw in _pickle_files(rng)], read_nats),
     "workbook": (_workbooks, lambda path: _import(path, "bpe")),
-    "ctnas": (lambda rng: [CTNAS], lambda path: _import(path, "ctnas")),
+    "ctnas": (_ctnas, lambda path: _import(path, "ctnas")),
     "tfrecord": (_tfrecords, lambda path: _import(path, "tfrecord")),
-    "record": (lambda rng: _tfrecords(rng)[1:], read_record),
+    "record": (lambda rng: [_record()], read_record),
     "csv": (lambda rng: [CSV, CSV.replace(b"\n", b"\r\n")], read_csv),
     "table": (_tables, read_table),
 }

@@ -34,6 +34,8 @@ class Spread:
         low: the value that all but a ten thousandth are above.
         high: the value that all but a ten thousandth are below.
         whole: whether all are whole numbers.
+        dim: images that are not black but hold nothing above 1.5, in numbers that are not whole.
+        images: looked at.
     """
 
     least: float
@@ -41,17 +43,21 @@ class Spread:
     low: float
     high: float
     whole: bool
+    dim: int = 0
+    images: int = 0
 
 
 def spread_of(images: Iterable[NDArray[Any]]) -> Spread | None:
     """Returns the spread of the values of images, or None where no value is finite; extremes of all, the rest of a sample."""
-    least, most, kept, n = np.inf, -np.inf, [], 0
+    least, most, kept, n, dim, count = np.inf, -np.inf, [], 0, 0, 0
     for image in images:
         values = np.asarray(image).reshape(-1)
         finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
         if not finite.size:
             continue
-        least, most = min(least, float(finite.min())), max(most, float(finite.max()))
+        own = float(finite.min()), float(finite.max())
+        least, most, count = min(least, own[0]), max(most, own[1]), count + 1
+        dim += 0 < own[1] <= 1 + SLACK and own[1] != round(own[1])
         if n < MOST:  # an odd step, so that not always the same columns are looked at
             kept.append(finite[:: (finite.size // EACH) | 1].astype(np.float64))
             n += kept[-1].size
@@ -59,7 +65,7 @@ def spread_of(images: Iterable[NDArray[Any]]) -> Spread | None:
         return None
     pool = np.concatenate(kept)
     low, high = (float(v) for v in np.quantile(pool, [UNUSUAL, 1 - UNUSUAL], method="nearest"))
-    return Spread(least, most, low, high, bool((pool == np.rint(pool)).all()))
+    return Spread(least, most, low, high, bool((pool == np.rint(pool)).all()), dim, count)
 
 
 def usual_range(spread: Spread, *, floats: bool) -> ValueRange | None:
@@ -91,11 +97,21 @@ def range_of(spread: Spread, *, floats: bool) -> ValueRange:
 
 def range_warnings(spread: Spread, taken: ValueRange, *, expected: ValueRange) -> list[str]:
     """Returns what a person should know: a range that is not ``expected`` of such numbers, and values cut off by it."""
-    told, outside = [], spread.least < taken[0] or spread.most > taken[1]
+    told, outside = tell_dim(spread, taken), spread.least < taken[0] or spread.most > taken[1]
     if taken != expected or outside:
         text = f"values run from {spread.least:.6g} to {spread.most:.6g}; {taken[0]:g} is taken as black and {taken[1]:g} as white"
         told.append(f"{text}{', what lies outside is cut off' if outside else ''}")
     return told
+
+
+def tell_dim(spread: Spread, taken: ValueRange) -> list[str]:
+    """Returns a warning where some images of a set seem to be in 0..1 and others are not: they would be read as black."""
+    if not spread.dim or taken[1] <= 1 + SLACK or taken[0] < 0:
+        return []
+    return [
+        f"{spread.dim} of {spread.images} images hold fractions up to 1, others numbers up to {spread.most:.6g}: with {taken[1]:g} as white the former are "
+        "nearly black; give all in one range"
+    ]
 
 
 def tell_levels(histogram: NDArray[np.int64]) -> list[str]:

@@ -116,8 +116,8 @@ def _small(archive: zipfile.ZipFile, path: Path, pairs: list[tuple[str, str, int
     images = [_array(archive, pair[0]) for pair in pairs]
     for pair, pixels, n in zip(pairs, images, codes.counts):
         check_images(pixels, n, f"{path.name} ({pair[0]})")
-    if len({pixels.shape[1:] for pixels in images}) > 1:
-        raise DataError(f"{path}: the splits hold images of different shapes")
+    if len({(pixels.shape[1:], pixels.dtype) for pixels in images}) > 1:
+        raise DataError(f"{path}: the splits hold images of different shapes or types")
     joined = images[0] if len(images) == 1 else np.concatenate(images)
     return from_arrays(joined, codes.labels, name=str(path), classes=codes.classes, given=codes.given)
 

@@ -301,7 +301,7 @@ def from_parts(parts: Mapping[int, Any], name: str) -> Source:
         images, labels = ([value[i] for value in values] for i in (0, 1))
         lengths = [len(part) for part in images]
         arrays = [plain(part) if hasattr(part, "shape") else None for part in images]
-        if all(array is not None for array in arrays) and len({array.shape[1:] for array in arrays}) == 1:  # type: ignore[union-attr]
+        if all(array is not None for array in arrays) and len({(array.shape[1:], array.dtype) for array in arrays}) == 1:  # type: ignore[union-attr]
             whole: NDArray[Any] = np.concatenate(arrays)  # type: ignore[arg-type]
             given = np.repeat(np.array(sorted(parts), np.int8), lengths)
             return from_arrays(whole, np.concatenate([plain(part) for part in labels]), name=name, given=given)

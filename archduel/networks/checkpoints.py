@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from archduel.errors import DataError, StateError
 
-__all__ = ["Layer", "layers_of", "matched", "read_checkpoint"]
+__all__ = ["Layer", "layers_of", "matched", "read_checkpoint", "without_wrappers"]
 
 HARMLESS: list[Any] = [argparse.Namespace]
 """Classes besides torch's own allow-list that training scripts put beside the weights; they only hold values."""
@@ -101,6 +101,18 @@ def layers_of(weights: Mapping[str, Tensor]) -> list[Layer]:
     return [layer for layer in ordered if layer not in last] + last if len(last) == 1 else ordered
 
 
+WRAPPERS = ("module.", "_orig_mod.", "model.", "network.")
+"""What wrappers of networks (data parallelism, compilation, trainers) put before every name."""
+
+
+def without_wrappers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the weights without what wrappers have put before all of their names."""
+    found = dict(weights)
+    while found and (start := next((word for word in WRAPPERS if all(name.startswith(word) for name in found)), "")):
+        found = {name.removeprefix(start): value for name, value in found.items()}
+    return found
+
+
 def matched(model: nn.Module, weights: Mapping[str, Tensor], where: str, *, ordered: bool | None = None) -> dict[str, Tensor]:
     """Returns the weights under our names; equal names are taken as they are, others layer by layer in order.
 
@@ -116,6 +128,8 @@ def matched(model: nn.Module, weights: Mapping[str, Tensor], where: str, *, orde
     own = model.state_dict()
     wanted = {name for name in own if not name.startswith("auxiliary.") and not name.endswith(BOUND)}
     counters = {name: value for name, value in own.items() if name.endswith(BOUND) and not name.startswith("auxiliary.")}
+    if not wanted <= set(weights):
+        weights = without_wrappers(weights)
     if wanted <= set(weights) and all(weights[name].shape == own[name].shape for name in wanted):
         return counters | {name: weights[name] for name in own if name in weights and not name.startswith("auxiliary.")}
     if not (not where.endswith(".safetensors") if ordered is None else ordered):

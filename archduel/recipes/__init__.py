@@ -181,7 +181,7 @@ def _content(path: Path) -> Mapping[str, Any]:
     form = path.suffix[1:].upper()
     try:
         content = tomllib.loads(text) if form == "TOML" else json.loads(text)
-    except ValueError as error:  # both kinds of decoding error are one
+    except (ValueError, RecursionError) as error:  # both kinds of decoding error are one; nested deeper than any recipe
         raise SettingError(f"recipe {path}: not {form} ({error})") from error
     if not isinstance(content, Mapping):
         raise SettingError(f"recipe {path}: expected an object of recipe settings, got {type(content).__name__}")

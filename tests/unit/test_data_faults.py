@@ -15,6 +15,7 @@ from PIL import Image
 from archduel.data import Dataset, apply_preprocessing, load, remember
 from archduel.data.folder import read_list
 from archduel.data.layout import left_behind, split_of
+from archduel.data.listing import catalogues
 from archduel.data.preprocess import upright
 from archduel.errors import DataError
 
@@ -137,6 +138,18 @@ def test_deep_files_are_one_decision_for_the_set(tmp_path: Path, pixels: Any, en
         with Image.open(tmp_path / "set" / data.train.names[row]) as one:
             np.testing.assert_array_equal(apply_preprocessing(one, data.preprocessing), data.train.images[row])
     assert load(tmp_path / "set").preprocessing == data.preprocessing  # also when the survey comes from the cache
+
+
+def test_images_in_another_range_than_the_others_are_told(tmp_path: Path) -> None:
+    mixed = UNIT.copy()
+    mixed[7] *= 255
+    assert told(load((mixed, LABELS)), "59 of 60 images hold fractions up to 1")
+    assert told(load(deep_folder(tmp_path / "set", lambda i: (RNG.random((9, 9)) * (255 if i == 3 else 0.9)).astype(np.float32), ".tif")), "39 of 40 images")
+    np.savez(tmp_path / "a.npz", x_train=(UNIT * 255).astype(np.uint8), y_train=LABELS, x_test=UNIT[:9], y_test=LABELS[:9])
+    with pytest.raises(DataError, match="different shapes or types"):
+        load(tmp_path / "a.npz")
+    with pytest.raises(DataError, match="arrays of several types"):
+        load((((UNIT * 255).astype(np.uint8), LABELS), (UNIT, LABELS)))
 
 
 def test_integers_and_floats_in_one_set_are_told(tmp_path: Path) -> None:
@@ -352,6 +365,18 @@ def test_paths_that_are_none_are_errors_of_one_printable_line(name: str) -> None
     with pytest.raises(DataError) as caught:
         load(name)
     assert "\n" not in str(caught.value)
+
+
+def test_lists_of_images_that_are_read_while_training_know_the_same(tmp_path: Path, cache: Path) -> None:
+    strange = os.fsdecode(b"caf\xe9")
+    folders = [f"seg_{part}/{label}" for part in ("train", "test") for label in (strange, "ok", "ok/@eaDir/x.png")]
+    found = catalogues(fill(tmp_path / "set", *folders, n=3), cache)
+    assert set(found) == {"train", "test"}
+    for part in found.values():
+        assert part.classes == (r"caf\xe9", "ok")
+        assert part.labels.tolist() == [0, 0, 0, 1, 1, 1]
+        with part.open(0) as file:
+            assert file.read(4)[1:] == b"PNG"
 
 
 # -- Lists of labels -----------------------------------------------------------------------------------------------------

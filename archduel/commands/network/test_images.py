@@ -18,6 +18,7 @@ from archduel.data.layout import split_of
 from archduel.data.listing import catalogues
 from archduel.data.load import source_of
 from archduel.errors import DataError, SettingError
+from archduel.text import composed, printable
 
 __all__ = ["TestSet", "batches", "open_test_set", "same_data"]
 
@@ -158,11 +159,11 @@ def _matched(
 ) -> TestSet:
     """Returns the test set with the network's numbers for the classes."""
     rows = np.arange(len(source)) if rows is None else rows
-    place = {label: number for number, label in enumerate(classes)}
-    strange = [label for label in source.classes if label not in place]
+    place = {_as_read(label): number for number, label in enumerate(classes)}
+    strange = [label for label in source.classes if _as_read(label) not in place]
     nameless = _nameless(classes) or _nameless(source.classes)
     if strange and nameless and len(source.classes) == len(classes):  # one of the two has no names: order decides
-        place, strange = {label: number for number, label in enumerate(source.classes)}, []
+        place, strange = {_as_read(label): number for number, label in enumerate(source.classes)}, []
     if strange:
         raise DataError(
             f"{name} has {len(source.classes)} classes, {len(strange)} of which the network does not know "
@@ -171,8 +172,13 @@ def _matched(
         )
     if not len(rows):
         raise DataError(f"{name} has no test images")
-    translate = np.array([place[label] for label in source.classes], np.int64)
+    translate = np.array([place[_as_read(label)] for label in source.classes], np.int64)
     return TestSet(source, rows, translate[source.labels[rows]], name, split)
+
+
+def _as_read(label: str) -> str:
+    """Returns a class name as loading makes it today: networks of before may know it as their file system spelled it."""
+    return printable(composed(label))
 
 
 def _nameless(classes: Sequence[str]) -> bool:

@@ -19,7 +19,7 @@ from archduel.commands.network.evaluate import evaluate_network
 from archduel.core import Scale
 from archduel.errors import DataError, RunError, SettingError, StateError, UnknownNameError
 from archduel.networks import zoo
-from archduel.networks.checkpoints import layers_of, read_checkpoint
+from archduel.networks.checkpoints import layers_of, matched, read_checkpoint
 from archduel.networks.trained import load_trained
 from archduel.networks.zoo import counts_of_named
 from archduel.spaces.named import NAMED
@@ -171,6 +171,16 @@ def test_files_that_are_no_weights_are_refused_and_run_nothing(tmp_path: Path, c
     (tmp_path / "x.safetensors").write_bytes(b"{}")
     with pytest.raises(DataError, match="no safetensors"):
         read_checkpoint(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("wrapped", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_what_wrappers_put_before_every_name_is_left_out(wrapped: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4, 2))
+    found = matched(model, {f"{wrapped}{name}": value for name, value in model.state_dict().items()}, "x.safetensors")
+    assert all(torch.equal(found[name], value) for name, value in model.state_dict().items())
+    own = nn.Sequential()
+    own.add_module("module", nn.Linear(2, 2))
+    assert set(matched(own, own.state_dict(), "x.safetensors")) == {"module.weight", "module.bias"}
 
 
 def test_layers_keep_the_order_of_registration() -> None:

@@ -211,3 +211,21 @@ def test_facts_are_readable() -> None:
     assert fact_lines(FACTS) == [
         "- test: accuracy 0.93, 0.92; images 842", "- parameters: 12,345", "- checked: yes", "- date: not known",
     ]  # fmt: skip
+
+
+def test_the_range_of_the_training_images_goes_along(model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import runpy
+    from types import SimpleNamespace
+
+    from archduel.data import Preprocessing, apply_preprocessing
+
+    monkeypatch.setattr(folder, "missing_packages", lambda: ["onnx"])
+    export(model, tmp_path / "e", preprocessing={**PREPROCESSING, "value_range": (0, 4095)})
+    settings = json.loads((tmp_path / "e" / "preprocessing.json").read_text())
+    assert settings["value_range"] == [0, 4095]
+    assert "by 0..4095" in (tmp_path / "e" / "README.md").read_text(encoding="utf-8")
+    deep = Image.fromarray(np.random.default_rng(0).integers(0, 4096, (20, 20)).astype(np.uint16))
+    alone = runpy.run_path(str(tmp_path / "e" / "preprocess.py"))["apply_preprocessing"](deep, SimpleNamespace(**settings))
+    known = apply_preprocessing(deep, Preprocessing(**{**PREPROCESSING, "value_range": (0.0, 4095.0)}))
+    np.testing.assert_array_equal(alone, known)
+    assert len(np.unique(alone)) > 80
