@@ -81,9 +81,10 @@ def _check_operations(raw: bytes) -> None:
     for operation, argument, _ in pickletools.genops(raw):
         tuples += operation.name.startswith("TUPLE")
         if operation.name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            if argument > remembered + 256:  # a reader makes room for as many as the number says
-                raise DataError(f"it remembers object {argument} after {remembered}")
-            remembered = max(remembered, argument + 1)
+            place = int(argument or 0)
+            if place > remembered + 256:  # a reader makes room for as many as the number says
+                raise DataError(f"it remembers object {place} after {remembered}")
+            remembered = max(remembered, place + 1)
     if tuples > MOST_TUPLES:
         raise DataError(f"it holds {tuples} tuples, more than an array needs")
 
