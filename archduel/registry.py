@@ -117,6 +117,9 @@ def present(role: str, name: str, thing: Any) -> None:
     Raises:
         UnknownNameError: if its own name means something else already.
     """
+    there = MENUS[role].get(thing.name, "")
+    if "<locals>" in there:  # nobody else can mean what stands inside a function
+        MENUS[role].pop(thing.name)
     before = _present.get((role, name))
     _present[role, name] = thing
     try:

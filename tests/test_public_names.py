@@ -160,9 +160,10 @@ def test_what_scripts_import_exists(path: Path) -> None:
 
 TYPED = """
 import numpy as np
+from torch import nn
 
 import archduel
-from archduel import Arch, Scale, build, count, parse
+from archduel import Arch, Scale, build, choose, count, parse, repeat, switch
 from archduel.rankers import Jury
 from archduel.spaces import NASBench201
 from archduel.tables import Table
@@ -176,6 +177,26 @@ network = build(arch, Scale())
 run: archduel.Run = archduel.search("digits", time="20m")
 table: Table = Table.open("mine.table")
 version: str = archduel.__version__
+
+
+class Mine(nn.Module):
+    def __init__(self, in_channels: int, n_classes: int) -> None:
+        super().__init__()
+        width: int = choose("width", [8, 16])
+        self.body: nn.Sequential = repeat("blocks", lambda i: nn.Conv2d(in_channels, width, 1), [1, 2])
+        self.act: nn.Module = switch("act", {"relu": nn.ReLU, "silu": nn.SiLU})
+
+
+def evaluate(model: nn.Module) -> float:
+    return 0.5
+
+
+own = archduel.space_of(Mine) + archduel.recipe_space(lr=[0.1, 0.2])
+study: archduel.Study = archduel.search_space(own, evaluate, evaluations=3)
+score: float = study.best.score
+bench = archduel.compare(["best", "random"], archduel.table("digits201"), queries=10, runs=2)
+rows: list[dict[str, object]] = list(bench.table())
+strategy: archduel.Strategy = archduel.make_strategy("random", archduel.space({"a": [1, 2]}), seed=0)
 """
 
 

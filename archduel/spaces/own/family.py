@@ -27,6 +27,7 @@ def family_of_space(space: OwnSpace) -> Family:
     sized = any(name in space.arguments and name not in space.settings for name in SIZES)
     return Family(
         space.name, partial(_opened, space), build=partial(_build, space), count=partial(_count, space), costs=partial(_costs, space),
+        supernet=partial(_supernet, space),
         check=partial(_check, space), scale=USUAL, ladder=LADDER if sized else ((USUAL.channels, USUAL.depth),), own_size=not sized,
         recipe=space.recipe_changes if space.recipe else None, own_weights=True,
     )  # fmt: skip
@@ -54,6 +55,12 @@ def _costs(space: OwnSpace, archs: list[Arch], scale: Scale) -> NDArray[np.float
     from archduel.spaces.own.network import predicted_costs
 
     return predicted_costs(space, archs, scale)
+
+
+def _supernet(space: OwnSpace, scale: Scale) -> Any:
+    from archduel.spaces.own.supernet import OwnSupernet
+
+    return OwnSupernet(space.at(scale), scale)
 
 
 def _check(space: OwnSpace, scale: Scale) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["inherit"]
+__all__ = ["inherit", "window"]
 
 
 @torch.no_grad()
@@ -27,12 +27,12 @@ def inherit(model: nn.Module, weights: Mapping[str, Tensor]) -> int:
         if given is None or given.ndim != own.ndim:
             continue
         both = [min(a, b) for a, b in zip(own.shape, given.shape)]
-        own[_window(own, both)] = given[_window(given, both)].to(own)
+        own[window(own, both)] = given[window(given, both)].to(own)
         taken += 1
     return taken
 
 
-def _window(tensor: Tensor, sides: list[int]) -> tuple[slice, ...]:
-    """Returns where in ``tensor`` the common part lies: leading channels, the middle of kernels."""
+def window(tensor: Tensor, sides: Sequence[int]) -> tuple[slice, ...]:
+    """Returns where in ``tensor`` a smaller one lies: leading channels (two dimensions), the middle of kernels (further ones)."""
     starts = [0 if i < 2 else (whole - part) // 2 for i, (whole, part) in enumerate(zip(tensor.shape, sides))]
     return tuple(slice(start, start + part) for start, part in zip(starts, sides))
