@@ -232,6 +232,8 @@ class Race:
         ahead = self._ahead()
         centre = self.macs if ahead is None or ahead.standing.rung < 2 else ahead.entry.counts.macs
         macs = centre * FACTORS[number % len(FACTORS)]
+        if ahead is not None and _one_answer_apart(arch, ahead.entry.arch):
+            macs = ahead.entry.counts.macs  # as large as the leader, so that the answer decides and not the size
         if role == "standard":
             return next(entry for entry in self.standards if entry.arch == arch)
         found = fitting_scale(arch, macs, self.sizes, rng)
@@ -449,6 +451,12 @@ class Race:
             self._reach(candidate, record["rung"], record["point"], record["cost"])
         elif record["event"] == "choice":
             self.winner = record["number"]
+
+
+def _one_answer_apart(first: Arch, second: Arch) -> bool:
+    """Whether two architectures differ in one answer."""
+    same = first.space == second.space and len(first.choices) == len(second.choices)
+    return same and sum(a != b for a, b in zip(first.choices, second.choices)) == 1
 
 
 def _was_asked(exchange: list[list[Any]]) -> bool:

@@ -184,6 +184,16 @@ def test_a_killed_timed_race_loses_no_more_than_it_had_not_saved(digits: Dataset
     assert clock.time < 38.0  # the time before the interruption counted
 
 
+def test_a_neighbour_of_the_leader_is_built_at_its_size(digits: Dataset, tmp_path: Path) -> None:
+    result = race(digits, tmp_path, evaluations=4, max_params=None)
+    fourth, start = result.candidates[3], result.candidates[0].entry
+    assert (fourth.role, fourth.entry.asked) == ("search", False)
+    known = [c.entry for c in result.candidates[:3]]
+    leader = next(e for e in known if e.arch.space == "stages" and sum(a != b for a, b in zip(e.arch.choices, fourth.entry.arch.choices)) == 1)
+    assert 1 / 1.6 < fourth.entry.counts.macs / leader.counts.macs < 1.6
+    assert start.role == "start"
+
+
 def test_random_search_alone_names_its_networks(digits: Dataset, tmp_path: Path) -> None:
     space = NASBench201()
     strategy = RandomSearch(space, rng=np.random.default_rng(0))
