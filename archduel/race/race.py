@@ -142,7 +142,7 @@ class Race:
         for candidate in self.candidates:
             if not candidate.standing.scores and not candidate.reason:
                 self._advance(candidate)  # it was interrupted on the way to its first rung
-        while self.stopwatch.seconds < self.plan.race_until:
+        while self.stopwatch.seconds < self.plan.race_until or not self._any_scored():
             standings = {c.number: c.standing for c in self.candidates}
             move = self.plan.rungs.next_move(standings, self.spent, newcomers=not self.exhausted)
             if move is None:
@@ -156,10 +156,14 @@ class Race:
             else:
                 self._advance(self.candidates[move.number])
 
+    def _any_scored(self) -> bool:
+        """Whether there is a network to hand over; rather late than none."""
+        return any(candidate.standing.scores for candidate in self.candidates)
+
     def _choose(self) -> None:
         leader = self.plan.rungs.leader({c.number: c.standing for c in self.candidates})
         if leader is None:
-            late = "the time was too short for the first rung" if self.candidates else "all that were proposed are above the limits"
+            late = "all that were proposed are above the limits" if self.exhausted and not self.candidates else "the time was too short for the first rung"
             reasons = [c.reason for c in self.candidates if c.reason] or [late]
             raise RunError(f"none of {len(self.candidates)} networks could be trained: {reasons[0]}")
         self.winner = leader
@@ -331,7 +335,7 @@ class Race:
         before = min(before, self._units(candidate)) if self.settings.timed else before  # a lost state costs its time again
 
         def share(a_step: float) -> float | None:
-            late = self.stopwatch.seconds >= self.plan.race_until
+            late = self.stopwatch.seconds >= self.plan.race_until and self._any_scored()
             return None if late or self._units(candidate) + a_step / 2 >= goal else 1.0
 
         sound = trainer.run(self._follow(candidate, trainer, share, "race"))
