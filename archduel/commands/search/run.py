@@ -37,6 +37,7 @@ from archduel.commands.search.same import (
     as_begun,
     check_images,
     data_text,
+    forgotten,
     has_export,
     has_network,
     opened,
@@ -57,7 +58,7 @@ from archduel.core.job import RUN, Job, read_result
 from archduel.core.places import same_place
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
-from archduel.errors import RunError, SettingError, as_path
+from archduel.errors import DataError, RunError, SettingError, as_path
 from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import IDLE, Processes
@@ -457,6 +458,9 @@ def search(
     except KeyboardInterrupt:
         progress.end()
         progress.say(f"stopped after {duration(folder.clock)}; the same command continues {path}")
+        raise
+    except DataError:
+        forgotten(folder)
         raise
     finally:
         progress.end()
