@@ -6,15 +6,29 @@ import errno
 import gc
 import sys
 from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from archduel.errors import ArchduelError, in_one_line, of_the_machine
+from archduel.errors import ArchduelError, DamagedError, in_one_line, of_the_machine
 from archduel.text import print_line, printable, settle_streams
 
 __all__ = ["app", "main"]
 
+class _Commands(TyperGroup):
+    """All commands; click would say "Aborted!" of an EOFError, which is what a file that ends too soon leads to."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command."""
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            raise DamagedError(f"a file ends too soon: {in_one_line(error)}") from error
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="archduel",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -33,8 +33,13 @@ class Held:
         self._close, self.sure = close, sure
 
     def release(self) -> None:
-        """Lets others in; the file stays."""
-        self._close()
+        """Lets others in; the file stays. A second time does nothing: the number of the descriptor may be another file's by then."""
+        close, self._close = self._close, _nothing
+        close()
+
+
+def _nothing() -> None:
+    """Nothing is left to close."""
 
 
 def lock(path: Path, what: Path, *, wait: bool = False) -> Held:

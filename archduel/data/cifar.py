@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from archduel.data.dataset import Source, digest
 from archduel.data.download import checksum, take_members
 from archduel.data.stored import Item, keep, kept_once
-from archduel.errors import DataError
+from archduel.errors import DataError, in_one_line
 
 __all__ = ["FORMS", "Form", "check_archive", "form_of_folder", "from_cifar", "read_form", "safe_unpickle"]
 
@@ -67,6 +69,26 @@ class _Reader(pickle.Unpickler):
         return ALLOWED[module, name]
 
 
+LARGEST = 1 << 29
+"""Bytes of a pickle; the largest of the archives has 155 MB."""
+MOST_TUPLES = 16
+"""Tuples in a pickle: NumPy writes an array with six. More of them could hold each other, and hashing one would never end."""
+
+
+def _check_operations(raw: bytes) -> None:
+    """Raises for operations that would take memory or time which the file has no use for."""
+    tuples = remembered = 0
+    for operation, argument, _ in pickletools.genops(raw):
+        tuples += operation.name.startswith("TUPLE")
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            place = int(argument or 0)
+            if place > remembered + 256:  # a reader makes room for as many as the number says
+                raise DataError(f"it remembers object {place} after {remembered}")
+            remembered = max(remembered, place + 1)
+    if tuples > MOST_TUPLES:
+        raise DataError(f"it holds {tuples} tuples, more than an array needs")
+
+
 def safe_unpickle(path: Path) -> dict[bytes, Any]:
     """Returns the dictionary in a CIFAR pickle; its texts are bytes.
 
@@ -74,12 +96,15 @@ def safe_unpickle(path: Path) -> dict[bytes, Any]:
         DataError: for a file that asks for anything but arrays, is damaged or holds no dictionary.
     """
     try:
-        with open(path, "rb") as file:
-            value = _Reader(file, encoding="bytes").load()
+        if path.stat().st_size > LARGEST:
+            raise DataError(f"it has {path.stat().st_size:,} bytes, expected at most {LARGEST:,}")
+        raw = path.read_bytes()
+        _check_operations(raw)
+        value = _Reader(io.BytesIO(raw), encoding="bytes").load()
     except DataError as error:
         raise DataError(f"{path.name}: {error}") from error
     except Exception as error:  # a damaged pickle can raise anything, running out of memory included
-        raise DataError(f"{path.name} is damaged: {type(error).__name__}: {error}") from error
+        raise DataError(f"{path.name} is damaged: {in_one_line(error)}") from error
     if not isinstance(value, dict):
         raise DataError(f"{path.name} holds {type(value).__name__}, expected a dictionary")
     return {key: item.value if isinstance(item, _Array) else item for key, item in value.items()}

@@ -17,6 +17,7 @@ from archduel.data.download import FREE, MOST_RATIO
 from archduel.data.levels import spread_of
 from archduel.data.stored import Item, keep, kept_once
 from archduel.errors import DataError, reading
+from archduel.text import printable
 
 __all__ = ["from_npz", "pairs_among"]
 
@@ -107,7 +108,7 @@ def pairs_among(found: set[str], what: str) -> list[tuple[str, str, int]]:
             if parts and parts[0][2] == 0:
                 return parts
     raise DataError(
-        f"{what} holds {', '.join(sorted(found)[:20]) or 'nothing'}; expected the arrays 'images' and 'labels' (or x and y, or "
+        f"{what} holds {printable(', '.join(sorted(found)[:20])) or 'nothing'}; expected the arrays 'images' and 'labels' (or x and y, or "
         "x_train, y_train, x_test, y_test)"
     )
 

@@ -45,13 +45,14 @@ class Plan:
     last: float
 
 
-def timed_plan(seconds: float, *, gone: float, reserve: float) -> Plan:
+def timed_plan(seconds: float, *, gone: float, reserve: float, last_share: float = LAST_SHARE) -> Plan:
     """Returns the plan of a race of ``seconds``.
 
     Args:
         seconds: the whole budget.
         gone: what is used up already (reading images).
         reserve: what is needed after training (test, export, report).
+        last_share: of the budget that the last training has if that can be; 0 where there is none.
 
     Raises:
         BudgetError: if less than five seconds are left to train.
@@ -63,7 +64,7 @@ def timed_plan(seconds: float, *, gone: float, reserve: float) -> Plan:
             f"--time {seconds:g}s is too short: starting and handing over take about {gone + reserve:.0f} s here, and training at least 5; "
             f"give at least --time {math.ceil(needed)}s", needed
         )  # fmt: skip
-    race = max(LEAST_RACE * usable, min(RACE_SHARE * usable, usable - LAST_SHARE * seconds))
+    race = max(LEAST_RACE * usable, min(RACE_SHARE * usable, usable - last_share * seconds))
     last = usable - race
     first = last / (FINAL_TO_FIRST * math.sqrt(max(1.0, usable / USUAL_SECONDS)))
     return Plan(Rungs(first, race / 4), gone + race, seconds - reserve, last)

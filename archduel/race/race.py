@@ -138,7 +138,7 @@ class Race:
         for candidate in self.candidates:
             if not candidate.standing.scores and not candidate.reason:
                 self._advance(candidate)  # it was interrupted on the way to its first rung
-        while self.stopwatch.seconds < self.plan.race_until:
+        while self.stopwatch.seconds < self.plan.race_until or not self._any_scored():
             standings = {c.number: c.standing for c in self.candidates}
             move = self.plan.rungs.next_move(standings, self.spent, newcomers=not self.exhausted)
             if move is None:
@@ -152,10 +152,14 @@ class Race:
             else:
                 self._advance(self.candidates[move.number])
 
+    def _any_scored(self) -> bool:
+        """Whether there is a network to hand over; rather late than none."""
+        return any(candidate.standing.scores for candidate in self.candidates)
+
     def _choose(self) -> None:
         leader = self.plan.rungs.leader({c.number: c.standing for c in self.candidates})
         if leader is None:
-            late = "the time was too short for the first rung" if self.candidates else "all that were proposed are above the limits"
+            late = "all that were proposed are above the limits" if self.exhausted and not self.candidates else "the time was too short for the first rung"
             reasons = [c.reason for c in self.candidates if c.reason] or [late]
             raise RunError(f"none of {len(self.candidates)} networks could be trained: {reasons[0]}")
         self.winner = leader
@@ -203,7 +207,10 @@ class Race:
         else:
             ahead = self._ahead(self.sides.index(side))
             centre = self.macs if ahead is None or ahead.standing.rung < 2 else ahead.entry.counts.macs
-            found = fitting_scale(arch, centre * FACTORS[place % len(FACTORS)], self.sizes, rng)
+            macs = centre * FACTORS[place % len(FACTORS)]
+            if ahead is not None and _one_answer_apart(arch, ahead.entry.arch):
+                macs = ahead.entry.counts.macs  # as large as the leader, so that the answer decides and not the size
+            found = fitting_scale(arch, macs, self.sizes, rng)
         return None if found is None else Entry(role, arch, *found)
 
     def _ahead(self, side: int) -> Candidate | None:
@@ -324,7 +331,7 @@ class Race:
         before = min(before, self._units(candidate)) if self.settings.timed else before  # a lost state costs its time again
 
         def share(a_step: float) -> float | None:
-            late = self.stopwatch.seconds >= self.plan.race_until
+            late = self.stopwatch.seconds >= self.plan.race_until and self._any_scored()
             return None if late or self._units(candidate) + a_step / 2 >= goal else 1.0
 
         sound = trainer.run(self._follow(candidate, trainer, share, "race"))
@@ -453,6 +460,12 @@ class Race:
             self._reach(candidate, record["rung"], record["point"], record["cost"])
         elif record["event"] == "choice":
             self.winner = record["number"]
+
+
+def _one_answer_apart(first: Arch, second: Arch) -> bool:
+    """Whether two architectures differ in one answer."""
+    same = first.space == second.space and len(first.choices) == len(second.choices)
+    return same and sum(a != b for a, b in zip(first.choices, second.choices)) == 1
 
 
 def _was_asked(exchange: list[list[Any]]) -> bool:

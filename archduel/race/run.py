@@ -20,7 +20,7 @@ from archduel.errors import InfeasibleError, SettingError
 from archduel.race.candidates import Candidate
 from archduel.race.clock import Clock, Stopwatch, Wall
 from archduel.race.newcomers import Asker, Entry
-from archduel.race.plan import ENOUGH_PASSES, Plan, epochs_plan, timed_plan
+from archduel.race.plan import ENOUGH_PASSES, LAST_SHARE, Plan, epochs_plan, timed_plan
 from archduel.race.race import Race, RaceSettings, Sets, check_images
 from archduel.race.sides import Side
 from archduel.race.sizes import Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
@@ -220,7 +220,7 @@ def run_race(
     torch.set_num_threads(1 if seconds is not None else threads)
     try:
         prepared = [_prepared(side, number, journal, sets, seconds, watch) for number, side in enumerate(known)]
-        plan = _plan(seconds, evaluations, _begun(journal, watch.seconds if prepared else watch.before), reserve, first_epochs, last_epochs)
+        plan = _plan(seconds, evaluations, _begun(journal, watch.seconds if prepared else watch.before), reserve, first_epochs, last_epochs, last_training=last_training)
         gone = watch.seconds if prepared else watch.before
         macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, gone=gone, timed=seconds is not None and scratch)
         settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, threads, reserve)
@@ -282,9 +282,11 @@ def _sets(data: ImageSet, device: str) -> Sets:
     return Sets(both.subset(torch.arange(n)), both.subset(torch.arange(n, len(labels))), both)
 
 
-def _plan(seconds: float | None, evaluations: int | None, gone: float, reserve: float, first: float, last: float) -> Plan:
+def _plan(
+    seconds: float | None, evaluations: int | None, gone: float, reserve: float, first: float, last: float, *, last_training: bool
+) -> Plan:
     if seconds is not None:
-        return timed_plan(seconds, gone=gone, reserve=reserve)
+        return timed_plan(seconds, gone=gone, reserve=reserve, last_share=LAST_SHARE if last_training else 0.0)
     assert evaluations is not None
     return epochs_plan(evaluations, first=first, last=last)
 

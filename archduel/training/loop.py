@@ -65,9 +65,7 @@ def save_training(path: Path, parts: Mapping[str, Stateful], progress: Mapping[s
     save_state(path, {"identity": dict(whose), "progress": dict(progress), "parts": states})
 
 
-def load_training(
-    path: Path, parts: Mapping[str, Stateful], whose: Mapping[str, Any], say: Callable[[str], None] = lambda text: None
-) -> dict[str, Any] | None:
+def load_training(path: Path, parts: Mapping[str, Stateful], whose: Mapping[str, Any], say: Callable[[str], None] = lambda text: None) -> dict[str, Any] | None:
     """Gives ``parts`` their saved states and returns the progress, or None if there is no such file yet, or only a damaged one.
 
     Raises:
@@ -461,14 +459,16 @@ def train(
 @contextmanager
 def repeatable(wanted: bool) -> Iterator[None]:
     """Lets torch use deterministic algorithms only, for a while; else lets CUDA try which convolution is fastest."""
-    before, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(wanted or before)
+    benchmark, changes = torch.backends.cudnn.benchmark, wanted and not torch.are_deterministic_algorithms_enabled()
+    if changes:  # the call imports torch's compiler, which takes seconds that the first training would be charged
+        torch.use_deterministic_algorithms(True)
     # Shapes do not change within a training, so the search for the fastest convolution is paid once.
     torch.backends.cudnn.benchmark = not wanted
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        if changes:
+            torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.benchmark = benchmark
 
 

@@ -71,7 +71,7 @@ def test_random_search_gets_what_the_search_had(run: Path) -> None:
 
 
 def test_an_audit_that_is_killed_goes_on_and_keeps_to_its_time(run: Path) -> None:
-    words = [sys.executable, "-m", "archduel", "audit", str(run), "--time", "25s", "--quiet"]
+    words = [sys.executable, "-m", "archduel", "audit", str(run), "--time", "60s", "--quiet"]
     process = subprocess.Popen(words)
     journal = run / "audit" / "journal.jsonl"
     while process.poll() is None and not (journal.exists() and '"trained"' in journal.read_text()):
@@ -83,7 +83,7 @@ def test_an_audit_that_is_killed_goes_on_and_keeps_to_its_time(run: Path) -> Non
     assert events(run)[: len(before)] == before
     found = json.loads((run / "audit.json").read_text())
     assert found["seeds"] >= 2
-    assert found["clock"] <= 26
+    assert found["clock"] <= 61
 
 
 def test_an_audit_without_a_time_has_half_of_the_runs_and_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

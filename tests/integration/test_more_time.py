@@ -15,7 +15,7 @@ import torch
 
 import archduel
 from archduel.data import load
-from archduel.errors import RunError, SettingError
+from archduel.errors import BudgetError, RunError, SettingError
 
 SMALL: dict[str, Any] = {
     "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True, "workers": 1,
@@ -54,7 +54,7 @@ def test_a_network_is_trained_on_in_steps(tmp_path: Path) -> None:
 
 def test_a_continuation_that_is_killed_goes_on_within_its_time(tmp_path: Path) -> None:
     out = archduel.search("digits", out=tmp_path / "run", quiet=True, **SMALL).folder
-    words = [sys.executable, "-m", "archduel", "search", "digits", "--out", str(out), "--time", "+16s", "--quiet"]
+    words = [sys.executable, "-m", "archduel", "search", "digits", "--out", str(out), "--time", "+40s", "--quiet"]
     process = subprocess.Popen(words)
     journal = out / "journal.jsonl"
     while process.poll() is None and '"saved"' not in journal.read_text():
@@ -70,9 +70,18 @@ def test_a_continuation_that_is_killed_goes_on_within_its_time(tmp_path: Path) -
     began = next(r["clock"] for r in after if r["event"] == "more")
     assert sum(r["event"] == "more" for r in after) == 1
     assert after[-1]["event"] == "more ends"
-    assert after[-1]["clock"] - began <= 26  # as the race: within ten seconds on a machine that is busy
+    assert after[-1]["clock"] - began <= 50  # as the race: within ten seconds on a machine that is busy
     trained = next(r["clock"] for r in reversed(after) if r["event"] == "test")
-    assert trained - began <= 16
+    assert trained - began <= 40
+
+
+def test_a_continuation_that_was_too_short_is_none(tmp_path: Path) -> None:
+    run = archduel.search("digits", out=tmp_path / "run", quiet=True, **SMALL)
+    with pytest.raises(BudgetError, match="too short to train on"):
+        archduel.search("digits", out=run.folder, time="+2s", quiet=True)
+    before = winner(run.result)["passes"]
+    run = archduel.search("digits", out=run.folder, time="+20s", quiet=True)
+    assert winner(run.result)["passes"] > before
 
 
 def test_what_cannot_go_on_is_said(tmp_path: Path) -> None:

@@ -264,6 +264,20 @@ def test_leftovers_of_systems_are_no_obstacle_and_foreign_files_are(home: Path) 
         archduel.search("base", out=home / "thesis", quiet=True, **SMALL)
 
 
+def test_mistyped_data_leave_no_folder_behind(home: Path) -> None:
+    with pytest.raises(DataError):
+        archduel.search("bass", out="runs/new", quiet=True, **SMALL)
+    assert not (home / "runs/new").exists()
+    (home / "runs/kept").mkdir()
+    (home / "runs/kept/.gitkeep").touch()
+    with pytest.raises(DataError):
+        archduel.search("bass", out="runs/kept", quiet=True, **SMALL)
+    assert [path.name for path in (home / "runs/kept").iterdir()] == [".gitkeep"]
+    with pytest.raises(DataError):
+        archduel.search("bass", out="runs/r", quiet=True, **SMALL)
+    assert (home / "runs/r/journal.jsonl").is_file()
+
+
 @pytest.mark.parametrize("name", [".lock", ".audit.lock"])
 def test_a_planted_link_is_not_followed(name: str, home: Path) -> None:
     from archduel.core.disk import lock, write_atomic

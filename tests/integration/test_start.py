@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import archduel
+from archduel.commands.search.audit import audit
 from archduel.commands.search.known import start_sentences
 from archduel.commands.search.run import Run
 from archduel.commands.search.settings import make_settings, read_settings
@@ -83,7 +84,7 @@ def test_two_starts_repeat_exactly(images: Path, tmp_path: Path) -> None:
 
 def test_a_network_that_was_known_is_not_audited_from_scratch(run: Run) -> None:
     with pytest.raises(SettingError, match="--start scratch"):
-        archduel.audit(run.folder, time="60s", quiet=True)
+        audit(run.folder, time="60s", quiet=True)
 
 
 @pytest.mark.parametrize(

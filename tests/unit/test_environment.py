@@ -100,3 +100,17 @@ def test_what_the_machine_lacks_is_a_line_and_a_bug_is_a_traceback(error: str, c
     if code == 2:
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1
+
+
+def test_a_file_that_ends_too_soon_is_no_abortion(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from archduel import commands
+
+    def ends(*_: object, **__: object) -> None:
+        raise EOFError("No data left in file")
+
+    monkeypatch.setattr("archduel.networks.trained.open_network", ends)
+    monkeypatch.setattr(sys, "argv", ["archduel", "export", "x", "--to", "y"])
+    with pytest.raises(SystemExit) as stop:
+        commands.main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: a file ends too soon: EOFError: No data left in file\n"

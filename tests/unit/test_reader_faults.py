@@ -174,6 +174,12 @@ def test_hostile_arrays_are_refused_in_no_time(tmp_path: Path, members: dict[str
     assert time.process_time() - began < 5  # the shapes claim gigabytes
 
 
+def test_names_of_strangers_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load(npz(tmp_path / "a.npz", **{"x\n\x1b[2J": GOOD["images"]}))
+    assert str(caught.value).isprintable()
+
+
 def test_bombs_and_odd_zip_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("archduel.data.npz.FREE", 1 << 16)
     bomb = npz(tmp_path / "b.npz", images=header("'|u1'", "(9000, 60, 60)") + bytes(9000 * 3600), labels=array(np.arange(9000) % 2))
@@ -270,6 +276,23 @@ def test_pickles_of_cifar_cannot_forge_arrays(tmp_path: Path) -> None:
     assert not isinstance(safe_unpickle(tmp_path / "1")[b"data"], np.dtype)
     (tmp_path / "good").write_bytes(pickle.dumps({b"data": np.arange(6, dtype=np.uint8).reshape(2, 3), b"labels": [1]}, 4))
     np.testing.assert_array_equal(safe_unpickle(tmp_path / "good")[b"data"], [[0, 1, 2], [3, 4, 5]])
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x80\x02}r\xff\xff\xff\x0f.",
+        b"\x80\x02}" + b")\x85" * 20 + b"N}.",
+        b"\x80\x03C\x04dataQ.",
+        b"\x80\x04\x8e\xff\xff\xff\xff\xff\x00\x00\x00" + b"x" * 9,
+    ],
+    ids=["memo", "tuples", "persistent", "length"],
+)
+def test_pickles_of_cifar_take_no_memory_and_say_so_in_one_line(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "batch").write_bytes(raw)
+    with pytest.raises(DataError) as caught:
+        safe_unpickle(tmp_path / "batch")
+    assert "\n" not in str(caught.value)
 
 
 # -- Tables --------------------------------------------------------------------------------------------------------------

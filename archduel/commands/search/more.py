@@ -132,13 +132,19 @@ def _open(
         model.tune()
         recipe = Recipe(**before["plan"]["recipe"])
     trainer = Anytime(model, both, recipe, seed=seed, device=settings.device)
-    own, earlier = _state(folder.path, more["number"]), _state(folder.path, more["number"] - 1, winner["number"])
+    own, earlier = _state(folder.path, more["number"]), _state(folder.path, _last_done(folder, more["number"]), winner["number"])
     saved = if_whole(own, lambda path: trainer.load(path, both))
     if saved is not None:
         return trainer, saved["done"]
     if if_whole(earlier, lambda path: trainer.load(path, both)) is None:
         raise RunError(f"{earlier} is missing or damaged, and with it what the network is trained on from; a new run is needed")
     return trainer, 0.0
+
+
+def _last_done(folder: Job, number: int) -> int:
+    """Returns the continuation before ``number`` that trained the network, 0 for none: one that was too short or diverged left nothing."""
+    ended = {r["number"]: r["reason"] for r in folder.journal.records if r["event"] == "more ends"}
+    return max((n for n, reason in ended.items() if n < number and not reason), default=0)
 
 
 def _state(folder: Path, number: int, winner: int = 0) -> Path:

@@ -14,7 +14,7 @@ from archduel import registry
 from archduel.assemble import declaration
 from archduel.commands.options import parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
-from archduel.commands.search import final
+from archduel.commands.search import final, same
 from archduel.commands.search.audit import audit as measure_gain
 from archduel.commands.search.more import as_before, begin, end, is_more, trained_on
 from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
@@ -33,16 +33,6 @@ from archduel.commands.search.plan import (
 )
 from archduel.commands.search.race import check_settings_of_race, raced
 from archduel.commands.search.result import gain, result_of
-from archduel.commands.search.same import (
-    as_begun,
-    check_images,
-    data_text,
-    has_export,
-    has_network,
-    opened,
-    place_for,
-    same_words,
-)
 from archduel.commands.search.settings import (
     Settings,
     default_settings,
@@ -57,7 +47,7 @@ from archduel.core.job import RUN, Job, read_result
 from archduel.core.places import same_place
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
-from archduel.errors import RunError, SettingError, as_path
+from archduel.errors import DataError, RunError, SettingError, as_path
 from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import IDLE, Processes
@@ -78,7 +68,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     """Does all that is left of a run."""
     race, workers = races(settings), settings.workers
     # the clock decides how a timed race goes, not the number of threads it began with
-    settings = settings if race and settings.evaluations is None else as_begun(folder, settings)
+    settings = settings if race and settings.evaluations is None else same.as_begun(folder, settings)
     check_device(settings.device)
     variant = settings.section("space")  # such as preset=cnas
     space = open_space(settings.space, **variant) if variant else registry.make("space", settings.space)
@@ -92,7 +82,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     settings = _with_budget(settings)
     dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
     progress.end()
-    check_images(folder, dataset)
+    same.check_images(folder, dataset)
     _introduce(progress, settings, dataset)
     space = for_data(space, dataset, progress)
     if race:
@@ -432,7 +422,7 @@ def search(
         limits = {name: None if value is None else parse_count(value) for name, value in (("max_params", max_params), ("max_macs", max_macs))}
         return _more(data, str(time), out, {**given, **limits}, audit=audit, quiet=quiet, command=command, gone=gone)
     checked = make_settings(
-        data=data_text(data),
+        data=same.data_text(data),
         seconds=None if time is None else parse_seconds(time),
         evaluations=evaluations,
         max_params=None if max_params is None else parse_count(max_params),
@@ -440,23 +430,18 @@ def search(
         max_latency_ms=max_latency_ms,
         **settings,
     )
-    path = Path(as_path("out", out)) if out is not None else place_for(checked)
+    path = Path(as_path("out", out)) if out is not None else same.place_for(checked)
     progress = Progress(quiet=quiet)
     line = printable(command or " ".join(sys.argv) or "archduel.search(...)")
-    folder = opened(path, checked, line, gone)
+    folder = same.opened(path, checked, line, gone)
     try:
-        result = folder.result
-        if result is not None and not same_words(folder, checked):
-            check_images(folder, load(checked.data, progress=progress.reading, **load_arguments(_with_budget(checked))))
-        if result is None or not has_network(folder):
-            work(folder, checked, progress)
-        elif not has_export(folder):  # it was stopped between the result and the export, or something of it is gone
-            hand_over(folder, result, progress)
-        else:
-            progress.say(f"{path} is finished; nothing to do (another --out starts a new run)")
+        _go_on(folder, checked, progress)
     except KeyboardInterrupt:
         progress.end()
         progress.say(f"stopped after {duration(folder.clock)}; the same command continues {path}")
+        raise
+    except DataError:
+        same.forgotten(folder)
         raise
     finally:
         progress.end()
@@ -464,6 +449,19 @@ def search(
     if audit is not None:
         measure_gain(path, time=audit, quiet=quiet, command=line)
     return Run(path)
+
+
+def _go_on(folder: Job, settings: Settings, progress: Progress) -> None:
+    """Does what is left of a run: all, the hand-over, or nothing where it is finished and whole."""
+    result = folder.result
+    if result is not None and not same.same_words(folder, settings):
+        same.check_images(folder, load(settings.data, progress=progress.reading, **load_arguments(_with_budget(settings))))
+    if result is None or not same.has_network(folder):
+        work(folder, settings, progress)
+    elif not same.has_export(folder):  # it was stopped between the result and the export, or something of it is gone
+        hand_over(folder, result, progress)
+    else:
+        progress.say(f"{folder.path} is finished; nothing to do (another --out starts a new run)")
 
 
 def _more(
@@ -475,7 +473,7 @@ def _more(
         raise SettingError(f"--time {time} goes on with a finished run; say which one: --out FOLDER")
     path, progress, line = Path(as_path("out", out)), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
     before = read_settings(path)
-    text = data_text(data)
+    text = same.data_text(data)
     as_before(before, before.data if same_place(before.data, text, {}, path) else text, given)
     with Job(path, RUN, {"run": before.model_dump()}, command=line, defaults={"run": default_settings()}, gone=gone) as folder:
         try:

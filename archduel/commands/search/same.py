@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from archduel.commands.search.settings import OLDER, Settings, default_settings, read_settings
 from archduel.core.disk import read_toml
-from archduel.core.job import RUN, Job
+from archduel.core.job import JOURNAL, RUN, Job
 from archduel.core.places import place_of, same_place
 from archduel.data import Dataset
 from archduel.errors import DataError, SettingError
 from archduel.networks.trained import folder_of, is_whole
 
-__all__ = ["as_begun", "check_images", "data_text", "has_export", "has_network", "opened", "place_for", "same_words"]
+__all__ = ["as_begun", "check_images", "data_text", "forgotten", "has_export", "has_network", "opened", "place_for", "same_words"]
 
 
 def data_text(data: Any) -> str:
@@ -63,6 +64,22 @@ def as_older(path: Path, settings: Settings) -> Settings:
     if settings.start != "auto" or not toml.is_file() or "start" in read_toml(toml).get("run", {}):
         return settings
     return settings.model_copy(update=OLDER)
+
+
+def forgotten(folder: Job) -> None:
+    """Removes a run that has not even found its data: a mistyped name leaves nothing behind. Whatever else lies in the folder stays.
+
+    Args:
+        folder: closed afterwards.
+    """
+    begun = bool(folder.journal.records)
+    folder.close()
+    if begun:
+        return
+    for name in (RUN.file, JOURNAL, ".lock"):
+        (folder.path / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.path.rmdir()  # empty folders alone
 
 
 def as_begun(folder: Job, settings: Settings) -> Settings:

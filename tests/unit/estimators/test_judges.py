@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,3 +143,24 @@ def test_how_many_is_measured_on_networks_of_the_recipe() -> None:
     assert set(plan.together) <= {8, 16}
     impossible = judge().plan([parse("nasbench201:0.0")], "label", 4)
     assert (impossible.k, bool(impossible.reason)) == (1, True)
+
+
+FIRST = """
+import sys
+import numpy as np
+from archduel.core import Arch, Query
+from archduel.estimators.judges import Judge
+from archduel.training.images import Pixels
+from archduel.training.recipe import Recipe
+rng = np.random.default_rng(0)
+images = Pixels(rng.integers(0, 256, (24, 1, 8, 8), dtype=np.uint8), np.arange(24) % 2, (0.5,), (0.2,))
+recipe = Recipe(epochs=1, batch_size=8, channels=4, depth=1, image_size=8)
+judge = Judge(images, {"validation": images}, {"label": recipe}, 2, 0)()
+query = Query(Arch("nasbench201", (1, 2, 3, 4, 0, 1)))
+print(judge(query, 0).reason, *sorted({"torch._inductor", "torch._dynamo", "sympy"} & set(sys.modules)))
+"""
+
+
+def test_the_first_training_of_a_worker_pays_for_no_compiler() -> None:
+    done = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "", done.stderr

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from archduel.core import Scale
+from archduel.core import Arch, Scale
 from archduel.core.storage import Journal, read_journal
 from archduel.data import Dataset, load
 from archduel.errors import BudgetError, RunError, SettingError
@@ -182,6 +182,32 @@ def test_a_killed_timed_race_loses_no_more_than_it_had_not_saved(digits: Dataset
     result = race(digits, tmp_path, evaluations=None, seconds=40.0, clock=clock)
     assert 39.0 < result.seconds <= 40.5
     assert clock.time < 38.0  # the time before the interruption counted
+
+
+def test_a_neighbour_of_the_leader_is_built_at_its_size(digits: Dataset, tmp_path: Path) -> None:
+    result = race(digits, tmp_path, evaluations=4, max_params=None)
+    fourth, start = result.candidates[3], result.candidates[0].entry
+    assert (fourth.role, fourth.entry.asked) == ("search", False)
+    known = [c.entry for c in result.candidates[:3]]
+    leader = next(e for e in known if e.arch.space == "stages" and sum(a != b for a, b in zip(e.arch.choices, fourth.entry.arch.choices)) == 1)
+    assert 1 / 1.6 < fourth.entry.counts.macs / leader.counts.macs < 1.6
+    assert start.role == "start"
+
+
+def test_where_the_time_is_over_before_the_first_network_one_is_trained_all_the_same(digits: Dataset, tmp_path: Path) -> None:
+    clock = Ticking(0.05)
+
+    class Slow(Stages):
+        """Takes all the time to say where to begin."""
+
+        def start(self) -> Arch:
+            clock.time += 6.0
+            return super().start()
+
+    strategy = RegularizedEvolution(Stages(), rng=np.random.default_rng(0), population=3, tournament=2)
+    result = run_race(digits, Slow(), strategy, folder=tmp_path, seconds=8.0, clock=clock, max_params=20_000)
+    assert len(result.candidates) == 1
+    assert len(result.winner.curve) == 1
 
 
 def test_random_search_alone_names_its_networks(digits: Dataset, tmp_path: Path) -> None:

@@ -86,6 +86,8 @@ def test_where_start_and_hand_over_take_long_the_search_shrinks_first() -> None:
     assert busy.last == pytest.approx(30.0)  # half of the minute
     assert busy.race_until == pytest.approx(20.0)
     assert hopeless.last == pytest.approx(0.9 * 18)
+    alone = timed_plan(60.0, gone=30.0, reserve=12.0, last_share=0.0)  # a race without a last training has its usual share
+    assert alone.race_until == pytest.approx(30.0 + 0.38 * 18)
 
 
 def test_no_time_is_refused_with_what_would_do() -> None:
