@@ -18,7 +18,7 @@ from archduel.commands.search.audit import audit
 from archduel.errors import BudgetError, RunError
 
 SMALL: dict[str, Any] = {
-    "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True, "workers": 1,
+    "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True, "workers": 1, "start": "scratch",
     "set": {"race.last_epochs": 12},
 }  # fmt: skip
 

@@ -38,7 +38,7 @@ from archduel.training.images import Pixels, side_by_side
 from archduel.training.metrics import evaluate
 from archduel.training.runtime import mix_seed
 
-__all__ = ["AUDIT", "audit"]
+__all__ = ["AUDIT", "audit", "audited"]
 
 AUDIT = "audit.json"
 LAYOUT = Layout("audit", "audit.toml", ("audit",), option="run")
@@ -56,6 +56,15 @@ NAMES = {
     "search": "the best searched network of the race", "random": "random search at equal cost",
     "standard": "the best standard network of the race",
 }  # fmt: skip
+
+
+def audited(path: Path, time: str | float, progress: Progress, *, quiet: bool, command: str) -> None:
+    """Measures the gain of a finished race (:func:`audit`), or says why there is nothing to measure."""
+    reason = nothing_to_audit(read_result(path))
+    if reason:
+        progress.say(f"no audit: the run {reason}")
+    else:
+        audit(path, time=time, quiet=quiet, command=command)
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,14 @@ def contestant_from(role: str, values: Mapping[str, Any]) -> Contestant:
     return Contestant(role, parse(values["arch"]), Scale(**values["scale"]), values["params"], values["macs"])
 
 
+def nothing_to_audit(result: Mapping[str, Any]) -> str:
+    """Returns why a finished race cannot be audited, empty where it can."""
+    winner = result["race"]["candidates"][result["race"]["winner"]]
+    if winner["arch"].partition(":")[0] not in (result.get("start") or {}).get("known", ()):
+        return ""
+    return "handed over a part of a pretrained network, and an audit trains from scratch: it would compare something else; audit a run with --start scratch"
+
+
 def audit(
     run: str | Path, *, time: str | float | None = None, quiet: bool = False, command: str | None = None, gone: float = 0.0
 ) -> dict[str, Any]:
@@ -118,11 +135,8 @@ def audit(
     try:
         result = _finished(path)
         winner = result["race"]["candidates"][result["race"]["winner"]]
-        if winner["arch"].partition(":")[0] in (result.get("start") or {}).get("known", ()):
-            raise SettingError(
-                f"{path} handed over a part of a pretrained network, and an audit trains from scratch: it would compare something else; "
-                "audit a run with --start scratch"
-            )
+        if reason := nothing_to_audit(result):
+            raise SettingError(f"{path} {reason}")
         what = {"fingerprint": result["data"]["fingerprint"], "arch": winner["arch"], "scale": winner["scale"]}
         line = command or " ".join(sys.argv)
         if given is None:

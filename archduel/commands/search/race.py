@@ -230,7 +230,8 @@ def _result(
 
 def _sentence(settings: Settings, dataset: Dataset, race: RaceResult) -> str:
     timed = settings.seconds is not None
-    return race_sentence(race.winner, race.standings, len(dataset.validation), timed=timed, metric=settings.metric)
+    sentence = race_sentence(race.winner, race.standings, len(dataset.validation), timed=timed, metric=settings.metric)
+    return sentence.replace(UNKNOWN_GAIN, UNKNOWN_TO_TUNING) if race.recipe.frozen_norms else sentence
 
 
 def _network(space: Space, race: RaceResult, test: Evaluation) -> dict[str, Any]:
@@ -260,6 +261,7 @@ def _finite(score: float) -> float | None:
 
 
 NAMES = {"start": "the space's first network", "search": "the search's best", "random": "the best random one", "standard": "the best standard one", "tuned": "plain fine-tuning of a pretrained network"}
+UNKNOWN_TO_TUNING = "What a search gains over plain fine-tuning is not known from one race."
 UNKNOWN_GAIN = "What a search gains over chance is not known from one race; `archduel audit` measures it."
 
 

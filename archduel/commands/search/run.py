@@ -15,7 +15,7 @@ from archduel.assemble import declaration
 from archduel.commands.options import parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final, same
-from archduel.commands.search.audit import audit as measure_gain
+from archduel.commands.search.audit import audited
 from archduel.commands.search.more import as_before, begin, end, is_more, trained_on
 from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
 from archduel.commands.search.own import check_importable, check_not_loading, exported, for_data
@@ -447,7 +447,7 @@ def search(
         progress.end()
         folder.close()
     if audit is not None:
-        measure_gain(path, time=audit, quiet=quiet, command=line)
+        audited(path, audit, progress, quiet=quiet, command=line)
     return Run(path)
 
 
@@ -487,5 +487,5 @@ def _more(
         finally:
             progress.end()
     if audit is not None:
-        measure_gain(path, time=audit, quiet=quiet, command=line)
+        audited(path, audit, progress, quiet=quiet, command=line)
     return Run(path)

@@ -300,7 +300,8 @@ def train_network(
 
     accumulate, seed = as_whole("accumulate", accumulate, least=1), as_whole("seed", seed, least=0)
     max_images, workers = (
-        None if value is None else as_whole(name, value, least=1) for name, value in (("max_images", max_images), ("workers", workers))
+        None if value is None else as_whole(name, value, least=least)
+        for name, value, least in (("max_images", max_images, 1), ("workers", workers, 0))  # no worker: images are read in this process
     )
     out, changes = as_path("out", out), plain_value({} if changes is None else changes)
     if not isinstance(changes, dict):

@@ -11,6 +11,7 @@ once-for-all networks, Cai et al., ICLR 2020.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -140,6 +141,15 @@ class Pretrained:
             if side not in RESOLUTIONS:
                 raise SettingError(f"resolution {side} is not one of {', '.join(map(str, RESOLUTIONS))}")
         self.backbones, self.resolutions = tuple(backbones), tuple(resolutions)
+
+    @property
+    def size(self) -> int:
+        """How many architectures there are."""
+        found = 0
+        for name in self.backbones or NAMES:
+            for stages in range(2, len(BACKBONES[name].depths) + 1):
+                found += math.prod(len(asked.options) for asked in _questions(name, stages))
+        return found * len(set(self.resolutions or RESOLUTIONS))
 
     def decision(self, prefix: Sequence[int]) -> Decision | None:
         """Returns the next question, or None after the last."""

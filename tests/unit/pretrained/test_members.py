@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -136,6 +138,7 @@ def test_a_space_holds_only_what_it_was_asked_for() -> None:
     plans = [plan_of(sample(space, np.random.default_rng(seed))) for seed in range(20)]
     assert {plan.backbone for plan in plans} == {"resnet18"}
     assert {plan.resolution for plan in plans} == {32, 64}
+    assert space.size == 2 * sum(math.prod([2, 4] * stages) * 2 * 4 for stages in (2, 3, 4))  # blocks and width a stage, head, tuned
     with pytest.raises(SettingError, match="33"):
         Pretrained(resolutions=[33])
     with pytest.raises(KeyError, match="resnet19"):

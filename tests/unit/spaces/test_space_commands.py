@@ -39,6 +39,8 @@ def run(*words: str, code: int = 0) -> str:
 
 def test_every_space_on_the_menu_has_a_network_a_count_and_facts() -> None:
     for name in registry.names("space"):
+        if registry.MENUS["space"][name] in registry.plug_ins("space"):
+            continue  # another test's
         assert family(name).name == name
         assert family(name).build is not None
         assert family(name).count is not None
