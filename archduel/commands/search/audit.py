@@ -60,7 +60,7 @@ NAMES = {
 
 def audited(path: Path, time: str | float, progress: Progress, *, quiet: bool, command: str) -> None:
     """Measures the gain of a finished race (:func:`audit`), or says why there is nothing to measure."""
-    reason = nothing_to_audit(read_result(path))
+    reason = nothing_to_audit(_finished(path))
     if reason:
         progress.say(f"no audit: the run {reason}")
     else:
