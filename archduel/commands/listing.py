@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,18 @@ def menu_lines(role: str) -> list[str]:
     """
     names = registry.names(role)
     width = max(map(len, names))
-    return [f"{name:<{width}}  {_first_line(_class(role, name))}" for name in names]
+    outside = registry.plug_ins(role)
+    return [f"{name:<{width}}  {_from_outside(role, name) if registry.MENUS[role][name] in outside else _first_line(_class(role, name))}" for name in names]
+
+
+def _from_outside(role: str, name: str) -> str:
+    """Returns what a plug-in says of itself in its first line, and where it is from."""
+    where = registry.MENUS[role][name]
+    entry = registry.entry(role, name)
+    what = getattr(entry, "space", entry)
+    text = inspect.getdoc(getattr(what, "func", what)) if callable(what) else None
+    first = (text or "").partition("\n")[0].replace("``", "`").rstrip(".")
+    return f"{first} (from outside: {where})" if first else f"from outside: {where}"
 
 
 def _class(role: str, name: str) -> str:

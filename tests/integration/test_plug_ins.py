@@ -184,6 +184,7 @@ def chains(outside: Path) -> Any:
 
 def test_a_space_is_sampled_described_and_drawn(chains: Any) -> None:
     archs = run("sample", "chain_space:FAMILY", "-n", "5", "--distinct").split()
+    assert "Chains of four layers of three kinds; 81 architectures (from outside: chain_space:FAMILY)" in run("list", "spaces")
     assert len({chains().fingerprint(archduel.parse(arch)) for arch in archs}) == 5
     facts = json.loads(run("describe", "--space", "chain_space:FAMILY", "--json"))
     assert (facts["space"], facts["size"]) == ("chains", 81)
