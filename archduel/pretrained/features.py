@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,21 +29,9 @@ MOST_BYTES = 2 << 30
 BATCH = 64
 
 
-@dataclass(frozen=True)
-class _Key:
-    images: str
-    backbone: str
-    resolution: int
-    precision: str
-
-    @property
-    def name(self) -> str:
-        return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest() + ".npz"
-
-
 def frozen_features(
-    trunk: Trunk, shown: torch.nn.Module, images: Pixels, *, precision: str = "fp32", going: Callable[[], bool] = lambda: True
-) -> dict[int, NDArray[np.float16]] | None:
+    trunk: Trunk, shown: torch.nn.Module, images: Pixels, *, precision: str = "fp32"
+) -> dict[int, NDArray[np.float16]]:
     """Returns for each number of blocks kept the means of the last map, (N, channels) float16; one more for the neck.
 
     Args:
@@ -52,7 +39,6 @@ def frozen_features(
         shown: makes normalised images what the backbone was shown.
         images: which ones.
         precision: ``bf16`` where that is faster (:func:`archduel.race.best_precision`), else ``fp32``.
-        going: asked before each batch; where it says no, None is returned.
     """
     import torch
 
@@ -63,8 +49,6 @@ def frozen_features(
     trunk = trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.inference_mode(), torch.autocast("cpu", kind, enabled=precision == "bf16"):
         for rows in torch.arange(len(images)).split(BATCH):
-            if not going():
-                return None
             x = shown(normalise(images.batch(rows)[0], images.mean, images.std, channels_last=True))
             for number, made in enumerate(trunk.maps(x)):
                 if number:  # the map of the stem alone is no network
@@ -83,7 +67,7 @@ def cached_features(
         cache: root of the cache; None = the user's.
     """
     folder = cache_root(cache) / FEATURES
-    path = folder / _Key(*key_of).name
+    path = folder / f"{hashlib.blake2b(repr(key_of).encode(), digest_size=16).hexdigest()}.npz"
     found = _read(path)
     if found is not None:
         return found

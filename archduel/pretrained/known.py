@@ -22,6 +22,7 @@ from archduel.spaces.pretrained.backbones import Backbone, backbone
 from archduel.spaces.pretrained.space import (
     HEADS,
     RESOLUTIONS,
+    WIDTHS,
     Plan,
     Pretrained,
     arch_of,
@@ -151,9 +152,10 @@ class Known:
         share = min(1.0, rows / len(train))
         shown, judged = train.fraction(share, self.seed), validation.fraction(min(1.0, MOST_VALIDATION / len(validation)), self.seed)
         self._labels = shown.labels.cpu().numpy()
+        parts = [(part, _pixels_digest(part, (*self.mean, *self.std))) for part in (shown, judged)]
         looked: list[list[Any]] = []
         for name in self.space.backbones:
-            looked += self._look(name, shown, judged, seconds, None if done is None else [r for b, r, _ in done if b == name], now)
+            looked += self._look(name, parts, seconds, None if done is None else [r for b, r, _ in done if b == name], now)
         costs = {(b, r): cost for b, r, cost in (looked if done is None else done)}
         self._looked = set(costs)
         self._probe(shown, judged, costs)
@@ -166,23 +168,32 @@ class Known:
         return min(len(train), MOST_IMAGES, max(FEWEST_IMAGES, wanted))
 
     def _look(
-        self, name: str, train: Pixels, validation: Pixels, seconds: float | None, only: Sequence[int] | None, now: Callable[[], float]
+        self, name: str, parts: Sequence[tuple[Pixels, str]], seconds: float | None, only: Sequence[int] | None, now: Callable[[], float]
     ) -> list[list[Any]]:
-        """Makes the features of one backbone at rising resolutions; returns backbone, resolution and seconds an image of each."""
-        trunk, digest = load(name, cache=self.cache), self._digest(name)
+        """Makes the features of one backbone at rising resolutions; returns backbone, resolution and seconds an image of each.
+
+        Args:
+            name: of the backbone.
+            parts: training images, then validation images, each with a digest.
+            seconds: of the whole race, None = the clock decides nothing.
+            only: the resolutions of before an interruption.
+            now: the clock.
+        """
+        trunk, digest = load(name, weights=self._published(name)), self._digest(name)
+        number = sum(len(images) for images, _ in parts)
         allowance = None if seconds is None else PROBE_SHARE * seconds / len(self.space.backbones)
         made: list[list[Any]] = []
         for side in self._ladder() if only is None else only:
             if only is None and allowance is None and len(made) == 2:
                 break  # a race that must repeat exactly has no clock: two resolutions
             if only is None and allowance is not None and made:
-                expected = made[-1][2] * (side / made[-1][1]) ** 2 * (len(train) + len(validation))
+                expected = made[-1][2] * (side / made[-1][1]) ** 2 * number
                 if expected > allowance:
                     break
             began = now()
-            for part in (train, validation):
-                self._features[name, side, part is train] = self._of(trunk, name, digest, part, side)
-            cost = (now() - began) / (len(train) + len(validation))
+            for place, (images, pixels) in enumerate(parts):
+                self._features[name, side, place == 0] = self._of(trunk, name, (pixels, digest), images, side)
+            cost = (now() - began) / number
             allowance = None if allowance is None else allowance - (now() - began)
             made.append([name, side, cost])
         return made
@@ -210,12 +221,12 @@ class Known:
             self._weights[name] = weights_of(name, cache=self.cache)
         return self._weights[name]
 
-    def _of(self, trunk: Any, name: str, digest: str, images: Pixels, side: int) -> Mapping[int, NDArray[np.float16]]:
+    def _of(self, trunk: Any, name: str, digests: tuple[str, str], images: Pixels, side: int) -> Mapping[int, NDArray[np.float16]]:
         from archduel.spaces.pretrained.member import Shown
 
         shown = Shown(self.scale.in_channels, self.scale.image_size, side)
         shown.between(self.mean, self.std, backbone(name))
-        key = _pixels_digest(images, (*self.mean, *self.std)), digest, side, self.precision
+        key = *digests, side, self.precision
         found = cached_features(key, lambda: frozen_features(trunk, shown, images, precision=self.precision), cache=self.cache)
         assert found is not None
         return found
@@ -282,7 +293,7 @@ class Known:
         for name in self.space.backbones:
             sides = sorted({seen.resolution for seen in self.seen if seen.backbone == name}) or list(self._ladder()[:1])
             source = backbone(name)
-            for width in (1.0, 0.75, 0.5, 0.25):
+            for width in WIDTHS:
                 plan = full(source, sides[0], width)
                 if self.sized(arch_of(plan)) is not None:
                     if width != 1:

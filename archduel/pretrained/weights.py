@@ -145,8 +145,13 @@ def weights_of(name: str, *, cache: Path | None = None) -> dict[str, Tensor]:
     return _fitted(wanted, _read(found.path), found.path)
 
 
-def load(name: str, *, cache: Path | None = None) -> Trunk:
+def load(name: str, *, cache: Path | None = None, weights: Mapping[str, Tensor] | None = None) -> Trunk:
     """Returns stem, blocks and neck of a backbone with its published weights, in evaluation mode.
+
+    Args:
+        name: of the backbone.
+        cache: root of the cache; None = the user's.
+        weights: what :func:`weights_of` returned before; None = they are read.
 
     Raises:
         UnknownNameError: for a backbone that there is not.
@@ -157,7 +162,7 @@ def load(name: str, *, cache: Path | None = None) -> Trunk:
 
     from archduel.spaces.pretrained.network import Trunk
 
-    weights = weights_of(name, cache=cache)
+    weights = weights_of(name, cache=cache) if weights is None else weights
     with torch.device("meta"):  # no weights are drawn that would be thrown away
         trunk = Trunk(backbone(name).layout)
     trunk.load_state_dict({key: value for key, value in weights.items() if not key.startswith("head.")}, assign=True)

@@ -211,17 +211,16 @@ def run_race(
     recipe = recipe or race_recipe(data, device, side=scratch_side)
     sets = _sets(data, device)
     check_images(sets)
-    bounds = Bounds(max_params, max_macs)
     sizes = Sizes(
         scratch_side or data.image_size, data.in_channels, data.n_classes, lru_cache(100_000)(count),
-        lambda arch, scale, counts: bounds.allow(counts) and (allowed is None or allowed(arch, scale)), depths(space), widths(space),
+        Bounds(max_params, max_macs).and_also(allowed), depths(space), widths(space),
     )  # fmt: skip
     before = torch.get_num_threads()
     torch.set_num_threads(1 if seconds is not None else threads)
     try:
         prepared = [_prepared(side, number, journal, sets, seconds, watch) for number, side in enumerate(known)]
-        plan = _plan(seconds, evaluations, _begun(journal, watch.seconds if prepared else watch.before), reserve, first_epochs, last_epochs, last_training=last_training)
         gone = watch.seconds if prepared else watch.before
+        plan = _plan(seconds, evaluations, _begun(journal, gone), reserve, first_epochs, last_epochs, last_training=last_training)
         macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, gone=gone, timed=seconds is not None and scratch)
         settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, threads, reserve)
         own = Side(

@@ -43,6 +43,11 @@ class Bounds:
         )
 
 
+    def and_also(self, further: Callable[[Arch, Scale], bool] | None) -> Allowed:
+        """Returns these limits and a further one, such as of latency, which is asked only within them; None = no further one."""
+        return lambda arch, scale, counts: self.allow(counts) and (further is None or further(arch, scale))
+
+
 Allowed = Callable[[Arch, Scale, Counts], bool]
 """Whether a network is within all limits, measured ones such as latency included."""
 

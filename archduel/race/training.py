@@ -181,8 +181,8 @@ class Anytime:
         Args:
             images: training images that the statistics are taken from.
         """
-        norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-        norms = [] if self.recipe.frozen_norms else norms
+        every = [] if self.recipe.frozen_norms else self.model.modules()
+        norms = [m for m in every if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
         momenta = [norm.momentum for norm in norms]
         n = len(self.cursor.pixels)
         rows = torch.arange(0, n, max(1, n // images))[:images]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from archduel.commands.search.settings import Settings, load_arguments, usual_space
-from archduel.core import Arch, Constraint, Counts, Scale, Space, Strategy
+from archduel.commands.search.settings import Settings, asks_known, load_arguments
+from archduel.core import Arch, Constraint, Scale, Space, Strategy
 from archduel.data import Dataset, Preprocessing
 from archduel.data.resolution import SIZES, affordable_size
 from archduel.errors import DataError, SettingError
@@ -56,8 +56,8 @@ def choose_start(
         SettingError: for images that pretrained networks cannot be shown.
         UnknownNameError: for a backbone that there is not.
     """
-    if settings.start == "scratch" or (settings.start == "auto" and settings.space != usual_space(True)):
-        return Start()  # who names another space wants to know what is in it
+    if not asks_known(settings):
+        return Start()
     names = backbones_at_hand(settings)
     reason = unsuitable(settings, dataset, names)
     if reason:
@@ -109,11 +109,7 @@ def known_side(
     from archduel.pretrained.known import Known
     from archduel.spaces.pretrained.space import Pretrained
 
-    bounds, look = Bounds(settings.max_params, settings.max_macs), dataset.preprocessing
-
-    def allowed(arch: Arch, scale: Scale, counts: Counts) -> bool:
-        return bounds.allow(counts) and (latency is None or latency(arch, scale))
-
+    look, allowed = dataset.preprocessing, Bounds(settings.max_params, settings.max_macs).and_also(latency)
     space = Pretrained(backbones=names)
     scale = Scale(1, 1, dataset.image_size, dataset.in_channels, dataset.n_classes)
     known = Known(space, scale, look.mean, look.std, allowed, precision=precision, seed=settings.seed, say=say)

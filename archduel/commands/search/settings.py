@@ -16,7 +16,7 @@ from archduel.core.disk import read_toml
 from archduel.core.places import found_again
 from archduel.errors import RunError, SettingError, brief, unknown
 
-__all__ = ["Settings", "default_settings", "load_arguments", "make_settings", "read_settings", "settings_in", "usual_space"]
+__all__ = ["Settings", "asks_known", "default_settings", "load_arguments", "make_settings", "read_settings", "settings_in", "usual_space"]
 
 
 class Settings(BaseModel):
@@ -203,10 +203,14 @@ def settings_in(path: Path) -> dict[str, Any]:
     return values
 
 
+def asks_known(settings: Settings) -> bool:
+    """Whether a run asks for pretrained networks; who names another space than the usual one wants to know what is in that."""
+    return settings.start == "pretrained" or (settings.start == "auto" and settings.space == usual_space(True))
+
+
 def may_know(settings: Settings) -> bool:
     """Whether pretrained networks may take part in a run: a race in the usual space whose start is not from scratch, weights at hand."""
-    asked = settings.start == "pretrained" or (settings.start == "auto" and settings.space == usual_space(True))
-    if not asked or not _may_race(settings.model_dump(exclude_none=True)):
+    if not asks_known(settings) or not _may_race(settings.model_dump(exclude_none=True)):
         return False
     from archduel.pretrained.weights import here
     from archduel.spaces.pretrained.backbones import BACKBONES
