@@ -1,9 +1,9 @@
 """Kills small jobs at random moments with SIGKILL, lets the same command go on, and compares the results with those of jobs left alone.
 
-    nice -n 19 python benchmarks/kills.py --kills 6 --out benchmarks/records/kills.json
+    nice -n 19 python benchmarks/kills.py --trials 7 --out benchmarks/records/kills.json
 
-Each job is started, killed after a random share of the time that an uninterrupted one takes (the program itself, or one of its workers), and
-started again until it ends. What may differ is time: seconds, clocks and rates. All else, weights included, must be equal; no process may be
+Each job is started, killed after a random share of the time that an uninterrupted one takes (the program itself, or one of its workers), started
+again, in every third trial killed once or twice more, and then started until it ends. What may differ is time: seconds, clocks and rates. All else, weights included, must be equal; no process may be
 left, no half-written file, and no lock that keeps the next call out.
 """
 
@@ -78,6 +78,14 @@ def jobs() -> dict[str, Job]:
             ("bench", "search", "--table", "digits201", "--strategies", "random,evolution,best", "--queries", "20,40", "--runs", "6", "--workers", "0",
              "--json", "OUT.json"), "OUT.json",
         ),
+        "bench-workers": Job(
+            ("bench", "search", "--table", "digits201", "--strategies", "random,evolution,best", "--queries", "20,40", "--runs", "6", "--workers", "2",
+             "--json", "OUT.json"), "OUT.json", workers=True,
+        ),
+        "find": Job(
+            ("proxy", "find", "digits", "--time", "20m", "--cost", "macs", "--truth", "5", "--max-images", "480", "--samples", "2", *TINY,
+             "--levels", "epochs=1,2", "--levels", "channels=2,4", "--levels", "depth=1", "--out", "OUT"), "proxies.json",
+        ),
         "proxy": Job(
             ("proxy", "search", "digits", "--method", "random", "--steps", "5", "--max-images", "240", *TINY, "--out", "OUT"), "result.json",
         ),
@@ -129,7 +137,10 @@ def group(leader: int) -> list[int]:
 
 
 def killed(job: Job, out: Path, after: float, rng: random.Random, worker: bool) -> tuple[int, int]:
-    """Kills a job after some seconds; returns how many processes were killed, and how many of its were left ten seconds later."""
+    """Kills a job after some seconds; returns how many processes were killed, and how many of its were left ten seconds later.
+
+    A job whose worker was killed goes on with another one, or ends by itself.
+    """
     process = start(job, out)
     try:
         process.wait(after)
@@ -149,21 +160,25 @@ def killed(job: Job, out: Path, after: float, rng: random.Random, worker: bool) 
     return 1, len(group(process.pid))
 
 
-def trials(name: str, job: Job, kills: int, folder: Path, rng: random.Random) -> Iterator[dict[str, Any]]:
+def trials(name: str, job: Job, n: int, folder: Path, rng: random.Random) -> Iterator[dict[str, Any]]:
     """Yields what became of each job that was killed, compared with one that was left alone."""
     whole, began = folder / f"{name}-whole", time.monotonic()
     if start(job, whole).wait(900) != 0:
         raise SystemExit(f"{name}: the uninterrupted job failed; see {whole}.log")
     took, wanted = time.monotonic() - began, outcome(job, whole)
-    for number in range(kills):
+    for number in range(n):
         out, worker = folder / f"{name}-{number}", job.workers and number % 2 == 1
-        moment = took * rng.uniform(0.05, 0.98)
-        n, left = killed(job, out, moment, rng, worker)
+        moments, kills, left = [], 0, 0
+        for again in range(1 if number % 3 else rng.randint(2, 3)):
+            # later ones come earlier, since less is left to do; all come after the time that Python needs to start
+            moments.append(took * rng.uniform(0.1, 0.98 / (1 + again)))
+            more, leftover = killed(job, out, moments[-1], rng, worker)
+            kills, left = kills + more, max(left, leftover)
         code = start(job, out).wait(900)
         equal = code == 0 and outcome(job, out) == wanted
         junk = [path.name for path in out.parent.rglob("*.tmp") if out.name in str(path)]
         yield {
-            "job": name, "killed": "worker" if worker else "program", "after": round(moment, 2), "of": round(took, 2), "kills": n,
+            "job": name, "killed": "worker" if worker else "program", "after": [round(moment, 2) for moment in moments], "of": round(took, 2), "kills": kills,
             "processes left": left, "exit code": code, "equal": equal, "files left": junk,
         }  # fmt: skip
 
@@ -172,7 +187,7 @@ def main() -> None:
     """Kills every job some times and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", default=",".join(jobs()))
-    parser.add_argument("--kills", type=int, default=6, help="of each job")
+    parser.add_argument("--trials", type=int, default=7, help="of each job")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where jobs are left to look at; default a temporary one")
     parser.add_argument("--out", type=Path, required=True)
@@ -187,11 +202,11 @@ def main() -> None:
         folder = chosen.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for name in chosen.jobs.split(","):
-            for record in trials(name, jobs()[name], chosen.kills, folder, random.Random(f"{chosen.seed}/{name}")):
+            for record in trials(name, jobs()[name], chosen.trials, folder, random.Random(f"{chosen.seed}/{name}")):
                 records.append(record)
                 print(json.dumps(record), flush=True)
                 write_record(chosen.out, {
-                    "command": shlex.join(["python", *sys.argv]), "kills": write(lambda r: r["kills"] > 0), "jobs": len(records),
+                    "command": shlex.join(["python", *sys.argv]), "kills": sum(record["kills"] for record in records), "jobs": len(records),
                     "equal": write(lambda r: bool(r["equal"])), "left processes": write(lambda r: r["processes left"] > 0),
                     "left files": write(lambda r: bool(r["files left"])), "trials": records, **environment(),
                 })  # fmt: skip

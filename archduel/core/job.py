@@ -211,10 +211,10 @@ class Job:
             # nothing was paid for yet: these settings take its place
             if lines:
                 path.unlink(missing_ok=True)
-                before = None
+                records, before = [], None
         if before is None and not single:
             self._write_settings(command)
-        journal = Journal(path, fsync=fsync, skip_damaged=single)
+        journal = Journal(path, fsync=fsync, records=records)
         if single and not any(record.get("event") == "settings" for record in journal.records):
             journal.append({"event": "settings", "settings": self.settings})
         return journal

@@ -223,6 +223,23 @@ def read_journal(path: Path, *, skip_damaged: bool = False) -> list[dict[str, An
     return records
 
 
+TAIL = 1 << 16
+"""Bytes in which the last line break of a journal is looked for at a time."""
+
+
+def _whole(path: Path) -> int:
+    """Returns the bytes of a file up to its last line break, for which its end alone is read."""
+    with open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - TAIL)
+            file.seek(start)
+            if (at := file.read(end - start).rfind(b"\n")) >= 0:
+                return start + at + 1
+            end = start
+    return 0
+
+
 class Journal:
     """Appends records to a file, which a kill in the middle of a line does not spoil.
 
@@ -230,21 +247,23 @@ class Journal:
         path: of the file; it and its folder are made.
         fsync: let each record survive a power cut.
         skip_damaged: as for :func:`read_journal`.
+        records: those of the file, where the caller has read them already; 10^5 of them take a second.
     """
 
-    def __init__(self, path: Path, *, fsync: bool = True, skip_damaged: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, fsync: bool = True, skip_damaged: bool = False, records: list[dict[str, Any]] | None = None
+    ) -> None:
         self.path, self.fsync = path, fsync
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._records = read_journal(path, skip_damaged=skip_damaged)
+        self._records = read_journal(path, skip_damaged=skip_damaged) if records is None else records
         self._open()
 
     def _open(self) -> None:
         """Opens the file without a buffer, so that a line which a full disk refused is not written again on closing."""
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - open as long as the journal
-        data = self.path.read_bytes()
-        self._whole = data.rfind(b"\n") + 1
+        self._whole = _whole(self.path)
         # cut off by the first append, not here: whoever only reads changes nothing
-        self._torn = len(data) > self._whole
+        self._torn = self.path.stat().st_size > self._whole
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -296,7 +315,8 @@ def append_shared(path: Path, record: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     held = lock(path.with_name(f".{path.name}.lock"), path, wait=True)
     try:
-        journal = Journal(path, fsync=False, skip_damaged=True)
+        # without what the file holds already: read before each record of many, it would be read a square number of times
+        journal = Journal(path, fsync=False, records=[])
         try:
             journal.append(record)
         finally:

@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
+from typing import TypeVar
 
-__all__ = ["SLOTS", "Axis", "Frame", "Line", "Spot", "axes", "axis", "dashes", "grid", "legend_key", "limits", "line_chart", "marker", "pareto", "path", "scatter_chart", "shorten", "svg", "text"]
+__all__ = ["SLOTS", "Axis", "Frame", "Line", "Spot", "axes", "axis", "dashes", "drawn", "grid", "legend_key", "limits", "line_chart", "marker", "pareto", "path", "scatter_chart", "shorten", "svg", "text", "thinned"]
 
 # -- Axes of the charts: from values to pixels, and where the ticks go --------------------------------------------------
 
@@ -185,6 +187,27 @@ def legend_key(slot: int, *, lines: bool = False) -> str:
     return f'<svg viewBox="0 0 24 14" width="24" height="14" aria-hidden="true">{line}{marker(12, 7, slot)}</svg>'
 
 
+# -- Charts: as many marks as can be told apart, whatever a journal holds ------------------------------------------------
+
+
+MOST_MARKS = 2_000
+"""Marks of a line or a scatter; with 10^5 of them a page has 30 MB, and nobody sees more on 600 pixels."""
+MOST_LINES = 200
+T = TypeVar("T")
+
+
+def thinned(items: Sequence[T], most: int = MOST_MARKS) -> Sequence[T]:
+    """Returns at most so many of the items, evenly spaced, the first and the last among them."""
+    if len(items) <= most:
+        return items
+    return [items[number * (len(items) - 1) // (most - 1)] for number in range(most)]
+
+
+def drawn(n: int) -> str:
+    """Returns a sentence that says how many of ``n`` marks are drawn, empty where all are."""
+    return f" Drawn: {MOST_MARKS:,} of {n:,}, evenly spaced." if n > MOST_MARKS else ""
+
+
 Text = Callable[[float], str]
 LEFT, RIGHT, TOP, BOTTOM = 58, 22, 26, 46
 
@@ -251,10 +274,11 @@ def line_chart(
         body += _band(frame, line, slot)
         body += [
             marker(frame.x(x), frame.y(y), slot, size=2.6, kind="mark faint", title=f"{line.name}: {x_text(x)}, {y_text(y)}")
-            for x, y in line.dots
+            for x, y in thinned(line.dots)
             if math.isfinite(y)
         ]
-    for slot, line in sorted(enumerate(lines), key=lambda pair: not pair[1].faint):  # the crowd first, below the others
+    crowd = [pair for pair in enumerate(lines) if pair[1].faint]
+    for slot, line in [*thinned(crowd, MOST_LINES), *(pair for pair in enumerate(lines) if not pair[1].faint)]:  # the crowd below the others
         body += _stroke(frame, line, slot)
     return svg(width, height, body, f"{y_label} over {x_label}: {', '.join(line.name for line in lines)}")
 
@@ -262,7 +286,7 @@ def line_chart(
 def _band(frame: Frame, line: Line, slot: int) -> list[str]:
     if not (len(line.low) == len(line.high) == len(line.x)) or not line.x:
         return []
-    known = [(x, a, b) for x, a, b in zip(line.x, line.low, line.high) if math.isfinite(a) and math.isfinite(b)]
+    known = thinned([(x, a, b) for x, a, b in zip(line.x, line.low, line.high) if math.isfinite(a) and math.isfinite(b)])
     there = [(frame.x(x), frame.y(b)) for x, _, b in known]
     back = [(frame.x(x), frame.y(a)) for x, a, _ in reversed(known)]
     return [f'<path d="{path([*there, *back])}Z" class="band c{slot % SLOTS}"/>'] if known else []
@@ -277,13 +301,20 @@ def _stroke(frame: Frame, line: Line, slot: int) -> list[str]:
             pieces.append([])
     tip = f"<title>{escape(line.name)}</title>"
     look = 'class="line crowd c4"' if line.faint else f'class="line c{slot % SLOTS}"{dashes(slot)}'
-    body = [f'<path d="{path(piece, step=line.step)}" {look}>{tip}</path>' for piece in pieces if len(piece) > 1]
+    body = [f'<path d="{path(_bends(piece, line.step), step=line.step)}" {look}>{tip}</path>' for piece in pieces if len(piece) > 1]
     last = next((piece[-1] for piece in reversed(pieces) if piece), None)
     if last is not None and not line.faint:
         at = len(line.y) - 1 - next(i for i, y in enumerate(reversed(line.y)) if math.isfinite(y))
         title = f"{line.name}: {frame.x.text(line.x[at])}, {frame.y.text(line.y[at])}"
         body.append(marker(*last, slot, size=4.5, title=title))
     return body
+
+
+def _bends(points: Sequence[tuple[float, float]], step: bool) -> Sequence[tuple[float, float]]:
+    """Returns the points that a line needs: of steps those where it rises, and not more than can be seen."""
+    if step and len(points) > MOST_MARKS:
+        points = [points[0], *(here for before, here in pairwise(points) if here[1] != before[1]), points[-1]]
+    return thinned(points)
 
 
 def pareto(spots: Sequence[Spot]) -> list[Spot]:
@@ -310,7 +341,8 @@ def scatter_chart(
     if len(front) > 1:
         corners = [(frame.x(s.x), frame.y(s.y)) for s in front]
         body.append(f'<path d="{path(corners, step=True)}" class="front"><title>Pareto front</title></path>')
-    for spot in sorted(spots, key=lambda s: s.large):
+    soft = [spot for spot in spots if not spot.large]
+    for spot in [*thinned(soft), *(s for s in front if len(soft) > MOST_MARKS), *(s for s in spots if s.large)]:
         size, kind = (6.5, "mark ringed") if spot.large else (3.6, "mark soft")
         body.append(marker(frame.x(spot.x), frame.y(spot.y), spot.group, size=size, kind=kind, title=spot.title))
     return svg(width, height, body, f"{y_label} against {x_label}, {len(spots)} architectures")

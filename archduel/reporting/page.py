@@ -18,7 +18,7 @@ from markupsafe import Markup
 from archduel.reporting.charts import Frame, axis, legend_key, limits, marker, shorten, svg, text
 from archduel.reporting.text import number
 
-__all__ = ["Row", "bar_chart", "chart", "details", "document", "facts", "heat_map", "interval_chart", "legend", "notice", "part", "section", "table"]
+__all__ = ["Row", "bar_chart", "chart", "details", "document", "facts", "heat_map", "interval_chart", "legend", "most_confused", "notice", "part", "section", "table"]
 
 # -- Charts of rows and squares, as SVG text: intervals, bars, heat maps. Pure functions; tooltips by ``<title>`` -------
 
@@ -120,6 +120,14 @@ def bar_chart(
             x += long
         body.append(text(x + 7, y + 13, text_of(sum(values)), anchor="start", kind="tick"))
     return svg(width, each * len(rows) + 6, body, f"{', '.join(parts)}: {len(rows)} rows")
+
+
+def most_confused(counts: Sequence[Sequence[int]], most: int) -> list[int]:
+    """Returns the numbers of the classes with the most confusions, those taken for others or others for them, in order; all where there are few."""
+    if len(counts) <= most:
+        return list(range(len(counts)))
+    wrong = [sum(line) + sum(column) - 2 * line[i] for i, (line, column) in enumerate(zip(counts, zip(*counts)))]
+    return sorted(sorted(range(len(counts)), key=lambda i: -wrong[i])[:most])
 
 
 def heat_map(

@@ -10,7 +10,7 @@ from typing import Any, cast
 from markupsafe import Markup
 
 from archduel.errors import SettingError
-from archduel.reporting.charts import Line, Spot, line_chart, pareto, scatter_chart
+from archduel.reporting.charts import Line, Spot, drawn, line_chart, pareto, scatter_chart
 from archduel.reporting.page import (
     NOTHING,
     Row,
@@ -22,6 +22,7 @@ from archduel.reporting.page import (
     heat_map,
     interval_chart,
     legend,
+    most_confused,
     part,
     section,
     table,
@@ -110,7 +111,7 @@ def trajectory(data: ReportData) -> Markup:
     )  # fmt: skip
     how = (
         f"Best {metric} so far over what was paid; faint marks are single evaluations. This is what the search sees, "
-        "measured with cheap training: compare the arms here, the networks by their test scores above."
+        f"measured with cheap training: compare the arms here, the networks by their test scores above.{drawn(max(len(line.dots) for line in lines))}"
     )
     return section("trajectory", "Search against random search", how, drawing)
 
@@ -188,7 +189,7 @@ def scatter(data: ReportData) -> Markup:
     )
     other = sum(not point.get("front", True) for point in points)
     apart = f" Scores of another recipe do not compare and are left out of it (n = {other})." if other else ""
-    how = f"n = {len(points)}. The dotted line is the Pareto front: nothing is both smaller and better.{apart}"
+    how = f"n = {len(points)}. The dotted line is the Pareto front: nothing is both smaller and better.{apart}{drawn(len(points))}"
     return section("size", "Size against accuracy", how, drawing, listed)
 
 
@@ -219,20 +220,19 @@ def confusion(data: ReportData) -> Markup:
     names, counts = list(matrix.get("classes", ())), matrix.get("counts", ())
     if not names:
         return NOTHING
-    totals = [max(sum(line), 1) for line in counts]
-    shares: list[list[float | None]] = [[c / total for c in line] for line, total in zip(counts, totals)]
-    cells_ = [[str(c) if c else "" for c in line] for line in counts]
+    totals, shown = [sum(line) for line in counts], most_confused(counts, MOST_MAPPED)
+    shares: list[list[float | None]] = [[counts[i][j] / max(totals[i], 1) for j in shown] for i in shown]
+    cells_ = [[str(counts[i][j] or "") for j in shown] for i in shown]
+    called = [names[i] for i in shown]
 
     def title(i: int, j: int) -> str:
-        return f"{names[i]} taken for {names[j]}: {counts[i][j]} of {sum(counts[i])} ({percent(shares[i][j])})"
+        return f"{called[i]} taken for {called[j]}: {counts[shown[i]][shown[j]]} of {totals[shown[i]]} ({percent(shares[i][j])})"
 
     drawing = chart(
-        lambda width: heat_map(
-            names, names, shares, cells_, titles=title, x_label="the network said", y_label="it was", width=min(width, 700)
-        )
+        lambda width: heat_map(called, called, shares, cells_, titles=title, x_label="the network said", y_label="it was", width=min(width, 700))
     )
-    n = sum(map(sum, counts))
-    how = f"{matrix.get('network', 'The winner')} on {count(n)} {matrix.get('split', 'test')} images; tints are shares of the row."
+    how = f"{matrix.get('network', 'The winner')} on {count(sum(totals))} {matrix.get('split', 'test')} images; tints are shares of the row."
+    how += f" The {len(shown)} classes of {len(names)} that are confused most." if len(shown) < len(names) else ""
     return section("confusion", "Confusions", how, drawing, _confused(matrix))
 
 
@@ -267,7 +267,8 @@ def classes(data: ReportData) -> Markup:
 def failures(data: ReportData) -> Markup:
     """Returns the candidates without a score."""
     lines = [(f.get("arch", UNKNOWN), f.get("stage", UNKNOWN), f.get("reason", UNKNOWN)) for f in data.get("failures", ())]
-    body = table(("architecture", "stage", "reason"), lines) if lines else NOTHING
+    body = table(("architecture", "stage", "reason"), lines[:MOST_FILES]) if lines else NOTHING
+    body += part("note", f"and {len(lines) - MOST_FILES:,} more.") if len(lines) > MOST_FILES else NOTHING
     many = f"{len(lines)} candidates" if len(lines) != 1 else "One candidate"
     return section("failures", "Failed candidates", f"{many} gave no score; the search went on.", body)
 
@@ -435,9 +436,8 @@ def _spot(point: Point, slots: Mapping[str, int]) -> Spot:
     return Spot(float(point["params"]), _finite(point["score"]), slots[kind], title, bool(name))
 
 
-MOST_CLASSES = 30
-MOST_ROWS = 40
-MOST_FILES = 200
+MOST_CLASSES, MOST_ROWS, MOST_FILES = 30, 40, 200
+MOST_MAPPED = 200  # classes: 2,000 of them would be squares of a third of a pixel
 
 
 def _curve_chart(measure: str, members: Sequence[Curve]) -> Markup:

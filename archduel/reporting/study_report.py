@@ -8,13 +8,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from archduel.reporting.charts import Line, line_chart
+from archduel.reporting.charts import Line, drawn, line_chart
 from archduel.reporting.page import NOTHING, chart, document, facts, section, table
 
 __all__ = ["study_html"]
 
 SHOWN = 30
 """Rows of the table of the best."""
+MOST_FAILED = 200
+MOST_OPTIONS = 50
+"""Rows of the table of failures, and answers listed of one decision: a page is read by a person."""
 QUARTER = 4
 """The best one in so many are compared with all for what they have in common."""
 
@@ -31,13 +34,14 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> Markup:
     for _, score in done:
         best = max(best, score)
         line.append(best)
-    drawn = Line("best so far", [x for x, _ in done], line, dots=done, step=True)
+    running = Line("best so far", [x for x, _ in done], line, dots=done, step=True)
 
     def draw(width: int) -> str:
         """Returns the drawing, ``width`` pixels wide."""
-        return line_chart([drawn], x_label="evaluations", y_label="score", x_text=lambda v: f"{v:g}", y_text=_number, width=width)
+        return line_chart([running], x_label="evaluations", y_label="score", x_text=lambda v: f"{v:g}", y_text=_number, width=width)
 
-    return section("curve", "Best so far", "Each dot is an evaluation, the line the best of those up to there.", chart(draw))
+    how = f"Each dot is an evaluation, the line the best of those up to there.{drawn(len(done))}"
+    return section("curve", "Best so far", how, chart(draw))
 
 
 def _common(rows: Sequence[Mapping[str, Any]]) -> Markup:
@@ -48,15 +52,25 @@ def _common(rows: Sequence[Mapping[str, Any]]) -> Markup:
         return NOTHING
     lines = []
     for name in dict.fromkeys(key for row in done for key in row["answers"]):
-        counts = []
-        for option in dict.fromkeys(row["answers"].get(name) for row in done if name in row["answers"]):
-            there = [row for row in done if row["answers"].get(name) == option]
-            share, usual = sum(row in there for row in top) / len(top), len(there) / len(done)
-            mean = sum(row["score"] for row in there) / len(there)
-            counts.append((name, str(option), f"{usual:.0%}", f"{share:.0%}", _number(mean), str(len(there))))
-        lines += counts
+        usual, best = _by_answer(done, name), _by_answer(top, name)
+        options = list(usual)
+        for option in options[:MOST_OPTIONS]:
+            scores = usual[option]
+            share, mean = len(best.get(option, ())) / len(top), sum(scores) / len(scores)
+            lines.append((name, str(option), f"{len(scores) / len(done):.0%}", f"{share:.0%}", _number(mean), str(len(scores))))
+        if len(options) > MOST_OPTIONS:
+            lines.append((name, f"and {len(options) - MOST_OPTIONS:,} more", "", "", "", ""))
     how = "How often each answer was taken by all evaluations and by the best quarter, and the mean score with it. Nothing here is a test."
     return section("answers", "Answers", how, table(("decision", "answer", "all", "best quarter", "mean score", "n"), lines, numeric=(2, 3, 4, 5)))
+
+
+def _by_answer(rows: Sequence[Mapping[str, Any]], name: str) -> dict[Any, list[float]]:
+    """Returns the scores of the rows that took each answer to a decision, in one pass over them."""
+    scores: dict[Any, list[float]] = {}
+    for row in rows:
+        if name in row["answers"]:
+            scores.setdefault(row["answers"][name], []).append(row["score"])
+    return scores
 
 
 def _best(rows: Sequence[Mapping[str, Any]]) -> Markup:
@@ -75,7 +89,9 @@ def _best(rows: Sequence[Mapping[str, Any]]) -> Markup:
 
 def _failed(rows: Sequence[Mapping[str, Any]]) -> Markup:
     listed = [(str(row["ordinal"]), row.get("reason", ""), row["arch"]) for row in rows if math.isnan(row["score"])]
-    return section("failed", "Failed", "Evaluations that ended with an error.", table(("number", "reason", "architecture"), listed)) if listed else NOTHING
+    more = f" The first {MOST_FAILED} of {len(listed):,}." if len(listed) > MOST_FAILED else ""
+    how = f"Evaluations that ended with an error.{more}"
+    return section("failed", "Failed", how, table(("number", "reason", "architecture"), listed[:MOST_FAILED])) if listed else NOTHING
 
 
 def study_html(space: str, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,21 +19,27 @@ __all__ = ["Restricted", "TableEstimator", "covered", "scramble", "searchable"]
 # -- A space narrowed to the architectures of a table, so that a search over an incomplete benchmark meets nothing else -
 
 
+MEMO = 1 << 16
+"""Questions whose answers are remembered: those near the root, which every architecture meets, and what a search looks at now."""
+
+
 class Restricted:
     """The same decisions, with only the answers that lead to one of the listed architectures.
 
     A draw is uniform over the list. Graphs, features and fingerprints are those of the space.
+
+    Args:
+        space: the whole one.
+        archs: the architectures, or their choices as bytes (a hundred of them for each of a million rows, in place of a kilobyte).
     """
 
-    def __init__(self, space: Space, archs: Iterable[Arch]) -> None:
+    def __init__(self, space: Space, archs: Iterable[Arch | bytes]) -> None:
         self.space = space
-        self.archs = list(archs)
-        self._listed = frozenset(self.archs)
         self.name = space.name
-        self._answers: dict[tuple[int, ...], dict[int, None]] = {}
-        for arch in self.archs:
-            for i, choice in enumerate(arch.choices):
-                self._answers.setdefault(arch.choices[:i], {})[choice] = None
+        self._keys = [arch if isinstance(arch, bytes) else bytes(arch.choices) for arch in archs]
+        # in order, so that those with a common beginning are neighbours: a tree of all beginnings has as many entries as all choices
+        self._sorted = sorted(self._keys)
+        self._answers: dict[bytes, tuple[int, ...]] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "space":
@@ -47,24 +54,58 @@ class Restricted:
     @property
     def size(self) -> int:
         """The number of architectures."""
-        return len(self.archs)
+        return len(self._keys)
+
+    @property
+    def archs(self) -> list[Arch]:
+        """All of them, in the order of the list."""
+        return [Arch(self.name, tuple(key)) for key in self._keys]
 
     def decision(self, prefix: Sequence[int]) -> Decision | None:
         """Returns the next question with the answers that the list has."""
         decision = self.space.decision(prefix)
         if decision is None:
             return None
-        known = self._answers.get(tuple(prefix), {})
-        return Decision(decision.name, decision.kind, tuple(sorted(known)))
+        return Decision(decision.name, decision.kind, self._answers_to(prefix))
+
+    def _answers_to(self, prefix: Sequence[int]) -> tuple[int, ...]:
+        """Returns the answers, rising, that the list has after ``prefix``."""
+        try:
+            start = bytes(prefix)
+        except ValueError:  # no choice above 255 is listed
+            return ()
+        if (known := self._answers.get(start)) is None:
+            known = tuple(self._found(start))
+            if len(self._answers) >= MEMO:
+                self._answers.clear()
+            self._answers[start] = known
+        return known
+
+    def _found(self, start: bytes) -> Iterator[int]:
+        """Yields the next choice of the first key after ``start`` and of those that differ there, one search for each."""
+        keys, at = self._sorted, len(start)
+        row = bisect_left(keys, start)
+        while row < len(keys) and keys[row].startswith(start):
+            if len(keys[row]) == at:  # ends here
+                row += 1
+                continue
+            yield (choice := keys[row][at])
+            if choice == 255:
+                return
+            row = bisect_left(keys, start + bytes([choice + 1]), row)
 
     def validate(self, arch: Arch) -> None:
         """Raises InvalidArchError unless ``arch`` is one of the list."""
-        if arch not in self._listed:
+        if arch.space != self.name or max(arch.choices, default=0) > 255 or not self._lists(bytes(arch.choices)):
             check_decisions(self, arch)
+
+    def _lists(self, key: bytes) -> bool:
+        row = bisect_left(self._sorted, key)
+        return row < len(self._sorted) and self._sorted[row] == key
 
     def draw(self, rng: np.random.Generator) -> Arch:
         """Returns an architecture, uniform over the list."""
-        return self.archs[int(rng.integers(len(self.archs)))]
+        return Arch(self.name, tuple(self._keys[int(rng.integers(len(self._keys)))]))
 
     def features(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
         """Returns (B, F) structural features."""
@@ -84,7 +125,7 @@ def covered(table: Table, space: Space, *, probes: int = 300) -> bool:
 def searchable(table: Table) -> Space:
     """Returns the table's space, narrowed to the table's architectures unless it covers the whole space."""
     assert table.space is not None, "tables are opened together with their space"
-    return table.space if covered(table, table.space) else Restricted(table.space, table.archs)
+    return table.space if covered(table, table.space) else Restricted(table.space, table.keys())
 
 
 _GOLDEN, _FIRST, _SECOND = (
@@ -190,6 +231,11 @@ class TableEstimator:
         self._paid.add(key)
         cost = Cost() if free else Cost(seconds[row], images[row])
         return Estimate(score, cost, {name: column[row] for name, column in self._columns.items()})
+
+    def highest(self) -> float:
+        """Returns the highest score that a query without a fidelity can be told; nan where there is none."""
+        scores = np.asarray(self._answer(self._position)[0])
+        return float(np.nanmax(scores)) if (scores == scores).any() else math.nan
 
     def _answer(self, position: int) -> tuple[memoryview, memoryview, memoryview]:
         """Returns score, seconds and images of every row at a fidelity, worked out once."""

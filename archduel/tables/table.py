@@ -201,6 +201,11 @@ class Table:
             rows = [row[: row.index(PAD)] if PAD in row else row for row in rows]
         return [Arch(name, tuple(row)) for row in rows]
 
+    def keys(self) -> list[bytes]:
+        """Returns the choices of all rows as bytes, in the table's order: a tenth of the memory that architectures take."""
+        data, width = self._choices.tobytes(), self._width
+        return [data[at : at + width].rstrip(b"\xff") for at in range(0, len(data), width)]
+
     def arch(self, row: int) -> Arch:
         """Returns the architecture of one row."""
         choices = self._choices[row].tolist()

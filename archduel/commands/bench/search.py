@@ -22,7 +22,6 @@ from archduel.commands.bench.search_trials import (
     parse_contestants,
     run_trials,
 )
-from archduel.core import Query
 from archduel.errors import BudgetError, SettingError, TableError, unknown
 from archduel.reporting.rows import Rows
 from archduel.reporting.statistics import Comparison, Nemenyi, mean_interval, nemenyi, wilcoxon_holm
@@ -97,8 +96,7 @@ def best_validation(table: Table, protocol: Protocol, run: int) -> float:
         number = int(protocol.reduce) if protocol.reduce.isdigit() else None
         return float(np.nanmax(table.validation(fidelity=protocol.fidelity, run=number)))
     seed = derived_seed(derived_seed(protocol.seed, f"run/{run}"), "table")
-    estimator = TableEstimator(table, fidelity=protocol.fidelity, reduce="sample", seed=seed)
-    return max(e.score for e in estimator.estimate([Query(arch) for arch in table.archs]) if not e.failed)
+    return TableEstimator(table, fidelity=protocol.fidelity, reduce="sample", seed=seed).highest()
 
 
 def area(curve: Curve, queries: int) -> NDArray[np.float64]:

@@ -280,7 +280,7 @@ def _run(
     """Asks, evaluates, tells and writes down until the budget is spent."""
     listening = _Listening(strategy)
     numbers: dict[Arch, int] = {}
-    scores: list[float] = []
+    done, highest = 0, -math.inf
 
     def parent(arch: Arch) -> int | None:
         """Returns the number of the nearest architecture that was told, None without inheritance."""
@@ -288,11 +288,12 @@ def _run(
 
     def on_told(told: Told) -> None:
         """Counts, shows, and ends a study in which everything fails."""
+        nonlocal done, highest
         numbers.setdefault(told.query.arch, told.ordinal)
-        scores.append(-math.inf if told.estimate.failed else told.estimate.score)
-        if len(scores) >= min(HOPELESS, budget.evaluations or HOPELESS) and max(scores) == -math.inf:
-            raise RunError(f"the first {len(scores)} evaluations all failed, the last one with {told.estimate.reason}")
-        progress.advance(len(scores), f"best {max(scores):.4g}")
+        done, highest = done + 1, highest if told.estimate.failed else max(highest, told.estimate.score)
+        if done >= min(HOPELESS, budget.evaluations or HOPELESS) and highest == -math.inf:
+            raise RunError(f"the first {done} evaluations all failed, the last one with {told.estimate.reason}")
+        progress.advance(done, f"best {highest:.4g}")
 
     progress.stage("evaluate", budget.evaluations or 0)
     inner: Any = Sequential(judge(), run_seed=seed) if workers == 1 else Processes(judge, workers=workers, run_seed=seed, threads=judge.threads)
