@@ -4,7 +4,8 @@
     python benchmarks/loads.py --loads table --scale 0.1
 
 Every step is a process of its own: the command as a person would type it, or a line of Python. Its processor seconds and its largest resident
-memory are the operating system's count; memory-mapped pages that were touched are among the latter. Inputs are also made at a tenth of their
+memory are the operating system's count; memory-mapped pages that were touched are among the latter, and so is what the process had that started
+it: therefore large inputs are made in processes of their own, too. Inputs are also made at a tenth of their
 size, so that one sees what grows. A search is measured until its plan is in its journal, and then ended.
 """
 
@@ -28,8 +29,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from recording import write_record
-
-from archduel.core.storage import environment
 
 SIDE = 40
 """Pixels of a side: of the images, not of what they are loaded as."""
@@ -73,6 +72,11 @@ def python(text: str, cache: Path) -> dict[str, Any]:
     """Returns what a line of Python took, and what it printed as JSON."""
     found = command(f"-c {shlex.quote(text)}", cache)
     return {**found, **json.loads((cache / "log.txt").read_text() or "{}")}
+
+
+def made(what: str, path: Path, n: int) -> None:
+    """Has a process of its own make an input."""
+    subprocess.run([sys.executable, __file__, "--make", what, "--scale", str(n), "--out", str(path)], check=True, stdout=subprocess.DEVNULL)
 
 
 # -- Images --------------------------------------------------------------------------------------------------------------
@@ -146,7 +150,7 @@ def write_csv(path: Path, n: int) -> None:
 def table(scratch: Path, scale: float) -> Iterator[dict[str, Any]]:
     """Yields the steps of a table of 10^6 rows: import, opening, queries, a comparison of strategies."""
     n, scratch = round(1_000_000 * scale), scratch.resolve()
-    write_csv(scratch / "big.csv", n)
+    made("csv", scratch / "big.csv", n)
     file = scratch / "big.table"
     size = {"rows": n, "csv_mb": round((scratch / "big.csv").stat().st_size / 1e6, 1)}
     words = f"table import {scratch / 'big.csv'} --space mobilenetv3 --arch-column arch --validation val --test test --column params --out {file}"
@@ -198,7 +202,7 @@ def journal(scratch: Path, scale: float) -> Iterator[dict[str, Any]]:
     n, scratch = round(100_000 * scale), scratch.resolve()
     out = scratch / "study"
     python(STUDY.format(options=OPTIONS, n=50, out=str(out)), scratch)
-    grow(out, n)
+    made("journal", out, n)
     file = out / "journal.jsonl"
     size = {"entries": n, "journal_mb": round(file.stat().st_size / 1e6, 1)}
     steps = {
@@ -224,8 +228,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--loads", default=",".join(LOADS))
     parser.add_argument("--scale", default="0.1,1", help="sizes, as shares of the full ones")
+    parser.add_argument("--make", default="", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
+    if chosen.make:
+        {"csv": write_csv, "journal": grow}[chosen.make](chosen.out, int(chosen.scale))
+        return
     steps: list[dict[str, Any]] = []
     for name in chosen.loads.split(","):
         for scale in map(float, chosen.scale.split(",")):
@@ -234,7 +242,11 @@ def main() -> None:
                     steps.append({"load": name, **step})
                     print(json.dumps(steps[-1]), flush=True)
                     if chosen.out:
-                        write_record(chosen.out, {"command": shlex.join(["python", *sys.argv]), "steps": steps, **environment()})
+                        write_record(chosen.out, {"command": shlex.join(["python", *sys.argv]), "steps": steps})
+    if chosen.out:
+        from archduel.core.storage import environment  # PyTorch with it, which every later step would have begun with
+
+        write_record(chosen.out, {"command": shlex.join(["python", *sys.argv]), "steps": steps, **environment()})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,363 @@
+"""The arithmetic of a race, without a training: sizes, rates, budgets, and what a journal makes of it again."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from archduel.core import Arch, Counts, Scale
+from archduel.errors import RunError, SettingError
+from archduel.race import race as module
+from archduel.race.candidates import Candidate
+from archduel.race.clock import Stopwatch
+from archduel.race.newcomers import Asker, Entry, write_scale
+from archduel.race.plan import Plan
+from archduel.race.race import Race, RaceSettings, Sets, check_images
+from archduel.race.rungs import Rungs, Standing
+from archduel.race.sides import Side
+from archduel.race.sizes import Bounds, Sizes
+from archduel.training.images import Pixels
+from archduel.training.recipe import Recipe
+
+ARCH, NEAR, FAR = Arch("toy", (0, 0, 0)), Arch("toy", (0, 1, 0)), Arch("toy", (1, 1, 0))
+
+
+class Hand:
+    """Clocks turned by hand."""
+
+    def __init__(self) -> None:
+        self.time, self.computed = 0.0, 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def processor(self) -> float:
+        return self.computed
+
+
+class Told:
+    """A strategy that is told; asks for one architecture."""
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+
+    def ask(self, n: int) -> list[Any]:
+        return [SimpleNamespace(arch=ARCH)]
+
+    def tell(self, queries: Any, estimates: Any) -> None:
+        self.log.append((queries[0].arch, estimates[0].score, estimates[0].cost.seconds, estimates[0].cost.images))
+
+
+class Memory:
+    """A journal in memory."""
+
+    def __init__(self, *records: dict[str, Any]) -> None:
+        self.records = list(records)
+
+    def append(self, record: Any) -> None:
+        self.records.append(dict(record))
+
+
+def square(arch: Arch, scale: Scale) -> Counts:
+    """Returns costs by the square of the width."""
+    return Counts(scale.channels, 1000 * scale.channels**2)
+
+
+def made(clock: Hand | None = None, *, opener: Any = None, records: tuple[dict[str, Any], ...] = (), **changes: Any) -> Race:
+    """Returns a race with one side, three rungs of 2, 6 and 18, and 30 for the last training, over 40 and 10 images."""
+    values = {"recipe": Recipe(batch_size=8, lr=0.1), "metric": "accuracy", "by_likelihood": False, "seed": 0, "device": "cpu", "timed": True,
+              "macs": 64_000.0, "threads": 1, "reserve": 4.0, **changes}  # fmt: skip
+    space = SimpleNamespace(name="toy", fingerprint=str)
+    side = Side(Asker(Told(), space), opener=opener)  # type: ignore[arg-type]
+    sizes = Sizes(8, 1, 3, square, Bounds(max_params=100).and_also(None), depths=(1,))
+    pixels = [range(40), range(10), range(50)]
+    return Race(
+        RaceSettings(**values), Plan(Rungs(2.0, 10.0), 40.0, 100.0, 30.0), Sets(*pixels), sizes, [side],  # type: ignore[arg-type]
+        stopwatch=Stopwatch(clock or Hand()), journal=Memory(*records), folder=Path("nowhere"), named=str, say=lambda text: said.append(text),
+    )  # fmt: skip
+
+
+said: list[str] = []
+
+
+def entered(race: Race, arch: Arch = ARCH, role: str = "search", channels: int = 8, *scores: float, asked: bool = False) -> Candidate:
+    """Returns a candidate that has entered, with scores."""
+    candidate = race._add(Entry(role, arch, Scale(channels, 1, 8, 1, 3), square(arch, Scale(channels)), asked))
+    candidate.standing.scores += scores
+    return candidate
+
+
+def test_the_rate_rises_over_a_hundred_steps_or_a_quarter_of_the_first_rung() -> None:
+    race = made()
+    candidate = entered(race)
+    assert race._warm(candidate, 25) == 0.25
+    candidate.seconds = 0.25
+    assert race._warm(candidate, 1) == 0.5
+    candidate.seconds = 1.0
+    assert race._warm(candidate, 1) == 2.0
+    known = made(opener=SimpleNamespace(named=str))
+    other = entered(known)
+    other.seconds = 4.5
+    assert known._warm(other, 10_000) == pytest.approx(0.5)  # nine seconds of thirty
+
+
+def test_what_comes_after_takes_longer_on_a_busy_machine_but_not_more_than_four_times() -> None:
+    race = made()
+    race.reserve = 5.0
+    assert race._end() == pytest.approx(100 + 4 - 5)
+    race.pace.lasting = 0.5
+    assert race._end() == pytest.approx(100 + 4 - 10)
+    race.pace.lasting = 0.0
+    assert race._end() == pytest.approx(100 + 4 - 20)
+    assert made(timed=False)._end() == 100.0
+
+
+def test_units_are_seconds_or_passes() -> None:
+    for timed, units in ((True, 3.0), (False, 7.0)):
+        clock = Hand()
+        race = made(clock, timed=timed)
+        candidate = entered(race)
+        candidate.seconds, candidate.passes = 3.0, 7.0
+        clock.time = 11.0
+        assert race._units(candidate) == units
+        assert race._now(candidate) == (11.0 if timed else 7.0)
+
+
+def test_the_size_that_the_time_supports_is_corrected_half_of_the_way_in_ratios() -> None:
+    said.clear()
+    race = made()
+    candidate = entered(race, ARCH, "search", 8)
+    candidate.seconds, candidate.passes = 2.0, 5.0
+    race._correct(candidate)
+    # 64,000 multiply-adds x 5 passes x 40 images in 2 s, for 30 s over 100 passes of 50 images
+    measured = 64_000 * 5 * 40 / 2 * 30 / (100 * 50)
+    assert race.macs == pytest.approx(math.sqrt(64_000 * measured))
+    assert said == []
+    candidate.seconds = 0.002
+    race._correct(candidate)
+    assert said[0].startswith("the forecast changes: networks of about ")
+    assert said[0].endswith("were planned")
+
+
+def test_newcomers_are_built_around_who_leads() -> None:
+    race = made()
+    rng = np.random.default_rng(0)
+
+    def channels(place: int, arch: Arch = FAR) -> int:
+        entry = race._sized(race.sides[0], "search", arch, place, rng)
+        assert entry is not None
+        assert (entry.role, entry.arch, entry.counts) == ("search", arch, square(arch, entry.scale))
+        return entry.scale.channels
+
+    assert [channels(place) for place in range(5)] == [8, 8, 6, 12, 8]  # 1, 1, a half, twice
+    entered(race, ARCH, "search", 32, 0.5)
+    assert channels(0) == 8  # nobody leads at the second rung
+    assert channels(2, NEAR) == 32  # one answer apart: as large as the leader
+    race.candidates[0].standing.scores.append(0.6)
+    assert [channels(place) for place in range(4)] == [32, 32, 24, 48]
+    assert channels(2, NEAR) == 32
+    race.sizes = Sizes(8, 1, 3, square, Bounds(max_params=1).and_also(None), depths=(1,))
+    assert race._sized(race.sides[0], "search", FAR, 0, rng) is None
+
+
+def test_standards_have_a_size_of_their_own_and_openers_say_theirs() -> None:
+    race = made()
+    standard = Entry("standard", FAR, Scale(16), Counts(1, 2))
+    race.sides[0].standards = [Entry("standard", NEAR, Scale(16), Counts(1, 2)), standard]
+    assert race._sized(race.sides[0], "standard", FAR, 0, np.random.default_rng(0)) is standard
+    known = made(opener=SimpleNamespace(sized=lambda arch: (Scale(5), Counts(6, 7)), named=lambda arch: "known", first=list))
+    assert known._sized(known.sides[0], "search", FAR, 0, np.random.default_rng(0)) == Entry("search", FAR, Scale(5), Counts(6, 7))
+    assert entered(known).name == "known"
+
+
+def test_names_of_candidates_say_the_size_where_it_was_chosen() -> None:
+    race = made()
+    assert entered(race, ARCH, "search", 8).name == "toy:0.0.0 C8 N1"
+    assert entered(race, NEAR, "standard", 16).name == "toy:0.1.0"
+    assert entered(race, FAR, "standard", 8).name == "toy:1.1.0 C8 N1"
+    assert [c.number for c in race.candidates] == [0, 1, 2]
+    assert [c.standing.favoured for c in (entered(race, ARCH, "start"), entered(race, ARCH, "tuned"), entered(race))] == [True, True, False]
+    assert race.sides[0].asker.known.keys() == {ARCH, NEAR, FAR}
+
+
+def test_who_leads_and_how_many_scores_there_are() -> None:
+    race = made()
+    assert race._ahead(0) is None
+    assert not race._any_scored()
+    first, second = entered(race), entered(race, NEAR)
+    assert not race._any_scored()
+    second.standing.scores.append(0.4)
+    assert race._any_scored()
+    assert race._ahead(0) is second
+    first.standing.scores += [0.3, 0.2]
+    assert race._ahead(0) is first
+
+
+def test_a_strategy_may_take_a_twentieth_of_the_time() -> None:
+    race = made()
+    race.strategy_seconds = 4.99
+    assert race._patient()
+    race.strategy_seconds = 5.0
+    assert not race._patient()
+    assert made(timed=False)._patient()
+
+
+def test_a_score_is_paid_for_and_told_once() -> None:
+    race = made()
+    candidate = entered(race, asked=True)
+    candidate.seconds, candidate.steps, candidate.passes = 2.5, 6, 1.2
+    race._reach(candidate, 0, {"score": 0.25, "accuracy": 0.5}, 2.0)
+    told = race.sides[0].asker.strategy.log  # type: ignore[attr-defined]
+    assert told == [(ARCH, 0.25, 2.5, 48)]
+    assert (race.spent, candidate.standing.scores, candidate.accuracy, candidate.reason) == ([2.0, 0.0, 0.0], [0.25], 0.5, "")
+    assert race.macs != 64_000
+    race._reach(candidate, 1, {"score": 0.75, "accuracy": 0.8}, 4.0)
+    assert (race.spent, candidate.standing.scores, len(told)) == ([2.0, 4.0, 0.0], [0.25, 0.75], 1)
+    race._reach(candidate, 1, {}, 1.0)
+    assert (race.spent[1], candidate.standing.failed, candidate.reason) == (5.0, True, "the training loss was not finite")
+
+
+@pytest.mark.parametrize("changes", [{"timed": False}, {"opener": SimpleNamespace(named=str)}])
+def test_sizes_are_not_corrected_where_no_time_was_measured_or_sizes_are_given(changes: dict[str, Any]) -> None:
+    race = made(**changes)
+    candidate = entered(race)
+    candidate.seconds, candidate.steps, candidate.passes = 2.5, 6, 1.2
+    race._reach(candidate, 0, {"score": 0.25}, 2.0)
+    assert race.macs == 64_000
+
+
+def test_a_journal_is_done_again() -> None:
+    enter = {"event": "enter", "number": 0, "role": "search", "arch": str(ARCH), "scale": write_scale(Scale(8, 1, 8, 1, 3)), "counts": [8, 64_000],
+             "exchange": [["ask", str(ARCH)]], "side": 0}  # fmt: skip
+    rung = {"event": "rung", "number": 0, "rung": 0, "point": {"score": 0.3, "accuracy": 0.4}, "cost": 2.1, "seconds": 2.2, "passes": 1.5, "steps": 7}
+    refused = {"event": "refused", "arch": str(NEAR), "exchange": [["ask", str(ARCH)]], "side": 0}
+    race = made(records=(refused, enter, rung, {"event": "choice", "number": 0}))
+    race._continue()
+    (candidate,) = race.candidates
+    assert (candidate.seconds, candidate.passes, candidate.steps, candidate.entry.asked, race.winner) == (2.2, 1.5, 7, True, 0)
+    assert candidate.entry == Entry("search", ARCH, Scale(8, 1, 8, 1, 3), Counts(8, 64_000), True, 0)
+    log = race.sides[0].asker.strategy.log  # type: ignore[attr-defined]
+    assert [(arch, score) for arch, score, _, _ in log[1:]] == [(ARCH, 0.3)]
+    assert log[0][0] == NEAR
+    assert math.isnan(log[0][1])
+    for damaged in ({**enter, "counts": [1]}, {**rung, "number": 3}, {"event": "rung", "number": 0}):
+        with pytest.raises(RunError, match=rf"record 1 of the race \('{damaged['event']}'\) is damaged: .*; make a new run"):
+            made(records=(damaged,))._continue()
+    with pytest.raises(RunError, match="the strategy asked for toy:0.1.0, now it asks for toy:0.0.0"):
+        made(records=({**enter, "exchange": [["ask", str(NEAR)]]},))._continue()
+
+
+def test_the_last_record_of_a_kind_counts_and_records_have_the_clock() -> None:
+    clock = Hand()
+    race = made(clock, records=({"event": "choice", "number": 1}, {"event": "choice", "number": 2}, {"event": "other"}))
+    assert race._noted("choice")["number"] == 2
+    clock.time = 1.23456
+    race._note("something", value=3)
+    assert race.journal.records[-1] == {"event": "something", "clock": 1.235, "value": 3}
+
+
+def test_the_best_is_chosen_and_why_none_could_be() -> None:
+    said.clear()
+    race = made()
+    first, second = entered(race, ARCH, "search", 8, 0.2), entered(race, NEAR, "search", 8, 0.6)
+    second.curve, second.passes, second.seconds = [{"accuracy": 0.6}], 4.4, 3.0
+    race._choose()
+    assert race.winner == 1
+    assert race.journal.records[-1] == {"event": "choice", "clock": 0.0, "number": 1, "trained": 3.0, "began": 0.0}
+    assert said == ["toy:0.1.0 C8 N1 goes on to the end: 60.0% on validation after 4 epochs"]
+    for candidate in (first, second):
+        candidate.standing.failed, candidate.reason = True, "it exploded"
+    with pytest.raises(RunError, match="none of 2 networks could be trained: it exploded"):
+        race._choose()
+    empty = made()
+    with pytest.raises(RunError, match="none of 0 networks could be trained: the time was too short for the first rung"):
+        empty._choose()
+    empty.exhausted = True
+    with pytest.raises(RunError, match="all that were proposed are above the limits"):
+        empty._choose()
+
+
+def test_newcomers_that_no_size_makes_small_enough_are_refused_twenty_times() -> None:
+    race = made()
+    race.sizes = Sizes(8, 1, 3, square, Bounds(max_params=1).and_also(None), depths=(1,))
+    asked = iter(Arch("toy", (n, n, n)) for n in range(99))
+    race.sides[0].asker.strategy.ask = lambda n: [SimpleNamespace(arch=next(asked))]  # type: ignore[method-assign, assignment, return-value]
+    assert race._enter() is None
+    events = [record["event"] for record in race.journal.records]
+    assert events == ["refused"] * module.MOST_REFUSED
+    assert len(race.sides[0].asker.strategy.log) == 20  # type: ignore[attr-defined]
+
+
+def test_whoever_enters_is_noted_with_what_was_exchanged() -> None:
+    race = made()
+    candidate = race._enter()
+    assert candidate is not None
+    assert candidate.entry == Entry("search", ARCH, Scale(8, 1, 8, 1, 3), Counts(8, 64_000), True, 0)
+    assert race.journal.records == [{
+        "event": "enter", "clock": 0.0, "number": 0, "role": "search", "arch": "toy:0.0.0", "scale": write_scale(Scale(8, 1, 8, 1, 3)),
+        "counts": [8, 64_000], "exchange": [["ask", "toy:0.0.0"]], "side": 0,
+    }]  # fmt: skip
+
+
+def test_one_answer_apart() -> None:
+    assert module._one_answer_apart(ARCH, NEAR)
+    assert not module._one_answer_apart(ARCH, ARCH)
+    assert not module._one_answer_apart(ARCH, FAR)
+    assert not module._one_answer_apart(ARCH, Arch("other", (0, 1, 0)))
+    assert not module._one_answer_apart(ARCH, Arch("toy", (0, 1)))
+    assert [module._was_asked(exchange) for exchange in ([], [["ask", "a"]], [["ask", "a"], ["again", 1.0]], [["step", 1]])] == [False, True, False, False]
+
+
+def test_two_images_of_each_are_the_least() -> None:
+    check_images(Sets(range(2), range(2), range(4)))  # type: ignore[arg-type]
+    for train, validation in ((1, 2), (2, 1)):
+        with pytest.raises(SettingError, match=f"got {train} and {validation}"):
+            check_images(Sets(range(train), range(validation), range(9)))  # type: ignore[arg-type]
+
+
+def test_images_at_another_size_are_split_as_before() -> None:
+    images = torch.arange(10 * 16, dtype=torch.uint8).reshape(10, 1, 4, 4)
+    both = Pixels(images, torch.arange(10), (0.5,), (0.5,))
+    sets = Sets(both.subset(torch.arange(7)), both.subset(torch.arange(7, 10)), both)
+    assert sets.at(Scale(4, 1, 4, 1, 3)) is sets
+    smaller = sets.at(Scale(4, 1, 2, 1, 3))
+    assert (len(smaller.train), len(smaller.validation), len(smaller.both), smaller.both.image_size) == (7, 3, 10, 2)
+    assert smaller.train.labels.tolist() == list(range(7))
+    assert smaller.validation.labels.tolist() == [7, 8, 9]
+
+
+def test_the_rate_of_a_step_counts_its_time_and_keeps_the_peak() -> None:
+    clock = Hand()
+    race = made(clock)
+    candidate = entered(race)
+    candidate.seconds = 10.0
+    trainer = SimpleNamespace(steps=200, passes=3.0, recipe=Recipe(lr=0.4), turn=0.5, saved=[])
+    trainer.save = lambda path, **facts: trainer.saved.append((path.name, facts))
+    steps: list[float] = []
+
+    def share(a_step: float) -> float | None:
+        steps.append(a_step)
+        return 0.5 if len(steps) < 4 else None
+
+    rate = race._follow(candidate, trainer, share, "race")  # type: ignore[arg-type]
+    assert rate() == pytest.approx(0.2)
+    clock.time, trainer.steps, trainer.passes = 4.0, 208, 3.9
+    assert rate() == pytest.approx(0.2)
+    assert (candidate.seconds, candidate.passes, candidate.steps) == (14.0, 3.9, 208)
+    clock.time, trainer.passes, trainer.steps = 5.0, 4.0, 210
+    assert rate() == pytest.approx(0.2)
+    assert trainer.saved == [("race-0.safetensors", {"seconds": 15.0, "clock": 5.0})]  # five seconds and a pass later
+    assert rate() is None
+    assert steps == [0.0, 0.5, 0.5, 0.5]
+    assert len(trainer.saved) == 1
+    exact = made(timed=False)
+    follow = exact._follow(entered(exact), trainer, share, "race")  # type: ignore[arg-type]
+    assert follow() is None
+    assert steps[-1] == 0.5  # a step of passes is the training's own
+    assert Standing().rung == 0
