@@ -244,7 +244,8 @@ def main() -> None:
                     if chosen.out:
                         write_record(chosen.out, {"command": shlex.join(["python", *sys.argv]), "steps": steps})
     if chosen.out:
-        from archduel.core.storage import environment  # PyTorch with it, which every later step would have begun with
+        # imports PyTorch, with whose memory every later step would have begun
+        from archduel.core.storage import environment
 
         write_record(chosen.out, {"command": shlex.join(["python", *sys.argv]), "steps": steps, **environment()})
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archduel.core import Arch, Cost, Counts, Query, Scale, StepReport
+from archduel.core import Arch, Cost, Counts, Query, Scale, StepReport, sample
 from archduel.errors import InfeasibleError, RunError, StateError
 from archduel.race.candidates import Candidate
 from archduel.race.newcomers import MOST_STEPS, Asker, Entry, read_scale, write_scale
@@ -181,8 +181,6 @@ def test_a_constraint_that_nothing_meets_is_no_error_of_a_race() -> None:
     assert asker.random(np.random.default_rng(0)) is None
     assert asker.neighbour(SPACE.start(), np.random.default_rng(0)) is None
     with pytest.raises(InfeasibleError):
-        from archduel.core import sample
-
         sample(SPACE, np.random.default_rng(0), lambda arch: False)
 
 
