@@ -244,7 +244,7 @@ def survey_once(source: Source, root: Path) -> Survey:
         known = json.loads(path.read_text())
         deep = {str(kind): Spread(**spread) for kind, spread in known["deep"].items()}
         sizes = tuple((int(width), int(height)) for width, height in known["sizes"])
-        return Survey(sizes, bool(known["grey"]), deep, int(known["animated"]), int(known["looked_at"]))
+        return Survey(sizes, bool(known["grey"]), deep, *(int(known[name]) for name in ("animated", "looked_at", "deep_colour")))
     except Exception:  # none there, damaged, or of before: it can be made again
         found = survey(source)
     with _writable(root):

@@ -258,7 +258,7 @@ def load(
         entry = decode_once(plan, preprocessing)
     refuse_broken(images, entry, len(order))
     facts = {**facts_of(images, entry, choice, preprocessing.mode), "sizes": size_facts(found), "seed": seed}
-    images = replace(images, warnings=(*images.warnings, *told, *_tell_frames(found)))
+    images = replace(images, warnings=(*images.warnings, *told, *_tell_frames(found), *_tell_deep_colour(found)))
     return _dataset(_named(source, images), images, entry, preprocessing, facts, flip)
 
 
@@ -291,6 +291,16 @@ def _tell_frames(found: Survey) -> list[str]:
     if not found.animated:
         return []
     return [f"{found.animated} of {found.looked_at} images looked at have several frames or pages; the first is used"]
+
+
+def _tell_deep_colour(found: Survey) -> list[str]:
+    """Returns a warning where colours of 16 bits are read as 8."""
+    if not found.deep_colour:
+        return []
+    return [
+        f"{found.deep_colour} of {len(found.sizes)} images looked at have 16 bits a colour channel, of which the upper 8 are read; where they "
+        "hold 10 or 12 bits, most levels are lost: scale them to the whole range first"
+    ]
 
 
 def _named(source: Any, images: Source) -> str:

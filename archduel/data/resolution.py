@@ -50,6 +50,7 @@ class Survey:
         deep: ``integers`` and ``floats`` -> the numbers in images of more than 8 bits, where there are such.
         animated: how many of those looked at have several frames or pages.
         looked_at: how many were looked at for that.
+        deep_colour: how many of all sampled have 16 bits a colour channel, of which Pillow's readers give the upper 8.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -57,6 +58,7 @@ class Survey:
     deep: Mapping[str, Spread] = field(default_factory=dict)
     animated: int = 0
     looked_at: int = 0
+    deep_colour: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def survey(source: Source, *, sample: int = 1_000, looked_at: int = 200) -> Surv
     """
     numbers = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).astype(int)).tolist()
     every = max(1, len(numbers) // looked_at)
-    sizes, grey, by_header, reason, frames = [], True, True, "", []
+    sizes, grey, by_header, reason, frames, deep_colour = [], True, True, "", [], 0
     deep: dict[str, list[NDArray[Any]]] = {"integers": [], "floats": []}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and large images
@@ -98,6 +100,7 @@ def survey(source: Source, *, sample: int = 1_000, looked_at: int = 200) -> Surv
             try:
                 with source.read(number) as image:
                     size = image.size
+                    deep_colour += _deep_colour(image)
                     by_header = by_header and image.mode in GREY
                     if grey and not by_header and position % every == 0:
                         grey = is_grey(image)
@@ -111,7 +114,12 @@ def survey(source: Source, *, sample: int = 1_000, looked_at: int = 200) -> Surv
     if not sizes:
         raise DataError(f"none of the images of {source.name} can be opened; the first: {reason}")
     spreads = {kind: spread for kind, images in deep.items() if (spread := spread_of(images)) is not None}
-    return Survey(tuple(sizes), grey, spreads, sum(frames), len(frames))
+    return Survey(tuple(sizes), grey, spreads, sum(frames), len(frames), deep_colour)
+
+
+def _deep_colour(image: Image.Image) -> bool:
+    """Returns whether a file that is not decoded yet has 16 bits a channel that its image will not have."""
+    return image.mode not in DEEP and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def _animated(image: Image.Image) -> bool:

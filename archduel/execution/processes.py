@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
@@ -71,27 +72,35 @@ def how_it_ended(exitcode: int | None) -> str:
     return f"ended with exit code {exitcode}"
 
 
-class Watch:
-    """Notices that a process computes nothing any more: stopped, or waiting for what never comes.
+STUCK = 10.0
+"""Times the idle limit, in processor seconds of a thread, that a training may compute without beginning another batch: ten minutes by default,
+in which a batch of the largest images is through on the slowest core. Also the patience where the system does not say what a process computes:
+its own note of that waits for Python while a library computes."""
+SLOWER = 20.0  # times the longest batch so far that another one may take
+PROC = Path("/proc")
 
-    Where the system does not say what a process has computed (no ``/proc``) it notices nothing.
+
+class Watch:
+    """Notices that a process gets no further: it computes nothing (stopped, or waiting for what never comes), or computes without an end.
+
+    What it has computed is read from ``/proc``; elsewhere from the pulse that the process itself shows; without either nothing is noticed.
 
     Args:
         process: its number.
         idle: seconds without any work after which it hangs.
+        pulse: what the process shows (:mod:`archduel.core.pulse`): batches, seconds computed; None = nothing.
+        threads: that it computes with.
     """
 
-    def __init__(self, process: int, idle: float) -> None:
-        self.path, self.idle = Path(f"/proc/{process}/stat"), idle
-        self._worked, self._waited, self._looked = -1, 0.0, time.monotonic()
+    def __init__(self, process: int, idle: float, pulse: Sequence[float] | None = None, threads: int = 1) -> None:
+        self.path, self.idle, self.pulse, self.threads = PROC / str(process) / "stat", idle, pulse, threads
+        self.reason = ""
+        self._worked, self._waited, self._looked = -1.0, 0.0, time.monotonic()
+        self._beats, self._since, self._longest = -1.0, -1.0, 0.0
 
     def hangs(self) -> bool:
-        """Returns whether the process has done nothing for too long; asked every few seconds."""
-        try:
-            fields = self.path.read_bytes().rpartition(b")")[2].split()
-            state, worked = fields[0], int(fields[11]) + int(fields[12])
-        except (OSError, IndexError, ValueError):
-            return False
+        """Returns whether the process got no further for too long, and keeps the reason; asked every few seconds."""
+        state, worked, patience = self._state()
         now = time.monotonic()
         # A look after a long time means that this process was stopped or the machine slept, and with it the other: no time of waiting.
         passed, self._looked = min(now - self._looked, 10.0), now
@@ -100,4 +109,26 @@ class Watch:
             self._worked, self._waited = worked, 0.0
         else:
             self._waited += passed
-        return self._waited >= self.idle
+        if self._waited >= patience:
+            self.reason = f"its process computed nothing for {patience:.0f} s"
+        elif self._spins(worked):
+            self.reason = f"its process computed for {worked - self._since:.0f} s and got no further: no batch was finished"
+        return bool(self.reason)
+
+    def _state(self) -> tuple[bytes, float, float]:
+        """Returns the state of the process, the seconds that it has computed, and how long it may compute nothing."""
+        try:
+            fields = self.path.read_bytes().rpartition(b")")[2].split()
+            return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), self.idle
+        except (OSError, IndexError, ValueError, AttributeError):
+            return (b"", self.pulse[1], STUCK * self.idle) if self.pulse is not None else (b"D", 0.0, math.inf)
+
+    def _spins(self, worked: float) -> bool:
+        """Returns whether it computes without an end: far longer for a batch than it took for any before."""
+        if self.pulse is None:
+            return False
+        beats = self.pulse[0]
+        if self._since < 0 or beats != self._beats:
+            self._longest = max(self._longest, worked - self._since) if self._since >= 0 else 0.0
+            self._beats, self._since = beats, worked
+        return worked - self._since >= max(STUCK * self.idle * self.threads, SLOWER * self._longest)

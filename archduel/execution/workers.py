@@ -26,9 +26,10 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from archduel.core import Cost, Estimate, Query, evaluation_seed
+from archduel.core.pulse import SHOWN, show
 from archduel.errors import MachineError, RunError, SettingError, in_one_line, of_the_machine
 from archduel.execution.judging import (
     ATTEMPTS,
@@ -57,14 +58,17 @@ __all__ = ["BROKEN", "DONE", "IDLE", "READY", "TAKEN", "TROUBLE", "Processes", "
 READY, BROKEN, TAKEN, DONE, TROUBLE = "ready", "broken", "taken", "done", "trouble"
 
 
-def work(connection: Connection, threads: int) -> None:
+def work(connection: Connection, threads: int, pulse: Any = None) -> None:
     """Judges what comes through the pipe until it closes.
 
     Args:
         connection: gives the pickled factory that makes the judge, then (run, place, queries, seeds); takes (READY, "") or
             (BROKEN, traceback) or (TROUBLE, reason) once, and (TAKEN, ""), then (DONE, estimates) or (TROUBLE, reason) for every group of queries.
         threads: for torch and BLAS.
+        pulse: shared memory in which it shows that it gets on.
     """
+    if pulse is not None:
+        show(pulse)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides what ends
     end_with_parent()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -178,7 +182,7 @@ class Processes:
         run_seed: seed of the run; with the ordinal it gives the seed of an evaluation.
         threads: of each worker, for torch and BLAS.
         at_once: how many waiting queries a worker judges as one group; the judge is then a :class:`GroupJudge`.
-        idle: seconds after which a busy worker that computes nothing is ended; None for judges that wait for something else.
+        idle: seconds after which a busy worker that computes nothing is ended, and one that is ten times as long at a batch; None for judges that wait for something else.
 
     Raises:
         SettingError: for fewer than one worker or thread.
@@ -283,6 +287,7 @@ class _Worker:
         self.process: multiprocessing.process.BaseProcess | None = None
         self.connection: Connection | None = None
         self.watch: Watch | None = None
+        self.pulse: Any = None
         self.ready = False
         self.taken = False  # whether the worker has said that it has its job
         self.unready = 0  # processes in a row that ended before they were ready
@@ -300,7 +305,7 @@ class _Worker:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # that one's end is seen when its answer is waited for
                 self._start().send(message)
         if self.idle is not None and self.process is not None:
-            self.watch = Watch(self.process.pid or 0, self.idle)
+            self.watch = Watch(self.process.pid or 0, self.idle, self.pulse, self.threads)
         self.job, self.taken, self.began = job, False, time.perf_counter()
 
     def _start(self) -> Connection:
@@ -313,7 +318,10 @@ class _Worker:
         factory = ForkingPickler.dumps(self.factory)
         try:
             self.connection, theirs = context.Pipe()
-            self.process = context.Process(target=work, args=(theirs, self.threads), daemon=True)
+            self.pulse = None
+            with contextlib.suppress(OSError):  # no room for a few bytes of shared memory: then only idleness is noticed
+                self.pulse = context.RawArray("d", SHOWN)
+            self.process = context.Process(target=work, args=(theirs, self.threads, self.pulse), daemon=True)
             with main_hidden(MAIN not in bytes(factory)), children_allowed():
                 self.process.start()
         except OSError as error:
@@ -353,12 +361,12 @@ class _Worker:
         return None
 
     def looked_at(self) -> tuple[Job, Trouble] | None:
-        """Ends a worker that computes nothing any more and returns its job; None for one that works."""
+        """Ends a worker that gets no further and returns its job; None for one that works."""
         if self.watch is None or self.job is None or not self.watch.hangs():
             return None
         job, spent = self.job, time.perf_counter() - self.began
         self.end(at_once=True)  # one that is stopped does not hear a polite request
-        return job, Trouble(f"its process computed nothing for {self.watch.idle:.0f} s", True, spent, hung=True)
+        return job, Trouble(self.watch.reason, True, spent, hung=True)
 
     def _died(self, job: Job) -> tuple[Job, list[Estimate] | Trouble] | None:
         """Returns the failure of the job that the process died in, or gives the job to a new one that the old one never saw."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from archduel.core.pulse import beat
 from archduel.errors import DataError, SettingError
 from archduel.training.augment import augmented, normalise
 from archduel.training.optimizer import plan
@@ -121,6 +122,7 @@ class Pixels:
     def batches(self, parts: Sequence[Tensor], seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields :meth:`batch` of each of ``parts``; nothing is random here."""
         for rows in parts:
+            beat()
             yield self.batch(rows)
 
     def subset(self, rows: Tensor | NDArray[Any] | Sequence[int]) -> Pixels:
@@ -330,6 +332,7 @@ class Streamed:
         """Yields images (B, C, S, S) uint8, valid until the next ones, and labels (B,) of each part."""
         rows = [(part if self._rows is None else self._rows[part]).numpy() for part in parts]
         for part, pixels in zip(parts, self.stream.batches(rows, seed)):
+            beat()
             yield torch.from_numpy(pixels).to(self.device), self.labels[part.to(self.device)]
 
     def subset(self, rows: Tensor | NDArray[Any]) -> Streamed:

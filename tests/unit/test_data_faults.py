@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -425,3 +427,27 @@ def test_lists_of_labels_that_cannot_be_used(tmp_path: Path, text: str, classes:
     (tmp_path / "v.txt").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(DataError, match=words):
         read_list(tmp_path / "v.txt", ["a.jpg", "a.png"], classes)
+
+
+# -- Colour of 16 bits a channel -----------------------------------------------------------------------------------------
+
+
+def png_of_16_bits(pixels: Any) -> bytes:
+    """Returns (H, W, 3) uint16 as a PNG, which Pillow itself does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_colour_of_16_bits_is_read_as_8_and_that_is_told_from_the_cache_too(tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", "a", "b", n=10)
+    for number in range(4):
+        (root / "a" / f"deep{number}.png").write_bytes(png_of_16_bits(RNG.integers(0, 65536, (12, 12, 3)).astype(np.uint16)))
+    for _ in range(2):
+        data = load(root)
+        assert told(data, "4 of 24 images looked at have 16 bits a colour channel, of which the upper 8 are read")
+    assert not told(load(fill(tmp_path / "plain", "a", "b", n=10)), "16 bits a colour channel")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import worker_judges
@@ -19,7 +20,7 @@ from archduel.core import Arch, Journal, Query
 from archduel.core.job import PROXY, Job
 from archduel.core.storage import read_journal
 from archduel.errors import MachineError, SettingError, StateError, machine_trouble, of_the_machine
-from archduel.execution import Processes, Sequential, as_they_finish, workers
+from archduel.execution import Processes, Sequential, as_they_finish, processes, workers
 
 
 def queries(*numbers: int) -> list[Query]:
@@ -84,6 +85,66 @@ def test_a_worker_that_computes_nothing_is_ended(how: str, times: int, tmp_path:
         assert answer.score == 10
     else:
         assert answer.reason == "its process computed nothing for 1 s"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not say what processes compute")
+def test_a_worker_that_computes_without_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(processes, "STUCK", 0.02)
+    with Processes(Troubled(tmp_path, "spin", 9), workers=1, run_seed=0, idle=30) as executor:
+        answers = list(executor.run(queries(1, 10, 2), range(3)))
+    assert [e.score for e in answers if not e.failed] == [1, 2]
+    assert answers[1].reason.startswith("its process computed for ")
+    assert answers[1].reason.endswith("and got no further: no batch was finished")
+    monkeypatch.setattr(processes, "PROC", tmp_path)  # as where there is none: the pulse says it as well
+    with Processes(Troubled(tmp_path / "again", "spin", 9), workers=1, run_seed=0, idle=30) as executor:
+        (tmp_path / "again").mkdir()
+        assert next(executor.run(queries(10), [0])).reason.startswith("its process computed ")
+
+
+class Looked:
+    """A watch over numbers that a test turns, on a clock that it turns too."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> None:
+        monkeypatch.setattr(processes, "PROC", folder)
+        monkeypatch.setattr(processes.time, "monotonic", lambda: self.now)
+        self.now, self.pulse = 0.0, [0.0, 0.0]
+        self.watch = processes.Watch(1, 10.0, self.pulse, **given)
+
+    def after(self, seconds: float, computed: float = 0.0, batches: int = 0) -> bool:
+        self.now += seconds
+        self.pulse[0] += batches
+        self.pulse[1] += computed
+        return self.watch.hangs()
+
+
+def test_a_pulse_tells_of_waiting_and_of_computing_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Looked(tmp_path, monkeypatch)
+    assert not any(one.after(2, 2, 1) for _ in range(500))
+    assert not any(one.after(2) for _ in range(49))
+    assert one.after(2)  # a hundred seconds: ten times the limit, since what it shows may be late
+    assert one.watch.reason == "its process computed nothing for 100 s"
+    one = Looked(tmp_path, monkeypatch)
+    assert not any(one.after(2, 2) for _ in range(50))
+    assert one.after(2, 2)
+    assert one.watch.reason == "its process computed for 100 s and got no further: no batch was finished"
+    one = Looked(tmp_path, monkeypatch, threads=3)
+    assert not any(one.after(2, 6) for _ in range(50))
+    assert one.after(2, 6)
+
+
+def test_a_batch_may_take_twenty_times_as_long_as_the_longest_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Looked(tmp_path, monkeypatch)
+    assert not any(one.after(2, 10, batches=int(n == 4)) for n in range(5))
+    assert not any(one.after(2, 10, batches=int(n % 5 == 4)) for n in range(50))  # fifty seconds a batch
+    assert not any(one.after(2, 10) for _ in range(99))
+    assert one.after(2, 10)  # a thousand
+
+
+def test_without_pulse_and_without_proc_nothing_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "PROC", tmp_path)
+    watch = processes.Watch(1, 0.0, None)
+    assert not any(watch.hangs() for _ in range(5))
 
 
 def test_a_worker_that_dies_before_it_is_ready_is_started_again(tmp_path: Path) -> None:

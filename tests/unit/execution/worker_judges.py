@@ -118,6 +118,8 @@ class Troubled:
                 os.kill(os.getpid(), getattr(signal, self.how))
             if self.how == "sleep":
                 time.sleep(1000)
+            while self.how == "spin":
+                pass
             if self.how == "gpu":
                 return Estimate(float("nan"), Cost(), {}, "out of memory: CUDA out of memory")
             raise TROUBLES[self.how]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from archduel.race.newcomers import Entry
 from archduel.race.plan import Ending, epochs_plan, timed_plan
 from archduel.race.rungs import Enter, Promote, Rungs, Standing
 from archduel.race.sizes import CHANNELS, Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
+from archduel.spaces.nasbench201.space import NASBench201
 from archduel.spaces.natsbench_sss.space import NATSBenchSSS
 from archduel.spaces.resnet.space import ResNet
 
@@ -62,6 +64,8 @@ def test_the_last_training_stops_where_the_next_step_would_end_after_its_time() 
     assert ending.rate(9.0, 2.01) is None
     assert ending.rate(10.0, 0.0) == 0.0
     assert ending.rate(11.0, 0.0) is None
+    short = Ending(end=0.5, trained=0.0, began=0.0)
+    assert short.rate(0.4, 0.0) == pytest.approx(0.5)  # falls in the last fifth of a second
     late = Ending(end=10.0, trained=5.0, began=10.0)
     assert late.fall == 0.0
     assert late.rate(10.0, 0.0) == 1.0
@@ -91,6 +95,10 @@ def test_a_training_is_begun_when_half_of_it_is_affordable() -> None:
     assert rungs.next_move(there, [9.0, 0.0], newcomers=False) == Promote(2)  # the first training of a level always is
     assert rungs.next_move(there, [9.0, 1.0], newcomers=False) == Promote(2)  # 1 + 4 / 2 <= 3
     assert rungs.next_move(there, [9.0, 1.1], newcomers=False) is None
+    narrow = Rungs(first=2.0, level=2.5)
+    assert narrow.next_move(there, [9.0], newcomers=False) == Promote(2)  # nothing was spent there
+    assert narrow.next_move(there, [9.0, 1.0], newcomers=False) is None  # 1 + 2 > 2.5
+    assert Rungs(first=2.0, level=1.5).next_move(there, [9.0, 0.0], newcomers=False) == Promote(2)
 
 
 def test_the_standing_of_a_candidate_and_ties() -> None:
@@ -130,6 +138,9 @@ def test_real_clocks_are_those_of_the_system() -> None:
 
 def test_a_pace_in_numbers() -> None:
     clock = Turned()
+    watch = Stopwatch(clock)
+    clock.pass_(0.5, 0.5)
+    assert watch.share == pytest.approx(0.5)
     watch = Stopwatch(clock)
     assert watch.seconds == 0.0
     pace = Pace(watch, every=2.0)
@@ -223,6 +234,16 @@ def test_among_depths_that_come_equally_near_one_is_drawn_and_no_other() -> None
     assert {fitting_scale(ARCH, 25, of(depths=(1, 2), channels=(4,)), np.random.default_rng(seed))[0].depth for seed in range(40)} == {1, 2}  # type: ignore[index]
 
 
+def test_a_network_sixteen_tenths_as_far_is_as_near() -> None:
+    sizes = Sizes(8, 1, 3, lambda arch, scale: Counts(1, {1: 100, 2: 160, 3: 161}[scale.depth]), Bounds().and_also(None), channels=(4,))
+    assert {fitting_scale(ARCH, 100, sizes, np.random.default_rng(seed))[0].depth for seed in range(40)} == {1, 2}  # type: ignore[index]
+
+
+def test_a_network_without_multiply_adds_counts_as_one() -> None:
+    sizes = Sizes(8, 1, 3, lambda arch, scale: Counts(1, 0 if scale.channels == 4 else 8), Bounds().and_also(None), depths=(1,), channels=(4, 6))
+    assert fitting_scale(ARCH, 3, sizes, np.random.default_rng(0)) == (Scale(6, 1, 8, 1, 3), Counts(1, 8))  # 8 / 3 is nearer than 3 / 1
+
+
 def test_widths_far_above_are_not_even_counted() -> None:
     counted: list[int] = []
 
@@ -233,6 +254,9 @@ def test_widths_far_above_are_not_even_counted() -> None:
     sizes = Sizes(8, 1, 3, count, Bounds().and_also(None), depths=(1,))
     assert fitting_scale(ARCH, 16, sizes, np.random.default_rng(0)) is not None
     assert counted == [4, 6, 8, 12]  # 64 is four times as much, 144 is more: all that follow are further away
+    counted.clear()
+    fitting_scale(ARCH, 15, sizes, np.random.default_rng(0))
+    assert counted == [4, 6, 8]  # 64 is more than four times 15
     none = Sizes(8, 1, 3, lambda arch, scale: Counts(1, 0), Bounds().and_also(None), depths=(1,))
     assert fitting_scale(ARCH, 16, none, np.random.default_rng(0)) == (Scale(4, 1, 8, 1, 3), Counts(1, 0))  # a network without any
 
@@ -264,7 +288,10 @@ def test_a_standard_ladder_in_numbers() -> None:
 
 def test_depths_and_widths_of_spaces() -> None:
     assert depths(ResNet()) == (1, 2, 3)
+    assert depths(NASBench201()) == (1, 2, 3)  # the three least of four
     assert widths(ResNet()) == CHANNELS
+    assert all(width % 2 == 0 for width in CHANNELS)
+    assert all(1.1 < after / before <= 1.5 for before, after in pairwise(CHANNELS))
     assert depths(NATSBenchSSS()) == tuple(sorted(set(depths(NATSBenchSSS()))))[:3]
 
 

@@ -11,7 +11,7 @@ import pytest
 from archduel.core import Arch, Cost, Counts, Query, Scale, StepReport, sample
 from archduel.errors import InfeasibleError, RunError, StateError
 from archduel.race.candidates import Candidate
-from archduel.race.newcomers import MOST_STEPS, Asker, Entry, read_scale, write_scale
+from archduel.race.newcomers import Asker, Entry, read_scale, write_scale
 from archduel.race.rungs import Standing
 from archduel.race.sides import Side, turn
 from archduel.spaces.stages.space import Stages
@@ -121,8 +121,10 @@ def test_a_strategy_that_only_steps_is_not_waited_for_for_ever() -> None:
     strategy = Asking()
     strategy.ask = lambda n: []  # type: ignore[method-assign]
     arch, exchange = Asker(strategy, SPACE).next(lambda: True)  # type: ignore[arg-type]
-    assert (arch, strategy.steps, len(exchange)) == (None, MOST_STEPS, MOST_STEPS)
+    assert (arch, strategy.steps, len(exchange)) == (None, 2_000, 2_000)
     assert exchange[-1] == ["step", 1]
+    strategy.step = lambda: None  # type: ignore[method-assign, return-value]
+    assert Asker(strategy, SPACE).next(lambda: True) == (None, [["step", None]])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("error", [StateError("nothing to rank"), ValueError("labels are equal")])
