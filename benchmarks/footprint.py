@@ -30,7 +30,7 @@ import torch
 from archduel.core import Arch, Scale, parse, sample
 from archduel.core.storage import environment
 from archduel.spaces.family import build, family
-from archduel.spaces.footprint import planned_peak, traced_footprint
+from archduel.spaces.memory import planned_peak, traced_footprint
 from archduel.spaces.tracing import Trace, trace
 
 SPACES = {"stages": 5, "tiny": 5, "resnet": 2, "nasbench201": 4, "nasbench101": 2, "natsbench_sss": 2, "mobilenetv3": 2, "pretrained": 4}

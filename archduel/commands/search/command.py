@@ -13,6 +13,7 @@ from archduel.commands.options import (
     add_command,
     assignments,
     command_line,
+    parse_bytes,
     parse_count,
     parse_seconds,
     running_for,
@@ -26,7 +27,7 @@ Fields = Annotated[
     FieldsOf(
         "archduel.commands.search.settings:Settings",
         without=("seconds", "threads", "set"),  # --time and --set are written in other words; threads is for Python alone
-        texts=("max_params", "max_macs"),
+        texts=("max_params", "max_macs", "max_ram", "max_flash"),
         decided=("data", "workers", "space"),
     ),
 ]
@@ -60,8 +61,8 @@ def search(
     if data is None:
         raise SettingError("say which data: `archduel search DATA`, a folder of images, an .npz file, or digits, cifar10, cifar100")
     seconds = time if time is None or is_more(time) else parse_seconds(time, "--time")
-    for name, option in (("max_params", "--max-params"), ("max_macs", "--max-macs")):
-        fields[name] = None if fields[name] is None else parse_count(fields[name], option)
+    for name, parse in (("max_params", parse_count), ("max_macs", parse_count), ("max_ram", parse_bytes), ("max_flash", parse_bytes)):
+        fields[name] = None if fields[name] is None else parse(fields[name], f"--{name.replace('_', '-')}")
     try:
         main.search(data, time=seconds, out=out, audit=audit, set=changes, quiet=quiet, command=command_line(), gone=running_for(), **fields)
     except KeyboardInterrupt as stop:  # the job said so already; some versions of typer would make it exit code 1

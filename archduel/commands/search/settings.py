@@ -15,6 +15,7 @@ from archduel.commands.options import plain_value
 from archduel.core.disk import read_toml
 from archduel.core.places import found_again
 from archduel.errors import RunError, SettingError, brief, unknown
+from archduel.spaces.limits import DeviceLimit
 
 __all__ = ["Settings", "asks_known", "default_settings", "load_arguments", "make_settings", "read_settings", "settings_in", "usual_space"]
 
@@ -66,11 +67,19 @@ class Settings(BaseModel):
         "auto", description="what a race begins with: pretrained (parts of networks that know images), scratch, or auto: both, validation decides"
     )
     backbones: str | None = Field(None, description="which pretrained networks: `archduel backbones list`, commas between; default those whose weights are here")
+    max_ram: int | None = Field(None, gt=0, description="most RAM for activations on the device: 64kB, 0.5MB, 64KiB")
+    max_flash: int | None = Field(None, gt=0, description="most flash for the network's file on the device: 128kB, 1MB")
+    int8: bool = Field(False, description="one byte a number on the device instead of four; the export has an int8 network too")
 
     def identity(self) -> str:
         """Returns the JSON that a run without a folder is named by; settings that came later and are left at their defaults are not in it."""
         later = {name for name in LATER if getattr(self, name) == Settings.model_fields[name].default}
         return self.model_dump_json(exclude=later)
+
+    @property
+    def device_limit(self) -> DeviceLimit:
+        """RAM and flash that there are for the network."""
+        return DeviceLimit(self.max_ram, self.max_flash, self.int8)
 
     def section(self, name: str) -> dict[str, Any]:
         """Returns the ``--set`` values of one section: ``strategy.lr=1e-4`` gives ``{"lr": 1e-4}`` for ``strategy``."""
@@ -80,7 +89,7 @@ class Settings(BaseModel):
 
 OLDER = {"start": "scratch"}
 """What runs of an older version did, where that is not today's default."""
-LATER = ("start", "backbones")
+LATER = ("start", "backbones", "max_ram", "max_flash", "int8")
 """Settings that runs of an older version have no say in."""
 KNOWN_SIDE = 128
 """Pixels that images keep where pretrained networks may look at them, whatever the time: in fewer they see little."""
