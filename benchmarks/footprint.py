@@ -6,7 +6,7 @@
 ``onnxruntime``: the block that ONNX Runtime's memory planner asks its arena for in the second run (float32, layouts as in the file); input
 and output are not in it, so the estimate is made without them. ``litert`` is run in an environment of its own with ``litert-torch``,
 ``ai-edge-quantizer`` and ``tflite-micro``: the converted network, as float32 and as int8, and the arena that TensorFlow Lite Micro's
-planner makes for its maps (its "head"), which holds input and output; flash is the file's length.
+planner makes for its maps (its "head"), which holds input and output; flash is the length of the file without its names.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from archduel.spaces.family import build, family
 from archduel.spaces.memory import planned_peak, traced_footprint
 from archduel.spaces.tracing import Trace, trace
 
-SPACES = {"stages": 5, "tiny": 5, "resnet": 2, "nasbench201": 4, "nasbench101": 2, "natsbench_sss": 2, "mobilenetv3": 2, "pretrained": 4}
+SPACES = {"tiny": 5, "stages": 4, "resnet": 2, "nasbench201": 3, "natsbench_sss": 1, "mobilenetv3": 1, "pretrained": 3, "nasbench101": 1}
 """How many random networks of each space."""
 SIDES = (32, 48, 64)
 
@@ -138,8 +138,8 @@ def arena_of_litert(path: Path) -> dict[str, int]:
     return {part: int(re.search(rf"allocation {part} (\d+)", text)[1]) for part in ("head", "tail", "total")}  # type: ignore[index]
 
 
-def _with_weights_inside(path: Path) -> None:
-    """Writes a file anew whose weights lie behind the flatbuffer, where TensorFlow Lite Micro does not look for them."""
+def _deployed(path: Path) -> None:
+    """Writes a file anew as it is put on a device: without names, weights inside the flatbuffer, where TensorFlow Lite Micro looks for them."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     content, model = path.read_bytes(), flatbuffer_utils.read_model(str(path))
@@ -147,6 +147,7 @@ def _with_weights_inside(path: Path) -> None:
         if buffer.offset:
             buffer.data = np.frombuffer(content[buffer.offset : buffer.offset + buffer.size], np.uint8)
             buffer.offset = buffer.size = 0
+    flatbuffer_utils.strip_strings(model)
     flatbuffer_utils.write_model(model, str(path))
 
 
@@ -165,7 +166,8 @@ def litert_needs(arch: Arch, scale: Scale, folder: Path) -> dict[str, Any]:
     model.eval()
     samples = {"serving_default": [{"args_0": rng.random(shape, np.float32)} for _ in range(4)]}
     quantised.quantize(quantised.calibrate(samples)).export_model(str(folder / "int8.tflite"), overwrite=True)
-    _with_weights_inside(folder / "int8.tflite")
+    for name in ("float", "int8"):
+        _deployed(folder / f"{name}.tflite")
     traced = trace(model, (scale.in_channels, scale.image_size, scale.image_size))
     found: dict[str, Any] = {}
     for name in ("float", "int8"):

@@ -5,8 +5,8 @@ for small devices do to such a list is done to it: batch norms go into the convo
 tensor lives from the operation that makes it to the last one that reads it, the input included, and a planner places them in one block
 as the runtimes' planner does: the largest first, each in the lowest gap.
 
-Flash is what a file of the network needs: weights, biases, one scale an output channel, and an overhead a stored operation and a file
-that was measured (``benchmarks/records/footprint.json``). The runtime's own code is not in it, nor are its buffers for single operations.
+Flash is what a LiteRT file of the network needs: weights, biases, scales of the output channels, and an overhead an operation and a file
+that was measured (``benchmarks/records/footprint_litert.json``). The runtime's own code is not in it, nor are its buffers for single operations.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ __all__ = ["Footprint", "footprint", "network_footprint", "planned_peak", "trace
 
 ALIGNMENT = 16
 """Bytes to which each tensor's place is rounded up, as in TensorFlow Lite Micro."""
-SCALE_BYTES = 4
+SCALE_BYTES = 24
+"""Of an output channel in int8: scale (4 bytes) and zero point (8) of its weights, and of its bias."""
 BIAS_BYTES = 4  # of 32 bits also where weights have 8
-FILE_OVERHEAD, OPERATION_OVERHEAD = 2048, 256
-"""Bytes of a network's file that are no numbers: names, shapes, quantisation of the maps."""
+FILE_OVERHEAD, OPERATION_OVERHEAD = 1024, 256
+"""Bytes of a network's file that are no numbers: shapes, options, quantisation of the maps; names were stripped, which are as much again and more."""
 
 
 class Footprint(NamedTuple):

@@ -36,7 +36,7 @@ def test_norms_and_activations_disappear_and_the_shortcut_is_held():
     need = network_footprint(Residual(), (3, 16, 16), int8=True)
     assert need.ram == 3 * 8 * 16 * 16  # shortcut, branch and sum of the two, a byte a number
     weights, biases, channels = 3 * 9 * 8 + 8 * 9 * 8 + 80, 8 + 8 + 10, 8 + 8 + 10
-    assert need.flash == weights + 4 * biases + 4 * channels + FILE_OVERHEAD + 5 * OPERATION_OVERHEAD
+    assert need.flash == weights + 4 * biases + 24 * channels + FILE_OVERHEAD + 5 * OPERATION_OVERHEAD
     floats = network_footprint(Residual(), (3, 16, 16))
     assert floats.ram == 4 * need.ram
     assert floats.flash == 4 * (weights + biases) + FILE_OVERHEAD + 5 * OPERATION_OVERHEAD
