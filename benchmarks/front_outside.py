@@ -11,7 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Estimate, Objectives, Outcomes, Query, Space, State, StepReport, decisions, sample
+from archduel.core import (
+    Arch,
+    Constraint,
+    Estimate,
+    Objectives,
+    Outcomes,
+    Query,
+    Space,
+    State,
+    StepReport,
+    decisions,
+    sample,
+)
 
 POPULATION = 20
 PATIENCE = 2_000  # repeated questions in a row after which a search ends

@@ -23,7 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from archduel.core import Arch, Constraint, Estimate, Objectives, Outcomes, Query, Ranker, Space, State, Uncertain
+from archduel.core import (
+    Arch,
+    Constraint,
+    Estimate,
+    Objectives,
+    Outcomes,
+    Query,
+    Ranker,
+    Space,
+    State,
+    Uncertain,
+)
 from archduel.core.fronts import front, spread
 from archduel.strategies.best import Contenders
 from archduel.strategies.candidates import Believer, beliefs
@@ -94,11 +105,13 @@ def unreached(losses: Matrix, reference: Matrix) -> Boxes:
     """Returns the boxes between the front ``losses`` (K, M) and ``reference`` (M,)."""
     losses = losses[(losses < reference).all(1)]
     n = losses.shape[1]
-    while len(losses) > 1 and (len(losses) + 1) ** (n - 1) > MOST_BOXES:
-        losses = losses[spread(losses, len(losses) - 1)]
+    if n == 1:
+        return Boxes((), np.empty((1, 0), np.int64), np.array([losses.min(initial=reference[0])]))
+    most = int(MOST_BOXES ** (1 / (n - 1))) - 1
+    losses = losses if len(losses) <= most else losses[spread(losses, most)]
     edges = tuple(np.array([-np.inf, *np.unique(losses[:, m]), reference[m]]) for m in range(n - 1))
-    places = np.array(list(product(*(range(len(edge) - 1) for edge in edges))), np.int64).reshape(-1, n - 1)
-    lows = np.stack([edge[places[:, m]] for m, edge in enumerate(edges)], 1) if n > 1 else np.empty((1, 0))
+    places = np.array(list(product(*(range(len(edge) - 1) for edge in edges))), np.int64)
+    lows = np.stack([edge[places[:, m]] for m, edge in enumerate(edges)], 1)
     reached = (losses[None, :, :-1] <= lows[:, None]).all(2)  # (boxes, front)
     tops = np.where(reached, losses[None, :, -1], np.inf).min(1, initial=reference[-1])
     return Boxes(edges, places, tops)

@@ -17,7 +17,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Estimate, Objectives, Outcomes, Query, Space, State, decisions, mutate, parse
+from archduel.core import (
+    Arch,
+    Constraint,
+    Estimate,
+    Objectives,
+    Outcomes,
+    Query,
+    Space,
+    State,
+    decisions,
+    mutate,
+    parse,
+)
 from archduel.core.fronts import crowding, layers
 from archduel.errors import InfeasibleError, InvalidArchError, check_at_least, check_share
 from archduel.strategies.rounds import AskTell, Distinct, first_distinct

@@ -17,7 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Decision, Estimate, Objectives, Outcomes, Query, Space, State, decisions, sample
+from archduel.core import (
+    Arch,
+    Constraint,
+    Decision,
+    Estimate,
+    Objectives,
+    Outcomes,
+    Query,
+    Space,
+    State,
+    decisions,
+    sample,
+)
 from archduel.errors import SettingError
 from archduel.strategies.rounds import AskTell, first_distinct
 

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.commands.bench.search import checked, configured, facts_of, note_tests, reference_of, worker_count
+from archduel.commands.bench.search import (
+    checked,
+    configured,
+    facts_of,
+    note_tests,
+    reference_of,
+    worker_count,
+)
 from archduel.commands.bench.search_trials import Protocol, Trial, run_trials
 from archduel.core import SCORE, Objectives
 from archduel.core.fronts import MARGIN, attainment, front, hypervolume, normalised
