@@ -13,6 +13,7 @@ from archduel.core.job import PROXY, Job
 from archduel.data import Dataset, load
 from archduel.estimators.judges import Groups, Judge
 from archduel.execution import IDLE, Processes, Sequential
+from archduel.spaces.family import check_depth
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe, recipe_text
 
@@ -88,7 +89,12 @@ class Bench:
             recipe: how to train.
             archs: what.
             first: number of the first architecture among all that this recipe trains (it decides the seeds).
+
+        Raises:
+            SettingError: for a depth at which networks of their space could not tell them apart.
         """
+        for space in {arch.space for arch in archs}:
+            check_depth(space, recipe.depth)
         start, text = PER_RECIPE * self.number(name, recipe) + first, recipe_text(recipe)
         queries, ordinals = [Query(arch, text) for arch in archs], range(start, start + len(archs))
         self.progress.stage(name[:40], len(archs))

@@ -38,14 +38,19 @@ from archduel.proxies.find import (
     recommend,
 )
 from archduel.recipes import changed, write_recipe
+from archduel.spaces.family import check_depth, family
 from archduel.training.recipe import Recipe
 
 __all__ = ["find_proxy"]
 
 
-def _grid(reference: Recipe, dataset: Dataset, levels: Mapping[str, Sequence[Any]], device: str) -> Grid:
+def _grid(reference: Recipe, dataset: Dataset, levels: Mapping[str, Sequence[Any]], device: str, space: str) -> Grid:
     """Returns what is varied: the defaults, with the levels that were given instead (one level = not varied)."""
-    found = {f.name: f for f in default_factors(reference, n_images=len(dataset.train), accelerator=device != "cpu")}
+    least = family(space).least_depth
+    usual = default_factors(reference, n_images=len(dataset.train), accelerator=device != "cpu", least_depth=least)
+    found = {f.name: f for f in usual}
+    for depth in levels.get("depth", ()):
+        check_depth(space, depth, "--levels depth")
     for name, values in levels.items():
         if name in ("batch_size", "lr"):
             found.pop("batch", None)
@@ -117,7 +122,7 @@ def find_proxy(
     }  # fmt: skip
     with job.bench(dataset, out, "find", settings) as bench:
         trusted = trusted_recipe(bench, dataset, settings, TRUTH_SHARE * seconds, job.device)
-        grid = _grid(trusted, dataset, levels or {}, job.device)
+        grid = _grid(trusted, dataset, levels or {}, job.device, space)
         search = _Search(bench, dataset, home, trusted, grid)
         result = search.result(search.run(seconds))
         _hand_over(bench, result)
