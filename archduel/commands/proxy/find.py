@@ -37,7 +37,7 @@ from archduel.proxies.find import (
     front,
     recommend,
 )
-from archduel.recipes import changed, write_recipe
+from archduel.recipes import changed, open_recipe, write_recipe
 from archduel.spaces.family import check_depth, family
 from archduel.training.recipe import Recipe
 
@@ -120,7 +120,8 @@ def find_proxy(
         "space": space, "truth": truth, "reference": reference, "changes": dict(changes or {}), "levels": dict(levels or {}),
         "time": parse_seconds(time), "by": by, "reading": reading, "samples": samples, "sampling": sampling, "scope": scope, "cost": cost,
     }  # fmt: skip
-    with job.bench(dataset, out, "find", settings) as bench:
+    built_with = {} if reference == "auto" else open_recipe(reference).built_with
+    with job.bench(dataset, out, "find", settings, built_with=built_with) as bench:
         trusted = trusted_recipe(bench, dataset, settings, TRUTH_SHARE * seconds, job.device)
         grid = _grid(trusted, dataset, levels or {}, job.device, space)
         search = _Search(bench, dataset, home, trusted, grid)
