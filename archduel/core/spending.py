@@ -119,6 +119,7 @@ class Declaration:
         spend: ``(allowance, prices) -> settings`` that cost about as much; prices are None outside one-shot searches.
         learns: ``(settings, allowance) -> batches`` that a one-shot strategy with these settings learns from, the length of the
             learning rate's schedule; None = all that the allowance pays for.
+        judges: ``(settings, allowance, validation batches) -> batches`` that a one-shot strategy with these settings judges architectures on.
         mixing: ``(given, options) -> batches``: what a batch of the mixture costs with so many operations an edge, in batches that
             one architecture learns from.
         schedule: of the shared weights' learning rate: ``cosine`` or ``constant``.
@@ -131,6 +132,7 @@ class Declaration:
     compares: bool = False
     spend: Callable[..., dict[str, Any]] = _no_settings
     learns: Callable[..., int] | None = None
+    judges: Callable[..., int] | None = None
     mixing: Callable[..., float] = lambda given, options: float(options)
     schedule: str = "cosine"
     probe: Probe | None = None
@@ -149,7 +151,7 @@ def declared(strategy: Any) -> Declaration:
     kind = getattr(strategy, "kind", "asks")
     if kind not in KINDS:
         raise SettingError(f"{strategy.__name__}.kind is {kind!r}, expected one of {', '.join(KINDS)}")
-    names = ["kind", "partners", "several", "compares", "spend", *(("learns", "mixing", "schedule", "probe") if kind == "one-shot" else ())]
+    names = ["kind", "partners", "several", "compares", "spend", *(("learns", "judges", "mixing", "schedule", "probe") if kind == "one-shot" else ())]
     says = {name: getattr(strategy, name) for name in names if hasattr(strategy, name)}
     partners = says.get("partners", {})
     if not isinstance(partners, Mapping) or not set(partners) <= {"policy", "ranker"}:

@@ -20,6 +20,7 @@ from archduel.commands.search.more import as_before, begin, end, is_more, traine
 from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
 from archduel.commands.search.own import check_importable, check_not_loading, exported, for_data
 from archduel.commands.search.pace import Pace
+from archduel.commands.search.paper import introduce, say_cost
 from archduel.commands.search.plan import (
     LABEL,
     Plan,
@@ -98,6 +99,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     executor = _executor(folder, settings, plan, dataset, space, workers)
     plan = _with_groups(folder, settings, plan)
     _announce(progress, settings, plan, dataset)
+    introduce(settings, progress.say)
     context = Context(
         folder, settings, plan, space, dataset, executor, constraint, closed_form_costs(plan, dataset), Pace(folder, settings, plan),
         progress,
@@ -121,7 +123,7 @@ def _compared(context: Context, stopwatch: Stopwatch) -> dict[str, Any]:
     # comparators are small: more threads make them slower
     torch.set_num_threads(settings.threads)
     try:
-        strategy, selection = _selected(context)
+        strategy, selection = _selected(context, stopwatch)
         scale = scale_of(plan.final, context.dataset)
         networks = final.final_networks(selection, settings, context.space, scale, say)
         fidelity = final.final_fidelity(context, networks, stopwatch.seconds_per_image)
@@ -139,11 +141,13 @@ def _compared(context: Context, stopwatch: Stopwatch) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _selected(context: Context) -> tuple[Strategy, Selection]:
+def _selected(context: Context, stopwatch: Stopwatch) -> tuple[Strategy, Selection]:
     """Runs the stages before the final training; returns the strategy, which has learned, and what they came to."""
     settings, plan = context.settings, context.plan
     if declaration(settings.strategy).kind == "one-shot":
         one_shot = prepare(context)
+        if settings.preset is not None:
+            say_cost(context, one_shot, stopwatch.seconds_per_image)
         return one_shot.strategy, select_by_shared_weights(context, one_shot)
     strategy = make_strategy(settings, plan, context.space, context.constraint, costs=context.costs)
     return strategy, select_by_training(context, strategy)
