@@ -36,7 +36,9 @@ def introduce(settings: Settings, say: Callable[[str], None]) -> None:
 
 
 def say_cost(context: Context, one_shot: OneShot, seconds_per_image: Callable[[Recipe], float]) -> None:
-    """Says what the search and the final training will take on this machine; measured once, a continued run repeats it."""
+    """Says what a published search and its final training will take on this machine; measured once, a continued run repeats it."""
+    if context.settings.preset is None:
+        return
     found = context.job.once("cost", lambda: _cost(context, one_shot, seconds_per_image))
     plan, final, say = one_shot.plan, context.plan.final, context.progress.say
     say(

@@ -146,8 +146,7 @@ def _selected(context: Context, stopwatch: Stopwatch) -> tuple[Strategy, Selecti
     settings, plan = context.settings, context.plan
     if declaration(settings.strategy).kind == "one-shot":
         one_shot = prepare(context)
-        if settings.preset is not None:
-            say_cost(context, one_shot, stopwatch.seconds_per_image)
+        say_cost(context, one_shot, stopwatch.seconds_per_image)
         return one_shot.strategy, select_by_shared_weights(context, one_shot)
     strategy = make_strategy(settings, plan, context.space, context.constraint, costs=context.costs)
     return strategy, select_by_training(context, strategy)
@@ -238,13 +237,9 @@ def _limits(settings: Settings, scale: Scale) -> Limits:
     if settings.max_latency_ms is not None:
         measure = latency_of(scale, batch_size=settings.latency_batch, device=settings.device)
     return Limits(
-        scale,
-        max_params=settings.max_params,
-        max_macs=settings.max_macs,
-        device=settings.device_limit,
-        max_latency_ms=settings.max_latency_ms,
-        latency=measure,
-    )
+        scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit,
+        max_latency_ms=settings.max_latency_ms, latency=measure,
+    )  # fmt: skip
 
 
 def _within(
