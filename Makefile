@@ -15,7 +15,7 @@ TESTS       ?= -n auto --timeout 900
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -q $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
-	$(PIP) install -q -c constraints.txt -e ".[dev,export,predictors,parquet,optuna,tensorboard,pretrained]"
+	$(PIP) install -q -c constraints.txt -e ".[dev,export,predictors,parquet,pareto,optuna,tensorboard,pretrained]"
 	touch $@
 
 demo: $(VENV)/.ready            ## search on the embedded digits, train, export, report

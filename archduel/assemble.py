@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from archduel import registry
-from archduel.core import Constraint, Space, Strategy
+from archduel.core import Constraint, Objectives, Space, Strategy
+from archduel.core.scalarised import Scalarised
 from archduel.core.spending import Declaration, declared
 from archduel.errors import SettingError, unknown
 
-__all__ = ["USUAL", "accepted_partners", "assemble", "check_keys", "collaborator", "declaration", "derived_seed", "settings_of"]
+__all__ = ["USUAL", "accepted_partners", "assemble", "check_keys", "collaborator", "declaration", "derived_seed", "responsible", "settings_of"]
 
 USUAL = {"policy": "lstm", "ranker": "gp"}
 """What a strategy gets that takes such a collaborator and declares none."""
 RANDOMNESS = ("rng", "generator", "seed")
-OFFERED = ("constraint", "costs", "device")
+OFFERED = ("constraint", "costs", "device", "objectives")
 """Keywords that are filled in where a constructor has them; all others are settings, whatever they are called."""
 
 
@@ -66,6 +67,7 @@ def assemble(
     seed: int,
     constraint: Constraint | None = None,
     costs: Any = None,
+    objectives: Objectives | None = None,
     settings: Mapping[str, Any] | None = None,
     given: Mapping[str, Any] | None = None,
     device: str = "cpu",
@@ -78,6 +80,7 @@ def assemble(
         seed: of the search.
         constraint: which architectures are allowed.
         costs: closed-form costs for rankers that take them.
+        objectives: what is to be small where a front is searched for; a strategy that does not weigh them itself is told one number.
         settings: of the strategy; ``policy`` and ``ranker`` may be names, or mappings with a ``name`` and that class's
             settings.
         given: collaborators that are already made, by the constructor's parameter name.
@@ -88,12 +91,20 @@ def assemble(
         SettingError: for settings the constructor does not have, or a collaborator nobody made.
     """
     settings = dict(settings or {})
+    strategy = responsible(strategy, objectives)
     partners: dict[str, Any] = {**USUAL, **declaration(strategy).partners}
-    ready = {"space": space, "constraint": constraint, "costs": costs, "device": device, **(given or {})}
+    ready = {"space": space, "constraint": constraint, "costs": costs, "device": device, "objectives": objectives, **(given or {})}
     for role in accepted_partners(strategy) - ready.keys():
         wanted = settings.pop(role, partners[role])
         ready[role] = collaborator(role, wanted, space, seed=seed, costs=costs, device=device)
-    return _made("strategy", strategy, ready, settings, seed)  # type: ignore[no-any-return]
+    made: Strategy = _made("strategy", strategy, ready, settings, seed)
+    alone = objectives is None or "objectives" in inspect.signature(registry.entry("strategy", strategy)).parameters
+    return made if alone else Scalarised(made, objectives)  # type: ignore[arg-type]
+
+
+def responsible(strategy: str, objectives: Objectives | None) -> str:
+    """Returns the strategy that searches where there are ``objectives``: the one that ``strategy`` declares for them, else itself."""
+    return strategy if objectives is None else declaration(strategy).several or strategy
 
 
 def collaborator(

@@ -45,6 +45,8 @@ RANKERS = {
 }
 STRATEGIES = {
     "best": "archduel.strategies.best:Contenders",
+    "best_front": "archduel.strategies.best_front:FrontContenders",
+    "nsga2": "archduel.strategies.nsga2:NSGA2",
     "ctnas": "archduel.strategies.ctnas:CTNAS",
     "renas": "archduel.strategies.renas:ReNAS",
     "random": "archduel.strategies.random:RandomSearch",

@@ -22,6 +22,7 @@ NEEDS: dict[str, set[str]] = {
     **{part: {"core"} for part in ("strategies", "rankers", "policies", "data", "training", "execution", "reporting", "testing")},
     **{part: {"registry", "core"} for part in ("assemble", "spaces", "tables")},
     "fusing": {"spaces", "training", "core"},
+    "presets": {"core"},
     "proxies": {"training", "core"},
     "race": {"spaces", "training", "core"},
     "recipes": {"spaces", "training", "core"},
@@ -32,7 +33,7 @@ NEEDS: dict[str, set[str]] = {
 }
 """Part of the house -> the parts that its files may import; errors, text, version and lazy lists of names are free for all."""
 FREE = {"errors", "text", "version", "_lazy"}
-SHARED_BY_COMMANDS = {"options", "progress", "trainings", "train_file", "tracking", "listing", "report", "zoo"}
+SHARED_BY_COMMANDS = {"options", "progress", "trainings", "train_file", "tracking", "listing", "report", "zoo", "published"}
 """Modules of ``commands`` that its folders share; the folders never import each other."""
 
 

@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_(
-    what: Annotated[str, typer.Argument(help="spaces, strategies, rankers, policies, trackers, architectures or recipes")],
+    what: Annotated[str, typer.Argument(help="spaces, strategies, rankers, policies, trackers, architectures, presets or recipes")],
 ) -> None:
     """Print the names on a menu and what they are, one a line."""
     for line in _lines(what):
@@ -82,7 +82,11 @@ def _lines(what: str) -> list[str]:
         from archduel.recipes import summaries as recipes
 
         return list(recipes())
+    if what == "presets":
+        from archduel.presets import summaries as presets
+
+        return list(presets())
     menus = {f"{role[:-1]}ies" if role.endswith("y") else f"{role}s": role for role in registry.MENUS}
     if what not in menus:
-        raise unknown("menu", what, [*menus, "architectures", "recipes"])
+        raise unknown("menu", what, [*menus, "architectures", "presets", "recipes"])
     return menu_lines(menus[what])

@@ -59,6 +59,7 @@ __all__ = [
     "json_or_text",
     "names",
     "numbers",
+    "parse_bytes",
     "parse_count",
     "parse_seconds",
     "plain_value",
@@ -397,6 +398,27 @@ def parse_count(text: str | float | int, option: str = "") -> int:
         number = float(match[1]) * _SIZE[match[2]]
     if not 0 < number < 2**63:
         raise SettingError(f"{option or 'a limit'} must be above 0 and below 2**63, got {brief(text)}")
+    return round(number)
+
+
+_BYTES = {"": 1, "B": 1, "kB": 1000, "KB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 1024, "kiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+
+def parse_bytes(text: str | float | int, option: str = "") -> int:
+    """Returns the bytes in ``65536``, ``64kB`` (64,000), ``0.5MB`` or ``64KiB`` (65,536); ``option`` is where it was written.
+
+    Raises:
+        SettingError: for any other text, ``64kb`` among them, which are bits, or a number that is not above 0.
+    """
+    if not isinstance(text, str):
+        number = as_number(option or "a limit", text)
+    else:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip(), re.ASCII) if len(text) < LONGEST_NUMBER else None
+        if not match or match[2] not in _BYTES:
+            raise SettingError(f"{option} {brief(text)} is no number of bytes; write 65536, 64kB (1,000 bytes each), 64KiB (1,024 each) or 0.5MB".lstrip())
+        number = float(match[1]) * _BYTES[match[2]]
+    if not 1 <= number < 2**63:
+        raise SettingError(f"{option or 'a limit'} must be at least 1 byte and below 2**63, got {brief(text)}")
     return round(number)
 
 

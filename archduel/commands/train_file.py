@@ -15,7 +15,7 @@ from archduel.commands.trainings import JobOptions
 from archduel.core import Arch, Estimate
 from archduel.core.disk import write_atomic
 from archduel.errors import InvalidArchError, RunError, SettingError
-from archduel.recipes import Source, fitted, read
+from archduel.recipes import Source, fitted, open_recipe, read
 from archduel.reporting.text import text_table
 from archduel.spaces.family import family, with_text
 from archduel.spaces.lookup import open_space, resolve, write
@@ -121,7 +121,7 @@ def train_file(
     job = JobOptions(**options)
     dataset = job.dataset(data)
     chosen, notes = fitted(read(recipe, archs[0].space, changes), dataset.image_size, dataset.flip)
-    with job.bench(dataset, out, "train", {"recipe": asdict(chosen)}) as bench:
+    with job.bench(dataset, out, "train", {"recipe": asdict(chosen)}, built_with=open_recipe(recipe).built_with) as bench:
         for note in notes:
             bench.progress.say(note)
         runs = [bench.train(f"seed {run + 1}", chosen, archs, first=run * len(archs)) for run in range(seeds)]

@@ -9,15 +9,19 @@ from typing import Any
 
 from archduel.commands.progress import Progress
 from archduel.core import Arch, Estimate, Executor, Query
+from archduel.core.disk import read_json
 from archduel.core.job import PROXY, Job
 from archduel.data import Dataset, load
 from archduel.estimators.judges import Groups, Judge
 from archduel.execution import IDLE, Processes, Sequential
+from archduel.spaces.family import check_depth
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe, recipe_text
 
-__all__ = ["Bench", "JobOptions", "executor_for"]
+__all__ = ["Bench", "BuiltWith", "JobOptions", "executor_for"]
 
+BuiltWith = Mapping[str, Mapping[str, Any]]
+"""Space -> options of its networks, such as ``{"pool_norm": True}``."""
 PER_RECIPE = 10_000
 """Ordinals a recipe: its number times this, plus the architecture's number."""
 
@@ -31,6 +35,7 @@ def executor_for(
     device: str = "cpu",
     workers: int = 1,
     fused: int | str = "off",
+    built_with: BuiltWith | None = None,
 ) -> Executor:
     """Returns what trains queries whose fidelities are recipe texts: here, or in worker processes of one thread each.
 
@@ -43,6 +48,7 @@ def executor_for(
         workers: trainings at a time, in processes.
         fused: how many each process trains at once: a number, ``auto`` (measured) or ``off``. Groups depend on what is left to do, so
             a continued job with groups agrees with an uninterrupted one only up to rounding.
+        built_with: space -> options of its networks.
 
     Raises:
         SettingError: for another value of ``fused``.
@@ -50,8 +56,9 @@ def executor_for(
     look = dataset.preprocessing
     parts = [Pixels(s.images, s.labels, look.mean, look.std, device=device) for s in (dataset.train, dataset.validation)]
     judge = Judge(
-        parts[0], {"validation": parts[1]}, {}, dataset.n_classes, seed, metric=metric, device=device, checkpoints=folder / "checkpoints"
-    )
+        parts[0], {"validation": parts[1]}, {}, dataset.n_classes, seed, metric=metric, device=device, checkpoints=folder / "checkpoints",
+        built_with=built_with or {},
+    )  # fmt: skip
     groups = Groups(fused, judge, workers)
     if workers == 1:
         return Sequential(judge(), run_seed=seed, at_once=groups)
@@ -88,7 +95,12 @@ class Bench:
             recipe: how to train.
             archs: what.
             first: number of the first architecture among all that this recipe trains (it decides the seeds).
+
+        Raises:
+            SettingError: for a depth at which networks of their space could not tell them apart.
         """
+        for space in {arch.space for arch in archs}:
+            check_depth(space, recipe.depth)
         start, text = PER_RECIPE * self.number(name, recipe) + first, recipe_text(recipe)
         queries, ordinals = [Query(arch, text) for arch in archs], range(start, start + len(archs))
         self.progress.stage(name[:40], len(archs))
@@ -138,7 +150,9 @@ class JobOptions:
         """Returns the images, with splits of this seed."""
         return load(data, seed=self.seed, **(self.load_settings or {}))
 
-    def bench(self, dataset: Dataset, out: str | Path, job: str, settings: Mapping[str, Any]) -> Bench:
+    def bench(
+        self, dataset: Dataset, out: str | Path, job: str, settings: Mapping[str, Any], *, built_with: BuiltWith | None = None
+    ) -> Bench:
         """Returns the opened folder of a job.
 
         Args:
@@ -146,13 +160,19 @@ class JobOptions:
             out: the folder.
             job: which kind of job it is.
             settings: what else decides its results.
+            built_with: space -> options of its networks; a folder of an older version, which knew none, goes on without.
 
         Raises:
             RunError: for a folder that holds something else, is in use, or cannot be written.
             SettingError: for a value of ``fused`` that there is not.
         """
+        file = Path(out) / PROXY.file
+        older = file.is_file() and "built_with" not in read_json(file).get("settings", {})
+        built_with = {} if older else built_with or {}
+        settings = dict(settings) if older else {**settings, "built_with": built_with}
         executor = executor_for(
-            dataset, Path(out), seed=self.seed, metric=self.metric, device=self.device, workers=self.workers, fused=self.fused
-        )
+            dataset, Path(out), seed=self.seed, metric=self.metric, device=self.device, workers=self.workers, fused=self.fused,
+            built_with=built_with,
+        )  # fmt: skip
         all_settings = {"job": job, "data": dataset.fingerprint, **settings, "seed": self.seed, "metric": self.metric}
         return Bench(Job(Path(out), PROXY, {"settings": all_settings}), executor, Progress(quiet=self.quiet))

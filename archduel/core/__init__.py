@@ -2,6 +2,7 @@
 
 from archduel.core.arch import Arch, Counts, Scale, parse
 from archduel.core.family import Family
+from archduel.core.objectives import SCORE, Known, Objectives, Outcomes
 from archduel.core.roles import (
     AllPairs,
     Cost,
@@ -47,6 +48,7 @@ from archduel.core.spending import Allowance, Prices, Probe, RandomFirst
 from archduel.core.storage import Journal
 
 __all__ = [
+    "SCORE",
     "AllPairs",
     "Allowance",
     "Arch",
@@ -66,8 +68,11 @@ __all__ = [
     "GraphBatch",
     "GraphSpace",
     "Journal",
+    "Known",
     "Local",
     "MixingSupernet",
+    "Objectives",
+    "Outcomes",
     "Policy",
     "Prices",
     "Probe",

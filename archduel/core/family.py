@@ -50,6 +50,8 @@ class Family:
         supernet: class made with ``(scale, **options)``, see :class:`archduel.core.Supernet`; without it there is no one-shot search.
         scale: size at which the networks were published; parameters and multiply-adds are given for it.
         ladder: (channels, depth) from small to large at which a search may build them; empty = the user says it.
+        least_depth: depth from which on every part of an architecture has a place in its network; a shallower one is refused, because it
+            could not tell architectures apart.
         own_size: whether architectures say their width and depth themselves; those of a scale mean nothing then.
         costs_for_rankers: whether rankers are given closed-form costs at ``scale``, because features do not tell them.
         widest: settings under which the space holds what any paper's variant of it holds.
@@ -76,6 +78,7 @@ class Family:
     own_weights: bool = False
     scale: Scale = Scale()
     ladder: tuple[tuple[int, int], ...] = ()
+    least_depth: int = 1
     own_size: bool = False
     costs_for_rankers: bool = False
     widest: Mapping[str, Any] = field(default_factory=dict)

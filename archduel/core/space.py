@@ -110,6 +110,14 @@ class WordedSpace(Protocol):
 
 
 @runtime_checkable
+class KnowsConstants(Protocol):
+    """A space that knows which of its networks answer the same whatever they see."""
+
+    def ignores_input(self, arch: Arch) -> bool:
+        """Returns whether no path leads from the input of the network of ``arch`` to its output."""
+
+
+@runtime_checkable
 class Drawer(Protocol):
     """A space that draws architectures itself, because uniform decisions are not uniform architectures there."""
 

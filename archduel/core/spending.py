@@ -113,10 +113,13 @@ class Declaration:
         kind: see :data:`Kind`.
         partners: role (``policy``, ``ranker``) -> the name on its menu, or a mapping with a ``name`` and settings, that the strategy
             gets unless its settings say another; for collaborators that its constructor has.
+        several: the strategy on the menu that takes its place where there are several objectives; empty = it weighs them itself, or
+            is told one number for all.
         compares: whether it makes many steps without any training after its labels and then proposes what is worth one.
         spend: ``(allowance, prices) -> settings`` that cost about as much; prices are None outside one-shot searches.
         learns: ``(settings, allowance) -> batches`` that a one-shot strategy with these settings learns from, the length of the
             learning rate's schedule; None = all that the allowance pays for.
+        judges: ``(settings, allowance, validation batches) -> batches`` that a one-shot strategy with these settings judges architectures on.
         mixing: ``(given, options) -> batches``: what a batch of the mixture costs with so many operations an edge, in batches that
             one architecture learns from.
         schedule: of the shared weights' learning rate: ``cosine`` or ``constant``.
@@ -125,9 +128,11 @@ class Declaration:
 
     kind: Kind = "asks"
     partners: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)
+    several: str = ""
     compares: bool = False
     spend: Callable[..., dict[str, Any]] = _no_settings
     learns: Callable[..., int] | None = None
+    judges: Callable[..., int] | None = None
     mixing: Callable[..., float] = lambda given, options: float(options)
     schedule: str = "cosine"
     probe: Probe | None = None
@@ -146,7 +151,7 @@ def declared(strategy: Any) -> Declaration:
     kind = getattr(strategy, "kind", "asks")
     if kind not in KINDS:
         raise SettingError(f"{strategy.__name__}.kind is {kind!r}, expected one of {', '.join(KINDS)}")
-    names = ["kind", "partners", "compares", "spend", *(("learns", "mixing", "schedule", "probe") if kind == "one-shot" else ())]
+    names = ["kind", "partners", "several", "compares", "spend", *(("learns", "judges", "mixing", "schedule", "probe") if kind == "one-shot" else ())]
     says = {name: getattr(strategy, name) for name in names if hasattr(strategy, name)}
     partners = says.get("partners", {})
     if not isinstance(partners, Mapping) or not set(partners) <= {"policy", "ranker"}:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from archduel.core import Arch, Cost, Estimate, Query, Scale
 from archduel.errors import unknown
@@ -96,6 +96,7 @@ class Judge:
         by_likelihood: scores by the likelihood of the right classes instead of by ``metric``.
         curves: names of recipes whose trainings are scored after every epoch too.
         finals: trainings whose weights are kept, on images of their own; None = there are none.
+        built_with: space -> options of its networks, such as ``{"pool_norm": True}``.
         plug_ins: spaces from outside, which a worker must know too.
     """
 
@@ -111,6 +112,7 @@ class Judge:
     by_likelihood: bool = False
     curves: tuple[str, ...] = ()
     finals: Finals | None = None
+    built_with: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     plug_ins: PlugIns = field(default_factory=PlugIns)
 
     def __call__(self) -> Judging:
@@ -161,7 +163,7 @@ class Judging:
             checkpoints=made_by.checkpoints,
             also={split: made_by.scored[split] for split in others},
         )
-        self.estimator.by_likelihood = made_by.by_likelihood
+        self.estimator.by_likelihood, self.estimator.built_with = made_by.by_likelihood, made_by.built_with
 
     def prepare(self, fidelity: str | None) -> str:
         """Returns the fidelity's name, whose recipe the estimator now has.
@@ -191,7 +193,6 @@ class Judging:
     def _final(self, finals: Finals, arch: Arch, fidelity: str, seed: int) -> Estimate:
         """Trains a final network and writes its weights; its test score is read later, once, elsewhere."""
         from archduel.core.storage import save_state
-        from archduel.spaces.family import count
         from archduel.spaces.layers import set_drop_path
         from archduel.training.loop import train
 
@@ -202,8 +203,7 @@ class Judging:
         trained = train(
             model, finals.images, recipe, seed=seed, device=self.settings.device, checkpoint=checkpoint, drop_path=set_drop_path
         )
-        counts = count(arch, self.estimator.scale(recipe))
-        values = {**counts._asdict(), "epochs": recipe.epochs, "history": trained.history}
+        values = {**self.estimator.counts(arch, recipe)._asdict(), "epochs": recipe.epochs, "history": trained.history}
         cost = Cost(trained.seconds, trained.images)
         if trained.reason:
             return Estimate(float("nan"), cost, values, trained.reason)

@@ -44,6 +44,8 @@ class SharedWeights:
         recalibration: training batches (not augmented) that measure batch-norm statistics before each score; 0 = scores
             use the running statistics of the shared training.
         score_share: share of the validation images, of each class, that a score reads.
+        running_races: whether the learners of a pair are judged with the running statistics of their own training (RelativeNAS's
+            released code), which a few batches do not fill.
 
     Raises:
         UnknownNameError: for a metric that does not exist.
@@ -63,6 +65,7 @@ class SharedWeights:
         device: str | torch.device = "cpu",
         recalibration: int = 8,
         score_share: float = 1.0,
+        running_races: bool = False,
     ) -> None:
         if train.in_channels != validation.in_channels:
             raise SettingError(
@@ -95,7 +98,7 @@ class SharedWeights:
         self._noisy = any(isinstance(m, nn.Dropout) and m.p > 0 for m in self.supernet.modules())
         self._done = self._resets = 0
         train_batches, pair_seed = self._cursors["train"], mix_seed(seed, "pair")
-        self._pair = Pair(self._own, train_batches, self._judged, self.loss, self._scaler, recipe, seed=pair_seed)
+        self._pair = Pair(self._own, train_batches, self._judged, self.loss, self._scaler, recipe, seed=pair_seed, running=running_races)
 
     @property
     def metric(self) -> str:

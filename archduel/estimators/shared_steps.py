@@ -111,11 +111,14 @@ class SharedJudge:
         self.metric, self.recalibration, self.seed = metric, recalibration, seed
         self._dropouts = [module for module in own.network.modules() if isinstance(module, nn.Dropout)]
 
-    def estimate(self, arch: Arch, batch: tuple[Tensor, Tensor] | None = None) -> Estimate:
-        """Returns the score on the validation images, or on ``batch`` alone; what is wrong with ``arch`` is a failure."""
+    def estimate(self, arch: Arch, batch: tuple[Tensor, Tensor] | None = None, *, running: bool = False) -> Estimate:
+        """Returns the score on the validation images, or on ``batch`` alone; what is wrong with ``arch`` is a failure.
+
+        ``running``: the present running statistics are used, not recalibrated ones.
+        """
         began = time.perf_counter()
         try:
-            score, loss = self.score(arch) if batch is None else self.glance(arch, batch)
+            score, loss = self.score(arch, running=running) if batch is None else self.glance(arch, batch)
             values = {**self.counts(arch), "val_loss": loss}
         except ArchduelError as error:
             if of_the_machine(error):
@@ -134,11 +137,11 @@ class SharedJudge:
             return {}
 
     @torch.no_grad()
-    def score(self, arch: Arch) -> tuple[float, float]:
-        """Returns metric and loss on the validation images, batch norm recalibrated."""
+    def score(self, arch: Arch, *, running: bool = False) -> tuple[float, float]:
+        """Returns metric and loss on the validation images, batch norm recalibrated unless the ``running`` statistics are to be used."""
         norms, network = self.own.norms(arch), self.own.network
         with statistics_kept(norms), _at_rest(self._dropouts):
-            if self.recalibration:
+            if self.recalibration and not running:
                 with averaging(norms):
                     for x in self.calibration():
                         network(x, arch)
@@ -202,6 +205,7 @@ class Pair:
         scaler: of mixed precision.
         recipe: optimizer settings.
         seed: of drop path.
+        running: whether a learner is judged with the batch-norm statistics that it gathered while it trained, not with recalibrated ones.
     """
 
     def __init__(
@@ -214,8 +218,9 @@ class Pair:
         recipe: Recipe,
         *,
         seed: int,
+        running: bool = False,
     ) -> None:
-        self.own, self.batches, self.judge, self.loss = own, batches, judge, loss
+        self.own, self.batches, self.judge, self.loss, self.running = own, batches, judge, loss, running
         self.scaler, self.recipe, self.seed = scaler, recipe, seed
         self._aside: dict[str, dict[str, Tensor]] = {}
 
@@ -247,7 +252,7 @@ class Pair:
             sgd.zero_grad()
             images += len(batch[1])
         set_drop_path(self.own.network, 0.0)
-        scored = self.judge.estimate(arch)
+        scored = self.judge.estimate(arch, running=self.running)
         return Estimate(scored.score, Cost(time.perf_counter() - began, images), scored.values, scored.reason)
 
     def inherit(self, winner: Arch, loser: Arch) -> None:

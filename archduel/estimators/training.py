@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from archduel.core import Arch, Cost, Estimate, Query, Scale, State, evaluation_seed
+from archduel.core import Arch, Cost, Counts, Estimate, Query, Scale, State, evaluation_seed
 from archduel.errors import SettingError, of_the_machine, unknown
 from archduel.fusing.judging import judged_together, planned
 from archduel.spaces import family as nets
@@ -94,6 +94,7 @@ class TrainingEstimator:
         self.also, self.fused = dict(also or {}), fused
         self._groups: dict[str, int] = {}  # recipe -> networks at once, once measured
         self._metric = metric
+        self.built_with: Mapping[str, Mapping[str, Any]] = {}  # space -> options of its networks, such as {"pool_norm": True}
         self.by_likelihood = False  # scores by the likelihood of the right classes instead of by the metric
         self._ordinal = 0
 
@@ -119,8 +120,13 @@ class TrainingEstimator:
 
     def network(self, arch: Arch, recipe: Recipe, seed: int) -> nn.Module:
         """Returns the untrained network of ``arch``; equal seeds give equal weights."""
-        build = partial(nets.build, arch, self.scale(recipe), auxiliary=recipe.auxiliary_weight > 0)
+        options = self.built_with.get(arch.space, {})
+        build = partial(nets.build, arch, self.scale(recipe), auxiliary=recipe.auxiliary_weight > 0, **options)
         return seeded_build(build, seed)
+
+    def counts(self, arch: Arch, recipe: Recipe) -> Counts:
+        """Returns parameters and multiply-adds of :meth:`network`, without its auxiliary head."""
+        return nets.count(arch, self.scale(recipe), **self.built_with.get(arch.space, {}))
 
     def judge(self, query: Query, seed: int) -> Estimate:
         """Returns the estimate of one query; whatever goes wrong with its network becomes the reason of a failure.
@@ -134,7 +140,7 @@ class TrainingEstimator:
         trained = Trained()
         try:
             with self.own_threads():
-                values: dict[str, Any] = nets.count(query.arch, self.scale(recipe))._asdict()
+                values: dict[str, Any] = self.counts(query.arch, recipe)._asdict()
                 trained, scores = self._train(query, recipe, seed)
         except Exception as error:
             too_large = isinstance(error, torch.OutOfMemoryError)  # for a GPU: an answer about the network, unless others use it too

@@ -15,12 +15,11 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from archduel.core import Arch, Estimate, Query, Scale
+from archduel.core import Arch, Counts, Estimate, Query, Scale
 from archduel.errors import ArchduelError, SettingError
 from archduel.fusing.fastest import now
 from archduel.fusing.networks import Fused, fuse
 from archduel.fusing.training import FusedNetworks, evaluate_fused, train_fused
-from archduel.spaces.family import count
 from archduel.training.images import Images, Pixels
 from archduel.training.loop import Trained, failures_as_reason, train
 from archduel.training.metrics import Evaluation
@@ -160,6 +159,9 @@ class Trains(Protocol):
     def network(self, arch: Arch, recipe: Recipe, seed: int) -> nn.Module:
         """Returns the network."""
 
+    def counts(self, arch: Arch, recipe: Recipe) -> Counts:
+        """Returns its parameters and multiply-adds."""
+
     def splits(self, recipe: Recipe) -> list[Pixels]:
         """Returns the images that a trained network is scored on."""
 
@@ -221,7 +223,7 @@ def judged_together(
     seconds = (time.perf_counter() - began) / len(queries)
     estimates = []
     for query, (trained, scored) in zip(queries, results):
-        values: dict[str, Any] = count(query.arch, estimator.scale(recipe))._asdict() | {
+        values: dict[str, Any] = estimator.counts(query.arch, recipe)._asdict() | {
             "fused": len(queries)
         }
         estimates.append(

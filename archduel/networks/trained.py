@@ -170,7 +170,8 @@ def network_of(facts: Mapping[str, Any], *, auxiliary: bool = False) -> nn.Modul
 
     scale, options = Scale(**_fields(facts["scale"])), facts.get("options") or {}
     if facts["arch"] is not None:
-        return build(parse(str(facts["arch"])), scale, auxiliary=auxiliary, **options)
+        # weights that exist need the network that they were trained in, also where none such would be built today
+        return build(parse(str(facts["arch"])), scale, auxiliary=auxiliary, shallow=True, **options)
     return build_text(facts["text"], scale, auxiliary=auxiliary, **options)
 
 

@@ -115,7 +115,7 @@ def _shares(whole: float, shares: Sequence[float], least: float) -> list[int]:
     return sorted({max(math.ceil(least), round(whole * share)) for share in shares})
 
 
-def default_factors(reference: Recipe, *, n_images: int, accelerator: bool = False) -> tuple[Factor, ...]:
+def default_factors(reference: Recipe, *, n_images: int, accelerator: bool = False, least_depth: int = 1) -> tuple[Factor, ...]:
     """Returns what is tried to make ``reference`` cheaper: BPE's eight hyper-parameters, and the share of the images.
 
     Epochs down to a sixteenth, depth and channels to a quarter, images to half their side and a quarter of their number, batches
@@ -126,6 +126,7 @@ def default_factors(reference: Recipe, *, n_images: int, accelerator: bool = Fal
         reference: the trusted recipe.
         n_images: training images; batches are at most a tenth of what a level leaves of them.
         accelerator: whether half precision pays.
+        least_depth: depth from which on networks tell architectures apart.
     """
     even = sorted({2 * math.ceil(max(4, reference.channels * share) / 2) for share in (0.25, 0.5)} | {reference.channels})
     batches = [
@@ -140,7 +141,7 @@ def default_factors(reference: Recipe, *, n_images: int, accelerator: bool = Fal
     fractions = [reference.data_fraction * share for share in (0.25, 0.5, 1.0)]
     wanted = (
         factor("epochs", _shares(reference.epochs, (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1), 1)),
-        factor("depth", _shares(reference.depth, (0.25, 0.5, 1), 1)),
+        factor("depth", _shares(reference.depth, (0.25, 0.5, 1), min(least_depth, reference.depth))),
         factor("channels", [c for c in even if c <= reference.channels] or [reference.channels]),
         factor("image_size", _shares(reference.image_size, (0.5, 1), min(8, reference.image_size))),
         factor("data_fraction", fractions),

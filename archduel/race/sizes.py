@@ -92,8 +92,9 @@ def fitting_scale(arch: Arch, macs: float, sizes: Sizes, rng: np.random.Generato
             counts = sizes.count(arch, scale)
             if options and counts.macs > 4 * macs:
                 break  # costs rise with the width: all that follow are further away
-            if sizes.allowed(arch, scale, counts):
-                options.append((abs(math.log(max(counts.macs, 1) / macs)), scale, counts))
+            if not sizes.allowed(arch, scale, counts):
+                break  # and need more of everything
+            options.append((abs(math.log(max(counts.macs, 1) / macs)), scale, counts))
         if options:
             nearest.append(min(options, key=lambda option: (option[0], option[1].channels)))
     if not nearest:

@@ -123,8 +123,13 @@ class Comparator(nn.Module):
 
 
 def reset_uniform(model: nn.Module, generator: torch.Generator) -> None:
-    """Draws all parameters from U(-1/sqrt(d), 1/sqrt(d)), d the size of the last dimension, as the released comparator does."""
+    """Draws all parameters as the released comparator does: embeddings of kinds of node from N(0, 1), others from U(-1/sqrt(d), 1/sqrt(d)).
+
+    d is the size of the last dimension.
+    """
+    embeddings = {id(module.embedding) for module in model.modules() if isinstance(module, CellEncoder)}
     # Drawn on the CPU and copied, so that one seed means the same weights on every device.
     for parameter in model.parameters():
-        bound = parameter.shape[-1] ** -0.5
-        parameter.data.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
+        drawn, bound = torch.empty(parameter.shape), parameter.shape[-1] ** -0.5
+        normal = id(parameter) in embeddings
+        parameter.data.copy_(drawn.normal_(generator=generator) if normal else drawn.uniform_(-bound, bound, generator=generator))

@@ -77,6 +77,11 @@ class RecipeFile:
         """Whether the recipe's width and depth are those of ``space``."""
         return space in self.spaces or "*" in self.spaces
 
+    @property
+    def built_with(self) -> dict[str, dict[str, Any]]:
+        """Space -> options of its networks, for the spaces that the recipe was made for."""
+        return {space: dict(self.options) for space in self.spaces if self.options and space != "*"}
+
     def with_(self, changes: Mapping[str, Any], space: str) -> Recipe:
         """Returns the recipe for a network of ``space``, with some settings changed.
 

@@ -9,6 +9,7 @@ from archduel._lazy import lazy
 __all__ = [
     "DARTS",
     "NAMED",
+    "Footprint",
     "Genotype",
     "MobileNetV3",
     "NASBench101",
@@ -19,6 +20,8 @@ __all__ = [
     "Stages",
     "SuperCell",
     "feed_drop_path",
+    "footprint",
+    "network_footprint",
     "open_space",
     "parse",
     "read_genotype",
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from archduel.spaces.darts.supercell import SuperCell
     from archduel.spaces.layers import feed_drop_path, set_drop_path
     from archduel.spaces.lookup import open_space, parse
+    from archduel.spaces.memory import Footprint, footprint, network_footprint
     from archduel.spaces.mobilenetv3.space import MobileNetV3
     from archduel.spaces.named import NAMED
     from archduel.spaces.nasbench101.space import NASBench101
@@ -46,6 +50,7 @@ else:
         {
             "DARTS": "archduel.spaces.darts.space",
             "NAMED": "archduel.spaces.named",
+            "Footprint": "archduel.spaces.memory",
             "Genotype": "archduel.spaces.darts.genotype",
             "MobileNetV3": "archduel.spaces.mobilenetv3.space",
             "NASBench101": "archduel.spaces.nasbench101.space",
@@ -56,6 +61,8 @@ else:
             "Stages": "archduel.spaces.stages.space",
             "SuperCell": "archduel.spaces.darts.supercell",
             "feed_drop_path": "archduel.spaces.layers",
+            "footprint": "archduel.spaces.memory",
+            "network_footprint": "archduel.spaces.memory",
             "open_space": "archduel.spaces.lookup",
             "parse": "archduel.spaces.lookup",
             "read_genotype": "archduel.spaces.darts.genotype_text",

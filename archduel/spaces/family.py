@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["PlugIns", "build", "build_text", "checked", "costs_for", "count", "count_text", "families", "family", "for_scale", "found_by_others", "free_text", "is_own", "options_of", "recipe_changes", "supernet", "target_of", "with_text"]
+__all__ = ["PlugIns", "build", "build_text", "check_depth", "checked", "costs_for", "count", "count_text", "families", "family", "for_scale", "found_by_others", "free_text", "is_own", "options_of", "recipe_changes", "supernet", "target_of", "with_text"]
 
 
 def family(name: str) -> Family:
@@ -102,12 +102,13 @@ def supernet(space: str, scale: Scale, *, generator: torch.Generator, **options:
 
     Raises:
         UnknownNameError: for a space without a supernet.
-        SettingError: for images too small for the network.
+        SettingError: for images too small for the network, or a depth at which it could not tell architectures apart.
     """
     import torch
 
     from archduel.spaces.layers import initialise
 
+    check_depth(space, scale.depth)
     with torch.device("meta"):  # no weights are drawn twice
         network = _part(space, "supernet")(scale, **options)
     return initialise(network.to_empty(device="cpu"), generator)
@@ -136,6 +137,22 @@ def _part(space: str, kind: str) -> Any:
     return target(what)
 
 
+def check_depth(space: str, depth: int, name: str = "depth") -> None:
+    """Raises SettingError for networks in which a part of every architecture has no place, so that it could not be judged.
+
+    Args:
+        space: of the networks.
+        depth: theirs.
+        name: of the setting that says it.
+    """
+    least = family(space).least_depth
+    if depth < least:
+        raise SettingError(
+            f"{name} is {depth}, but networks of space {space!r} hold all of an architecture from depth {least} on only (a DARTS-type network "
+            f"of one or two cells has no normal cell): give {least} or more"
+        )
+
+
 # -- Networks ---------------------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +162,7 @@ def build(
     *,
     auxiliary: bool = False,
     generator: torch.Generator | None = None,
+    shallow: bool = False,
     **options: Any,
 ) -> nn.Module:
     """Returns an untrained network; ``forward`` takes (N, in_channels, image_size, image_size) and returns (N, classes).
@@ -154,14 +172,17 @@ def build(
         scale: width, depth, input and classes.
         auxiliary: adds the auxiliary head; in training mode ``forward`` then returns ``(logits, auxiliary logits)``.
         generator: draws the initial weights (on the CPU, before anything is moved); None = torch's global one.
+        shallow: allows a depth at which parts of the architecture have no place; for weights that exist already.
         options: of one family of networks, such as ``pool_norm=True`` (BPE) for ``darts``.
 
     Raises:
         UnknownNameError: for a space without a network.
         InvalidArchError: for an architecture that its space does not hold.
-        SettingError: for images too small for the network.
+        SettingError: for images too small for the network, or a depth that is too small for it (see :func:`check_depth`).
     """
     make = _part(arch.space, "build")
+    if not shallow:
+        check_depth(arch.space, scale.depth)
     if generator is None:
         return make(arch, scale, auxiliary=auxiliary, **options)  # type: ignore[no-any-return]
     import torch

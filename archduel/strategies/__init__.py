@@ -12,6 +12,7 @@ __all__ = [
     "DARTS",
     "GDAS",
     "NPENAS",
+    "NSGA2",
     "SPOS",
     "TPE",
     "BPEEvolution",
@@ -19,6 +20,7 @@ __all__ = [
     "Bananas",
     "CTNASOneShot",
     "Contenders",
+    "FrontContenders",
     "LocalSearch",
     "RandomSearch",
     "ReNAS",
@@ -30,6 +32,7 @@ __all__ = [
 if TYPE_CHECKING:
     from archduel.strategies.bananas import Bananas
     from archduel.strategies.best import Contenders
+    from archduel.strategies.best_front import FrontContenders
     from archduel.strategies.bpe import BPEEvolution, BPEReinforce
     from archduel.strategies.cnas import CNAS
     from archduel.strategies.ctnas import CTNAS
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from archduel.strategies.gdas import GDAS
     from archduel.strategies.local import LocalSearch
     from archduel.strategies.npenas import NPENAS
+    from archduel.strategies.nsga2 import NSGA2
     from archduel.strategies.random import RandomSearch
     from archduel.strategies.reinforce import Reinforce
     from archduel.strategies.relativenas import RelativeNAS
@@ -54,6 +58,7 @@ else:
             "DARTS": "archduel.strategies.darts",
             "GDAS": "archduel.strategies.gdas",
             "NPENAS": "archduel.strategies.npenas",
+            "NSGA2": "archduel.strategies.nsga2",
             "SPOS": "archduel.strategies.spos",
             "TPE": "archduel.strategies.tpe",
             "BPEEvolution": "archduel.strategies.bpe",
@@ -61,6 +66,7 @@ else:
             "Bananas": "archduel.strategies.bananas",
             "CTNASOneShot": "archduel.strategies.ctnas_one_shot",
             "Contenders": "archduel.strategies.best",
+            "FrontContenders": "archduel.strategies.best_front",
             "LocalSearch": "archduel.strategies.local",
             "RandomSearch": "archduel.strategies.random",
             "ReNAS": "archduel.strategies.renas",

@@ -111,6 +111,7 @@ class Contenders(Guided):
     """
 
     partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"ranker": {"name": "gp", "share": 0.5}}
+    several: ClassVar[str] = "best_front"
 
     def __init__(
         self,
@@ -154,32 +155,45 @@ class Contenders(Guided):
         """Fits the ranker and chooses the next batch; None while labels are missing and when finished."""
         if not self.rounds.ready():
             return None
-        archs, scores = self.first.labelled(self.rounds.ledger)
-        self.ranker.fit(archs, scores)
+        labels = self._learn()
         if self.looking:
             self.looking = False
             promoted = self.first.promoted(self.rounds.ledger, self.ranker, self.batch)
             if promoted:
                 self.rounds.queue.extend(promoted)
-                return StepReport({"labels": len(archs), "promoted": len(promoted)})
-        incumbent = float(self.ranker.predict(self.rounds.ledger.labelled()[0]).max())
-        candidates, new = self._candidates(incumbent)
-        worth = np.where(new, self._worth(candidates, incumbent), -np.inf) if any(new) else np.empty(0)
+                return StepReport({"labels": labels, "promoted": len(promoted)})
+        goal = self._goal()
+        candidates, new = self._candidates(goal)
+        worth = np.where(new, self._worth(candidates, goal), -np.inf) if any(new) else np.empty(0)
         gain = float(np.exp(worth.max())) if len(worth) else 0.0
         if self.stop and gain < self.stop:
             self.rounds.finished = True
         else:
             size = self.batch * (self.looks if self.cheap else 1)
             order = np.argsort(-worth, kind="stable")[: min(np.count_nonzero(new), size + SHORTLIST)].tolist()
-            self.rounds.propose(self._batch([candidates[i] for i in order], incumbent, size), size)
+            self.rounds.propose(self._batch([candidates[i] for i in order], goal, size), size)
             self.looking = bool(self.cheap)
-        return StepReport({"labels": len(archs), "candidates": int(np.count_nonzero(new)), "expected_gain": gain})
+        return StepReport({"labels": labels, "candidates": int(np.count_nonzero(new)), "expected_gain": gain})
 
-    def _worth(self, archs: Sequence[Arch], incumbent: float) -> NDArray[np.float64]:
-        """Returns (N,) logarithms of the expected improvement."""
-        return log_improvement(*beliefs(self.ranker, archs), incumbent)
+    def _learn(self) -> int:
+        """Fits the ranker and returns to how many labels."""
+        archs, scores = self.first.labelled(self.rounds.ledger)
+        self.ranker.fit(archs, scores)
+        return len(archs)
 
-    def _batch(self, archs: list[Arch], incumbent: float, size: int) -> list[Arch]:
+    def _goal(self) -> Any:
+        """Returns what candidates are to improve on: the score of the best one, as the ranker sees it."""
+        return float(self.ranker.predict(self.rounds.ledger.labelled()[0]).max())
+
+    def _parents(self) -> list[Arch]:
+        """Returns what candidates are bred from in a space too large to list."""
+        return self.rounds.ledger.ranked()[:20]
+
+    def _worth(self, archs: Sequence[Arch], goal: Any, assumed: Sequence[Arch] = ()) -> NDArray[np.float64]:
+        """Returns (N,) logarithms of the expected improvement, as if ``assumed`` had been evaluated with the expected results."""
+        return log_improvement(*beliefs(self.ranker, archs, assumed), goal)
+
+    def _batch(self, archs: list[Arch], goal: Any, size: int) -> list[Arch]:
         """Returns ``archs``, best first, with ``size`` in front that do not ask the same question.
 
         Each one is chosen as if those before it had been evaluated with the expected result.
@@ -189,11 +203,10 @@ class Contenders(Guided):
             return archs
         chosen, rest = archs[:1], archs[1:]
         while rest and len(chosen) < size:
-            mean, deviation = self.ranker.beliefs(rest, assumed=chosen)
-            chosen.append(rest.pop(int(np.argmax(log_improvement(mean, deviation, incumbent)))))
+            chosen.append(rest.pop(int(np.argmax(self._worth(rest, goal, chosen)))))
         return chosen + rest
 
-    def _candidates(self, incumbent: float) -> tuple[Sequence[Arch], NDArray[np.bool_]]:
+    def _candidates(self, goal: Any) -> tuple[Sequence[Arch], NDArray[np.bool_]]:
         """Returns N architectures (all there are, always the same tuple, or the outcome of breeding) and which are new (N,)."""
         seen = self.rounds.pool.seen
         if self._listed is None:
@@ -203,8 +216,8 @@ class Contenders(Guided):
             return archs, np.array([fingerprint not in seen for fingerprint in fingerprints])
         bred = evolved(
             self.space,
-            self.rounds.ledger.ranked()[:20],
-            lambda archs: self._worth(archs, incumbent),
+            self._parents(),
+            lambda archs: self._worth(archs, goal),
             self.rng,
             self.constraint,
             size=self.bred,

@@ -146,16 +146,16 @@ class BPEReinforce(Reinforce):
         return queries
 
     def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
-        """Takes one gradient step an answer and keeps the distribution that met the best one (the first is ignored)."""
+        """Takes one gradient step an answer and keeps the distribution that the best one led to (the first is ignored)."""
         self.repeats = self.repeated(queries, self.repeats)
         for arch, score in self.ledger.record(queries, estimates):
             self.told += 1
-            if score > self.peak and self.told > 1:
-                self.peak = score
-                table = self.policy.probabilities()
-                self._weights = [float(table[d.name].max()) for d in decisions(self.space, arch.choices) if d.name in table]
             if score > 0.001:
                 self._climb(arch, score)
+            if score > self.peak and self.told > 1:
+                self.peak = score
+                table = self.policy.probabilities()  # after the sample's own step, as in run_rl.py
+                self._weights = [float(table[d.name].max()) for d in decisions(self.space, arch.choices) if d.name in table]
 
     def _climb(self, arch: Arch, score: float) -> None:
         self.updates += 1
@@ -163,7 +163,7 @@ class BPEReinforce(Reinforce):
         self._ascend(score - self.average / (1 - self.momentum**self.updates), arch)
 
     def weights(self) -> NDArray[np.float64]:
-        """Returns (decisions,) the largest probability of each decision when the best sample was drawn.
+        """Returns (decisions,) the largest probability of each decision after the step that the best sample taught.
 
         BPE prunes a super-cell by them: each node keeps the two edges of largest weight.
 

@@ -82,7 +82,7 @@ def evolved(
 
 @runtime_checkable
 class Believer(Protocol):
-    """A ranker that tells both at once, because they share most of the work, and what more labels would leave unsure."""
+    """A ranker that tells both at once, in the unit of the labels, and what more labels would leave unsure."""
 
     def beliefs(
         self, archs: Sequence[Arch], *, assumed: Sequence[Arch] = ()
@@ -90,10 +90,18 @@ class Believer(Protocol):
         """Returns expected scores (N,) and standard deviations (N,), as if ``assumed`` had been labelled as expected."""
 
 
-def beliefs(ranker: Ranker, archs: Sequence[Arch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns (N,) expected scores and (N,) standard deviations, zeros for a ranker that is never uncertain."""
+def beliefs(
+    ranker: Ranker, archs: Sequence[Arch], assumed: Sequence[Arch] = ()
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns (N,) expected scores and (N,) standard deviations, zeros for a ranker that is never uncertain.
+
+    Args:
+        ranker: the one that is asked.
+        archs: about which architectures.
+        assumed: others that count as labelled with what is expected of them, where the ranker can imagine that.
+    """
     if isinstance(ranker, Believer):
-        return ranker.beliefs(archs)
+        return ranker.beliefs(archs, assumed=assumed)
     mean = ranker.predict(archs)
     return mean, ranker.uncertainty(archs) if isinstance(ranker, Uncertain) else np.zeros(len(archs))
 

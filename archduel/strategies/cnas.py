@@ -21,7 +21,9 @@ Deviations from the paper (P) and the released code (R):
     whole space, so it takes as many epochs (P: the stage's space from scratch; R: one stage only).
  6. w learns from every draw; a draw that the constraint forbids has reward 0 and is never chosen.
  7. Added: ``verify`` of the best candidates are evaluated on their own in the end.
- 8. The option ``batches`` makes an epoch a part of a pass; ``batch`` architectures share a policy update (P and R: 1).
+ 8. The policy is one LSTM of 128 for both cells, whose nodes are picked by a linear head (R: two of 128, picked by attention); it reads
+    which kind of question comes next.
+ 9. The option ``batches`` makes an epoch a part of a pass; ``batch`` architectures share a policy update (P and R: 1).
 """
 
 from __future__ import annotations
@@ -178,6 +180,7 @@ class CNAS(OneShot):
         SettingError: for numbers out of range, or a space that cannot grow so.
     """
 
+    partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"policy": {"name": "lstm", "hidden": 128}}
     schedule: ClassVar[str] = "constant"
     probe: ClassVar[Probe] = Probe("reward", {"warmup_epochs": 0, "stage_epochs": 3, "batches": 4}, 4)
 
@@ -241,6 +244,12 @@ class CNAS(OneShot):
         """Returns the batches of all stages."""
         each = settings["batches"] or allowance.batches
         return int(cls._n_stages(allowance) * (settings["warmup_epochs"] + settings["stage_epochs"]) * each)
+
+    @classmethod
+    def judges(cls, settings: Mapping[str, Any], allowance: Allowance, validation: int) -> int:
+        """Returns the validation batches of all rewards and choices."""
+        each = min(settings["batches"] or validation, validation)
+        return int(cls._n_stages(allowance) * (settings["stage_epochs"] * each + settings["candidates"] * validation))
 
     @classmethod
     def _n_stages(cls, allowance: Allowance) -> int:

@@ -22,6 +22,8 @@ Deviations from the paper (P) and the released code (R); ``variant="released"`` 
  6. Added: the ``verify`` strongest candidates are evaluated truly in the end; the best is then the best label.
  7. Added: ``centre`` subtracts the mean reward of the batch (for batch > 1); off in P and R.
  8. The labelled architectures differ in fingerprint.
+
+The published comparator is linear on two embeddings, so that the baseline moves rewards but changes no order (docs/rankers.md).
 """
 
 from __future__ import annotations

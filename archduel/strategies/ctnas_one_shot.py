@@ -67,11 +67,17 @@ class CTNASOneShot(OneShot):
         iterations: policy updates of CTNAS.
         batch: architectures an update.
         lr: learning rate of the policy.
+        weight_decay: of the policy.
+        entropy: weight of the entropy bonus.
         centre: subtract the mean reward of the batch.
+        baseline: ``curriculum``, ``fixed`` or ``random``.
         baseline_every: iterations between new baselines.
         explore_every: iterations between explorations.
         samples: architectures drawn for an exploration.
         keep: pseudo-labelled pairs kept of an exploration.
+        memory: pseudo-labelled pairs the comparator learns from at a time.
+        passes: passes of the comparator over the labels after an exploration.
+        variant: ``paper`` or ``released``.
         chunk: iterations a step.
         candidates: of CTNAS's finalists, how many are scored with the shared weights; 0 = none.
         verify: of these, how many are evaluated on their own.
@@ -97,11 +103,17 @@ class CTNASOneShot(OneShot):
         iterations: int = 10_000,
         batch: int = 1,
         lr: float = 2e-4,
+        weight_decay: float = 5e-4,
+        entropy: float = 5e-4,
         centre: bool = False,
+        baseline: str = "curriculum",
         baseline_every: int = 1_000,
         explore_every: int = 100,
         samples: int = 512,
         keep: int = 256,
+        memory: int = 2_000,
+        passes: int = 1,
+        variant: str = "paper",
         chunk: int = 50,
         candidates: int = 10,
         verify: int = 0,
@@ -117,8 +129,8 @@ class CTNASOneShot(OneShot):
         self.training = SupernetTraining(space, shared, rng=rng, epochs=epochs, batches=batches, sampling=sampling)
         self.search = CTNAS(
             space, policy, ranker, rng=rng, generator=generator, constraint=constraint, labels=labels, iterations=iterations,
-            batch=batch, lr=lr, centre=centre, baseline_every=baseline_every, explore_every=explore_every, samples=samples,
-            keep=keep, chunk=chunk,
+            batch=batch, lr=lr, weight_decay=weight_decay, entropy=entropy, centre=centre, baseline=baseline, baseline_every=baseline_every,
+            explore_every=explore_every, samples=samples, keep=keep, memory=memory, epochs=passes, variant=variant, chunk=chunk,
         )  # fmt: skip
         self.asked: list[Arch] = []
         self.sums: list[float] = []
@@ -131,6 +143,11 @@ class CTNASOneShot(OneShot):
         epochs, batches = epochs_within(0.6 * allowance.work / prices.learn, allowance.batches, 20, 1000)
         labels = within(12, 0.3 * allowance.work / prices.score, 1000)
         return {"epochs": epochs, "batches": batches, "average": 1, "labels": labels, "iterations": 200, **FEW_UPDATES}
+
+    @classmethod
+    def judges(cls, settings: Mapping[str, Any], allowance: Allowance, validation: int) -> int:
+        """Returns the validation batches of all labels and candidates."""
+        return int((settings["labels"] * settings["average"] + settings["candidates"]) * validation)
 
     def step(self) -> StepReport | None:
         """Makes an epoch of the supernet with its labels, later ``chunk`` iterations of CTNAS; None when finished."""

@@ -14,7 +14,11 @@ Deviations:
  2. The real step of w is the shared estimator's, which is Nesterov's and clips.
  3. The derived cell is the supernet's ``derive`` of the softmax of alpha. Where the constraint forbids it, cells derived from alphas
     with Gumbel noise take its place: it stands first among the finalists, the others follow by their score with shared weights.
- 4. Added: ``verify`` of the finalists are evaluated on their own in the end (P: the best of four searches).
+ 4. A derived cell whose output does not depend on its input is not named (P names whatever is derived); the first cell of noisy alphas
+    that is none takes its place, and the last step's metrics say so (``constant``).
+ 5. Added: ``beta_decay`` (Ye et al.: "beta-DARTS: Beta-Decay Regularization for Differentiable Architecture Search", CVPR 2022): L_val gets the mean
+    over the edges of log sum exp alpha, with a weight that rises linearly to this number over the epochs (they: 50); 0, DARTS, is the default.
+ 6. Added: ``verify`` of the finalists are evaluated on their own in the end (P: the best of four searches).
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ from archduel.core import (
     sample,
 )
 from archduel.errors import InfeasibleError, SettingError, check_at_least, check_positive
-from archduel.strategies.one_shot import OneShot, epochs_within, feasible, fewer_updates
+from archduel.strategies.one_shot import OneShot, epochs_within, feasible, fewer_updates, ignores_input
 from archduel.strategies.rounds import first_distinct
 
 __all__ = ["DARTS"]
@@ -63,6 +67,7 @@ class DARTS(OneShot):
         batches: of an epoch; 0 = a whole pass.
         lr: Adam's learning rate for alpha.
         weight_decay: Adam's, for alpha.
+        beta_decay: weight that the decay of the mixture's weights reaches in the last epoch; 0 = none.
         candidates: architectures that are judged in the end, the derived one included.
         verify: of these, how many are evaluated on their own.
 
@@ -87,19 +92,20 @@ class DARTS(OneShot):
         batches: int = 0,
         lr: float = 3e-4,
         weight_decay: float = 1e-3,
+        beta_decay: float = 0.0,
         candidates: int = 5,
         verify: int = 0,
     ) -> None:
         if order not in (1, 2):
             raise SettingError(f"order is {order}, expected 1 or 2")
         check_at_least(1, epochs=epochs, candidates=candidates)
-        check_at_least(0, batches=batches)
+        check_at_least(0, batches=batches, beta_decay=beta_decay)
         check_positive(lr=lr)
         if not isinstance(shared.supernet, MixingSupernet):
             raise SettingError(f"the supernet of space {space.name} cannot mix operations; search it with spos, cnas or relativenas")
         super().__init__(space, shared, constraint, verify)
         self.generator = generator
-        self.order, self.epochs, self.candidates = order, epochs, candidates
+        self.order, self.epochs, self.candidates, self.beta_decay = order, epochs, candidates, beta_decay
         self.batches = batches or shared.n_batches("train")
         self.supernet: MixingSupernet = shared.supernet
         device = next(iter(shared.supernet.parameters())).device
@@ -129,8 +135,8 @@ class DARTS(OneShot):
             return None
         train, validation = self.shared.batches("train"), self.shared.batches("validation")
         losses, images = 0.0, 0
-        if self.closing.any is None:  # until a cell that is allowed has been derived
-            self.closing.any = sample(self.space, np.random.default_rng(0), self.constraint)
+        if self.closing.any is None:  # until a cell that may be named has been derived
+            self.closing.any = self._some_cell()
         for _ in range(self.batches):
             batch = next(train)
             self._update_alphas(batch, next(validation))
@@ -139,12 +145,26 @@ class DARTS(OneShot):
             losses, images = losses + float(loss.detach()), images + len(batch[1])
         self.epoch += 1
         metrics = {"epoch": self.epoch, "done": self.epoch / self.epochs, "loss": losses / self.batches}
-        if feasible(self.space, derived := self._derived(), self.constraint):
+        if self._may_be_named(derived := self._derived()):
             self.closing.any = derived
+        elif ignores_input(self.space, derived):
+            metrics["constant"] = 1.0
         if self.epoch == self.epochs:
             self.closing.judge(self.shared, self._candidates())
             self.closing.finish()
         return StepReport(metrics | {"entropy": self.entropy(), "skips": self._skips()}, Cost(images=images))
+
+    def _may_be_named(self, arch: Arch) -> bool:
+        """Whether ``arch`` is allowed and looks at its input."""
+        return feasible(self.space, arch, self.constraint) and not ignores_input(self.space, arch)
+
+    def _some_cell(self, tries: int = 100) -> Arch:
+        """Returns a random cell that is allowed, one that looks at its input unless there are hardly any."""
+        rng = np.random.default_rng(0)
+        drawn = [sample(self.space, rng, self.constraint)]
+        while ignores_input(self.space, drawn[-1]) and len(drawn) < tries:
+            drawn.append(sample(self.space, rng, self.constraint))
+        return drawn[-1]
 
     def _weights(self) -> Mapping[str, Tensor]:
         """Returns the mixture: the softmax of alpha over the operations of each edge."""
@@ -153,8 +173,10 @@ class DARTS(OneShot):
     def _update_alphas(self, train: Batch, validation: Batch) -> None:
         """Takes one step of Adam on L_val(w - xi grad L_train(w, alpha), alpha)."""
         gradients = self.gradients(train, validation)
+        decay, edges = self.beta_decay * self.epoch / self.epochs, sum(len(alpha) for alpha in self.alphas.values())
         for alpha, gradient in zip(self.alphas.values(), gradients):
-            alpha.grad = gradient
+            # the gradient of log sum exp is the softmax: the strongest operation of an edge is held back most
+            alpha.grad = gradient + decay / edges * alpha.detach().softmax(1) if decay else gradient
         self.optimizer.step()
 
     def gradients(self, train: Batch, validation: Batch) -> list[Tensor]:
@@ -218,12 +240,12 @@ class DARTS(OneShot):
         found: dict[Arch, None] = {}
         for i in range(tries):
             arch = self._derived(2.0 * i / tries)
-            if feasible(self.space, arch, self.constraint):
+            if self._may_be_named(arch):
                 found[arch] = None
             if len(found) == self.candidates:
                 break
         if not found:
-            raise InfeasibleError(f"none of {tries} cells derived from alphas satisfies the constraint; loosen the limits")
+            raise InfeasibleError(f"none of {tries} cells derived from alphas satisfies the constraint and looks at its input; loosen the limits, or search longer")
         self.closing.any = next(iter(found))
         return list(found)
 

@@ -27,12 +27,12 @@ from archduel.core import (
     parse,
     sample,
 )
-from archduel.core.space import Allowed
+from archduel.core.space import Allowed, KnowsConstants
 from archduel.core.spending import Kind
 from archduel.errors import InvalidArchError, SettingError, StateError, check_at_least
 from archduel.strategies.rounds import Ledger, first_distinct
 
-__all__ = ["SAMPLING", "Closing", "OneShot", "SupernetTraining", "distinct_draws", "epochs_within", "feasible", "fewer_updates", "group_prices", "group_size", "within"]
+__all__ = ["SAMPLING", "Closing", "OneShot", "SupernetTraining", "distinct_draws", "epochs_within", "feasible", "fewer_updates", "group_prices", "group_size", "ignores_input", "within"]
 
 # -- How one-shot searches spend what they may -----------------------------------------------------------------------------
 
@@ -122,6 +122,11 @@ def feasible(space: Space, arch: Arch, constraint: Constraint | None) -> bool:
     except InvalidArchError:
         return False
     return constraint is None or constraint(arch)
+
+
+def ignores_input(space: Space, arch: Arch) -> bool:
+    """Whether the space knows that the network of ``arch`` answers the same whatever it sees; False where it cannot say."""
+    return isinstance(space, KnowsConstants) and space.ignores_input(arch)
 
 
 def distinct_draws(

@@ -5,6 +5,8 @@ Bergstra, Bardenet, Bengio, Kegl: "Algorithms for Hyper-Parameter Optimization",
 Every decision of the space is a categorical parameter; a decision whose options depend on earlier answers is a parameter of its
 own for each set of options. A draw that the constraint forbids is told as pruned and drawn again.
 
+Several objectives go to Optuna as they are: Ozaki et al., "Multiobjective Tree-Structured Parzen Estimator", JAIR 2022.
+
 The sampler is seeded anew for every trial by (seed, number of the trial), so that the trials alone are the state.
 """
 
@@ -15,9 +17,21 @@ from typing import Any
 
 import numpy as np
 
-from archduel.core import Arch, Constraint, Decision, Estimate, Query, Space, State, decisions, sample
+from archduel.core import (
+    Arch,
+    Constraint,
+    Decision,
+    Estimate,
+    Objectives,
+    Outcomes,
+    Query,
+    Space,
+    State,
+    decisions,
+    sample,
+)
 from archduel.errors import SettingError
-from archduel.strategies.rounds import AskTell
+from archduel.strategies.rounds import AskTell, first_distinct
 
 __all__ = ["TPE"]
 
@@ -31,6 +45,7 @@ class TPE(AskTell):
 
     Args:
         rng: the randomness; one seed is taken from it.
+        objectives: what is to be small; None = the score alone is to be large.
         constraint: which architectures are allowed.
         startup: random trials first.
         patience: repeats in a row after which the search ends.
@@ -44,6 +59,7 @@ class TPE(AskTell):
         space: Space,
         *,
         rng: np.random.Generator,
+        objectives: Objectives | None = None,
         constraint: Constraint | None = None,
         startup: int = 10,
         patience: int = 200,
@@ -56,7 +72,8 @@ class TPE(AskTell):
         super().__init__(space, rng, constraint)
         self.startup, self.patience = startup, patience
         self.seed = int(rng.integers(2**31))
-        self.trials: list[list[Any]] = []  # choices and score; None = pruned
+        self.outcomes = None if objectives is None else Outcomes(objectives)
+        self.trials: list[list[Any]] = []  # choices and values to maximise; None = pruned
         self.repeats = self.drawn = 0
         self._study = self._fresh_study()
 
@@ -64,7 +81,7 @@ class TPE(AskTell):
         verbosity = self._optuna.logging.get_verbosity()
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         try:
-            return self._optuna.create_study(direction="maximize")
+            return self._optuna.create_study(directions=["maximize"] * (1 if self.outcomes is None else len(self.outcomes.objectives)))
         finally:
             self._optuna.logging.set_verbosity(verbosity)
 
@@ -94,36 +111,53 @@ class TPE(AskTell):
         self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
         return Arch(self.space.name, path)
 
-    def _add(self, arch: Arch, score: float | None) -> None:
-        self.trials.append([list(arch.choices), score])
+    def _add(self, arch: Arch, values: list[float] | None) -> None:
+        self.trials.append([list(arch.choices), values])
         asked = list(decisions(self.space, arch.choices))
         state = self._optuna.trial.TrialState
         self._study.add_trial(
             self._optuna.trial.create_trial(
                 params={_name(d): choice for d, choice in zip(asked, arch.choices)},
                 distributions={_name(d): self._optuna.distributions.CategoricalDistribution(d.options) for d in asked},
-                value=score,
-                state=state.PRUNED if score is None else state.COMPLETE,
+                values=values,
+                state=state.PRUNED if values is None else state.COMPLETE,
             )
         )
 
     def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
-        """Hands the scores to the sampler; a failed evaluation scores 0."""
+        """Hands the scores to the sampler; a failed evaluation scores 0, among several objectives it counts as pruned."""
         self.repeats = self.repeated(queries, self.repeats)
-        for arch, score in self.ledger.record(queries, estimates):
-            self._add(arch, score if np.isfinite(score) else 0.0)
+        scored = self.ledger.record(queries, estimates)
+        if self.outcomes is None:
+            for arch, score in scored:
+                self._add(arch, [score if np.isfinite(score) else 0.0])
+            return
+        for arch, losses in self.outcomes.record(queries, estimates):
+            self._add(arch, [-loss for loss in losses] if np.isfinite(losses).all() else None)
+
+    def best(self) -> Arch:
+        """Returns the architecture with the highest score, or the knee of the front; raises StateError before any tell."""
+        return super().best() if self.outcomes is None else self.outcomes.best()
+
+    def finalists(self, n: int) -> list[Arch]:
+        """Returns the ``n`` best architectures, best first, or ``n`` members of the front, its knee first."""
+        return super().finalists(n) if self.outcomes is None else first_distinct(self.space, self.outcomes.members(n), n)
 
     def state_dict(self) -> State:
         """Returns all that changes."""
         return super().state_dict() | {
             "trials": [list(trial) for trial in self.trials],
             "counts": [self.seed, self.repeats, self.drawn],
+            **({} if self.outcomes is None else {"outcomes": self.outcomes.state_dict()}),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
         super().load_state_dict(state)
         self.seed, self.repeats, self.drawn = state["counts"]
+        if self.outcomes is not None:
+            self.outcomes.load_state_dict(state["outcomes"])
         self._study, self.trials = self._fresh_study(), []
-        for choices, score in state["trials"]:
-            self._add(Arch(self.space.name, tuple(choices)), score)
+        for choices, values in state["trials"]:
+            older = isinstance(values, (int, float))  # one score
+            self._add(Arch(self.space.name, tuple(choices)), [float(values)] if older else values)

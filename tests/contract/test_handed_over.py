@@ -30,7 +30,7 @@ SPACES = [name for name in registry.names("space") if family(name).build]
 @pytest.fixture(scope="module", params=SPACES)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a network of the space, as a search or a training leaves it."""
-    space, scale = open_space(request.param), Scale(4, 1, SIDE, 3, 3)
+    space, scale = open_space(request.param), Scale(4, family(request.param).least_depth, SIDE, 3, 3)
     rng = np.random.default_rng(1)
     arch = min((sample(space, rng) for _ in range(40)), key=lambda arch: count(arch, scale).macs)  # the layers are the same, there are fewer
     model = build(arch, scale, generator=torch.Generator().manual_seed(0))

@@ -34,7 +34,7 @@ class TestEverySpace(SpaceContract):
         return registry.make("space", self.name, **self.settings)
 
     def test_networks_have_the_counted_parameters(self) -> None:
-        rng, scale = np.random.default_rng(0), Scale(8, 2, 32, 1, 5)
+        rng, scale = np.random.default_rng(0), Scale(8, max(2, family(self.name).least_depth), 32, 1, 5)
         for _ in range(3):
             arch = sample(self.make(), rng)
             network = build(arch, scale, generator=torch.Generator().manual_seed(0))
@@ -55,7 +55,7 @@ class TestEverySpace(SpaceContract):
     def test_the_generator_alone_decides_the_weights(self) -> None:
         arch, before = sample(self.make(), np.random.default_rng(2)), torch.get_rng_state()
         networks = [
-            build(arch, Scale(8, 1, 32), generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+            build(arch, Scale(8, family(self.name).least_depth, 32), generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
         ]
         assert torch.equal(before, torch.get_rng_state())
         first, second, third = (

@@ -27,8 +27,10 @@ SMALL |= {
     "bpe_rl": {"patience": 100},
     "tpe": {"patience": 5, "startup": 5},
     "best": {"bred": 20, "generations": 2},
+    "best_front": {"bred": 20, "generations": 2, "initial": 5},
+    "nsga2": {"population": 6},
 }
-NEVER_REPEAT = {"random", "local", "best"}
+NEVER_REPEAT = {"random", "local", "best", "best_front", "nsga2"}
 
 
 def one_shot(name: str) -> bool:

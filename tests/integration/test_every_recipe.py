@@ -27,7 +27,7 @@ from archduel.training.recipe import Recipe
 
 CELL = "nasbench201:0.1.2.3.4.1"
 FEW: dict[str, Any] = {"load_settings": {"max_images": 60}, "quiet": True}
-TINY: dict[str, Any] = {"epochs": 1, "channels": 4, "depth": 1, "image_size": 8}
+TINY: dict[str, Any] = {"epochs": 1, "channels": 4, "depth": 3, "image_size": 8}
 
 
 class Reached(Exception):
@@ -64,17 +64,17 @@ def table_train(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def proxy_train(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     (tmp_path / "cells.txt").write_text(CELL)
-    stop(monkeypatch, "archduel.commands.trainings.JobOptions.bench", lambda *given: given[-1]["recipe"])
+    stop(monkeypatch, "archduel.commands.trainings.JobOptions.bench", lambda *given, **_: given[-1]["recipe"])
     return reached(lambda: train_file(tmp_path / "cells.txt", "digits", tmp_path / Path(which).name, recipe=which, **FEW))
 
 
 def proxy_check(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    stop(monkeypatch, "archduel.commands.trainings.JobOptions.bench", lambda *given: given[-1]["recipe"])
+    stop(monkeypatch, "archduel.commands.trainings.JobOptions.bench", lambda *given, **_: given[-1]["recipe"])
     return reached(lambda: check_proxy("digits", tmp_path / Path(which).name, recipe=which, truth=5, **FEW))
 
 
 def proxy_search(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    stop(monkeypatch, "archduel.commands.trainings.JobOptions.bench", lambda *given: given[-1]["recipe"])
+    stop(monkeypatch, "archduel.commands.trainings.JobOptions.bench", lambda *given, **_: given[-1]["recipe"])
     return reached(lambda: search_cell("digits", tmp_path / Path(which).name, recipe=which, **FEW))
 
 
@@ -112,7 +112,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     find_proxy("digits", folder / "p", time=5, truth=5, changes=changes, levels={"epochs": [0.5, 1]}, samples=2, **FEW)
     files = [folder / "t" / "train.toml", folder / "t" / "model.json"]
     files += [path for path in (folder / "p" / "quick.json", folder / "p" / "trusted.json") if path.exists()]
-    return {path.name: path for path in [*files, write_recipe(Recipe(epochs=0.5, image_size=8, channels=4, depth=1), folder / "own.json")]}
+    return {path.name: path for path in [*files, write_recipe(Recipe(epochs=0.5, image_size=8, channels=4, depth=3), folder / "own.json")]}
 
 
 def expected(which: Any, command: str) -> Recipe:

@@ -125,7 +125,7 @@ def test_other_strategies_run_too(name: str, tmp_path: Path) -> None:
 
 def test_a_paper_s_own_variant_of_the_space_is_searched_and_drawn(tmp_path: Path) -> None:
     few = {"space.preset": "cnas", "strategy.grow": "nodes", "strategy.order": ["sep_conv_3x3"], "strategy.warmup_epochs": 0, "strategy.stage_epochs": 1}
-    found = run(tmp_path / "nodes", "cnas", space="darts", baselines=False, set={**few, "plan.depth": 2, "label.depth": 2, "plan.shortlist": 1})
+    found = run(tmp_path / "nodes", "cnas", space="darts", baselines=False, set={**few, "plan.depth": 3, "label.depth": 3, "plan.shortlist": 1})
     assert found.result["networks"]["search"]["text"].startswith("Genotype(")
     stages = [r["metrics"]["stage"] for r in journal(found.folder) if r["event"] == "one-shot step"]
     assert stages == [1, 2, 3, 4]  # nodes

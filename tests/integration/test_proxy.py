@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from archduel.commands import trainings as proxy_bench
 from archduel.commands.progress import Progress
 from archduel.commands.proxy.check import check_proxy, check_text
 from archduel.commands.proxy.find import find_proxy
-from archduel.commands.proxy.search import search_cell
+from archduel.commands.proxy.search import _strategy_settings, search_cell
 from archduel.commands.train_file import read_archs, train_file
-from archduel.core import Cost, Estimate, Query
+from archduel.core import Arch, Cost, Estimate, Query
 from archduel.core.storage import read_journal
 from archduel.data import load
 from archduel.errors import BudgetError, InvalidArchError, RunError, SettingError, UnknownNameError
+from archduel.estimators.training import TrainingEstimator
 from archduel.proxies.agreement import READINGS
 from archduel.recipes import fitted, read
 from archduel.tables.store import open_table
@@ -240,8 +243,53 @@ def test_a_super_cell_search_trains_real_networks(tmp_path: Path) -> None:
     assert all(score is not None for score in [*result["trajectory"], *result["prunings"]])
 
 
+def test_every_network_of_a_search_has_norms_after_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[tuple[str, int, int]] = []
+
+    def noted(self: TrainingEstimator, arch: Arch, recipe: Recipe, seed: int) -> nn.Module:
+        network = network_of(self, arch, recipe, seed)
+        pools = [m for m in network.modules() if isinstance(m, (nn.AvgPool2d, nn.MaxPool2d))]
+        normed = [m for m in network.modules() if isinstance(m, nn.Sequential) and len(m) == 2 and isinstance(m[0], (nn.AvgPool2d, nn.MaxPool2d))]
+        built.append((arch.space, len(pools), sum(isinstance(m[1], nn.BatchNorm2d) for m in normed)))
+        return network
+
+    network_of = TrainingEstimator.network
+    monkeypatch.setattr(TrainingEstimator, "network", noted)
+    result = search_cell("digits", tmp_path / "ea", method="ea", steps=2, masks=2, changes=TINY | {"depth": 3}, **FEW)
+    assert result["settings"]["built_with"]["darts"] == {"pool_norm": True}
+    file = tmp_path / "cells.txt"
+    file.write_text(f"{result['genotype']}\nrs_bpe1\n")
+    train_file(file, "digits", tmp_path / "file", recipe="bpe1", changes=TINY | {"depth": 3, "auxiliary_weight": 0.0}, **FEW)
+    assert {space for space, _, _ in built} == {"darts", "darts_supercell"}
+    assert all(pools == normed for _, pools, normed in built)
+    assert max(pools for _, pools, _ in built) > 0
+
+
+def test_a_job_of_an_older_version_goes_on_with_the_networks_it_began_with(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"method": "ea", "steps": 2, "masks": 1, "changes": TINY | {"depth": 3}, **FEW}
+    search_cell("digits", tmp_path / "new", **settings)
+    old = tmp_path / "old"
+    shutil.copytree(tmp_path / "new", old)
+    written = json.loads((old / "settings.json").read_text())
+    del written["settings"]["built_with"]  # as it was before
+    (old / "settings.json").write_text(json.dumps(written))
+    assert "built_with" not in search_cell("digits", old, **settings)["settings"]
+
+
+def test_numbers_of_a_search_s_strategy_are_set_like_those_of_its_recipe(tmp_path: Path, pretended: Any) -> None:
+    pretended()
+    changes = {"strategy.population": 3, "strategy.tournament": 2, "epochs": 2}
+    result = search_cell("digits", tmp_path / "ea", method="ea", steps=6, masks=2, changes=changes, **FEW)
+    assert result["settings"]["strategy"] == {"population": 3, "tournament": 2}
+    assert result["settings"]["recipe"]["epochs"] == 2
+    assert _strategy_settings("ea", 100, {}) == {"steps": 100, "population": 50, "tournament": 10}
+    assert _strategy_settings("rl", 100, {"lr": 0.2, "momentum": 0.5}) == {"steps": 100, "lr": 0.2, "momentum": 0.5}
+    with pytest.raises(SettingError, match="rate"):
+        search_cell("digits", tmp_path / "rl", method="rl", changes={"strategy.rate": 1}, **FEW)
+
+
 def test_darts_under_a_recipe_continues_from_the_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"method": "darts", "changes": {"epochs": 2, "channels": 2, "depth": 2, "batch_size": 20}, **FEW}
+    settings = {"method": "darts", "changes": {"epochs": 2, "channels": 2, "depth": 3, "batch_size": 20}, **FEW}
     whole = search_cell("digits", tmp_path / "whole", **settings)
     with monkeypatch.context() as patch:
 

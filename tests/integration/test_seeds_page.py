@@ -20,6 +20,7 @@ from archduel.commands.search import run as job
 from archduel.core import Scale, sample
 from archduel.execution import Sequential
 from archduel.networks import zoo
+from archduel.presets import names
 from archduel.spaces.nasbench101.space import NASBench101
 
 PAGE = Path(__file__).parents[2] / "docs" / "seeds.md"
@@ -35,23 +36,30 @@ SPACE = NASBench101()
 TRAIN = "--set epochs=1 --set channels=4 --set depth=3 --set batch_size=8 --set image_size=8 --set cutout=2 --set crop_pad=0 --quiet"
 STREAM = "--set epochs=1 --set channels=4 --set depth=3 --set batch_size=10 --set image_size=16 --workers 0 --quiet"
 SEARCH = (
-    "--evaluations 4 --max-images 120 --final-seeds 1 --no-baselines --workers 1 --quiet --set label.epochs=1 --set label.channels=4 "
-    "--set label.depth=3 --set reevaluate.epochs=1 --set final.epochs=1 --set plan.channels=4 --set plan.depth=3 --set plan.shortlist=1 "
-    "--set strategy.batches=1"
+    "--max-images 120 --workers 1 --quiet --set label.epochs=1 --set label.channels=4 --set reevaluate.epochs=1 --set reevaluate.channels=4 "
+    "--set reevaluate.depth=3 --set final.epochs=1 --set final.channels=4 --set final.depth=3 --set strategy.batches=1 --set supernet.channels=4 "
+    "--set supernet.depth=3 --set supernet.batch_size=16"
 )
+CELL = "--max-images 60 --quiet --set label.epochs=1 --set label.channels=4 --set label.depth=3 --set label.batch_size=20"
+FEW_PAIRS = "--set strategy.epochs=2 --set strategy.average=2 --set strategy.labels=6 --set strategy.iterations=2 --set strategy.samples=4 --set ranker.epochs=2"
 CHEAP = "--set epochs=1 --set channels=4 --set depth=3 --set image_size=8 --set batch_size=64 --max-images 60"
 EXTRA = {
-    r"search .*--strategy cnas": f'{SEARCH} --set strategy.order=[\'sep_conv_3x3\',\'skip_connect\']',
-    r"search .*--strategy relativenas": f"{SEARCH} --set strategy.population=4 --set strategy.generations=1",
-    r"search .*--strategy ctnas_oneshot": f"{SEARCH} --set strategy.epochs=1 --set strategy.labels=6 --set strategy.iterations=2 --set strategy.samples=4 --set ranker.epochs=2",
+    r"search .*--preset cnas": f'{SEARCH} --set strategy.warmup_epochs=1 --set strategy.stage_epochs=1 --set strategy.order=[\'sep_conv_3x3\',\'none\']',
+    r"search .*--preset relativenas": f"{SEARCH} --set strategy.population=4 --set strategy.generations=1",
+    r"search .*--preset ctnas-darts": f"{SEARCH} {FEW_PAIRS}",
+    r"search .*--preset ctnas-mobile": f"{SEARCH} {FEW_PAIRS} --set strategy.average=1 --image-size 16 --validation 0.3 --set final.crop_pad=1 --set supernet.crop_pad=1",
+    r"search .*--preset bpe-darts": CELL,
+    r"search .*--preset bpe-rs": f"{CELL} --evaluations 3",
+    r"search .*--preset bpe-rl": f"{CELL} --evaluations 4",
+    r"search .*--preset bpe-ea": f"{CELL} --evaluations 4 --set strategy.population=2 --set strategy.tournament=2 --set plan.masks=2",
     r"train .*imagenet": STREAM,
     r"train ": TRAIN,
     r"zoo load .*--data imagenet": "--channels 4 --depth 3 --classes 10",
     r"zoo load ": "--channels 4 --depth 3",
-    r"proxy search": f"{CHEAP} --masks 2",
+    r"proxy search": f"{CHEAP} --masks 2 --set strategy.population=2 --set strategy.tournament=2",
     r"proxy train": CHEAP,
-    r"proxy find": "--space nasbench201 --truth 5 --samples 2 --levels epochs=1,2 --levels channels=4 --levels depth=1 --max-images 60 --set epochs=2 --set channels=4 --set depth=1 --set image_size=8",
-    r"proxy check": "--truth 5 --max-images 60 --set epochs=1 --set channels=4 --set depth=1 --set image_size=8 --reference bpe1 --set-reference epochs=1 --set-reference channels=4 --set-reference depth=1 --set-reference image_size=8",
+    r"proxy find": "--truth 5 --samples 2 --levels epochs=1,2 --levels channels=4 --levels depth=3 --max-images 60 --set epochs=2 --set channels=4 --set depth=3 --set image_size=8",
+    r"proxy check": "--truth 5 --max-images 60 --set epochs=1 --set channels=4 --set depth=3 --set image_size=8 --reference bpe1 --set-reference epochs=1 --set-reference channels=4 --set-reference depth=3 --set-reference image_size=8",
     r"bench search": "--workers 0",
 }  # fmt: skip
 """The first pattern that a line matches says what is added to it."""
@@ -63,6 +71,7 @@ FEWER = {
     "--time 2h": "--time 60s",
     "--device cuda": "",
     "archduel search cifar10": "archduel search digits",
+    "archduel search imagenet/": "archduel search digits",
     "archduel proxy search cifar10": "archduel proxy search digits",
     "archduel proxy train cifar10": "archduel proxy train digits",
     "archduel proxy find cifar10": "archduel proxy find digits",
@@ -178,6 +187,10 @@ def check(line: str, output: str) -> None:
     out = Path(words[words.index("--out") + 1]) if "--out" in words else None
     if words[1] in ("train", "search") and out is not None:
         assert (out / "result.json").is_file()
+    if "--preset" in words:
+        cell = words[words.index("--preset") + 1].startswith("bpe")
+        assert out is not None
+        assert (out / ("genotype.txt" if cell else "run.toml")).is_file()
     if words[1] == "eval":
         assert "top-1" in output
     if line.startswith("archduel zoo load"):
@@ -190,4 +203,5 @@ def check(line: str, output: str) -> None:
 
 def test_the_page_has_the_lines() -> None:
     assert len(LINES) > 25
-    assert all(any(word in line for line in LINES) for word in ("bench search", "proxy find", "zoo load", "--strategy cnas", "--recipe imagenet"))
+    assert all(any(word in line for line in LINES) for word in ("bench search", "proxy find", "zoo load", "--recipe imagenet"))
+    assert all(any(f"--preset {name} " in line for line in LINES) for name in names())  # each is run here

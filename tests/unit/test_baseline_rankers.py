@@ -18,7 +18,7 @@ from archduel.core.storage import load_state, save_state
 from archduel.errors import InvalidArchError, SettingError, StateError
 from archduel.rankers.neural_regression import GCN, OneHotMLP
 from archduel.rankers.regressors import Boosting, ExtraTrees, ScikitLearn
-from archduel.rankers.renas import VARIANTS, ReNAS
+from archduel.rankers.renas import VARIANTS, ReNAS, distances, inconsistency
 
 Space = CellSpace | VectorSpace
 
@@ -200,3 +200,37 @@ def test_without_lightgbm_the_message_names_the_extra(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", RANKERS)
 def test_the_menu_has_it(name: str) -> None:
     assert registry.entry("ranker", name) is type(RANKERS[name](SPACES["cells"]))
+
+
+def test_the_consistency_term_brings_features_nearer_to_the_order_of_distances() -> None:
+    space, rng = SPACES["cells"], np.random.default_rng(0)
+    archs = list(dict.fromkeys(space.draw(rng) for _ in range(40)))
+    labels = rng.random(len(archs))
+    left = []
+    for weight in (0.0, 20.0):
+        ranker = ReNAS(space, epochs=30, check=0, consistency=weight)
+        ranker.fit(archs, labels)
+        model, scale, *_ = ranker._require_fit()
+        x = (ranker._tensors(archs) - scale.mean) * scale.factor
+        with torch.no_grad():
+            left.append(float(inconsistency(model.eval()(x)[1], distances(x))))
+    assert left[1] < 0.5 * left[0]
+
+
+def test_the_weights_of_the_best_agreement_on_the_way_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, rng = SPACES["cells"], np.random.default_rng(0)
+    archs = list(dict.fromkeys(space.draw(rng) for _ in range(12)))
+    said = iter([0.1, 0.7, 0.3, 0.2])
+    seen: list[torch.Tensor] = []
+
+    def agreement(scores: torch.Tensor, labels: torch.Tensor) -> float:
+        seen.append(scores.clone())
+        return next(said)
+
+    monkeypatch.setattr("archduel.rankers.renas._agreement", agreement)
+    ranker = ReNAS(space, epochs=4, check=1)
+    ranker.fit(archs, np.arange(len(archs)) / 12)
+    found = ranker.predict(archs)
+    gaps = [float(np.abs(found - scores.double().numpy()).max()) for scores in seen]
+    assert int(np.argmin(gaps)) == 1
+    assert gaps[1] < 1e-5

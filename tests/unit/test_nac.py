@@ -11,6 +11,7 @@ from archduel.core import Arch
 from archduel.core.storage import load_state, save_state
 from archduel.errors import InvalidArchError, SettingError, StateError
 from archduel.rankers.nac import NAC
+from archduel.rankers.networks import CellEncoder, encode, reset_uniform
 
 FAST = {"embedding_dim": 16, "epochs": 60, "lr": 3e-3}
 
@@ -136,3 +137,49 @@ def test_the_matrix_is_what_single_comparisons_say() -> None:
         nac.fit(archs, np.arange(12) / 12)
         single = [[nac.prob([a], [b])[0] for b in archs] for a in archs]
         np.testing.assert_allclose(nac.matrix(archs), single, atol=1e-6)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_a_layer_gathers_from_what_feeds_a_node_and_from_the_node_itself(residual: bool) -> None:
+    space = CellSpace(cells=2)
+    archs = [space.draw(np.random.default_rng(i)) for i in range(3)]
+    encoder = CellEncoder(6, 2, dim=4, layers=2, residual=residual)
+    reset_uniform(encoder, torch.Generator().manual_seed(0))
+    graphs = space.graphs(archs)
+    expected = np.zeros((3, 2, 4))
+    for b in range(3):
+        for c in range(2):
+            x = encoder.embedding.detach().numpy()[graphs.ops[b, c]]  # (V, 4)
+            for i, weight in enumerate(encoder.weights):
+                w, new = weight.detach().numpy(), np.zeros_like(x)
+                for receiver in range(8):
+                    feeding = [sender for sender in range(8) if graphs.adj[b, c, sender, receiver]] + [receiver]
+                    new[receiver] = sum(x[sender] @ w for sender in feeding)
+                new = new + x + encoder.biases[i].detach().numpy() if residual else new
+                x = np.maximum(new, 0) if residual or i == 0 else new
+            expected[b, c] = x.mean(0)
+    (ops, flow), n_ops = encode(space, archs, torch.device("cpu"))
+    assert n_ops == 6
+    found = encoder(ops, flow).detach().numpy().reshape(3, 2, 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_embeddings_begin_as_normal_numbers_and_all_else_uniform_as_released() -> None:
+    nac = NAC(CellSpace(), epochs=1, antisymmetric=False)
+    model = nac._build(1, 2_000).model
+    embedding = model.encoder.embedding.detach()
+    assert float(embedding.std()) == pytest.approx(1.0, abs=0.01)
+    assert float(embedding.abs().max()) > 3
+    for parameter in (*model.encoder.weights, *model.encoder.biases, model.first):
+        assert 0.7 * 128**-0.5 < float(parameter.detach().abs().max()) <= 128**-0.5
+
+
+def test_of_a_linear_head_the_opponent_changes_no_order() -> None:
+    space, rng = CellSpace(), np.random.default_rng(0)
+    archs = list(dict.fromkeys(space.draw(rng) for _ in range(30)))
+    for antisymmetric in (True, False):
+        nac = NAC(space, epochs=20, antisymmetric=antisymmetric, embedding_dim=16)
+        nac.fit(archs, np.arange(len(archs)) / 30)
+        matrix = nac.matrix(archs)
+        orders = {tuple(np.argsort(np.round(np.log(column / (1 - column)), 6), kind="stable")) for column in matrix.T}
+        assert len(orders) == 1

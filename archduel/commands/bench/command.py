@@ -183,13 +183,15 @@ def rank(
 def search(
     table: TableName,
     strategies: Annotated[str, typer.Option(help="names, with settings: best,ctnas[baseline=fixed;lr=1e-3]")],
-    queries: Annotated[str, typer.Option(help="compare at these numbers of distinct queries: 50,100,150")] = "150",
+    queries: Annotated[str | None, typer.Option(help="compare at these numbers of distinct queries, default 150, with objectives 25,50,100,200")] = None,
     runs: Annotated[int, typer.Option(help="paired repetitions")] = 100,
     seed: Seed = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="STRATEGY.NAME=VALUE; repeat for more")] = None,
     fidelity: Annotated[str | None, typer.Option(help="of the evaluations; default the most expensive")] = None,
     reduce: Annotated[str, typer.Option(help="what a search is told: mean, sample or a run's number")] = "mean",
     against: Annotated[str, typer.Option(help="test all others against this strategy; default best")] = "",
+    objectives: Annotated[str, typer.Option(help="search for a front: val_error and columns of the table, such as val_error,macs")] = "",
+    known: Annotated[str | None, typer.Option(help="objectives that a search knows before it asks; default params and macs")] = None,
     workers: Annotated[int | None, typer.Option(help="processes; default one a core, 0 = this one")] = None,
     json_: ResumableJson = None,
     csv: Annotated[Path | None, typer.Option(help="write the records as CSV")] = None,
@@ -199,6 +201,8 @@ def search(
     """Compare strategies: equal queries, paired seeds; the best so far is chosen by validation and judged by test accuracy.
 
     archduel bench search --table mine.table --strategies random,evolution,best --queries 50,100 --runs 20 --json out.json
+
+    With --objectives, compare how much of the table's true front they have.
 
     The same command goes on where it was stopped when --json is given. Results do not depend on --workers.
     """
@@ -211,20 +215,15 @@ def search(
     )
     from archduel.commands.bench.search import bench_search
 
-    bench = bench_search(
-        table,
-        strategies,
-        queries=numbers(queries, "--queries", int),
-        runs=runs,
-        seed=seed,
-        settings=_by_strategy(set_),
-        fidelity=fidelity,
-        reduce=reduce,
-        against=against,
-        workers=workers,
-        trials=_trials(json_),
-        on_trial=None if quiet else Meter("searches"),
-    )
+    shared: dict[str, Any] = {
+        "runs": runs, "seed": seed, "settings": _by_strategy(set_), "fidelity": fidelity, "against": against, "workers": workers,
+        "trials": _trials(json_), "on_trial": None if quiet else Meter("searches"),
+    }  # fmt: skip
+    if objectives or known is not None:
+        if reduce != "mean" or figures is not None:
+            raise SettingError("--objectives: fronts are of the mean of all runs, and have no --figures; leave --reduce and --figures out")
+        return _fronts(table, strategies, objectives, known, queries, json_, csv, shared)
+    bench = bench_search(table, strategies, queries=numbers(queries or "150", "--queries", int), reduce=reduce, **shared)
     bench.facts["command"] = command_line()
     if json_ is not None:
         write_records(bench, json_)
@@ -234,6 +233,26 @@ def search(
         write_figures(bench, figures)
         write_trajectories(bench, figures / "trajectories.csv")
     typer.echo(search_summary(bench))
+
+
+def _fronts(
+    table: str, strategies: str, objectives: str, known: str | None, queries: str | None, json_: Path | None, csv: Path | None,
+    shared: dict[str, Any],
+) -> None:  # fmt: skip
+    """Compares how much of a table's true front strategies have."""
+    from archduel.commands.bench.fronts import bench_fronts, fronts_summary
+    from archduel.commands.bench.output import write_csv, write_records
+
+    bench = bench_fronts(
+        table, strategies, names(objectives), known=None if known is None else names(known),
+        queries=numbers(queries or "25,50,100,200", "--queries", int), **shared,
+    )  # fmt: skip
+    bench.facts["command"] = command_line()
+    if json_ is not None:
+        write_records(bench, json_)
+    if csv is not None:
+        write_csv(bench, csv)
+    typer.echo(fronts_summary(bench))
 
 
 def _by_strategy(texts: list[str] | None) -> dict[str, dict[str, Any]]:

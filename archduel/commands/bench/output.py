@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from archduel.commands.bench.fronts import FrontBench
 from archduel.commands.bench.one_shot import OneShotBench
 from archduel.commands.bench.rank import RankBench
 from archduel.commands.bench.search import Bench
@@ -88,7 +89,7 @@ def checklist_text(points: Sequence[Point]) -> str:
 # -- JSON for programs ---------------------------------------------------------------------------------------------------
 
 
-def write_records(bench: RankBench | Bench, path: Path) -> None:
+def write_records(bench: RankBench | Bench | FrontBench, path: Path) -> None:
     """Writes the records as a list, each with the facts of the comparison under ``facts``."""
     write_json(path, [{**record, "facts": bench.facts} for record in bench.records])
 
@@ -213,7 +214,7 @@ def rank_summary(bench: RankBench) -> str:
     return f"{about}\n\n{text_table(headers, rows)}"
 
 
-def write_csv(bench: Bench, path: Path) -> None:
+def write_csv(bench: Bench | FrontBench, path: Path) -> None:
     """Writes the records, one a row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(name for record in bench.records for name in record))

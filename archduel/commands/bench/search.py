@@ -30,7 +30,10 @@ from archduel.tables.store import open_table
 from archduel.tables.table import Table
 from archduel.version import __version__
 
-__all__ = ["Bench", "Curve", "area", "bench_search", "best_validation", "curve", "proposals", "record"]
+__all__ = [
+    "Bench", "Curve", "area", "bench_search", "best_validation", "checked", "configured", "curve", "facts_of", "note_tests", "proposals", "record",
+    "reference_of", "worker_count",
+]  # fmt: skip
 
 # -- From finished searches to curves and records: incumbents chosen by validation, test values read last ---------------
 
@@ -221,9 +224,9 @@ def bench_search(
         TableError: for a table without test values.
         UnknownNameError: for a table or strategy that there is not.
     """
-    contestants = _configured(strategies, settings or {})
+    contestants = configured(strategies, settings or {})
     opened = open_table(table)
-    budgets = _checked(opened, queries, runs, reduce)
+    budgets = checked(opened, queries, runs, reduce)
     if against and against not in {contestant.title for contestant in contestants}:
         raise unknown("strategy to compare with", against, [contestant.title for contestant in contestants])
     protocol = Protocol(str(table), seed, fidelity, reduce)
@@ -233,7 +236,7 @@ def bench_search(
         for contestant in contestants
         for budget in (budgets if by_budget(contestant) else budgets[-1:])
     ]
-    found = run_trials(protocol, jobs, trials, _workers(workers), on_trial)
+    found = run_trials(protocol, jobs, trials, worker_count(workers), on_trial)
     best = [best_validation(opened, protocol, run) for run in range(runs)]
     curves = {
         (title, budget): curve([found[title, budget, run] for run in range(runs)], best)
@@ -248,15 +251,16 @@ def bench_search(
     ranks: dict[int, Nemenyi] = {}
     for budget in reversed(budgets):
         areas = {c.title: area(shown[c, budget], budget) for c in contestants}
-        against = against or _reference(areas)
+        against = against or reference_of(areas)
         comparisons[budget] = wilcoxon_holm(areas, pairs=[(against, title) for title in areas if title != against])
-        _note(records, comparisons[budget], budget)
+        note_tests(records, comparisons[budget], budget)
         if len(areas) > 1:
             ranks[budget] = nemenyi({title: -values for title, values in areas.items()})
-    return Bench(records, curves, dict(sorted(comparisons.items())), dict(sorted(ranks.items())), _facts(opened, protocol, runs, budgets))
+    return Bench(records, curves, dict(sorted(comparisons.items())), dict(sorted(ranks.items())), facts_of(opened, protocol, runs, budgets))
 
 
-def _configured(strategies: str | Sequence[str], settings: Mapping[str, Mapping[str, Any]]) -> list[Contestant]:
+def configured(strategies: str | Sequence[str], settings: Mapping[str, Mapping[str, Any]]) -> list[Contestant]:
+    """Returns the strategies that take part, each with the settings that were given for it."""
     text = strategies if isinstance(strategies, str) else ",".join(strategies)
     contestants = parse_contestants(text)
     for name in settings:
@@ -265,8 +269,14 @@ def _configured(strategies: str | Sequence[str], settings: Mapping[str, Mapping[
     return [contestant.with_defaults(settings.get(contestant.strategy, {})) for contestant in contestants]
 
 
-def _checked(table: Table, queries: int | Sequence[int], runs: int, reduce: str) -> list[int]:
-    """Returns the numbers of queries, ascending."""
+def checked(table: Table, queries: int | Sequence[int], runs: int, reduce: str, *, tested: bool = True) -> list[int]:
+    """Returns the numbers of queries, ascending.
+
+    Raises:
+        BudgetError: for more queries than architectures, or none.
+        SettingError: for zero runs or another way to reduce them.
+        TableError: where test values are needed (``tested``) and there are none.
+    """
     budgets = sorted({queries} if isinstance(queries, int) else set(queries))
     if runs < 1:
         raise SettingError(f"a comparison needs at least 1 run, got {runs}")
@@ -274,7 +284,7 @@ def _checked(table: Table, queries: int | Sequence[int], runs: int, reduce: str)
         raise BudgetError(f"queries must be at least 1, got {budgets}")
     if budgets[-1] > len(table):
         raise BudgetError(f"{budgets[-1]} queries were asked for, table {table.name!r} has {len(table)} architectures")
-    if "test" not in table.splits:
+    if tested and "test" not in table.splits:
         raise TableError(
             f"table {table.name!r} has no test values (only {', '.join(table.splits)}); import it with --test COLUMN"
         )
@@ -283,7 +293,8 @@ def _checked(table: Table, queries: int | Sequence[int], runs: int, reduce: str)
     return budgets
 
 
-def _workers(workers: int | None) -> int:
+def worker_count(workers: int | None) -> int:
+    """Returns how many processes search; None = one a core."""
     if workers is not None and workers < 0:
         raise SettingError(f"workers must not be negative, got {workers}")
     if workers is not None:
@@ -291,12 +302,12 @@ def _workers(workers: int | None) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _reference(areas: Mapping[str, NDArray[np.float64]]) -> str:
+def reference_of(areas: Mapping[str, NDArray[np.float64]]) -> str:
     """Returns which strategy the others are tested against unless one was named; lower areas are better."""
     return "best" if "best" in areas else min(areas, key=lambda title: float(areas[title].mean()))
 
 
-def _note(records: Sequence[dict[str, Any]], comparisons: Sequence[Comparison], queries: int) -> None:
+def note_tests(records: Sequence[dict[str, Any]], comparisons: Sequence[Comparison], queries: int) -> None:
     """Adds the tests to the records they are about."""
     for comparison in comparisons:
         for found in records:
@@ -304,7 +315,8 @@ def _note(records: Sequence[dict[str, Any]], comparisons: Sequence[Comparison], 
                 found |= {"against": comparison.first, "p_wilcoxon": comparison.p, "p_holm": comparison.p_holm}
 
 
-def _facts(table: Table, protocol: Protocol, runs: int, budgets: Sequence[int]) -> dict[str, Any]:
+def facts_of(table: Table, protocol: Protocol, runs: int, budgets: Sequence[int]) -> dict[str, Any]:
+    """Returns what a reader needs to repeat a comparison."""
     import platform
 
     import scipy

@@ -17,12 +17,12 @@ from archduel import registry
 from archduel.assemble import assemble, declaration, derived_seed, settings_of
 from archduel.commands.bench.trials import Trials
 from archduel.commands.options import read_entries
-from archduel.core import Allowance, Budget, Local, Query, Space, search
+from archduel.core import Allowance, Budget, Known, Local, Objectives, Query, Space, search
 from archduel.tables.estimator import TableEstimator, searchable
 from archduel.tables.store import open_table
 from archduel.tables.table import Table
 
-__all__ = ["Contestant", "Protocol", "Trial", "by_budget", "first_labels", "parse_contestants", "run_trial", "run_trials"]
+__all__ = ["Contestant", "Protocol", "Trial", "by_budget", "first_labels", "objectives_in", "parse_contestants", "run_trial", "run_trials"]
 
 TAIL = 10
 """Queries that a strategy with a fixed number of labels keeps for its candidates."""
@@ -59,12 +59,16 @@ class Protocol:
         seed: of the whole comparison; run r of every strategy gets the same seed.
         fidelity: of the evaluations, None = the most expensive.
         reduce: ``mean`` of the table's runs, or ``sample`` = one of them, drawn once a search.
+        objectives: what is to be small where a front is searched for: the score and columns of the table; None = the score alone.
+        known: those of them that a search knows before it asks.
     """
 
     table: str
     seed: int = 0
     fidelity: str | None = None
     reduce: str = "mean"
+    objectives: tuple[str, ...] | None = None
+    known: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,18 @@ def _settings(contestant: Contestant, queries: int) -> dict[str, Any]:
     return {**says.settings(Allowance(evaluations=queries, proposals=tail, given=given)), **given}
 
 
+def objectives_in(table: Table, protocol: Protocol) -> Objectives | None:
+    """Returns what is to be small, with columns of a table as what is known beforehand; None for a search for accuracy alone."""
+    if protocol.objectives is None:
+        return None
+
+    def column(name: str) -> Known:
+        values = table.column(name)
+        return lambda archs: values[[table.find(arch) for arch in archs]]
+
+    return Objectives(protocol.objectives, {name: column(name) for name in protocol.known or ()})
+
+
 class Arena:
     """A table opened once a process, with the space to search."""
 
@@ -150,6 +166,7 @@ class Arena:
         self.protocol = protocol
         self.table: Table = open_table(protocol.table)
         self.space: Space = searchable(self.table)
+        self.objectives = objectives_in(self.table, protocol)
 
     def run(self, contestant: Contestant, queries: int, run: int) -> Trial:
         """Returns one finished search; selection is by validation, no test value is read."""
@@ -157,7 +174,8 @@ class Arena:
         table, fidelity = self.table, self.protocol.fidelity
         reduce: str | int = int(self.protocol.reduce) if self.protocol.reduce.isdigit() else self.protocol.reduce
         estimator = TableEstimator(table, fidelity=fidelity, reduce=reduce, seed=derived_seed(seed, "table"))
-        strategy = assemble(contestant.strategy, self.space, seed=seed, settings=_settings(contestant, queries))
+        settings = _settings(contestant, queries)
+        strategy = assemble(contestant.strategy, self.space, seed=seed, objectives=self.objectives, settings=settings)
 
         def trained(query: Query) -> tuple[int, str | None]:
             return table.find(query.arch), query.fidelity

@@ -100,7 +100,7 @@ def check_proxy(
         "space": space, "truth": truth, "reference": reference, "time": seconds, "changes": dict(reference_changes or {}),
         "recipe": asdict(cheap), "again": again,
     }  # fmt: skip
-    with job.bench(dataset, out, "check", settings) as bench:
+    with job.bench(dataset, out, "check", settings, built_with=open_recipe(recipe).built_with) as bench:
         trusted = trusted_recipe(bench, dataset, settings, seconds, job.device, notes)
         archs = sample_distinct(home, truth, np.random.default_rng([job.seed, 61]))
         rows = {"reference": bench.train("reference", trusted, archs), "recipe": bench.train(open_recipe(recipe).name, cheap, archs, first=len(archs))}

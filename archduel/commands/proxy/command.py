@@ -130,7 +130,9 @@ def search(
     out: JobFolder,
     method: Annotated[str, typer.Option(help="random, rl, ea or darts")] = "random",
     recipe: CheapRecipe = "bpe1",
-    set_: RecipeChanges = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of the recipe, or strategy.NAME=VALUE such as --set strategy.lr=0.1; repeat for more")
+    ] = None,
     steps: Annotated[int, typer.Option(min=2, help="trainings of the search (epochs of the supernet are in the recipe)")] = 100,
     masks: Annotated[int, typer.Option(min=1, help="ea: prunings of the best super-cell that are trained")] = 10,
     reading: Reading = "score",

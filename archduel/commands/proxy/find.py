@@ -37,15 +37,20 @@ from archduel.proxies.find import (
     front,
     recommend,
 )
-from archduel.recipes import changed, write_recipe
+from archduel.recipes import changed, open_recipe, write_recipe
+from archduel.spaces.family import check_depth, family
 from archduel.training.recipe import Recipe
 
 __all__ = ["find_proxy"]
 
 
-def _grid(reference: Recipe, dataset: Dataset, levels: Mapping[str, Sequence[Any]], device: str) -> Grid:
+def _grid(reference: Recipe, dataset: Dataset, levels: Mapping[str, Sequence[Any]], device: str, space: str) -> Grid:
     """Returns what is varied: the defaults, with the levels that were given instead (one level = not varied)."""
-    found = {f.name: f for f in default_factors(reference, n_images=len(dataset.train), accelerator=device != "cpu")}
+    least = family(space).least_depth
+    usual = default_factors(reference, n_images=len(dataset.train), accelerator=device != "cpu", least_depth=least)
+    found = {f.name: f for f in usual}
+    for depth in levels.get("depth", ()):
+        check_depth(space, depth, "--levels depth")
     for name, values in levels.items():
         if name in ("batch_size", "lr"):
             found.pop("batch", None)
@@ -115,9 +120,10 @@ def find_proxy(
         "space": space, "truth": truth, "reference": reference, "changes": dict(changes or {}), "levels": dict(levels or {}),
         "time": parse_seconds(time), "by": by, "reading": reading, "samples": samples, "sampling": sampling, "scope": scope, "cost": cost,
     }  # fmt: skip
-    with job.bench(dataset, out, "find", settings) as bench:
+    built_with = {} if reference == "auto" else open_recipe(reference).built_with
+    with job.bench(dataset, out, "find", settings, built_with=built_with) as bench:
         trusted = trusted_recipe(bench, dataset, settings, TRUTH_SHARE * seconds, job.device)
-        grid = _grid(trusted, dataset, levels or {}, job.device)
+        grid = _grid(trusted, dataset, levels or {}, job.device, space)
         search = _Search(bench, dataset, home, trusted, grid)
         result = search.result(search.run(seconds))
         _hand_over(bench, result)

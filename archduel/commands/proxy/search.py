@@ -2,7 +2,7 @@
 
 Each ends in a cell with two inputs a node, ready for final training. Reinforcement learning and evolution search super-cells, which
 keep all edges: afterwards reinforcement learning keeps, for each node, the two edges whose operations the policy was surest of
-when it drew the best super-cell (the very first sample does not count), and evolution trains ten random prunings of its best.
+once the best super-cell had taught it (the very first sample does not count), and evolution trains ten random prunings of its best.
 
 Source: Zheng et al., CVPR 2020, released ``run_rl.py``, ``run_evolution.py`` and ``random_darts_generator.py``. Different here:
 scores are of validation images, never of test images.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from archduel.assemble import assemble, derived_seed
+from archduel.assemble import assemble, check_keys, declaration, derived_seed
 from archduel.commands.trainings import Bench, JobOptions
 from archduel.core import Arch, Budget, Estimate, Executor, Query, Result, Scale, Space, Told, search
 from archduel.core.disk import write_atomic
@@ -32,7 +32,7 @@ from archduel.proxies.agreement import reading as read_one
 from archduel.recipes import Source, fitted, read
 from archduel.spaces.darts.space import DARTS
 from archduel.spaces.darts.supercell import SuperCell, masked, pruned
-from archduel.spaces.family import supernet
+from archduel.spaces.family import check_depth, supernet
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe, recipe_text
 
@@ -76,7 +76,7 @@ def darts_cell(
     look = dataset.preprocessing
     train, validation = (Pixels(s.images, s.labels, look.mean, look.std, device) for s in (dataset.train, dataset.validation))
     shared = SharedWeights(network, train, validation, recipe, n_classes=dataset.n_classes, seed=seed, device=device)
-    settings = {"epochs": int(recipe.epochs), "order": order, "candidates": 1}
+    settings = {"epochs": int(recipe.epochs), "order": order, "candidates": 1, **bench.settings.get("strategy", {})}
     strategy: Any = assemble(BY_GRADIENT, space, seed=seed, settings=settings, given={"shared": shared}, device=device)
     path = bench.job.path / "darts.safetensors"
     noted = [record for record in bench.job.journal.records if record["event"] == "epoch"]
@@ -142,14 +142,33 @@ class _WithRecipe:
         """Nothing to end: the bench ends the executor."""
 
 
-def _strategy_settings(method: str, steps: int) -> dict[str, Any]:
-    """Returns BPE's numbers; a shorter evolution has a smaller population."""
+STRATEGY = "strategy."
+"""What a setting of the strategy begins with among the changes of the recipe."""
+NORMS = {space: {"pool_norm": True} for space in (DARTS.name, SuperCell.name)}
+"""BPE's networks have a batch norm after every pool; so have all networks of a search, super-cells and their prunings alike."""
+
+
+def _strategy_settings(method: str, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns BPE's numbers and what is ``given`` in their place; a shorter evolution has a smaller population."""
     if method == "random":
-        return {}
+        return dict(given)
     if method == "rl":
-        return {"steps": steps}
-    population = min(50, max(2, steps // 2))
-    return {"steps": steps, "population": population, "tournament": min(10, population)}
+        return {"steps": steps, **given}
+    population = given.get("population", min(50, max(2, steps // 2)))
+    return {"steps": steps, "population": population, "tournament": min(10, population), **given}
+
+
+def _trainings(method: str, steps: int, masks: int) -> float:
+    """Returns what a search costs in trainings of one network."""
+    if method == BY_GRADIENT:
+        return declaration(BY_GRADIENT).mixing({}, max(DARTS.kinds.values()))
+    return steps + (masks if method == "ea" else 0)
+
+
+def _split(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the changes of the recipe and those of the strategy."""
+    strategy = {key.removeprefix(STRATEGY): value for key, value in changes.items() if key.startswith(STRATEGY)}
+    return {key: value for key, value in changes.items() if not key.startswith(STRATEGY)}, strategy
 
 
 def search_cell(
@@ -162,6 +181,7 @@ def search_cell(
     steps: int = 100,
     masks: int = 10,
     reading: str = "score",
+    begin: Callable[[Bench, Dataset, Recipe, str, float], None] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Returns the chosen cell of a search and how it came about; the same call continues an interrupted one.
@@ -173,10 +193,11 @@ def search_cell(
         out: folder of the job.
         method: ``random``, ``rl``, ``ea`` or ``darts`` (for which ``steps``, ``masks``, ``reading`` and ``workers`` mean nothing).
         recipe: what :func:`archduel.recipes.read` takes: a name, a file, a mapping.
-        changes: settings of the recipe that differ.
+        changes: settings of the recipe that differ, and of the strategy under names such as ``strategy.lr``.
         steps: trainings of the search.
         masks: prunings of evolution's best super-cell that are trained.
         reading: what of a training is its score, see :mod:`archduel.proxies.agreement`.
+        begin: told before the search begins: the bench, the images, the recipe, the space, and the cost in trainings.
         **options: fields of :class:`archduel.commands.trainings.JobOptions`: ``seed``, ``device``, ``workers`` ...; what is found
             depends on ``workers`` for ``rl`` and ``ea``, which are asked as many at a time.
 
@@ -192,14 +213,21 @@ def search_cell(
         raise SettingError(f"a search needs at least 2 steps and 1 mask, got {steps} and {masks}")
     job = JobOptions(**options)
     dataset = job.dataset(data)
-    chosen, notes = fitted(read(recipe, changes=changes), dataset.image_size, dataset.flip)
+    of_recipe, of_strategy = _split(changes or {})
+    chosen, notes = fitted(read(recipe, changes=of_recipe), dataset.image_size, dataset.flip)
     chosen = supernet_recipe(chosen) if method == BY_GRADIENT else chosen
+    space, strategy = METHODS[method]
+    check_keys("strategy", strategy, of_strategy)
+    check_depth(space().name, chosen.depth)
     settings = {
         "method": method, "recipe": asdict(chosen), "steps": steps, "masks": masks, "reading": reading, "window": job.workers,
+        **({"strategy": of_strategy} if of_strategy else {}),
     }  # fmt: skip
-    with job.bench(dataset, out, "search", settings) as bench:
+    with job.bench(dataset, out, "search", settings, built_with=NORMS) as bench:
         for note in notes:
             bench.progress.say(note)
+        if begin is not None:
+            begin(bench, dataset, chosen, space().name, _trainings(method, steps, masks))
         result = _darts(bench, dataset, chosen, job.device) if method == BY_GRADIENT else _Cell(bench, chosen, method).run(job.workers)
         bench.job.write("result.json", result)
         write_atomic(Path(out) / "genotype.txt", (result["genotype"] + "\n").encode())
@@ -227,7 +255,7 @@ class _Cell:
             RunError: if every training fails.
         """
         steps, seed = self.settings["steps"], self.settings["seed"]
-        strategy = assemble(self.strategy_name, self.space, seed=seed, settings=_strategy_settings(self.method, steps))
+        strategy = assemble(self.strategy_name, self.space, seed=seed, settings=_strategy_settings(self.method, steps, self.settings.get("strategy", {})))
         self.bench.progress.stage(f"search {self.method}", steps)
         best = [float("-inf")]
 

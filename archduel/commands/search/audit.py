@@ -18,7 +18,7 @@ from archduel.commands.options import parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search.after import reserve
 from archduel.commands.search.final import text_of
-from archduel.commands.search.race import constraint_of, latency_limit, recipe_for
+from archduel.commands.search.race import constraint_of, further_limit, recipe_for
 from archduel.commands.search.report import write_report
 from archduel.commands.search.settings import Settings, load_arguments, read_settings
 from archduel.core import Arch, Scale, Space, parse
@@ -267,7 +267,7 @@ class _Audit:
 
     def _limits(self) -> dict[str, Any]:
         """Returns the limits of the race that are functions."""
-        return {"allowed": latency_limit(self.settings), "constraint": constraint_of(self.settings, self.space, self.dataset, self.side)}
+        return {"allowed": further_limit(self.settings), "constraint": constraint_of(self.settings, self.space, self.dataset, self.side)}
 
     # -- paired trainings ----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from archduel.commands.options import (
     add_command,
     assignments,
     command_line,
+    parse_bytes,
     parse_count,
     parse_seconds,
     running_for,
@@ -26,7 +27,7 @@ Fields = Annotated[
     FieldsOf(
         "archduel.commands.search.settings:Settings",
         without=("seconds", "threads", "set"),  # --time and --set are written in other words; threads is for Python alone
-        texts=("max_params", "max_macs"),
+        texts=("max_params", "max_macs", "max_ram", "max_flash"),
         decided=("data", "workers", "space"),
     ),
 ]
@@ -52,16 +53,26 @@ def search(
     """Turn a folder of images into a trained, exported network and an honest report."""
     from archduel.commands.search import run as main
     from archduel.commands.search.more import is_more
+    from archduel.presets import open_preset
 
     changes = assignments(set_, example="strategy.lr=1e-4", form="SECTION.NAME=VALUE")
+    from_file: set[str] = set()
     if config is not None:
-        time, changes = _filled(context, fields, config, time, changes)
+        time, changes, from_file = _filled(context, fields, config, time, changes)
+    if fields["preset"] is not None:
+        fields = {name: value if name in from_file or _typed(context, name) else None for name, value in fields.items()}
     data = fields.pop("data")
     if data is None:
         raise SettingError("say which data: `archduel search DATA`, a folder of images, an .npz file, or digits, cifar10, cifar100")
     seconds = time if time is None or is_more(time) else parse_seconds(time, "--time")
-    for name, option in (("max_params", "--max-params"), ("max_macs", "--max-macs")):
-        fields[name] = None if fields[name] is None else parse_count(fields[name], option)
+    for name, parse in (("max_params", parse_count), ("max_macs", parse_count), ("max_ram", parse_bytes), ("max_flash", parse_bytes)):
+        fields[name] = None if fields[name] is None else parse(fields[name], f"--{name.replace('_', '-')}")
+    if fields["preset"] is not None and open_preset(fields["preset"]).command != "search":
+        from archduel.commands.published import search_for_cell
+
+        asked = {**fields, "time": seconds, "audit": audit}
+        typer.echo(search_for_cell(fields["preset"], data, out, {name: value for name, value in asked.items() if value is not None}, changes, quiet=quiet))
+        return
     try:
         main.search(data, time=seconds, out=out, audit=audit, set=changes, quiet=quiet, command=command_line(), gone=running_for(), **fields)
     except KeyboardInterrupt as stop:  # the job said so already; some versions of typer would make it exit code 1
@@ -70,19 +81,24 @@ def search(
 
 def _filled(
     context: typer.Context, fields: dict[str, Any], config: Path, time: str | None, changes: dict[str, Any]
-) -> tuple[Any, dict[str, Any]]:
-    """Gives ``fields`` the settings of a file where the command line is silent; returns the time and the changes of ``--set`` likewise."""
+) -> tuple[Any, dict[str, Any], set[str]]:
+    """Gives ``fields`` the settings of a file where the command line is silent; returns the time, the changes of ``--set``, and the file's names."""
     from archduel.commands.search.settings import settings_in
 
     given = settings_in(config)
     seconds, more = given.pop("seconds", None), given.pop("set", None) or {}
     for name, value in given.items():
-        source = context.get_parameter_source(name)
-        if name not in fields or source is None or source.name != "COMMANDLINE":
+        if name not in fields or not _typed(context, name):
             fields[name] = value
     if time is None and seconds is not None:
         time = seconds if isinstance(seconds, str) else f"{seconds}s"
-    return time, {**more, **changes}
+    return time, {**more, **changes}, set(given)
+
+
+def _typed(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line; else it has its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def audit(

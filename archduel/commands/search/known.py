@@ -39,7 +39,7 @@ class Start:
 
 def choose_start(
     settings: Settings, dataset: Dataset, make: Callable[[Space, Constraint], tuple[Strategy, int]],
-    latency: Callable[[Arch, Scale], bool] | None, precision: str, say: Callable[[str], None],
+    further: Callable[[Arch, Scale], bool] | None, precision: str, say: Callable[[str], None],
 ) -> Start:  # fmt: skip
     """Returns what a race begins with: as ``--start`` says, ``auto`` both where weights are at hand.
 
@@ -47,7 +47,7 @@ def choose_start(
         settings: of the run.
         dataset: its images; only their shape and normalisation are looked at.
         make: makes the strategy that searches in a space under a constraint, and says how many of its first questions are random.
-        latency: a further limit of what is handed over, None without one.
+        further: a further limit of what is handed over, such as of latency or RAM, None without one.
         precision: that of the race.
         say: takes messages for people.
 
@@ -64,7 +64,7 @@ def choose_start(
         if settings.start == "pretrained":
             raise (DataError if not names else SettingError)(reason)
         return Start(sentence=f"start: from scratch only; {reason}")
-    side = known_side(settings, dataset, names, make, latency, precision, say)
+    side = known_side(settings, dataset, names, make, further, precision, say)
     listed = ", ".join(names)
     if settings.start == "pretrained":
         return Start(False, [side], f"start: parts of {listed}, which know ImageNet")
@@ -103,13 +103,13 @@ def unsuitable(settings: Settings, dataset: Dataset, names: list[str]) -> str:
 
 def known_side(
     settings: Settings, dataset: Dataset, names: list[str], make: Callable[[Space, Constraint], tuple[Strategy, int]],
-    latency: Callable[[Arch, Scale], bool] | None, precision: str, say: Callable[[str], None],
+    further: Callable[[Arch, Scale], bool] | None, precision: str, say: Callable[[str], None],
 ) -> Side:  # fmt: skip
     """Returns pretrained networks as a source of newcomers, with a strategy of their own."""
     from archduel.pretrained.known import Known
     from archduel.spaces.pretrained.space import Pretrained
 
-    look, allowed = dataset.preprocessing, Bounds(settings.max_params, settings.max_macs).and_also(latency)
+    look, allowed = dataset.preprocessing, Bounds(settings.max_params, settings.max_macs).and_also(further)
     space = Pretrained(backbones=names)
     scale = Scale(1, 1, dataset.image_size, dataset.in_channels, dataset.n_classes)
     known = Known(space, scale, look.mean, look.std, allowed, precision=precision, seed=settings.seed, say=say)

@@ -113,6 +113,23 @@ def supernet_recipe(cheap: Recipe, strategy: str, changes: Mapping[str, Any], sp
     return start.with_(**changes)
 
 
+OF_THE_WEIGHTS = ("running_races",)
+"""Settings below ``supernet`` that are neither the recipe's nor the supernet's but of how shared weights are judged."""
+
+
+def _of_the_weights(given: Mapping[str, Any]) -> dict[str, bool]:
+    """Returns those settings.
+
+    Raises:
+        SettingError: for a value that is neither true nor false.
+    """
+    chosen = {name: given[name] for name in OF_THE_WEIGHTS if name in given}
+    for name, value in chosen.items():
+        if not isinstance(value, bool):
+            raise SettingError(f"--set supernet.{name}={value}: expected true or false")
+    return chosen
+
+
 def supernet_options(space: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns those of the user's settings that are options of the supernet itself, such as ``residual`` of ``nasbench201``.
 
@@ -225,7 +242,7 @@ def _weights(context: Context, recipe: Recipe) -> SharedWeights:
     network = supernet(space, scale_of(recipe, data), generator=generator, **options)
     return SharedWeights(
         network, train, validation, recipe, n_classes=data.n_classes, seed=mix_seed(settings.seed, "shared"),
-        metric=settings.metric, device=settings.device,
+        metric=settings.metric, device=settings.device, **_of_the_weights(settings.section("supernet")),
     )  # fmt: skip
 
 
@@ -240,7 +257,7 @@ def _planned(context: Context) -> OneShotPlan:
     settings, label, space = context.settings, context.plan.label, context.space
     given, changes = settings.section("strategy"), settings.section("supernet")
     options = supernet_options(space.name, changes)
-    recipe = supernet_recipe(label, settings.strategy, {k: v for k, v in changes.items() if k not in options}, settings.space)
+    recipe = supernet_recipe(label, settings.strategy, {k: v for k, v in changes.items() if k not in options and k not in OF_THE_WEIGHTS}, settings.space)
     shared = _weights(context, recipe)
     n = shared.n_batches("train")
     if settings.seconds is None:
@@ -364,6 +381,8 @@ def search_with_shared_weights(context: Context, one_shot: OneShot) -> Stage:
     )  # fmt: skip
     if steps.number > began:
         steps.save()
+    if steps.metrics and steps.metrics[-1].get("constant"):
+        progress.say("  the cell that was derived answers the same whatever it sees; the first of noisier mixtures that does not takes its place")
     best = finalists(strategy, max(context.plan.shortlist, FINALISTS))
     scored = shared_scores(context, one_shot.shared, "finalists", best)
     if all(math.isnan(score) for _, score in scored):

@@ -11,7 +11,7 @@ from archduel.commands.search.settings import Settings
 from archduel.data import Dataset
 from archduel.errors import BudgetError, SettingError
 from archduel.recipes import base_recipe, changed, fitted, read
-from archduel.spaces.family import family
+from archduel.spaces.family import check_depth, family
 from archduel.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def ladder_for(settings: Settings) -> tuple[tuple[int, int], ...]:
     if "channels" in given or "depth" in given:
         default = (ladder or ((16, 5),))[-1]
         channels, depth = (whole_number(f"plan.{n}", given.get(n, d), 1) for n, d in zip(("channels", "depth"), default))
+        check_depth(settings.space, depth, "plan.depth")
         return ((channels, depth),)
     if not ladder:
         raise SettingError(
@@ -102,19 +103,20 @@ def ladder_for(settings: Settings) -> tuple[tuple[int, int], ...]:
     return ladder
 
 
-def _cheap_ladder(channels: int, depth: int) -> list[tuple[int, int, float, float]]:
-    """Returns (channels, depth, epochs, data fraction) from the most to the least trustworthy cheap recipe."""
+def _cheap_ladder(channels: int, depth: int, least: int) -> list[tuple[int, int, float, float]]:
+    """Returns (channels, depth, epochs, data fraction) from the most to the least trustworthy cheap recipe, no depth below ``least``."""
     half, quarter = max(4, channels // 2), max(4, channels // 4)
+    halfway, third = max(least, depth // 2), max(least, depth // 3)
     return [
         (channels, depth, 12, 1.0),
-        (channels, max(1, depth // 2), 12, 1.0),
-        (half, max(1, depth // 2), 12, 1.0),
-        (half, max(1, depth // 2), 6, 1.0),
-        (half, max(1, depth // 3), 4, 1.0),
-        (half, max(1, depth // 3), 4, 0.5),
-        (quarter, max(1, depth // 3), 4, 0.5),
-        (quarter, max(1, depth // 3), 2, 0.5),
-        (quarter, max(1, depth // 3), 2, 0.2),
+        (channels, halfway, 12, 1.0),
+        (half, halfway, 12, 1.0),
+        (half, halfway, 6, 1.0),
+        (half, third, 4, 1.0),
+        (half, third, 4, 0.5),
+        (quarter, third, 4, 0.5),
+        (quarter, third, 2, 0.5),
+        (quarter, third, 2, 0.2),
     ]
 
 
@@ -129,7 +131,9 @@ def _override(recipe: Recipe, settings: Settings, section: str) -> Recipe:
         raise SettingError(f"--set {section}.{wrong[0]}: a recipe has no such setting; it has recipe, {', '.join(sorted(known))}")
     if name := changes.pop("recipe", None):
         recipe = fitted(read(name, settings.space), recipe.image_size, recipe.flip)[0]
-    return changed(recipe, changes)
+    recipe = changed(recipe, changes)
+    check_depth(settings.space, recipe.depth, f"{section}.depth")
+    return recipe
 
 
 def _numbers(settings: Settings, **defaults: int) -> dict[str, int]:
@@ -227,7 +231,7 @@ def fixed_plan(settings: Settings, dataset: Dataset, ladder: Sequence[tuple[int,
         shortlist=max(1, min(4, settings.evaluations // 5)),
         iterations=100,
     )
-    cheap = base.with_(channels=max(4, channels // 2), depth=max(1, depth // 2), epochs=4)
+    cheap = base.with_(channels=max(4, channels // 2), depth=max(family(settings.space).least_depth, depth // 2), epochs=4)
     return Plan(
         **numbers,
         label=_override(cheap, settings, "label"),
@@ -267,7 +271,8 @@ def timed_plan(
     share = SHARES["label"] * capacity
     if settings.baselines and declaration(settings.strategy).kind != "labels-first":
         share *= UNSHARED  # random search pays for labels of its own
-    label, labels, label_cost = _cheap(base, channels, depth, len(dataset.train), share, seconds_per_image)
+    cheap = _cheap_ladder(channels, depth, family(settings.space).least_depth)
+    label, labels, label_cost = _cheap(base, cheap, len(dataset.train), share, seconds_per_image)
     if labels < FEWEST_LABELS:
         why = f"only {labels} cheap trainings of {label_cost:.1f} s fit, at least {FEWEST_LABELS} are needed"
         raise _too_short(settings, FEWEST_LABELS / max(labels, 0.2), why)
@@ -334,12 +339,12 @@ def _final_size(
 
 
 def _cheap(
-    base: Recipe, channels: int, depth: int, n_train: int, seconds: float, measure: Callable[[Recipe], float]
+    base: Recipe, cheap: Sequence[tuple[int, int, float, float]], n_train: int, seconds: float, measure: Callable[[Recipe], float]
 ) -> tuple[Recipe, int, float]:
     """Returns the most trustworthy cheap recipe of which enough trainings fit, how many, and the seconds of one."""
     measured: dict[tuple[int, int], float] = {}
     best: tuple[Recipe, int, float] | None = None
-    for width, cells, epochs, fraction in _cheap_ladder(channels, depth):
+    for width, cells, epochs, fraction in cheap:
         recipe = base.with_(channels=width, depth=cells, epochs=epochs, data_fraction=fraction)
         if (width, cells) not in measured:
             measured[width, cells] = measure(recipe)

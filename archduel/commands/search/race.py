@@ -36,7 +36,7 @@ from archduel.training.metrics import Evaluation, calibration_error, evaluate
 from archduel.training.recipe import Recipe
 from archduel.version import __version__
 
-__all__ = ["constraint_of", "latency_limit", "race_sentence", "raced", "recipe_for"]
+__all__ = ["constraint_of", "further_limit", "race_sentence", "raced", "recipe_for"]
 
 STAGE = "race"
 HANDED_OVER = "networks/search-0"
@@ -51,12 +51,12 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
     after = rehearsed(folder, settings.seconds, dataset)
     kept = after.usual * slower(folder.clock) if after else reserve(settings.seconds)
     newcomers = _newcomers(settings, folder, kept)
-    latency = latency_limit(settings)
+    further = further_limit(settings)
 
     def searching(other: Space, limit: Constraint) -> tuple[Strategy, int]:
         return _strategy(settings, other, dataset, recipe_for(settings, dataset), newcomers, limit)
 
-    start = choose_start(settings, dataset, searching, latency, looking, progress.say)
+    start = choose_start(settings, dataset, searching, further, looking, progress.say)
     if start.sentence:
         progress.say(start.sentence)
     side = scratch_side(settings, dataset, start)
@@ -66,7 +66,7 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
     race = run_race(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
         evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after,
-        max_params=settings.max_params, max_macs=settings.max_macs, allowed=latency, constraint=constraint, scratch=start.scratch, known=start.known,
+        max_params=settings.max_params, max_macs=settings.max_macs, allowed=further, constraint=constraint, scratch=start.scratch, known=start.known,
         scratch_side=side,
         random_first=random_first, standards=settings.baselines and not family(space.name).own_weights, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
@@ -142,7 +142,7 @@ def _newcomers(settings: Settings, folder: Job, kept: float) -> int:
 def constraint_of(settings: Settings, space: Space, dataset: Dataset, side: int | None = None) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
     scale = Scale(widths(space)[0], depths(space)[0], side or dataset.image_size, dataset.in_channels, dataset.n_classes)
-    limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs)
+    limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit)
     return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
 
 
@@ -163,16 +163,18 @@ def _strategy(
     return strategy, labels if declaration(settings.strategy).kind == "labels-first" else 0
 
 
-def latency_limit(settings: Settings) -> Any:
-    """Returns the limit of latency as a function of architecture and scale; None without one."""
-    if settings.max_latency_ms is None:
+def further_limit(settings: Settings) -> Any:
+    """Returns the limits of RAM, flash and latency as a function of architecture and scale; None without one."""
+    device, most = settings.device_limit, settings.max_latency_ms
+    if not device and most is None:
         return None
-    most = settings.max_latency_ms
 
     @lru_cache(10_000)
     def allowed(arch: Arch, scale: Scale) -> bool:
-        """Whether a network, built and measured here, is fast enough."""
-        return latency_of(scale, batch_size=settings.latency_batch, device=settings.device)(arch) <= most
+        """Whether a network fits on its device and, built and measured here, is fast enough."""
+        if not device(arch, scale):
+            return False
+        return most is None or latency_of(scale, batch_size=settings.latency_batch, device=settings.device)(arch) <= most
 
     return allowed
 

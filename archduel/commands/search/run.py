@@ -12,7 +12,7 @@ import torch
 
 from archduel import registry
 from archduel.assemble import declaration
-from archduel.commands.options import parse_count, parse_seconds
+from archduel.commands.options import parse_bytes, parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final, same
 from archduel.commands.search.audit import audited
@@ -20,6 +20,7 @@ from archduel.commands.search.more import as_before, begin, end, is_more, traine
 from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
 from archduel.commands.search.own import check_importable, check_not_loading, exported, for_data
 from archduel.commands.search.pace import Pace
+from archduel.commands.search.paper import introduce, say_cost
 from archduel.commands.search.plan import (
     LABEL,
     Plan,
@@ -98,6 +99,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     executor = _executor(folder, settings, plan, dataset, space, workers)
     plan = _with_groups(folder, settings, plan)
     _announce(progress, settings, plan, dataset)
+    introduce(settings, progress.say)
     context = Context(
         folder, settings, plan, space, dataset, executor, constraint, closed_form_costs(plan, dataset), Pace(folder, settings, plan),
         progress,
@@ -121,7 +123,7 @@ def _compared(context: Context, stopwatch: Stopwatch) -> dict[str, Any]:
     # comparators are small: more threads make them slower
     torch.set_num_threads(settings.threads)
     try:
-        strategy, selection = _selected(context)
+        strategy, selection = _selected(context, stopwatch)
         scale = scale_of(plan.final, context.dataset)
         networks = final.final_networks(selection, settings, context.space, scale, say)
         fidelity = final.final_fidelity(context, networks, stopwatch.seconds_per_image)
@@ -139,11 +141,12 @@ def _compared(context: Context, stopwatch: Stopwatch) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _selected(context: Context) -> tuple[Strategy, Selection]:
+def _selected(context: Context, stopwatch: Stopwatch) -> tuple[Strategy, Selection]:
     """Runs the stages before the final training; returns the strategy, which has learned, and what they came to."""
     settings, plan = context.settings, context.plan
     if declaration(settings.strategy).kind == "one-shot":
         one_shot = prepare(context)
+        say_cost(context, one_shot, stopwatch.seconds_per_image)
         return one_shot.strategy, select_by_shared_weights(context, one_shot)
     strategy = make_strategy(settings, plan, context.space, context.constraint, costs=context.costs)
     return strategy, select_by_training(context, strategy)
@@ -234,12 +237,9 @@ def _limits(settings: Settings, scale: Scale) -> Limits:
     if settings.max_latency_ms is not None:
         measure = latency_of(scale, batch_size=settings.latency_batch, device=settings.device)
     return Limits(
-        scale,
-        max_params=settings.max_params,
-        max_macs=settings.max_macs,
-        max_latency_ms=settings.max_latency_ms,
-        latency=measure,
-    )
+        scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit,
+        max_latency_ms=settings.max_latency_ms, latency=measure,
+    )  # fmt: skip
 
 
 def _within(
@@ -251,7 +251,7 @@ def _within(
     for channels, depth in ladder[1:]:
         scale = Scale(channels, depth, dataset.image_size, dataset.in_channels, dataset.n_classes)
         limits = _limits(settings, scale)
-        n = 40 if settings.max_latency_ms is None else 5
+        n = 5 if limits.slow else 40
         if sum(limits(arch) for arch, _ in sizes(space, limits, rng, n)) * 2 >= n:
             fitting.append((channels, depth))
     return fitting
@@ -383,6 +383,8 @@ def search(
     max_params: str | int | None = None,
     max_macs: str | int | None = None,
     max_latency_ms: float | None = None,
+    max_ram: str | int | None = None,
+    max_flash: str | int | None = None,
     space: Any = None,
     out: str | Path | None = None,
     audit: str | float | None = None,
@@ -402,6 +404,9 @@ def search(
         max_params: limit on parameters, such as ``"1M"``.
         max_macs: limit on multiply-adds for one image.
         max_latency_ms: limit on the measured latency of one batch on this device.
+        max_ram: limit on the memory of activations on the device the network is for, such as ``"64kB"``; with ``int8=True`` at one
+            byte a number, else four (:func:`archduel.spaces.memory`).
+        max_flash: limit on the network's file there.
         space: where is searched: a name (`archduel list spaces`), ``module:Name`` or ``file.py:Name``, a person's own class with choices in
             its constructor, or :func:`archduel.space_of` it.
         out: the run's folder; None derives one from the data and the settings under ``runs/``.
@@ -416,18 +421,19 @@ def search(
         ArchduelError: one of its kinds for data, settings, limits or a folder that cannot be used.
     """
     check_not_loading()
+    counts, sizes_ = {"max_params": max_params, "max_macs": max_macs}, {"max_ram": max_ram, "max_flash": max_flash}
+    limits = {name: None if value is None else parse_count(value) for name, value in counts.items()}
+    limits |= {name: None if value is None else parse_bytes(value) for name, value in sizes_.items()}
     settings |= {} if space is None else {"space": target_of(space)}
     if is_more(time):
         given = {"evaluations": evaluations, "max_latency_ms": max_latency_ms, **settings}
-        limits = {name: None if value is None else parse_count(value) for name, value in (("max_params", max_params), ("max_macs", max_macs))}
         return _more(data, str(time), out, {**given, **limits}, audit=audit, quiet=quiet, command=command, gone=gone)
     checked = make_settings(
         data=same.data_text(data),
         seconds=None if time is None else parse_seconds(time),
         evaluations=evaluations,
-        max_params=None if max_params is None else parse_count(max_params),
-        max_macs=None if max_macs is None else parse_count(max_macs),
         max_latency_ms=max_latency_ms,
+        **limits,
         **settings,
     )
     path = Path(as_path("out", out)) if out is not None else same.place_for(checked)

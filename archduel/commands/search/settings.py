@@ -15,6 +15,8 @@ from archduel.commands.options import plain_value
 from archduel.core.disk import read_toml
 from archduel.core.places import found_again
 from archduel.errors import RunError, SettingError, brief, unknown
+from archduel.presets import open_preset
+from archduel.spaces.limits import DeviceLimit
 
 __all__ = ["Settings", "asks_known", "default_settings", "load_arguments", "make_settings", "read_settings", "settings_in", "usual_space"]
 
@@ -66,11 +68,21 @@ class Settings(BaseModel):
         "auto", description="what a race begins with: pretrained (parts of networks that know images), scratch, or auto: both, validation decides"
     )
     backbones: str | None = Field(None, description="which pretrained networks: `archduel backbones list`, commas between; default those whose weights are here")
+    max_ram: int | None = Field(None, gt=0, description="most RAM for activations on the device: 64kB, 0.5MB, 64KiB")
+    max_flash: int | None = Field(None, gt=0, description="most flash for the network's file on the device: 128kB, 1MB")
+    int8: bool = Field(False, description="one byte a number on the device instead of four; the export has an int8 network too")
+    validation: float | None = Field(None, gt=0, lt=1, description="share of the training images for validation, where the data have no such split; default a tenth to a fifth")
+    preset: str | None = Field(None, description="a published search as it was, whatever it costs: `archduel list presets`; other options change it")
 
     def identity(self) -> str:
         """Returns the JSON that a run without a folder is named by; settings that came later and are left at their defaults are not in it."""
         later = {name for name in LATER if getattr(self, name) == Settings.model_fields[name].default}
         return self.model_dump_json(exclude=later)
+
+    @property
+    def device_limit(self) -> DeviceLimit:
+        """RAM and flash that there are for the network."""
+        return DeviceLimit(self.max_ram, self.max_flash, self.int8)
 
     def section(self, name: str) -> dict[str, Any]:
         """Returns the ``--set`` values of one section: ``strategy.lr=1e-4`` gives ``{"lr": 1e-4}`` for ``strategy``."""
@@ -80,7 +92,7 @@ class Settings(BaseModel):
 
 OLDER = {"start": "scratch"}
 """What runs of an older version did, where that is not today's default."""
-LATER = ("start", "backbones")
+LATER = ("start", "backbones", "max_ram", "max_flash", "int8", "validation", "preset")
 """Settings that runs of an older version have no say in."""
 KNOWN_SIDE = 128
 """Pixels that images keep where pretrained networks may look at them, whatever the time: in fewer they see little."""
@@ -124,6 +136,7 @@ def make_settings(**values: Any) -> Settings:
         raise SettingError(f"set is {brief(values['set'])}, expected a mapping such as {{'final.epochs': 4}}")
     if isinstance(values.get("backbones"), (list, tuple)):
         values["backbones"] = ",".join(map(str, values["backbones"]))
+    values = _with_preset(values)
     for key in values.get("set", {}):
         if not isinstance(key, str) or key.partition(".")[0] not in SECTIONS or "." not in key:
             raise SettingError(f"--set {key}: expected SECTION.NAME=VALUE with a section of {', '.join(SECTIONS)}")
@@ -144,6 +157,25 @@ def make_settings(**values: Any) -> Settings:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise SettingError(f"setting {name}: expected {_expected(first)}, got {brief(first.get('input'))}") from error
+
+
+def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings with those of their preset where they say nothing themselves.
+
+    Raises:
+        UnknownNameError: for a preset that there is not.
+        SettingError: for one of another command, or a time beside it.
+    """
+    if values.get("preset") is None:
+        return values
+    preset = open_preset(values["preset"])
+    if preset.command != "search":
+        raise SettingError(
+            f"preset {preset.name!r} ends in a cell, not in a network: `archduel search DATA --preset {preset.name}` on the command line runs it"
+        )
+    if values.get("seconds") is not None:
+        raise SettingError(f"preset {preset.name!r} takes the time that the published search takes; leave out the time, or the preset")
+    return {**preset.run, **values, "set": {**preset.changes, **values.get("set", {})}}
 
 
 def _expected(error: Mapping[str, Any]) -> str:
@@ -220,7 +252,7 @@ def may_know(settings: Settings) -> bool:
 
 def load_arguments(settings: Settings) -> dict[str, Any]:
     """Returns the keyword arguments with which a run, and each of its workers, loads the images."""
-    values = {name: getattr(settings, name) for name in ("image_size", "seed", "max_images", "flip", "seconds")}
+    values = {name: getattr(settings, name) for name in ("image_size", "seed", "max_images", "flip", "seconds", "validation")}
     if settings.seconds is not None and settings.device.startswith("cuda"):
         values["pixels_per_second"] = 2e8
     if settings.seconds is not None and may_know(settings):

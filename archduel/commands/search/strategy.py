@@ -106,7 +106,9 @@ def make_strategy(
             continue
         if role == "ranker" or wanted:
             name = USUAL[role] if role == "policy" else settings.ranker
-            given.setdefault(role, {"name": name, **wanted})
+            declared = says.partners.get(role, name)
+            own = dict(declared) if isinstance(declared, Mapping) and declared["name"] == name else {}
+            given.setdefault(role, {**own, "name": name, **wanted})
     if says.compares and settings.size_belief and "ranker" in given:
         ranker = collaborator("ranker", given.pop("ranker"), space, seed=settings.seed, costs=costs)
         partners["ranker"] = SizeBelief(ranker, lambda archs: costs(archs)[:, 1], settings.size_belief)

@@ -8,6 +8,9 @@ __all__ = ["FAMILY", "SUPER_CELLS"]
 GENOTYPE = r"\{|(.{0,70}\W)?Genotype"
 """Genotypes as Python or as JSON, with or without a name before them."""
 
+LEAST_DEPTH = 3
+"""Cells from which on a network holds both kinds: reductions stand at one and two thirds, and of one or two cells each is one."""
+
 FAMILY = Family(
     "darts",
     "archduel.spaces.darts.space:DARTS",
@@ -16,6 +19,7 @@ FAMILY = Family(
     supernet="archduel.spaces.darts.supernet:DARTSSupernet",
     scale=Scale(36, 20),
     ladder=((4, 3), (8, 3), (8, 5), (16, 5), (16, 8), (24, 11), (36, 14), (36, 20)),
+    least_depth=LEAST_DEPTH,
     costs_for_rankers=True,
     widest={"preset": "any"},
     usual={"preset": "darts"},
@@ -33,6 +37,7 @@ SUPER_CELLS = Family(
     build="archduel.spaces.darts.network:build",
     count="archduel.spaces.darts.cost:count",
     scale=Scale(36, 20),
+    least_depth=LEAST_DEPTH,
     costs_for_rankers=True,
     widest={"none": True},
     usual={"none": False},

@@ -167,6 +167,14 @@ class DARTS:
         genotype = self.genotype(arch)
         return f"{canonical(genotype.normal)} | {canonical(genotype.reduce)}"
 
+    def ignores_input(self, arch: Arch) -> bool:
+        """Returns whether ``none`` cuts the normal cell, with which networks of four or more cells end, off from both of its inputs."""
+        reached = {0, 1}
+        for state, node in enumerate(self.genotype(arch).normal, 2):
+            if any(op != "none" and source in reached for op, source in node):
+                reached.add(state)
+        return reached == {0, 1}
+
     def _arrays(self, archs: Sequence[Arch]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Returns sources and operations, both (B, 2, 8), of valid architectures."""
         for arch in archs:

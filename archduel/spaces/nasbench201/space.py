@@ -289,6 +289,15 @@ class NASBench201:
         self.validate(arch)
         return function(arch.choices).text
 
+    def ignores_input(self, arch: Arch) -> bool:
+        """Returns whether ``none`` cuts the cell's output off from its input: all cells of the network are then constants."""
+        self.validate(arch)
+        reached = {0}
+        for (source, target), op in zip(EDGES, arch.choices):  # in the order of their targets
+            if source in reached and OPS[op] != "none":
+                reached.add(target)
+        return 3 not in reached
+
     def unique_str(self, arch: Arch) -> str:
         """Returns the benchmark's own isomorphism string (6,466 classes)."""
         self.validate(arch)

@@ -75,6 +75,18 @@ def test_settings_of_the_user_stay() -> None:
     assert cost("cnas", short.settings, 2) == pytest.approx(30, rel=0.4)
 
 
+def test_relativenas_spends_its_time_on_training_and_adds_learners_only_then() -> None:
+    prices = counted_prices("relativenas", {}, n_validation=16, n_options=5)
+    small = fitted("relativenas", NASBench201(), 1_200, prices, 60, RECIPE, {})
+    assert small.settings == {"population": 6, "generations": 5, "batches": 29}
+    assert small.batches > 0.7 * 1_200
+    for work, population in ((300, 4), (5_000, 10), (20_000, 20), (200_000, 20)):
+        plan = fitted("relativenas", NASBench201(), work, prices, 60, RECIPE, {})
+        assert plan.settings["population"] == population
+        assert plan.batches > 0.55 * min(work, 20 * 50 * 68.4), work
+    assert fitted("relativenas", NASBench201(), 1e6, prices, 60, RECIPE, {}).settings == {"population": 20, "generations": 50, "batches": 60}
+
+
 def test_few_updates_may_go_far_and_many_as_in_the_paper() -> None:
     assert fitted("darts", NASBench201(), 1e5, PRICES, 4000, RECIPE, {}).settings["lr"] == 3e-4
     assert fitted("darts", NASBench201(), 10, PRICES, N, RECIPE, {}).settings["lr"] == pytest.approx(0.035, abs=0.005)

@@ -49,5 +49,9 @@ def test_named_recipes() -> None:
     for recipe in (bpe, second, full):
         assert (recipe.weight_decay, recipe.drop_path, recipe.auxiliary_weight, recipe.grad_clip) == (3e-4, 0.2, 0.4, 5.0)
     assert not any(read(name).nesterov for name in ("bpe1", "bpe2", "darts_search", "full"))
+    assert {recipe.lr for recipe in (bpe, second)} == {0.03}
+    large = read("imagenet_mobile_cnas")
+    assert (large.epochs, large.batch_size, large.lr, large.lr_min, large.schedule, large.weight_decay) == (250, 256, 0.1, 0.0, "linear", 3e-5)
+    assert (large.colour_jitter, large.hue_jitter, large.crop_scale, large.channels, large.depth) == (0.4, 0.2, 0.08, 48, 14)
     cell = read("nasbench201", "nasbench201")
     assert (cell.epochs, cell.batch_size, cell.lr, cell.weight_decay, cell.channels, cell.depth) == (200, 256, 0.1, 5e-4, 16, 5)
