@@ -85,10 +85,12 @@ def test_ladders_given_and_of_spaces() -> None:
 
 
 def test_the_ladder_of_cheap_recipes() -> None:
-    assert module._cheap_ladder(32, 6) == [
+    assert module._cheap_ladder(32, 6, 1) == [
         (32, 6, 12, 1.0), (32, 3, 12, 1.0), (16, 3, 12, 1.0), (16, 3, 6, 1.0), (16, 2, 4, 1.0), (16, 2, 4, 0.5), (8, 2, 4, 0.5), (8, 2, 2, 0.5), (8, 2, 2, 0.2),
     ]  # fmt: skip
-    assert {entry[:2] for entry in module._cheap_ladder(4, 1)} == {(4, 1)}
+    assert {entry[:2] for entry in module._cheap_ladder(4, 1, 1)} == {(4, 1)}
+    assert [entry[1] for entry in module._cheap_ladder(32, 14, 3)] == [14, 7, 7, 7, 4, 4, 4, 4, 4]
+    assert [entry[1] for entry in module._cheap_ladder(32, 5, 3)] == [5, 3, 3, 3, 3, 3, 3, 3, 3]
 
 
 def test_a_plan_in_numbers() -> None:

@@ -261,9 +261,16 @@ def test_widths_far_above_are_not_even_counted() -> None:
     assert fitting_scale(ARCH, 16, none, np.random.default_rng(0)) == (Scale(4, 1, 8, 1, 3), Counts(1, 0))  # a network without any
 
 
-def test_where_small_ones_are_not_allowed_larger_ones_are_looked_at() -> None:
-    sizes = Sizes(8, 1, 3, squares, lambda arch, scale, counts: scale.channels >= 32, depths=(1,))
-    assert fitting_scale(ARCH, 16, sizes, np.random.default_rng(0)) == (Scale(32, 1, 8, 1, 3), Counts(32, 1024))
+def test_the_first_width_above_the_limits_is_the_last_that_is_asked() -> None:
+    asked: list[int] = []
+
+    def allowed(arch: Arch, scale: Scale, counts: Counts) -> bool:
+        asked.append(scale.channels)
+        return scale.channels <= 8
+
+    found = fitting_scale(ARCH, 1e9, Sizes(8, 1, 3, squares, allowed, depths=(1,)), np.random.default_rng(0))
+    assert found == (Scale(8, 1, 8, 1, 3), Counts(8, 64))
+    assert asked == [4, 6, 8, 12]
     nothing = Sizes(8, 1, 3, squares, lambda arch, scale, counts: False)
     assert fitting_scale(ARCH, 16, nothing, np.random.default_rng(0)) is None
 
