@@ -21,7 +21,8 @@ from archduel.race.candidates import Candidate
 from archduel.race.clock import Clock, Stopwatch, Wall
 from archduel.race.newcomers import Asker, Entry
 from archduel.race.plan import ENOUGH_PASSES, LAST_SHARE, Plan, epochs_plan, timed_plan
-from archduel.race.race import Race, RaceSettings, Sets, check_images
+from archduel.race.race import Race, RaceSettings
+from archduel.race.sets import Sets, check_images
 from archduel.race.sides import Side
 from archduel.race.sizes import Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
 from archduel.race.training import Anytime, best_precision
