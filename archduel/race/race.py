@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from archduel.core import Arch, Cost, Counts, parse
 from archduel.core.storage import Records, if_whole
-from archduel.errors import ArchduelError, RunError, in_one_line, machine_trouble
+from archduel.errors import ArchduelError, InfeasibleError, RunError, in_one_line, machine_trouble
 from archduel.race.candidates import Candidate, accuracy_interval
 from archduel.race.clock import Pace, Stopwatch
-from archduel.race.newcomers import Entry, read_scale, write_scale
+from archduel.race.newcomers import Entry, one_answer_apart, read_scale, was_asked, write_scale
 from archduel.race.plan import ENOUGH_PASSES, Ending, Plan
 from archduel.race.rungs import Enter, Standing
 from archduel.race.sets import Sets
@@ -96,6 +96,7 @@ class Race:
         self.spent = [0.0] * plan.rungs.levels
         self.strategy_seconds, self.exhausted, self.winner = 0.0, False, -1
         self.dry: set[int] = set()  # sides without further newcomers
+        self.infeasible: InfeasibleError | None = None  # why the last of them has none
         self.macs, self.pace = settings.macs, Pace(stopwatch)
         self.threads = Threads((1, settings.threads) if settings.timed else (settings.threads,))
 
@@ -140,6 +141,8 @@ class Race:
 
     def _choose(self) -> None:
         leader = self.plan.rungs.leader({c.number: c.standing for c in self.candidates})
+        if leader is None and not self.candidates and self.infeasible is not None:
+            raise self.infeasible
         if leader is None:
             late = "all that were proposed are above the limits" if self.exhausted and not self.candidates else "the time was too short for the first rung"
             reasons = [c.reason for c in self.candidates if c.reason] or [late]
@@ -170,7 +173,11 @@ class Race:
         side = self.sides[number]
         for attempt in range(MOST_REFUSED):
             began = self.stopwatch.seconds
-            role, arch, exchange = side.next(place, rng, self._ahead(number), self._patient, again=attempt > 0)
+            try:
+                role, arch, exchange = side.next(place, rng, self._ahead(number), self._patient, again=attempt > 0)
+            except InfeasibleError as error:
+                self.infeasible = error
+                return None
             self.strategy_seconds += self.stopwatch.seconds - began
             if arch is None:
                 return None
@@ -178,14 +185,14 @@ class Race:
             if entry is not None:
                 values = {"role": role, "arch": str(arch), "scale": write_scale(entry.scale), "counts": list(entry.counts)}
                 self._note("enter", number=len(self.candidates), **values, exchange=exchange, side=number)
-                return replace(entry, asked=_was_asked(exchange), side=number)
+                return replace(entry, asked=was_asked(exchange), side=number)
             self._note("refused", arch=str(arch), exchange=exchange, side=number)
             self._refuse(side, arch, exchange)
         return None
 
     def _refuse(self, side: Side, arch: Arch, exchange: list[list[Any]]) -> None:
         """Answers a question about an architecture that no size makes small enough."""
-        side.asker.tell(arch, math.nan, Cost(), asked=_was_asked(exchange))
+        side.asker.tell(arch, math.nan, Cost(), asked=was_asked(exchange))
 
     def _patient(self) -> bool:
         """Whether there is time for the strategy to learn."""
@@ -200,7 +207,7 @@ class Race:
             ahead = self._ahead(self.sides.index(side))
             centre = self.macs if ahead is None or ahead.standing.rung < 2 else ahead.entry.counts.macs
             macs = centre * FACTORS[place % len(FACTORS)]
-            if ahead is not None and _one_answer_apart(arch, ahead.entry.arch):
+            if ahead is not None and one_answer_apart(arch, ahead.entry.arch):
                 macs = ahead.entry.counts.macs  # as large as the leader, so that the answer decides and not the size
             found = fitting_scale(arch, macs, self.sizes, rng)
         return None if found is None else Entry(role, arch, *found)
@@ -477,7 +484,7 @@ class Race:
             place = record.get("side", 0)
             self.sides[place].asker.repeat(record["exchange"])
             counts = Counts(*record["counts"])
-            asked = _was_asked(record["exchange"])
+            asked = was_asked(record["exchange"])
             self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked, place))
         elif record["event"] == "rung":
             candidate = self.candidates[record["number"]]
@@ -487,14 +494,3 @@ class Race:
             self.dry.add(record["side"])
         elif record["event"] == "choice":
             self.winner = record["number"]
-
-
-def _one_answer_apart(first: Arch, second: Arch) -> bool:
-    """Whether two architectures differ in one answer."""
-    same = first.space == second.space and len(first.choices) == len(second.choices)
-    return same and sum(a != b for a, b in zip(first.choices, second.choices)) == 1
-
-
-def _was_asked(exchange: list[list[Any]]) -> bool:
-    """Whether an exchange with the strategy ended with a question that has to be answered."""
-    return bool(exchange) and exchange[-1][0] == "ask"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,6 +103,7 @@ class RaceResult:
         standings: where the best of each role stood at each rung, with its interval and how many of its kind got there.
         recipe: how the winner was trained.
         seconds: of the budget's clock when training ended.
+        lesson: of which network above the limits the winner learned (``name``), and the ``seconds`` that took; empty where it did not.
     """
 
     network: nn.Module
@@ -112,6 +113,7 @@ class RaceResult:
     standings: list[dict[str, Any]]
     recipe: Recipe
     seconds: float
+    lesson: Mapping[str, Any] = field(default_factory=dict)
 
 
 def race_recipe(data: ImageSet, device: str = "cpu", *, side: int | None = None, **changes: Any) -> Recipe:
@@ -238,10 +240,9 @@ def run_race(
         if made is not None:
             made.close()
     network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    return RaceResult(
-        network, winner, race.candidates, _shares(race.candidates, winner, race.strategy_seconds), _standings(race.candidates, random_first),
-        race.recipe(winner), watch.seconds,
-    )  # fmt: skip
+    lesson = next((record for record in journal.records if record["event"] == "lesson"), {})
+    shares = _shares(race.candidates, winner, race.strategy_seconds, lesson.get("seconds", 0.0))
+    return RaceResult(network, winner, race.candidates, shares, _standings(race.candidates, random_first), race.recipe(winner), watch.seconds, lesson)
 
 
 def _prepared(side: Side, number: int, journal: Records, sets: Sets, seconds: float | None, watch: Stopwatch) -> bool:
@@ -362,8 +363,8 @@ def _namer(space: Space) -> Callable[[Arch], str]:
     return named
 
 
-def _shares(candidates: Sequence[Candidate], winner: Candidate, strategy: float) -> dict[str, float]:
-    others = sum(c.seconds for c in candidates if c is not winner)
+def _shares(candidates: Sequence[Candidate], winner: Candidate, strategy: float, lesson: float = 0.0) -> dict[str, float]:
+    others = sum(c.seconds for c in candidates if c is not winner) + lesson
     total = max(winner.seconds + others + strategy, 1e-9)
     return {"handed over": winner.seconds / total, "others": others / total, "strategy": strategy / total}
 

@@ -145,6 +145,12 @@ def start_sentences(result: Mapping[str, Any]) -> list[str]:
             f"At equal training the best pretrained network was right on {100 * known['accuracy']:.1f} % of the validation images, the best from "
             f"scratch on {100 * scratch['accuracy']:.1f} %."
         )
+    lesson = result["race"].get("lesson")
+    if lesson:
+        told.append(
+            f"The network that is handed over learned from what {lesson['name']} says of the training images, which is above the limits "
+            f"and was trained for {lesson['seconds']:.0f} s."
+        )
     return told
 
 

@@ -218,7 +218,7 @@ def _result(
         "shortlists": [], "steps": [], "comparator": None,
         "race": {
             "winner": race.winner.number, "candidates": [c.record() for c in race.candidates], "standings": race.standings,
-            "shares": dict(race.shares), "seconds": round(race.seconds, 2),
+            "shares": dict(race.shares), "seconds": round(race.seconds, 2), "lesson": dict(race.lesson),
             "time_share": round(race.winner.seconds / max(settings.seconds or folder.clock, folder.clock), 4),
         },
         "core_seconds": {"race": round(sum(c.seconds for c in race.candidates), 3)},

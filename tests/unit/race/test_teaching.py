@@ -114,6 +114,8 @@ def test_a_network_above_the_limits_teaches_and_the_race_ends_in_time(digits: Da
     assert said is not None
     assert said.shape == (n, 10)
     assert result.shares["handed over"] >= 0.5
+    assert result.lesson["name"] == "the large one"
+    assert result.shares["others"] > lesson["seconds"] / 40.0
 
 
 def test_the_pupil_agrees_more_with_its_teacher_than_one_that_was_not_taught(digits: Dataset, tmp_path: Path) -> None:
