@@ -45,7 +45,8 @@ class Entry:
     """A network that enters.
 
     Attributes:
-        role: ``start`` (the space's own first network), ``search``, ``random``, ``standard`` or ``tuned`` (plain fine-tuning).
+        role: ``start`` (the space's own first network), ``search``, ``random``, ``standard``, ``tuned`` (plain fine-tuning) or ``earlier``
+            (what an earlier race handed over).
         arch: the architecture.
         scale: its size.
         counts: what it costs.

@@ -47,7 +47,7 @@ TEACHER_SHARE, LEAST_TO_LEARN = 0.2, 200.0
 ahead of 300 alone by 1 point on CIFAR-10's classes and by 2 on CIFAR-100's (``benchmarks/records/distillation.json``)."""
 MOST_REFUSED = 20  # newcomers in a row that no size makes small enough
 SAVE_SECONDS = 5.0
-FAVOURED = ("start", "tuned")
+FAVOURED = ("start", "tuned", "earlier")
 """Roles of networks that are known to do well in the end."""
 MOST_SLOWER = 4.0  # times that test, export and report may be slower than on an idle machine, for the plan
 STRATEGY_SHARE = 0.05

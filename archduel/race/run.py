@@ -26,7 +26,7 @@ from archduel.race.sets import Sets, check_images
 from archduel.race.sides import Side
 from archduel.race.sizes import Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
 from archduel.race.training import Anytime, best_precision
-from archduel.spaces.family import build, count
+from archduel.spaces.family import build, count, family
 from archduel.spaces.mobilenetv3.space import MobileNetV3, Spec
 from archduel.spaces.resnet.space import BLOCKS, WIDTHS, ResNet
 from archduel.training.images import Pixels, side_by_side
@@ -152,6 +152,7 @@ def run_race(
     scratch: bool = True,
     scratch_side: int | None = None,
     known: Sequence[Side] = (),
+    earlier: Sequence[Arch] = (),
     random_only: bool = False,
     last_training: bool = True,
     recipe: Recipe | None = None,
@@ -187,6 +188,7 @@ def run_race(
         scratch: whether networks that begin untrained take part.
         scratch_side: pixels at which those see the images; None = as they are.
         known: further sources of newcomers, of networks that know something before the race (:class:`archduel.race.sides.Opener`).
+        earlier: architectures that earlier races handed over; they enter first, untrained or with a backbone's weights.
         random_only: random search: all newcomers are drawn at random, and the strategy is not asked.
         last_training: whether the chosen network is trained to the end; without it the race is all, and takes its share of the time.
         recipe: how networks are trained; None = :func:`race_recipe`.
@@ -230,6 +232,10 @@ def run_race(
             Asker(strategy, space, constraint), _standards(sizes, macs) if standards and not random_only and scratch else [],
             random_first=random_first, random_only=random_only,
         )  # fmt: skip
+        for arch in earlier:
+            home = next((side for side in known if side.asker.space.name == arch.space), None if family(arch.space).own_weights else own)
+            if home is not None:
+                home.proposed.append(Entry("earlier", arch, Scale(), Counts(0, 0)))
         race = Race(
             settings, plan, sets, sizes, [*([own] if scratch or not known else []), *known], stopwatch=watch, journal=journal, folder=folder,
             named=_namer(space), say=say or (lambda text: None), after=after,
@@ -373,7 +379,7 @@ def _standings(candidates: Sequence[Candidate], random_first: int) -> list[dict[
     """Returns the best of each role at each rung; the strategy's first, random questions count for random search too."""
     rows = []
     asked = [c for c in candidates if c.entry.asked]
-    groups = {role: [c for c in candidates if c.role == role] for role in ("start", "search", "random", "standard", "tuned")}
+    groups = {role: [c for c in candidates if c.role == role] for role in ("start", "search", "random", "standard", "tuned", "earlier")}
     groups["random"] = groups["random"] + asked[:random_first]
     for rung in range(max((len(c.curve) for c in candidates), default=0)):
         for role, members in groups.items():
