@@ -232,10 +232,7 @@ def run_race(
             Asker(strategy, space, constraint), _standards(sizes, macs) if standards and not random_only and scratch else [],
             random_first=random_first, random_only=random_only,
         )  # fmt: skip
-        for arch in earlier:
-            home = next((side for side in known if side.asker.space.name == arch.space), None if family(arch.space).own_weights else own)
-            if home is not None:
-                home.proposed.append(Entry("earlier", arch, Scale(), Counts(0, 0)))
+        _propose(earlier, own, known)
         race = Race(
             settings, plan, sets, sizes, [*([own] if scratch or not known else []), *known], stopwatch=watch, journal=journal, folder=folder,
             named=_namer(space), say=say or (lambda text: None), after=after,
@@ -335,6 +332,14 @@ def _images_a_second(
     left[0], began, images = steps, clock.now(), trainer.images
     trainer.run(rate)
     return (trainer.images - images) / max(clock.now() - began, 1e-9)
+
+
+def _propose(earlier: Sequence[Arch], own: Side, known: Sequence[Side]) -> None:
+    """Lets the networks of earlier races enter first, each on the side that opens its kind; parts of backbones that are not here stay out."""
+    for arch in earlier:
+        home = next((side for side in known if side.asker.space.name == arch.space), None if family(arch.space).own_weights else own)
+        if home is not None:
+            home.proposed.append(Entry("earlier", arch, Scale(), Counts(0, 0)))
 
 
 def _standards(sizes: Sizes, macs: float) -> list[Entry]:

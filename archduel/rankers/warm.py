@@ -165,7 +165,7 @@ class Warm(ScoreRanker[_Fit]):
             return math.nan
         part, said = np.random.default_rng([self.seed, 5]).permutation(len(archs)) % FOLDS, np.full(len(archs), np.nan)
         for fold in range(FOLDS):
-            known, out = np.flatnonzero(part != fold), np.flatnonzero(part == fold)
+            known, out = np.flatnonzero(part != fold).tolist(), np.flatnonzero(part == fold).tolist()
             if len(set(scores[known].tolist())) > 1:
                 twin = self.make()
                 twin.fit([archs[i] for i in known], scores[known])
