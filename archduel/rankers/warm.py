@@ -34,7 +34,7 @@ from archduel.rankers.labels import Pairs, ScoreRanker, WinCurve, check_labels
 __all__ = ["Continued", "Source", "Warm", "trust", "warmed"]
 
 Matrix = NDArray[np.float64]
-USEFUL = 0.5
+USEFUL = 0.2
 """How likely a source whose held-out labels it orders perfectly is taken to say something of the new labels, before any is seen."""
 CORRELATIONS = np.linspace(0.05, 0.975, 38)
 """What a source that says something may have as a correlation with the new labels, all alike likely."""
@@ -157,7 +157,7 @@ class Warm(ScoreRanker[_Fit]):
         tau = float(ranker.fit(archs, scores).get("held_out_tau", math.nan))
         if not math.isfinite(tau):
             tau = self._held_out(archs, scores)
-        return _Known(source.name, ranker, 0.5 if not math.isfinite(tau) else max(0.0, tau), {})
+        return _Known(source.name, ranker, _reliability(tau, len(archs)), {})
 
     def _held_out(self, archs: Sequence[Arch], scores: Matrix) -> float:
         """Kendall's tau of a source's labels with what a ranker says that did not see them, nan for a handful."""
@@ -314,6 +314,16 @@ def warmed(space: Space, make: Callable[[], Ranker], sources: Sequence[Source], 
     """
     made = make()
     return Warm(space, make, sources, seed=seed) if isinstance(made, Uncertain) or not isinstance(made, Updatable) else Continued(space, make, sources)
+
+
+def _reliability(tau: float, n: int) -> float:
+    """Returns how far a source can be trusted that orders its own held-out labels with ``tau``, chance taken off; a half if that is not known.
+
+    Source: the standard deviation of tau between unrelated orders, Kendall, "A New Measure of Rank Correlation", Biometrika 1938.
+    """
+    if not math.isfinite(tau):
+        return 0.5
+    return max(0.0, tau - 2 * math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1))))
 
 
 def _slope(said: Matrix, rest: Matrix, reliability: float) -> tuple[float, float]:
