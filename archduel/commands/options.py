@@ -127,12 +127,14 @@ class FieldsOf:
         without: fields that are no options.
         texts: fields that people write as texts (``500k``), which the class reads.
         decided: fields without a default on the command line: something decides where none was given.
+        flags: options that are not called like their field, as (field, ``--flag``).
     """
 
     target: str
     without: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     decided: tuple[str, ...] = ()
+    flags: tuple[tuple[str, str], ...] = ()
 
     def parameters(self) -> list[inspect.Parameter]:
         """Returns one keyword parameter a field, annotated for typer."""
@@ -145,7 +147,8 @@ class FieldsOf:
             annotation = str | None
         if name in self.decided:
             annotation, default = annotation | None, None
-        described = Annotated[annotation, info]
+        flag = dict(self.flags).get(name)
+        described = Annotated[annotation, info if flag is None else typer.Option(flag, help=info.help)]
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=described)
 
 

@@ -49,6 +49,8 @@ FINE_TUNING = 4.5
 """How many times as long an image takes in fine-tuning as in a pass without gradients (``benchmarks/records/depthwise.json``)."""
 ENOUGH_PASSES = 10.0
 """Passes over the training images for which the first resolution is chosen: more of them help less than more pixels do."""
+LEAST_LESSONS = 3.0
+"""Passes over the images that a teacher makes at least before it is asked."""
 FINAL_SHARE = 0.62  # of the time, what trains the network that is handed over
 CALIBRATION = 512  # images that a thinned network's norms are measured on, and its head begins with
 CALIBRATION_BATCH = 64
@@ -109,6 +111,9 @@ class Known:
         cache: root of the cache; None = the user's.
         say: takes messages for people.
         searches: whether other networks than plain fine-tuning are proposed.
+        alone: whether nothing else takes part, so that it is an error where nothing is within the limits.
+        seen: probes of what the limits allow.
+        beyond: probes of whole backbones that they do not.
     """
 
     space: Pretrained
@@ -121,7 +126,9 @@ class Known:
     cache: Path | None = None
     say: Callable[[str], None] = lambda text: None
     searches: bool = True
+    alone: bool = True
     seen: list[Seen] = field(default_factory=list)
+    beyond: list[Seen] = field(default_factory=list)
     _features: dict[tuple[str, int, bool], Mapping[int, NDArray[np.float16]]] = field(default_factory=dict)
     _labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     _weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
@@ -144,7 +151,7 @@ class Known:
             now: the clock.
 
         Raises:
-            InfeasibleError: where no cut is within the limits.
+            InfeasibleError: where no cut is within the limits and nothing else takes part.
         """
         if noted is None:
             noted = {"rows": self._rows(train, seconds), "resolutions": None}
@@ -239,9 +246,10 @@ class Known:
             held_out = self._features[name, side, False]
             for blocks in features:
                 plan = prefix(name, side, blocks)
-                if plan is not None and self.sized(arch_of(plan)) is not None:
+                fits = plan is not None and self.sized(arch_of(plan)) is not None
+                if fits or blocks == max(features):  # the whole backbone may be a teacher where it is above the limits
                     probe = ridge_probe(features[blocks], self._labels, held_out[blocks], answers, self.scale.n_classes)
-                    self.seen.append(Seen(name, side, blocks, probe.accuracy, probe.score, cost))
+                    (self.seen if fits else self.beyond).append(Seen(name, side, blocks, probe.accuracy, probe.score, cost))
         if self.seen:
             best = max(self.seen, key=lambda seen: seen.score)
             self.say(
@@ -287,6 +295,16 @@ class Known:
         enough = [side for side in sides if FINAL_SHARE * seconds / (FINE_TUNING * cost[side] * n) >= ENOUGH_PASSES]
         return max(enough, default=sides[0])
 
+    def teacher(self, reached: float, seconds: float, n: int) -> tuple[Arch, Scale] | None:
+        """Returns a whole backbone above the limits whose frozen features alone come to more than ``reached``; see :class:`archduel.race.teaching.Teacher`."""
+        better = [seen for seen in self.beyond if seen.accuracy > reached]
+        soon = [seen for seen in better if seconds / (FINE_TUNING * seen.seconds * n) >= LEAST_LESSONS]
+        if not soon:
+            return None
+        arch = arch_of(prefix_of(max(soon, key=lambda seen: (seen.score, seen.resolution))))
+        side = min(self.scale.image_size, plan_of(arch).resolution)
+        return arch, Scale(1, 1, side, self.scale.in_channels, self.scale.n_classes)
+
     def _thinned(self) -> list[Plan]:
         """Returns for each backbone the widest network of all stages that is within the limits only when thinned."""
         plans = []
@@ -304,10 +322,10 @@ class Known:
         return plans
 
     def _smallest(self) -> list[Plan]:
-        """Returns one network within the limits, however small.
+        """Returns one network within the limits, however small; none where there is none and others take part.
 
         Raises:
-            InfeasibleError: if there is none; says what the smallest one needs.
+            InfeasibleError: if nothing else takes part; says what the smallest one needs.
         """
         from archduel.core import sample
 
@@ -316,6 +334,8 @@ class Known:
         fitting = [arch for arch in drawn if self.sized(arch) is not None]
         if fitting:
             return [plan_of(max(fitting, key=lambda arch: count(arch, self.scale).params))]
+        if not self.alone:
+            return []
         least = min((count(arch, self.scale) for arch in drawn), key=lambda counts: counts.params)
         raise InfeasibleError(
             f"no part of {', '.join(self.space.backbones)} is within the limits: the smallest of {len(drawn):,} needs {least.params:,} parameters "

@@ -32,6 +32,7 @@ class Stretch:
         trained: seconds that the network had been trained before; the rate falls to zero in a share of all its training.
         peak: share of the recipe's learning rate that it reaches.
         threads: of torch, at most; fewer where that is faster.
+        warmup: share of the stretch over which the rate rises; 0 = over its first steps.
     """
 
     seconds: float
@@ -39,6 +40,7 @@ class Stretch:
     trained: float = 0.0
     peak: float = 1.0
     threads: int = 1
+    warmup: float = 0.0
 
 
 def train_alone(
@@ -74,6 +76,8 @@ def train_alone(
         torch.set_num_threads(threads.next(time.perf_counter(), calm=pace.calm))
         part = ending.rate(now, (now - stretch.done) / steps if steps else 0.0)
         warm = max((steps + 1) / WARMUP_STEPS, now / (WARMUP_SHARE * stretch.seconds))
+        if stretch.warmup:
+            warm = now / (stretch.warmup * stretch.seconds)
         return None if part is None else trainer.recipe.lr * stretch.peak * part * min(1.0, warm)
 
     before = torch.get_num_threads()

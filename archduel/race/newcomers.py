@@ -25,7 +25,7 @@ from archduel.core import (
 )
 from archduel.errors import InfeasibleError, RunError, StateError
 
-__all__ = ["Asker", "Entry", "read_scale", "write_scale"]
+__all__ = ["Asker", "Entry", "one_answer_apart", "read_scale", "was_asked", "write_scale"]
 
 MOST_STEPS = 2_000  # a strategy that neither asks nor ends after so many steps is not waited for
 
@@ -45,7 +45,8 @@ class Entry:
     """A network that enters.
 
     Attributes:
-        role: ``start`` (the space's own first network), ``search``, ``random``, ``standard`` or ``tuned`` (plain fine-tuning).
+        role: ``start`` (the space's own first network), ``search``, ``random``, ``standard``, ``tuned`` (plain fine-tuning) or ``earlier``
+            (what an earlier race handed over).
         arch: the architecture.
         scale: its size.
         counts: what it costs.
@@ -169,3 +170,14 @@ class Asker:
                 if not queries or queries[0].arch != parse(value):
                     got = str(queries[0].arch) if queries else "nothing"
                     raise RunError(f"the race's journal says that the strategy asked for {value}, now it asks for {got}")
+
+
+def one_answer_apart(first: Arch, second: Arch) -> bool:
+    """Whether two architectures differ in one answer."""
+    same = first.space == second.space and len(first.choices) == len(second.choices)
+    return same and sum(a != b for a, b in zip(first.choices, second.choices)) == 1
+
+
+def was_asked(exchange: list[list[Any]]) -> bool:
+    """Whether an exchange with the strategy ended with a question that has to be answered."""
+    return bool(exchange) and exchange[-1][0] == "ask"

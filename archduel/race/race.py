@@ -11,27 +11,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from archduel.core import Arch, Cost, Counts, Scale, parse
+from archduel.core import Arch, Cost, Counts, parse
 from archduel.core.storage import Records, if_whole
-from archduel.errors import ArchduelError, RunError, SettingError, in_one_line, machine_trouble
+from archduel.errors import ArchduelError, InfeasibleError, RunError, in_one_line, machine_trouble
 from archduel.race.candidates import Candidate, accuracy_interval
 from archduel.race.clock import Pace, Stopwatch
-from archduel.race.newcomers import Entry, read_scale, write_scale
+from archduel.race.newcomers import Entry, one_answer_apart, read_scale, was_asked, write_scale
 from archduel.race.plan import ENOUGH_PASSES, Ending, Plan
 from archduel.race.rungs import Enter, Standing
+from archduel.race.sets import Sets
 from archduel.race.sides import Side, turn
 from archduel.race.sizes import Sizes, fitting_scale
+from archduel.race.teaching import LESSON, Teacher, asked, lesson_loss, taught
 from archduel.race.threads import Threads
 from archduel.race.training import Anytime
 from archduel.spaces.family import build, recipe_changes
-from archduel.training.images import Pixels
 from archduel.training.metrics import evaluate
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import mix_seed
 
-__all__ = ["Race", "RaceSettings", "Sets", "check_images"]
+__all__ = ["Race", "RaceSettings"]
 
 FACTORS = (1.0, 1.0, 0.5, 2.0)
 """Sizes of newcomers around the one that leads: the size is part of what the race decides."""
@@ -41,36 +42,16 @@ WARMUP_SHARE = 0.25
 KNOWN_WARMUP = 0.3
 """Of the last training's length, over which the rate of networks rises that know something: with a full rate from the start what they
 know is lost first (68 % fell to 35 % within 3 s), and a rung would not say what they come to."""
+TEACHER_SHARE, LEAST_TO_LEARN = 0.2, 200.0
+"""Of the last training's seconds what a teacher may have, and how many there must be: a hundred seconds of a teacher and 250 of learning were
+ahead of 300 alone by 1 point on CIFAR-10's classes and by 2 on CIFAR-100's (``benchmarks/records/distillation.json``)."""
 MOST_REFUSED = 20  # newcomers in a row that no size makes small enough
 SAVE_SECONDS = 5.0
-FAVOURED = ("start", "tuned")
+FAVOURED = ("start", "tuned", "earlier")
 """Roles of networks that are known to do well in the end."""
 MOST_SLOWER = 4.0  # times that test, export and report may be slower than on an idle machine, for the plan
 STRATEGY_SHARE = 0.05
 """Share of the time that the strategy's own steps (fitting a comparator, training a policy) may take."""
-
-
-@dataclass(frozen=True)
-class Sets:
-    """The images of a race.
-
-    Attributes:
-        train: what networks are trained on while they compete.
-        validation: what they are compared on.
-        both: what the chosen one is trained on.
-    """
-
-    train: Pixels
-    validation: Pixels
-    both: Pixels
-
-    def at(self, scale: Scale) -> Sets:
-        """Returns the images at the size of a scale; where that is another than theirs they are resized once."""
-        size = scale.image_size
-        if size == self.both.image_size:
-            return self
-        both, n = self.both.resized(size), len(self.train)
-        return Sets(both.subset(torch.arange(n)), both.subset(torch.arange(n, len(both))), both)
 
 
 @dataclass(frozen=True)
@@ -114,6 +95,8 @@ class Race:
         self.candidates: list[Candidate] = []
         self.spent = [0.0] * plan.rungs.levels
         self.strategy_seconds, self.exhausted, self.winner = 0.0, False, -1
+        self.dry: set[int] = set()  # sides without further newcomers
+        self.infeasible: InfeasibleError | None = None  # why the last of them has none
         self.macs, self.pace = settings.macs, Pace(stopwatch)
         self.threads = Threads((1, settings.threads) if settings.timed else (settings.threads,))
 
@@ -158,6 +141,8 @@ class Race:
 
     def _choose(self) -> None:
         leader = self.plan.rungs.leader({c.number: c.standing for c in self.candidates})
+        if leader is None and not self.candidates and self.infeasible is not None:
+            raise self.infeasible
         if leader is None:
             late = "all that were proposed are above the limits" if self.exhausted and not self.candidates else "the time was too short for the first rung"
             reasons = [c.reason for c in self.candidates if c.reason] or [late]
@@ -170,30 +155,44 @@ class Race:
     # -- newcomers -----------------------------------------------------------------------------------------------------
 
     def _enter(self) -> Candidate | None:
-        """Returns the next newcomer, or None if there are no more."""
-        number = len(self.candidates)
-        rng = np.random.default_rng([self.settings.seed, number, 11])
-        turns = [sum(c.entry.side == side for c in self.candidates) for side in range(len(self.sides))]
-        chosen = turn([self._ahead(side) for side in range(len(self.sides))], turns)
-        side = self.sides[chosen]
+        """Returns the next newcomer, or None if no side has any more."""
+        while len(self.dry) < len(self.sides):
+            number = len(self.candidates)
+            wet = [side for side in range(len(self.sides)) if side not in self.dry]
+            turns = [sum(c.entry.side == side for c in self.candidates) for side in wet]
+            place = turn([self._ahead(side) for side in wet], turns)
+            entry = self._newcomer(wet[place], turns[place], np.random.default_rng([self.settings.seed, number, 11]))
+            if entry is not None:
+                return self._add(entry)
+            self.dry.add(wet[place])
+            self._note("dry", side=wet[place])
+        return None
+
+    def _newcomer(self, number: int, place: int, rng: np.random.Generator) -> Entry | None:
+        """Returns newcomer ``place`` of a side, or None if it has no more."""
+        side = self.sides[number]
         for attempt in range(MOST_REFUSED):
             began = self.stopwatch.seconds
-            role, arch, exchange = side.next(turns[chosen], rng, self._ahead(chosen), self._patient, again=attempt > 0)
+            try:
+                role, arch, exchange = side.next(place, rng, self._ahead(number), self._patient, again=attempt > 0)
+            except InfeasibleError as error:
+                self.infeasible = error
+                return None
             self.strategy_seconds += self.stopwatch.seconds - began
             if arch is None:
                 return None
-            entry = self._sized(side, role, arch, turns[chosen], rng)
+            entry = self._sized(side, role, arch, place, rng)
             if entry is not None:
                 values = {"role": role, "arch": str(arch), "scale": write_scale(entry.scale), "counts": list(entry.counts)}
-                self._note("enter", number=number, **values, exchange=exchange, side=chosen)
-                return self._add(replace(entry, asked=_was_asked(exchange), side=chosen))
-            self._note("refused", arch=str(arch), exchange=exchange, side=chosen)
+                self._note("enter", number=len(self.candidates), **values, exchange=exchange, side=number)
+                return replace(entry, asked=was_asked(exchange), side=number)
+            self._note("refused", arch=str(arch), exchange=exchange, side=number)
             self._refuse(side, arch, exchange)
         return None
 
     def _refuse(self, side: Side, arch: Arch, exchange: list[list[Any]]) -> None:
         """Answers a question about an architecture that no size makes small enough."""
-        side.asker.tell(arch, math.nan, Cost(), asked=_was_asked(exchange))
+        side.asker.tell(arch, math.nan, Cost(), asked=was_asked(exchange))
 
     def _patient(self) -> bool:
         """Whether there is time for the strategy to learn."""
@@ -208,7 +207,7 @@ class Race:
             ahead = self._ahead(self.sides.index(side))
             centre = self.macs if ahead is None or ahead.standing.rung < 2 else ahead.entry.counts.macs
             macs = centre * FACTORS[place % len(FACTORS)]
-            if ahead is not None and _one_answer_apart(arch, ahead.entry.arch):
+            if ahead is not None and one_answer_apart(arch, ahead.entry.arch):
                 macs = ahead.entry.counts.macs  # as large as the leader, so that the answer decides and not the size
             found = fitting_scale(arch, macs, self.sizes, rng)
         return None if found is None else Entry(role, arch, *found)
@@ -396,9 +395,10 @@ class Race:
     def _finish(self, winner: Candidate) -> nn.Module:
         """Trains the chosen network, on training and validation images together, until the time is used up."""
         choice = self._noted("choice")
-        ending = Ending(self.plan.end, choice["trained"], choice["began"])
-        least = (choice["began"] + self.plan.end) / 2  # rather late than a network that has not been trained
-        trainer = self._open(winner, "last")
+        lesson, began = self._lesson(winner, choice["began"])
+        ending = Ending(self.plan.end, choice["trained"], began)
+        least = (began + self.plan.end) / 2  # rather late than a network that has not been trained
+        trainer = self._taught(self._open(winner, "last"), lesson)
         if self.after is not None:
             self.reserve = self.after(trainer.model)
         for attempt in range(2):
@@ -417,8 +417,40 @@ class Race:
                 return trainer.model
             self.say("warning: the last training diverged; it begins again from the race's weights, with a lower learning rate")
             self._checkpoint(winner, "last").unlink(missing_ok=True)
-            trainer = self._open(winner)
+            trainer = self._taught(self._open(winner), lesson)
         raise RunError(f"the last training of {winner.name} diverged twice; a smaller recipe.lr may help")
+
+    def _lesson(self, winner: Candidate, began: float) -> tuple[Tensor | None, float]:
+        """Returns what a network above the limits says of all images, if there is one that should know better, and when that is done."""
+        folder, both = self.folder / "checkpoints", self.sets.both
+        left = self.plan.end - began
+        if not self.settings.timed or left < LEAST_TO_LEARN or self.sides[winner.entry.side].opener is not None:
+            return None, began
+        noted = next((record for record in self.journal.records if record["event"] == "lesson"), None)
+        if noted is not None:
+            return taught(folder / LESSON, len(both), self.say), noted["clock"]
+        seconds = TEACHER_SHARE * left
+        for teacher in (side.opener for side in self.sides):
+            found = teacher.teacher(winner.accuracy, seconds, len(both)) if isinstance(teacher, Teacher) else None
+            if found is None:
+                continue
+            arch, scale = found
+            self.say(f"{winner.name} will learn from {teacher.named(arch)}, which is above the limits and is trained for {seconds:.0f} s first")
+            settings, seed = self.settings, mix_seed(self.settings.seed, "teacher", 0)
+            lesson = asked(
+                teacher, arch, scale, self.sets.at(scale).both, settings.recipe, seconds, folder, self.stopwatch,
+                seed=seed, device=settings.device, threads=settings.threads,
+            )  # fmt: skip
+            self._note("lesson", arch=str(arch), name=teacher.named(arch), seconds=round(self.stopwatch.seconds - began, 3))
+            return lesson, self.stopwatch.seconds
+        return None, began
+
+    def _taught(self, trainer: Anytime, lesson: Tensor | None) -> Anytime:
+        """Returns a training on all images that looks at a lesson too."""
+        if lesson is not None:
+            said = lesson.to(self.settings.device)
+            trainer.teach = lambda rows, logits, loss: lesson_loss(logits, said[rows.to(said.device)], loss)
+        return trainer
 
     # -- the journal ---------------------------------------------------------------------------------------------------
 
@@ -452,29 +484,13 @@ class Race:
             place = record.get("side", 0)
             self.sides[place].asker.repeat(record["exchange"])
             counts = Counts(*record["counts"])
-            asked = _was_asked(record["exchange"])
+            asked = was_asked(record["exchange"])
             self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked, place))
         elif record["event"] == "rung":
             candidate = self.candidates[record["number"]]
             candidate.seconds, candidate.passes, candidate.steps = (record[name] for name in ("seconds", "passes", "steps"))
             self._reach(candidate, record["rung"], record["point"], record["cost"])
+        elif record["event"] == "dry":
+            self.dry.add(record["side"])
         elif record["event"] == "choice":
             self.winner = record["number"]
-
-
-def _one_answer_apart(first: Arch, second: Arch) -> bool:
-    """Whether two architectures differ in one answer."""
-    same = first.space == second.space and len(first.choices) == len(second.choices)
-    return same and sum(a != b for a, b in zip(first.choices, second.choices)) == 1
-
-
-def _was_asked(exchange: list[list[Any]]) -> bool:
-    """Whether an exchange with the strategy ended with a question that has to be answered."""
-    return bool(exchange) and exchange[-1][0] == "ask"
-
-
-def check_images(sets: Sets) -> None:
-    """Raises SettingError where there is nothing to compare networks on."""
-    if len(sets.validation) < 2 or len(sets.train) < 2:
-        raise SettingError(f"a race needs at least 2 training and 2 validation images, got {len(sets.train)} and {len(sets.validation)}")
-

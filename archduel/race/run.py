@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,11 +21,12 @@ from archduel.race.candidates import Candidate
 from archduel.race.clock import Clock, Stopwatch, Wall
 from archduel.race.newcomers import Asker, Entry
 from archduel.race.plan import ENOUGH_PASSES, LAST_SHARE, Plan, epochs_plan, timed_plan
-from archduel.race.race import Race, RaceSettings, Sets, check_images
+from archduel.race.race import Race, RaceSettings
+from archduel.race.sets import Sets, check_images
 from archduel.race.sides import Side
 from archduel.race.sizes import Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
 from archduel.race.training import Anytime, best_precision
-from archduel.spaces.family import build, count
+from archduel.spaces.family import build, count, family
 from archduel.spaces.mobilenetv3.space import MobileNetV3, Spec
 from archduel.spaces.resnet.space import BLOCKS, WIDTHS, ResNet
 from archduel.training.images import Pixels, side_by_side
@@ -102,6 +103,7 @@ class RaceResult:
         standings: where the best of each role stood at each rung, with its interval and how many of its kind got there.
         recipe: how the winner was trained.
         seconds: of the budget's clock when training ended.
+        lesson: of which network above the limits the winner learned (``name``), and the ``seconds`` that took; empty where it did not.
     """
 
     network: nn.Module
@@ -111,6 +113,7 @@ class RaceResult:
     standings: list[dict[str, Any]]
     recipe: Recipe
     seconds: float
+    lesson: Mapping[str, Any] = field(default_factory=dict)
 
 
 def race_recipe(data: ImageSet, device: str = "cpu", *, side: int | None = None, **changes: Any) -> Recipe:
@@ -149,6 +152,7 @@ def run_race(
     scratch: bool = True,
     scratch_side: int | None = None,
     known: Sequence[Side] = (),
+    earlier: Sequence[Arch] = (),
     random_only: bool = False,
     last_training: bool = True,
     recipe: Recipe | None = None,
@@ -184,6 +188,7 @@ def run_race(
         scratch: whether networks that begin untrained take part.
         scratch_side: pixels at which those see the images; None = as they are.
         known: further sources of newcomers, of networks that know something before the race (:class:`archduel.race.sides.Opener`).
+        earlier: architectures that earlier races handed over; they enter first, untrained or with a backbone's weights.
         random_only: random search: all newcomers are drawn at random, and the strategy is not asked.
         last_training: whether the chosen network is trained to the end; without it the race is all, and takes its share of the time.
         recipe: how networks are trained; None = :func:`race_recipe`.
@@ -227,6 +232,7 @@ def run_race(
             Asker(strategy, space, constraint), _standards(sizes, macs) if standards and not random_only and scratch else [],
             random_first=random_first, random_only=random_only,
         )  # fmt: skip
+        _propose(earlier, own, known)
         race = Race(
             settings, plan, sets, sizes, [*([own] if scratch or not known else []), *known], stopwatch=watch, journal=journal, folder=folder,
             named=_namer(space), say=say or (lambda text: None), after=after,
@@ -237,10 +243,9 @@ def run_race(
         if made is not None:
             made.close()
     network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    return RaceResult(
-        network, winner, race.candidates, _shares(race.candidates, winner, race.strategy_seconds), _standings(race.candidates, random_first),
-        race.recipe(winner), watch.seconds,
-    )  # fmt: skip
+    lesson = next((record for record in journal.records if record["event"] == "lesson"), {})
+    shares = _shares(race.candidates, winner, race.strategy_seconds, lesson.get("seconds", 0.0))
+    return RaceResult(network, winner, race.candidates, shares, _standings(race.candidates, random_first), race.recipe(winner), watch.seconds, lesson)
 
 
 def _prepared(side: Side, number: int, journal: Records, sets: Sets, seconds: float | None, watch: Stopwatch) -> bool:
@@ -329,6 +334,14 @@ def _images_a_second(
     return (trainer.images - images) / max(clock.now() - began, 1e-9)
 
 
+def _propose(earlier: Sequence[Arch], own: Side, known: Sequence[Side]) -> None:
+    """Lets the networks of earlier races enter first, each on the side that opens its kind; parts of backbones that are not here stay out."""
+    for arch in earlier:
+        home = next((side for side in known if side.asker.space.name == arch.space), None if family(arch.space).own_weights else own)
+        if home is not None:
+            home.proposed.append(Entry("earlier", arch, Scale(), Counts(0, 0)))
+
+
 def _standards(sizes: Sizes, macs: float) -> list[Entry]:
     """Returns the standard networks that take part, near the size that the time supports.
 
@@ -361,8 +374,8 @@ def _namer(space: Space) -> Callable[[Arch], str]:
     return named
 
 
-def _shares(candidates: Sequence[Candidate], winner: Candidate, strategy: float) -> dict[str, float]:
-    others = sum(c.seconds for c in candidates if c is not winner)
+def _shares(candidates: Sequence[Candidate], winner: Candidate, strategy: float, lesson: float = 0.0) -> dict[str, float]:
+    others = sum(c.seconds for c in candidates if c is not winner) + lesson
     total = max(winner.seconds + others + strategy, 1e-9)
     return {"handed over": winner.seconds / total, "others": others / total, "strategy": strategy / total}
 
@@ -371,7 +384,7 @@ def _standings(candidates: Sequence[Candidate], random_first: int) -> list[dict[
     """Returns the best of each role at each rung; the strategy's first, random questions count for random search too."""
     rows = []
     asked = [c for c in candidates if c.entry.asked]
-    groups = {role: [c for c in candidates if c.role == role] for role in ("start", "search", "random", "standard", "tuned")}
+    groups = {role: [c for c in candidates if c.role == role] for role in ("start", "search", "random", "standard", "tuned", "earlier")}
     groups["random"] = groups["random"] + asked[:random_first]
     for rung in range(max((len(c.curve) for c in candidates), default=0)):
         for role, members in groups.items():

@@ -40,7 +40,7 @@ class Proposed(Protocol):
 
     @property
     def role(self) -> str:
-        """``tuned`` (plain fine-tuning) or ``search``."""
+        """``tuned`` (plain fine-tuning), ``earlier`` or ``search``."""
 
     @property
     def arch(self) -> Arch:
@@ -105,6 +105,7 @@ class Side:
         opener: opens its networks; None = they begin untrained, at a size that the race chooses.
         random_first: how many of the strategy's first questions are random architectures.
         random_only: whether all newcomers are drawn at random.
+        proposed: who enters first, before those of the opener and the space's own start.
     """
 
     asker: Asker
@@ -112,6 +113,7 @@ class Side:
     opener: Opener | None = None
     random_first: int = 0
     random_only: bool = False
+    proposed: list[Proposed] = field(default_factory=list)
 
     def next(
         self, place: int, rng: np.random.Generator, ahead: Candidate | None, patient: Callable[[], bool], *, again: bool
@@ -130,7 +132,7 @@ class Side:
         first = self.first
         if place < len(first) and not again:
             return first[place].role, first[place].arch, []
-        if place == 0 and not again and isinstance(self.asker.space, Begun):
+        if place == len(self.proposed) and not again and isinstance(self.asker.space, Begun):
             return "start", self.asker.space.start(), []
         standard = STANDARD_PLACES.index(place) if place in STANDARD_PLACES else len(self.standards)
         if standard < len(self.standards):
@@ -140,7 +142,7 @@ class Side:
     @property
     def first(self) -> Sequence[Proposed]:
         """Who enters first, whatever the strategy says."""
-        return [] if self.opener is None else self.opener.first()
+        return [*self.proposed, *([] if self.opener is None else self.opener.first())]
 
     def _asked(
         self, place: int, rng: np.random.Generator, ahead: Candidate | None, patient: Callable[[], bool]

@@ -99,6 +99,7 @@ class Anytime:
         passes: passes over the training images so far.
         turn: what the latest step added to them; whoever goes on decides by it whether another one fits.
         loss: mean training loss of the latest steps, in nats.
+        teach: given the rows of a batch, its logits and its loss, returns the loss with what a teacher says (:mod:`archduel.race.teaching`).
 
     Args:
         model: the network, initialised.
@@ -119,6 +120,7 @@ class Anytime:
         self.steps, self.images, self.passes, self.loss = 0, 0, 0.0, math.nan
         self.turn = 0.0
         self.joined_at = -1
+        self.teach: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         self.cursor = self._cursor(images)
 
     def _cursor(self, images: Pixels) -> Cursor:
@@ -160,7 +162,9 @@ class Anytime:
         x, labels = next(self.cursor)
         self.optimizer.lr = lr
         self.optimizer.zero_grad()
-        loss, _ = forward_loss(self.model, x, labels, self.recipe)
+        loss, logits = forward_loss(self.model, x, labels, self.recipe)
+        if self.teach is not None:
+            loss = self.teach(self.cursor.rows, logits, loss)
         loss.backward()
         self.optimizer.step()
         self.steps += 1

@@ -246,6 +246,7 @@ class Cursor:
     Attributes:
         position: number of the next batch, from 0; may be set.
         per_pass: batches a pass.
+        rows: numbers of the images of the latest batch.
 
     Args:
         pixels: the images, at the size that networks see.
@@ -259,6 +260,7 @@ class Cursor:
         self.per_pass = plan(recipe, len(pixels)).per_epoch
         self.position = 0
         self._turn, self._parts = -1, tuple[Tensor, ...]()
+        self.rows = torch.zeros(0, dtype=torch.int64)
 
     def __iter__(self) -> Cursor:
         return self
@@ -270,7 +272,8 @@ class Cursor:
         if turn != self._turn:
             order = torch.randperm(len(self.pixels), generator=self._generator("cpu", "order", turn))
             self._turn, self._parts = turn, order.tensor_split(self.per_pass)
-        raw, labels = self.pixels.batch(self._parts[place])
+        self.rows = self._parts[place]
+        raw, labels = self.pixels.batch(self.rows)
         noise = self._generator(self.pixels.device, "noise", self.position)
         self.position += 1
         if self.augment:

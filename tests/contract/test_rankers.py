@@ -11,6 +11,7 @@ from archduel import registry
 from archduel.assemble import collaborator
 from archduel.core import Arch, Ranker
 from archduel.rankers.size_belief import SizeBelief
+from archduel.rankers.warm import Source, warmed
 from archduel.spaces.nasbench201.space import NASBench201
 from archduel.testing.suites import RankerContract
 from archduel.testing.toy import ToyRanker
@@ -29,8 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
 WORTH = (0.0, 0.05, 0.07, 0.1, 0.02)
 
 
-@pytest.mark.parametrize("name", registry.names("ranker"), scope="class")
-class TestEveryRanker(RankerContract):
+class OnCells(RankerContract):
     space = NASBench201()
 
     @pytest.fixture(autouse=True)
@@ -44,12 +44,27 @@ class TestEveryRanker(RankerContract):
         return 0.3 + sum(WORTH[op] * weight for op, weight in zip(arch.choices, (1.2, 1.1, 1, 1, 1, 1)))
 
 
+@pytest.mark.parametrize("name", registry.names("ranker"), scope="class")
+class TestEveryRanker(OnCells):
+    pass
+
+
 class TestBeliefAboutSize(TestEveryRanker):
     """A ranker that is taught lifted labels keeps the contract too; here size says what labels say."""
 
     def make(self, seed: int) -> Ranker:
         sizes = lambda archs: np.array([self.score(arch) for arch in archs])  # noqa: E731
         return SizeBelief(super().make(seed), sizes, 0.5)
+
+
+@pytest.mark.parametrize("name", ["gp", "best", "nac"], scope="class")
+class TestRankersThatBeginWithWhatAnotherTaskKnows(OnCells):
+    """Its labels have nearly the same order here; one ranker learns what they leave, another goes on from its weights."""
+
+    def make(self, seed: int) -> Ranker:
+        archs, _, _, _ = self._data()
+        source = Source("elsewhere", archs[:30], [self.score(arch) ** 2 for arch in archs[:30]])
+        return warmed(self.space, lambda: OnCells.make(self, seed), [source], seed=seed)
 
 
 class TestToyRanker(RankerContract):

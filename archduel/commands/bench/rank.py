@@ -19,6 +19,7 @@ from archduel import registry
 from archduel.assemble import check_keys
 from archduel.commands.bench.trials import Trials
 from archduel.commands.options import read_entries
+from archduel.commands.priors import PRIOR, warm_ranker
 from archduel.core import Arch, Space
 from archduel.core.storage import environment
 from archduel.errors import SettingError, TableError, unknown
@@ -124,7 +125,12 @@ class Entrant:
     def make(self, space: Space, seed: int) -> Any:
         """Returns a fresh ranker; those that look at closed-form costs are given them."""
         wants = signature(registry.entry("ranker", self.ranker)).parameters
-        settings = {**({"seed": seed} if "seed" in wants else {}), **json.loads(self.settings)}
+        settings = json.loads(self.settings)
+        prior = settings.pop(PRIOR, None)
+        if prior:
+            costs = closed_form_costs(space) if "costs" in wants else None
+            return warm_ranker(self.ranker, settings, str(prior), space, seed=seed, costs=costs)
+        settings = {**({"seed": seed} if "seed" in wants else {}), **settings}
         costs = closed_form_costs(space) if "costs" in wants else None
         return registry.make("ranker", self.ranker, space, *([costs] if costs else []), **settings)
 
@@ -143,7 +149,7 @@ def parse_entrants(text: str) -> list[Entrant]:
         known = registry.names("ranker")
         if ranker not in known and ":" not in ranker:
             raise unknown("ranker", name, [*known, *VARIANTS])
-        check_keys("ranker", ranker, given)
+        check_keys("ranker", ranker, given.keys() - {PRIOR})
         found.append(Entrant(title, ranker, json.dumps({**settings, **given})))
     return found
 

@@ -17,6 +17,7 @@ from archduel import registry
 from archduel.assemble import assemble, declaration, derived_seed, settings_of
 from archduel.commands.bench.trials import Trials
 from archduel.commands.options import read_entries
+from archduel.commands.priors import with_prior
 from archduel.core import Allowance, Budget, Known, Local, Objectives, Query, Space, search
 from archduel.tables.estimator import TableEstimator, searchable
 from archduel.tables.store import open_table
@@ -174,8 +175,8 @@ class Arena:
         table, fidelity = self.table, self.protocol.fidelity
         reduce: str | int = int(self.protocol.reduce) if self.protocol.reduce.isdigit() else self.protocol.reduce
         estimator = TableEstimator(table, fidelity=fidelity, reduce=reduce, seed=derived_seed(seed, "table"))
-        settings = _settings(contestant, queries)
-        strategy = assemble(contestant.strategy, self.space, seed=seed, objectives=self.objectives, settings=settings)
+        settings, given = with_prior(contestant.strategy, _settings(contestant, queries), self.space, seed=seed)
+        strategy = assemble(contestant.strategy, self.space, seed=seed, objectives=self.objectives, settings=settings, given=given)
 
         def trained(query: Query) -> tuple[int, str | None]:
             return table.find(query.arch), query.fidelity

@@ -29,6 +29,7 @@ Fields = Annotated[
         without=("seconds", "threads", "set"),  # --time and --set are written in other words; threads is for Python alone
         texts=("max_params", "max_macs", "max_ram", "max_flash"),
         decided=("data", "workers", "space"),
+        flags=(("prior", "--from"),),
     ),
 ]
 

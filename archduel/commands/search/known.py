@@ -112,7 +112,7 @@ def known_side(
     look, allowed = dataset.preprocessing, Bounds(settings.max_params, settings.max_macs).and_also(further)
     space = Pretrained(backbones=names)
     scale = Scale(1, 1, dataset.image_size, dataset.in_channels, dataset.n_classes)
-    known = Known(space, scale, look.mean, look.std, allowed, precision=precision, seed=settings.seed, say=say)
+    known = Known(space, scale, look.mean, look.std, allowed, precision=precision, seed=settings.seed, say=say, alone=settings.start == "pretrained")
 
     def constraint(arch: Arch) -> bool:
         return known.sized(arch) is not None
@@ -144,6 +144,12 @@ def start_sentences(result: Mapping[str, Any]) -> list[str]:
         told.append(
             f"At equal training the best pretrained network was right on {100 * known['accuracy']:.1f} % of the validation images, the best from "
             f"scratch on {100 * scratch['accuracy']:.1f} %."
+        )
+    lesson = result["race"].get("lesson")
+    if lesson:
+        told.append(
+            f"The network that is handed over learned from what {lesson['name']} says of the training images, which is above the limits "
+            f"and was trained for {lesson['seconds']:.0f} s."
         )
     return told
 

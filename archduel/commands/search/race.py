@@ -13,6 +13,7 @@ import numpy as np
 from archduel.assemble import declaration
 from archduel.commands.progress import Progress
 from archduel.commands.search.after import rehearsed, reserve, slower
+from archduel.commands.search.earlier import Earlier
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
 from archduel.commands.search.known import choose_start, handed_look, record, scratch_side
 from archduel.commands.search.plan import Plan, whole_number
@@ -45,7 +46,9 @@ LABEL_SHARE = 0.6
 """Part of the newcomers that a strategy labels before it compares; the others it proposes."""
 
 
-def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progress: Progress) -> dict[str, Any]:
+def raced(
+    folder: Job, settings: Settings, space: Space, dataset: Dataset, progress: Progress, earlier: Earlier
+) -> dict[str, Any]:
     """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
     looking = best_precision(settings.device)
     after = rehearsed(folder, settings.seconds, dataset)
@@ -54,7 +57,7 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
     further = further_limit(settings)
 
     def searching(other: Space, limit: Constraint) -> tuple[Strategy, int]:
-        return _strategy(settings, other, dataset, recipe_for(settings, dataset), newcomers, limit)
+        return _strategy(settings, other, dataset, recipe_for(settings, dataset), newcomers, limit, earlier)
 
     start = choose_start(settings, dataset, searching, further, looking, progress.say)
     if start.sentence:
@@ -62,12 +65,12 @@ def raced(folder: Job, settings: Settings, space: Space, dataset: Dataset, progr
     side = scratch_side(settings, dataset, start)
     recipe = recipe_for(settings, dataset, side)
     constraint = constraint_of(settings, space, dataset, side) if start.scratch else None
-    strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint)
+    strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint, earlier)
     race = run_race(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
         evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after,
         max_params=settings.max_params, max_macs=settings.max_macs, allowed=further, constraint=constraint, scratch=start.scratch, known=start.known,
-        scratch_side=side,
+        scratch_side=side, earlier=earlier.winners,
         random_first=random_first, standards=settings.baselines and not family(space.name).own_weights, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
         threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=folder.part(STAGE), say=progress.say,
@@ -147,7 +150,7 @@ def constraint_of(settings: Settings, space: Space, dataset: Dataset, side: int 
 
 
 def _strategy(
-    settings: Settings, space: Space, dataset: Dataset, recipe: Recipe, newcomers: int, constraint: Constraint | None
+    settings: Settings, space: Space, dataset: Dataset, recipe: Recipe, newcomers: int, constraint: Constraint | None, earlier: Earlier
 ) -> tuple[Strategy, int]:
     """Returns the run's strategy, and how many of its first questions are random architectures."""
     given = settings.section("plan")
@@ -159,7 +162,7 @@ def _strategy(
         labels=labels, confirm=max(1, newcomers - labels), shortlist=1, iterations=iterations, label=recipe, reevaluate=recipe,
         final=final, seconds={},
     )  # fmt: skip
-    strategy = make_strategy(settings, plan, space, constraint, costs=closed_form_costs(plan, dataset))
+    strategy = make_strategy(settings, plan, space, constraint, costs=closed_form_costs(plan, dataset), sources=earlier.of(space))
     return strategy, labels if declaration(settings.strategy).kind == "labels-first" else 0
 
 
@@ -218,7 +221,7 @@ def _result(
         "shortlists": [], "steps": [], "comparator": None,
         "race": {
             "winner": race.winner.number, "candidates": [c.record() for c in race.candidates], "standings": race.standings,
-            "shares": dict(race.shares), "seconds": round(race.seconds, 2),
+            "shares": dict(race.shares), "seconds": round(race.seconds, 2), "lesson": dict(race.lesson),
             "time_share": round(race.winner.seconds / max(settings.seconds or folder.clock, folder.clock), 4),
         },
         "core_seconds": {"race": round(sum(c.seconds for c in race.candidates), 3)},
@@ -262,7 +265,7 @@ def _finite(score: float) -> float | None:
     return score if math.isfinite(score) else None
 
 
-NAMES = {"start": "the space's first network", "search": "the search's best", "random": "the best random one", "standard": "the best standard one", "tuned": "plain fine-tuning of a pretrained network"}
+NAMES = {"start": "the space's first network", "search": "the search's best", "random": "the best random one", "standard": "the best standard one", "tuned": "plain fine-tuning of a pretrained network", "earlier": "that of the earlier run"}
 UNKNOWN_TO_TUNING = "What a search gains over plain fine-tuning is not known from one race."
 UNKNOWN_GAIN = "What a search gains over chance is not known from one race; `archduel audit` measures it."
 

@@ -83,7 +83,7 @@ def cells_over_time(records: Records) -> list[dict[str, str]]:
 
 
 AUDITED = {"handed over": "as handed over", "search": "best searched", "random": "random search", "standard": "best standard"}
-KINDS = {"start": "the space's start", "search": "searched", "random": "random search", "standard": "standard networks", "tuned": "plain fine-tuning"}
+KINDS = {"start": "the space's start", "search": "searched", "random": "random search", "standard": "standard networks", "tuned": "plain fine-tuning", "earlier": "the earlier run's"}
 ROLES = {"search": "the search", "random": "random search", "standard": "standard ResNet"}
 
 

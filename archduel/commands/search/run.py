@@ -16,6 +16,7 @@ from archduel.commands.options import parse_bytes, parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final, same
 from archduel.commands.search.audit import audited
+from archduel.commands.search.earlier import read_earlier
 from archduel.commands.search.more import as_before, begin, end, is_more, trained_on
 from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
 from archduel.commands.search.own import check_importable, check_not_loading, exported, for_data
@@ -79,6 +80,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     check_settings(settings)
     if race:
         check_settings_of_race(settings)
+    earlier = read_earlier(folder, settings, space)
     free = settings.seconds is None and settings.evaluations is None  # the tool chooses the time
     settings = _with_budget(settings)
     dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
@@ -88,7 +90,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     space = for_data(space, dataset, progress)
     if race:
         settings = _with_first_time(folder, settings)
-        finish(folder, raced(folder, settings, space, dataset, progress), progress)
+        finish(folder, raced(folder, settings, space, dataset, progress, earlier), progress)
         return
     stopwatch = Stopwatch(
         space, _pixels(settings, dataset), dataset.n_classes, device=settings.device, threads=settings.threads
@@ -102,7 +104,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     introduce(settings, progress.say)
     context = Context(
         folder, settings, plan, space, dataset, executor, constraint, closed_form_costs(plan, dataset), Pace(folder, settings, plan),
-        progress,
+        progress, earlier.of(space),
     )  # fmt: skip
     finish(folder, _compared(context, stopwatch), progress)
 
@@ -148,7 +150,7 @@ def _selected(context: Context, stopwatch: Stopwatch) -> tuple[Strategy, Selecti
         one_shot = prepare(context)
         say_cost(context, one_shot, stopwatch.seconds_per_image)
         return one_shot.strategy, select_by_shared_weights(context, one_shot)
-    strategy = make_strategy(settings, plan, context.space, context.constraint, costs=context.costs)
+    strategy = make_strategy(settings, plan, context.space, context.constraint, costs=context.costs, sources=context.sources)
     return strategy, select_by_training(context, strategy)
 
 

@@ -73,6 +73,9 @@ class Settings(BaseModel):
     int8: bool = Field(False, description="one byte a number on the device instead of four; the export has an int8 network too")
     validation: float | None = Field(None, gt=0, lt=1, description="share of the training images for validation, where the data have no such split; default a tenth to a fifth")
     preset: str | None = Field(None, description="a published search as it was, whatever it costs: `archduel list presets`; other options change it")
+    prior: str | None = Field(
+        None, description="what an earlier search knows: its run folder, or a table of the space (NAME:60 = 60 of its labels); + between several"
+    )
 
     def identity(self) -> str:
         """Returns the JSON that a run without a folder is named by; settings that came later and are left at their defaults are not in it."""
@@ -92,7 +95,7 @@ class Settings(BaseModel):
 
 OLDER = {"start": "scratch"}
 """What runs of an older version did, where that is not today's default."""
-LATER = ("start", "backbones", "max_ram", "max_flash", "int8", "validation", "preset")
+LATER = ("start", "backbones", "max_ram", "max_flash", "int8", "validation", "preset", "prior")
 """Settings that runs of an older version have no say in."""
 KNOWN_SIDE = 128
 """Pixels that images keep where pretrained networks may look at them, whatever the time: in fewer they see little."""

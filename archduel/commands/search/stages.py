@@ -39,6 +39,7 @@ from archduel.core.storage import record_estimate, record_query
 from archduel.data import Dataset
 from archduel.errors import InfeasibleError, RunError, StateError
 from archduel.rankers.size_belief import lifted
+from archduel.rankers.warm import Source
 
 __all__ = [
     "ORDINALS", "Context", "Costs", "Reevaluation", "Scored", "Selection", "Stage", "best_first", "choose", "confirm", "core_seconds",
@@ -74,6 +75,7 @@ class Context:
         costs: of architectures at the size of the final networks.
         pace: what the clock decides.
         progress: tells people.
+        sources: labels from elsewhere with which the ranker begins.
     """
 
     job: Job
@@ -86,6 +88,7 @@ class Context:
     costs: Costs
     pace: Pace
     progress: Progress
+    sources: Sequence[Source] = ()
 
     def time_left(self) -> str:
         """Returns the time left as text, empty without a time budget."""

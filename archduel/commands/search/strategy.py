@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ from archduel.assemble import (
 )
 from archduel.commands.search.plan import Plan
 from archduel.commands.search.settings import Settings
-from archduel.core import Allowance, Arch, Constraint, SharedEstimator, Space, Strategy
+from archduel.core import Allowance, Arch, Constraint, Ranker, SharedEstimator, Space, Strategy
 from archduel.data import Dataset
 from archduel.errors import SettingError
 from archduel.estimators.judges import scale_of
 from archduel.rankers.size_belief import SizeBelief
+from archduel.rankers.warm import Source, warmed
 
 __all__ = ["check_settings", "check_types", "closed_form_costs", "make_strategy"]
 
@@ -78,6 +80,7 @@ def make_strategy(
     costs: Callable[[Sequence[Arch]], np.ndarray[Any, Any]],
     shared: SharedEstimator | None = None,
     numbers: Mapping[str, Any] | None = None,
+    sources: Sequence[Source] = (),
 ) -> Strategy:
     """Returns the run's strategy with the plan's numbers for those of its settings that it has.
 
@@ -89,6 +92,7 @@ def make_strategy(
         costs: returns (N, 2) parameters and multiply-adds, see :func:`closed_form_costs`.
         shared: shared weights, for a strategy that takes them.
         numbers: settings that replace those that follow from ``plan``.
+        sources: labels from elsewhere with which the ranker begins.
 
     Raises:
         SettingError, UnknownNameError: see :func:`check_settings`.
@@ -109,9 +113,11 @@ def make_strategy(
             declared = says.partners.get(role, name)
             own = dict(declared) if isinstance(declared, Mapping) and declared["name"] == name else {}
             given.setdefault(role, {**own, "name": name, **wanted})
-    if says.compares and settings.size_belief and "ranker" in given:
-        ranker = collaborator("ranker", given.pop("ranker"), space, seed=settings.seed, costs=costs)
-        partners["ranker"] = SizeBelief(ranker, lambda archs: costs(archs)[:, 1], settings.size_belief)
+    lifts = says.compares and settings.size_belief
+    if "ranker" in given and (lifts or sources):
+        make = partial(collaborator, "ranker", given.pop("ranker"), space, seed=settings.seed, costs=costs)
+        ranker: Ranker = warmed(space, make, sources, seed=settings.seed) if sources else make()
+        partners["ranker"] = SizeBelief(ranker, lambda archs: costs(archs)[:, 1], settings.size_belief) if lifts else ranker
     return assemble(
         settings.strategy,
         space,

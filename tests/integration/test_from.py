@@ -1,0 +1,67 @@
+"""`archduel search --from`: a search that begins with what an earlier one knows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import archduel
+from archduel.errors import RunError
+
+WINNER = "stages:1.0.1.1.1.1.2.0.0.1"
+SMALL = {
+    "space": "stages", "strategy": "best", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True, "start": "scratch",
+    "set": {"race.last_epochs": 12}, "quiet": True,
+}  # fmt: skip
+
+
+def earlier(path: Path, winner: str = WINNER) -> Path:
+    """Returns the folder of a finished search with five labels."""
+    path.mkdir()
+    labels = [[f"stages:1.0.1.1.1.{a}.{b}.0.0.1", 0.4 + 0.1 * a + 0.03 * b] for a, b in ((1, 2), (2, 2), (0, 1), (2, 0), (1, 1))]
+    result = {"search": labels, "random": [], "networks": {"search": {"arch": winner}}}
+    (path / "result.json").write_text(json.dumps(result))
+    return path
+
+
+def test_the_earlier_network_enters_first_and_the_run_no_longer_needs_the_folder(tmp_path: Path) -> None:
+    before = earlier(tmp_path / "before")
+    run = archduel.search("digits", out=tmp_path / "run", prior=str(before), **SMALL)
+    first = run.result["race"]["candidates"][0]
+    assert (first["role"], first["arch"]) == ("earlier", WINNER)
+    assert "the earlier run" in (run.folder / "report.html").read_text()
+    noted = [json.loads(line) for line in (run.folder / "journal.jsonl").read_text().splitlines()]
+    (prior,) = [record for record in noted if record["event"] == "prior"]
+    assert len(prior["sources"][0]["archs"]) == 5
+    shutil.rmtree(before)
+    (run.folder / "result.json").unlink()  # as if it had been killed at the end
+    again = archduel.search("digits", out=run.folder, prior=str(before), **SMALL)
+    assert again.result["race"]["candidates"][0]["arch"] == WINNER
+
+
+def test_labels_reach_the_ranker_of_a_search_that_is_no_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from archduel.rankers.warm import Warm
+
+    learned = []
+    fit = Warm.fit
+
+    def noting(self: Warm, archs: object, scores: object, **rest: object) -> object:
+        found = fit(self, archs, scores, **rest)  # type: ignore[arg-type]
+        learned.append(found)
+        return found
+
+    monkeypatch.setattr(Warm, "fit", noting)
+    settings = {**SMALL, "race": False, "evaluations": 8, "final_seeds": 1, "baselines": False, "set": {"final.epochs": 1}, "workers": 1}
+    archduel.search("digits", out=tmp_path / "run", prior=str(earlier(tmp_path / "before")), ranker="gp", **settings)
+    assert learned
+    assert "prior_1" in learned[-1]
+
+
+def test_a_folder_that_is_no_finished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no finished search"):
+        archduel.search("digits", out=tmp_path / "run", prior=str(tmp_path), **SMALL)
+    with pytest.raises(RunError, match=r"neither the folder of a finished run nor labels"):
+        archduel.search("digits", out=tmp_path / "other", prior="runs/nothing", **SMALL)

@@ -1,0 +1,188 @@
+"""Rankers that begin with labels from elsewhere: how far these are trusted, and what a new search takes over from an earlier run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from archduel.commands.priors import labels_of_run, read_source, warm_ranker, winner_of_run, with_prior
+from archduel.core import Arch, sample
+from archduel.errors import ArchduelError, RunError, SettingError
+from archduel.rankers.gp import GaussianProcess
+from archduel.rankers.renas import ReNAS
+from archduel.rankers.warm import Source, Warm, trust, warmed
+from archduel.spaces.nasbench201.space import NASBench201
+from archduel.spaces.stages.space import Stages
+from archduel.testing.toy import ToySpace, toy_score
+
+SPACE = ToySpace()
+
+
+def toys(n: int, seed: int = 0) -> list[Arch]:
+    """Returns ``n`` different architectures."""
+    rng = np.random.default_rng(seed)
+    return list(dict.fromkeys(sample(SPACE, rng) for _ in range(5 * n)))[:n]
+
+
+def process(seed: int = 0) -> GaussianProcess:
+    return GaussianProcess(SPACE, reference=200, seed=seed)
+
+
+def standardised(values: np.ndarray) -> np.ndarray:
+    return np.asarray((values - values.mean()) / values.std())
+
+
+class TestTrust:
+    def test_agreement_is_trusted_the_more_the_more_labels_show_it(self) -> None:
+        rng = np.random.default_rng(0)
+        slopes = []
+        for n in (5, 20, 80):
+            said = standardised(rng.normal(size=n))
+            slope, likely = trust(said, standardised(said + 0.3 * rng.normal(size=n)), 1.0)
+            slopes.append(slope)
+            assert likely > 0.5
+        assert slopes[-1] > 0.9
+        assert slopes[-1] >= slopes[0]
+
+    @pytest.mark.parametrize("n", [10, 20, 40, 80])
+    def test_noise_and_contradiction_count_for_little(self, n: int) -> None:
+        rng = np.random.default_rng(n)
+        noise = [trust(standardised(rng.normal(size=n)), standardised(rng.normal(size=n)), 1.0)[0] for _ in range(200)]
+        assert np.mean(noise) < 0.1
+        said = standardised(rng.normal(size=n))
+        slope, likely = trust(said, -said, 1.0)
+        assert slope < 0.02
+        assert likely < 0.07
+
+    def test_a_source_that_cannot_order_its_own_labels_is_not_trusted(self) -> None:
+        said = standardised(np.random.default_rng(0).normal(size=10))
+        assert trust(said, said, 0.0) == (0.0, 0.0)
+
+    def test_the_slope_is_that_of_the_posterior(self) -> None:
+        """Against the plain sum over correlations, each label's normal density multiplied out."""
+        rng = np.random.default_rng(3)
+        said = standardised(rng.normal(size=7))
+        labels = standardised(0.5 * said + rng.normal(size=7))
+        grid = np.linspace(0.05, 0.975, 38)
+        density = np.array([np.prod(np.exp(-((labels - c * said) ** 2) / (2 * (1 - c * c))) / np.sqrt(1 - c * c)) for c in grid])
+        none = np.prod(np.exp(-(labels**2) / 2))
+        weights = 0.2 * 0.8 * density / 38
+        expected = float((weights * grid).sum() / (weights.sum() + (1 - 0.2 * 0.8) * none))
+        assert trust(said, labels, 0.8)[0] == pytest.approx(expected)
+
+
+class TestWarm:
+    def test_few_labels_and_a_prior_order_better_than_few_labels(self) -> None:
+        archs = toys(260)
+        truth = np.array([toy_score(arch) for arch in archs])
+        other = Source("other", archs[:60], truth[:60] + 0.3 * truth[:60] ** 2)
+        warm, cold = warmed(SPACE, process, [other]), process()
+        warm.fit(archs[60:68], truth[60:68])
+        cold.fit(archs[60:68], truth[60:68])
+        rest, answers = archs[68:], truth[68:]
+        assert kendalltau(warm.predict(rest), answers)[0] > kendalltau(cold.predict(rest), answers)[0] + 0.05
+
+    def test_shuffled_labels_harm_little(self) -> None:
+        archs = toys(260)
+        truth = np.array([toy_score(arch) for arch in archs])
+        lost = []
+        for seed in range(8):
+            order = np.random.default_rng(seed).permutation(100)
+            source = Source("shuffled", [archs[i] for i in order[:60]], np.random.default_rng(seed).permutation(truth[order[:60]]))
+            learned = order[60:75]
+            warm, cold = warmed(SPACE, process, [source]), process()
+            for ranker in (warm, cold):
+                ranker.fit([archs[i] for i in learned], truth[learned])
+            taus = [kendalltau(ranker.predict(archs[100:]), truth[100:])[0] for ranker in (warm, cold)]
+            lost.append(taus[1] - taus[0])
+        assert np.mean(lost) < 0.02
+
+    def test_of_two_sources_the_one_that_explains_counts(self) -> None:
+        archs = toys(120)
+        truth = np.array([toy_score(arch) for arch in archs])
+        good, bad = Source("good", archs[:50], truth[:50]), Source("bad", archs[:50], np.random.default_rng(1).permutation(truth[:50]))
+        told = warmed(SPACE, process, [bad, good]).fit(archs[50:70], truth[50:70])
+        assert told["prior_2"] > 0.5
+        assert abs(told["prior_1"]) < 0.2
+
+    def test_equal_labels_of_a_source_are_refused(self) -> None:
+        archs = toys(20)
+        with pytest.raises(SettingError, match="distinct"):
+            warmed(SPACE, process, [Source("flat", archs[:5], [0.5] * 5)]).fit(archs[5:], [toy_score(arch) for arch in archs[5:]])
+
+    def test_a_source_of_nothing_is_refused(self) -> None:
+        with pytest.raises(SettingError, match="from somewhere"):
+            Warm(SPACE, process, [])
+
+    def test_a_ranker_that_always_begins_anew_is_refused(self) -> None:
+        space = NASBench201()
+        with pytest.raises(SettingError, match="best, gp or nac"):
+            warmed(space, lambda: ReNAS(space, epochs=2), [Source("s", [], [])])
+
+    def test_labels_that_the_prior_explains_wholly_can_be_learned(self) -> None:
+        archs = toys(40)
+        scores = [toy_score(arch) for arch in archs]
+        ranker = warmed(SPACE, process, [Source("same", archs, scores)])
+        ranker.fit(archs, scores)
+        assert np.isfinite(ranker.predict(archs)).all()
+
+
+def run_folder(path: Path, winner: str = "stages:1.0.1.1.1.2.2.0.0.1") -> Path:
+    """Returns the folder of a finished search with four labels of two spaces."""
+    path.mkdir()
+    result = {
+        "search": [["stages:1.0.1.1.1.2.2.0.0.1", 0.5], ["stages:1.1.1.1.1.2.2.0.0.1", 0.25], ["resnet:0.1", 0.4]],
+        "random": [["stages:0.0.1.1.1.2.2.0.0.1", None], ["stages:1.0.1.1.1.1.2.0.0.1", 0.3]],
+        "networks": {"search": {"arch": winner}},
+    }
+    (path / "result.json").write_text(json.dumps(result))
+    return path
+
+
+class TestSources:
+    def test_of_a_run_the_labels_of_the_space(self, tmp_path: Path) -> None:
+        source = labels_of_run(run_folder(tmp_path / "r"), Stages())
+        assert [str(arch) for arch in source.archs] == ["stages:1.0.1.1.1.2.2.0.0.1", "stages:1.1.1.1.1.2.2.0.0.1", "stages:1.0.1.1.1.1.2.0.0.1"]
+        assert list(source.scores) == [0.5, 0.25, 0.3]
+        assert str(winner_of_run(tmp_path / "r")) == "stages:1.0.1.1.1.2.2.0.0.1"
+
+    def test_a_run_that_is_not_finished_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(RunError, match="no finished search"):
+            winner_of_run(tmp_path)
+
+    def test_a_run_of_another_space_has_no_labels(self, tmp_path: Path) -> None:
+        with pytest.raises(RunError, match="0 architectures of space 'toy'"):
+            read_source(str(run_folder(tmp_path / "r")), SPACE, 0)
+
+    def test_a_number_of_labels_is_drawn_by_the_seed(self) -> None:
+        space = NASBench201()
+        one, two, other = (read_source("digits201:20", space, seed) for seed in (1, 1, 2))
+        assert len(one.archs) == 20
+        assert one.archs == two.archs
+        assert one.archs != other.archs
+        assert max(one.scores) <= 1.0
+
+    @pytest.mark.parametrize(("text", "message"), [("digits201:1", "from 2"), ("digits201:5000", "1,000 labels"), ("nowhere", "unknown"), ("", "needs a name")])
+    def test_what_cannot_be_drawn_is_refused(self, text: str, message: str) -> None:
+        with pytest.raises(ArchduelError, match=message):
+            read_source(text, NASBench201(), 0)
+
+    def test_a_table_of_another_space_is_refused(self) -> None:
+        with pytest.raises(ArchduelError, match="'nasbench201'"):
+            read_source("digits201", SPACE, 0)
+
+    def test_a_strategy_without_a_ranker_has_no_prior(self) -> None:
+        with pytest.raises(SettingError, match="no ranker"):
+            with_prior("random", {"prior": "digits201:20"}, NASBench201(), seed=0)
+
+    def test_several_sources_stand_in_one_setting(self) -> None:
+        ranker = warm_ranker("gp", {}, "digits201:20+digits201:30", NASBench201(), seed=0)
+        assert isinstance(ranker, Warm)
+        assert [len(source.archs) for source in ranker.sources] == [20, 30]
+
+    def test_settings_without_a_prior_stay(self) -> None:
+        assert with_prior("best", {"batch": 3}, NASBench201(), seed=0) == ({"batch": 3}, {})
