@@ -305,6 +305,7 @@ def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, spa
         by_likelihood=settings.rank_by == "likelihood",
         curves=("reevaluate",),
         finals=Finals("final", pixels[2], path),
+        shallow=plan.shallow(settings.space),
     )
 
     def grouping() -> dict[str, Any]:
