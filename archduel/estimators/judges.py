@@ -97,6 +97,7 @@ class Judge:
         curves: names of recipes whose trainings are scored after every epoch too.
         finals: trainings whose weights are kept, on images of their own; None = there are none.
         built_with: space -> options of its networks, such as ``{"pool_norm": True}``.
+        shallow: whether networks may be of a depth at which a part of every architecture has no place: for runs that began with such.
         plug_ins: spaces from outside, which a worker must know too.
     """
 
@@ -113,6 +114,7 @@ class Judge:
     curves: tuple[str, ...] = ()
     finals: Finals | None = None
     built_with: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    shallow: bool = False
     plug_ins: PlugIns = field(default_factory=PlugIns)
 
     def __call__(self) -> Judging:
@@ -163,7 +165,8 @@ class Judging:
             checkpoints=made_by.checkpoints,
             also={split: made_by.scored[split] for split in others},
         )
-        self.estimator.by_likelihood, self.estimator.built_with = made_by.by_likelihood, made_by.built_with
+        self.estimator.by_likelihood = made_by.by_likelihood
+        self.estimator.built_with, self.estimator.shallow = made_by.built_with, made_by.shallow
 
     def prepare(self, fidelity: str | None) -> str:
         """Returns the fidelity's name, whose recipe the estimator now has.

@@ -95,6 +95,7 @@ class TrainingEstimator:
         self._groups: dict[str, int] = {}  # recipe -> networks at once, once measured
         self._metric = metric
         self.built_with: Mapping[str, Mapping[str, Any]] = {}  # space -> options of its networks, such as {"pool_norm": True}
+        self.shallow = False  # whether networks may lack a part of every architecture, as those of older runs did
         self.by_likelihood = False  # scores by the likelihood of the right classes instead of by the metric
         self._ordinal = 0
 
@@ -121,7 +122,7 @@ class TrainingEstimator:
     def network(self, arch: Arch, recipe: Recipe, seed: int) -> nn.Module:
         """Returns the untrained network of ``arch``; equal seeds give equal weights."""
         options = self.built_with.get(arch.space, {})
-        build = partial(nets.build, arch, self.scale(recipe), auxiliary=recipe.auxiliary_weight > 0, **options)
+        build = partial(nets.build, arch, self.scale(recipe), auxiliary=recipe.auxiliary_weight > 0, shallow=self.shallow, **options)
         return seeded_build(build, seed)
 
     def counts(self, arch: Arch, recipe: Recipe) -> Counts:

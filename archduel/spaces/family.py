@@ -91,13 +91,14 @@ def count_text(text: str, scale: Scale, **options: Any) -> Counts:
 # -- Weight sharing: one network that holds the weights of every architecture of a space --------------------------------
 
 
-def supernet(space: str, scale: Scale, *, generator: torch.Generator, **options: Any) -> Any:
+def supernet(space: str, scale: Scale, *, generator: torch.Generator, shallow: bool = False, **options: Any) -> Any:
     """Returns an untrained supernet (:class:`archduel.core.Supernet`).
 
     Args:
         space: whose architectures it holds.
         scale: width, depth, input and classes.
         generator: draws the initial weights, on the CPU.
+        shallow: allows a depth at which parts of architectures have no place; for weights that exist already.
         options: of one supernet, such as ``affine=True`` (RelativeNAS) for ``darts``.
 
     Raises:
@@ -108,7 +109,8 @@ def supernet(space: str, scale: Scale, *, generator: torch.Generator, **options:
 
     from archduel.spaces.layers import initialise
 
-    check_depth(space, scale.depth)
+    if not shallow:
+        check_depth(space, scale.depth)
     with torch.device("meta"):  # no weights are drawn twice
         network = _part(space, "supernet")(scale, **options)
     return initialise(network.to_empty(device="cpu"), generator)

@@ -239,7 +239,7 @@ def _weights(context: Context, recipe: Recipe) -> SharedWeights:
     train, validation = (Pixels(part.images, part.labels, mean, std, device=settings.device) for part in splits)
     generator = torch.Generator().manual_seed(mix_seed(settings.seed, "supernet"))
     options = supernet_options(space, settings.section("supernet"))
-    network = supernet(space, scale_of(recipe, data), generator=generator, **options)
+    network = supernet(space, scale_of(recipe, data), generator=generator, shallow=context.plan.shallow(space), **options)
     return SharedWeights(
         network, train, validation, recipe, n_classes=data.n_classes, seed=mix_seed(settings.seed, "shared"),
         metric=settings.metric, device=settings.device, **_of_the_weights(settings.section("supernet")),

@@ -12,6 +12,7 @@ from archduel.commands.search.one_shot import OneShot
 from archduel.commands.search.settings import Settings
 from archduel.commands.search.stages import Context
 from archduel.core import Allowance, sample
+from archduel.data import Dataset
 from archduel.estimators.judges import scale_of
 from archduel.presets import open_preset
 from archduel.recipes import open_recipe
@@ -21,12 +22,17 @@ from archduel.training.recipe import Recipe
 
 __all__ = ["introduce", "say_cost"]
 
+ASTRAY = 0.03
+"""Difference of shares from which on a split is not the one that was asked for; small classes are rounded."""
 FORWARD = 1 / 3
 """Of the multiply-adds of a training step, those of the pass that judges."""
 
 
-def introduce(settings: Settings, say: Callable[[str], None]) -> None:
-    """Says what the preset of a run is and where it differs from its paper, the recipe of its final training included."""
+def introduce(settings: Settings, dataset: Dataset, say: Callable[[str], None]) -> None:
+    """Says what the preset of a run is and where it differs from its paper: by number, the recipe of its final training included."""
+    share = len(dataset.validation) / max(1, len(dataset.train) + len(dataset.validation))
+    if settings.validation is not None and abs(share - settings.validation) > ASTRAY:
+        say(f"  split      the data have validation images of their own: {share:.0%} instead of the {settings.validation:.0%} that were asked for")
     if settings.preset is None:
         return
     recipe = settings.section("final").get("recipe")

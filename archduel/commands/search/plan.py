@@ -63,6 +63,10 @@ class Plan:
     seconds_per_label: float = 0.0
     seconds_per_epoch: float = 0.0
 
+    def shallow(self, space: str) -> bool:
+        """Whether its cheap networks lack a part of every architecture of ``space``: the plan of a run that an older version began."""
+        return self.label.depth < family(space).least_depth
+
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as JSON values."""
         return asdict(self)

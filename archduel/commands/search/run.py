@@ -101,7 +101,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     executor = _executor(folder, settings, plan, dataset, space, workers)
     plan = _with_groups(folder, settings, plan)
     _announce(progress, settings, plan, dataset)
-    introduce(settings, progress.say)
+    introduce(settings, dataset, progress.say)
     context = Context(
         folder, settings, plan, space, dataset, executor, constraint, closed_form_costs(plan, dataset), Pace(folder, settings, plan),
         progress, earlier.of(space),
@@ -305,6 +305,7 @@ def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, spa
         by_likelihood=settings.rank_by == "likelihood",
         curves=("reevaluate",),
         finals=Finals("final", pixels[2], path),
+        shallow=plan.shallow(settings.space),
     )
 
     def grouping() -> dict[str, Any]:

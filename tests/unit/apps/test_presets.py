@@ -19,6 +19,7 @@ from archduel.commands.search.one_shot import (
     supernet_options,
     supernet_recipe,
 )
+from archduel.commands.search.paper import introduce
 from archduel.commands.search.plan import Plan, fixed_plan, ladder_for
 from archduel.commands.search.settings import Settings, load_arguments, make_settings
 from archduel.commands.search.strategy import check_settings, make_strategy
@@ -222,6 +223,23 @@ def test_every_preset_says_where_it_differs_and_what_was_published() -> None:
         assert preset.published in lines[2]
         assert lines[-1].strip() == f"{len(preset.deviations) + 1}. and this"
         assert len(preset.deviations) >= 3
+
+
+def test_what_a_run_says_first_has_numbers_and_a_split_that_is_not_the_one_asked_for() -> None:
+    settings = make_settings(data="x", preset="cnas")
+    said: list[str] = []
+    introduce(settings, SimpleNamespace(train=range(400), validation=range(600)), said.append)  # type: ignore[arg-type]
+    assert said[0].startswith("preset cnas: ")
+    assert "0.3 GPU days" in said[2]
+    numbers = [int(line.split(".")[0]) for line in said[4:]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert "final training, cifar_cnas: " in said[-1]
+    said.clear()
+    introduce(settings, SimpleNamespace(train=range(900), validation=range(100)), said.append)  # type: ignore[arg-type]
+    assert "10% instead of the 60%" in said[0]
+    said.clear()
+    introduce(make_settings(data="x", evaluations=4), SimpleNamespace(train=range(9), validation=range(1)), said.append)  # type: ignore[arg-type]
+    assert not said
 
 
 def test_options_change_a_preset_and_a_time_does_not() -> None:

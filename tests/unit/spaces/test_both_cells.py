@@ -16,13 +16,15 @@ from archduel.commands.search.one_shot import supernet_recipe
 from archduel.commands.search.plan import Plan, fixed_plan, ladder_for, timed_plan
 from archduel.commands.search.settings import make_settings
 from archduel.commands.trainings import JobOptions
-from archduel.core import Arch, Scale, sample
+from archduel.core import Arch, Query, Scale, sample
 from archduel.errors import BudgetError, SettingError
+from archduel.estimators.judges import Judge
 from archduel.networks import load_trained, save_trained
 from archduel.proxies.factors import default_factors
 from archduel.race.sizes import depths
 from archduel.spaces.darts.space import DARTS
 from archduel.spaces.family import build, count, family, supernet
+from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
 LADDER = family("darts").ladder
@@ -125,3 +127,20 @@ def test_weights_that_exist_are_read_at_any_depth(tmp_path: Path) -> None:
     x = torch.rand(2, 1, 8, 8)
     with torch.no_grad():
         assert torch.equal(load_trained(tmp_path)[0](x), model(x))
+
+
+def test_a_run_that_an_older_version_began_goes_on_with_its_networks() -> None:
+    settings = make_settings(data="x", space="darts", strategy="spos", evaluations=8)
+    plan = fixed_plan(settings, images(100, 8), LADDER)
+    assert not plan.shallow("darts")
+    before = Plan.from_json(replace(plan, label=plan.label.with_(depth=1)).to_json())  # as it stands in that run's journal
+    assert before.shallow("darts")
+    assert not before.shallow("nasbench201")
+    arch, scale = sample(DARTS(), np.random.default_rng(0)), Scale(4, 1, 8, 1, 10)
+    assert supernet("darts", scale, generator=torch.Generator(), shallow=True).modules_of(arch)
+    rng = np.random.default_rng(0)
+    pixels = Pixels(rng.integers(0, 256, (20, 1, 8, 8), dtype=np.uint8), rng.integers(0, 10, 20), (0.5,), (0.25,))
+    recipe = Recipe(epochs=1, batch_size=10, channels=4, depth=1, image_size=8, crop_pad=1)
+    for shallow in (True, False):
+        judge = Judge(pixels, {"validation": pixels}, {"label": recipe}, 10, 0, shallow=shallow)
+        assert judge()(Query(arch, "label"), 0).failed == (not shallow)
