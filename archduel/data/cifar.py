@@ -18,6 +18,7 @@ from archduel.data.dataset import Source, digest
 from archduel.data.download import checksum, take_members
 from archduel.data.stored import Item, keep, kept_once
 from archduel.errors import DataError, in_one_line
+from archduel.text import printable
 
 __all__ = ["FORMS", "Form", "check_archive", "form_of_folder", "from_cifar", "read_form", "safe_unpickle"]
 
@@ -65,7 +66,7 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Returns what stands for the named object where it is on the list."""
         if (module, name) not in ALLOWED:
-            raise DataError(f"it asks for {module}.{name}, which no CIFAR file needs; it is refused"[:300])
+            raise DataError(printable(f"it asks for {module}.{name}, which no CIFAR file needs; it is refused")[:300])
         return ALLOWED[module, name]
 
 

@@ -394,3 +394,10 @@ def test_archives_of_cells_with_members_of_strangers(tmp_path: Path) -> None:
             archive.addfile(member, io.BytesIO())
     with pytest.raises(TableError):
         published(tmp_path / "cells.tar", tmp_path)
+
+
+def test_a_name_with_a_line_break_in_a_cifar_pickle_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data_batch_1").write_bytes(b"\x80\x04\x8c\x05numpy\x8c\x05dt\nyp\x93.")
+    with pytest.raises(DataError, match=r"it asks for numpy\.dt\\nyp, which no CIFAR file needs") as caught:
+        safe_unpickle(tmp_path / "data_batch_1")
+    assert "\n" not in str(caught.value)
