@@ -43,8 +43,8 @@ KNOWN_WARMUP = 0.3
 """Of the last training's length, over which the rate of networks rises that know something: with a full rate from the start what they
 know is lost first (68 % fell to 35 % within 3 s), and a rung would not say what they come to."""
 TEACHER_SHARE, LEAST_TO_LEARN = 0.2, 200.0
-"""Of the last training's seconds what a teacher may have, and how many there must be: a hundred seconds of a teacher and 250 of learning were
-ahead of 300 alone by 1 point on CIFAR-10's classes and by 2 on CIFAR-100's (``benchmarks/records/distillation.json``)."""
+"""Of the last training's seconds what a teacher may have, and how many there must be: 100 s of a teacher and 250 s of learning were 1 point ahead of 300 s
+alone on CIFAR-10's classes, 120 s of learning were not (``benchmarks/records/distillation.json``)."""
 MOST_REFUSED = 20  # newcomers in a row that no size makes small enough
 SAVE_SECONDS = 5.0
 FAVOURED = ("start", "tuned", "earlier")

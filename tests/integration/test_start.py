@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,14 +88,14 @@ def test_two_starts_repeat_exactly(images: Path, tmp_path: Path) -> None:
     assert "At equal training" in start_sentences(results[0])[2]
 
 
-def known(images: Path, most: int) -> Known:
+def known(images: Path, most: int, **settings: Any) -> Known:
     """Returns the parts of EfficientNet-Lite0 with at most so many parameters, after a look at the images."""
     data = load(str(images))
     look = data.preprocessing
     train, validation = (Pixels(part.images, part.labels, look.mean, look.std) for part in (data.train, data.validation))
     space, scale = Pretrained(backbones=["efficientnet_lite0"]), Scale(1, 1, data.image_size, 3, data.n_classes)
-    found = Known(space, scale, look.mean, look.std, lambda arch, scale, counts: counts.params <= most, alone=False)
-    found.prepare(train, validation, None)
+    found = Known(space, scale, look.mean, look.std, lambda arch, scale, counts: counts.params <= most, alone=False, **settings)
+    found.prepare(train, validation, 600.0)
     return found
 
 
@@ -110,6 +111,14 @@ def test_a_whole_backbone_above_the_limits_may_teach(images: Path) -> None:
     assert found.teacher(best, 1e6, 100) is None  # knows no more than what would learn from it
     assert found.teacher(0.0, 1e-3, 100) is None  # there is no time
     assert known(images, 10_000_000).teacher(0.0, 1e6, 100) is None  # all that there is may be handed over itself
+
+
+def test_features_from_the_cache_are_not_taken_for_quick_networks(images: Path, tmp_path: Path) -> None:
+    first, again = (known(images, 10_000_000, cache=tmp_path) for _ in range(2))
+    seconds = [[(seen.resolution, seen.seconds) for seen in found.seen] for found in (first, again)]
+    assert seconds[0] == seconds[1]
+    assert min(cost for _, cost in seconds[0]) > 1e-5
+    assert [proposal.arch for proposal in first.first()] == [proposal.arch for proposal in again.first()]
 
 
 def test_where_no_part_is_small_enough_networks_from_scratch_race_alone(images: Path, tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from archduel.errors import RunError, SettingError
 from archduel.race import race as module
 from archduel.race.candidates import Candidate
 from archduel.race.clock import Stopwatch
-from archduel.race.newcomers import Asker, Entry, write_scale
+from archduel.race.newcomers import Asker, Entry, one_answer_apart, was_asked, write_scale
 from archduel.race.plan import Plan
-from archduel.race.race import Race, RaceSettings, Sets, check_images
+from archduel.race.race import Race, RaceSettings
 from archduel.race.rungs import Rungs, Standing
+from archduel.race.sets import Sets, check_images
 from archduel.race.sides import Side
 from archduel.race.sizes import Bounds, Sizes
 from archduel.training.images import Pixels
@@ -290,7 +291,7 @@ def test_newcomers_that_no_size_makes_small_enough_are_refused_twenty_times() ->
     race.sides[0].asker.strategy.ask = lambda n: [SimpleNamespace(arch=next(asked))]  # type: ignore[method-assign, assignment, return-value]
     assert race._enter() is None
     events = [record["event"] for record in race.journal.records]
-    assert events == ["refused"] * module.MOST_REFUSED
+    assert events == [*["refused"] * module.MOST_REFUSED, "dry"]
     assert len(race.sides[0].asker.strategy.log) == 20  # type: ignore[attr-defined]
 
 
@@ -306,12 +307,12 @@ def test_whoever_enters_is_noted_with_what_was_exchanged() -> None:
 
 
 def test_one_answer_apart() -> None:
-    assert module._one_answer_apart(ARCH, NEAR)
-    assert not module._one_answer_apart(ARCH, ARCH)
-    assert not module._one_answer_apart(ARCH, FAR)
-    assert not module._one_answer_apart(ARCH, Arch("other", (0, 1, 0)))
-    assert not module._one_answer_apart(ARCH, Arch("toy", (0, 1)))
-    assert [module._was_asked(exchange) for exchange in ([], [["ask", "a"]], [["ask", "a"], ["again", 1.0]], [["step", 1]])] == [False, True, False, False]
+    assert one_answer_apart(ARCH, NEAR)
+    assert not one_answer_apart(ARCH, ARCH)
+    assert not one_answer_apart(ARCH, FAR)
+    assert not one_answer_apart(ARCH, Arch("other", (0, 1, 0)))
+    assert not one_answer_apart(ARCH, Arch("toy", (0, 1)))
+    assert [was_asked(exchange) for exchange in ([], [["ask", "a"]], [["ask", "a"], ["again", 1.0]], [["step", 1]])] == [False, True, False, False]
 
 
 def test_two_images_of_each_are_the_least() -> None:
