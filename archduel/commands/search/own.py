@@ -46,7 +46,7 @@ def for_data(space: Space, dataset: Dataset, progress: Progress) -> Space:
     scale = Scale(image_size=dataset.image_size, in_channels=dataset.in_channels, n_classes=dataset.n_classes)
     options = checked(space.name, scale)
     if not options:
-        return space
+        return for_scale(space, scale)
     found = for_scale(space, scale)
     fixed = DECIDED & {key for changes in _recipe_settings(found) for key in changes}
     if fixed:

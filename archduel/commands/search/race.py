@@ -18,7 +18,7 @@ from archduel.commands.search.final import SCORES, mistakes_of, text_of
 from archduel.commands.search.known import choose_start, handed_look, record, scratch_side
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import compared_rung, data_fields
-from archduel.commands.search.settings import Settings
+from archduel.commands.search.settings import Settings, usual_space
 from archduel.commands.search.strategy import closed_form_costs, make_strategy
 from archduel.core import Arch, Constraint, Scale, Space, Strategy
 from archduel.core.job import Job
@@ -42,6 +42,7 @@ __all__ = ["constraint_of", "further_limit", "race_sentence", "raced", "recipe_f
 STAGE = "race"
 HANDED_OVER = "networks/search-0"
 """Where in the run folder the network is kept, in the form of every trained network."""
+LEAST_SIDE = 12  # pixels; in fewer there is little to see
 LABEL_SHARE = 0.6
 """Part of the newcomers that a strategy labels before it compares; the others it proposes."""
 
@@ -60,6 +61,8 @@ def raced(
         return _strategy(settings, other, dataset, recipe_for(settings, dataset), newcomers, limit, earlier)
 
     start = choose_start(settings, dataset, searching, further, looking, progress.say)
+    if settings.device_limit and settings.space == usual_space(True, small=True):
+        progress.say(f"space {space.name}: small networks, as RAM or flash is limited; --space takes another")
     if start.sentence:
         progress.say(start.sentence)
     side = scratch_side(settings, dataset, start)
@@ -70,7 +73,7 @@ def raced(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
         evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after,
         max_params=settings.max_params, max_macs=settings.max_macs, allowed=further, constraint=constraint, scratch=start.scratch, known=start.known,
-        scratch_side=side, earlier=earlier.winners,
+        scratch_side=side, smaller_sides=smaller_sides(settings, side), earlier=earlier.winners,
         random_first=random_first, standards=settings.baselines and not family(space.name).own_weights, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
         threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=folder.part(STAGE), say=progress.say,
@@ -144,9 +147,17 @@ def _newcomers(settings: Settings, folder: Job, kept: float) -> int:
 
 def constraint_of(settings: Settings, space: Space, dataset: Dataset, side: int | None = None) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
-    scale = Scale(widths(space)[0], depths(space)[0], side or dataset.image_size, dataset.in_channels, dataset.n_classes)
-    limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit)
+    sides = (side or dataset.image_size, *smaller_sides(settings, side or dataset.image_size))
+    scale = Scale(widths(space)[0], depths(space)[0], sides[-1], dataset.in_channels, dataset.n_classes)
+    limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit, resized=True)
     return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
+
+
+def smaller_sides(settings: Settings, side: int) -> tuple[int, ...]:
+    """Returns further sides in pixels at which networks may see images of ``side``: half and a quarter, where RAM is limited and nobody chose one."""
+    if settings.max_ram is None or settings.image_size is not None:
+        return ()
+    return tuple(side // part for part in (2, 4) if side // part >= LEAST_SIDE)
 
 
 def _strategy(

@@ -123,9 +123,19 @@ def _may_race(values: Mapping[str, Any]) -> bool:
     return "evaluations" not in values and declaration(str(values.get("strategy", Settings.model_fields["strategy"].default))).kind != "one-shot"
 
 
-def usual_space(races: bool, *, whole: str = "stages", cells: str = "nasbench201") -> str:
-    """Returns where is searched if nobody says it: whole networks for a race, whose outline matters most in little time; else cells."""
-    return whole if races else cells
+def usual_space(races: bool, *, small: bool = False, whole: str = "stages", smallest: str = "tiny", cells: str = "nasbench201") -> str:
+    """Returns where is searched if nobody says it: whole networks for a race, whose outline matters most in little time; else cells.
+
+    Args:
+        races: whether it is a race.
+        small: whether RAM or flash is limited.
+        whole: the space of whole networks.
+        smallest: that of networks for small devices.
+        cells: the space of cells.
+    """
+    if not races:
+        return cells
+    return smallest if small else whole
 
 
 def make_settings(**values: Any) -> Settings:
@@ -151,7 +161,7 @@ def make_settings(**values: Any) -> Settings:
     if "strategy" in values and ":" not in str(values["strategy"]):
         values["strategy"] = str(values["strategy"]).replace("-", "_")
     values.setdefault("workers", default_workers(str(values.get("device", "cpu"))))
-    values.setdefault("space", usual_space(_may_race(values)))
+    values.setdefault("space", usual_space(_may_race(values), small=any(name in values for name in ("max_ram", "max_flash"))))
     if ":" in str(values["space"]):
         registry.entry("space", str(values["space"]))  # named by the user, so a folder that names it too may be read
     try:
@@ -240,7 +250,7 @@ def settings_in(path: Path) -> dict[str, Any]:
 
 def asks_known(settings: Settings) -> bool:
     """Whether a run asks for pretrained networks; who names another space than the usual one wants to know what is in that."""
-    return settings.start == "pretrained" or (settings.start == "auto" and settings.space == usual_space(True))
+    return settings.start == "pretrained" or (settings.start == "auto" and settings.space == usual_space(True, small=bool(settings.device_limit)))
 
 
 def may_know(settings: Settings) -> bool:
