@@ -67,11 +67,20 @@ def evaluate(
 def export(
     network: TrainedNetwork,
     to: Annotated[Path, typer.Option("--to", help="folder to write")],
+    int8: Annotated[bool, typer.Option("--int8", help="also an int8 network (ONNX), checked on validation images")] = False,
+    data: Annotated[str | None, typer.Option(help="with --int8: the data the network was trained on, where they are not where they were")] = None,
 ) -> None:
     """Write the trained network (a search's winner) as a folder that needs nothing of archduel."""
     from archduel.networks.trained import export_network, open_network
 
-    typer.echo(export_network(open_network(network), to).summary)
+    if data is not None and not int8:
+        raise SettingError("--data is for --int8 alone: only that looks at images")
+    opened = open_network(network)
+    typer.echo(export_network(opened, to).summary)
+    if int8:
+        from archduel.commands.int8 import export_int8
+
+        typer.echo(export_int8(opened, to, data=data).summary)
 
 
 def predict(

@@ -19,7 +19,7 @@ from archduel.commands.search.audit import audited
 from archduel.commands.search.earlier import read_earlier
 from archduel.commands.search.more import as_before, begin, end, is_more, trained_on
 from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
-from archduel.commands.search.own import check_importable, check_not_loading, exported, for_data
+from archduel.commands.search.own import check_importable, check_not_loading, exported, exported_to, for_data
 from archduel.commands.search.pace import Pace
 from archduel.commands.search.paper import introduce, say_cost
 from archduel.commands.search.plan import (
@@ -54,7 +54,7 @@ from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device, latency_of
 from archduel.execution import IDLE, Processes
 from archduel.networks.predictions import predict
-from archduel.networks.trained import export_network, open_network
+from archduel.networks.trained import open_network
 from archduel.spaces.family import target_of
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
@@ -327,7 +327,7 @@ def hand_over(folder: Job, result: dict[str, Any], progress: Progress) -> None:
     from archduel.commands.search.report import write_report
 
     progress.say("exporting ...")
-    progress.say(f"  {exported(folder.path)}")
+    progress.say(f"  {exported(folder.path, int8=read_settings(folder.path).int8)}")
     write_report(folder.path)
     folder.note("handed over")
     progress.say("")
@@ -363,9 +363,9 @@ class Run:
         """Returns the trained winner: input (N, C, H, W) float in 0..1, preprocessed as the run says; output logits."""
         return open_network(self.folder).with_normalisation
 
-    def export(self, folder: str | Path) -> Path:
-        """Writes the stand-alone folder (model.py, weights, ONNX, predict.py) and returns its path."""
-        return export_network(open_network(self.folder), Path(folder)).folder
+    def export(self, folder: str | Path, *, int8: bool = False) -> Path:
+        """Writes the stand-alone folder (model.py, weights, ONNX, predict.py; ``int8``: that too, checked) and returns its path."""
+        return exported_to(self.folder, Path(folder), int8=int8)
 
     def report(self) -> Path:
         """Writes report.html (also of an unfinished run) and returns its path."""
