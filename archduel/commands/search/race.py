@@ -32,6 +32,7 @@ from archduel.race.sizes import depths, widths
 from archduel.race.training import best_precision
 from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for
+from archduel.spaces.memory import network_footprint
 from archduel.training.images import Pixels
 from archduel.training.metrics import Evaluation, calibration_error, evaluate
 from archduel.training.recipe import Recipe
@@ -82,6 +83,7 @@ def raced(
     home = next((side.asker.space for side in start.known if side.asker.space.name == race.winner.entry.arch.space), space)
     network = _network(home, race, test)
     network["latency_ms"] = round(latency_of(race.winner.entry.scale, batch_size=1, device=settings.device)(race.winner.entry.arch), 4)
+    network["footprint"] = _footprint(settings, race)
     save_trained(folder.path / HANDED_OVER, race.network, _facts(settings, dataset, race, network))
     return {**_result(folder, settings, dataset, race, network), "start": record(start)}
 
@@ -191,6 +193,13 @@ def further_limit(settings: Settings) -> Any:
         return most is None or latency_of(scale, batch_size=settings.latency_batch, device=settings.device)(arch) <= most
 
     return allowed
+
+
+def _footprint(settings: Settings, race: RaceResult) -> dict[str, Any]:
+    """Returns RAM and flash of the network that is handed over, in bytes, with the numbers that its device has."""
+    scale = race.winner.entry.scale
+    need = network_footprint(race.network, (scale.in_channels, scale.image_size, scale.image_size), int8=settings.int8)
+    return {**need._asdict(), "int8": settings.int8}
 
 
 def _tested(folder: Job, dataset: Dataset, race: RaceResult) -> Evaluation:

@@ -229,9 +229,19 @@ def _key_figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
          "note": note},
         {"label": "parameters", "value": f"{winner['params']:,}", "note": "trainable"},
         {"label": "multiply-adds", "value": f"{winner['macs']:,}", "note": "one image"},
-        *latency, *_time_share(result),
+        *latency, *_footprint(winner), *_time_share(result),
         {"label": "time", "value": duration(result["clock"]), "note": "wall clock, up to the export"},
     ]  # fmt: skip
+
+
+def _footprint(winner: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Returns RAM and flash on a device; nothing for runs of a version that did not say it."""
+    need = winner.get("footprint")
+    if not need:
+        return []
+    note = f"{'int8' if need['int8'] else 'float32'}, estimated"
+    labels = {"ram": "RAM for activations", "flash": "flash"}
+    return [{"label": label, "value": f"{need[name] / 1000:,.1f} kB", "note": note} for name, label in labels.items()]
 
 
 def _time_share(result: Mapping[str, Any]) -> list[dict[str, str]]:

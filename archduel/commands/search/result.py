@@ -225,6 +225,15 @@ def _weakest(result: Mapping[str, Any]) -> list[str]:
     return [f"        weakest classes: {', '.join(worst)}"] if worst else []
 
 
+def footprint_line(winner: Mapping[str, Any], form: str = "{}") -> list[str]:
+    """Returns what the network needs on a device, in words; nothing for runs of a version that did not say it."""
+    need = winner.get("footprint")
+    if not need:
+        return []
+    numbers = "int8" if need["int8"] else "float32"
+    return [form.format(f"on a device, in {numbers}: {need['ram']:,} bytes of RAM for activations, {need['flash']:,} bytes of flash")]
+
+
 def gain(result: Mapping[str, Any]) -> list[str]:
     """Returns the sentences that say what came out."""
     winner = result["networks"]["search"]
@@ -237,7 +246,7 @@ def gain(result: Mapping[str, Any]) -> list[str]:
         f"winner  {winner['text']}",
         f"        test {result['metric'].replace('_', ' ')} {mean:.2%} ({number}), {winner['params']:,} parameters, "
         f"{winner['macs']:,} multiply-adds{latency}",
-        *_weakest(result),
+        *footprint_line(winner, "        {}"), *_weakest(result),
     ]
     ranked = ranking_sentence(result)
     return lines + [part["sentence"] for part in result["gain"].values()] + ([ranked] if ranked else [])
