@@ -225,7 +225,7 @@ def _weakest(result: Mapping[str, Any]) -> list[str]:
     return [f"        weakest classes: {', '.join(worst)}"] if worst else []
 
 
-def footprint_line(winner: Mapping[str, Any], form: str = "{}") -> list[str]:
+def _footprint_line(winner: Mapping[str, Any], form: str = "{}") -> list[str]:
     """Returns what the network needs on a device, in words; nothing for runs of a version that did not say it."""
     need = winner.get("footprint")
     if not need:
@@ -246,7 +246,7 @@ def gain(result: Mapping[str, Any]) -> list[str]:
         f"winner  {winner['text']}",
         f"        test {result['metric'].replace('_', ' ')} {mean:.2%} ({number}), {winner['params']:,} parameters, "
         f"{winner['macs']:,} multiply-adds{latency}",
-        *footprint_line(winner, "        {}"), *_weakest(result),
+        *_footprint_line(winner, "        {}"), *_weakest(result),
     ]
     ranked = ranking_sentence(result)
     return lines + [part["sentence"] for part in result["gain"].values()] + ([ranked] if ranked else [])
