@@ -181,8 +181,23 @@ def quantise(source: Path, to: Path, train: Labelled, way: Way = WAYS[0]) -> Non
                 activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, calibrate_method=getattr(CalibrationMethod, way.calibration),
                 extra_options=options,
             )  # fmt: skip
+            _bare(to)
         except Exception as error:  # the quantiser raises whatever a graph leads it to
             raise ExportError(f"the network could not be made int8 ({way}): {error}") from error
+
+
+def _bare(path: Path) -> None:
+    """Takes out of a file what the exporter says about where each operation came from, which is most of a small network's file."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:], model.metadata_props[:]
+    onnx.save(model, str(path))
 
 
 def _reader(pixels: NDArray[np.uint8]) -> Any:

@@ -64,6 +64,7 @@ def test_the_int8_network_is_there_checked_and_run_by_predict(exported, tmp_path
     assert report.accuracy >= 0.9
     assert report.agreement >= 0.9
     assert report.lost <= 0.05
+    assert report.int8_bytes < report.bytes
     assert "predict.py --int8" in (folder / "README.md").read_text()
     image = tmp_path / "a.png"
     Image.fromarray(np.moveaxis(validation.pixels[0], 0, -1)).save(image)
