@@ -27,6 +27,7 @@ NEEDS: dict[str, set[str]] = {
     "race": {"spaces", "training", "core"},
     "recipes": {"spaces", "training", "core"},
     "export": {"spaces", "core"},
+    "devices": {"export", "rankers", "spaces", "core"},
     "estimators": {"fusing", "spaces", "training", "core"},
     "networks": {"export", "spaces", "data", "registry", "core"},
     "pretrained": {"networks", "spaces", "training", "data", "registry", "core"},

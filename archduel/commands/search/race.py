@@ -16,6 +16,7 @@ from archduel.commands.search.after import rehearsed, reserve, slower
 from archduel.commands.search.earlier import Earlier
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
 from archduel.commands.search.known import choose_start, handed_look, record, scratch_side
+from archduel.commands.search.latency import latency_facts, latency_limit
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import compared_rung, data_fields
 from archduel.commands.search.settings import Settings, usual_space
@@ -24,7 +25,6 @@ from archduel.core import Arch, Constraint, Scale, Space, Strategy
 from archduel.core.job import Job
 from archduel.data import Dataset
 from archduel.errors import SettingError, unknown
-from archduel.estimators.timing import latency_of
 from archduel.networks.trained import save_trained
 from archduel.race import Candidate, RaceResult, race_recipe, run_race
 from archduel.race.plan import timed_plan
@@ -82,7 +82,7 @@ def raced(
     test = _tested(folder, dataset, race)
     home = next((side.asker.space for side in start.known if side.asker.space.name == race.winner.entry.arch.space), space)
     network = _network(home, race, test)
-    network["latency_ms"] = round(latency_of(race.winner.entry.scale, batch_size=1, device=settings.device)(race.winner.entry.arch), 4)
+    network |= latency_facts(settings, race.winner.entry.arch, race.winner.entry.scale)
     network["footprint"] = _footprint(settings, race)
     save_trained(folder.path / HANDED_OVER, race.network, _facts(settings, dataset, race, network))
     return {**_result(folder, settings, dataset, race, network), "start": record(start)}
@@ -181,16 +181,14 @@ def _strategy(
 
 def further_limit(settings: Settings) -> Any:
     """Returns the limits of RAM, flash and latency as a function of architecture and scale; None without one."""
-    device, most = settings.device_limit, settings.max_latency_ms
-    if not device and most is None:
+    device, latency = settings.device_limit, latency_limit(settings)
+    if not device and latency is None:
         return None
 
     @lru_cache(10_000)
     def allowed(arch: Arch, scale: Scale) -> bool:
-        """Whether a network fits on its device and, built and measured here, is fast enough."""
-        if not device(arch, scale):
-            return False
-        return most is None or latency_of(scale, batch_size=settings.latency_batch, device=settings.device)(arch) <= most
+        """Whether a network fits on its device and is fast enough."""
+        return bool(device(arch, scale)) and (latency is None or latency(arch, scale))
 
     return allowed
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from archduel.assemble import accepted_partners
 from archduel.commands.search.final import SCORES, FinalNetwork, FinalStage, network_folder, text_of
+from archduel.commands.search.latency import latency_words
 from archduel.commands.search.plan import Plan
 from archduel.commands.search.settings import Settings
 from archduel.commands.search.stages import Selection
@@ -241,11 +242,10 @@ def gain(result: Mapping[str, Any]) -> list[str]:
     mean = sum(scores) / len(scores)
     n = result["data"]["splits"]["test"]
     number = f"of {n:,} images" if len(scores) == 1 else f"mean of {len(scores)} trainings"
-    latency = f", {winner['latency_ms']:.2g} ms an image" if "latency_ms" in winner else ""
     lines = [
         f"winner  {winner['text']}",
         f"        test {result['metric'].replace('_', ' ')} {mean:.2%} ({number}), {winner['params']:,} parameters, "
-        f"{winner['macs']:,} multiply-adds{latency}",
+        f"{winner['macs']:,} multiply-adds{latency_words(winner)}",
         *_footprint_line(winner, "        {}"), *_weakest(result),
     ]
     ranked = ranking_sentence(result)

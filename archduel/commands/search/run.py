@@ -17,6 +17,7 @@ from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final, same
 from archduel.commands.search.audit import audited
 from archduel.commands.search.earlier import read_earlier
+from archduel.commands.search.latency import latency_at
 from archduel.commands.search.more import as_before, begin, end, is_more, trained_on
 from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
 from archduel.commands.search.own import check_importable, check_not_loading, exported, exported_to, for_data
@@ -51,7 +52,7 @@ from archduel.data import Dataset, load
 from archduel.data.load import source_of
 from archduel.errors import DataError, RunError, SettingError, as_path
 from archduel.estimators.judges import Finals, Groups, Judge, scale_of
-from archduel.estimators.timing import Stopwatch, check_device, latency_of
+from archduel.estimators.timing import Stopwatch, check_device
 from archduel.execution import IDLE, Processes
 from archduel.networks.predictions import predict
 from archduel.networks.trained import open_network
@@ -237,7 +238,7 @@ def _plan(
 def _limits(settings: Settings, scale: Scale) -> Limits:
     measure = None
     if settings.max_latency_ms is not None:
-        measure = latency_of(scale, batch_size=settings.latency_batch, device=settings.device)
+        measure = latency_at(settings, scale)
     return Limits(
         scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit,
         max_latency_ms=settings.max_latency_ms, latency=measure,

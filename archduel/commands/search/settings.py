@@ -44,7 +44,7 @@ class Settings(BaseModel):
     evaluations: int | None = Field(None, ge=4, description="number of cheap trainings; alone it makes runs repeat exactly")
     max_params: int | None = Field(None, gt=0, description="most parameters: 500k, 1M")
     max_macs: int | None = Field(None, gt=0, description="most multiply-adds for one image: 20M")
-    max_latency_ms: float | None = Field(None, gt=0, description="most milliseconds a batch on this device, measured")
+    max_latency_ms: float | None = Field(None, gt=0, description="most milliseconds a batch: measured here, or with --device-latency the upper bound for that device")
     latency_batch: int = Field(1, ge=1, description="images a batch when latency is measured")
     image_size: int | None = Field(None, ge=8, le=1024, description="side in pixels; default chosen from the images")
     max_images: int | None = Field(None, ge=20, description="use at most so many images")
@@ -76,6 +76,7 @@ class Settings(BaseModel):
     prior: str | None = Field(
         None, description="what an earlier search knows: its run folder, or a table of the space (NAME:60 = 60 of its labels); + between several"
     )
+    device_latency: str | None = Field(None, description="the device that --max-latency-ms is about: `archduel device list`; default this one")
 
     def identity(self) -> str:
         """Returns the JSON that a run without a folder is named by; settings that came later and are left at their defaults are not in it."""
@@ -95,7 +96,7 @@ class Settings(BaseModel):
 
 OLDER = {"start": "scratch"}
 """What runs of an older version did, where that is not today's default."""
-LATER = ("start", "backbones", "max_ram", "max_flash", "int8", "validation", "preset", "prior")
+LATER = ("start", "backbones", "max_ram", "max_flash", "int8", "validation", "preset", "prior", "device_latency")
 """Settings that runs of an older version have no say in."""
 KNOWN_SIDE = 128
 """Pixels that images keep where pretrained networks may look at them, whatever the time: in fewer they see little."""
@@ -160,6 +161,10 @@ def make_settings(**values: Any) -> Settings:
         raise SettingError(str(unknown("setting", strange, Settings.model_fields)))
     if "strategy" in values and ":" not in str(values["strategy"]):
         values["strategy"] = str(values["strategy"]).replace("-", "_")
+    if "device_latency" in values:
+        from archduel.devices.store import device_key
+
+        values["device_latency"] = device_key(str(values["device_latency"]))
     values.setdefault("workers", default_workers(str(values.get("device", "cpu"))))
     values.setdefault("space", usual_space(_may_race(values), small=any(name in values for name in ("max_ram", "max_flash"))))
     if ":" in str(values["space"]):
