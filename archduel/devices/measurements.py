@@ -199,31 +199,30 @@ def _latency(path: Path, name: str, text: str, least: float = 1e-9) -> float:
     return value
 
 
-SLOWEST, FASTEST = 1e3, 2e9
-"""Multiply-adds a millisecond of the kit's largest network that a device can have: a small microcontroller makes 10,000, a large GPU on one image 200 million."""
+SLOWEST, SLOWEST_WITH_RUNTIME, FASTEST = 1e3, 3e4, 2e9
+"""Multiply-adds a millisecond that a device can make of the kit's largest network: a small microcontroller makes 10,000, the slowest machine that
+onnxruntime runs on 100,000, a large GPU on one image 200 million."""
+SHORTEST_OPERATOR = 1e-4
+"""Milliseconds that an operator takes at least, however little it computes: to call it costs a thousand cycles or so."""
 APART = 30.0
 """Factor between a latency and what all others lead one to expect above which a row is taken for one in another unit."""
 
 
-def check_plausible(rows: Mapping[str, float], macs: Mapping[str, float], expected: NDArray[np.float64] | Sequence[float]) -> None:
+def check_plausible(
+    measured: Measured, macs: Mapping[str, float], numbers: Mapping[str, float], expected: NDArray[np.float64] | Sequence[float]
+) -> None:
     """Refuses latencies that no device has, and single rows in another unit.
 
     Args:
-        rows: network -> milliseconds.
+        measured: the latencies.
         macs: network -> multiply-adds of one image.
+        numbers: network -> operators.
         expected: milliseconds for each row, in order, as all others tell them.
 
     Raises:
         DataError: saying what was seen and what is probably meant.
     """
-    largest = max(rows, key=lambda name: macs[name])
-    rate = macs[largest] / rows[largest]
-    if not SLOWEST <= rate <= FASTEST:
-        unit, hint = ("seconds", "s") if rate > FASTEST else ("microseconds", "us")
-        raise DataError(
-            f"{largest} makes {macs[largest]:.3g} multiply-adds in {rows[largest]:.3g} ms, {rate / 1e6:.3g} thousand million a second, which no device does: "
-            f"are these {unit}? Then add --unit {hint}"
-        )
+    rows = measured.rows
     ratios = {name: value / float(other) for (name, value), other in zip(rows.items(), expected)}
     worst = max(ratios, key=lambda name: abs(math.log(ratios[name])))
     if not 1 / APART <= ratios[worst] <= APART:
@@ -231,6 +230,15 @@ def check_plausible(rows: Mapping[str, float], macs: Mapping[str, float], expect
         raise DataError(
             f"{worst} takes {rows[worst]:.3g} ms, {much} the other networks lead one to expect: is this row in another unit, or was it disturbed? "
             "Measure it again, or leave the row out"
+        )
+    largest = max(rows, key=lambda name: macs[name])
+    rate = macs[largest] / rows[largest]
+    hasty = rate > FASTEST or min(rows[name] / max(1.0, numbers[name]) for name in rows) < SHORTEST_OPERATOR
+    if hasty or rate < (SLOWEST_WITH_RUNTIME if measured.facts.get("onnxruntime") else SLOWEST):
+        unit, hint = ("seconds", "s") if hasty else ("microseconds", "us")
+        raise DataError(
+            f"{min(rows.values()):.3g} to {max(rows.values()):.3g} ms, where {largest} makes {macs[largest]:.3g} multiply-adds in {rows[largest]:.3g} ms, are no "
+            f"latencies that a device has: are these {unit}? Then add --unit {hint}"
         )
 
 

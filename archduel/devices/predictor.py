@@ -36,7 +36,9 @@ MISSED = 0.5
 """Without other devices: share of what the sum missed that is alike for like networks; the other half is so for all."""
 UNLIKE, OWN, CONSTANT = 0.1, 0.02, 4.0
 """With other devices, whose agreement counts 1: what is not linear in them, what is of this device alone, and its speed, of which nothing is known."""
-ROUNDS = 3  # of reweighting: after the second the coefficients hardly move
+ROUNDS = 4  # of reweighting: after the third the coefficients hardly move
+SMALL = 30.0
+"""How many times shorter than the median a latency is at most as the first round sees it."""
 
 
 # -- A sum over what a network consists of --------------------------------------------------------------------------------
@@ -71,7 +73,8 @@ def fit_sum(columns: Matrix, ms: Matrix) -> Sum:
     scale = np.append(columns.max(0), 1.0)
     scale[scale == 0] = 1.0
     design = np.column_stack([columns, np.ones(len(columns))]) / scale
-    unit, weights = ms, np.zeros(len(scale))
+    # at first what is tiny counts as little as what is small, else one network that was left out would push all weights to nothing
+    unit, weights = np.maximum(ms, np.median(ms) / SMALL), np.zeros(len(scale))
     for _ in range(ROUNDS):
         weights, _ = nnls(design / unit[:, None], ms / unit)
         unit = np.maximum(ms, design @ weights)

@@ -122,7 +122,7 @@ class Device:
     def sentences(self) -> list[str]:
         """What is to be said of the measurements: how good the prediction is, what is missing, what was disturbed."""
         n, predictor = len(self.measured.rows), self.predictor
-        low, high = (np.exp(factor * 1.0) for factor in (-predictor.error, predictor.error))
+        low, high = np.exp(-predictor.error), np.exp(predictor.error)
         told = [
             f"{n} of {len(self.kit.networks)} networks, {min(self.measured.rows.values()):.3g} to {max(self.measured.rows.values()):.3g} ms"
             f"{self._where}",
@@ -247,9 +247,11 @@ def _check(device: Device) -> None:
     from archduel.devices.operators import COLUMNS, operator_columns
 
     built = {entry.network: entry.built for entry in device.kit.networks}
-    products = [i for i, name in enumerate(COLUMNS) if name.endswith("/macs")]
-    macs = {name: float(operator_columns(*built[name])[products].sum()) for name in device.measured.rows}
-    check_plausible(device.measured.rows, macs, device.predictor.left_out())
+    sums: list[dict[str, float]] = []
+    for what in ("/macs", "/number"):
+        places = [i for i, name in enumerate(COLUMNS) if name.endswith(what)]
+        sums.append({name: float(operator_columns(*built[name])[places].sum()) for name in device.measured.rows})
+    check_plausible(device.measured, sums[0], sums[1], device.predictor.left_out())
 
 
 def remove_device(name: str) -> None:
