@@ -150,7 +150,7 @@ class LatencyPredictor:
         self._standard = _standard(np.log1p(about[0])), _standard(self._others if about[1] is None else about[1])
         everything = np.arange(n)
         self._sum, self._process = self._learn(everything)
-        left_out = [self._left_out(np.delete(everything, i), i) for i in everything]
+        left_out = [self._left_out(np.delete(everything, i), i) for i in range(n)]
         self._residuals = np.sort(np.array([error / sd for error, sd in left_out]))
         self.error = float(np.sqrt(np.mean([error**2 for error, _ in left_out])))
 
@@ -169,7 +169,7 @@ class LatencyPredictor:
     def left_out(self) -> Matrix:
         """Returns (n,) milliseconds of each measured network as all others tell them."""
         everything = np.arange(len(self._ms))
-        return np.array([math.exp(math.log(self._ms[i]) - self._left_out(np.delete(everything, i), i)[0]) for i in everything])
+        return np.array([math.exp(math.log(self._ms[i]) - self._left_out(np.delete(everything, i), i)[0]) for i in range(len(everything))])
 
     def _view(self, columns: Matrix, others: Matrix, base: Sum) -> _View:
         (centre, width), (centre_others, width_others) = self._standard
@@ -226,7 +226,7 @@ def _fit(view: _View, y: Matrix) -> _Process:
         z = vectors.T @ rest
         likelihood = -0.5 * len(y) * math.log(float((z * z / values).mean()) + 1e-12) - 0.5 * float(np.log(values).sum())
         best = max(best, (likelihood, noise))
-    inverse = np.linalg.inv(kernel + best[1] * np.eye(len(y)))
+    inverse = np.asarray(np.linalg.inv(kernel + best[1] * np.eye(len(y))), np.float64)
     weights = inverse @ rest
     return _Process(view, inverse, weights, mean, max(float(rest @ weights) / len(y), 1e-8), best[1])
 
