@@ -21,7 +21,7 @@ from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import compared_rung, data_fields
 from archduel.commands.search.settings import Settings, usual_space
 from archduel.commands.search.strategy import closed_form_costs, make_strategy
-from archduel.core import Constraint, Scale, Space, Strategy
+from archduel.core import Arch, Constraint, Scale, Space, Strategy
 from archduel.core.job import Job
 from archduel.data import Dataset
 from archduel.errors import SettingError, unknown
