@@ -55,7 +55,7 @@ class Settings(BaseModel):
     final_seeds: int = Field(3, ge=1, le=20, description="trainings of each final network")
     flip: bool | None = Field(None, description="mirrored images keep their class; default yes, no for digits")
     baselines: bool = Field(True, description="train random search's and a standard network for comparison")
-    device: str = Field("cpu", description="cpu, cuda, cuda:1")
+    device: str = Field("cpu", description="auto (cuda where it is, else cpu; a run goes on where it began), cpu, cuda:1")
     workers: int = Field(1, ge=1, le=256, description="trainings at a time; default one a core, one on a GPU")
     threads: int = Field(1, ge=1)
     race: bool | None = Field(
