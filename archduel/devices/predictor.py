@@ -118,7 +118,6 @@ class _Process(NamedTuple):
     inverse: Matrix
     weights: Matrix
     mean: float
-    variance: float
     noise: float
 
 
@@ -228,11 +227,14 @@ def _fit(view: _View, y: Matrix) -> _Process:
         best = max(best, (likelihood, noise))
     inverse = np.asarray(np.linalg.inv(kernel + best[1] * np.eye(len(y))), np.float64)
     weights = inverse @ rest
-    return _Process(view, inverse, weights, mean, max(float(rest @ weights) / len(y), 1e-8), best[1])
+    return _Process(view, inverse, weights, mean, best[1])
 
 
 def _posterior(process: _Process, view: _View) -> tuple[Matrix, Matrix]:
-    """(N,) means and standard deviations of logarithms of measured latencies."""
+    """(N,) means of logarithms of measured latencies, and standard deviations in a unit that is the same for all networks.
+
+    The unit is found by leaving networks out: where a sum goes through all points that it was fitted to, what is left there says nothing.
+    """
     means, sds = [], []
     for start in range(0, len(view.base), 4096):
         part = view[start : start + 4096]
@@ -240,7 +242,7 @@ def _posterior(process: _Process, view: _View) -> tuple[Matrix, Matrix]:
         mean = across @ process.weights + (process.mean if view.others.shape[1] else part.base)
         variance = _own_variance(part) - np.einsum("ij,jk,ik->i", across, process.inverse, across) + process.noise
         means.append(mean)
-        sds.append(np.sqrt(np.maximum(variance, process.noise) * process.variance))
+        sds.append(np.sqrt(np.maximum(variance, process.noise)))
     return np.concatenate(means), np.concatenate(sds)
 
 

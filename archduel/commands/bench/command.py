@@ -240,6 +240,7 @@ def search(
         write_trajectories,
     )
     from archduel.commands.bench.search import bench_search
+    from archduel.reporting.figures import check_matplotlib
 
     shared: dict[str, Any] = {
         "runs": runs, "seed": seed, "settings": _by_strategy(set_), "fidelity": fidelity, "against": against, "workers": workers,
@@ -249,6 +250,8 @@ def search(
         if reduce != "mean" or figures is not None:
             raise SettingError("--objectives: fronts are of the mean of all runs, and have no --figures; leave --reduce and --figures out")
         return _fronts(table, strategies, objectives, known, queries, out, csv, shared, as_json)
+    if figures is not None:
+        check_matplotlib()
     bench = bench_search(table, strategies, queries=numbers(queries or "150", "--queries", int), reduce=reduce, **shared)
     bench.facts["command"] = command_line()
     if out is not None:

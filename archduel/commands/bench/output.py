@@ -15,7 +15,7 @@ from archduel.commands.bench.rank import RankBench
 from archduel.commands.bench.search import Bench
 from archduel.commands.progress import write_json
 from archduel.errors import SettingError
-from archduel.reporting.figures import tau_by_labels
+from archduel.reporting.figures import check_matplotlib, tau_by_labels
 from archduel.reporting.text import text_table
 
 __all__ = ["Point", "check_figure", "checklist", "checklist_text", "one_shot_summary", "rank_summary", "records_of", "search_summary", "write_csv", "write_figure", "write_figures", "write_records", "write_trajectories"]
@@ -162,6 +162,8 @@ def check_figure(path: Path | None) -> None:
     """Raises SettingError for a figure in another format, before anything is computed for it."""
     if path is not None and path.suffix.lower() not in FIGURES:
         raise SettingError(f"--figure {path}: the name must end in {', '.join(FIGURES)}")
+    if path is not None:
+        check_matplotlib()
 
 
 def write_figure(bench: RankBench, path: Path) -> None:
