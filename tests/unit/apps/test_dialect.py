@@ -107,7 +107,7 @@ def test_a_plan_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     answer = run(app, ["search", "digits", "--time", "60s", "--max-params", "50k", "--start", "scratch", "--max-images", "200", "--plan"])
     assert answer.exit_code == 0, answer.output
     assert "a race of 1 min on cpu" in answer.output
-    assert "at most 50 k parameters" in answer.output.replace("\u00a0", " ")
+    assert "at most 50.0 k parameters" in answer.output.replace("\u00a0", " ")
     assert "nothing was trained" in answer.output
     assert list(tmp_path.iterdir()) == []
 

@@ -23,7 +23,7 @@ def part(columns: np.ndarray, kind: str, what: str) -> float:
 def test_multiply_adds_are_those_of_the_closed_form(name: str) -> None:
     space = family(name)()
     arch = sample(space, np.random.default_rng(3))
-    scale = Scale(8, 2, 32, 3, 7)
+    scale = Scale(8, 3, 32, 3, 7)
     columns = operator_columns(arch, scale)
     assert columns.shape == (len(KINDS) * len(WHAT),)
     assert sum(part(columns, kind, "macs") for kind in PRODUCTS) == count(arch, scale).macs
