@@ -183,7 +183,7 @@ def main() -> None:
                 entry[title] = {**summary(rows), "processor_seconds": round(time.process_time() - began, 1)}
                 print(table.name, title, {key: value for key, value in entry[title].items() if key != "by_setting"}, flush=True)
         record["tables"][table.name] = entry
-    write_record(arguments.out, record)
+        write_record(arguments.out, record)
 
 
 if __name__ == "__main__":
