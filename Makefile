@@ -15,10 +15,16 @@ TESTS       ?= -n auto --timeout 900
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -q $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
-	$(PIP) install -q -c constraints.txt -e ".[dev,export,predictors,parquet,pareto,optuna,tensorboard,pretrained]"
+	$(PIP) install -q -c constraints.txt -e ".[dev,all]"
 	touch $@
 
-demo: $(VENV)/.ready            ## search on the embedded digits, train, export, report
+$(VENV)/.demo: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(PIP) install -q -c constraints.txt -e ".[export]"
+	touch $@
+
+demo: $(VENV)/.demo             ## search on the embedded digits, train, export, report
 	$(BIN)/archduel search digits --time 3m --out $(OUT)
 	@echo "open $(OUT)/report.html"
 

@@ -24,6 +24,7 @@ SPACES = {
     "mobilenetv3": "archduel.spaces.mobilenetv3:FAMILY",
     "resnet": "archduel.spaces.resnet:FAMILY",
     "resnet4": "archduel.spaces.resnet:FOUR_STAGES",
+    "tiny": "archduel.spaces.tiny:FAMILY",
     "stages": "archduel.spaces.stages:FAMILY",
     "pretrained": "archduel.spaces.pretrained:FAMILY",
 }

@@ -31,7 +31,7 @@ from archduel.pretrained.known import Known
 from archduel.race import race_recipe
 from archduel.race.alone import Stretch, train_alone
 from archduel.race.clock import Processor, Stopwatch
-from archduel.race.teaching import asked, lesson_loss
+from archduel.race.teaching import asked, learns_from
 from archduel.race.training import Anytime
 from archduel.spaces.family import build
 from archduel.spaces.pretrained.space import Pretrained
@@ -59,9 +59,7 @@ def images(name: str) -> tuple[Pixels, Pixels, int]:
 def pupil(train: Pixels, held: Pixels, classes: int, recipe: Recipe, seconds: float, lesson: Tensor | None, seed: int) -> dict[str, Any]:
     """Returns how a network does that was trained for so many seconds."""
     model = build(PUPIL, Scale(24, 1, 32, 3, classes), generator=torch.Generator().manual_seed(seed))
-    trainer = Anytime(model, train, recipe, seed=seed)
-    if lesson is not None:
-        trainer.teach = lambda rows, logits, loss: lesson_loss(logits, lesson[rows], loss)
+    trainer = learns_from(Anytime(model, train, recipe, seed=seed), lesson)
     train_alone(trainer, Stretch(seconds), save=lambda now: None, clock=Processor())
     accuracy = evaluate(trainer.model, held, precision=recipe.precision, channels_last=True).accuracy
     return {"seconds": seconds, "passes": round(trainer.passes, 1), "accuracy": accuracy, "params": sum(p.numel() for p in model.parameters())}

@@ -27,13 +27,14 @@ NEEDS: dict[str, set[str]] = {
     "race": {"spaces", "training", "core"},
     "recipes": {"spaces", "training", "core"},
     "export": {"spaces", "core"},
+    "devices": {"export", "rankers", "spaces", "core"},
     "estimators": {"fusing", "spaces", "training", "core"},
     "networks": {"export", "spaces", "data", "registry", "core"},
     "pretrained": {"networks", "spaces", "training", "data", "registry", "core"},
 }
 """Part of the house -> the parts that its files may import; errors, text, version and lazy lists of names are free for all."""
 FREE = {"errors", "text", "version", "_lazy"}
-SHARED_BY_COMMANDS = {"options", "progress", "trainings", "train_file", "tracking", "listing", "report", "zoo", "priors", "published"}
+SHARED_BY_COMMANDS = {"dialect", "int8", "options", "progress", "trainings", "train_file", "tracking", "listing", "report", "zoo", "priors", "published"}
 """Modules of ``commands`` that its folders share; the folders never import each other."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import sys
+import traceback
 from importlib import import_module
 from typing import Any
 
@@ -33,15 +34,20 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ("search.command", "report", "network.command", "train.command", "zoo", "backbones.command", "bench.command", "data.command", "listing", "proxy.command", "spaces.command", "table.command")
+COMMANDS = ("search.command", "runs.command", "report", "network.command", "train.command", "zoo", "backbones.command", "device.command", "bench.command", "data.command", "listing", "proxy.command", "spaces.command", "table.command")
 """Modules that add their commands, in the order in which `archduel --help` shows them."""
 OUTSIDE = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EIO,
     errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ETXTBSY, errno.EBUSY,
 )  # fmt: skip
 """A full or read-only disk, a missing permission or file, too few descriptors: nothing that a traceback explains."""
+
+
+_state = {"verbose": False}
+"""What options before the command say."""
 
 
 def _version(wanted: bool) -> None:
@@ -55,6 +61,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", help="print the version", callback=_version, is_eager=True),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="errors with all that led to them"),
 ) -> None:
     """Neural architecture search by comparison.
 
@@ -62,6 +69,7 @@ def _root(
 
     finds, trains and exports a network for a folder of images, one subfolder a class.
     """
+    _state["verbose"] = verbose
 
 
 for _module in COMMANDS:
@@ -83,6 +91,8 @@ def main() -> None:
     try:
         app()
     except ArchduelError as error:
+        if _state["verbose"]:
+            traceback.print_exc()
         print_line(printable(f"error: {error}", lines=True), error=True)
         sys.exit(2)
     except Exception as error:

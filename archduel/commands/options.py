@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
 
 import typer
-from typer.core import TyperCommand
 from typer.models import ParameterInfo
 
+from archduel.commands.dialect import Command, usable_device
 from archduel.errors import SettingError, as_number, brief
 
 __all__ = [
@@ -38,13 +38,13 @@ __all__ = [
     "ImageSize",
     "Images",
     "JobFolder",
-    "JsonFile",
     "MaxImages",
     "Metric",
     "NoProgress",
     "Quiet",
     "RecipeChanges",
-    "ResumableJson",
+    "RecordFile",
+    "ResumableFile",
     "Seed",
     "SpaceName",
     "TableName",
@@ -85,14 +85,12 @@ MaxImages = Annotated[int | None, typer.Option(help="use at most so many images"
 ImageSize = Annotated[int | None, typer.Option(help="side in pixels; default chosen from the images")]
 Metric = Annotated[str, typer.Option(help="accuracy, balanced_accuracy or macro_f1")]
 Seed = Annotated[int, typer.Option(help="seed of everything random")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1")]
+Device = Annotated[str, typer.Option(callback=usable_device, help="auto (cuda where it is, else cpu), cpu, cuda:1")]
 Workers = Annotated[int, typer.Option(min=1, help="trainings at a time")]
 Fused = Annotated[str, typer.Option(help="networks trained at once in one process: a number, auto (measured) or off")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of lines")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="write the records to this file")]
-ResumableJson = Annotated[
-    Path | None, typer.Option("--json", help="write the records; what is finished is kept beside the file")
-]
+RecordFile = Annotated[Path | None, typer.Option("--out", help="write the records to this JSON file")]
+ResumableFile = Annotated[Path | None, typer.Option("--out", help="write the records to this JSON file; what is finished is kept beside it")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print nothing")]
 NoProgress = Annotated[bool, typer.Option("--quiet", "-q", help="print no progress")]
 
@@ -105,7 +103,7 @@ class TrainingOptions:
     image_size: ImageSize = None
     metric: Metric = "accuracy"
     seed: Seed = 0
-    device: Device = "cpu"
+    device: Device = "auto"
     workers: Workers = 1
     fused: Fused = "off"
     quiet: Quiet = False
@@ -203,7 +201,7 @@ def _with_fields(function: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-class _LateCommand(TyperCommand):
+class _LateCommand(Command):
     """A command whose options are made when somebody asks for them, not when the menu of commands is printed."""
 
     build: ClassVar[Callable[[], Any]]
@@ -235,8 +233,9 @@ class _LateCommand(TyperCommand):
 
 
 def add_command(
-    group: typer.Typer, function: Callable[..., None], name: str = "", *, bare: Mapping[str, str] | None = None
-) -> None:
+    group: typer.Typer, function: Callable[..., None], name: str = "", *, bare: Mapping[str, str] | None = None,
+    former: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
     """Adds ``function`` to ``group`` as the command ``name`` (or its own name), with :class:`FieldsOf` spelled out.
 
     Args:
@@ -244,10 +243,11 @@ def add_command(
         function: does it.
         name: of the command.
         bare: option whose value may be left out -> the value it then has; for functions with :class:`FieldsOf`.
+        former: name of an option that was -> its name today; written in scripts, shown nowhere.
     """
     name = name or function.__name__
     if not _sources(function):
-        group.command(name)(function)
+        group.command(name, cls=type("PlainCommand", (Command,), {"former": dict(former or {})}))(function)
         return
 
     @cache
@@ -260,7 +260,7 @@ def add_command(
         """Stands for the command in menus."""
 
     stub.__doc__ = function.__doc__
-    late = type("LateCommand", (_LateCommand,), {"build": staticmethod(build), "bare": dict(bare or {})})
+    late = type("LateCommand", (_LateCommand,), {"build": staticmethod(build), "bare": dict(bare or {}), "former": dict(former or {})})
     group.command(name, cls=late)(stub)
 
 
@@ -395,7 +395,7 @@ def parse_count(text: str | float | int, option: str = "") -> int:
     if not isinstance(text, str):
         number = as_number(option or "a limit", text)
     else:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgb]?)", text.strip().lower(), re.ASCII) if len(text) < LONGEST_NUMBER else None
+        match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*([kmgb]?)", text.strip().lower(), re.ASCII) if len(text) < LONGEST_NUMBER else None
         if not match:
             raise SettingError(f"{option} {brief(text)} is not a number; write 500000, 500k, 1.5M or 2G".lstrip())
         number = float(match[1]) * _SIZE[match[2]]

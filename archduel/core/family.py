@@ -45,6 +45,7 @@ class Family:
         costs: ``(archs, scale) -> (N, 2)`` what rankers are given where ``count`` takes too long for thousands; None = they are counted.
         check: ``(scale) -> int`` tries what can go wrong before a search pays for it; None = nothing can.
         recipe: ``(arch) -> {setting: value}`` what an architecture says of its own training; None = nothing.
+        side: ``(arch, image_size) -> int`` at how many pixels an architecture sees images; None = as they are.
         own_weights: whether networks draw their weights themselves while they are built, and are a person's own: then no
             standard network takes their place.
         supernet: class made with ``(scale, **options)``, see :class:`archduel.core.Supernet`; without it there is no one-shot search.
@@ -75,6 +76,7 @@ class Family:
     costs: Target | None = None
     check: Target | None = None
     recipe: Target | None = None
+    side: Target | None = None
     own_weights: bool = False
     scale: Scale = Scale()
     ladder: tuple[tuple[int, int], ...] = ()

@@ -70,7 +70,7 @@ RUN = Layout("run", "run.toml", ("run",), free=("data", "workers"))
 TRAINING = Layout("training", "train.toml", ("architecture", "recipe", "data", "scale", "start"), free=("data.name",))
 """The hardware and the number of processes may differ."""
 PROXY = Layout("job", "settings.json", ("settings",))
-COMPARISON = Layout("comparison", option="--json")
+COMPARISON = Layout("comparison")
 TABLE = Layout("table")
 PAID = ("", "estimate", "epoch", "one-shot step", "rung", "trial")
 """Records that cost something; a job without any may still get other settings. Epochs of a training have no event."""

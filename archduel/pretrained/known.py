@@ -360,6 +360,18 @@ class Known:
             f"and {least.macs:,} multiply-adds; raise the limit, or use --start scratch"
         )
 
+    def check(self) -> None:
+        """Raises InfeasibleError where no part of a backbone is within the limits, as far as the smallest of 400 random ones show."""
+        from archduel.core import sample
+
+        rng = np.random.default_rng([self.seed, 18])
+        drawn = sorted((sample(self.space, rng) for _ in range(400)), key=lambda arch: count(arch, self.scale))
+        if all(self.sized(arch) is None for arch in drawn[:40]):
+            least = count(drawn[0], self.scale)
+            raise InfeasibleError(
+                f"no part of {', '.join(self.space.backbones)} is within the limits: the smallest of 400 has {least.params:,} parameters"
+            )
+
     def sized(self, arch: Arch) -> tuple[Scale, Counts] | None:
         """Returns input, classes and cost of an architecture; None above the limits, or at a resolution that the time does not allow.
 

@@ -24,7 +24,7 @@ from archduel.race.rungs import Enter, Standing
 from archduel.race.sets import Sets
 from archduel.race.sides import Side, turn
 from archduel.race.sizes import Sizes, fitting_scale
-from archduel.race.teaching import LESSON, Teacher, asked, lesson_loss, taught
+from archduel.race.teaching import LESSON, Teacher, asked, learns_from, taught
 from archduel.race.threads import Threads
 from archduel.race.training import Anytime
 from archduel.spaces.family import build, recipe_changes
@@ -398,7 +398,7 @@ class Race:
         lesson, began = self._lesson(winner, choice["began"])
         ending = Ending(self.plan.end, choice["trained"], began)
         least = (began + self.plan.end) / 2  # rather late than a network that has not been trained
-        trainer = self._taught(self._open(winner, "last"), lesson)
+        trainer = learns_from(self._open(winner, "last"), lesson)
         if self.after is not None:
             self.reserve = self.after(trainer.model)
         for attempt in range(2):
@@ -417,7 +417,7 @@ class Race:
                 return trainer.model
             self.say("warning: the last training diverged; it begins again from the race's weights, with a lower learning rate")
             self._checkpoint(winner, "last").unlink(missing_ok=True)
-            trainer = self._taught(self._open(winner), lesson)
+            trainer = learns_from(self._open(winner), lesson)
         raise RunError(f"the last training of {winner.name} diverged twice; a smaller recipe.lr may help")
 
     def _lesson(self, winner: Candidate, began: float) -> tuple[Tensor | None, float]:
@@ -444,13 +444,6 @@ class Race:
             self._note("lesson", arch=str(arch), name=teacher.named(arch), seconds=round(self.stopwatch.seconds - began, 3))
             return lesson, self.stopwatch.seconds
         return None, began
-
-    def _taught(self, trainer: Anytime, lesson: Tensor | None) -> Anytime:
-        """Returns a training on all images that looks at a lesson too."""
-        if lesson is not None:
-            said = lesson.to(self.settings.device)
-            trainer.teach = lambda rows, logits, loss: lesson_loss(logits, said[rows.to(said.device)], loss)
-        return trainer
 
     # -- the journal ---------------------------------------------------------------------------------------------------
 

@@ -151,6 +151,7 @@ def run_race(
     standards: bool = True,
     scratch: bool = True,
     scratch_side: int | None = None,
+    smaller_sides: Sequence[int] = (),
     known: Sequence[Side] = (),
     earlier: Sequence[Arch] = (),
     random_only: bool = False,
@@ -187,6 +188,7 @@ def run_race(
         standards: whether standard networks take part.
         scratch: whether networks that begin untrained take part.
         scratch_side: pixels at which those see the images; None = as they are.
+        smaller_sides: further sides at which they may see them, where RAM is limited.
         known: further sources of newcomers, of networks that know something before the race (:class:`archduel.race.sides.Opener`).
         earlier: architectures that earlier races handed over; they enter first, untrained or with a backbone's weights.
         random_only: random search: all newcomers are drawn at random, and the strategy is not asked.
@@ -219,6 +221,7 @@ def run_race(
     sizes = Sizes(
         scratch_side or data.image_size, data.in_channels, data.n_classes, lru_cache(100_000)(count),
         Bounds(max_params, max_macs).and_also(allowed), depths(space), widths(space),
+        tuple(smaller_sides),
     )  # fmt: skip
     before = torch.get_num_threads()
     torch.set_num_threads(1 if seconds is not None else threads)

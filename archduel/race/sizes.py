@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from archduel.core import Arch, Counts, Scale, Space
 from archduel.errors import InfeasibleError
-from archduel.spaces.family import family
+from archduel.spaces.family import family, seen_scale
 
 __all__ = ["CHANNELS", "Bounds", "Sizes", "depths", "fitting_scale", "standard_ladder", "widths"]
 
@@ -63,6 +64,7 @@ class Sizes:
         count: closed-form costs of an architecture at a scale.
         allowed: the limits.
         depths: the depths at which the space's networks are built; at equal cost wide and shallow ones learn faster on a CPU.
+        smaller: further sides in pixels at which networks may see the images, where RAM is limited.
         channels: the widths, ascending; a single width and depth where architectures have a size of their own.
     """
 
@@ -73,22 +75,28 @@ class Sizes:
     allowed: Allowed
     depths: tuple[int, ...] = (1, 2, 3)
     channels: tuple[int, ...] = CHANNELS
+    smaller: tuple[int, ...] = ()
 
-    def scale(self, channels: int, depth: int) -> Scale:
-        """Returns a scale of this width and depth."""
-        return Scale(channels, depth, self.image_size, self.in_channels, self.n_classes)
+    def scale(self, channels: int, depth: int, side: int | None = None) -> Scale:
+        """Returns a scale of this width and depth, at a smaller side where one is given."""
+        return Scale(channels, depth, side or self.image_size, self.in_channels, self.n_classes)
+
+    def sides(self, arch: Arch) -> tuple[int, ...]:
+        """Returns the sides in pixels at which a network may see the images, their own first; one where the architecture says it."""
+        own = seen_scale(arch, self.scale(1, 1)).image_size
+        return (own,) if family(arch.space).side is not None else (own, *self.smaller)
 
 
 def fitting_scale(arch: Arch, macs: float, sizes: Sizes, rng: np.random.Generator) -> tuple[Scale, Counts] | None:
     """Returns the scale at which ``arch`` makes about ``macs`` multiply-adds, the largest allowed one below where that is too large.
 
-    Among the depths that come equally near (within a factor of 1.6 in cost) ``rng`` chooses. None if no scale is allowed.
+    Among the sides and depths that come equally near (within a factor of 1.6 in cost) ``rng`` chooses. None if no scale is allowed.
     """
     nearest: list[tuple[float, Scale, Counts]] = []
-    for depth in sizes.depths:
+    for side, depth in product(sizes.sides(arch), sizes.depths):
         options: list[tuple[float, Scale, Counts]] = []
         for channels in sizes.channels:
-            scale = sizes.scale(channels, depth)
+            scale = sizes.scale(channels, depth, side)
             counts = sizes.count(arch, scale)
             if options and counts.macs > 4 * macs:
                 break  # costs rise with the width: all that follow are further away

@@ -28,7 +28,7 @@ from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import autocast
 
-__all__ = ["LESSON", "Teacher", "asked", "lesson_loss", "taught"]
+__all__ = ["LESSON", "Teacher", "asked", "learns_from", "lesson_loss", "taught"]
 
 LESSON = "lesson.safetensors"
 """File in the folder of checkpoints."""
@@ -76,6 +76,14 @@ def lesson_loss(logits: Tensor, lesson: Tensor, loss: Tensor) -> Tensor:
     # times the square of the temperature, so that gradients keep their size
     distance = F.kl_div(F.log_softmax(logits.float() / TEMPERATURE, 1), target, reduction="batchmean") * TEMPERATURE**2
     return (1 - SHARE) * loss + SHARE * distance
+
+
+def learns_from(trainer: Anytime, lesson: Tensor | None) -> Anytime:
+    """Returns a training on the images of a lesson, which looks at it from now on; without one the training as it is."""
+    if lesson is not None:
+        said = lesson.to(trainer.device)
+        trainer.teach = lambda rows, logits, loss: lesson_loss(logits, said[rows.to(said.device)], loss)
+    return trainer
 
 
 def taught(path: Path, n: int, say: Callable[[str], None] = lambda text: None) -> Tensor | None:

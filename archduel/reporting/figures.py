@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from archduel.errors import SettingError
 from archduel.reporting.statistics import Nemenyi
 
-__all__ = ["critical_difference", "tau_by_labels", "trajectories"]
+__all__ = ["check_matplotlib", "critical_difference", "tau_by_labels", "trajectories"]
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c6bb1", "#7f7f7f", "#a6761d")
 """Okabe and Ito's, told apart by colour-blind readers, and three more."""
 Point = tuple[int, float | None, float | None, float | None]
 
 
+def check_matplotlib() -> None:
+    """Raises SettingError where figures cannot be drawn, so that nothing is computed for them first."""
+    if find_spec("matplotlib") is None:
+        raise SettingError("figures need matplotlib, which is not installed: pip install 'archduel[figures]', or leave the option out")
+
+
 def _figure(width: float, height: float) -> tuple[Any, Any]:
     """Returns figure and axes without touching the global state of matplotlib."""
+    check_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -19,6 +19,7 @@ __all__ = [
     "ResNet4",
     "Stages",
     "SuperCell",
+    "Tiny",
     "feed_drop_path",
     "footprint",
     "network_footprint",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from archduel.spaces.natsbench_sss.space import NATSBenchSSS
     from archduel.spaces.resnet.space import ResNet, ResNet4
     from archduel.spaces.stages.space import Stages
+    from archduel.spaces.tiny.space import Tiny
 else:
     __getattr__, __dir__ = lazy(
         __name__,
@@ -60,6 +62,7 @@ else:
             "ResNet4": "archduel.spaces.resnet.space",
             "Stages": "archduel.spaces.stages.space",
             "SuperCell": "archduel.spaces.darts.supercell",
+            "Tiny": "archduel.spaces.tiny.space",
             "feed_drop_path": "archduel.spaces.layers",
             "footprint": "archduel.spaces.memory",
             "network_footprint": "archduel.spaces.memory",

@@ -24,8 +24,9 @@ from archduel.spaces.natsbench_sss.space import NATSBenchSSS
 from archduel.spaces.pretrained.space import plan_of
 from archduel.spaces.resnet.space import form_of
 from archduel.spaces.stages.space import form_of as outline_of
+from archduel.spaces.tiny.space import form_of as tiny_form
 
-__all__ = ["Diagram", "Layout", "darts", "darts_supercell", "diagrams", "draw", "draw_text", "genotype", "layered", "mobilenetv3", "nasbench101", "nasbench201", "natsbench_sss", "pretrained", "resnet", "stages"]
+__all__ = ["Diagram", "Layout", "darts", "darts_supercell", "diagrams", "draw", "draw_text", "genotype", "layered", "mobilenetv3", "nasbench101", "nasbench201", "natsbench_sss", "pretrained", "resnet", "stages", "tiny"]
 
 # -- Layered layout of small directed graphs: layers from top to bottom, few crossings, edges of one source bundled -----
 
@@ -295,6 +296,15 @@ def stages(arch: Arch) -> list[Diagram]:
         more = f" + {extra} conv 3×3{' with shortcut' if form.residual else ''}" if extra else ""
         labels.append(f"{halved}{more}{', squeeze' if form.squeeze else ''}; width {growth:g}")
     return [_chain("network", ["input", *labels, f"{'maximum' if form.maximum else 'mean'} of each channel, linear"])]
+
+
+def tiny(arch: Arch) -> list[Diagram]:
+    """Returns the chain of stages of a small inverted-residual network; widths are multiples of the stage before."""
+    form = tiny_form(arch)
+    labels = [f"seen at {form.resolution} px", f"conv 3×3{', stride 2' if form.halved else ''}"]
+    for stage in form.stages:
+        labels.append(f"{stage.depth} × inverted residual {stage.kernel}×{stage.kernel}, expansion {stage.expansion}; width × {stage.growth:g}")
+    return [_chain("network", ["input", *labels, "mean of each channel, linear"])]
 
 
 def pretrained(arch: Arch) -> list[Diagram]:

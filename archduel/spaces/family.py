@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["PlugIns", "build", "build_text", "check_depth", "checked", "costs_for", "count", "count_text", "families", "family", "for_scale", "found_by_others", "free_text", "is_own", "options_of", "recipe_changes", "supernet", "target_of", "with_text"]
+__all__ = ["PlugIns", "build", "build_text", "check_depth", "checked", "costs_for", "count", "count_text", "families", "family", "for_scale", "found_by_others", "free_text", "is_own", "options_of", "recipe_changes", "seen_scale", "supernet", "target_of", "with_text"]
 
 
 def family(name: str) -> Family:
@@ -244,6 +245,12 @@ def for_scale(space: Space, scale: Scale) -> Space:
     """Returns the space for data of this scale: the choices of a person's own constructor may depend on it."""
     at = getattr(space, "at", None)
     return space if at is None else at(scale)  # type: ignore[no-any-return]
+
+
+def seen_scale(arch: Arch, scale: Scale) -> Scale:
+    """Returns the scale with the size at which an architecture sees images of ``scale.image_size``."""
+    says = family(arch.space).side
+    return scale if says is None else replace(scale, image_size=int(target(says)(arch, scale.image_size)))
 
 
 def target_of(space: Any) -> str:

@@ -57,7 +57,8 @@ class Limits:
     """The limits of a run and what an architecture needs at the final scale.
 
     ``device`` says what RAM and flash there is, and is asked only for architectures that satisfy the closed-form limits; ``latency``
-    measures the built network on the run's device in milliseconds, and is asked last.
+    measures the built network on the run's device in milliseconds, and is asked last. ``resized``: whether each architecture gets images
+    at the size at which it sees them (:func:`archduel.spaces.family.seen_scale`).
     """
 
     def __init__(
@@ -69,17 +70,24 @@ class Limits:
         device: DeviceLimit = DeviceLimit(),
         max_latency_ms: float | None = None,
         latency: Callable[[Arch], float] | None = None,
+        resized: bool = False,
     ) -> None:
         from archduel.spaces.family import count
 
         self.scale = scale
         self.max_params, self.max_macs, self.max_latency_ms = max_params, max_macs, max_latency_ms
         self.counts: Callable[[Arch], Counts] = lru_cache(maxsize=100_000)(lambda arch: count(arch, scale))
-        self.device = device
+        self.device, self.resized = device, resized
         self.latency = lru_cache(maxsize=10_000)(latency) if latency is not None else None
 
     def __bool__(self) -> bool:
         return bool(self.device) or any(limit is not None for limit in (self.max_params, self.max_macs, self.max_latency_ms))
+
+    def scale_for(self, arch: Arch) -> Scale:
+        """Returns the scale at which an architecture is built."""
+        from archduel.spaces.family import seen_scale
+
+        return seen_scale(arch, self.scale) if self.resized else self.scale
 
     @property
     def slow(self) -> bool:
@@ -93,7 +101,7 @@ class Limits:
             return False
         if self.max_macs is not None and counts.macs > self.max_macs:
             return False
-        if not self.device(arch, self.scale):
+        if not self.device(arch, self.scale_for(arch)):
             return False
         if self.max_latency_ms is not None and self.latency is not None:
             return self.latency(arch) <= self.max_latency_ms
@@ -142,7 +150,7 @@ def _refusal(space: Space, limits: Limits, drawn: Sequence[tuple[Arch, Counts]])
     if limits.max_latency_ms is not None and limits.latency is not None:
         needs += f", {limits.latency(smallest):.2f} ms"
     if limits.device:
-        need = min((footprint(arch, limits.scale, int8=limits.device.int8) for arch, _ in drawn[:10]), key=lambda need: (need.ram, need.flash))
+        need = min((footprint(arch, limits.scale_for(arch), int8=limits.device.int8) for arch, _ in drawn[:10]), key=lambda need: (need.ram, need.flash))
         needs += f", {need.ram:,} bytes of RAM and {need.flash:,} bytes of flash in {'int8' if limits.device.int8 else 'float32'}"
     values = {
         "--max-params": limits.max_params, "--max-macs": limits.max_macs, "--max-latency-ms": limits.max_latency_ms,

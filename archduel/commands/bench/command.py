@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from archduel.commands.options import (
+    AsJson,
     Device,
-    JsonFile,
     MaxImages,
     NoProgress,
-    ResumableJson,
+    RecordFile,
+    ResumableFile,
     Seed,
     TableName,
     add_command,
@@ -22,15 +23,25 @@ from archduel.commands.options import (
     given,
     names,
     numbers,
+    parse_seconds,
 )
 from archduel.commands.progress import Meter, rare_lines, write_json
 from archduel.errors import SettingError
 
 __all__ = ["fused", "one_shot", "rank", "register"]
 
-def _trials(json_: Path | None) -> Path | None:
+def _trials(out: Path | None) -> Path | None:
     """Returns where the finished trials are kept."""
-    return None if json_ is None else json_.with_suffix(".trials.jsonl")
+    return None if out is None else out.with_suffix(".trials.jsonl")
+
+
+def _said(records: Any, summary: str, *, as_json: bool) -> None:
+    """Prints what came out: the records for programs, or the summary for people."""
+    typer.echo(json.dumps(records) if as_json else summary)
+
+
+FORMER = {"--json": "--out"}
+"""`--json FILE` was what `--out FILE` is."""
 
 
 # -- `archduel bench fused`: candidates a second, trained together against one by one -----------------------------------
@@ -39,27 +50,31 @@ def _trials(json_: Path | None) -> Path | None:
 def fused(
     rows: Annotated[str, typer.Option(help="settings, separated by commas; default all")] = "",
     cores: Annotated[int, typer.Option(help="cores that may be used")] = 2,
-    seconds: Annotated[float, typer.Option(help="of each measurement, at least")] = 5.0,
+    time: Annotated[str, typer.Option(help="of each measurement, at least: 5s")] = "5s",
     repeats: Annotated[int, typer.Option(help="of each measurement; the median counts")] = 2,
     k: Annotated[int | None, typer.Option(help="networks at once; default as measured")] = None,
-    json_: JsonFile = None,
+    out: RecordFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure how many networks a second are trained: several at once in one process (fused) against one by one.
 
     The other side is the faster of several processes and several threads.
 
-    archduel bench fused --rows nasbench201-4 --seconds 2 --json out.json
+    archduel bench fused --rows nasbench201-4 --time 2s --out out.json
     """
     from archduel.commands.bench.fused import ROWS, bench_fused, line, with_facts
 
     def show(record: dict[str, Any]) -> None:
-        typer.echo(line(record))
+        if not as_json:
+            typer.echo(line(record))
 
+    seconds = parse_seconds(time, "--time")
     records = bench_fused(names(rows) or list(ROWS), cores=cores, seconds=seconds, repeats=repeats, k=k, on_row=show)
-    if json_ is not None:
-        write_json(json_, {"command": command_line(), **with_facts(records)})
-    else:
-        typer.echo(json.dumps({record["row"]: round(record["ratio"], 2) for record in records}))
+    whole = {"command": command_line(), **with_facts(records)}
+    if out is not None:
+        write_json(out, whole)
+    if out is None or as_json:
+        typer.echo(json.dumps(whole if as_json else {record["row"]: round(record["ratio"], 2) for record in records}))
 
 
 # -- `archduel bench oneshot`: how well shared weights rank architectures whose accuracies are known --------------------
@@ -83,16 +98,17 @@ def one_shot(
     image_size: Annotated[int | None, typer.Option(help="side of the images in pixels")] = None,
     max_images: MaxImages = None,
     score_share: Annotated[float, typer.Option(help="share of the validation images that scores read")] = 1.0,
-    supernet: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, an option of the supernet such as residual=true; repeat for more")] = None,
-    device: Device = "cpu",
-    json_: ResumableJson = None,
+    supernet: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, an option of the supernet such as residual=true; repeat for more")] = None,
+    device: Device = "auto",
+    out: ResumableFile = None,
+    as_json: AsJson = False,
     quiet: NoProgress = False,
 ) -> None:
     """Train a supernet and compare the order it gives to cells with their accuracies in a table.
 
-    archduel bench oneshot digits --table mine.table --cells 30 --passes 4,8 --sampling uniform,fair --json out.json
+    archduel bench oneshot digits --table mine.table --cells 30 --passes 4,8 --sampling uniform,fair --out out.json
 
-    The same command goes on where it was stopped when --json is given.
+    The same command goes on where it was stopped when --out is given.
     """
     from archduel.commands.bench.one_shot import bench_one_shot
     from archduel.commands.bench.output import one_shot_summary
@@ -102,7 +118,7 @@ def one_shot(
     bench = bench_one_shot(
         data,
         table,
-        trials=_trials(json_),
+        trials=_trials(out),
         device=device,
         on_batch=None if quiet else rare_lines(),
         cells=cells,
@@ -116,12 +132,13 @@ def one_shot(
         first=seed,
         score_share=score_share,
         recipe=given(channels=channels, depth=depth, batch_size=batch_size, lr=lr),
-        supernet=assignments(supernet, "--supernet", "residual=true"),
+        supernet=assignments(supernet, "--set", "residual=true"),
         load=given(image_size=image_size, max_images=max_images),
     )
-    if json_ is not None:
-        write_json(json_, {"command": command_line(), "facts": bench.facts, "effects": bench.effects, "records": bench.records})
-    typer.echo(one_shot_summary(bench))
+    whole = {"command": command_line(), "facts": bench.facts, "effects": bench.effects, "records": bench.records}
+    if out is not None:
+        write_json(out, whole)
+    _said(whole, one_shot_summary(bench), as_json=as_json)
 
 
 # -- `archduel bench rank`: compare rankers on a tabular benchmark ------------------------------------------------------
@@ -139,17 +156,24 @@ def rank(
     against: Annotated[str, typer.Option(help="test all others against this ranker; default each against the best other")] = "",
     seed: Seed = 0,
     workers: Annotated[int, typer.Option(help="processes; 0 = this one")] = 0,
-    json_: ResumableJson = None,
+    out: ResumableFile = None,
+    as_json: AsJson = False,
     figure: Annotated[Path | None, typer.Option(help="write tau over labels (.svg, .png, .pdf)")] = None,
     quiet: NoProgress = False,
 ) -> None:
     """Compare rankers: learn from few labels, order the rest, judged by mean test accuracy.
 
-    archduel bench rank --table c10.table --rankers best,nac --labels 50,100 --splits 5 --json out.json
+    archduel bench rank --table c10.table --rankers best,nac --labels 50,100 --splits 5 --out out.json
 
-    The same command goes on where it was stopped when --json is given. Results do not depend on --workers.
+    The same command goes on where it was stopped when --out is given. Results do not depend on --workers.
     """
-    from archduel.commands.bench.output import check_figure, rank_summary, write_figure, write_records
+    from archduel.commands.bench.output import (
+        check_figure,
+        rank_summary,
+        records_of,
+        write_figure,
+        write_records,
+    )
     from archduel.commands.bench.rank import bench_rank
 
     check_figure(figure)
@@ -163,18 +187,18 @@ def rank(
         seed=seed,
         against=against,
         workers=workers,
-        trials=_trials(json_),
+        trials=_trials(out),
         on_trial=None if quiet else Meter("fits"),
         learn=learn,
         run=run,
         judge=judge,
     )
     bench.facts["command"] = command_line()
-    if json_ is not None:
-        write_records(bench, json_)
+    if out is not None:
+        write_records(bench, out)
     if figure is not None:
         write_figure(bench, figure)
-    typer.echo(rank_summary(bench))
+    _said(records_of(bench), rank_summary(bench), as_json=as_json)
 
 
 # -- `archduel bench search`: compare search strategies on a tabular benchmark ------------------------------------------
@@ -193,20 +217,22 @@ def search(
     objectives: Annotated[str, typer.Option(help="search for a front: val_error and columns of the table, such as val_error,macs")] = "",
     known: Annotated[str | None, typer.Option(help="objectives that a search knows before it asks; default params and macs")] = None,
     workers: Annotated[int | None, typer.Option(help="processes; default one a core, 0 = this one")] = None,
-    json_: ResumableJson = None,
+    out: ResumableFile = None,
+    as_json: AsJson = False,
     csv: Annotated[Path | None, typer.Option(help="write the records as CSV")] = None,
     figures: Annotated[Path | None, typer.Option(help="folder for figures and trajectories")] = None,
     quiet: NoProgress = False,
 ) -> None:
     """Compare strategies: equal queries, paired seeds; the best so far is chosen by validation and judged by test accuracy.
 
-    archduel bench search --table mine.table --strategies random,evolution,best --queries 50,100 --runs 20 --json out.json
+    archduel bench search --table mine.table --strategies random,evolution,best --queries 50,100 --runs 20 --out out.json
 
     With --objectives, compare how much of the table's true front they have.
 
-    The same command goes on where it was stopped when --json is given. Results do not depend on --workers.
+    The same command goes on where it was stopped when --out is given. Results do not depend on --workers.
     """
     from archduel.commands.bench.output import (
+        records_of,
         search_summary,
         write_csv,
         write_figures,
@@ -214,45 +240,48 @@ def search(
         write_trajectories,
     )
     from archduel.commands.bench.search import bench_search
+    from archduel.reporting.figures import check_matplotlib
 
     shared: dict[str, Any] = {
         "runs": runs, "seed": seed, "settings": _by_strategy(set_), "fidelity": fidelity, "against": against, "workers": workers,
-        "trials": _trials(json_), "on_trial": None if quiet else Meter("searches"),
+        "trials": _trials(out), "on_trial": None if quiet else Meter("searches"),
     }  # fmt: skip
     if objectives or known is not None:
         if reduce != "mean" or figures is not None:
             raise SettingError("--objectives: fronts are of the mean of all runs, and have no --figures; leave --reduce and --figures out")
-        return _fronts(table, strategies, objectives, known, queries, json_, csv, shared)
+        return _fronts(table, strategies, objectives, known, queries, out, csv, shared, as_json)
+    if figures is not None:
+        check_matplotlib()
     bench = bench_search(table, strategies, queries=numbers(queries or "150", "--queries", int), reduce=reduce, **shared)
     bench.facts["command"] = command_line()
-    if json_ is not None:
-        write_records(bench, json_)
+    if out is not None:
+        write_records(bench, out)
     if csv is not None:
         write_csv(bench, csv)
     if figures is not None:
         write_figures(bench, figures)
         write_trajectories(bench, figures / "trajectories.csv")
-    typer.echo(search_summary(bench))
+    _said(records_of(bench), search_summary(bench), as_json=as_json)
 
 
 def _fronts(
-    table: str, strategies: str, objectives: str, known: str | None, queries: str | None, json_: Path | None, csv: Path | None,
-    shared: dict[str, Any],
+    table: str, strategies: str, objectives: str, known: str | None, queries: str | None, out: Path | None, csv: Path | None,
+    shared: dict[str, Any], as_json: bool,
 ) -> None:  # fmt: skip
     """Compares how much of a table's true front strategies have."""
     from archduel.commands.bench.fronts import bench_fronts, fronts_summary
-    from archduel.commands.bench.output import write_csv, write_records
+    from archduel.commands.bench.output import records_of, write_csv, write_records
 
     bench = bench_fronts(
         table, strategies, names(objectives), known=None if known is None else names(known),
         queries=numbers(queries or "25,50,100,200", "--queries", int), **shared,
     )  # fmt: skip
     bench.facts["command"] = command_line()
-    if json_ is not None:
-        write_records(bench, json_)
+    if out is not None:
+        write_records(bench, out)
     if csv is not None:
         write_csv(bench, csv)
-    typer.echo(fronts_summary(bench))
+    _said(records_of(bench), fronts_summary(bench), as_json=as_json)
 
 
 def _by_strategy(texts: list[str] | None) -> dict[str, dict[str, Any]]:
@@ -271,5 +300,5 @@ def register(app: typer.Typer) -> None:
     """Adds the group with its commands to ``app``."""
     bench = typer.Typer(help="Measurements: strategies and rankers on tables, shared weights, fused training.", no_args_is_help=True)
     for command, name in ((search, "search"), (rank, "rank"), (one_shot, "oneshot"), (fused, "fused")):
-        add_command(bench, command, name)
+        add_command(bench, command, name, former={**FORMER, "--supernet": "--set", "--seconds": "--time"})
     app.add_typer(bench, name="bench")

@@ -15,10 +15,10 @@ from archduel.commands.bench.rank import RankBench
 from archduel.commands.bench.search import Bench
 from archduel.commands.progress import write_json
 from archduel.errors import SettingError
-from archduel.reporting.figures import tau_by_labels
+from archduel.reporting.figures import check_matplotlib, tau_by_labels
 from archduel.reporting.text import text_table
 
-__all__ = ["Point", "check_figure", "checklist", "checklist_text", "one_shot_summary", "rank_summary", "search_summary", "write_csv", "write_figure", "write_figures", "write_records", "write_trajectories"]
+__all__ = ["Point", "check_figure", "checklist", "checklist_text", "one_shot_summary", "rank_summary", "records_of", "search_summary", "write_csv", "write_figure", "write_figures", "write_records", "write_trajectories"]
 
 # -- Which points of the NAS best-practice checklist a comparison satisfies, in words -----------------------------------
 #
@@ -90,8 +90,13 @@ def checklist_text(points: Sequence[Point]) -> str:
 
 
 def write_records(bench: RankBench | Bench | FrontBench, path: Path) -> None:
-    """Writes the records as a list, each with the facts of the comparison under ``facts``."""
-    write_json(path, [{**record, "facts": bench.facts} for record in bench.records])
+    """Writes what :func:`records_of` returns."""
+    write_json(path, records_of(bench))
+
+
+def records_of(bench: RankBench | Bench | FrontBench) -> list[dict[str, Any]]:
+    """Returns the records, each with the facts of the comparison under ``facts``."""
+    return [{**record, "facts": bench.facts} for record in bench.records]
 
 
 # -- What a comparison of shared weights hands over: a table for people -------------------------------------------------
@@ -157,6 +162,8 @@ def check_figure(path: Path | None) -> None:
     """Raises SettingError for a figure in another format, before anything is computed for it."""
     if path is not None and path.suffix.lower() not in FIGURES:
         raise SettingError(f"--figure {path}: the name must end in {', '.join(FIGURES)}")
+    if path is not None:
+        check_matplotlib()
 
 
 def write_figure(bench: RankBench, path: Path) -> None:

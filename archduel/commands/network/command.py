@@ -16,6 +16,7 @@ from archduel.commands.options import (
     FlatLabels,
     TextSpace,
     add_command,
+    parse_seconds,
 )
 from archduel.commands.progress import write_json
 from archduel.errors import DataError, SettingError
@@ -23,6 +24,8 @@ from archduel.text import print_line, printable
 
 __all__ = ["register"]
 
+INCOMPLETE = 3
+"""Exit code where all was done but a part that could be expected is missing."""
 TrainedNetwork = Annotated[str, typer.Argument(help="folder of a training or of a finished search, or zoo:NAME")]
 
 
@@ -40,7 +43,7 @@ def evaluate(
     ] = None,
     severity: Annotated[list[int] | None, typer.Option(help="of the spoiling, 1 to 5; repeat; default 1 3 5")] = None,
     batch_size: BatchSize = 256,
-    device: Device = "cpu",
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(help="of --max-images and of the noise")] = 0,
     out: Annotated[Path | None, typer.Option(help="also write the JSON record to this file")] = None,
     as_json: AsJson = False,
@@ -67,11 +70,24 @@ def evaluate(
 def export(
     network: TrainedNetwork,
     to: Annotated[Path, typer.Option("--to", help="folder to write")],
+    int8: Annotated[bool, typer.Option("--int8", help="also an int8 network (ONNX), checked on validation images")] = False,
+    data: Annotated[str | None, typer.Option(help="with --int8: the data the network was trained on, where they are not where they were")] = None,
 ) -> None:
     """Write the trained network (a search's winner) as a folder that needs nothing of archduel."""
+    from archduel.export.folder import missing_packages
     from archduel.networks.trained import export_network, open_network
 
-    typer.echo(export_network(open_network(network), to).summary)
+    if data is not None and not int8:
+        raise SettingError("--data is for --int8 alone: only that looks at images")
+    opened = open_network(network)
+    report = export_network(opened, to)
+    typer.echo(report.summary)
+    if report.onnx_difference is None and not missing_packages():
+        raise typer.Exit(INCOMPLETE)  # all packages are here and it did not succeed: a script must notice
+    if int8:
+        from archduel.commands.int8 import export_int8
+
+        typer.echo(export_int8(opened, to, data=data).summary)
 
 
 def predict(
@@ -109,7 +125,7 @@ def register(app: typer.Typer) -> None:
     add_command(app, predict, "predict")
     add_command(app, evaluate, "eval")
     add_command(app, compare, "compare")
-    add_command(app, latency, "latency")
+    add_command(app, latency, "latency", former={"--seconds": "--time"})
     add_command(app, track, "track")
 
 
@@ -120,7 +136,7 @@ def compare(
     labels: FlatLabels = None,
     max_images: Annotated[int | None, typer.Option(help="a random part of the test images")] = None,
     batch_size: BatchSize = 256,
-    device: Device = "cpu",
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Compare two networks that were trained alike, with a test of significance.
@@ -138,13 +154,13 @@ def latency(
     networks: Annotated[list[str], typer.Argument(help="names, texts, training folders, finished searches, zoo:NAME")],
     space: TextSpace = "",
     batch: Annotated[int, typer.Option(help="images a batch")] = 1,
-    device: Device = "cpu",
+    device: Device = "auto",
     threads: Annotated[int, typer.Option(help="of torch on a CPU")] = 1,
     channels: Annotated[int, typer.Option(help="width; 0 = as trained or published")] = 0,
     depth: Annotated[int, typer.Option(help="depth; 0 = as trained or published")] = 0,
     image_size: Annotated[int, typer.Option(help="side in pixels; 0 = as trained or published")] = 0,
     repetitions: Annotated[int, typer.Option(help="batches that are timed")] = 100,
-    seconds: Annotated[float, typer.Option(help="ends a measurement early, not before 5 batches")] = 5.0,
+    time: Annotated[str, typer.Option(help="ends a measurement early, not before 5 batches: 5s")] = "5s",
     as_json: AsJson = False,
 ) -> None:
     """Measure the time of a forward pass: median and distance of the quartiles in milliseconds.
@@ -156,7 +172,7 @@ def latency(
     size = {name: value for name, value in (("channels", channels), ("depth", depth), ("image_size", image_size)) if value}
     records = app.measure(
         networks, space=space, size=size, batch_size=batch, device=device, threads=threads, repetitions=repetitions,
-        seconds=seconds,
+        seconds=parse_seconds(time, "--time"),
     )  # fmt: skip
     for record in records:
         typer.echo(json.dumps(record) if as_json else app.text_of(record))

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from archduel.commands.dialect import usable_device
 from archduel.commands.options import (
     FieldsOf,
     Quiet,
@@ -28,7 +29,7 @@ Fields = Annotated[
         "archduel.commands.search.settings:Settings",
         without=("seconds", "threads", "set"),  # --time and --set are written in other words; threads is for Python alone
         texts=("max_params", "max_macs", "max_ram", "max_flash"),
-        decided=("data", "workers", "space"),
+        decided=("data", "workers", "space", "device"),
         flags=(("prior", "--from"),),
     ),
 ]
@@ -38,6 +39,7 @@ def register(app: typer.Typer) -> None:
     """Adds the command to ``app``."""
     add_command(app, search, bare={"--audit": "half"})
     add_command(app, audit)
+    add_command(app, resume)
 
 
 def search(
@@ -49,6 +51,7 @@ def search(
     config: Annotated[Path | None, typer.Option(help="TOML file with settings, such as the run.toml of a run; options on the command line go before")] = None,
     audit: Annotated[str | None, typer.Option(help="further time, such as 30m, to measure what the search gained: `archduel audit`; alone half of the run's time")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="SECTION.NAME=VALUE changes a setting, such as strategy.lr=1e-3 or final.batch_size=64; repeat for more")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="say what would be done, and do nothing")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Turn a folder of images into a trained, exported network and an honest report."""
@@ -68,6 +71,11 @@ def search(
     seconds = time if time is None or is_more(time) else parse_seconds(time, "--time")
     for name, parse in (("max_params", parse_count), ("max_macs", parse_count), ("max_ram", parse_bytes), ("max_flash", parse_bytes)):
         fields[name] = None if fields[name] is None else parse(fields[name], f"--{name.replace('_', '-')}")
+    if plan:
+        from archduel.commands.search.dry import plan as say_plan
+
+        say_plan(data, quiet=quiet, seconds=None if seconds is None or is_more(time) else seconds, set=changes, **{**fields, "device": usable_device(fields["device"] or "auto")})
+        return
     if fields["preset"] is not None and open_preset(fields["preset"]).command != "search":
         from archduel.commands.published import search_for_cell
 
@@ -113,5 +121,15 @@ def audit(
 
     try:
         main(run, time=time, quiet=quiet, command=command_line(), gone=running_for())
+    except KeyboardInterrupt as stop:
+        raise typer.Exit(130) from stop
+
+
+def resume(run: Annotated[Path, typer.Argument(help="folder of a search")], quiet: Quiet = False) -> None:
+    """Go on with a search that was stopped, from its folder alone: what repeating its command does."""
+    from archduel.commands.search.dry import resume as main
+
+    try:
+        main(run, quiet=quiet, command=command_line(), gone=running_for())
     except KeyboardInterrupt as stop:
         raise typer.Exit(130) from stop

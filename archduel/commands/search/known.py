@@ -10,7 +10,7 @@ from archduel.commands.search.settings import Settings, asks_known, load_argumen
 from archduel.core import Arch, Constraint, Scale, Space, Strategy
 from archduel.data import Dataset, Preprocessing
 from archduel.data.resolution import SIZES, affordable_size
-from archduel.errors import DataError, SettingError
+from archduel.errors import DataError, InfeasibleError, SettingError
 from archduel.race.newcomers import Asker
 from archduel.race.sides import Side
 from archduel.race.sizes import Bounds
@@ -64,7 +64,12 @@ def choose_start(
         if settings.start == "pretrained":
             raise (DataError if not names else SettingError)(reason)
         return Start(sentence=f"start: from scratch only; {reason}")
-    side = known_side(settings, dataset, names, make, further, precision, say)
+    try:
+        side = known_side(settings, dataset, names, make, further, precision, say)
+    except InfeasibleError as error:
+        if settings.start == "pretrained":
+            raise
+        return Start(sentence=f"start: from scratch only; {error}")
     listed = ", ".join(names)
     if settings.start == "pretrained":
         return Start(False, [side], f"start: parts of {listed}, which know ImageNet")
@@ -117,6 +122,8 @@ def known_side(
     def constraint(arch: Arch) -> bool:
         return known.sized(arch) is not None
 
+    if settings.device_limit:
+        known.check()
     strategy, random_first = make(space, constraint)
     return Side(Asker(strategy, space, constraint), opener=known, random_first=random_first)
 

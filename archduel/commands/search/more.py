@@ -25,6 +25,7 @@ from archduel.errors import BudgetError, DataError, RunError
 from archduel.networks.trained import read_facts, save_trained
 from archduel.race import Stretch, train_alone
 from archduel.race.sides import Tuned
+from archduel.race.teaching import LESSON, learns_from, taught
 from archduel.race.training import Anytime
 from archduel.spaces.family import build, recipe_changes
 from archduel.training.images import Pixels, side_by_side
@@ -131,7 +132,8 @@ def _open(
     if isinstance(model, Tuned):
         model.tune()
         recipe = Recipe(**before["plan"]["recipe"])
-    trainer = Anytime(model, both, recipe, seed=seed, device=settings.device)
+    lesson = taught(folder.path / "checkpoints" / LESSON, len(both)) if before["race"].get("lesson") else None
+    trainer = learns_from(Anytime(model, both, recipe, seed=seed, device=settings.device), lesson)
     own, earlier = _state(folder.path, more["number"]), _state(folder.path, _last_done(folder, more["number"]), winner["number"])
     saved = if_whole(own, lambda path: trainer.load(path, both))
     if saved is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from archduel import registry
+from archduel.commands.int8 import export_int8
 from archduel.commands.progress import Progress
 from archduel.commands.search.settings import Settings
 from archduel.core import Scale, Space
@@ -14,7 +15,7 @@ from archduel.errors import ExportError, RunError, SettingError
 from archduel.networks.trained import export_network, open_network
 from archduel.spaces.family import checked, for_scale, found_by_others, is_own
 
-__all__ = ["check_importable", "check_not_loading", "exported", "for_data"]
+__all__ = ["check_importable", "check_not_loading", "exported", "exported_to", "for_data"]
 
 DECIDED = {"image_size", "channels", "depth", "epochs"}
 """Settings of a recipe that are those of a run, not of a network in it."""
@@ -46,7 +47,7 @@ def for_data(space: Space, dataset: Dataset, progress: Progress) -> Space:
     scale = Scale(image_size=dataset.image_size, in_channels=dataset.in_channels, n_classes=dataset.n_classes)
     options = checked(space.name, scale)
     if not options:
-        return space
+        return for_scale(space, scale)
     found = for_scale(space, scale)
     fixed = DECIDED & {key for changes in _recipe_settings(found) for key in changes}
     if fixed:
@@ -64,15 +65,29 @@ def _recipe_settings(space: Any) -> list[dict[str, Any]]:
     return [changes for name, values in recipe.items() for changes in (values.values() if isinstance(values, dict) else [{name: None}])]
 
 
-def exported(folder: Path) -> str:
+def exported_to(run: Path, folder: Path, *, int8: bool = False) -> Path:
+    """Writes the stand-alone folder of a run's network, with an int8 network where that is asked for, and returns its path."""
+    network = open_network(run)
+    written = export_network(network, folder).folder
+    if int8:
+        export_int8(network, folder)
+    return written
+
+
+def exported(folder: Path, *, int8: bool = False) -> str:
     """Exports a run's network into ``export`` in its folder and returns what was checked, or why there is none.
+
+    Args:
+        folder: of the run.
+        int8: whether an int8 network is written beside it.
 
     Raises:
         ExportError: for a network of ours that cannot be exported.
     """
     network = open_network(folder)
     try:
-        return export_network(network, folder / "export").summary
+        summary = export_network(network, folder / "export").summary
+        return f"{summary}\n  {export_int8(network, folder / 'export').summary}" if int8 else summary
     except ExportError as error:
         # a person's own forward may be more than source can be made of; the trained network is there all the same
         if not is_own(network.facts["arch"]):

@@ -16,15 +16,15 @@ from archduel.commands.search.after import rehearsed, reserve, slower
 from archduel.commands.search.earlier import Earlier
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
 from archduel.commands.search.known import choose_start, handed_look, record, scratch_side
+from archduel.commands.search.latency import latency_facts, latency_limit
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import compared_rung, data_fields
-from archduel.commands.search.settings import Settings
+from archduel.commands.search.settings import Settings, usual_space
 from archduel.commands.search.strategy import closed_form_costs, make_strategy
 from archduel.core import Arch, Constraint, Scale, Space, Strategy
 from archduel.core.job import Job
 from archduel.data import Dataset
 from archduel.errors import SettingError, unknown
-from archduel.estimators.timing import latency_of
 from archduel.networks.trained import save_trained
 from archduel.race import Candidate, RaceResult, race_recipe, run_race
 from archduel.race.plan import timed_plan
@@ -32,6 +32,7 @@ from archduel.race.sizes import depths, widths
 from archduel.race.training import best_precision
 from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for
+from archduel.spaces.memory import network_footprint
 from archduel.training.images import Pixels
 from archduel.training.metrics import Evaluation, calibration_error, evaluate
 from archduel.training.recipe import Recipe
@@ -42,6 +43,7 @@ __all__ = ["constraint_of", "further_limit", "race_sentence", "raced", "recipe_f
 STAGE = "race"
 HANDED_OVER = "networks/search-0"
 """Where in the run folder the network is kept, in the form of every trained network."""
+LEAST_SIDE = 12  # pixels; in fewer there is little to see
 LABEL_SHARE = 0.6
 """Part of the newcomers that a strategy labels before it compares; the others it proposes."""
 
@@ -60,6 +62,8 @@ def raced(
         return _strategy(settings, other, dataset, recipe_for(settings, dataset), newcomers, limit, earlier)
 
     start = choose_start(settings, dataset, searching, further, looking, progress.say)
+    if settings.device_limit and settings.space == usual_space(True, small=True):
+        progress.say(f"space {space.name}: small networks, as RAM or flash is limited; --space takes another")
     if start.sentence:
         progress.say(start.sentence)
     side = scratch_side(settings, dataset, start)
@@ -70,7 +74,7 @@ def raced(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
         evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after,
         max_params=settings.max_params, max_macs=settings.max_macs, allowed=further, constraint=constraint, scratch=start.scratch, known=start.known,
-        scratch_side=side, earlier=earlier.winners,
+        scratch_side=side, smaller_sides=smaller_sides(settings, side), earlier=earlier.winners,
         random_first=random_first, standards=settings.baselines and not family(space.name).own_weights, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
         threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=folder.part(STAGE), say=progress.say,
@@ -78,7 +82,8 @@ def raced(
     test = _tested(folder, dataset, race)
     home = next((side.asker.space for side in start.known if side.asker.space.name == race.winner.entry.arch.space), space)
     network = _network(home, race, test)
-    network["latency_ms"] = round(latency_of(race.winner.entry.scale, batch_size=1, device=settings.device)(race.winner.entry.arch), 4)
+    network |= latency_facts(settings, race.winner.entry.arch, race.winner.entry.scale)
+    network["footprint"] = _footprint(settings, race)
     save_trained(folder.path / HANDED_OVER, race.network, _facts(settings, dataset, race, network))
     return {**_result(folder, settings, dataset, race, network), "start": record(start)}
 
@@ -144,9 +149,17 @@ def _newcomers(settings: Settings, folder: Job, kept: float) -> int:
 
 def constraint_of(settings: Settings, space: Space, dataset: Dataset, side: int | None = None) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
-    scale = Scale(widths(space)[0], depths(space)[0], side or dataset.image_size, dataset.in_channels, dataset.n_classes)
-    limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit)
+    sides = (side or dataset.image_size, *smaller_sides(settings, side or dataset.image_size))
+    scale = Scale(widths(space)[0], depths(space)[0], sides[-1], dataset.in_channels, dataset.n_classes)
+    limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit, resized=True)
     return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
+
+
+def smaller_sides(settings: Settings, side: int) -> tuple[int, ...]:
+    """Returns further sides in pixels at which networks may see images of ``side``: half and a quarter, where RAM is limited and nobody chose one."""
+    if settings.max_ram is None or settings.image_size is not None:
+        return ()
+    return tuple(side // part for part in (2, 4) if side // part >= LEAST_SIDE)
 
 
 def _strategy(
@@ -168,18 +181,23 @@ def _strategy(
 
 def further_limit(settings: Settings) -> Any:
     """Returns the limits of RAM, flash and latency as a function of architecture and scale; None without one."""
-    device, most = settings.device_limit, settings.max_latency_ms
-    if not device and most is None:
+    device, latency = settings.device_limit, latency_limit(settings)
+    if not device and latency is None:
         return None
 
     @lru_cache(10_000)
     def allowed(arch: Arch, scale: Scale) -> bool:
-        """Whether a network fits on its device and, built and measured here, is fast enough."""
-        if not device(arch, scale):
-            return False
-        return most is None or latency_of(scale, batch_size=settings.latency_batch, device=settings.device)(arch) <= most
+        """Whether a network fits on its device and is fast enough."""
+        return bool(device(arch, scale)) and (latency is None or latency(arch, scale))
 
     return allowed
+
+
+def _footprint(settings: Settings, race: RaceResult) -> dict[str, Any]:
+    """Returns RAM and flash of the network that is handed over, in bytes, with the numbers that its device has."""
+    scale = race.winner.entry.scale
+    need = network_footprint(race.network, (scale.in_channels, scale.image_size, scale.image_size), int8=settings.int8)
+    return {**need._asdict(), "int8": settings.int8}
 
 
 def _tested(folder: Job, dataset: Dataset, race: RaceResult) -> Evaluation:

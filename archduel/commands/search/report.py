@@ -10,6 +10,7 @@ from typing import Any
 
 from archduel.commands.progress import duration
 from archduel.commands.search.known import start_sentences
+from archduel.commands.search.latency import latency_words
 from archduel.commands.search.result import compared_rung, ranking_sentence
 from archduel.commands.search.settings import read_settings
 from archduel.core.disk import read_toml, write_atomic
@@ -197,9 +198,8 @@ def _headline(result: Mapping[str, Any]) -> str:
     winner, n = result["networks"]["search"], result["data"]["splits"]["test"]
     accuracies = winner["test"]["accuracy"]
     right = sum(accuracies) / len(accuracies)
-    latency = f", {winner['latency_ms']:.2g} ms an image" if "latency_ms" in winner else ""
     size = compact(winner["params"]).replace(" ", "\u00a0")
-    return f"A network that gets {percent(right)} of {n:,} test images right: {size} parameters{latency}."
+    return f"A network that gets {percent(right)} of {n:,} test images right: {size} parameters{latency_words(winner)}."
 
 
 def _standings(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -224,14 +224,28 @@ def _key_figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
     else:
         note = f"{_trainings(len(scores))}, {n:,} images"
     latency = [{"label": "latency", "value": f"{winner['latency_ms']:.2g} ms", "note": "one image, one thread, measured here"}] if "latency_ms" in winner else []
+    there = winner.get("device_latency")
+    if there is not None:
+        interval_there = f"one image, foretold; 90 % interval {there['low']:.3g} to {there['high']:.3g} ms"
+        latency.append({"label": f"latency on {there['device']}", "value": f"{there['ms']:.3g} ms", "note": interval_there})
     return [
         {"label": f"test {metric.replace('_', ' ')}", "value": f"{100 * interval.value:.2f}{spread} %",
          "note": note},
         {"label": "parameters", "value": f"{winner['params']:,}", "note": "trainable"},
         {"label": "multiply-adds", "value": f"{winner['macs']:,}", "note": "one image"},
-        *latency, *_time_share(result),
+        *latency, *_footprint(winner), *_time_share(result),
         {"label": "time", "value": duration(result["clock"]), "note": "wall clock, up to the export"},
     ]  # fmt: skip
+
+
+def _footprint(winner: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Returns RAM and flash on a device; nothing for runs of a version that did not say it."""
+    need = winner.get("footprint")
+    if not need:
+        return []
+    note = f"{'int8' if need['int8'] else 'float32'}, estimated"
+    labels = {"ram": "RAM for activations", "flash": "flash"}
+    return [{"label": label, "value": f"{need[name] / 1000:,.1f} kB", "note": note} for name, label in labels.items()]
 
 
 def _time_share(result: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from archduel.assemble import accepted_partners
 from archduel.commands.search.final import SCORES, FinalNetwork, FinalStage, network_folder, text_of
+from archduel.commands.search.latency import latency_words
 from archduel.commands.search.plan import Plan
 from archduel.commands.search.settings import Settings
 from archduel.commands.search.stages import Selection
@@ -225,6 +226,15 @@ def _weakest(result: Mapping[str, Any]) -> list[str]:
     return [f"        weakest classes: {', '.join(worst)}"] if worst else []
 
 
+def _footprint_line(winner: Mapping[str, Any], form: str = "{}") -> list[str]:
+    """Returns what the network needs on a device, in words; nothing for runs of a version that did not say it."""
+    need = winner.get("footprint")
+    if not need:
+        return []
+    numbers = "int8" if need["int8"] else "float32"
+    return [form.format(f"on a device, in {numbers}: {need['ram']:,} bytes of RAM for activations, {need['flash']:,} bytes of flash")]
+
+
 def gain(result: Mapping[str, Any]) -> list[str]:
     """Returns the sentences that say what came out."""
     winner = result["networks"]["search"]
@@ -232,12 +242,11 @@ def gain(result: Mapping[str, Any]) -> list[str]:
     mean = sum(scores) / len(scores)
     n = result["data"]["splits"]["test"]
     number = f"of {n:,} images" if len(scores) == 1 else f"mean of {len(scores)} trainings"
-    latency = f", {winner['latency_ms']:.2g} ms an image" if "latency_ms" in winner else ""
     lines = [
         f"winner  {winner['text']}",
         f"        test {result['metric'].replace('_', ' ')} {mean:.2%} ({number}), {winner['params']:,} parameters, "
-        f"{winner['macs']:,} multiply-adds{latency}",
-        *_weakest(result),
+        f"{winner['macs']:,} multiply-adds{latency_words(winner)}",
+        *_footprint_line(winner, "        {}"), *_weakest(result),
     ]
     ranked = ranking_sentence(result)
     return lines + [part["sentence"] for part in result["gain"].values()] + ([ranked] if ranked else [])

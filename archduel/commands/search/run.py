@@ -15,11 +15,13 @@ from archduel.assemble import declaration
 from archduel.commands.options import parse_bytes, parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final, same
+from archduel.commands.search.announce import announce, say_images
 from archduel.commands.search.audit import audited
 from archduel.commands.search.earlier import read_earlier
+from archduel.commands.search.latency import latency_at
 from archduel.commands.search.more import as_before, begin, end, is_more, trained_on
-from archduel.commands.search.one_shot import CHECKED, check_space, prepare, select_by_shared_weights
-from archduel.commands.search.own import check_importable, check_not_loading, exported, for_data
+from archduel.commands.search.one_shot import check_space, prepare, select_by_shared_weights
+from archduel.commands.search.own import check_importable, check_not_loading, exported, exported_to, for_data
 from archduel.commands.search.pace import Pace
 from archduel.commands.search.paper import introduce, say_cost
 from archduel.commands.search.plan import (
@@ -51,17 +53,17 @@ from archduel.data import Dataset, load
 from archduel.data.load import source_of
 from archduel.errors import DataError, RunError, SettingError, as_path
 from archduel.estimators.judges import Finals, Groups, Judge, scale_of
-from archduel.estimators.timing import Stopwatch, check_device, latency_of
+from archduel.estimators.timing import Stopwatch, check_device
 from archduel.execution import IDLE, Processes
 from archduel.networks.predictions import predict
-from archduel.networks.trained import export_network, open_network
+from archduel.networks.trained import open_network
 from archduel.spaces.family import target_of
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
 from archduel.text import printable
 from archduel.training.images import Pixels, side_by_side
 
-__all__ = ["Run", "finish", "hand_over", "load_arguments", "races", "search", "work"]
+__all__ = ["Run", "finish", "hand_over", "load_arguments", "planned_without_race", "races", "search", "with_budget", "work"]
 
 # -- The order of events of a run: data, limits, plan, stages, result, export, report -----------------------------------
 
@@ -82,11 +84,11 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
         check_settings_of_race(settings)
     earlier = read_earlier(folder, settings, space)
     free = settings.seconds is None and settings.evaluations is None  # the tool chooses the time
-    settings = _with_budget(settings)
+    settings = with_budget(settings)
     dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
     progress.end()
     same.check_images(folder, dataset)
-    _introduce(progress, settings, dataset)
+    say_images(progress, settings, dataset)
     space = for_data(space, dataset, progress)
     if race:
         settings = _with_first_time(folder, settings)
@@ -100,7 +102,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
     executor = _executor(folder, settings, plan, dataset, space, workers)
     plan = _with_groups(folder, settings, plan)
-    _announce(progress, settings, plan, dataset)
+    announce(progress, settings, plan, dataset)
     introduce(settings, dataset, progress.say)
     context = Context(
         folder, settings, plan, space, dataset, executor, constraint, closed_form_costs(plan, dataset), Pace(folder, settings, plan),
@@ -183,20 +185,12 @@ def _pixels(settings: Settings, dataset: Dataset) -> Pixels:
     return Pixels(dataset.train.images, dataset.train.labels, mean, std, device=settings.device)
 
 
-def _with_budget(settings: Settings) -> Settings:
+def with_budget(settings: Settings) -> Settings:
     """Returns the settings with a time, chosen before the images are decoded because it limits their resolution."""
     if settings.seconds is not None or settings.evaluations is not None:
         return settings
     n = len(source_of(settings.data))
     return settings.model_copy(update={"seconds": default_seconds(min(n, settings.max_images or n))})
-
-
-def _introduce(progress: Progress, settings: Settings, dataset: Dataset) -> None:
-    splits = f"{len(dataset.train):,} train, {len(dataset.validation):,} validation, {len(dataset.test):,} test"
-    rule = "as they are" if dataset.preprocessing.rule == "none" else dataset.preprocessing.rule
-    progress.say(f"{dataset.name}: {dataset.n_classes} classes, {splits}; {dataset.image_size} px, {rule}")
-    for warning in dataset.warnings:
-        progress.say(f"warning: {warning}")
 
 
 def _plan(
@@ -234,10 +228,21 @@ def _plan(
     return settings, plan, _limits(settings, scale_of(plan.final, dataset))
 
 
+def planned_without_race(folder: Path, settings: Settings, dataset: Dataset, progress: Progress) -> None:
+    """Says the plan of a run that compares trained networks; training steps are timed in ``folder``, which is not the run's."""
+    check_settings(settings)
+    space = for_data(registry.make("space", settings.space, **settings.section("space")), dataset, progress)
+    stopwatch = Stopwatch(space, _pixels(settings, dataset), dataset.n_classes, device=settings.device, threads=settings.threads)
+    with Job(folder, RUN, {"run": settings.model_dump()}, command="plan", defaults={"run": default_settings()}) as job:
+        settings, plan, limits = _plan(job, settings, space, dataset, stopwatch, progress, free=False)
+        constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
+    announce(progress, settings, plan, dataset)
+
+
 def _limits(settings: Settings, scale: Scale) -> Limits:
     measure = None
     if settings.max_latency_ms is not None:
-        measure = latency_of(scale, batch_size=settings.latency_batch, device=settings.device)
+        measure = latency_at(settings, scale)
     return Limits(
         scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit,
         max_latency_ms=settings.max_latency_ms, latency=measure,
@@ -257,31 +262,6 @@ def _within(
         if sum(limits(arch) for arch, _ in sizes(space, limits, rng, n)) * 2 >= n:
             fitting.append((channels, depth))
     return fitting
-
-
-def _announce(progress: Progress, settings: Settings, plan: Plan, dataset: Dataset) -> None:
-    """Prints what fits into the budget before anything is trained."""
-    size = f"{plan.final.channels} channels, depth {plan.final.depth}"
-    cheap = f"{plan.label.channels} channels, depth {plan.label.depth}, {plan.label.epochs:g} epochs"
-    if plan.label.data_fraction < 1:
-        cheap += f" on {plan.label.data_fraction:.0%} of the images"
-    budget = f"{settings.evaluations} evaluations" if settings.seconds is None else duration(settings.seconds)
-    progress.say(f"plan for {budget} on {settings.device}, {settings.workers} at a time:")
-    each = f", about {plan.seconds_per_label:.1f} s each" if plan.seconds_per_label else ""
-    kind = declaration(settings.strategy).kind
-    if kind == "one-shot":
-        checked = min(CHECKED, settings.evaluations or CHECKED) if settings.seconds is None else CHECKED
-        progress.say(f"  check      {checked} random architectures of {settings.space} trained alone with a cheap recipe ({cheap}){each}")
-    elif kind == "labels-first":
-        progress.say(f"  label      {plan.labels} architectures of {settings.space} with a cheap recipe ({cheap}){each}")
-        progress.say(f"  compare    {settings.strategy} proposes {plan.confirm} more")
-    else:
-        number = plan.labels + plan.confirm
-        progress.say(f"  label      {number} architectures of {settings.space} that {settings.strategy} asks for ({cheap}){each}")
-    sides = "the search and random search at equal cost" if settings.baselines else "the search"
-    progress.say(f"  reevaluate {plan.shortlist} each for {sides}, {plan.reevaluate.epochs:g} epochs at {size}")
-    nets = "3 networks (search, random search, a standard ResNet)" if settings.baselines else "the winner"
-    progress.say(f"  final      {nets} x {settings.final_seeds} seeds, about {plan.final.epochs:g} epochs at {size}")
 
 
 def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, space: Space, workers: int) -> Processes:
@@ -327,7 +307,7 @@ def hand_over(folder: Job, result: dict[str, Any], progress: Progress) -> None:
     from archduel.commands.search.report import write_report
 
     progress.say("exporting ...")
-    progress.say(f"  {exported(folder.path)}")
+    progress.say(f"  {exported(folder.path, int8=read_settings(folder.path).int8)}")
     write_report(folder.path)
     folder.note("handed over")
     progress.say("")
@@ -363,9 +343,9 @@ class Run:
         """Returns the trained winner: input (N, C, H, W) float in 0..1, preprocessed as the run says; output logits."""
         return open_network(self.folder).with_normalisation
 
-    def export(self, folder: str | Path) -> Path:
-        """Writes the stand-alone folder (model.py, weights, ONNX, predict.py) and returns its path."""
-        return export_network(open_network(self.folder), Path(folder)).folder
+    def export(self, folder: str | Path, *, int8: bool = False) -> Path:
+        """Writes the stand-alone folder (model.py, weights, ONNX, predict.py; ``int8``: that too, checked) and returns its path."""
+        return exported_to(self.folder, Path(folder), int8=int8)
 
     def report(self) -> Path:
         """Writes report.html (also of an unfinished run) and returns its path."""
@@ -431,6 +411,8 @@ def search(
     if is_more(time):
         given = {"evaluations": evaluations, "max_latency_ms": max_latency_ms, **settings}
         return _more(data, str(time), out, {**given, **limits}, audit=audit, quiet=quiet, command=command, gone=gone)
+    if settings.get("device") in (None, "auto"):
+        settings["device"] = same.usual_device(out)
     checked = make_settings(
         data=same.data_text(data),
         seconds=None if time is None else parse_seconds(time),
@@ -464,7 +446,7 @@ def _go_on(folder: Job, settings: Settings, progress: Progress) -> None:
     """Does what is left of a run: all, the hand-over, or nothing where it is finished and whole."""
     result = folder.result
     if result is not None and not same.same_words(folder, settings):
-        same.check_images(folder, load(settings.data, progress=progress.reading, **load_arguments(_with_budget(settings))))
+        same.check_images(folder, load(settings.data, progress=progress.reading, **load_arguments(with_budget(settings))))
     if result is None or not same.has_network(folder):
         work(folder, settings, progress)
     elif not same.has_export(folder):  # it was stopped between the result and the export, or something of it is gone

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from archduel.commands.dialect import usable_device
 from archduel.commands.search.settings import OLDER, Settings, default_settings, read_settings
 from archduel.core.disk import read_toml
 from archduel.core.job import JOURNAL, RUN, Job
@@ -15,7 +16,7 @@ from archduel.data import Dataset
 from archduel.errors import DataError, SettingError
 from archduel.networks.trained import folder_of, is_whole
 
-__all__ = ["as_begun", "check_images", "data_text", "forgotten", "has_export", "has_network", "opened", "place_for", "same_words"]
+__all__ = ["as_begun", "check_images", "data_text", "forgotten", "has_export", "has_network", "opened", "place_for", "same_words", "usual_device"]
 
 
 def data_text(data: Any) -> str:
@@ -45,6 +46,14 @@ def _name(settings: Settings) -> str:
     digest = hashlib.sha256(settings.identity().encode("utf-8", "surrogateescape")).hexdigest()[:8]
     stem = Path(settings.data.replace(":", "-")).stem or "data"
     return f"{stem}-{digest}"
+
+
+def usual_device(out: Any) -> str:
+    """Returns the device of a run for which none was named: that with which the run in ``out`` began, else what ``auto`` means here."""
+    toml = Path(out) / RUN.file if isinstance(out, (str, Path)) else Path()
+    if toml.is_file():
+        return str(read_toml(toml).get("run", {}).get("device", default_settings()["device"]))
+    return usable_device("auto")
 
 
 def opened(path: Path, settings: Settings, command: str, gone: float) -> Job:

@@ -44,7 +44,7 @@ class Settings(BaseModel):
     evaluations: int | None = Field(None, ge=4, description="number of cheap trainings; alone it makes runs repeat exactly")
     max_params: int | None = Field(None, gt=0, description="most parameters: 500k, 1M")
     max_macs: int | None = Field(None, gt=0, description="most multiply-adds for one image: 20M")
-    max_latency_ms: float | None = Field(None, gt=0, description="most milliseconds a batch on this device, measured")
+    max_latency_ms: float | None = Field(None, gt=0, description="most milliseconds a batch: measured here, or with --device-latency the upper bound for that device")
     latency_batch: int = Field(1, ge=1, description="images a batch when latency is measured")
     image_size: int | None = Field(None, ge=8, le=1024, description="side in pixels; default chosen from the images")
     max_images: int | None = Field(None, ge=20, description="use at most so many images")
@@ -55,7 +55,7 @@ class Settings(BaseModel):
     final_seeds: int = Field(3, ge=1, le=20, description="trainings of each final network")
     flip: bool | None = Field(None, description="mirrored images keep their class; default yes, no for digits")
     baselines: bool = Field(True, description="train random search's and a standard network for comparison")
-    device: str = Field("cpu", description="cpu, cuda, cuda:1")
+    device: str = Field("cpu", description="auto (cuda where it is, else cpu; a run goes on where it began), cpu, cuda:1")
     workers: int = Field(1, ge=1, le=256, description="trainings at a time; default one a core, one on a GPU")
     threads: int = Field(1, ge=1)
     race: bool | None = Field(
@@ -76,6 +76,7 @@ class Settings(BaseModel):
     prior: str | None = Field(
         None, description="what an earlier search knows: its run folder, or a table of the space (NAME:60 = 60 of its labels); + between several"
     )
+    device_latency: str | None = Field(None, description="the device that --max-latency-ms is about: `archduel device list`; default this one")
 
     def identity(self) -> str:
         """Returns the JSON that a run without a folder is named by; settings that came later and are left at their defaults are not in it."""
@@ -95,7 +96,7 @@ class Settings(BaseModel):
 
 OLDER = {"start": "scratch"}
 """What runs of an older version did, where that is not today's default."""
-LATER = ("start", "backbones", "max_ram", "max_flash", "int8", "validation", "preset", "prior")
+LATER = ("start", "backbones", "max_ram", "max_flash", "int8", "validation", "preset", "prior", "device_latency")
 """Settings that runs of an older version have no say in."""
 KNOWN_SIDE = 128
 """Pixels that images keep where pretrained networks may look at them, whatever the time: in fewer they see little."""
@@ -123,9 +124,19 @@ def _may_race(values: Mapping[str, Any]) -> bool:
     return "evaluations" not in values and declaration(str(values.get("strategy", Settings.model_fields["strategy"].default))).kind != "one-shot"
 
 
-def usual_space(races: bool, *, whole: str = "stages", cells: str = "nasbench201") -> str:
-    """Returns where is searched if nobody says it: whole networks for a race, whose outline matters most in little time; else cells."""
-    return whole if races else cells
+def usual_space(races: bool, *, small: bool = False, whole: str = "stages", smallest: str = "tiny", cells: str = "nasbench201") -> str:
+    """Returns where is searched if nobody says it: whole networks for a race, whose outline matters most in little time; else cells.
+
+    Args:
+        races: whether it is a race.
+        small: whether RAM or flash is limited.
+        whole: the space of whole networks.
+        smallest: that of networks for small devices.
+        cells: the space of cells.
+    """
+    if not races:
+        return cells
+    return smallest if small else whole
 
 
 def make_settings(**values: Any) -> Settings:
@@ -150,8 +161,12 @@ def make_settings(**values: Any) -> Settings:
         raise SettingError(str(unknown("setting", strange, Settings.model_fields)))
     if "strategy" in values and ":" not in str(values["strategy"]):
         values["strategy"] = str(values["strategy"]).replace("-", "_")
+    if "device_latency" in values:
+        from archduel.devices.store import device_key
+
+        values["device_latency"] = device_key(str(values["device_latency"]))
     values.setdefault("workers", default_workers(str(values.get("device", "cpu"))))
-    values.setdefault("space", usual_space(_may_race(values)))
+    values.setdefault("space", usual_space(_may_race(values), small=any(name in values for name in ("max_ram", "max_flash"))))
     if ":" in str(values["space"]):
         registry.entry("space", str(values["space"]))  # named by the user, so a folder that names it too may be read
     try:
@@ -240,7 +255,7 @@ def settings_in(path: Path) -> dict[str, Any]:
 
 def asks_known(settings: Settings) -> bool:
     """Whether a run asks for pretrained networks; who names another space than the usual one wants to know what is in that."""
-    return settings.start == "pretrained" or (settings.start == "auto" and settings.space == usual_space(True))
+    return settings.start == "pretrained" or (settings.start == "auto" and settings.space == usual_space(True, small=bool(settings.device_limit)))
 
 
 def may_know(settings: Settings) -> bool:

@@ -16,6 +16,7 @@ from archduel.commands.options import (
     TextSpace,
     add_command,
     assignments,
+    parse_count,
 )
 from archduel.commands.progress import record_lines
 
@@ -88,9 +89,7 @@ def sample(
     text: Annotated[bool, typer.Option("--text", help="the space's own text instead of SPACE:1.0.4")] = False,
     distinct: Annotated[bool, typer.Option("--distinct", help="no two with one fingerprint")] = False,
     generator: Annotated[str, typer.Option(help="bpe: as BPE's released generator draws (space darts)")] = "",
-    max_params: Annotated[
-        float, typer.Option(help="parameters at most, at the published scale; 0 = no limit")
-    ] = 0,
+    max_params: Annotated[str, typer.Option(help="parameters at most, at the published scale: 400k, 0.4M; 0 = no limit")] = "0",
     settings: Settings = None,
 ) -> None:
     """Print random architectures, one a line.
@@ -102,7 +101,7 @@ def sample(
     from archduel.spaces.family import family
 
     holder = lookup.open_space(space, **(assignments(settings, example="preset=ctnas") or family(space).usual))
-    constraint = app.at_most(max_params) if max_params else None
+    constraint = None if max_params.strip() in ("", "0") else app.at_most(parse_count(max_params, "--max-params"))
     archs = app.sampled(holder, n, seed, generator=generator, distinct=distinct, constraint=constraint)
     for arch in archs:
         typer.echo(lookup.write(holder, arch) if text else str(arch))

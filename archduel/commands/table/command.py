@@ -70,7 +70,7 @@ _Value = TypeVar("_Value")
 def register(app: typer.Typer) -> None:
     """Adds the commands to ``app``."""
     table = typer.Typer(help="Tabular benchmarks: import, show, list, export, train.", no_args_is_help=True)
-    add_command(table, import_, "import")
+    add_command(table, import_, "import", former={"--space-set": "--set"})
     add_command(table, show, "show")
     add_command(table, list_, "list")
     add_command(table, export, "export")
@@ -99,7 +99,7 @@ def import_(
     repeats: Annotated[str, typer.Option(help="repeated architectures: error, first, mean, runs")] = "error",
     join: Annotated[Path | None, typer.Option(help="a second CSV or parquet file with further columns")] = None,
     on: Annotated[str, typer.Option(help="the column that tells which rows of the two files belong together")] = "",
-    space_set: Annotated[list[str] | None, typer.Option(help=SPACE_SETTINGS)] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help=SPACE_SETTINGS)] = None,
     dataset: Annotated[str, typer.Option(help="NAS-Bench-201, NATS-Bench: cifar10, cifar100, ImageNet16-120")] = "cifar10",
     halfway: Annotated[bool, typer.Option(help="NAS-Bench-101: also keep half-time values")] = False,
     format_: Annotated[str, typer.Option("--format", help="of a published file, where its name does not say it")] = "",
@@ -135,7 +135,7 @@ def import_(
             percent=percent,
             repeats=repeats,
             join=(join, on) if join else None,
-            space_settings=assignments(space_set, "--space-set", "preset=ctnas"),
+            space_settings=assignments(set_, "--set", "preset=ctnas"),
         )
     typer.echo(describe(made))
 

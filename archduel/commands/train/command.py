@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from archduel.commands.dialect import usable_device
 from archduel.commands.options import (
     MaxImages,
     Quiet,
@@ -39,7 +40,7 @@ def train(
     file: Annotated[Path | None, typer.Option(help="train every architecture of a file, one a line, into a table")] = None,
     from_: Annotated[Path | None, typer.Option("--from", help="training, finished search or zoo:NAME whose weights to start from (fine-tuning)")] = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda (under torchrun: one a process), cuda:1")] = "cpu",
+    device: Annotated[str, typer.Option(callback=usable_device, help="auto (cuda where it is, else cpu), cpu, cuda (under torchrun: one a process), cuda:1")] = "auto",
     hold_out: Annotated[bool, typer.Option(help="keep the validation split out of training and watch it")] = False,
     max_images: MaxImages = None,
     accumulate: Annotated[int, typer.Option(help="micro-batches a process adds up before a step")] = 1,

@@ -1,0 +1,1 @@
+"""`archduel device`: latencies of networks on another device than this one."""

@@ -1,0 +1,98 @@
+"""What a search would do, said before anything is written or trained: `archduel search --plan`; and going on from a folder alone."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from archduel.commands.progress import Progress, duration
+from archduel.commands.search.after import reserve
+from archduel.commands.search.announce import say_images
+from archduel.commands.search.known import backbones_at_hand, unsuitable
+from archduel.commands.search.run import planned_without_race, races, search, with_budget
+from archduel.commands.search.settings import (
+    Settings,
+    asks_known,
+    load_arguments,
+    make_settings,
+    read_settings,
+)
+from archduel.data import load
+from archduel.race.plan import timed_plan
+from archduel.reporting.text import compact
+
+__all__ = ["plan", "resume"]
+
+
+def plan(data: str, *, quiet: bool = False, **values: Any) -> None:
+    """Prints the plan of a search: images, budget, limits, what takes part. Writes and trains nothing, except steps that are timed.
+
+    Args:
+        data: as for :func:`archduel.search`.
+        quiet: print nothing: only errors in what was asked for are told.
+        **values: settings of the search.
+
+    Raises:
+        ArchduelError: one of its kinds for data, settings, limits or a budget that cannot be used.
+    """
+    settings, progress = with_budget(make_settings(data=data, **values)), Progress(quiet=quiet)
+    dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
+    progress.end()
+    say_images(progress, settings, dataset)
+    if not races(settings):
+        with tempfile.TemporaryDirectory() as folder:
+            planned_without_race(Path(folder), settings, dataset, progress)
+    else:
+        for line in _race_lines(settings):
+            progress.say(line)
+        if asks_known(settings):
+            names = backbones_at_hand(settings)
+            reason = unsuitable(settings, dataset, names)
+            progress.say(f"  start      {f'from scratch; {reason}' if reason else 'parts of ' + ', '.join(names) + ', and networks from scratch'}")
+    for line in _limit_lines(settings):
+        progress.say(line)
+    progress.say("nothing was trained or written; the same command without --plan begins")
+
+
+def _race_lines(settings: Settings) -> list[str]:
+    """Returns what a race does with its budget."""
+    at_once = f"{settings.workers} thread{'s' * (settings.workers != 1)}"
+    where = f"on {settings.device}{', ' + at_once if settings.device == 'cpu' else ''}"
+    if settings.seconds is None:
+        return [f"a race of {settings.evaluations} networks of {settings.space} {where}; it repeats exactly"]
+    forecast = timed_plan(settings.seconds, gone=0.0, reserve=reserve(settings.seconds))
+    number = max(2, round(forecast.rungs.level / forecast.rungs.first))
+    return [
+        f"a race of {duration(settings.seconds)} {where}:",
+        f"  newcomers  about {number} networks of {settings.space} that {settings.strategy} asks for, {duration(forecast.rungs.first)} of training each at first",
+        f"  race       until {duration(forecast.race_until)}; the strong go on from the weights that they have",
+        f"  last       about {duration(forecast.last)} for the network that is handed over, then test, export and report",
+    ]
+
+
+def _limit_lines(settings: Settings) -> list[str]:
+    """Returns the limits, one line for all; none where there are none."""
+    most = {"parameters": settings.max_params, "multiply-adds": settings.max_macs}
+    said = [f"{compact(value)} {name}" for name, value in most.items() if value is not None]
+    if settings.max_latency_ms is not None:
+        where = f"on {settings.device_latency.partition('@')[0]} (upper bound)" if settings.device_latency else "here"
+        said.append(f"{settings.max_latency_ms:g} ms {where}")
+    return [f"  limits     at most {', '.join(said)}"] if said else []
+
+
+def resume(folder: Path, *, quiet: bool = False, command: str = "archduel.resume", gone: float = 0.0) -> None:
+    """Goes on with the search in a folder, with the settings that it began with; nothing where it is finished.
+
+    Args:
+        folder: of the run.
+        quiet: print nothing.
+        command: how it was asked for, for the record.
+        gone: seconds that have passed since, and count.
+
+    Raises:
+        ArchduelError: one of its kinds; :class:`RunError` for a folder without a run.
+    """
+    given = read_settings(folder).model_dump()
+    data, seconds = given.pop("data"), given.pop("seconds")
+    search(data, time=seconds, out=folder, quiet=quiet, command=command, gone=gone, **given)
