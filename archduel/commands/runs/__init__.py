@@ -1,0 +1,1 @@
+"""`archduel ls`, `status`, `doctor`: what there is, how far it is, and what this machine can do."""
