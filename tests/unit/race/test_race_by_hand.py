@@ -26,7 +26,7 @@ from archduel.race.sizes import Bounds, Sizes
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
-ARCH, NEAR, FAR = Arch("toy", (0, 0, 0)), Arch("toy", (0, 1, 0)), Arch("toy", (1, 1, 0))
+ARCH, NEAR, FAR = Arch("nasbench201", (0, 0, 0)), Arch("nasbench201", (0, 1, 0)), Arch("nasbench201", (1, 1, 0))
 
 
 class Hand:
@@ -74,7 +74,7 @@ def made(clock: Hand | None = None, *, opener: Any = None, records: tuple[dict[s
     """Returns a race with one side, three rungs of 2, 6 and 18, and 30 for the last training, over 40 and 10 images."""
     values = {"recipe": Recipe(batch_size=8, lr=0.1), "metric": "accuracy", "by_likelihood": False, "seed": 0, "device": "cpu", "timed": True,
               "macs": 64_000.0, "threads": 1, "reserve": 4.0, **changes}  # fmt: skip
-    space = SimpleNamespace(name="toy", fingerprint=str)
+    space = SimpleNamespace(name="nasbench201", fingerprint=str)
     side = Side(Asker(Told(), space), opener=opener)  # type: ignore[arg-type]
     sizes = Sizes(8, 1, 3, square, Bounds(max_params=100).and_also(None), depths=(1,))
     pixels = [range(40), range(10), range(50)]
@@ -179,9 +179,9 @@ def test_standards_have_a_size_of_their_own_and_openers_say_theirs() -> None:
 
 def test_names_of_candidates_say_the_size_where_it_was_chosen() -> None:
     race = made()
-    assert entered(race, ARCH, "search", 8).name == "toy:0.0.0 C8 N1"
-    assert entered(race, NEAR, "standard", 16).name == "toy:0.1.0"
-    assert entered(race, FAR, "standard", 8).name == "toy:1.1.0 C8 N1"
+    assert entered(race, ARCH, "search", 8).name == "nasbench201:0.0.0 C8 N1"
+    assert entered(race, NEAR, "standard", 16).name == "nasbench201:0.1.0"
+    assert entered(race, FAR, "standard", 8).name == "nasbench201:1.1.0 C8 N1"
     assert [c.number for c in race.candidates] == [0, 1, 2]
     assert [c.standing.favoured for c in (entered(race, ARCH, "start"), entered(race, ARCH, "tuned"), entered(race))] == [True, True, False]
     assert race.sides[0].asker.known.keys() == {ARCH, NEAR, FAR}
@@ -250,7 +250,7 @@ def test_a_journal_is_done_again() -> None:
     for damaged in ({**enter, "counts": [1]}, {**rung, "number": 3}, {"event": "rung", "number": 0}):
         with pytest.raises(RunError, match=rf"record 1 of the race \('{damaged['event']}'\) is damaged: .*; make a new run"):
             made(records=(damaged,))._continue()
-    with pytest.raises(RunError, match="the strategy asked for toy:0.1.0, now it asks for toy:0.0.0"):
+    with pytest.raises(RunError, match="the strategy asked for nasbench201:0.1.0, now it asks for nasbench201:0.0.0"):
         made(records=({**enter, "exchange": [["ask", str(NEAR)]]},))._continue()
 
 
@@ -271,7 +271,7 @@ def test_the_best_is_chosen_and_why_none_could_be() -> None:
     race._choose()
     assert race.winner == 1
     assert race.journal.records[-1] == {"event": "choice", "clock": 0.0, "number": 1, "trained": 3.0, "began": 0.0}
-    assert said == ["toy:0.1.0 C8 N1 goes on to the end: 60.0% on validation after 4 epochs"]
+    assert said == ["nasbench201:0.1.0 C8 N1 goes on to the end: 60.0% on validation after 4 epochs"]
     for candidate in (first, second):
         candidate.standing.failed, candidate.reason = True, "it exploded"
     with pytest.raises(RunError, match="none of 2 networks could be trained: it exploded"):
@@ -287,7 +287,7 @@ def test_the_best_is_chosen_and_why_none_could_be() -> None:
 def test_newcomers_that_no_size_makes_small_enough_are_refused_twenty_times() -> None:
     race = made()
     race.sizes = Sizes(8, 1, 3, square, Bounds(max_params=1).and_also(None), depths=(1,))
-    asked = iter(Arch("toy", (n, n, n)) for n in range(99))
+    asked = iter(Arch("nasbench201", (n, n, n)) for n in range(99))
     race.sides[0].asker.strategy.ask = lambda n: [SimpleNamespace(arch=next(asked))]  # type: ignore[method-assign, assignment, return-value]
     assert race._enter() is None
     events = [record["event"] for record in race.journal.records]
@@ -301,8 +301,8 @@ def test_whoever_enters_is_noted_with_what_was_exchanged() -> None:
     assert candidate is not None
     assert candidate.entry == Entry("search", ARCH, Scale(8, 1, 8, 1, 3), Counts(8, 64_000), True, 0)
     assert race.journal.records == [{
-        "event": "enter", "clock": 0.0, "number": 0, "role": "search", "arch": "toy:0.0.0", "scale": write_scale(Scale(8, 1, 8, 1, 3)),
-        "counts": [8, 64_000], "exchange": [["ask", "toy:0.0.0"]], "side": 0,
+        "event": "enter", "clock": 0.0, "number": 0, "role": "search", "arch": "nasbench201:0.0.0", "scale": write_scale(Scale(8, 1, 8, 1, 3)),
+        "counts": [8, 64_000], "exchange": [["ask", "nasbench201:0.0.0"]], "side": 0,
     }]  # fmt: skip
 
 
@@ -311,7 +311,7 @@ def test_one_answer_apart() -> None:
     assert not one_answer_apart(ARCH, ARCH)
     assert not one_answer_apart(ARCH, FAR)
     assert not one_answer_apart(ARCH, Arch("other", (0, 1, 0)))
-    assert not one_answer_apart(ARCH, Arch("toy", (0, 1)))
+    assert not one_answer_apart(ARCH, Arch("nasbench201", (0, 1)))
     assert [was_asked(exchange) for exchange in ([], [["ask", "a"]], [["ask", "a"], ["again", 1.0]], [["step", 1]])] == [False, True, False, False]
 
 

@@ -22,7 +22,7 @@ from archduel.spaces.nasbench201.space import NASBench201
 from archduel.spaces.natsbench_sss.space import NATSBenchSSS
 from archduel.spaces.resnet.space import ResNet
 
-ARCH = Arch("toy", (0, 1))
+ARCH = Arch("nasbench201", (0, 1))
 
 # -- The plan -----------------------------------------------------------------------------------------------------------
 
@@ -276,7 +276,7 @@ def test_the_first_width_above_the_limits_is_the_last_that_is_asked() -> None:
 
 
 def test_a_standard_ladder_in_numbers() -> None:
-    named = [Arch("toy", (blocks, width)) for blocks in (3, 1) for width in (1, 2, 4)]
+    named = [Arch("nasbench201", (blocks, width)) for blocks in (3, 1) for width in (1, 2, 4)]
 
     def count(arch: Arch, scale: Scale) -> Counts:
         assert scale == Scale(16, 1, 8, 1, 3)
@@ -323,7 +323,7 @@ def test_what_is_known_of_a_candidate() -> None:
     one.seconds, one.passes, one.steps = 1.23456, 2.34567, 9
     assert (one.accuracy, one.epochs) == (0.5, 2.34567)
     assert one.record() == {
-        "number": 3, "role": "random", "arch": "toy:0.1", "name": "a name",
+        "number": 3, "role": "random", "arch": "nasbench201:0.1", "name": "a name",
         "scale": {"channels": 8, "depth": 2, "image_size": 16, "in_channels": 1, "n_classes": 5}, "params": 123, "macs": 4567, "seconds": 1.235,
         "passes": 2.346, "steps": 9, "curve": [{"accuracy": 0.25}, {"accuracy": 0.5}], "reason": "",
     }  # fmt: skip
