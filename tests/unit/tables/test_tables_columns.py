@@ -431,7 +431,7 @@ def test_settings_of_the_space(tmp_path: Path) -> None:
     assert table.find(table.archs[0]) == 0
     with pytest.raises(SettingError, match="no such setting"):
         load(source, "darts", space_settings={"colour": "red"})
-    with pytest.raises(SettingError, match="--space-set preset: expected NAME=VALUE"):
+    with pytest.raises(SettingError, match="--set preset: expected NAME=VALUE"):
         run("table", "import", source, "--space", "darts", "--space-set", "preset", "--validation", "val")
 
 
