@@ -206,12 +206,16 @@ class Contenders(Guided):
             chosen.append(rest.pop(int(np.argmax(self._worth(rest, goal, chosen)))))
         return chosen + rest
 
+    def _all(self) -> tuple[tuple[str, ...], tuple[Arch, ...]]:
+        """Returns each fingerprint and its first architecture, nothing for a space too large to list."""
+        if self._listed is None:
+            self._listed = whole_space(self.space, self.constraint, self.whole) if self.whole else ((), ())
+        return self._listed
+
     def _candidates(self, goal: Any) -> tuple[Sequence[Arch], NDArray[np.bool_]]:
         """Returns N architectures (all there are, always the same tuple, or the outcome of breeding) and which are new (N,)."""
         seen = self.rounds.pool.seen
-        if self._listed is None:
-            self._listed = whole_space(self.space, self.constraint, self.whole) if self.whole else ((), ())
-        fingerprints, archs = self._listed
+        fingerprints, archs = self._all()
         if archs:
             return archs, np.array([fingerprint not in seen for fingerprint in fingerprints])
         bred = evolved(

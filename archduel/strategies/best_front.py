@@ -34,8 +34,9 @@ from archduel.core import (
     Space,
     State,
     Uncertain,
+    enumerate_space,
 )
-from archduel.core.fronts import front, spread
+from archduel.core.fronts import corner, front, hypervolume, spread
 from archduel.strategies.best import Contenders
 from archduel.strategies.candidates import Believer, beliefs
 from archduel.strategies.rounds import first_distinct
@@ -49,6 +50,8 @@ CHUNK = 1_024
 """Candidates at a time, which bounds the memory of boxes times candidates."""
 UNSTATED = 0.2
 """Standard deviation, in those of the labels, of a ranker that states none: without any, nothing would be worth exploring."""
+HARDLY = 1e-3
+"""Share of the front's hypervolume; where less is expected, other encodings of its members are worth a question too."""
 LEAST = 1e-300  # of a gain, so that it has a logarithm
 
 
@@ -174,8 +177,11 @@ class FrontContenders(Contenders):
         self.outcomes = Outcomes(self.objectives)
         believed = [name for name in self.objectives.names if name not in self.objectives.known]
         self.rankers = {name: ranker if i == 0 else deepcopy(ranker) for i, name in enumerate(believed)}
+        self._volume = 0.0  # of the front, as of the last goal
+        self._turns = 0  # proposals made where little gain was expected
         self._logs: dict[str, bool] = {}
         self._units: dict[str, tuple[float, float, float]] = {}  # name -> intercept, slope, deviation of labels over scores
+        self._twins: dict[str, list[Arch]] | None = None  # fingerprint -> encodings, once they were needed
         self._beforehand: tuple[Sequence[Arch], Matrix] | None = None  # of the listed space, once it was needed
 
     def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
@@ -197,9 +203,44 @@ class FrontContenders(Contenders):
         return len(archs)
 
     def _goal(self) -> Boxes:
-        """Returns what the front has not reached, up to the worst that was met in each objective."""
+        """Returns what the front has not reached, up to the worst there is where that is known, else somewhat beyond the worst met."""
         losses = self.outcomes.labelled()[1]
-        return unreached(losses[front(losses)], losses.max(0))
+        listed = self._all()[1]
+        worst = corner(losses)
+        if listed:  # a first design may hold none of the large ones
+            known = self._known(listed)
+            known = np.where(np.isfinite(known), known, -np.inf).max(0)
+            worst = np.maximum(worst, known)
+        members = losses[front(losses)]
+        self._volume = hypervolume(members, worst)
+        return unreached(members, worst)
+
+    def _batch(self, archs: list[Arch], goal: Boxes, size: int) -> list[Arch]:
+        """Returns ``archs`` with another encoding of a member in front, every other time that hardly any gain is expected.
+
+        What computes the same need not cost the same: a latency is measured on what is built, and an accuracy has noise.
+        """
+        gain = float(np.exp(self._worth(archs[:1], goal)[0])) if archs else 0.0
+        if gain < HARDLY * self._volume:
+            self._turns += 1
+            if self._turns % 2 == 0 and (twin := self._twin()) is not None:
+                self.rounds.again(twin)
+                return []
+        return super()._batch(archs, goal, size)
+
+    def _twin(self) -> Arch | None:
+        """Returns an architecture that computes the same as a member of the front, costs no more as far as known, and was not asked."""
+        if self._twins is None:
+            self._twins = {}
+            for arch in enumerate_space(self.space) if self._all()[1] else ():
+                if self.constraint is None or self.constraint(arch):
+                    self._twins.setdefault(self.space.fingerprint(arch), []).append(arch)
+        found = []
+        for member in self.outcomes.members():
+            twins = [arch for arch in self._twins.get(self.space.fingerprint(member), ()) if arch not in self.outcomes]
+            known, own = self.objectives.beforehand([*twins, member]), self.objectives.beforehand([member])
+            found += [arch for arch, losses in zip(twins, known) if not (losses > own[0]).any()]
+        return found[int(self.rng.integers(len(found)))] if found else None
 
     def _parents(self) -> list[Arch]:
         return self.outcomes.members()
@@ -241,12 +282,13 @@ class FrontContenders(Contenders):
     def state_dict(self) -> State:
         """Returns all that changes."""
         further = [ranker.state_dict() for ranker in list(self.rankers.values())[1:]]
-        return {**super().state_dict(), "outcomes": self.outcomes.state_dict(), "further": further}
+        return {**super().state_dict(), "outcomes": self.outcomes.state_dict(), "further": further, "turns": self._turns}
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
         super().load_state_dict(state)
         self.outcomes.load_state_dict(state["outcomes"])
+        self._turns = int(state["turns"])
         for ranker, learned in zip(list(self.rankers.values())[1:], state["further"]):
             ranker.load_state_dict(learned)
 

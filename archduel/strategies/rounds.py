@@ -247,6 +247,10 @@ class Rounds:
         self.finished = not self.queue
         return len(self.queue)
 
+    def again(self, arch: Arch) -> None:
+        """Queues an architecture although one of its fingerprint was asked."""
+        self.queue.append(arch)
+
     def state_dict(self) -> State:
         """Returns all that changes but the random generator."""
         return {
