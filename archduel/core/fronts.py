@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archduel.errors import SettingError
 
-__all__ = ["MARGIN", "attainment", "corner", "crowding", "front", "hypervolume", "knee", "layers", "normalised", "spread"]
+__all__ = ["MARGIN", "attainment", "corner", "crowding", "front", "hypervolume", "knee", "layers", "merits", "normalised", "spread"]
 
 Matrix = NDArray[np.float64]
 MARGIN = 0.1
@@ -132,6 +132,23 @@ def spread(losses: ArrayLike, n: int) -> list[int]:
         rest = [row for row in range(len(points)) if row not in chosen]
         chosen.append(max(rest, key=lambda row: hypervolume(unit[[*chosen, row]], reference)))
     return sorted(chosen)
+
+
+def merits(losses: ArrayLike) -> Matrix:
+    """Returns (N,) merits, higher is better: minus the number of the layer, plus the share of the layer's hypervolume that a point adds alone.
+
+    Source: the selection of SMS-EMOA, Beume, Naujoks and Emmerich, EJOR 2007.
+    """
+    points = _points(losses)
+    ranks = layers(points)
+    found = -ranks.astype(np.float64)
+    for rank in np.unique(ranks):
+        rows = np.flatnonzero((ranks == rank) & np.isfinite(points).all(1))
+        if len(rows) > 1 and points.shape[1] > 1:
+            unit, reference = normalised(points[rows], points[rows]), np.full(points.shape[1], 1 + MARGIN)
+            whole = hypervolume(unit, reference)
+            found[rows] += [(whole - hypervolume(np.delete(unit, place, 0), reference)) / (2 * whole) for place in range(len(rows))]
+    return found
 
 
 def attainment(sets: list[Matrix], share: float = 0.5) -> Matrix:

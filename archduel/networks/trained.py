@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from archduel.export import ExportReport
 
-__all__ = ["FACTS", "RECORD", "WEIGHTS", "ZOO", "TrainedNetwork", "counts_of", "export_network", "facts_at", "folder_of", "holds_network", "is_whole", "load_trained", "network_of", "open_network", "read_facts", "save_trained", "shipped", "shipped_tags", "take_weights"]
+__all__ = ["FACTS", "RECORD", "WEIGHTS", "ZOO", "TrainedNetwork", "counts_of", "export_network", "facts_at", "folder_of", "holds_network", "is_whole", "load_trained", "member_folder", "network_of", "open_network", "read_facts", "save_trained", "shipped", "shipped_tags", "take_weights"]
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
 RECORD = "evaluation.json"
@@ -247,6 +247,25 @@ def folder_of(where: str | Path) -> Path:
     _know_space(read_toml(folder / SEARCH).get("run", {}).get("space"))
     winner = _result(folder)["networks"]["search"]
     return folder / winner["folders"][0] if "folders" in winner else folder
+
+
+def member_folder(where: str | Path, member: int | None) -> str | Path:
+    """Returns where a member of the front of a finished search with several objectives lies; ``where`` itself for None.
+
+    Raises:
+        RunError: for a search that is not finished, or has no such member.
+    """
+    if member is None:
+        return where
+    text = as_path("the folder of a network", where, RunError)
+    members = _result(Path(text)).get("front", {}).get("members", []) if _is_search(Path(text)) else []
+    if not members:
+        raise RunError(f"{text} has no front, so there is no member {member}; only a search with several objectives has members")
+    row = next((row for row in members if row["member"] == member), None)
+    if row is None:
+        raise RunError(f"{text} has members 1 to {len(members)} of its front, got {member}; its report shows them")
+    # a name alone, whoever wrote the file
+    return Path(text) / "networks" / Path(str(row["folder"])).name
 
 
 def holds_network(where: str) -> bool:

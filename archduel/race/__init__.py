@@ -3,6 +3,7 @@
 from archduel.race.alone import Stretch, train_alone
 from archduel.race.candidates import Candidate
 from archduel.race.clock import Clock, Processor, Wall
+from archduel.race.fronts import Member, Tradeoff
 from archduel.race.run import RaceResult, race_recipe, run_race
 
-__all__ = ["Candidate", "Clock", "Processor", "RaceResult", "Stretch", "Wall", "race_recipe", "run_race", "train_alone"]
+__all__ = ["Candidate", "Clock", "Member", "Processor", "RaceResult", "Stretch", "Tradeoff", "Wall", "race_recipe", "run_race", "train_alone"]

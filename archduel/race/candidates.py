@@ -71,4 +71,5 @@ class Candidate:
             "number": self.number, "role": self.role, "arch": str(self.entry.arch), "name": self.name, "scale": write_scale(self.entry.scale),
             "params": self.params, "macs": self.entry.counts.macs, "seconds": round(self.seconds, 3), "passes": round(self.passes, 3),
             "steps": self.steps, "curve": self.curve, "reason": self.reason,
+            **({"costs": dict(self.entry.costs)} if self.entry.costs else {}),
         }  # fmt: skip

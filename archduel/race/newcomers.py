@@ -52,6 +52,7 @@ class Entry:
         counts: what it costs.
         asked: whether the strategy asked for it.
         side: number of the source that it comes from.
+        costs: what else is to be small, by name; empty in a race for accuracy alone.
     """
 
     role: str
@@ -60,6 +61,7 @@ class Entry:
     counts: Counts
     asked: bool = False
     side: int = 0
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,12 +73,14 @@ class Asker:
         space: where it searches.
         constraint: which architectures are allowed, for the random ones that take its place when it has no more.
         known: architectures that have entered, with their first score (nan until there is one).
+        costs: likewise, with what else is to be small.
     """
 
     strategy: Strategy
     space: Space
     constraint: Constraint | None = None
     known: dict[Arch, float] = field(default_factory=dict)
+    costs: dict[Arch, Mapping[str, float]] = field(default_factory=dict)
 
     def next(self, patient: Callable[[], bool]) -> tuple[Arch | None, list[list[Any]]]:
         """Returns an architecture that has not entered yet, or None, and what was exchanged to get it.
@@ -92,7 +96,7 @@ class Asker:
                 exchange.append(["ask", str(arch)])
                 if arch not in self.known:
                     return arch, exchange
-                self.strategy.tell(queries, [Estimate(self.known[arch])])
+                self.strategy.tell(queries, [self._estimate(arch, self.known[arch])])
                 exchange.append(["again", self.known[arch]])
                 continue
             if not patient():
@@ -149,7 +153,10 @@ class Asker:
         """Remembers the first score of ``arch``; the strategy is told if it asked for it."""
         self.known[arch] = score
         if asked:
-            self.strategy.tell([Query(arch)], [Estimate(score, cost)])
+            self.strategy.tell([Query(arch)], [self._estimate(arch, score, cost)])
+
+    def _estimate(self, arch: Arch, score: float, cost: Cost | None = None) -> Estimate:
+        return Estimate(score, cost or Cost(), self.costs.get(arch, {}))
 
     def repeat(self, exchange: Iterable[list[Any]]) -> None:
         """Does again what an earlier attempt exchanged.
@@ -164,7 +171,7 @@ class Asker:
                 if what == "step":
                     self._step()
             elif what == "again":
-                self.strategy.tell(queries, [Estimate(float(value))])
+                self.strategy.tell(queries, [self._estimate(queries[0].arch, float(value))])
             else:
                 queries = self.strategy.ask(1)
                 if not queries or queries[0].arch != parse(value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from archduel.race.newcomers import Entry, one_answer_apart, read_scale, was_ask
 from archduel.race.plan import ENOUGH_PASSES, Ending, Plan
 from archduel.race.rungs import Enter, Standing
 from archduel.race.sets import Sets
+from archduel.race.settings import RaceSettings
 from archduel.race.sides import Side, turn
 from archduel.race.sizes import Sizes, fitting_scale
 from archduel.race.teaching import LESSON, Teacher, asked, learns_from, taught
@@ -32,7 +33,7 @@ from archduel.training.metrics import evaluate
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import mix_seed
 
-__all__ = ["Race", "RaceSettings"]
+__all__ = ["Race"]
 
 FACTORS = (1.0, 1.0, 0.5, 2.0)
 """Sizes of newcomers around the one that leads: the size is part of what the race decides."""
@@ -54,44 +55,19 @@ STRATEGY_SHARE = 0.05
 """Share of the time that the strategy's own steps (fitting a comparator, training a policy) may take."""
 
 
-@dataclass(frozen=True)
-class RaceSettings:
-    """What decides how a race goes, besides its plan.
-
-    Attributes:
-        recipe: batch size, peak learning rate, augmentation, precision.
-        metric: what is shown of a network, see :data:`archduel.training.metrics.METRICS`.
-        by_likelihood: whether candidates are compared by the likelihood of the right classes rather than by the metric.
-        seed: of everything.
-        device: of torch.
-        timed: whether units are seconds; else passes over the training images.
-        macs: multiply-adds of a network that the time supports.
-        threads: how many a training may use; fewer where that is faster, unless a race must repeat exactly.
-        reserve: seconds that the plan keeps for what comes after the training.
-    """
-
-    recipe: Recipe
-    metric: str
-    by_likelihood: bool
-    seed: int
-    device: str
-    timed: bool
-    macs: float
-    threads: int = 1
-    reserve: float = 0.0
-
-
 class Race:
     """Runs a race over a folder of checkpoints and a journal; the same call continues an interrupted one."""
+
+    factors: tuple[float, ...] = FACTORS
 
     def __init__(
         self, settings: RaceSettings, plan: Plan, sets: Sets, sizes: Sizes, sides: list[Side],
         *, stopwatch: Stopwatch, journal: Records, folder: Path, named: Callable[[Arch], str], say: Callable[[str], None],
-        after: Callable[[nn.Module], float] | None = None,
+        after: Callable[..., float] | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.plan, self.sets, self.sizes, self.sides = settings, plan, sets, sizes, sides
         self.stopwatch, self.journal, self.folder = stopwatch, journal, folder
-        self.named, self.say, self.after, self.reserve = named, say, after, settings.reserve
+        self.named, self.say, self.after, self.reserve, self.reserve_known = named, say, after, settings.reserve, False
         self.candidates: list[Candidate] = []
         self.spent = [0.0] * plan.rungs.levels
         self.strategy_seconds, self.exhausted, self.winner = 0.0, False, -1
@@ -184,6 +160,7 @@ class Race:
             entry = self._sized(side, role, arch, place, rng)
             if entry is not None:
                 values = {"role": role, "arch": str(arch), "scale": write_scale(entry.scale), "counts": list(entry.counts)}
+                values |= {"costs": dict(entry.costs)} if entry.costs else {}
                 self._note("enter", number=len(self.candidates), **values, exchange=exchange, side=number)
                 return replace(entry, asked=was_asked(exchange), side=number)
             self._note("refused", arch=str(arch), exchange=exchange, side=number)
@@ -205,12 +182,15 @@ class Race:
             found = side.opener.sized(arch)
         else:
             ahead = self._ahead(self.sides.index(side))
-            centre = self.macs if ahead is None or ahead.standing.rung < 2 else ahead.entry.counts.macs
-            macs = centre * FACTORS[place % len(FACTORS)]
+            macs = self._centre(ahead) * self.factors[place % len(self.factors)]
             if ahead is not None and one_answer_apart(arch, ahead.entry.arch):
                 macs = ahead.entry.counts.macs  # as large as the leader, so that the answer decides and not the size
             found = fitting_scale(arch, macs, self.sizes, rng)
         return None if found is None else Entry(role, arch, *found)
+
+    def _centre(self, ahead: Candidate | None) -> float:
+        """Returns the multiply-adds around which newcomers are built."""
+        return self.macs if ahead is None or ahead.standing.rung < 2 else ahead.entry.counts.macs
 
     def _ahead(self, side: int) -> Candidate | None:
         """Returns who leads on a side at present."""
@@ -222,8 +202,9 @@ class Race:
         own_size = side.opener is not None or (entry.role == "standard" and entry.scale.channels == 16) or len(self.sizes.channels) == 1
         text = self.named(entry.arch) if side.opener is None else side.opener.named(entry.arch)
         name = text if own_size else f"{text} C{entry.scale.channels} N{entry.scale.depth}"
-        candidate = Candidate(len(self.candidates), entry, name, Standing(favoured=entry.role in FAVOURED))
+        candidate = Candidate(len(self.candidates), entry, name, Standing(favoured=entry.role in FAVOURED, costs=tuple(map(math.log, entry.costs.values()))))
         self.candidates.append(candidate)
+        side.asker.costs[entry.arch] = entry.costs
         side.asker.known.setdefault(entry.arch, math.nan)
         return candidate
 
@@ -401,24 +382,42 @@ class Race:
         trainer = learns_from(self._open(winner, "last"), lesson)
         if self.after is not None:
             self.reserve = self.after(trainer.model)
+        trained = self._last(winner, trainer, ending, lambda: max(self._end(), least), joined=True, lesson=lesson)
+        if trained is None:
+            raise RunError(f"the last training of {winner.name} diverged twice; a smaller recipe.lr may help")
+        self._note("trained", number=winner.number, seconds=winner.seconds, passes=winner.passes, steps=winner.steps)
+        return trained.model
+
+    def _last(
+        self, winner: Candidate, trainer: Anytime, ending: Ending, end: Callable[[], float], *, joined: bool, lesson: Tensor | None = None
+    ) -> Anytime | None:
+        """Returns a training at its end, None if it diverged twice.
+
+        Args:
+            winner: whose training.
+            trainer: where it stands.
+            ending: when the rate falls.
+            end: when it is over.
+            joined: whether it goes on with training and validation images together.
+            lesson: what a larger network says of these, None without one.
+        """
         for attempt in range(2):
-            if trainer.joined_at < 0:
+            if joined and trainer.joined_at < 0:
                 trainer.join(self.sets.at(winner.entry.scale).both)
             slow = 1.0 if attempt == 0 else 0.3
 
             def share(a_step: float) -> float | None:
-                ending.end = max(self._end(), least)
+                ending.end = end()
                 part = ending.rate(self._now(winner), a_step)
                 return None if part is None else slow * part  # noqa: B023 - used within this turn
 
             if trainer.run(self._follow(winner, trainer, share, "last")):
                 trainer.save(self._checkpoint(winner, "last"), seconds=winner.seconds, clock=self.stopwatch.seconds)
-                self._note("trained", number=winner.number, seconds=winner.seconds, passes=winner.passes, steps=winner.steps)
-                return trainer.model
+                return trainer
             self.say("warning: the last training diverged; it begins again from the race's weights, with a lower learning rate")
             self._checkpoint(winner, "last").unlink(missing_ok=True)
             trainer = learns_from(self._open(winner), lesson)
-        raise RunError(f"the last training of {winner.name} diverged twice; a smaller recipe.lr may help")
+        return None
 
     def _lesson(self, winner: Candidate, began: float) -> tuple[Tensor | None, float]:
         """Returns what a network above the limits says of all images, if there is one that should know better, and when that is done."""
@@ -447,8 +446,10 @@ class Race:
 
     # -- the journal ---------------------------------------------------------------------------------------------------
 
-    def _note(self, event: str, **values: Any) -> None:
-        self.journal.append({"event": event, "clock": round(self.stopwatch.seconds, 3), **values})
+    def _note(self, event: str, **values: Any) -> dict[str, Any]:
+        record = {"event": event, "clock": round(self.stopwatch.seconds, 3), **values}
+        self.journal.append(record)
+        return record
 
     def _noted(self, event: str) -> dict[str, Any]:
         return next(record for record in reversed(self.journal.records) if record["event"] == event)
@@ -477,8 +478,8 @@ class Race:
             place = record.get("side", 0)
             self.sides[place].asker.repeat(record["exchange"])
             counts = Counts(*record["counts"])
-            asked = was_asked(record["exchange"])
-            self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked, place))
+            asked, costs = was_asked(record["exchange"]), record.get("costs", {})
+            self._add(Entry(record["role"], parse(record["arch"]), read_scale(record["scale"]), counts, asked, place, costs))
         elif record["event"] == "rung":
             candidate = self.candidates[record["number"]]
             candidate.seconds, candidate.passes, candidate.steps = (record[name] for name in ("seconds", "passes", "steps"))

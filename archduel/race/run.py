@@ -19,10 +19,12 @@ from archduel.core.storage import Records
 from archduel.errors import InfeasibleError, SettingError
 from archduel.race.candidates import Candidate
 from archduel.race.clock import Clock, Stopwatch, Wall
+from archduel.race.fronts import FrontRace, Member, Tradeoff
 from archduel.race.newcomers import Asker, Entry
 from archduel.race.plan import ENOUGH_PASSES, LAST_SHARE, Plan, epochs_plan, timed_plan
-from archduel.race.race import Race, RaceSettings
+from archduel.race.race import Race
 from archduel.race.sets import Sets, check_images
+from archduel.race.settings import RaceSettings
 from archduel.race.sides import Side
 from archduel.race.sizes import Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
 from archduel.race.training import Anytime, best_precision
@@ -104,6 +106,7 @@ class RaceResult:
         recipe: how the winner was trained.
         seconds: of the budget's clock when training ended.
         lesson: of which network above the limits the winner learned (``name``), and the ``seconds`` that took; empty where it did not.
+        members: of a race for a front its members, trained and validated, the network that is handed over first; else none.
     """
 
     network: nn.Module
@@ -114,6 +117,7 @@ class RaceResult:
     recipe: Recipe
     seconds: float
     lesson: Mapping[str, Any] = field(default_factory=dict)
+    members: tuple[Member, ...] = ()
 
 
 def race_recipe(data: ImageSet, device: str = "cpu", *, side: int | None = None, **changes: Any) -> Recipe:
@@ -140,7 +144,8 @@ def run_race(
     evaluations: int | None = None,
     gone: float = 0.0,
     reserve: float = 0.0,
-    after: Callable[[nn.Module], float] | None = None,
+    after: Callable[..., float] | None = None,
+    tradeoff: Tradeoff | None = None,
     first_epochs: float = 1.0,
     last_epochs: float = 20.0,
     max_params: int | None = None,
@@ -177,7 +182,8 @@ def run_race(
         evaluations: newcomers, in place of ``seconds``: the race then repeats exactly.
         gone: seconds that are used up already.
         reserve: processor seconds that are needed afterwards (test, export, report), as far as is known before.
-        after: says what they are for the network that is handed over.
+        after: says what they are for the network that is handed over (and how many there are, of a front).
+        tradeoff: what is weighed against accuracy; the outcome is then a front.
         first_epochs: passes up to the first rung, without ``seconds``.
         last_epochs: passes of the network that is handed over, without ``seconds``.
         max_params: limit of parameters.
@@ -236,19 +242,29 @@ def run_race(
             random_first=random_first, random_only=random_only,
         )  # fmt: skip
         _propose(earlier, own, known)
-        race = Race(
+        race = (Race if tradeoff is None else FrontRace)(
             settings, plan, sets, sizes, [*([own] if scratch or not known else []), *known], stopwatch=watch, journal=journal, folder=folder,
             named=_namer(space), say=say or (lambda text: None), after=after,
         )  # fmt: skip
-        winner, network = race.run(last_training)
+        members: list[Member] = []
+        if isinstance(race, FrontRace) and tradeoff is not None:
+            race.tradeoff = tradeoff
+            members = race.members()
+            winner, network = members[0].candidate, members[0].network
+        else:
+            winner, network = race.run(last_training)
     finally:
         torch.set_num_threads(before)
         if made is not None:
             made.close()
-    network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    for trained in (network, *(member.network for member in members)):
+        trained.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     lesson = next((record for record in journal.records if record["event"] == "lesson"), {})
     shares = _shares(race.candidates, winner, race.strategy_seconds, lesson.get("seconds", 0.0))
-    return RaceResult(network, winner, race.candidates, shares, _standings(race.candidates, random_first), race.recipe(winner), watch.seconds, lesson)
+    return RaceResult(
+        network, winner, race.candidates, shares, _standings(race.candidates, random_first), race.recipe(winner), watch.seconds, lesson,
+        tuple(members),
+    )  # fmt: skip
 
 
 def _prepared(side: Side, number: int, journal: Records, sets: Sets, seconds: float | None, watch: Stopwatch) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from archduel.core.fronts import merits
 from archduel.errors import SettingError
 
 __all__ = ["Enter", "Move", "Promote", "Rungs", "Standing"]
@@ -18,6 +19,7 @@ class Standing:
     Attributes:
         scores: its score at each rung it has reached; higher is better.
         failed: it takes no further part.
+        costs: logarithms of what else is to be small, empty in a race for accuracy alone.
         favoured: it goes on to the highest rung whatever its first scores are: of a network that is known to do well in the end, a short
             training says less than that.
     """
@@ -25,6 +27,7 @@ class Standing:
     scores: list[float] = field(default_factory=list)
     failed: bool = False
     favoured: bool = False
+    costs: tuple[float, ...] = ()
 
     @property
     def rung(self) -> int:
@@ -117,7 +120,8 @@ class Rungs:
         there = {n: s.scores[rung - 1] for n, s in standings.items() if s.rung >= rung and math.isfinite(s.scores[rung - 1])}
         share = len(there) / self.factor
         deserve = math.ceil(share) if everyone else math.floor(share)
-        best = sorted(there, key=lambda n: (-there[n], n))[:deserve]
+        worth = _worth(standings, there)
+        best = sorted(there, key=lambda n: (-worth[n], n))[:deserve]
         best = [n for n in there if standings[n].favoured] + best
         return next((n for n in best if standings[n].rung == rung and not standings[n].failed), None)
 
@@ -127,4 +131,12 @@ class Rungs:
         if not alive:
             return None
         top = max(s.rung for s in alive.values())
-        return max((n for n, s in alive.items() if s.rung == top), key=lambda n: (alive[n].scores[-1], -n))
+        worth = _worth(standings, {n: s.scores[-1] for n, s in alive.items() if s.rung == top})
+        return max(worth, key=lambda n: (worth[n], -n))
+
+
+def _worth(standings: Mapping[int, Standing], scores: Mapping[int, float]) -> dict[int, float]:
+    """Returns what candidates are compared by: scores, or where costs count too fronts, and in one front the hypervolume each adds."""
+    if not any(standings[n].costs for n in scores):
+        return dict(scores)
+    return dict(zip(scores, merits([(1.0 - score, *standings[n].costs) for n, score in scores.items()]).tolist()))

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from archduel.errors import SettingError
 from archduel.reporting.charts import Line, Spot, drawn, line_chart, pareto, scatter_chart
+from archduel.reporting.front_report import front as front_section
 from archduel.reporting.page import (
     NOTHING,
     Row,
@@ -311,7 +312,7 @@ SECTIONS = (
     ("trajectory", "Search", trajectory),
     ("agreement", "Agreement", agreement),
     ("comparator", "Comparator", wins),
-    ("size", "Size", scatter),
+    ("front", "Front", front_section), ("size", "Size", scatter),
     ("cell", "Cell", cells),
     ("curves", "Curves", curves),
     ("data", "Data", classes),

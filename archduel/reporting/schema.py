@@ -7,7 +7,7 @@ without ends); times are seconds; ``params`` and ``macs`` are plain counts (MACs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 __all__ = [
     "Agreement", "Arm", "Balance", "Cell", "Confusion", "Curve", "Failure", "Final", "KeyFigure", "Mistake", "Point",
@@ -168,6 +168,7 @@ class ReportData(TypedDict, total=False):
     arms: Sequence[Arm]
     agreement: Sequence[Agreement]
     wins: WinMatrix
+    front: Mapping[str, Any]  # of a run with several objectives: objectives, members, hypervolume, metric (as in result.json)
     points: Sequence[Point]
     cells: Sequence[Cell]
     curves: Sequence[Curve]

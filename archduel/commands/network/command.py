@@ -26,6 +26,7 @@ __all__ = ["register"]
 
 INCOMPLETE = 3
 """Exit code where all was done but a part that could be expected is missing."""
+Member = Annotated[int | None, typer.Option(help="of a search with several objectives: which member of the front, from 1; default the knee")]
 TrainedNetwork = Annotated[str, typer.Argument(help="folder of a training or of a finished search, or zoo:NAME")]
 
 
@@ -72,14 +73,15 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="folder to write")],
     int8: Annotated[bool, typer.Option("--int8", help="also an int8 network (ONNX), checked on validation images")] = False,
     data: Annotated[str | None, typer.Option(help="with --int8: the data the network was trained on, where they are not where they were")] = None,
+    member: Member = None,
 ) -> None:
     """Write the trained network (a search's winner) as a folder that needs nothing of archduel."""
     from archduel.export.folder import missing_packages
-    from archduel.networks.trained import export_network, open_network
+    from archduel.networks.trained import export_network, member_folder, open_network
 
     if data is not None and not int8:
         raise SettingError("--data is for --int8 alone: only that looks at images")
-    opened = open_network(network)
+    opened = open_network(member_folder(network, member))
     report = export_network(opened, to)
     typer.echo(report.summary)
     if report.onnx_difference is None and not missing_packages():
@@ -94,16 +96,17 @@ def predict(
     network: TrainedNetwork,
     images: Annotated[list[Path], typer.Argument(help="image files of any size and mode")],
     top: Annotated[int, typer.Option(help="classes to print")] = 1,
+    member: Member = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what the network (a search's winner) sees in images: a line each, exit code 1 where some cannot be read."""
     from archduel.networks.predictions import answers
-    from archduel.networks.trained import open_network
+    from archduel.networks.trained import member_folder, open_network
 
     if top < 1:
         raise SettingError(f"--top must be at least 1, got {top}")
     unreadable = 0
-    for image, answer in zip(images, answers(open_network(network), images)):
+    for image, answer in zip(images, answers(open_network(member_folder(network, member)), images)):
         name = printable(image)
         if isinstance(answer, DataError):
             unreadable += 1

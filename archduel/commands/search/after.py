@@ -29,6 +29,8 @@ LOADING = 0.8
 USUAL_LAYERS = 15
 REST = 0.8
 """Processor seconds for the report, a latency, reading and writing weights, and the end of the program."""
+A_MEMBER = 0.4
+"""Likewise, for each further member of a front: weights that are written, a latency."""
 TIMED_IMAGES = 128
 
 
@@ -53,10 +55,11 @@ class After:
         """Before it is known which network is handed over, and how fast it is."""
         return self._export(USUAL_LAYERS) + 2e-4 * self.images
 
-    def __call__(self, model: nn.Module) -> float:
-        """Returns what handing ``model`` over takes."""
+    def __call__(self, model: nn.Module, members: int = 1) -> float:
+        """Returns what handing ``model`` over takes; of a front of so many ``members`` each is tested and kept, as if all were like it."""
         layers = sum(isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)) for module in model.modules())
-        return self._export(layers) + self.images * self._an_image(model)
+        each = self.images * self._an_image(model)
+        return self._export(layers) + each + (members - 1) * (each + A_MEMBER)
 
     def _export(self, layers: int) -> float:
         return REST + self.rehearsal * (BASE + A_LAYER * layers + (0.0 if self.loaded else LOADING))

@@ -99,6 +99,8 @@ def contestant_from(role: str, values: Mapping[str, Any]) -> Contestant:
 
 def nothing_to_audit(result: Mapping[str, Any]) -> str:
     """Returns why a finished race cannot be audited, empty where it can."""
+    if "front" in result:
+        return "has several objectives and a network for each trade-off, and an audit is of one; audit a run with accuracy alone"
     winner = result["race"]["candidates"][result["race"]["winner"]]
     if winner["arch"].partition(":")[0] not in (result.get("start") or {}).get("known", ()):
         return ""

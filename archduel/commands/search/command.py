@@ -27,7 +27,7 @@ Fields = Annotated[
     dict[str, Any],
     FieldsOf(
         "archduel.commands.search.settings:Settings",
-        without=("seconds", "threads", "set"),  # --time and --set are written in other words; threads is for Python alone
+        without=("seconds", "threads", "set", "objectives"),  # --time and --set are written in other words; threads is for Python alone
         texts=("max_params", "max_macs", "max_ram", "max_flash"),
         decided=("data", "workers", "space", "device"),
         flags=(("prior", "--from"),),
@@ -46,6 +46,7 @@ def search(
     context: typer.Context,
     *,
     time: Annotated[str | None, typer.Option(help="wall-clock budget: 90s, 20m, 2h (a bare number is seconds), default by the number of images; +30m trains a finished run on")] = None,
+    objective: Annotated[list[str] | None, typer.Option(help="accuracy, and params, macs, latency_ms, ram or flash; repeat: the outcome is a front of trade-offs")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the run; the same command continues it")] = None,
     fields: Fields,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings, such as the run.toml of a run; options on the command line go before")] = None,
@@ -65,6 +66,7 @@ def search(
         time, changes, from_file = _filled(context, fields, config, time, changes)
     if fields["preset"] is not None:
         fields = {name: value if name in from_file or _typed(context, name) else None for name, value in fields.items()}
+    fields |= {"objectives": objective} if objective else {}
     data = fields.pop("data")
     if data is None:
         raise SettingError("say which data: `archduel search DATA`, a folder of images, an .npz file, or digits, cifar10, cifar100")

@@ -14,6 +14,7 @@ from archduel.commands.options import parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search.after import reserve
 from archduel.commands.search.final import SCORES, mistakes_of
+from archduel.commands.search.fronts import refuse_front
 from archduel.commands.search.race import recipe_for
 from archduel.commands.search.settings import Settings, load_arguments, make_settings
 from archduel.core import Scale, parse
@@ -68,6 +69,7 @@ def begin(folder: Job, time: str) -> dict[str, Any]:
     seconds = parse_seconds(time.strip().removeprefix("+"), "--time")
     if folder.result is None:
         raise RunError(f"{folder.path} is not finished, so its network cannot be trained on yet; finish it with the command it began with")
+    refuse_front(folder.result, f"--time +{time.strip('+ ')}")
     if "race" not in folder.result:
         raise RunError(f"{folder.path} is no race; only a race's network is trained on with --time +{time.strip('+ ')}")
     last = folder.noted("more")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +15,7 @@ from archduel.commands.progress import Progress
 from archduel.commands.search.after import rehearsed, reserve, slower
 from archduel.commands.search.earlier import Earlier
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
+from archduel.commands.search.fronts import front_fields, front_sentence, objectives_for, tradeoff_of
 from archduel.commands.search.known import choose_start, handed_look, record, scratch_side
 from archduel.commands.search.latency import latency_facts, latency_limit
 from archduel.commands.search.plan import Plan, whole_number
@@ -58,6 +59,8 @@ def raced(
     newcomers = _newcomers(settings, folder, kept)
     further = further_limit(settings)
 
+    tradeoff = tradeoff_of(settings)
+
     def searching(other: Space, limit: Constraint) -> tuple[Strategy, int]:
         return _strategy(settings, other, dataset, recipe_for(settings, dataset), newcomers, limit, earlier)
 
@@ -72,7 +75,7 @@ def raced(
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint, earlier)
     race = run_race(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
-        evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after,
+        evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after, tradeoff=tradeoff,
         max_params=settings.max_params, max_macs=settings.max_macs, allowed=further, constraint=constraint, scratch=start.scratch, known=start.known,
         scratch_side=side, smaller_sides=smaller_sides(settings, side), earlier=earlier.winners,
         random_first=random_first, standards=settings.baselines and not family(space.name).own_weights, recipe=recipe, metric=settings.metric,
@@ -80,12 +83,35 @@ def raced(
         threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=folder.part(STAGE), say=progress.say,
     )  # fmt: skip
     test = _tested(folder, dataset, race)
-    home = next((side.asker.space for side in start.known if side.asker.space.name == race.winner.entry.arch.space), space)
-    network = _network(home, race, test)
+    spaces = {"": space, **{side.asker.space.name: side.asker.space for side in start.known}}
+    network = _network(spaces.get(race.winner.entry.arch.space, space), race, test)
     network |= latency_facts(settings, race.winner.entry.arch, race.winner.entry.scale)
     network["footprint"] = _footprint(settings, race)
     save_trained(folder.path / HANDED_OVER, race.network, _facts(settings, dataset, race, network))
-    return {**_result(folder, settings, dataset, race, network), "start": record(start)}
+    found = {**_result(folder, settings, dataset, race, network), "start": record(start)}
+    if race.members:
+        others = [_member(folder, settings, dataset, race, place, spaces) for place in range(1, len(race.members))]
+        found["front"] = front_fields(settings, race.members, [_brief(network), *others], folder.part(STAGE).records)
+        found["gain"]["race"]["sentence"] = f"{front_sentence(found['front'], len(dataset.validation))} {UNKNOWN_GAIN}"
+    return found
+
+
+def _member(folder: Job, settings: Settings, dataset: Dataset, race: RaceResult, place: int, spaces: Mapping[str, Space]) -> dict[str, Any]:
+    """Returns what a further member of the front says of the test images, read once, and keeps its network."""
+    member = race.members[place]
+    alone = replace(race, network=member.network, winner=member.candidate, recipe=member.recipe, members=())
+    test = evaluate(member.network, _test_images(dataset, alone))
+    arch = member.candidate.entry.arch
+    folder.note("test", role="member", arch=str(arch), accuracy=test.accuracy)
+    network = _network(spaces.get(arch.space, spaces[""]), alone, test, f"networks/front-{place}")
+    network |= latency_facts(settings, arch, member.candidate.entry.scale)
+    save_trained(folder.path / network["folders"][0], member.network, _facts(settings, dataset, alone, network))
+    return _brief(network)
+
+
+def _brief(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what is kept of a member's network beside its facts."""
+    return {"text": network["text"], "test": network["test"], "folder": network["folders"][0], "latency_ms": network["latency_ms"]}
 
 
 USED = ("space", "strategy", "ranker", "policy", "plan", "final", "race")
@@ -175,7 +201,10 @@ def _strategy(
         labels=labels, confirm=max(1, newcomers - labels), shortlist=1, iterations=iterations, label=recipe, reevaluate=recipe,
         final=final, seconds={},
     )  # fmt: skip
-    strategy = make_strategy(settings, plan, space, constraint, costs=closed_form_costs(plan, dataset), sources=earlier.of(space))
+    objectives = objectives_for(settings, space, recipe.image_size or dataset.image_size, dataset.in_channels, dataset.n_classes)
+    strategy = make_strategy(
+        settings, plan, space, constraint, costs=closed_form_costs(plan, dataset), sources=earlier.of(space), objectives=objectives
+    )
     return strategy, labels if declaration(settings.strategy).kind == "labels-first" else 0
 
 
@@ -202,12 +231,15 @@ def _footprint(settings: Settings, race: RaceResult) -> dict[str, Any]:
 
 def _tested(folder: Job, dataset: Dataset, race: RaceResult) -> Evaluation:
     """Returns what the handed-over network says about the test images, and notes it; nothing is chosen afterwards."""
-    look = dataset.preprocessing
-    images = Pixels(dataset.test.images, dataset.test.labels, look.mean, look.std).resized(race.winner.entry.scale.image_size)
-    found = evaluate(race.network, images)
+    found = evaluate(race.network, _test_images(dataset, race))
     folder.write("mistakes.json", mistakes_of(found, dataset))
     folder.note("test", role="search", arch=str(race.winner.entry.arch), accuracy=found.accuracy)
     return found
+
+
+def _test_images(dataset: Dataset, race: RaceResult) -> Pixels:
+    look = dataset.preprocessing
+    return Pixels(dataset.test.images, dataset.test.labels, look.mean, look.std).resized(race.winner.entry.scale.image_size)
 
 
 def _facts(settings: Settings, dataset: Dataset, race: RaceResult, network: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,7 +289,7 @@ def _sentence(settings: Settings, dataset: Dataset, race: RaceResult) -> str:
     return sentence.replace(UNKNOWN_GAIN, UNKNOWN_TO_TUNING) if race.recipe.frozen_norms else sentence
 
 
-def _network(space: Space, race: RaceResult, test: Evaluation) -> dict[str, Any]:
+def _network(space: Space, race: RaceResult, test: Evaluation, place: str = HANDED_OVER) -> dict[str, Any]:
     winner = race.winner
     arch = winner.entry.arch
     return {
@@ -272,7 +304,7 @@ def _network(space: Space, race: RaceResult, test: Evaluation) -> dict[str, Any]
             "ece": [calibration_error(test.probabilities, test.labels)],
         },
         "confusion": test.confusion.tolist(),
-        "folders": [HANDED_OVER],
+        "folders": [place],
         "history": [
             [{"epoch": p["passes"], "train_loss": p["train_loss"], "val_loss": p["loss"], "val_accuracy": p["accuracy"]} for p in winner.curve]
         ],

@@ -176,6 +176,7 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
         },
         "mistakes": mistakes,
         "balance": _balance(data),
+        **({"front": {**result["front"], "metric": f"validation {result['metric'].replace('_', ' ')}"}} if "front" in result else {}),
         "warnings": [*data["warnings"], *filter(None, [ranking_sentence(result)])],
         "skipped": data["skipped"],
     }  # fmt: skip

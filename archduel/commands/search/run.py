@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,12 @@ from archduel.commands.search import final, same
 from archduel.commands.search.announce import announce, say_images
 from archduel.commands.search.audit import audited
 from archduel.commands.search.earlier import read_earlier
+from archduel.commands.search.finished import Run
+from archduel.commands.search.fronts import front_lines
 from archduel.commands.search.latency import latency_at
 from archduel.commands.search.more import as_before, begin, end, is_more, trained_on
 from archduel.commands.search.one_shot import check_space, prepare, select_by_shared_weights
-from archduel.commands.search.own import check_importable, check_not_loading, exported, exported_to, for_data
+from archduel.commands.search.own import check_importable, check_not_loading, exported, for_data
 from archduel.commands.search.pace import Pace
 from archduel.commands.search.paper import introduce, say_cost
 from archduel.commands.search.plan import (
@@ -47,16 +48,14 @@ from archduel.commands.search.settings import (
 from archduel.commands.search.stages import Context, Selection, core_seconds, select_by_training
 from archduel.commands.search.strategy import check_settings, closed_form_costs, make_strategy
 from archduel.core import Scale, Space, Strategy, sample
-from archduel.core.job import RUN, Job, read_result
+from archduel.core.job import RUN, Job
 from archduel.core.places import same_place
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
-from archduel.errors import DataError, RunError, SettingError, as_path
+from archduel.errors import DataError, SettingError, as_path
 from archduel.estimators.judges import Finals, Groups, Judge, scale_of
 from archduel.estimators.timing import Stopwatch, check_device
 from archduel.execution import IDLE, Processes
-from archduel.networks.predictions import predict
-from archduel.networks.trained import open_network
 from archduel.spaces.family import target_of
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
@@ -311,51 +310,10 @@ def hand_over(folder: Job, result: dict[str, Any], progress: Progress) -> None:
     write_report(folder.path)
     folder.note("handed over")
     progress.say("")
-    for line in gain(result):
+    for line in [*gain(result), *front_lines(result)]:
         progress.say(line)
     progress.say(f"report  {folder.path / 'report.html'}")
     progress.say(f"export  {folder.path / 'export'}")
-
-
-class Run:
-    """A finished or unfinished run: its folder and what can be made of it."""
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.settings: Settings = read_settings(self.folder)
-
-    def __repr__(self) -> str:
-        return f"Run({str(self.folder)!r})"
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """The content of result.json.
-
-        Raises:
-            RunError: if the run is not finished.
-        """
-        result = read_result(self.folder)
-        if result is None:
-            raise RunError(f"{self.folder} is not finished; the same `archduel search` command continues it")
-        return result
-
-    def model(self) -> torch.nn.Module:
-        """Returns the trained winner: input (N, C, H, W) float in 0..1, preprocessed as the run says; output logits."""
-        return open_network(self.folder).with_normalisation
-
-    def export(self, folder: str | Path, *, int8: bool = False) -> Path:
-        """Writes the stand-alone folder (model.py, weights, ONNX, predict.py; ``int8``: that too, checked) and returns its path."""
-        return exported_to(self.folder, Path(folder), int8=int8)
-
-    def report(self) -> Path:
-        """Writes report.html (also of an unfinished run) and returns its path."""
-        from archduel.commands.search.report import write_report
-
-        return write_report(self.folder)
-
-    def predict(self, images: Sequence[str | Path]) -> list[list[tuple[str, float]]]:
-        """Returns for each image file the classes with their probabilities, most probable first."""
-        return predict(open_network(self.folder), [Path(image) for image in images])
 
 
 def search(
@@ -421,6 +379,8 @@ def search(
         **limits,
         **settings,
     )
+    if audit is not None and checked.objectives is not None:
+        raise SettingError("an audit is of runs for accuracy alone; leave --audit or the objectives out")
     path = Path(as_path("out", out)) if out is not None else same.place_for(checked)
     progress = Progress(quiet=quiet)
     line = printable(command or " ".join(sys.argv) or "archduel.search(...)")

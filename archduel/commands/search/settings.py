@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from archduel import registry
 from archduel.assemble import declaration
 from archduel.commands.options import plain_value
+from archduel.commands.search.objectives import checked_objectives
 from archduel.core.disk import read_toml
 from archduel.core.places import found_again
 from archduel.errors import RunError, SettingError, brief, unknown
@@ -70,6 +71,8 @@ class Settings(BaseModel):
     backbones: str | None = Field(None, description="which pretrained networks: `archduel backbones list`, commas between; default those whose weights are here")
     max_ram: int | None = Field(None, gt=0, description="most RAM for activations on the device: 64kB, 0.5MB, 64KiB")
     max_flash: int | None = Field(None, gt=0, description="most flash for the network's file on the device: 128kB, 1MB")
+    objectives: list[str] | None = Field(None, description="what is weighed: accuracy and some of params, macs, latency_ms, ram, flash")
+    front: int | None = Field(None, ge=1, description="with several objectives: how many members of the front are trained to the end; default all")
     int8: bool = Field(False, description="one byte a number on the device instead of four; the export has an int8 network too")
     validation: float | None = Field(None, gt=0, lt=1, description="share of the training images for validation, where the data have no such split; default a tenth to a fifth")
     preset: str | None = Field(None, description="a published search as it was, whatever it costs: `archduel list presets`; other options change it")
@@ -96,7 +99,7 @@ class Settings(BaseModel):
 
 OLDER = {"start": "scratch"}
 """What runs of an older version did, where that is not today's default."""
-LATER = ("start", "backbones", "max_ram", "max_flash", "int8", "validation", "preset", "prior", "device_latency")
+LATER = ("start", "backbones", "max_ram", "max_flash", "objectives", "front", "int8", "validation", "preset", "prior", "device_latency")
 """Settings that runs of an older version have no say in."""
 KNOWN_SIDE = 128
 """Pixels that images keep where pretrained networks may look at them, whatever the time: in fewer they see little."""
@@ -159,6 +162,7 @@ def make_settings(**values: Any) -> Settings:
     strange = next((key for key in values if key not in Settings.model_fields), None)
     if strange is not None:
         raise SettingError(str(unknown("setting", strange, Settings.model_fields)))
+    _weigh(values)
     if "strategy" in values and ":" not in str(values["strategy"]):
         values["strategy"] = str(values["strategy"]).replace("-", "_")
     if "device_latency" in values:
@@ -194,6 +198,31 @@ def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
     if values.get("seconds") is not None:
         raise SettingError(f"preset {preset.name!r} takes the time that the published search takes; leave out the time, or the preset")
     return {**preset.run, **values, "set": {**preset.changes, **values.get("set", {})}}
+
+
+def _weigh(values: dict[str, Any]) -> None:
+    """Checks the objectives among settings; where there are several, a search for a front is the default.
+
+    Raises:
+        UnknownNameError: for an objective without a measure.
+        SettingError: for one that is there twice, costs without accuracy, or members of a front that there is not.
+    """
+    given = values.pop("objectives", None)
+    names = given.split(",") if isinstance(given, str) else list(given or ())
+    checked = checked_objectives([str(name).strip() for name in names]) if names else None
+    if checked is None:
+        if "front" in values:
+            raise SettingError(f"front is {brief(values['front'])}, but there is one objective; name several: --objective accuracy --objective macs")
+        return
+    if values.get("prior") is not None:
+        raise SettingError("prior holds labels of accuracy alone, and several objectives are weighed; leave out one of them")
+    values["objectives"] = checked
+    values.setdefault("strategy", "best")
+    if values["strategy"] == "best":
+        values.setdefault("ranker", "gp")
+    if values.get("race") is False:
+        raise SettingError("race is false, but several objectives are for races; leave --no-race out")
+    values["race"] = True
 
 
 def _expected(error: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from archduel.assemble import (
 )
 from archduel.commands.search.plan import Plan
 from archduel.commands.search.settings import Settings
-from archduel.core import Allowance, Arch, Constraint, Ranker, SharedEstimator, Space, Strategy
+from archduel.core import Allowance, Arch, Constraint, Objectives, Ranker, SharedEstimator, Space, Strategy
 from archduel.data import Dataset
 from archduel.errors import SettingError
 from archduel.estimators.judges import scale_of
@@ -81,6 +81,7 @@ def make_strategy(
     shared: SharedEstimator | None = None,
     numbers: Mapping[str, Any] | None = None,
     sources: Sequence[Source] = (),
+    objectives: Objectives | None = None,
 ) -> Strategy:
     """Returns the run's strategy with the plan's numbers for those of its settings that it has.
 
@@ -93,6 +94,7 @@ def make_strategy(
         shared: shared weights, for a strategy that takes them.
         numbers: settings that replace those that follow from ``plan``.
         sources: labels from elsewhere with which the ranker begins.
+        objectives: what is to be small where a front is searched for.
 
     Raises:
         SettingError, UnknownNameError: see :func:`check_settings`.
@@ -124,6 +126,7 @@ def make_strategy(
         seed=settings.seed,
         constraint=constraint,
         costs=costs,
+        objectives=objectives,
         settings={**numbers, **given},
         given=partners,
     )
