@@ -246,25 +246,29 @@ def run_race(
             settings, plan, sets, sizes, [*([own] if scratch or not known else []), *known], stopwatch=watch, journal=journal, folder=folder,
             named=_namer(space), say=say or (lambda text: None), after=after,
         )  # fmt: skip
-        members: list[Member] = []
-        if isinstance(race, FrontRace) and tradeoff is not None:
-            race.tradeoff = tradeoff
-            members = race.members()
-            winner, network = members[0].candidate, members[0].network
-        else:
-            winner, network = race.run(last_training)
+        winner, network, members = _raced(race, tradeoff, last_training=last_training)
     finally:
         torch.set_num_threads(before)
         if made is not None:
             made.close()
-    for trained in (network, *(member.network for member in members)):
-        trained.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     lesson = next((record for record in journal.records if record["event"] == "lesson"), {})
     shares = _shares(race.candidates, winner, race.strategy_seconds, lesson.get("seconds", 0.0))
-    return RaceResult(
-        network, winner, race.candidates, shares, _standings(race.candidates, random_first), race.recipe(winner), watch.seconds, lesson,
-        tuple(members),
-    )  # fmt: skip
+    standings = _standings(race.candidates, random_first)
+    return RaceResult(network, winner, race.candidates, shares, standings, race.recipe(winner), watch.seconds, lesson, members)
+
+
+def _raced(race: Race, tradeoff: Tradeoff | None, *, last_training: bool) -> tuple[Candidate, nn.Module, tuple[Member, ...]]:
+    """Returns the winner, its network, and the members of a front where one is searched for; networks on the CPU, channels first."""
+    members: list[Member] = []
+    if isinstance(race, FrontRace) and tradeoff is not None:
+        race.tradeoff = tradeoff
+        members = race.members()
+        winner, network = members[0].candidate, members[0].network
+    else:
+        winner, network = race.run(last_training)
+    for trained in (network, *(member.network for member in members)):
+        trained.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    return winner, network, tuple(members)
 
 
 def _prepared(side: Side, number: int, journal: Records, sets: Sets, seconds: float | None, watch: Stopwatch) -> bool:

@@ -51,7 +51,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     make_images(tmp_path / "my_images")
     names: dict[str, Any] = {"__name__": "__main__"}
     for number, block in enumerate(blocks(page, "python"), 1):
-        code = block.replace('time="2h", max_params="1M"', QUICK).replace('space=space, time="2h"', f"space=space, {RACED}")
+        code = block.replace('time="2h", max_params="1M", objectives', f"{RACED}, objectives").replace('time="2h", max_params="1M"', QUICK).replace('space=space, time="2h"', f"space=space, {RACED}")
         exec(compile(code, f"{page.name} block {number}", "exec"), names)
 
 
