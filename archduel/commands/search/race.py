@@ -59,8 +59,6 @@ def raced(
     newcomers = _newcomers(settings, folder, kept)
     further = further_limit(settings)
 
-    tradeoff = tradeoff_of(settings)
-
     def searching(other: Space, limit: Constraint) -> tuple[Strategy, int]:
         return _strategy(settings, other, dataset, recipe_for(settings, dataset), newcomers, limit, earlier)
 
@@ -75,7 +73,7 @@ def raced(
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint, earlier)
     race = run_race(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
-        evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after, tradeoff=tradeoff,
+        evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after, tradeoff=tradeoff_of(settings),
         max_params=settings.max_params, max_macs=settings.max_macs, allowed=further, constraint=constraint, scratch=start.scratch, known=start.known,
         scratch_side=side, smaller_sides=smaller_sides(settings, side), earlier=earlier.winners,
         random_first=random_first, standards=settings.baselines and not family(space.name).own_weights, recipe=recipe, metric=settings.metric,
@@ -91,9 +89,17 @@ def raced(
     found = {**_result(folder, settings, dataset, race, network), "start": record(start)}
     if race.members:
         others = [_member(folder, settings, dataset, race, place, spaces) for place in range(1, len(race.members))]
-        found["front"] = front_fields(settings, race.members, [_brief(network), *others], folder.part(STAGE).records)
-        found["gain"]["race"]["sentence"] = f"{front_sentence(found['front'], len(dataset.validation))} {UNKNOWN_GAIN}"
+        found |= _front(folder, settings, dataset, race, [_brief(network), *others], found["gain"])
     return found
+
+
+def _front(
+    folder: Job, settings: Settings, dataset: Dataset, race: RaceResult, tests: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns what a result says of a front, in place of the sentence about one network."""
+    found = front_fields(settings, race.members, tests, folder.part(STAGE).records)
+    sentence = f"{front_sentence(found, len(dataset.validation))} {UNKNOWN_GAIN}"
+    return {"front": found, "gain": {**gain, "race": {**gain["race"], "sentence": sentence}}}
 
 
 def _member(folder: Job, settings: Settings, dataset: Dataset, race: RaceResult, place: int, spaces: Mapping[str, Space]) -> dict[str, Any]:
