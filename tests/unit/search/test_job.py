@@ -207,7 +207,7 @@ def test_a_place_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
         opened(tmp_path / "file")
     with pytest.raises(RunError, match="cannot be written: Not a directory; give another --out"):
         opened(tmp_path / "file" / "below")
-    with pytest.raises(RunError, match="is a folder; give another --json"):
+    with pytest.raises(RunError, match="is a folder; give another --out"):
         Job(tmp_path, COMPARISON, {})
     with pytest.raises(RunError, match="is not empty and holds no run"):
         opened(tmp_path)

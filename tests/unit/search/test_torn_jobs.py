@@ -307,7 +307,7 @@ def test_older_trials_are_not_run_again_and_others_refused(table: str, tmp_path:
     bench_search(table, "random", **settings)
     assert ran == []
     older(file, protocol)
-    with pytest.raises(RunError, match="holds another comparison:\n  seed: the comparison has 0, the command says 1\ngive another --json"):
+    with pytest.raises(RunError, match="holds another comparison:\n  seed: the comparison has 0, the command says 1\ngive another --out"):
         bench_search(table, "random", seed=1, **settings)
 
 
