@@ -192,9 +192,18 @@ def _fused(operations: Sequence[Operation], elements: Sequence[int]) -> Trace:
             merged[host] = before._replace(outputs=operation.outputs, stored=_with_bias(before, operation))
             makers[operation.outputs[0]] = host
             continue
+        if before is not None and host is not None and _takes_border(before, operation) and readers.count(operation.inputs[0]) == 1:
+            merged[host] = operation._replace(inputs=before.inputs)
+            makers |= dict.fromkeys(operation.outputs, host)
+            continue
         makers |= dict.fromkeys(operation.outputs, len(merged))
         merged.append(operation)
     return Trace(tuple(merged), tuple(elements))
+
+
+def _takes_border(before: Operation, operation: Operation) -> bool:
+    """Whether a border that the network puts around a map is the padding of the convolution behind it, as runtimes take it."""
+    return before.name == "constant_pad_nd" and operation.name == "convolution"
 
 
 def _joins(before: Operation, operation: Operation) -> bool:

@@ -63,6 +63,13 @@ def test_a_strided_convolution_is_padded_where_tensorflow_would_pad_otherwise():
     assert trace(conv, (3, 16, 16)).elements == (768, 3 * 18 * 18, 4 * 8 * 8)
 
 
+def test_a_border_is_the_padding_of_the_convolution_behind_it():
+    layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(4, 4, 3, 2), nn.Conv2d(4, 4, 1))
+    operations = trace(layers, (3, 16, 16)).operations
+    assert [o.name for o in operations] == ["convolution"] * 3
+    assert [o.inputs for o in operations[1:]] == [operations[0].outputs, operations[1].outputs]
+
+
 def test_weights_that_are_used_twice_are_stored_once():
     conv = nn.Conv2d(4, 4, 3, padding=1)
     once, twice = (network_footprint(nn.Sequential(*[conv] * n), (4, 8, 8)).flash for n in (1, 2))
