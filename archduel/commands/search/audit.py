@@ -279,8 +279,8 @@ class _Audit:
         look = data.preprocessing
         images = side_by_side(data.train.images, data.validation.images)
         labels = np.concatenate([data.train.labels, data.validation.labels])
-        self.both = Pixels(images, labels, look.mean, look.std, self.settings.device).resized(self.side)
-        self.test = Pixels(data.test.images, data.test.labels, look.mean, look.std, self.settings.device).resized(self.side)
+        self.both = Pixels(images, labels, look.mean, look.std, self.settings.device)
+        self.test = Pixels(data.test.images, data.test.labels, look.mean, look.std, self.settings.device)
         for number in range(MOST_SEEDS):
             plan = self.job.noted("set", number=number) or self._plan_set(number)
             if plan is None:
@@ -318,8 +318,9 @@ class _Audit:
         """Trains one network from scratch and reads the test images once; the record has both."""
         generator = torch.Generator().manual_seed(mix_seed(self.seed, "weights", number))
         model = build(contestant.arch, contestant.scale, generator=generator)
-        recipe = recipe_for(self.settings, self.dataset, self.side).with_(**recipe_changes(contestant.arch))
-        trainer = Anytime(model, self.both, recipe, seed=mix_seed(self.seed, "images", number), device=self.settings.device)
+        side = contestant.scale.image_size  # under a RAM limit networks see images at sizes of their own
+        recipe = recipe_for(self.settings, self.dataset, side).with_(**recipe_changes(contestant.arch))
+        trainer = Anytime(model, self.both.resized(side), recipe, seed=mix_seed(self.seed, "images", number), device=self.settings.device)
         path = self.job.path / "checkpoints" / f"{number}-{contestant.role.replace(' ', '-')}.safetensors"
         done = trainer.load(path)["done"] if path.exists() else 0.0
 
@@ -333,7 +334,7 @@ class _Audit:
         except RunError as error:
             self.job.note("trained", **about, reason=str(error), score=None)
             return
-        found = evaluate(trainer.model, self.test, device=self.settings.device)
+        found = evaluate(trainer.model, self.test.resized(side), device=self.settings.device)
         score = found.score(self.settings.metric)
         self.job.note("trained", **about, reason="", score=score, accuracy=found.accuracy, seconds=round(took, 3), passes=trainer.passes)
         path.unlink(missing_ok=True)
