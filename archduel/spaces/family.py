@@ -243,7 +243,7 @@ def recipe_changes(arch: Arch) -> dict[str, Any]:
 
 def for_scale(space: Space, scale: Scale) -> Space:
     """Returns the space for data of this scale: the choices of a person's own constructor may depend on it."""
-    at = getattr(space, "at", None)
+    at = getattr(space, "at_scale", None)
     return space if at is None else at(scale)  # type: ignore[no-any-return]
 
 

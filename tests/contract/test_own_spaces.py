@@ -48,7 +48,7 @@ class TestOwnSpaces(SpaceContract):
 @pytest.mark.parametrize("own", ["small", "forty"])
 def test_networks_cost_what_is_counted_and_the_generator_alone_decides_their_weights(own: str) -> None:
     space, scale = made(own), Scale(16, 3, 8, 1, 5)
-    here = space.at(scale)
+    here = space.at_scale(scale)
     arch = sample(here, np.random.default_rng(0))
     before = torch.get_rng_state()
     first, second, third = (build(arch, scale, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "own"))
 from own_networks import Small
 
 SCALE = Scale(16, 3, 8, 1, 3)
-SMALL = archduel.space_of(Small, check=False).at(SCALE)
+SMALL = archduel.space_of(Small, check=False).at_scale(SCALE)
 
 
 def shared_network(space: Any, seed: int = 0) -> Any:
@@ -65,7 +65,7 @@ def test_options_of_a_switch_have_weights_of_their_own() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.head(self.op(x).mean((2, 3)))  # type: ignore[no-any-return]
 
-    space = archduel.space_of(Two, check=False).at(SCALE)
+    space = archduel.space_of(Two, check=False).at_scale(SCALE)
     network = shared_network(space)
     first, second = (network.extract(space.read(f"op={name}")).op.weight for name in ("wide", "narrow"))
     assert not torch.equal(first[:, :, 1:2, 1:2], second)

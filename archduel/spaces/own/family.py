@@ -60,7 +60,7 @@ def _costs(space: OwnSpace, archs: list[Arch], scale: Scale) -> NDArray[np.float
 def _supernet(space: OwnSpace, scale: Scale) -> Any:
     from archduel.spaces.own.supernet import OwnSupernet
 
-    return OwnSupernet(space.at(scale), scale)
+    return OwnSupernet(space.at_scale(scale), scale)
 
 
 def _check(space: OwnSpace, scale: Scale) -> int:

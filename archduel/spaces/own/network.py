@@ -43,7 +43,7 @@ def build_own(space: OwnSpace, arch: Arch, scale: Scale, *, auxiliary: bool = Fa
     """
     if auxiliary:
         raise SettingError(f"networks of {space.name} have no auxiliary head; use a recipe without auxiliary_weight")
-    here = space.at(scale)
+    here = space.at_scale(scale)
     network = here.build(arch)
     if not isinstance(network, nn.Module):
         raise SettingError(f"{space.name} makes {type(network).__name__}, expected an nn.Module; search_space takes anything")
@@ -76,7 +76,7 @@ def count_own(space: OwnSpace, arch: Arch, scale: Scale) -> Counts:
         InvalidArchError: for an architecture of another space.
         SettingError: where nothing says what a network's input is.
     """
-    here = space.at(scale)
+    here = space.at_scale(scale)
     known: dict[Any, Counts] = here.__dict__.setdefault("_counted", {})
     key = (arch, scale.image_size, scale.in_channels)
     if key not in known:
@@ -107,7 +107,7 @@ def predicted_costs(space: OwnSpace, archs: Sequence[Arch], scale: Scale) -> NDA
 
     A quadratic function of the features for the logarithms of both; fitted once, on architectures drawn with a fixed seed.
     """
-    here = space.at(scale)
+    here = space.at_scale(scale)
     key = f"_costs_{scale.image_size}_{scale.in_channels}"
     if key not in here.__dict__:
         rng = np.random.default_rng(0)
@@ -142,7 +142,7 @@ def check_options(space: OwnSpace, scale: Scale) -> int:
         SettingError: naming the option that cannot be built or run, two draws that share a module, a constructor that builds
             something else each time, or a choice that is asked while the network runs.
     """
-    here = space.at(scale)
+    here = space.at_scale(scale)
     wanted = set(here.structure.reached)
     with torch.random.fork_rng(devices=[]):
         _check_alike(here)

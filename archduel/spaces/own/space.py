@@ -267,7 +267,7 @@ class OwnSpace:
             registry.adopt("space", found.identity, found)
         return found
 
-    def at(self, scale: Scale) -> OwnSpace:
+    def at_scale(self, scale: Scale) -> OwnSpace:
         """Returns the space for data of another scale; the choices may depend on it."""
         arguments = arguments_for(self.program, self.settings, scale)
         if arguments == self.arguments:
@@ -332,7 +332,7 @@ class OwnSpace:
 
 def _from_identity(identity: str, scale: Scale) -> OwnSpace:
     found: OwnSpace = registry.make("space", identity)
-    return found.at(scale)
+    return found.at_scale(scale)
 
 
 def _again(program: Callable[..., Any], how: Mapping[str, Any], identity: str) -> OwnSpace:

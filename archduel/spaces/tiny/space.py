@@ -80,7 +80,7 @@ class Tiny:
     def __init__(self, *, side: int | None = None) -> None:
         self.side = side
 
-    def at(self, scale: Scale) -> Tiny:
+    def at_scale(self, scale: Scale) -> Tiny:
         """Returns the space for images of this size."""
         return Tiny(side=scale.image_size)
 

@@ -73,7 +73,7 @@ def test_what_was_not_given_is_left_out() -> None:
 
 def test_the_options_of_a_search_are_the_settings_of_a_run() -> None:
     options = options_of("search")
-    apart = {"seconds", "threads", "set"}
+    apart = {"seconds", "threads", "set", "objectives"}
     for name, field in Settings.model_fields.items():
         if name in apart:
             assert name not in options
@@ -82,7 +82,7 @@ def test_the_options_of_a_search_are_the_settings_of_a_run() -> None:
         assert option.help == field.description  # type: ignore[attr-defined]
         if name not in ("data", "workers", "space", "device"):  # these are chosen by what else is asked for
             assert option.default == field.default  # type: ignore[attr-defined]
-    assert set(options) == {*Settings.model_fields} - apart | {"time", "out", "config", "audit", "set_", "plan", "quiet"}
+    assert set(options) == {*Settings.model_fields} - apart | {"time", "out", "config", "audit", "set_", "plan", "quiet", "objective"}
 
 
 def test_the_jobs_of_cheap_trainings_have_the_same_options() -> None:

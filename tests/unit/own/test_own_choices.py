@@ -154,15 +154,15 @@ def test_columns_are_ordinal_for_numbers_one_each_for_names_and_flagged_where_no
 
 def test_a_space_may_depend_on_the_images() -> None:
     space = archduel.space_of(Small, check=False)
-    assert space.at(Scale(16, 3, 32, 3, 10)) is space
-    other = space.at(Scale(16, 3, 8, 1, 5))
+    assert space.at_scale(Scale(16, 3, 32, 3, 10)) is space
+    other = space.at_scale(Scale(16, 3, 8, 1, 5))
     assert other.build(other.start()).head.in_features == 8 * 16
-    assert other is space.at(Scale(16, 3, 8, 1, 5))
+    assert other is space.at_scale(Scale(16, 3, 8, 1, 5))
 
 
 def test_costs_that_rankers_get_are_near_the_counted_ones() -> None:
     space, rng, scale = archduel.space_of(Small, check=False), np.random.default_rng(3), Scale(16, 3, 8, 1, 5)
-    archs = [sample(space.at(scale), rng) for _ in range(12)]
+    archs = [sample(space.at_scale(scale), rng) for _ in range(12)]
     counted = np.array([count_own(space, arch, scale) for arch in archs])
     assert np.abs(np.log(predicted_costs(space, archs, scale) / counted)).mean() < 0.02
 

@@ -39,7 +39,7 @@ def test_the_start_by_hand() -> None:
 def test_resolutions_above_the_images_are_not_offered() -> None:
     assert [Tiny.__name__, Tiny(side=32).decision(()).options] == ["Tiny", (0, 1, 2)]  # type: ignore[union-attr]
     assert Tiny(side=9).decision(()).options == (0,)  # type: ignore[union-attr]
-    assert Tiny().at(Scale(image_size=64)).side == 64
+    assert Tiny().at_scale(Scale(image_size=64)).side == 64
     arch = Tiny().read("24-halved-3-4-2-1.5-5-2-1-1-3-6-3-2")
     assert seen_scale(arch, Scale(image_size=32)).image_size == 24
     assert seen_scale(arch, Scale(image_size=8)).image_size == 8
