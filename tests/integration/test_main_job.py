@@ -244,7 +244,7 @@ def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_limits_nothing_satisfies_say_what_the_smallest_needs(tmp_path: Path) -> None:
-    with pytest.raises(InfeasibleError, match=r"smallest of 1,000 random ones at 4 channels and depth 1\s+needs [\d,]+ parameters"):
+    with pytest.raises(InfeasibleError, match=r"smallest of 1,000 random ones at 4 channels, depth 1 and 8 px\s+needs [\d,]+ parameters"):
         archduel.search("digits", out=tmp_path / "r", quiet=True, max_params=100, **SMALL)
 
 
