@@ -16,11 +16,11 @@ from archduel.core import Arch, Counts, Scale
 from archduel.errors import InfeasibleError
 from archduel.pretrained.features import cached_features, frozen_features
 from archduel.pretrained.members import member
+from archduel.pretrained.prefixes import Seen, full, named, prefix, prefix_of
 from archduel.pretrained.probes import logistic_head, ridge_probe
 from archduel.pretrained.weights import load, weights_of
-from archduel.spaces.pretrained.backbones import Backbone, backbone
+from archduel.spaces.pretrained.backbones import backbone
 from archduel.spaces.pretrained.space import (
-    HEADS,
     RESOLUTIONS,
     WIDTHS,
     Plan,
@@ -28,7 +28,6 @@ from archduel.spaces.pretrained.space import (
     arch_of,
     count,
     plan_of,
-    thinnable,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from archduel.training.images import Pixels
     from archduel.training.recipe import Recipe
 
-__all__ = ["Known", "Proposal", "Seen"]
+__all__ = ["Known", "Proposal"]
 
 SECONDS, MOST_SECONDS = 0, 60_000.0
 """Place of the seconds among kept features: no network ends before its first block. Float16 holds them to a thousandth, up to so many."""
@@ -62,27 +61,6 @@ TUNING: Mapping[str, Any] = {"lr": 0.01, "weight_decay": 1e-4, "batch_size": 64,
 Frozen norms matter most: with statistics of small batches 60 s of fine-tuning came to 72 %, with the published ones to 84 %
 (``benchmarks/records/fine_tuning.json``).
 """
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a probe says of one cut of a backbone at one resolution.
-
-    Attributes:
-        backbone: its name.
-        resolution: side in pixels.
-        blocks: how many blocks are kept; one more than there are = with the neck.
-        accuracy: share of validation images that a linear probe names rightly.
-        score: mean log likelihood, in nats.
-        seconds: what a training image costs in a pass without gradients.
-    """
-
-    backbone: str
-    resolution: int
-    blocks: int
-    accuracy: float
-    score: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -455,48 +433,6 @@ class Known:
     def named(self, arch: Arch) -> str:
         """Returns a name for people."""
         return named(arch)
-
-
-# -- Architectures --------------------------------------------------------------------------------------------------------
-
-
-def full(source: Backbone, resolution: int, width: float) -> Plan:
-    """Returns all stages of a backbone, inner channels thinned where they can be."""
-    widths = tuple(width if thinnable(stage) else 1.0 for stage in source.stages)
-    return Plan(source.name, resolution, tuple(source.depths), widths, "linear", "all")
-
-
-def prefix(name: str, resolution: int, blocks: int) -> Plan | None:
-    """Returns a backbone that ends after so many blocks (one more than there are: with its neck); None where that is no whole network."""
-    source = backbone(name)
-    total = sum(source.depths)
-    head = HEADS[0] if blocks <= total else "neck"
-    depths, left = [], min(blocks, total)
-    for depth in source.depths:
-        if left > 0:
-            depths.append(min(depth, left))
-            left -= depth
-    if len(depths) < 2:
-        return None
-    return Plan(name, resolution, tuple(depths), (1.0,) * len(depths), head, "all")
-
-
-def prefix_of(seen: Seen) -> Plan:
-    """Returns the architecture that a probe was made of."""
-    plan = prefix(seen.backbone, seen.resolution, seen.blocks)
-    assert plan is not None
-    return plan
-
-
-def named(arch: Arch) -> str:
-    """Returns what is kept of which network, in words."""
-    plan = plan_of(arch)
-    total, kept = sum(plan.source.depths), len(plan.kept)
-    parts = "all of it" if plan.is_prefix and plan.head == "neck" else f"{kept} of {total} blocks"
-    thin = "" if plan.whole_width else f", thinned to {np.mean(plan.widths):.0%}"
-    tuned = {"all": "", "half": ", later half trained", "last": ", last stage trained", "head": ", head trained"}[plan.tuned]
-    hidden = ", hidden layer" if plan.head == "hidden" else ""
-    return f"{plan.backbone} at {plan.resolution} px, {parts}{thin}{hidden}{tuned}"
 
 
 def _pixels_digest(images: Pixels, look: Sequence[float]) -> str:

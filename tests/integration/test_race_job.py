@@ -109,7 +109,7 @@ def test_limits_that_only_the_narrowest_networks_meet_are_accepted() -> None:
     allowed = [arch for arch in (sample(space, np.random.default_rng(i)) for i in range(300)) if constraint(arch)]
     assert allowed
     assert all(count(arch, Scale(8, 1, 8, 1, 10)).params > 1_500 for arch in allowed)  # none at the width that was looked at before
-    with pytest.raises(InfeasibleError, match="at 4 channels and depth 1"):
+    with pytest.raises(InfeasibleError, match="at 4 channels, depth 1 and 8 px"):
         constraint_of(make_settings(data="digits", max_params=100), space, digits)
 
 

