@@ -58,6 +58,9 @@ class Regressor(Protocol):
         """(N,) predictions."""
 
 
+VIEWS = ("graph", "effect")
+
+
 def graph_view(space: Space) -> str:
     """The name of the space's method that describes graphs: ``graph_features`` where there is one, else ``features``."""
     return "graph_features" if hasattr(space, "graph_features") else "features"
@@ -81,10 +84,12 @@ class Regression(ScoreRanker[_Fit]):
         fresh: makes an unfitted regressor.
         target: what is regressed: the ``label``, or the normal score of its ``rank``, which networks that failed to train
             cannot stretch.
+        view: what is seen of an architecture: its ``graph`` (operations and edges), or its ``effect`` (all that the space says of
+            it, such as what a cell computes: what ``best`` sees).
         seed: of the split that calibrates win probabilities.
 
     Raises:
-        SettingError: for another target.
+        SettingError: for another target or view.
     """
 
     noun = "regressor"
@@ -96,8 +101,12 @@ class Regression(ScoreRanker[_Fit]):
         *,
         fresh: Callable[[], Regressor],
         target: str = "label",
+        view: str = "graph",
         seed: int = 0,
     ) -> None:
+        if view not in VIEWS:
+            raise SettingError(f"view is {view!r}, expected {' or '.join(map(repr, VIEWS))}")
+        self.view = view
         if target not in ("label", "rank"):
             raise SettingError(f"target is {target!r}, expected 'label' or 'rank'")
         self.space, self.costs, self.fresh, self.target, self.seed = space, costs, fresh, target, seed
@@ -123,7 +132,7 @@ class Regression(ScoreRanker[_Fit]):
         return {"error": float(np.sqrt((error**2).mean()))}
 
     def _columns(self, archs: Sequence[Arch]) -> Single:
-        return describe(self.space, archs, costs=self.costs, view=graph_view(self.space)).astype(np.float32)
+        return describe(self.space, archs, costs=self.costs, view=graph_view(self.space) if self.view == "graph" else "features").astype(np.float32)
 
     def _targets(self, labels: Matrix) -> Matrix:
         """(n,) what is regressed: standardised labels or normal scores."""
@@ -216,6 +225,7 @@ class Boosting(Regression):
         rows: share of the labels each tree sees.
         columns: share of the columns each tree sees.
         target: the ``label``, or its ``rank``; see :class:`Regression`.
+        view: its ``graph`` or its ``effect``; see :class:`Regression`.
         seed: of what the trees see.
 
     Raises:
@@ -234,6 +244,7 @@ class Boosting(Regression):
         rows: float = 0.8,
         columns: float = 0.3,
         target: str = "label",
+        view: str = "graph",
         seed: int = 0,
     ) -> None:
         check_at_least(1, trees=trees, min_leaf=min_leaf)
@@ -242,7 +253,7 @@ class Boosting(Regression):
         check_share(rows=rows, columns=columns)
         self.trees, self.lr, self.leaves, self.min_leaf = trees, lr, leaves, min_leaf
         self.rows, self.columns = rows, columns
-        super().__init__(space, costs, fresh=self._booster, target=target, seed=seed)
+        super().__init__(space, costs, fresh=self._booster, target=target, view=view, seed=seed)
 
     def _booster(self) -> Regressor:
         try:
@@ -272,6 +283,7 @@ class ExtraTrees(Regression):
         trees: how many.
         columns: share of the columns looked at in each split.
         target: the ``label``, or its ``rank``; see :class:`Regression`.
+        view: its ``graph`` or its ``effect``; see :class:`Regression`.
         seed: of the trees.
 
     Raises:
@@ -286,12 +298,13 @@ class ExtraTrees(Regression):
         trees: int = 300,
         columns: float = 0.4,
         target: str = "label",
+        view: str = "graph",
         seed: int = 0,
     ) -> None:
         check_at_least(1, trees=trees)
         check_share(columns=columns)
         self.trees, self.columns = trees, columns
-        super().__init__(space, costs, fresh=self._forest, target=target, seed=seed)
+        super().__init__(space, costs, fresh=self._forest, target=target, view=view, seed=seed)
 
     def _forest(self) -> Regressor:
         from sklearn.ensemble import ExtraTreesRegressor
@@ -312,6 +325,7 @@ class ScikitLearn(Regression):
         regressor: dotted name.
         settings: of that class, JSON values.
         target: the ``label``, or its ``rank``; see :class:`Regression`.
+        view: its ``graph`` or its ``effect``; see :class:`Regression`.
         seed: handed over as ``random_state`` where the class has one.
 
     Raises:
@@ -326,6 +340,7 @@ class ScikitLearn(Regression):
         regressor: str = "sklearn.ensemble.RandomForestRegressor",
         settings: Mapping[str, Any] | None = None,
         target: str = "label",
+        view: str = "graph",
         seed: int = 0,
     ) -> None:
         self.regressor, self.settings = regressor, dict(settings or {})
@@ -340,7 +355,7 @@ class ScikitLearn(Regression):
             raise SettingError(f"settings of {regressor} must be JSON values: {error}") from error
         self._given = {"random_state": seed, "n_jobs": 1}
         self._given = {name: value for name, value in self._given.items() if name in known} | self.settings
-        super().__init__(space, costs, fresh=self._on_standardised, target=target, seed=seed)
+        super().__init__(space, costs, fresh=self._on_standardised, target=target, view=view, seed=seed)
 
     def _on_standardised(self) -> Regressor:
         return _OnStandardised(self._class(**self._given))

@@ -19,6 +19,7 @@ from archduel.errors import InvalidArchError, SettingError, StateError
 from archduel.rankers.neural_regression import GCN, OneHotMLP
 from archduel.rankers.regressors import Boosting, ExtraTrees, ScikitLearn
 from archduel.rankers.renas import VARIANTS, ReNAS, distances, inconsistency
+from archduel.spaces.nasbench201.space import NASBench201
 
 Space = CellSpace | VectorSpace
 
@@ -138,6 +139,25 @@ def test_every_variant_and_loss_of_renas_learns(variant: int, loss: str | None) 
     ranker = ReNAS(SPACES["cells"], epochs=40, **settings)
     ranker.fit(archs, labels)
     assert np.corrcoef(ranker.predict(archs), labels)[0, 1] > 0.8
+
+
+def test_what_a_cell_computes_can_be_seen_by_trees_too() -> None:
+    space = NASBench201()
+    archs = [space.at(i) for i in range(0, 15_625, 125)]
+    labels = [float(arch.choices.count(3)) + 0.1 * arch.choices[0] for arch in archs]
+    graph, effect = (ExtraTrees(space, trees=10, view=view) for view in ("graph", "effect"))
+    for ranker in (graph, effect):
+        ranker.fit(archs[:60], labels[:60])
+    # equal functions have equal effects, so their scores are equal too; as graphs they differ
+    same: dict[str, list[Arch]] = {}
+    for arch in archs:
+        same.setdefault(space.fingerprint(arch), []).append(arch)
+    groups = [group for group in same.values() if len(group) > 1]
+    assert len(groups) > 3
+    assert all(np.ptp(effect.predict(group)) == 0 for group in groups)
+    assert any(np.ptp(graph.predict(group)) > 0 for group in groups)
+    with pytest.raises(SettingError, match="'graph' or 'effect'"):
+        ExtraTrees(space, view="cells")
 
 
 def test_ranks_as_target_ignore_how_far_a_label_is_off() -> None:
