@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.core import Arch, Counts, Decision, Scale, check_decisions
-from archduel.errors import InvalidArchError
+from archduel.core import Arch, Counts, Scale
 from archduel.spaces.counting import conv_bn, halved, stem_strides, tail, times, total
+from archduel.spaces.worded import Worded
 
 __all__ = ["Form", "Stage", "Stages", "Stem", "count", "form_of", "layout", "squeezed"]
 
@@ -60,50 +60,17 @@ class Form(NamedTuple):
     maximum: bool
 
 
-class Stages:
+class Stages(Worded):
     """11,664 networks of three stages."""
 
     name = "stages"
+    order, vocabulary = ORDER, WORDS
     kinds: Mapping[str, int] = {kind: len(words) for kind, words in WORDS.items()}
     size = 3 * 2 * 3**3 * 3**2 * 2 * 2 * 2
-
-    def decision(self, prefix: Sequence[int]) -> Decision | None:
-        """Returns the next part, or None after the head."""
-        if len(prefix) >= len(ORDER):
-            return None
-        name, kind = ORDER[len(prefix)]
-        return Decision(name, kind, tuple(range(len(WORDS[kind]))))
-
-    def validate(self, arch: Arch) -> None:
-        """Raises InvalidArchError unless ``arch`` answers all questions."""
-        check_decisions(self, arch)
-
-    def words(self, kind: str) -> tuple[str, ...]:
-        """Returns the names of the answers."""
-        return WORDS[kind]
 
     def start(self) -> Arch:
         """Returns a network that is known to be good: stem of 2 x 2, pools, one further convolution a stage."""
         return self.read("conv2-pool-1-1-1-2-2-plain-all-maximum")
-
-    def read(self, text: str) -> Arch:
-        """Returns the network of ``conv2-pool-1-1-1-2-2-plain-all-maximum``.
-
-        Raises:
-            InvalidArchError: with the part that does not fit.
-        """
-        parts = text.strip().split("-")
-        if len(parts) != len(ORDER):
-            raise InvalidArchError(f"{text!r} has {len(parts)} parts, expected {len(ORDER)}: {'-'.join(n for n, _ in ORDER)}")
-        for part, (name, kind) in zip(parts, ORDER):
-            if part not in WORDS[kind]:
-                raise InvalidArchError(f"{name} {part!r} in {text!r} is not one of {', '.join(WORDS[kind])}")
-        return Arch(self.name, tuple(WORDS[kind].index(part) for part, (_, kind) in zip(parts, ORDER)))
-
-    def write(self, arch: Arch) -> str:
-        """Returns the words of all parts."""
-        self.validate(arch)
-        return "-".join(WORDS[kind][choice] for choice, (_, kind) in zip(arch.choices, ORDER))
 
     def features(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
         """Returns (B, 13): the answers, stem and halving as 0/1 columns, and the total of further convolutions."""

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.core import Arch, Counts, Decision, Scale, check_decisions
-from archduel.errors import InvalidArchError, SettingError
+from archduel.core import Arch, Counts, Scale
+from archduel.errors import SettingError
 from archduel.spaces.counting import conv_bn, halved, tail, total
+from archduel.spaces.worded import Worded
 
 __all__ = ["Block", "Form", "Layout", "StageForm", "Tiny", "count", "form_of", "layout", "side_of"]
 
@@ -66,7 +67,7 @@ class Form(NamedTuple):
     stages: tuple[StageForm, ...]
 
 
-class Tiny:
+class Tiny(Worded):
     """5,971,968 small inverted-residual networks.
 
     Args:
@@ -74,6 +75,7 @@ class Tiny:
     """
 
     name = "tiny"
+    order, vocabulary = ORDER, WORDS
     kinds: Mapping[str, int] = {kind: len(words) for kind, words in WORDS.items()}
     size = 8 * 2 * (2 * 4 * 3 * 3) ** STAGES
 
@@ -84,23 +86,12 @@ class Tiny:
         """Returns the space for images of this size."""
         return Tiny(side=scale.image_size)
 
-    def decision(self, prefix: Sequence[int]) -> Decision | None:
-        """Returns the next part, or None after the last stage."""
-        if len(prefix) >= len(ORDER):
-            return None
-        name, kind = ORDER[len(prefix)]
-        options = tuple(range(len(WORDS[kind])))
+    def options(self, kind: str) -> tuple[int, ...]:
+        """Returns the answers that are offered: no resolution above the images' own."""
+        options = super().options(kind)
         if kind == "resolution" and self.side is not None:
             options = tuple(o for o in options if int(WORDS[kind][o]) <= self.side) or (0,)
-        return Decision(name, kind, options)
-
-    def validate(self, arch: Arch) -> None:
-        """Raises InvalidArchError unless ``arch`` answers all questions."""
-        check_decisions(self, arch)
-
-    def words(self, kind: str) -> tuple[str, ...]:
-        """Returns the names of the answers."""
-        return WORDS[kind]
+        return options
 
     def start(self) -> Arch:
         """Returns a network to begin with: the images' own size up to 48 px, two blocks a stage, expansion 4."""
@@ -108,25 +99,6 @@ class Tiny:
         assert offered is not None
         largest = max(int(WORDS["resolution"][option]) for option in offered.options)
         return self.read(f"{min(48, largest)}-full-3-4-2-1.5-3-4-2-1.5-3-4-2-2")
-
-    def read(self, text: str) -> Arch:
-        """Returns the network of ``32-full-3-4-2-1.5-3-4-2-1.5-3-4-2-2``.
-
-        Raises:
-            InvalidArchError: with the part that does not fit.
-        """
-        parts = text.strip().split("-")
-        if len(parts) != len(ORDER):
-            raise InvalidArchError(f"{text!r} has {len(parts)} parts, expected {len(ORDER)}: {'-'.join(n for n, _ in ORDER)}")
-        for part, (name, kind) in zip(parts, ORDER):
-            if part not in WORDS[kind]:
-                raise InvalidArchError(f"{name} {part!r} in {text!r} is not one of {', '.join(WORDS[kind])}")
-        return Arch(self.name, tuple(WORDS[kind].index(part) for part, (_, kind) in zip(parts, ORDER)))
-
-    def write(self, arch: Arch) -> str:
-        """Returns the words of all parts."""
-        self.validate(arch)
-        return "-".join(WORDS[kind][choice] for choice, (_, kind) in zip(arch.choices, ORDER))
 
     def features(self, archs: Sequence[Arch]) -> NDArray[np.float32]:
         """Returns (B, 15): the answers, and the number of blocks."""
