@@ -39,7 +39,7 @@ from archduel.core.storage import (
 )
 from archduel.errors import RunError
 
-__all__ = ["COMPARISON", "JOURNAL", "PROXY", "RESULT", "RUN", "TABLE", "TRAINING", "Job", "Layout", "Part", "differences", "read_result"]
+__all__ = ["COMPARISON", "JOURNAL", "PROXY", "RESULT", "RUN", "STUDY", "TABLE", "TRAINING", "Job", "Layout", "Part", "differences", "read_result"]
 
 JOURNAL, RESULT = "journal.jsonl", "result.json"
 
@@ -69,6 +69,7 @@ RUN = Layout("run", "run.toml", ("run",), free=("data", "workers"))
 """Another spelling of the same images' place, another number of cores: the same run. Images are compared by their fingerprint."""
 TRAINING = Layout("training", "train.toml", ("architecture", "recipe", "data", "scale", "start"), free=("data.name",))
 """The hardware and the number of processes may differ."""
+STUDY = Layout("study", "study.toml", ("study",), "out")
 PROXY = Layout("job", "settings.json", ("settings",))
 COMPARISON = Layout("comparison")
 TABLE = Layout("table")

@@ -22,7 +22,7 @@ from archduel.errors import DamagedError, RunError, StateError, in_one_line
 from archduel.version import __version__
 
 __all__ = [
-    "Journal", "Records", "append_shared", "environment", "estimate_record", "if_whole", "load_state", "read_journal", "record_estimate",
+    "Journal", "Records", "Tail", "append_shared", "environment", "estimate_record", "if_whole", "load_state", "read_journal", "record_estimate",
     "record_query", "save_state",
 ]  # fmt: skip
 
@@ -221,6 +221,58 @@ def read_journal(path: Path, *, skip_damaged: bool = False) -> list[dict[str, An
                     f"keep these alone (`head -n {number - 1}`), and the same command does the rest again"
                 ) from error
     return records
+
+
+SEAM = 64
+"""Bytes before the place that was read up to: other ones there mean that the journal was made anew."""
+
+
+class Tail:
+    """Follows a journal that another process may be writing: each record is read once.
+
+    Args:
+        path: of the journal; it need not be there yet.
+
+    Attributes:
+        records: the whole records so far, oldest first; a torn last line is read once it is whole.
+        damaged: lines that are left out because they are no records.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._begin()
+
+    def _begin(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.damaged, self._at, self._seam = 0, 0, b""
+
+    def read(self) -> bool:
+        """Reads what was added, or all of a journal that was made anew; returns whether there was anything.
+
+        Raises:
+            RunError: if the file cannot be read.
+        """
+        before = (len(self.records), self.damaged, self._at)
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self._at - len(self._seam))
+                if file.read(len(self._seam)) != self._seam:
+                    self._begin()
+                    file.seek(0)
+                data = file.read()
+        except FileNotFoundError:
+            self._begin()
+            data = b""
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be read: {error.strerror}") from error
+        whole = data[: data.rfind(b"\n") + 1]
+        for line in filter(bytes.strip, whole.split(b"\n")):
+            try:
+                self.records.append(_record(line.rstrip(b"\r")))
+            except ValueError:
+                self.damaged += 1
+        self._at, self._seam = self._at + len(whole), (self._seam + whole)[-SEAM:]
+        return before != (len(self.records), self.damaged, self._at)
 
 
 TAIL = 1 << 16

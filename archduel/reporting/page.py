@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
@@ -18,7 +20,7 @@ from markupsafe import Markup
 from archduel.reporting.charts import Frame, axis, legend_key, limits, marker, shorten, svg, text
 from archduel.reporting.text import number
 
-__all__ = ["Row", "bar_chart", "chart", "details", "document", "facts", "heat_map", "interval_chart", "legend", "most_confused", "notice", "part", "section", "table"]
+__all__ = ["SCREENS", "Row", "bar_chart", "chart", "details", "document", "drawn_for", "facts", "heat_map", "interval_chart", "legend", "most_confused", "notice", "part", "section", "table"]
 
 # -- Charts of rows and squares, as SVG text: intervals, bars, heat maps. Pure functions; tooltips by ``<title>`` -------
 
@@ -217,6 +219,21 @@ def section(name: str, title: str, how: str, *parts: Markup) -> Markup:
     return part("section", name, title, how, body) if body else NOTHING
 
 
+SCREENS = ("narrow", "middle", "wide")
+"""Kinds of screens; the style sheet shows the drawing for the one that looks at it."""
+_only: ContextVar[str] = ContextVar("only", default="")
+
+
+@contextmanager
+def drawn_for(screen: str) -> Iterator[None]:
+    """Lets charts be drawn for one kind of screen alone within the context, for all where ``screen`` is empty."""
+    before = _only.set(screen)
+    try:
+        yield
+    finally:
+        _only.reset(before)
+
+
 def chart(
     draw: Callable[[int], str], *, widths: tuple[int, int, int] = (350, 600, 920), legend: Markup = NOTHING
 ) -> Markup:
@@ -227,7 +244,7 @@ def chart(
         widths: of narrow, middle and wide screens.
         legend: stands above.
     """
-    return part("chart", [(kind, Markup(draw(width))) for kind, width in zip(("narrow", "middle", "wide"), widths)], legend)
+    return part("chart", [(kind, Markup(draw(width))) for kind, width in zip(SCREENS, widths) if _only.get() in ("", kind)], legend)
 
 
 def legend(names: Sequence[str], *, lines: bool = False, slots: Sequence[int] | None = None) -> Markup:
@@ -264,13 +281,14 @@ def _asset(name: str) -> str:
     return files("archduel.reporting").joinpath(name).read_text(encoding="utf-8")
 
 
-def _policy(script: str) -> str:
+def _policy(script: str, live: bool) -> str:
     """Returns a content policy: nothing is loaded, and only our own script runs, whatever a file name contains."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    asks = "connect-src 'self'; " if live else ""
+    return f"default-src 'none'; {asks}style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
-def document(template: str, *, title: str, sections: Sequence[Markup], **values: Any) -> str:
+def document(template: str, *, title: str, sections: Sequence[Markup], live: bool = False, **values: Any) -> str:
     """Returns a page that needs nothing but itself.
 
     Args:
@@ -278,9 +296,10 @@ def document(template: str, *, title: str, sections: Sequence[Markup], **values:
             between light and dark.
         title: of the window.
         sections: of the main part.
+        live: whether it asks the server that it is from for what is new.
         values: what the header shows.
     """
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = _asset("report.css"), _asset("report.js") + (_asset("live.js") if live else "")
     return _environment().get_template(template).render(
-        title=title, sections=sections, style=Markup(style), script=Markup(script), policy=Markup(_policy(script)), **values
+        title=title, sections=sections, style=Markup(style), script=Markup(script), policy=Markup(_policy(script, live)), **values
     ) + "\n"  # fmt: skip

@@ -32,7 +32,7 @@ from archduel.reporting.schema import Agreement, Arm, Confusion, Curve, Final, M
 from archduel.reporting.statistics import Interval, mean_interval, share_interval
 from archduel.reporting.text import UNKNOWN, brief, compact, count, duration, number, percent
 
-__all__ = ["agreement", "best_so_far", "cells", "classes", "confusion", "costs", "curves", "each_class", "failures", "finals", "gained", "mistakes", "report_html", "reproduction", "scatter", "time_unit", "trajectory", "wins"]
+__all__ = ["SECTIONS", "agreement", "best_so_far", "cells", "classes", "confusion", "costs", "curves", "each_class", "failures", "finals", "gained", "mistakes", "report_html", "reproduction", "scatter", "time_unit", "trajectory", "wins"]
 
 # -- What a person gets: how good the network is at each class; and what is known of the gain ---------------------------
 

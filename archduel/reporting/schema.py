@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 __all__ = [
-    "Agreement", "Arm", "Balance", "Cell", "Confusion", "Curve", "Failure", "Final", "KeyFigure", "Mistake", "Point",
-    "ReportData", "StageCost", "Standing", "WinMatrix",
+    "Agreement", "Arm", "Balance", "Candidate", "Cell", "Confusion", "Curve", "Failure", "Final", "KeyFigure", "LiveData", "LogLine", "Mistake",
+    "Point", "Reached", "ReportData", "Rung", "StageCost", "Standing", "WinMatrix",
 ]  # fmt: skip
 
 
@@ -184,3 +184,63 @@ class ReportData(TypedDict, total=False):
     command: str
     settings: str  # the text of run.toml
     warnings: Sequence[str]
+
+
+class Candidate(TypedDict, total=False):
+    """An architecture that a job tries or tried, as far as it got."""
+
+    name: str
+    kind: str  # "searched", "standard networks", a stage
+    score: float | None  # None = failed, or not scored yet
+    params: int
+    seconds: float  # of training
+    at: str  # "rung 2", "evaluation 17"
+    note: str  # "goes on to the end", why it failed
+
+
+class Rung(TypedDict, total=False):
+    """A rung of a race: how many networks are there, and the best of them."""
+
+    rung: int
+    n: int
+    name: str
+    score: float
+    low: float
+    high: float
+    seconds: float  # of training that the best had had there
+
+
+class Reached(TypedDict, total=False):
+    """A score at a time of the clock."""
+
+    clock: float
+    score: float
+    name: str
+
+
+class LogLine(TypedDict, total=False):
+    """A record of the journal in words."""
+
+    clock: float | None
+    event: str
+    text: str
+
+
+class LiveData(ReportData, total=False):
+    """A job as far as it is at this moment, with what a report of it would show already."""
+
+    name: str
+    kind: str  # "search", "training", "study", "comparison" ...
+    state: str  # "running", "stopped", "finished"
+    process: str  # that works on it
+    now: str  # one sentence: what happens
+    done: float  # of `allowed`
+    allowed: float  # seconds of the budget, evaluations or epochs; 0 or missing = not known
+    unit: str  # "seconds", "evaluations", "epochs"
+    records: int
+    damaged: int  # lines of the journal that could not be read
+    reached: Sequence[Reached]  # every score over the clock
+    rungs: Sequence[Rung]
+    candidates: Sequence[Candidate]  # best first
+    more_candidates: int  # that are not listed
+    log: Sequence[LogLine]  # newest first

@@ -9,6 +9,7 @@ from typing import Any
 
 from archduel.commands.progress import duration
 from archduel.core.disk import read_toml, write_atomic
+from archduel.core.job import JOURNAL
 from archduel.core.storage import read_journal
 from archduel.errors import RunError
 from archduel.networks.trained import RECORD
@@ -44,15 +45,19 @@ def write_curves(folders: Sequence[str | Path], to: Path | None = None) -> Path:
     return to
 
 
-def curves_data(folders: Sequence[Path]) -> dict[str, Any]:
+def curves_data(folders: Sequence[Path], records: Sequence[Sequence[Mapping[str, Any]]] | None = None) -> dict[str, Any]:
     """Returns the data of the page (see ``reporting.schema``).
+
+    Args:
+        folders: of trainings.
+        records: of their journals, where the caller has read them already.
 
     Raises:
         RunError: for a folder without a training.
     """
     specs = [_spec(folder) for folder in folders]
     names = [_name(folder, folders) for folder in folders]
-    journals = [read_journal(folder / "journal.jsonl") for folder in folders]
+    journals = [read_journal(folder / JOURNAL) for folder in folders] if records is None else records
     first = specs[0]
     data: dict[str, Any] = {
         "title": " and ".join(names) if len(names) < 4 else f"{len(names)} trainings",

@@ -1,1 +1,1 @@
-"""`archduel ls`, `status`, `doctor`: what there is, how far it is, and what this machine can do."""
+"""`archduel ls`, `status`, `watch`, `doctor`: what there is, how far it is, and what this machine can do."""

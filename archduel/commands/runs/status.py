@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from archduel.core.disk import lock, read_toml
+from archduel.commands.journals import FOLDERS, Place
+from archduel.core.disk import read_toml
 from archduel.core.job import JOURNAL, RUN, TRAINING, read_result
 from archduel.core.storage import read_journal
 from archduel.errors import ArchduelError, RunError, in_one_line
@@ -15,7 +16,7 @@ from archduel.text import printable
 
 __all__ = ["found", "line_of", "lines_of", "state_of"]
 
-KINDS = {RUN.file: "search", TRAINING.file: "training"}
+KINDS = {name: FOLDERS[name] for name in (RUN.file, TRAINING.file)}
 """File that a folder is known by -> what it is."""
 
 
@@ -61,7 +62,7 @@ def state_of(folder: Path) -> dict[str, Any]:
     if result is not None or (folder / "model.json").is_file():
         state["state"] = "finished"
         state["result"] = _result(result)
-    elif (holder := _holder(folder)) is not None:
+    elif (holder := Place(folder, KINDS[name], folder / JOURNAL, folder / name).holder()) is not None:
         state |= {"state": "running", "process": holder}
     return state
 
@@ -72,21 +73,6 @@ def _result(result: Mapping[str, Any] | None) -> dict[str, Any]:
     kept = {key: winner[key] for key in ("arch", "text", "params", "macs", "latency_ms") if key in winner}
     scores = winner.get("test", {}).get("accuracy")
     return {**kept, **({"test_accuracy": sum(scores) / len(scores)} if scores else {})}
-
-
-def _holder(folder: Path) -> str | None:
-    """Returns the process that holds a folder's lock, None where nobody does."""
-    path = folder / ".lock"
-    if not path.is_file():
-        return None
-    holder = path.read_text(errors="replace").strip()  # before the lock is tried, which would write our own number
-    try:
-        lock(path, folder).release()
-    except RunError:
-        return holder or "unknown"
-    except OSError:  # a folder that we may only read
-        return None
-    return None
 
 
 def line_of(state: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from archduel.reporting.run_report import report_html
 from archduel.reporting.statistics import mean_interval, share_interval
 from archduel.reporting.text import compact, percent
 
-__all__ = ["cells_over_time", "one_shot_cost", "one_shot_curves", "report_data", "write_report"]
+__all__ = ["KINDS", "cells_over_time", "entered", "one_shot_cost", "one_shot_curves", "reached_rungs", "report_data", "write_report"]
 
 # -- What a report shows of a one-shot stage: how policy or population changed, its cells over time, and its cost -------
 
@@ -107,10 +107,15 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def report_data(folder: Path) -> dict[str, Any]:
-    """Returns the data of the report (see ``reporting.schema``)."""
+def report_data(folder: Path, records: Records | None = None) -> dict[str, Any]:
+    """Returns the data of the report (see ``reporting.schema``).
+
+    Args:
+        folder: of the run.
+        records: of its journal, where the caller has read them already.
+    """
     settings = read_settings(folder)
-    records = read_journal(folder / "journal.jsonl")
+    records = read_journal(folder / JOURNAL) if records is None else records
     result = json.loads(path.read_text()) if (path := folder / "result.json").is_file() else None
     toml = read_toml(folder / "run.toml")
     data: dict[str, Any] = {
@@ -288,12 +293,12 @@ def _costs(records: Records) -> list[dict[str, Any]]:
     return rows
 
 
-def _entered(records: Records) -> dict[int, Mapping[str, Any]]:
+def entered(records: Records) -> dict[int, Mapping[str, Any]]:
     """Returns what entered a race, by number."""
     return {r["number"]: r for r in records if r["event"] == "enter"}
 
 
-def _rungs(records: Records) -> dict[int, list[Mapping[str, Any]]]:
+def reached_rungs(records: Records) -> dict[int, list[Mapping[str, Any]]]:
     """Returns the scored rungs of each network of a race, by its number."""
     reached: dict[int, list[Mapping[str, Any]]] = {}
     for record in records:
@@ -304,25 +309,25 @@ def _rungs(records: Records) -> dict[int, list[Mapping[str, Any]]]:
 
 def _race_points(records: Records) -> list[dict[str, Any]]:
     """Returns the networks of a race by cost and validation accuracy at the first rung, where all were trained alike."""
-    entered = _entered(records)
+    networks = entered(records)
     return [
         {
-            "arch": entered[number]["arch"], "params": entered[number]["counts"][0], "macs": entered[number]["counts"][1],
-            "score": rungs[0]["point"]["accuracy"], "kind": KINDS[entered[number]["role"]], "front": True,
+            "arch": networks[number]["arch"], "params": networks[number]["counts"][0], "macs": networks[number]["counts"][1],
+            "score": rungs[0]["point"]["accuracy"], "kind": KINDS[networks[number]["role"]], "front": True,
         }
-        for number, rungs in _rungs(records).items()
+        for number, rungs in reached_rungs(records).items()
     ]  # fmt: skip
 
 
 def _race_curves(records: Records) -> list[dict[str, Any]]:
     """Returns the validation accuracies of those networks of a race that went on, by seconds of training."""
-    entered = _entered(records)
+    networks = entered(records)
     return [
         {
-            "name": entered[number]["arch"], "measure": "validation accuracy (race)", "x_label": "seconds of training",
+            "name": networks[number]["arch"], "measure": "validation accuracy (race)", "x_label": "seconds of training",
             "x": [r["point"]["seconds"] for r in rungs], "values": [r["point"]["accuracy"] for r in rungs],
         }
-        for number, rungs in _rungs(records).items() if len(rungs) > 1
+        for number, rungs in reached_rungs(records).items() if len(rungs) > 1
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from archduel.assemble import assemble, declaration
 from archduel.commands.options import parse_seconds
 from archduel.commands.progress import Progress
 from archduel.commands.study.judging import StudyJudge, answers_of
-from archduel.commands.study.study import FILE, Study
+from archduel.commands.study.study import Study
 from archduel.core import (
     Allowance,
     Arch,
@@ -28,15 +28,14 @@ from archduel.core import (
     Strategy,
     search,
 )
-from archduel.core.job import Job, Layout
+from archduel.core.job import STUDY, Job
 from archduel.core.search import Told
 from archduel.errors import RunError, SettingError, check_at_least
 from archduel.execution import Processes, Sequential
 from archduel.spaces.own.space import script
 
-__all__ = ["STUDY", "search_space"]
+__all__ = ["search_space"]
 
-STUDY = Layout("study", FILE, ("study",), "out")
 HOPELESS = 5
 """Evaluations that may all fail before a study ends with the reason: a mistake in the function is no property of the space."""
 ITERATIONS = 1_000

@@ -11,14 +11,14 @@ from typing import Any
 from archduel.commands.study.judging import weights_at
 from archduel.core import Arch, parse
 from archduel.core.disk import read_toml, write_atomic
-from archduel.core.job import JOURNAL
+from archduel.core.job import JOURNAL, STUDY
 from archduel.core.storage import load_state, read_journal
 from archduel.errors import RunError, SettingError
 from archduel.reporting.rows import Rows
 
 __all__ = ["FILE", "Evaluation", "Study"]
 
-FILE = "study.toml"
+FILE = STUDY.file
 
 
 @dataclass(frozen=True)
