@@ -24,7 +24,7 @@ from archduel.race.rungs import Enter, Standing
 from archduel.race.sets import Sets
 from archduel.race.settings import RaceSettings
 from archduel.race.sides import Side, turn
-from archduel.race.sizes import Sizes, fitting_scale
+from archduel.race.sizes import Sizes, depths, fitting_scale, widths
 from archduel.race.teaching import LESSON, Teacher, asked, learns_from, taught
 from archduel.race.threads import Threads
 from archduel.race.training import Anytime
@@ -185,7 +185,9 @@ class Race:
             macs = self._centre(ahead) * self.factors[place % len(self.factors)]
             if ahead is not None and one_answer_apart(arch, ahead.entry.arch):
                 macs = ahead.entry.counts.macs  # as large as the leader, so that the answer decides and not the size
-            found = fitting_scale(arch, macs, self.sizes, rng)
+            home = side.asker.space
+            sizes = self.sizes if side is self.sides[0] else replace(self.sizes, depths=depths(home), channels=widths(home))
+            found = fitting_scale(arch, macs, sizes, rng)
         return None if found is None else Entry(role, arch, *found)
 
     def _centre(self, ahead: Candidate | None) -> float:

@@ -195,7 +195,8 @@ def run_race(
         scratch: whether networks that begin untrained take part.
         scratch_side: pixels at which those see the images; None = as they are.
         smaller_sides: further sides at which they may see them, where RAM is limited.
-        known: further sources of newcomers, of networks that know something before the race (:class:`archduel.race.sides.Opener`).
+        known: further sources of newcomers: networks that know something before the race (:class:`archduel.race.sides.Opener`), or, without
+            an opener, a further space, whose own start is then the one that is favoured.
         earlier: architectures that earlier races handed over; they enter first, untrained or with a backbone's weights.
         random_only: random search: all newcomers are drawn at random, and the strategy is not asked.
         last_training: whether the chosen network is trained to the end; without it the race is all, and takes its share of the time.
@@ -239,12 +240,12 @@ def run_race(
         settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, threads, reserve)
         own = Side(
             Asker(strategy, space, constraint), _standards(sizes, macs) if standards and not random_only and scratch else [],
-            random_first=random_first, random_only=random_only,
+            random_first=random_first, random_only=random_only, favours=all(side.opener is not None for side in known),
         )  # fmt: skip
         _propose(earlier, own, known)
         race = (Race if tradeoff is None else FrontRace)(
             settings, plan, sets, sizes, [*([own] if scratch or not known else []), *known], stopwatch=watch, journal=journal, folder=folder,
-            named=_namer(space), say=say or (lambda text: None), after=after,
+            named=_namer(space, *(side.asker.space for side in known)), say=say or (lambda text: None), after=after,
         )  # fmt: skip
         winner, network, members = _raced(race, tradeoff, last_training=last_training)
     finally:
@@ -384,14 +385,15 @@ def _standards(sizes: Sizes, macs: float) -> list[Entry]:
     return entries if found is None else [*entries[:2], Entry("standard", arch, *found), *entries[2:]]
 
 
-def _namer(space: Space) -> Callable[[Arch], str]:
+def _namer(space: Space, *others: Space) -> Callable[[Arch], str]:
     """Returns a function that names architectures for people."""
     resnet, mobile = ResNet(), MobileNetV3()
+    homes = {resnet.name: resnet, **{other.name: other for other in others}}
 
     def named(arch: Arch) -> str:
         if arch.space == mobile.name:
             return "MobileNetV3 of the least depth"
-        home: Any = resnet if arch.space == resnet.name else space
+        home: Any = homes.get(arch.space, space)
         return str(home.write(arch)) if isinstance(home, TextSpace) else str(arch)
 
     return named

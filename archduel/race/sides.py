@@ -106,6 +106,7 @@ class Side:
         random_first: how many of the strategy's first questions are random architectures.
         random_only: whether all newcomers are drawn at random.
         proposed: who enters first, before those of the opener and the space's own start.
+        favours: whether the space's own start is known to do well in the end, and goes on whatever its first scores are.
     """
 
     asker: Asker
@@ -114,6 +115,7 @@ class Side:
     random_first: int = 0
     random_only: bool = False
     proposed: list[Proposed] = field(default_factory=list)
+    favours: bool = True
 
     def next(
         self, place: int, rng: np.random.Generator, ahead: Candidate | None, patient: Callable[[], bool], *, again: bool
@@ -133,7 +135,7 @@ class Side:
         if place < len(first) and not again:
             return first[place].role, first[place].arch, []
         if place == len(self.proposed) and not again and isinstance(self.asker.space, Begun):
-            return "start", self.asker.space.start(), []
+            return "start" if self.favours else "search", self.asker.space.start(), []
         standard = STANDARD_PLACES.index(place) if place in STANDARD_PLACES else len(self.standards)
         if standard < len(self.standards):
             return "standard", self.standards[standard].arch, []

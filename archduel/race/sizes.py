@@ -90,7 +90,8 @@ class Sizes:
 def fitting_scale(arch: Arch, macs: float, sizes: Sizes, rng: np.random.Generator) -> tuple[Scale, Counts] | None:
     """Returns the scale at which ``arch`` makes about ``macs`` multiply-adds, the largest allowed one below where that is too large.
 
-    Among the sides and depths that come equally near (within a factor of 1.6 in cost) ``rng`` chooses. None if no scale is allowed.
+    Of the sides and depths that come equally near (within a factor of 1.6 in cost) the largest side is taken, for what is not seen cannot be
+    learned (the same network came to 45 % at 16 px and to 65 % at 32 px in equal time), and ``rng`` chooses the depth. None if no scale is allowed.
     """
     nearest: list[tuple[float, Scale, Counts]] = []
     for side, depth in product(sizes.sides(arch), sizes.depths):
@@ -109,6 +110,8 @@ def fitting_scale(arch: Arch, macs: float, sizes: Sizes, rng: np.random.Generato
         return None
     best = min(distance for distance, _, _ in nearest)
     near = [option for option in nearest if option[0] <= best + math.log(1.6)]
+    side = max(scale.image_size for _, scale, _ in near)
+    near = [option for option in near if option[1].image_size == side]
     _, scale, counts = near[int(rng.integers(len(near)))]
     return scale, counts
 

@@ -174,9 +174,16 @@ class _Audit:
         self.settings = settings.model_copy(update={"seconds": chosen})
         variant = settings.section("space")
         self.space: Space = open_space(settings.space, **variant) if variant else registry.make("space", settings.space)
+        if settings.beside is not None and self._winning_space() == registry.make("space", settings.beside).name:
+            self.space = registry.make("space", settings.beside)
         self.seed = mix_seed(settings.seed, "audit")
         self.threads = settings.threads * (settings.workers if settings.device == "cpu" else 1)
         self.end = seconds - reserve(seconds)
+
+    def _winning_space(self) -> str:
+        """Returns the name of the space of the network that was handed over, in which random search is its rival."""
+        race = self.result["race"]
+        return str(race["candidates"][race["winner"]]["arch"]).partition(":")[0]
 
     def run(self) -> dict[str, Any]:
         """Does all that is left and returns the content of audit.json."""

@@ -13,6 +13,7 @@ import numpy as np
 from archduel.assemble import declaration
 from archduel.commands.progress import Progress
 from archduel.commands.search.after import rehearsed, reserve, slower
+from archduel.commands.search.beside import side_beside
 from archduel.commands.search.earlier import Earlier
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
 from archduel.commands.search.fronts import front_fields, front_sentence, objectives_for, tradeoff_of
@@ -20,7 +21,7 @@ from archduel.commands.search.known import choose_start, handed_look, record, sc
 from archduel.commands.search.latency import latency_facts, latency_limit
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import compared_rung, data_fields
-from archduel.commands.search.settings import Settings, usual_space
+from archduel.commands.search.settings import Settings
 from archduel.commands.search.strategy import closed_form_costs, make_strategy
 from archduel.core import Arch, Constraint, Scale, Space, Strategy
 from archduel.core.job import Job
@@ -59,29 +60,31 @@ def raced(
     newcomers = _newcomers(settings, folder, kept)
     further = further_limit(settings)
 
-    def searching(other: Space, limit: Constraint) -> tuple[Strategy, int]:
+    def searching(other: Space, limit: Constraint | None) -> tuple[Strategy, int]:
         return _strategy(settings, other, dataset, recipe_for(settings, dataset), newcomers, limit, earlier)
 
     start = choose_start(settings, dataset, searching, further, looking, progress.say)
-    if settings.device_limit and settings.space == usual_space(True, small=True):
-        progress.say(f"space {space.name}: small networks, as RAM or flash is limited; --space takes another")
+    if settings.beside is not None:
+        progress.say(f"spaces {space.name} and {settings.beside} side by side; --space takes one")
     if start.sentence:
         progress.say(start.sentence)
     side = scratch_side(settings, dataset, start)
     recipe = recipe_for(settings, dataset, side)
     constraint = constraint_of(settings, space, dataset, side) if start.scratch else None
+    beside = side_beside(settings, dataset, lambda other: constraint_of(settings, other, dataset, side), searching, progress)
+    sides = [*(beside if start.scratch else ()), *start.known]
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint, earlier)
     race = run_race(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
         evaluations=None if settings.seconds is not None else settings.evaluations, gone=folder.clock, reserve=kept, after=after, tradeoff=tradeoff_of(settings),
-        max_params=settings.max_params, max_macs=settings.max_macs, allowed=further, constraint=constraint, scratch=start.scratch, known=start.known,
+        max_params=settings.max_params, max_macs=settings.max_macs, allowed=further, constraint=constraint, scratch=start.scratch, known=sides,
         scratch_side=side, smaller_sides=smaller_sides(settings, side), earlier=earlier.winners,
         random_first=random_first, standards=settings.baselines and not family(space.name).own_weights, recipe=recipe, metric=settings.metric,
         by_likelihood=settings.rank_by == "likelihood", **_epochs(settings), seed=settings.seed, device=settings.device,
         threads=settings.threads * (settings.workers if settings.device == "cpu" else 1), journal=folder.part(STAGE), say=progress.say,
     )  # fmt: skip
     test = _tested(folder, dataset, race)
-    spaces = {"": space, **{side.asker.space.name: side.asker.space for side in start.known}}
+    spaces = {"": space, **{side.asker.space.name: side.asker.space for side in sides}}
     network = _network(spaces.get(race.winner.entry.arch.space, space), race, test)
     network |= latency_facts(settings, race.winner.entry.arch, race.winner.entry.scale)
     network["footprint"] = _footprint(settings, race)

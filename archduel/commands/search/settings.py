@@ -68,6 +68,7 @@ class Settings(BaseModel):
     start: Literal["auto", "pretrained", "scratch"] = Field(
         "auto", description="what a race begins with: pretrained (parts of networks that know images), scratch, or auto: both, validation decides"
     )
+    beside: str | None = Field(None, description="a further space whose networks race beside those of `space`; default `stages` beside `tiny` under limits of RAM or flash")
     backbones: str | None = Field(None, description="which pretrained networks: `archduel backbones list`, commas between; default those whose weights are here")
     max_ram: int | None = Field(None, gt=0, description="most RAM for activations on the device: 64kB, 0.5MB, 64KiB")
     max_flash: int | None = Field(None, gt=0, description="most flash for the network's file on the device: 128kB, 1MB")
@@ -99,7 +100,7 @@ class Settings(BaseModel):
 
 OLDER = {"start": "scratch"}
 """What runs of an older version did, where that is not today's default."""
-LATER = ("start", "backbones", "max_ram", "max_flash", "objectives", "front", "int8", "validation", "preset", "prior", "device_latency")
+LATER = ("start", "backbones", "max_ram", "max_flash", "objectives", "front", "int8", "validation", "preset", "prior", "device_latency", "beside")
 """Settings that runs of an older version have no say in."""
 KNOWN_SIDE = 128
 """Pixels that images keep where pretrained networks may look at them, whatever the time: in fewer they see little."""
@@ -170,15 +171,32 @@ def make_settings(**values: Any) -> Settings:
 
         values["device_latency"] = device_key(str(values["device_latency"]))
     values.setdefault("workers", default_workers(str(values.get("device", "cpu"))))
-    values.setdefault("space", usual_space(_may_race(values), small=any(name in values for name in ("max_ram", "max_flash"))))
-    if ":" in str(values["space"]):
-        registry.entry("space", str(values["space"]))  # named by the user, so a folder that names it too may be read
+    small = any(name in values for name in ("max_ram", "max_flash"))
+    if small and "space" not in values and _may_race(values):
+        values.setdefault("beside", usual_space(True))  # plain convolutions learn more in little time on a CPU, where they fit
+    values.setdefault("space", usual_space(_may_race(values), small=small))
+    for name in ("space", "beside"):
+        if ":" in str(values.get(name)):
+            registry.entry("space", str(values[name]))  # named by the user, so a folder that names it too may be read
+    _check_beside(values)
     try:
         return Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise SettingError(f"setting {name}: expected {_expected(first)}, got {brief(first.get('input'))}") from error
+
+
+def _check_beside(values: Mapping[str, Any]) -> None:
+    """Raises SettingError for a further space that is the same one, or of a run that is no race; UnknownNameError where there is none."""
+    beside = values.get("beside")
+    if beside is None:
+        return
+    registry.entry("space", str(beside))
+    if beside == values["space"]:
+        raise SettingError(f"beside is {brief(beside)}, which is the space itself; name another one, or leave it out")
+    if not _may_race(values):
+        raise SettingError(f"beside is {brief(beside)}, but this run is no race; add --race, or leave it out")
 
 
 def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
@@ -256,8 +274,9 @@ def read_settings(folder: Path) -> Settings:
         settings = settings.model_copy(update={"data": found_again(settings.data, place if isinstance(place, dict) else {}, folder)})
     except (KeyError, TypeError, ValidationError) as error:
         raise RunError(f"{path} is not a run of this version of archduel: {error}") from error
-    if ":" in settings.space:
-        registry.entry_of_folder("space", settings.space)  # the architectures of a space from outside can be read from then on
+    for name in (settings.space, settings.beside or ""):
+        if ":" in name:
+            registry.entry_of_folder("space", name)  # the architectures of a space from outside can be read from then on
     return settings
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -232,6 +233,18 @@ def test_among_depths_that_come_equally_near_one_is_drawn_and_no_other() -> None
     assert {fitting_scale(ARCH, 16, of(), np.random.default_rng(seed))[0].depth for seed in range(40)} == {1}  # type: ignore[index]
     # 25: depth 1 of width 4 is 1.5625 times away (and so within 1.6 of the best), depth 2 of width 4 1.28
     assert {fitting_scale(ARCH, 25, of(depths=(1, 2), channels=(4,)), np.random.default_rng(seed))[0].depth for seed in range(40)} == {1, 2}  # type: ignore[index]
+
+
+def test_among_sides_that_come_equally_near_the_largest_is_taken() -> None:
+    # width 8 at 8 px is 64, width 16 at 4 px would be too: what is seen in fewer pixels is less
+    def costs(arch: Arch, scale: Scale) -> Counts:
+        return Counts(1, scale.channels**2 * scale.image_size**2 // 64)
+
+    sizes = Sizes(8, 1, 3, costs, Bounds().and_also(None), depths=(1,), smaller=(4,))
+    assert {fitting_scale(ARCH, 64, sizes, np.random.default_rng(seed))[0].image_size for seed in range(20)} == {8}  # type: ignore[index]
+    # at 8 px the limit leaves width 4, at 4 px width 16: nearer by more than 1.6 times
+    bounded = replace(sizes, allowed=lambda arch, scale, counts: scale.channels * scale.image_size**2 <= 256)
+    assert fitting_scale(ARCH, 64, bounded, np.random.default_rng(0))[0] == Scale(16, 1, 4, 1, 3)  # type: ignore[index]
 
 
 def test_a_network_sixteen_tenths_as_far_is_as_near() -> None:

@@ -23,6 +23,7 @@ from archduel.race.sides import Side, turn
 from archduel.spaces.family import build, count
 from archduel.spaces.resnet.space import ResNet
 from archduel.spaces.stages.space import Stages
+from archduel.spaces.tiny.space import Tiny
 from archduel.strategies.evolution import RegularizedEvolution
 from archduel.strategies.random import RandomSearch
 from archduel.training.images import Pixels
@@ -111,6 +112,33 @@ def test_both_sides_take_part_and_the_race_repeats_exactly(digits: Dataset, tmp_
     assert (first.role, first.name) == ("tuned", "taught resnet:0.1")
     for mine, theirs in zip(found[0].network.state_dict().values(), found[1].network.state_dict().values()):
         assert torch.equal(mine, theirs)
+
+
+def beside(data: Dataset, folder: Path, journal: Journal | None = None) -> RaceResult:
+    """Returns a race in space tiny with space stages beside it, both untrained."""
+    strategies = [RegularizedEvolution(space, rng=np.random.default_rng(0)) for space in (Tiny(), Stages())]
+    side = Side(Asker(strategies[1], Stages()))
+    return run_race(data, Tiny(), strategies[0], folder=folder, known=[side], evaluations=5, first_epochs=1, last_epochs=12, journal=journal)
+
+
+def test_two_untrained_spaces_race_side_by_side(digits: Dataset, tmp_path: Path) -> None:
+    found = beside(digits, tmp_path / "one")
+    spaces = [(c.entry.arch.space, c.role) for c in found.candidates]
+    assert spaces[:2] == [("stages", "start"), ("tiny", "search")]  # the further space's start is the one that is favoured
+    assert [c.standing.favoured for c in found.candidates[:2]] == [True, False]
+    assert found.candidates[1].entry.arch == Tiny().start()
+    assert found.candidates[0].name.startswith(Stages().write(Stages().start()))  # each named in the words of its own space
+    assert found.candidates[1].name.startswith(Tiny().write(Tiny().start()))
+    assert {c.entry.arch.space for c in found.candidates} >= {"stages", "tiny"}
+
+
+def test_two_spaces_side_by_side_go_on_as_if_nothing_had_happened(digits: Dataset, tmp_path: Path) -> None:
+    whole = beside(digits, tmp_path / "whole")
+    lines = (tmp_path / "whole" / "race.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "race.jsonl").write_text("".join(lines[: len(lines) // 2]))
+    again = beside(digits, tmp_path / "cut")
+    assert facts(again) == facts(whole)
 
 
 def test_an_interrupted_race_goes_on_and_does_not_look_again(digits: Dataset, tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 """RAM and flash in the settings of a search: which space, which sides, what is refused."""
 
+import numpy as np
 import pytest
 
-from archduel.commands.search.race import further_limit, smaller_sides
+from archduel.commands.progress import Progress
+from archduel.commands.search.beside import side_beside
+from archduel.commands.search.race import constraint_of, further_limit, smaller_sides
 from archduel.commands.search.result import gain
 from archduel.commands.search.settings import Settings, make_settings
 from archduel.core import Scale
-from archduel.errors import SettingError
+from archduel.data import load
+from archduel.errors import SettingError, UnknownNameError
 from archduel.spaces.family import family
+from archduel.strategies.random import RandomSearch
 
 
 def test_the_usual_space_under_limits_is_that_of_small_networks():
@@ -16,6 +21,55 @@ def test_the_usual_space_under_limits_is_that_of_small_networks():
     assert make_settings(data="digits", seconds=60).space == "stages"
     assert make_settings(data="digits", seconds=60, max_ram=64_000, space="resnet").space == "resnet"
     assert make_settings(data="digits", evaluations=4, max_ram=64_000).space == "nasbench201"
+
+
+def test_whole_networks_race_beside_small_ones_under_limits():
+    assert make_settings(data="digits", seconds=60, max_ram=64_000).beside == "stages"
+    assert make_settings(data="digits", seconds=60, max_flash=64_000).beside == "stages"
+    assert make_settings(data="digits", seconds=60, max_flash=64_000, beside="resnet").beside == "resnet"
+    for others in ({}, {"max_params": 64_000}, {"max_ram": 64_000, "space": "tiny"}):
+        assert make_settings(data="digits", seconds=60, **others).beside is None  # who names a space gets that one
+    assert make_settings(data="digits", evaluations=4, max_ram=64_000).beside is None  # no race
+    assert "beside" not in make_settings(data="digits", seconds=60).identity()
+
+
+def test_what_cannot_race_beside():
+    with pytest.raises(SettingError, match="beside is 'stages', which is the space itself"):
+        make_settings(data="digits", seconds=60, beside="stages")
+    with pytest.raises(SettingError, match="beside is 'stages', but this run is no race; add --race"):
+        make_settings(data="digits", evaluations=4, beside="stages")
+    with pytest.raises(UnknownNameError, match="stage"):
+        make_settings(data="digits", seconds=60, beside="stage")
+
+
+def test_a_side_of_another_space_has_a_strategy_and_limits_of_its_own():
+    data = load("digits")
+    settings = make_settings(data="digits", seconds=60, max_ram=8_000, int8=True)
+    seen = []
+
+    def make(space, constraint):
+        seen.append((space.name, constraint))
+        return RandomSearch(space, rng=np.random.default_rng(0)), 3
+
+    def within(space):
+        return constraint_of(settings, space, data)
+
+    (side,) = side_beside(settings, data, within, make, Progress(quiet=True))
+    assert side.asker.space.name == "stages"
+    assert side.opener is None
+    assert side.random_first == 3
+    assert side.favours
+    assert seen == [("stages", side.asker.constraint)]
+    assert side.asker.constraint is not None
+    assert not side_beside(make_settings(data="digits", seconds=60), data, within, make, Progress(quiet=True))
+
+
+def test_a_space_of_which_nothing_fits_takes_no_part(capsys):
+    data = load("digits")
+    settings = make_settings(data="digits", seconds=60, max_flash=3_000, int8=True)
+    sides = side_beside(settings, data, lambda space: constraint_of(settings, space, data), None, Progress())
+    assert sides == []
+    assert "space stages takes no part: no" in capsys.readouterr().out
 
 
 def test_runs_of_before_are_named_as_before():
