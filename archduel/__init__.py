@@ -6,7 +6,8 @@ Three lines: ``run = archduel.search("my_images/", time="2h", max_params="1M")``
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from archduel._lazy import lazy
 
@@ -135,3 +136,19 @@ else:
             "train": "archduel.commands.train.train:train_network",
         },
     )
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Lets a notebook draw architectures; `import archduel` in a notebook does it, ``%load_ext archduel`` too."""
+    from archduel.commands.notebook import register
+
+    register(ipython)
+
+
+def _in_shell() -> None:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        load_ipython_extension(shell)
+
+
+_in_shell()

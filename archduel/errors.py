@@ -20,6 +20,7 @@ from archduel.text import printable
 __all__ = [
     "MACHINE",
     "ArchduelError",
+    "ArchduelWarning",
     "BudgetError",
     "DamagedError",
     "DataError",
@@ -50,6 +51,10 @@ __all__ = [
 
 MACHINE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENFILE, errno.EMFILE, errno.ENOMEM))
 """Numbers of errors that are the machine's (a full or read-only disk, too many open files), never those of a file that is read."""
+
+
+class ArchduelWarning(UserWarning):
+    """What a person should know and no error: a damaged file that is made again, a class of few images. The command line prints it as a line."""
 
 
 class ArchduelError(Exception):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import threading
@@ -97,7 +98,7 @@ def main() -> None:
     parser.add_argument("--screenshots", type=Path)
     asked = parser.parse_args()
     rows = [measured(records, asked.updates, asked.screenshots if records == 10_000 else None) for records in (1_000, 10_000)]
-    record = {"command": "python benchmarks/watch.py", "rows": rows, **environment()}
+    record = {"command": "python benchmarks/watch.py", "rows": rows, "load": os.getloadavg()[0], **environment()}
     print(json.dumps(record, indent=1))
     if asked.out is not None:
         asked.out.write_text(json.dumps(record, indent=1) + "\n")

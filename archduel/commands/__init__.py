@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from archduel.commands.progress import by_command
 from archduel.errors import ArchduelError, DamagedError, in_one_line, of_the_machine
 from archduel.text import print_line, printable, settle_streams
 
@@ -23,7 +24,8 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Runs a command."""
         try:
-            return super().invoke(ctx)
+            with by_command():
+                return super().invoke(ctx)
         except EOFError as error:
             raise DamagedError(f"a file ends too soon: {in_one_line(error)}") from error
 

@@ -1,25 +1,63 @@
-"""What a command shows and writes: a live view in a terminal, plain lines elsewhere, nothing when quiet; JSON files."""
+"""What a command shows and writes: a live view in a terminal or a notebook, plain lines elsewhere, nothing when quiet; JSON files.
+
+Whatever is said goes to the logger ``archduel`` too: lines as INFO, warnings as WARNING, single steps as DEBUG. Without the command line
+warnings are Python warnings.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from archduel.errors import ArchduelWarning
 from archduel.reporting.text import duration
 from archduel.text import is_terminal, print_line
 
-__all__ = ["Meter", "Progress", "duration", "rare_lines", "record_lines", "write_json"]
+__all__ = ["LOGGER", "Meter", "Progress", "by_command", "duration", "in_notebook", "rare_lines", "record_lines", "write_json"]
+
+LOGGER = logging.getLogger("archduel")
+LOGGER.addHandler(logging.NullHandler())  # silent until somebody configures logging
+WARNING = "warning: "
+"""What a line begins with that is a warning."""
+_by_command: ContextVar[bool] = ContextVar("by_command", default=False)
+
+
+@contextmanager
+def by_command() -> Iterator[None]:
+    """Says that the command line works here: its lines tell warnings, which are Python warnings everywhere else."""
+    before = _by_command.set(True)
+    try:
+        yield
+    finally:
+        _by_command.reset(before)
+
+
+def in_notebook() -> bool:
+    """Returns whether this process is the kernel of a notebook; nothing is imported to find out."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 class Progress:
-    """Says what is happening: the stage, how much of it is done, the best so far, the time left."""
+    """Says what is happening: the stage, how much of it is done, the best so far, the time left.
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
+    Args:
+        quiet: show nothing; None = show it where a person watches, in a terminal or a notebook.
+    """
+
+    def __init__(self, *, quiet: bool | None = False) -> None:
+        watched = is_terminal(sys.stdout)
+        notebook = in_notebook()
+        self.quiet = not (watched or notebook) if quiet is None else quiet
         self._live: Any = None
         self._task: Any = None
         self._printed = 0.0
@@ -27,10 +65,17 @@ class Progress:
         self._said = ""
         self._name = ""
         self._total = 0
-        self.live = not quiet and is_terminal(sys.stdout)
+        # in a notebook rich draws with widgets, and says nothing at all without them
+        self.live = not self.quiet and (watched or (notebook and find_spec("ipywidgets") is not None))
 
     def say(self, text: str = "") -> None:
         """Prints a line above the live view."""
+        warning = text.startswith(WARNING)
+        if text.strip():
+            LOGGER.log(logging.WARNING if warning else logging.INFO, "%s", text.removeprefix(WARNING))
+        if warning and not _by_command.get():
+            warnings.warn(text.removeprefix(WARNING), ArchduelWarning, stacklevel=2)
+            return
         if self.quiet:
             return
         if self._live is not None:
@@ -64,6 +109,7 @@ class Progress:
 
     def advance(self, done: int, note: str = "") -> None:
         """Says that ``done`` units are finished; ``note`` tells the best so far and the time left."""
+        LOGGER.debug("%s %d/%d %s", self._name, done, self._total, note)
         if self.quiet:
             return
         if self._live is not None:

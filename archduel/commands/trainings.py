@@ -135,7 +135,7 @@ class JobOptions:
         workers: trainings at a time.
         fused: how many each process trains at once: a number, ``auto`` or ``off``.
         load_settings: of :func:`archduel.data.load`.
-        quiet: print nothing.
+        quiet: print nothing; None = print where a person watches, in a terminal or a notebook.
     """
 
     seed: int = 0
@@ -144,7 +144,7 @@ class JobOptions:
     workers: int = 1
     fused: int | str = "off"
     load_settings: Mapping[str, Any] | None = None
-    quiet: bool = False
+    quiet: bool | None = None
 
     def dataset(self, data: Any) -> Dataset:
         """Returns the images, with splits of this seed."""

@@ -58,7 +58,7 @@ NAMES = {
 }  # fmt: skip
 
 
-def audited(path: Path, time: str | float, progress: Progress, *, quiet: bool, command: str) -> None:
+def audited(path: Path, time: str | float, progress: Progress, *, quiet: bool | None, command: str) -> None:
     """Measures the gain of a finished race (:func:`audit`), or says why there is nothing to measure."""
     reason = nothing_to_audit(_finished(path))
     if reason:
@@ -108,7 +108,7 @@ def nothing_to_audit(result: Mapping[str, Any]) -> str:
 
 
 def audit(
-    run: str | Path, *, time: str | float | None = None, quiet: bool = False, command: str | None = None, gone: float = 0.0
+    run: str | Path, *, time: str | float | None = None, quiet: bool | None = None, command: str | None = None, gone: float = 0.0
 ) -> dict[str, Any]:
     """Trains the handed-over network's architecture and its rivals alike, with several seeds, and says what the search gained.
 
@@ -118,7 +118,7 @@ def audit(
     Args:
         run: folder of a finished race.
         time: all that the audit may take, such as ``"30m"``; None = as long as the run took, ``"half"`` = half of that.
-        quiet: print nothing.
+        quiet: print nothing; None = print where a person watches, in a terminal or a notebook.
         command: how it was started, for the record.
         gone: seconds that have passed since it was started, and count.
 

@@ -25,7 +25,7 @@ from archduel.reporting.text import compact
 __all__ = ["plan", "resume"]
 
 
-def plan(data: str, *, quiet: bool = False, **values: Any) -> None:
+def plan(data: str, *, quiet: bool | None = None, **values: Any) -> None:
     """Prints the plan of a search: images, budget, limits, what takes part. Writes and trains nothing, except steps that are timed.
 
     Args:
@@ -81,12 +81,12 @@ def _limit_lines(settings: Settings) -> list[str]:
     return [f"  limits     at most {', '.join(said)}"] if said else []
 
 
-def resume(folder: Path, *, quiet: bool = False, command: str = "archduel.resume", gone: float = 0.0) -> None:
+def resume(folder: Path, *, quiet: bool | None = None, command: str = "archduel.resume", gone: float = 0.0) -> None:
     """Goes on with the search in a folder, with the settings that it began with; nothing where it is finished.
 
     Args:
         folder: of the run.
-        quiet: print nothing.
+        quiet: print nothing; None = print where a person watches, in a terminal or a notebook.
         command: how it was asked for, for the record.
         gone: seconds that have passed since, and count.
 

@@ -28,6 +28,12 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
 
+    def _repr_html_(self) -> str:
+        from archduel.commands.search.report import report_data
+        from archduel.reporting.notebook import run_card
+
+        return str(run_card(report_data(self.folder), str(self.folder)))
+
     @property
     def result(self) -> dict[str, Any]:
         """The content of result.json.

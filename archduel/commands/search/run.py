@@ -329,7 +329,7 @@ def search(
     space: Any = None,
     out: str | Path | None = None,
     audit: str | float | None = None,
-    quiet: bool = False,
+    quiet: bool | None = None,
     command: str | None = None,
     gone: float = 0.0,
     **settings: Any,
@@ -353,7 +353,7 @@ def search(
         out: the run's folder; None derives one from the data and the settings under ``runs/``.
         audit: further time such as ``"30m"`` (or ``"half"`` of the run's) that is spent on what the search gained, see
             :func:`archduel.commands.search.audit.audit`.
-        quiet: print nothing.
+        quiet: print nothing; None = print where a person watches, in a terminal or a notebook.
         command: how the run was started, for the record.
         gone: seconds that have passed since it was started, and count.
         **settings: other fields of :class:`archduel.commands.search.settings.Settings`, such as ``strategy="evolution"``.
@@ -416,7 +416,7 @@ def _go_on(folder: Job, settings: Settings, progress: Progress) -> None:
 
 
 def _more(
-    data: Any, time: str, out: str | Path | None, given: dict[str, Any], *, audit: str | float | None, quiet: bool, command: str | None,
+    data: Any, time: str, out: str | Path | None, given: dict[str, Any], *, audit: str | float | None, quiet: bool | None, command: str | None,
     gone: float,
 ) -> Run:  # fmt: skip
     """Trains the network of a finished race on, and hands over again."""

@@ -62,7 +62,7 @@ def search_space(
     keep_weights: bool = False,
     device: str = "cpu",
     threads: int = 1,
-    quiet: bool = False,
+    quiet: bool | None = None,
 ) -> Study:
     """Returns a study of a space: a strategy asks, a person's function answers, everything is written down.
 
@@ -89,7 +89,7 @@ def search_space(
         keep_weights: whether the weights of every evaluated network are kept, for :meth:`Study.model`; needs ``out``.
         device: told to ``evaluate``; networks are moved there.
         threads: of torch in each evaluation.
-        quiet: print nothing.
+        quiet: print nothing; None = print where a person watches, in a terminal or a notebook.
 
     Raises:
         RunError: for a folder with another study, or where the first evaluations all fail.

@@ -80,6 +80,18 @@ class Study:
         best = f", best {self.best.score:.4g}" if done else ""
         return f"Study({str(self.folder or 'in memory')!r}: {len(self.evaluations)} evaluations, {len(self.evaluations) - len(done)} failed{best})"
 
+    def _repr_html_(self) -> str:
+        from archduel.reporting.notebook import study_card
+
+        done = [evaluation for evaluation in self.evaluations if not evaluation.failed]
+        failed = len(self.evaluations) - len(done)
+        sentence = f"{len(self.evaluations)} evaluations{f', {failed} failed' if failed else ''}."
+        if done:
+            sentence = f"The best score is {self.best.score:.4g}, evaluation {self.best.ordinal}. {sentence}"
+        rows = [{"name": name, "value": value} for name, value in (self.best.answers.items() if done else ())]
+        where = "in memory" if self.folder is None else f"in {self.folder}"
+        return str(study_card(str(self.settings.get("space", getattr(self.space, "name", "study"))), rows, sentence, where))
+
     @property
     def settings(self) -> dict[str, Any]:
         """What the study was asked to do; empty for one in memory."""

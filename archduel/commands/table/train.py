@@ -49,7 +49,7 @@ def train_table(
     workers: int = 1,
     fused: int | str = "off",
     name: str = "",
-    quiet: bool = False,
+    quiet: bool | None = None,
 ) -> Path:
     """Trains ``cells`` functionally different architectures with every seed, writes a table file and returns its path.
 
@@ -71,7 +71,7 @@ def train_table(
         fused: how many networks a worker trains at once: a number, ``auto`` = as measured, ``off`` = one by one. Each ends
             as it would alone, but for rounding (``docs/fused.md``).
         name: what the table is called; empty = the file's name.
-        quiet: print nothing.
+        quiet: print nothing; None = print where a person watches, in a terminal or a notebook.
 
     Raises:
         RunError: if more than one training in twenty fails.

@@ -262,7 +262,7 @@ def train_network(
     compiled: bool | str = False,
     deterministic: bool = False,
     workers: int | None = None,
-    quiet: bool = False,
+    quiet: bool | None = None,
     command: str = "",
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> dict[str, Any]:
@@ -287,7 +287,7 @@ def train_network(
         compiled: through ``torch.compile`` (a text: by this backend of it); where that fails, without, and it is said.
         deterministic: only algorithms that repeat bit for bit.
         workers: processes that read images from disk; None = one a core.
-        quiet: print nothing.
+        quiet: print nothing; None = print where a person watches, in a terminal or a notebook.
         command: for the record.
         on_epoch: called with the numbers of each epoch, in the main process.
 
@@ -320,7 +320,7 @@ def train_network(
     )
     training = Training(chosen, file, task, start, seed, place)
     with joined(torch.device(place), accumulate=accumulate, sync_norm=sync_norm) as team:
-        progress = Progress(quiet=quiet or not team.main)
+        progress = Progress(quiet=quiet if team.main else True)
         options = {"compiled": compiled, "deterministic": deterministic}
         return _in_folder(training, team, Path(out), training.spec(accumulate, team, Path(out)), command, progress, on_epoch, options)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
+import warnings
 
 import pytest
 
 from archduel.commands import progress as module
-from archduel.commands.progress import Progress, duration
+from archduel.commands.progress import Progress, by_command, duration
+from archduel.errors import ArchduelWarning
 
 
 class Terminal(io.StringIO):
@@ -60,3 +63,26 @@ def test_reading_is_said_only_when_it_takes_time(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (-3, "0 s")])
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_what_is_said_goes_to_the_logger_also_where_nothing_is_shown(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    with caplog.at_level(logging.DEBUG, logger="archduel"):
+        shown(Progress(quiet=True))
+    assert [(record.levelname, record.getMessage()) for record in caplog.records][:2] == [("INFO", "hello"), ("DEBUG", "label 1/3 best 0.1")]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_library_is_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    shown(Progress(quiet=None))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_warning_is_a_python_warning_and_a_line_of_the_command(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.warns(ArchduelWarning, match="few images"):
+        Progress().say("warning: few images")
+    assert capsys.readouterr().out == ""
+    with by_command(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Progress().say("warning: few images")
+    assert capsys.readouterr().out == "warning: few images\n"
+    assert [record.levelname for record in caplog.records if record.name == "archduel"] == ["WARNING"] * 2
