@@ -68,6 +68,8 @@ STRATEGIES = {
 }
 TRACKERS = {
     "tensorboard": "archduel.training.tracking:TensorBoard",
+    "mlflow": "archduel.training.tracking:MLflow",
+    "wandb": "archduel.training.tracking:WeightsAndBiases",
 }
 TRUSTED = "ARCHDUEL_PLUG_INS"
 """Environment variable with the ``module:Name`` of plug-ins, commas between them, that may be imported because a folder names them."""

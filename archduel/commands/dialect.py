@@ -17,7 +17,7 @@ PANELS: Mapping[str, str] = {
     **dict.fromkeys(("max_params", "max_macs", "max_latency_ms", "latency_batch", "device_latency", "max_ram", "max_flash", "int8"), "Limits"),
     **dict.fromkeys(("data", "image_size", "max_images", "flip", "metric", "labels", "table"), "Data"),
     **dict.fromkeys(("device", "workers", "threads", "fused", "cores"), "Hardware"),
-    **dict.fromkeys(("out", "as_json", "quiet", "figure", "csv", "plan", "config", "help"), "Run and output"),
+    **dict.fromkeys(("out", "as_json", "quiet", "figure", "csv", "plan", "config", "track", "help"), "Run and output"),
 }
 """Name of an option -> the panel of `--help` in which it stands; all others are about the method."""
 METHOD = "Method"

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from archduel.core.disk import lock, read_json, read_toml
-from archduel.core.job import JOURNAL, PROXY, RESULT, RUN, STUDY, TRAINING
+from archduel.core.job import JOURNAL, PROXY, RESULT, RUN, STUDY, TRAINING, read_result
 from archduel.core.storage import Tail
 from archduel.errors import RunError
 
-__all__ = ["FOLDERS", "Place", "place_of", "settings_of"]
+__all__ = ["FOLDERS", "Place", "outcome", "place_of", "settings_of", "winner_facts"]
 
 FOLDERS = {RUN.file: "search", TRAINING.file: "training", STUDY.file: "study", PROXY.file: "proxy job"}
 """File that a folder is known by -> what it is."""
@@ -108,3 +108,21 @@ def settings_of(place: Place, records: Sequence[Mapping[str, Any]] | None = None
         tail.read()
         records = tail.records
     return dict(next((record["settings"] for record in records if record.get("event") == "settings"), {}))
+
+
+def winner_facts(result: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns what came out of a search, in few words; empty where there is no such result."""
+    winner = (result or {}).get("networks", {}).get("search", {})
+    known = {key: winner[key] for key in ("arch", "text", "params", "macs", "latency_ms") if key in winner}
+    scores = winner.get("test", {}).get("accuracy")
+    return {**known, **({"test_accuracy": sum(scores) / len(scores)} if scores else {})}
+
+
+def outcome(place: Place) -> dict[str, Any]:
+    """Returns what a finished job came to, empty for others: of a search the facts of its network, else ``result.json``.
+
+    Raises:
+        DamagedError: if it cannot be read.
+    """
+    result = read_result(place.path) if place.file is not None and place.finished else None
+    return winner_facts(result) if place.kind == "search" else dict(result or {})

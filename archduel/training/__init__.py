@@ -10,6 +10,7 @@ __all__ = [
     "SGD",
     "Epoch",
     "Evaluation",
+    "MLflow",
     "Pixels",
     "Recipe",
     "Streamed",
@@ -17,6 +18,7 @@ __all__ = [
     "TensorBoard",
     "Tracker",
     "Trained",
+    "WeightsAndBiases",
     "evaluate",
     "joined",
     "keep_freed_memory",
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from archduel.training.optimizer import SGD
     from archduel.training.recipe import Recipe
     from archduel.training.runtime import keep_freed_memory, seeded_build
-    from archduel.training.tracking import TensorBoard, Tracker
+    from archduel.training.tracking import MLflow, TensorBoard, Tracker, WeightsAndBiases
 else:
     __getattr__, __dir__ = lazy(
         __name__,
@@ -40,6 +42,7 @@ else:
             "SGD": "archduel.training.optimizer",
             "Epoch": "archduel.training.loop",
             "Evaluation": "archduel.training.metrics",
+            "MLflow": "archduel.training.tracking",
             "Pixels": "archduel.training.images",
             "Recipe": "archduel.training.recipe",
             "Streamed": "archduel.training.images",
@@ -47,6 +50,7 @@ else:
             "TensorBoard": "archduel.training.tracking",
             "Tracker": "archduel.training.tracking",
             "Trained": "archduel.training.loop",
+            "WeightsAndBiases": "archduel.training.tracking",
             "evaluate": "archduel.training.metrics",
             "joined": "archduel.training.distributed",
             "keep_freed_memory": "archduel.training.runtime",

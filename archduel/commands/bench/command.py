@@ -17,6 +17,7 @@ from archduel.commands.options import (
     ResumableFile,
     Seed,
     TableName,
+    Track,
     add_command,
     assignments,
     command_line,
@@ -101,6 +102,7 @@ def one_shot(
     supernet: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, an option of the supernet such as residual=true; repeat for more")] = None,
     device: Device = "auto",
     out: ResumableFile = None,
+    track: Track = "",
     as_json: AsJson = False,
     quiet: NoProgress = False,
 ) -> None:
@@ -112,29 +114,31 @@ def one_shot(
     """
     from archduel.commands.bench.one_shot import bench_one_shot
     from archduel.commands.bench.output import one_shot_summary
+    from archduel.commands.tracking import following
     from archduel.estimators.timing import check_device
 
     check_device(device)
-    bench = bench_one_shot(
-        data,
-        table,
-        trials=_trials(out),
-        device=device,
-        on_batch=None if quiet else rare_lines(),
-        cells=cells,
-        passes=tuple(numbers(passes, "--passes", float, example="4,8")),
-        sampling=tuple(names(sampling)),
-        curriculum=tuple(numbers(curriculum, "--curriculum", float, example="4,8")),
-        recalibration=tuple(numbers(recalibration, "--recalibration", int, example="0,8")),
-        tune=tuple(numbers(tune, "--tune", int, example="0,8")),
-        seeds=seeds,
-        seed=seed,
-        first=seed,
-        score_share=score_share,
-        recipe=given(channels=channels, depth=depth, batch_size=batch_size, lr=lr),
-        supernet=assignments(supernet, "--set", "residual=true"),
-        load=given(image_size=image_size, max_images=max_images),
-    )
+    with following(track, _trials(out)):
+        bench = bench_one_shot(
+            data,
+            table,
+            trials=_trials(out),
+            device=device,
+            on_batch=None if quiet else rare_lines(),
+            cells=cells,
+            passes=tuple(numbers(passes, "--passes", float, example="4,8")),
+            sampling=tuple(names(sampling)),
+            curriculum=tuple(numbers(curriculum, "--curriculum", float, example="4,8")),
+            recalibration=tuple(numbers(recalibration, "--recalibration", int, example="0,8")),
+            tune=tuple(numbers(tune, "--tune", int, example="0,8")),
+            seeds=seeds,
+            seed=seed,
+            first=seed,
+            score_share=score_share,
+            recipe=given(channels=channels, depth=depth, batch_size=batch_size, lr=lr),
+            supernet=assignments(supernet, "--set", "residual=true"),
+            load=given(image_size=image_size, max_images=max_images),
+        )
     whole = {"command": command_line(), "facts": bench.facts, "effects": bench.effects, "records": bench.records}
     if out is not None:
         write_json(out, whole)
@@ -157,6 +161,7 @@ def rank(
     seed: Seed = 0,
     workers: Annotated[int, typer.Option(help="processes; 0 = this one")] = 0,
     out: ResumableFile = None,
+    track: Track = "",
     as_json: AsJson = False,
     figure: Annotated[Path | None, typer.Option(help="write tau over labels (.svg, .png, .pdf)")] = None,
     quiet: NoProgress = False,
@@ -175,24 +180,26 @@ def rank(
         write_records,
     )
     from archduel.commands.bench.rank import bench_rank
+    from archduel.commands.tracking import following
 
     check_figure(figure)
 
-    bench = bench_rank(
-        table,
-        rankers,
-        preset=preset,
-        labels=numbers(labels, "--labels", int, example="78,156"),
-        splits=splits,
-        seed=seed,
-        against=against,
-        workers=workers,
-        trials=_trials(out),
-        on_trial=None if quiet else Meter("fits"),
-        learn=learn,
-        run=run,
-        judge=judge,
-    )
+    with following(track, _trials(out)):
+        bench = bench_rank(
+            table,
+            rankers,
+            preset=preset,
+            labels=numbers(labels, "--labels", int, example="78,156"),
+            splits=splits,
+            seed=seed,
+            against=against,
+            workers=workers,
+            trials=_trials(out),
+            on_trial=None if quiet else Meter("fits"),
+            learn=learn,
+            run=run,
+            judge=judge,
+        )
     bench.facts["command"] = command_line()
     if out is not None:
         write_records(bench, out)
@@ -218,6 +225,7 @@ def search(
     known: Annotated[str | None, typer.Option(help="objectives that a search knows before it asks; default params and macs")] = None,
     workers: Annotated[int | None, typer.Option(help="processes; default one a core, 0 = this one")] = None,
     out: ResumableFile = None,
+    track: Track = "",
     as_json: AsJson = False,
     csv: Annotated[Path | None, typer.Option(help="write the records as CSV")] = None,
     figures: Annotated[Path | None, typer.Option(help="folder for figures and trajectories")] = None,
@@ -240,6 +248,7 @@ def search(
         write_trajectories,
     )
     from archduel.commands.bench.search import bench_search
+    from archduel.commands.tracking import following
     from archduel.reporting.figures import check_matplotlib
 
     shared: dict[str, Any] = {
@@ -249,10 +258,12 @@ def search(
     if objectives or known is not None:
         if reduce != "mean" or figures is not None:
             raise SettingError("--objectives: fronts are of the mean of all runs, and have no --figures; leave --reduce and --figures out")
-        return _fronts(table, strategies, objectives, known, queries, out, csv, shared, as_json)
+        with following(track, _trials(out)):
+            return _fronts(table, strategies, objectives, known, queries, out, csv, shared, as_json)
     if figures is not None:
         check_matplotlib()
-    bench = bench_search(table, strategies, queries=numbers(queries or "150", "--queries", int), reduce=reduce, **shared)
+    with following(track, _trials(out)):
+        bench = bench_search(table, strategies, queries=numbers(queries or "150", "--queries", int), reduce=reduce, **shared)
     bench.facts["command"] = command_line()
     if out is not None:
         write_records(bench, out)

@@ -182,16 +182,18 @@ def latency(
 
 
 def track(
-    training: Annotated[Path, typer.Argument(help="folder of a training, finished or not")],
-    to: Annotated[str, typer.Option(help="tensorboard, or package.module:Class")] = "tensorboard",
+    run: Annotated[Path, typer.Argument(help="folder of a search, a training, a study or a proxy job, finished or not; the --out file of a comparison or a table")],
+    to: Annotated[str, typer.Option(help="tensorboard, mlflow, wandb, or package.module:Class")] = "tensorboard",
     out: Annotated[Path | None, typer.Option(help="where the tracker writes; default tracking/ in the folder")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="go on while the job works; Ctrl-C ends the telling, not the job")] = False,
 ) -> None:
-    """Tell a tracker what a training wrote; `archduel train --track` does it while it runs.
+    """Tell a tracker what a job wrote, or writes; `--track` of searches, trainings and comparisons does it while they run.
 
     archduel track runs/relativenas --to tensorboard
     """
     from archduel.commands import tracking as app
 
-    place = out or training / app.TRACKED
-    epochs = app.replay(training, app.make_tracker(to, place))
-    typer.echo(f"{epochs} epoch{'s' * (epochs != 1)} told to {to} in {place}")
+    place = out or app.tracking_folder(run)
+    tracker = app.make_tracker(to, place)
+    steps = app.follow(run, tracker) if follow else app.replay(run, tracker)
+    typer.echo(f"{steps} step{'s' * (steps != 1)} told to {to} in {place}")

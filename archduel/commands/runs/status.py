@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from archduel.commands.journals import FOLDERS, Place
+from archduel.commands.journals import FOLDERS, Place, winner_facts
 from archduel.core.disk import read_toml
 from archduel.core.job import JOURNAL, RUN, TRAINING, read_result
 from archduel.core.storage import read_journal
@@ -61,18 +61,10 @@ def state_of(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
     if result is not None or (folder / "model.json").is_file():
         state["state"] = "finished"
-        state["result"] = _result(result)
+        state["result"] = winner_facts(result)
     elif (holder := Place(folder, KINDS[name], folder / JOURNAL, folder / name).holder()) is not None:
         state |= {"state": "running", "process": holder}
     return state
-
-
-def _result(result: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Returns what came out of a search, in few words; empty for a training, whose own folder says it."""
-    winner = (result or {}).get("networks", {}).get("search", {})
-    kept = {key: winner[key] for key in ("arch", "text", "params", "macs", "latency_ms") if key in winner}
-    scores = winner.get("test", {}).get("accuracy")
-    return {**kept, **({"test_accuracy": sum(scores) / len(scores)} if scores else {})}
 
 
 def line_of(state: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from archduel.commands.dialect import usable_device
 from archduel.commands.options import (
     FieldsOf,
     Quiet,
+    Track,
     add_command,
     assignments,
     command_line,
@@ -52,6 +53,7 @@ def search(
     config: Annotated[Path | None, typer.Option(help="TOML file with settings, such as the run.toml of a run; options on the command line go before")] = None,
     audit: Annotated[str | None, typer.Option(help="further time, such as 30m, to measure what the search gained: `archduel audit`; alone half of the run's time")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="SECTION.NAME=VALUE changes a setting, such as strategy.lr=1e-3 or final.batch_size=64; repeat for more")] = None,
+    track: Track = "",
     plan: Annotated[bool, typer.Option("--plan", help="say what would be done, and do nothing")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -85,7 +87,7 @@ def search(
         typer.echo(search_for_cell(fields["preset"], data, out, {name: value for name, value in asked.items() if value is not None}, changes, quiet=quiet))
         return
     try:
-        main.search(data, time=seconds, out=out, audit=audit, set=changes, quiet=quiet, command=command_line(), gone=running_for(), **fields)
+        main.search(data, time=seconds, out=out, audit=audit, set=changes, track=track, quiet=quiet, command=command_line(), gone=running_for(), **fields)
     except KeyboardInterrupt as stop:  # the job said so already; some versions of typer would make it exit code 1
         raise typer.Exit(130) from stop
 

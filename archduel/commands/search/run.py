@@ -47,6 +47,7 @@ from archduel.commands.search.settings import (
 )
 from archduel.commands.search.stages import Context, Selection, core_seconds, select_by_training
 from archduel.commands.search.strategy import check_settings, closed_form_costs, make_strategy
+from archduel.commands.tracking import following
 from archduel.core import Scale, Space, Strategy, sample
 from archduel.core.job import RUN, Job
 from archduel.core.places import same_place
@@ -329,6 +330,7 @@ def search(
     space: Any = None,
     out: str | Path | None = None,
     audit: str | float | None = None,
+    track: str = "",
     quiet: bool | None = None,
     command: str | None = None,
     gone: float = 0.0,
@@ -353,6 +355,7 @@ def search(
         out: the run's folder; None derives one from the data and the settings under ``runs/``.
         audit: further time such as ``"30m"`` (or ``"half"`` of the run's) that is spent on what the search gained, see
             :func:`archduel.commands.search.audit.audit`.
+        track: a tracker that is told too, such as ``"mlflow"`` (`archduel list trackers`).
         quiet: print nothing; None = print where a person watches, in a terminal or a notebook.
         command: how the run was started, for the record.
         gone: seconds that have passed since it was started, and count.
@@ -386,7 +389,8 @@ def search(
     line = printable(command or " ".join(sys.argv) or "archduel.search(...)")
     folder = same.opened(path, checked, line, gone)
     try:
-        _go_on(folder, checked, progress)
+        with following(track, path, progress.say):
+            _go_on(folder, checked, progress)
     except KeyboardInterrupt:
         progress.end()
         progress.say(f"stopped after {duration(folder.clock)}; the same command continues {path}")

@@ -14,6 +14,7 @@ from archduel.commands.options import (
     RecipeChanges,
     Seed,
     TextSpace,
+    Track,
     add_command,
     assignments,
     command_line,
@@ -48,7 +49,7 @@ def train(
     compiled: Annotated[bool, typer.Option("--compile", help="through torch.compile")] = False,
     deterministic: Annotated[bool, typer.Option(help="only algorithms that repeat bit for bit, also on CUDA")] = False,
     workers: Annotated[int | None, typer.Option(help="processes that read images from disk (default one a core); with --file trainings at a time")] = None,
-    track: Annotated[str, typer.Option(help="also tell a tracker: tensorboard, or package.module:Class")] = "",
+    track: Track = "",
     quiet: Quiet = False,
 ) -> None:
     """Train an architecture, named or found by a search, with a recipe; test it once and keep it in a folder."""
