@@ -87,7 +87,7 @@ def test_an_audit_that_is_killed_goes_on_and_keeps_to_its_time(run: Path) -> Non
 
 
 def test_an_audit_without_a_time_has_half_of_the_runs_and_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = audit(run, time="half")
+    found = audit(run, time="half", quiet=False)
     assert found["seconds"] == 30.0  # half of a run of seconds would be too short to say anything
     assert found["clock"] <= 31
     assert "audit for 30 s, the least that says much" in capsys.readouterr().out

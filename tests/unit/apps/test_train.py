@@ -126,7 +126,7 @@ def test_fine_tuning_keeps_the_body_and_replaces_the_classifier(tmp_path, monkey
 
 
 def test_fine_tuning_starts_from_the_zoo_too_and_warns_of_images_that_were_learned_from(tmp_path, capsys) -> None:
-    few = {"recipe": "digits", "changes": {"epochs": 0.2}}
+    few = {"recipe": "digits", "changes": {"epochs": 0.2}, "quiet": False}
     same = train_network(None, "digits", tmp_path / "same", start="zoo:relativenas", **few)
     assert same["params"] == 53_338  # the size of the weights, not the recipe's
     assert "another split" not in capsys.readouterr().out
@@ -143,7 +143,7 @@ def test_what_was_found_keeps_its_size_under_a_recipe_without_one(tmp_path) -> N
 
 
 def test_a_training_that_takes_a_cpu_days_says_so_before(tmp_path, monkeypatch, capsys) -> None:
-    few = {"recipe": "digits", "changes": {**TINY, "epochs": 0.1}}
+    few = {"recipe": "digits", "changes": {**TINY, "epochs": 0.1}, "quiet": False}
     train_network(ARCH, make_images(), tmp_path / "short", **few)
     assert "hours" not in capsys.readouterr().out
     monkeypatch.setattr(train_job, "CPU_RATE", 1e-2)
