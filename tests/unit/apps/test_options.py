@@ -82,7 +82,7 @@ def test_the_options_of_a_search_are_the_settings_of_a_run() -> None:
         assert option.help == field.description  # type: ignore[attr-defined]
         if name not in ("data", "workers", "space", "device"):  # these are chosen by what else is asked for
             assert option.default == field.default  # type: ignore[attr-defined]
-    assert set(options) == {*Settings.model_fields} - apart | {"time", "out", "config", "audit", "set_", "plan", "quiet", "objective"}
+    assert set(options) == {*Settings.model_fields} - apart | {"time", "out", "config", "audit", "set_", "plan", "track", "quiet", "objective"}
 
 
 def test_the_jobs_of_cheap_trainings_have_the_same_options() -> None:
