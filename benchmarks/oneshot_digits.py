@@ -23,6 +23,7 @@ import numpy as np
 
 import archduel
 from archduel import environment
+from archduel.commands.search import executors
 from archduel.commands.search import run as job
 from archduel.core import Arch, Scale, sample
 from archduel.execution import Sequential
@@ -117,7 +118,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     # only accuracies are wanted: no worker processes to start, nothing to export
-    job.Processes = lambda factory, *, run_seed, **_: Sequential(factory(), run_seed=run_seed)  # type: ignore[assignment, misc]
+    executors.Processes = lambda factory, *, run_seed, **_: Sequential(factory(), run_seed=run_seed)  # type: ignore[assignment, misc]
     job.hand_over = lambda folder, *_: folder.note("handed over")  # type: ignore[assignment]
     began, searches, cells = time.monotonic(), [], {}
     for seed in arguments.seeds:

@@ -107,10 +107,15 @@ def _lock_without_fcntl(path: Path, what: Path, wait: bool) -> Held:
 # -- Writing ------------------------------------------------------------------------------------------------------------
 
 
-def write_atomic(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
+def write_atomic(path: Path, data: bytes | Iterable[bytes | memoryview], *, durable: bool = True) -> None:
     """Writes ``data`` (whole, or in pieces) to ``path`` so that a reader, or a killed writer, sees the old file or the new one, whole.
 
     Nothing else is touched: a link at ``path`` is replaced and not followed, and what could not be written to its end is taken away.
+
+    Args:
+        path: of the file; its folder is made.
+        data: its content.
+        durable: let it survive a power cut too; without, a cut may leave an empty file.
 
     Raises:
         OSError: if it cannot be written.
@@ -125,14 +130,16 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             # without it, a power cut may keep the rename and lose the content
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         # on a full disk it would keep the disk full
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    flush_folder(path.parent)
+    if durable:
+        flush_folder(path.parent)
 
 
 def flush_folder(folder: Path) -> None:

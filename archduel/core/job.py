@@ -39,7 +39,7 @@ from archduel.core.storage import (
 )
 from archduel.errors import RunError
 
-__all__ = ["COMPARISON", "JOURNAL", "PROXY", "RESULT", "RUN", "STUDY", "TABLE", "TRAINING", "Job", "Layout", "Part", "differences", "read_result"]
+__all__ = ["COMPARISON", "JOURNAL", "PROXY", "RESULT", "RUN", "STUDY", "TABLE", "TRAINING", "WORK", "Job", "Layout", "Part", "differences", "read_result"]
 
 JOURNAL, RESULT = "journal.jsonl", "result.json"
 
@@ -65,8 +65,10 @@ class Layout:
     free: tuple[str, ...] = ()
 
 
-RUN = Layout("run", "run.toml", ("run",), free=("data", "workers"))
-"""Another spelling of the same images' place, another number of cores: the same run. Images are compared by their fingerprint."""
+RUN = Layout("run", "run.toml", ("run",), free=("data", "workers", "executor", "cpus_per_task", "gpus_per_task", "set.executor.beat", "set.executor.lease", "set.executor.limit"))
+"""Another spelling of the same images' place, another number of cores, other machines: the same run. Images are compared by their fingerprint."""
+WORK = "work"
+"""Folder of a job in which workers of other machines meet."""
 TRAINING = Layout("training", "train.toml", ("architecture", "recipe", "data", "scale", "start"), free=("data.name",))
 """The hardware and the number of processes may differ."""
 STUDY = Layout("study", "study.toml", ("study",), "out")
@@ -191,7 +193,9 @@ class Job:
     def _clear(self) -> None:
         """Removes what killed processes left half-written, now that no other one works here."""
         if self.layout.file:
-            for folder in (self.path, self.path / "checkpoints", *(self.path / "networks").glob("*")):
+            # where workers of other machines have joined, one of them may be writing: its number says nothing here
+            shared = (self.path / WORK).exists()
+            for folder in (self.path, *([] if shared else [self.path / "checkpoints"]), *(self.path / "networks").glob("*")):
                 clear_temporaries(folder)
         else:
             clear_temporaries(self.path.parent, of=self.path.name)

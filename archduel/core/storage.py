@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,8 +22,8 @@ from archduel.errors import DamagedError, RunError, StateError, in_one_line
 from archduel.version import __version__
 
 __all__ = [
-    "Journal", "Records", "Tail", "append_shared", "environment", "estimate_record", "if_whole", "load_state", "read_journal", "record_estimate",
-    "record_query", "save_state",
+    "Journal", "Records", "Tail", "append_shared", "environment", "estimate_record", "if_whole", "load_state", "query_record", "read_journal",
+    "record_estimate", "record_query", "save_state", "write_records",
 ]  # fmt: skip
 
 # -- States on disk: tensors and JSON in one safetensors file, written atomically; nothing is ever unpickled ------------
@@ -161,6 +161,21 @@ ESTIMATE: dict[str, type | tuple[type, ...]] = {
     "images": NUMBER, "values": dict, "reason": str,
 }  # fmt: skip
 CHECKED = re.compile(rb', "crc32": "([0-9a-f]{8})"\}$')
+
+
+def write_records(path: Path, records: Sequence[Mapping[str, Any]], *, durable: bool = True) -> None:
+    """Writes a file of records, as :func:`read_journal` reads them, whole or not at all.
+
+    Args:
+        path: of the file.
+        records: what it holds.
+        durable: as for :func:`archduel.core.disk.write_atomic`.
+
+    Raises:
+        OSError: if it cannot be written.
+        TypeError: for a value that is no JSON.
+    """
+    write_atomic(path, b"".join(map(_line, records)), durable=durable)
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
@@ -382,9 +397,7 @@ def estimate_record(ordinal: int, query: Query, estimate: Estimate) -> dict[str,
     return {
         "event": "estimate",
         "ordinal": ordinal,
-        "arch": str(query.arch),
-        "fidelity": query.fidelity,
-        "group": query.group,
+        **query_record(query),
         # nan is no JSON, and other programs read these lines
         "score": None if estimate.failed else estimate.score,
         "seconds": estimate.cost.seconds,
@@ -392,6 +405,11 @@ def estimate_record(ordinal: int, query: Query, estimate: Estimate) -> dict[str,
         "values": dict(estimate.values),
         "reason": estimate.reason,
     }
+
+
+def query_record(query: Query) -> dict[str, Any]:
+    """Returns a query as the record of its evaluation has it, the inverse of :func:`record_query`."""
+    return {"arch": str(query.arch), "fidelity": query.fidelity, "group": query.group}
 
 
 def record_query(record: Mapping[str, Any]) -> Query:

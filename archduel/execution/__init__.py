@@ -1,8 +1,10 @@
-"""Queries and other jobs run here or in worker processes of this machine."""
+"""Queries and other jobs run here, in worker processes of this machine, or wherever workers join."""
 
+from archduel.execution.folder import Folder
+from archduel.execution.joined import join
 from archduel.execution.judging import GroupJudge, Judge, Sequential
 from archduel.execution.pool import as_they_finish
 from archduel.execution.processes import end_with_parent
 from archduel.execution.workers import IDLE, Processes
 
-__all__ = ["IDLE", "GroupJudge", "Judge", "Processes", "Sequential", "as_they_finish", "end_with_parent"]
+__all__ = ["IDLE", "Folder", "GroupJudge", "Judge", "Processes", "Sequential", "as_they_finish", "end_with_parent", "join"]

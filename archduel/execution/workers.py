@@ -3,10 +3,8 @@
 Which worker takes a query depends on who is free; the answers do not: an evaluation's seed depends on the run's seed and
 its ordinal only, and every worker computes with the same number of threads.
 
-Whose fault a failure is decides what becomes of it. What a judge raises about a network is that network's answer. A worker that was
-killed, a full disk or too little memory say nothing of any network: the query goes to a fresh worker, the last time while no other
-works, and then the run ends without a word about it in the journal. A worker that stopped computing is ended; a network that
-does that twice has its answer.
+Whose fault a failure is decides what becomes of it (:mod:`archduel.execution.tries`); what is tried again is given to a fresh worker. A worker
+that stopped computing is ended.
 """
 
 from __future__ import annotations
@@ -20,27 +18,17 @@ import sys
 import time
 import traceback
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
-from typing import Any, NamedTuple
+from typing import Any
 
-from archduel.core import Cost, Estimate, Query, evaluation_seed
+from archduel.core import Estimate, Query
 from archduel.core.pulse import SHOWN, show
-from archduel.errors import MachineError, RunError, SettingError, in_one_line, of_the_machine
-from archduel.execution.judging import (
-    ATTEMPTS,
-    AtOnce,
-    Judge,
-    all_judged,
-    grouped,
-    of_too_little_memory,
-    one_by_one,
-    stopped,
-)
+from archduel.errors import ArchduelError, MachineError, RunError, SettingError, in_one_line, of_the_machine
+from archduel.execution.judging import ATTEMPTS, AtOnce, Judge, all_judged, one_by_one
 from archduel.execution.processes import (
     MACHINES,
     Watch,
@@ -49,8 +37,9 @@ from archduel.execution.processes import (
     how_it_ended,
     main_hidden,
 )
+from archduel.execution.tries import Job, Rounds, Trouble
 
-__all__ = ["BROKEN", "DONE", "IDLE", "READY", "TAKEN", "TROUBLE", "Processes", "work"]
+__all__ = ["BROKEN", "DONE", "IDLE", "LOOK_EVERY", "READY", "TAKEN", "TROUBLE", "Processes", "Worker", "over", "work"]
 
 # -- What runs inside a worker process ----------------------------------------------------------------------------------
 
@@ -80,7 +69,8 @@ def work(connection: Connection, threads: int, pulse: Any = None) -> None:
         _limit_torch(threads)
     except Exception as error:
         passing = of_the_machine(error) and not isinstance(error, FileNotFoundError)  # a file that is not there will not come
-        connection.send((TROUBLE, in_one_line(error)) if passing else (BROKEN, traceback.format_exc()))
+        ours = str(error) if isinstance(error, ArchduelError) else traceback.format_exc()
+        connection.send((TROUBLE, in_one_line(error)) if passing else (BROKEN, ours))
         return
     connection.send((READY, ""))
     try:
@@ -120,55 +110,6 @@ MAIN = b"__main__"
 IDLE = 60.0
 """Seconds after which a training that computes nothing hangs: a stopped process, a lock that nobody opens."""
 LOOK_EVERY = 2.0  # seconds between two looks at what busy workers do
-HANGS = 2  # times that a query may hang a worker
-
-
-@dataclass(frozen=True)
-class Job:
-    """Queries for one worker.
-
-    Attributes:
-        run: number of the executor's run.
-        place: of the first query in it.
-        queries: what to judge at once.
-        seeds: one a query.
-        failures: how often the machine failed in it.
-        hangs: how often a worker stopped computing in it.
-    """
-
-    run: int
-    place: int
-    queries: list[Query]
-    seeds: list[int]
-    failures: int = 0
-    hangs: int = 0
-
-    @property
-    def alone(self) -> bool:
-        """Whether it is tried for the last time, while no other worker takes memory."""
-        return self.failures == ATTEMPTS - 1
-
-    def split(self) -> list[Job]:
-        """Returns a job for each of its queries."""
-        return [Job(self.run, self.place + i, [query], [seed]) for i, (query, seed) in enumerate(zip(self.queries, self.seeds))]
-
-
-class Trouble(NamedTuple):
-    """Why there are no answers.
-
-    Attributes:
-        reason: in words.
-        machine: whether the machine is to blame.
-        seconds: what was spent.
-        hung: whether the worker had stopped computing.
-        answer: what stands if others can be trained and this cannot.
-    """
-
-    reason: str
-    machine: bool
-    seconds: float = 0.0
-    hung: bool = False
-    answer: Estimate | None = None
 
 
 class Processes:
@@ -183,6 +124,7 @@ class Processes:
         threads: of each worker, for torch and BLAS.
         at_once: how many waiting queries a worker judges as one group; the judge is then a :class:`GroupJudge`.
         idle: seconds after which a busy worker that computes nothing is ended, and one that is ten times as long at a batch; None for judges that wait for something else.
+        limit: seconds that a job may take, None for any time.
 
     Raises:
         SettingError: for fewer than one worker or thread.
@@ -190,14 +132,14 @@ class Processes:
 
     def __init__(
         self, factory: Callable[[], Judge], *, workers: int, run_seed: int, threads: int = 1, at_once: AtOnce = one_by_one,
-        idle: float | None = None,
+        idle: float | None = None, limit: float | None = None,
     ) -> None:  # fmt: skip
         for name, value in (("workers", workers), ("threads", threads)):
             if value < 1:
                 raise SettingError(f"{name} must be at least 1, got {value}")
         self.factory, self.run_seed, self.threads, self.at_once, self.idle = factory, run_seed, threads, at_once, idle
-        self._workers = [_Worker(factory, threads, idle) for _ in range(workers)]
-        self._runs, self._answered = 0, False
+        self._workers = [Worker(factory, threads, idle, limit) for _ in range(workers)]
+        self._rounds = Rounds(_Crew(self._workers), run_seed, at_once)
         self._finalizer = weakref.finalize(self, _end, self._workers)
 
     def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Iterator[Estimate]:
@@ -209,64 +151,7 @@ class Processes:
             MachineError: where the machine fails again and again.
             RunError: if a worker cannot be prepared.
         """
-        self._runs += 1
-        seeds = [evaluation_seed(self.run_seed, ordinal) for ordinal in ordinals]
-        jobs = deque(Job(self._runs, *group) for group in grouped(queries, seeds, self.at_once))
-        answers: dict[int, Estimate] = {}
-        for place in range(len(queries)):
-            while place not in answers:
-                self._hand_out(jobs)
-                answers |= self._collect(jobs)
-            self._hand_out(jobs)  # nobody waits while the caller is busy with this answer
-            yield answers.pop(place)
-
-    def _hand_out(self, jobs: deque[Job]) -> None:
-        """Gives every free worker a job; starts those that are not running yet. The last attempt at one is made alone."""
-        for worker in self._workers:
-            busy = [each.job for each in self._workers if each.job is not None]
-            if not jobs or any(job.alone for job in busy) or (jobs[0].alone and busy):
-                return
-            if worker.job is None:
-                worker.begin(jobs.popleft())
-
-    def _collect(self, jobs: deque[Job]) -> dict[int, Estimate]:
-        """Waits for workers and returns what this run's queries came to, by place; what the machine failed in is tried again."""
-        busy = {worker.connection: worker for worker in self._workers if worker.connection is not None and worker.job}
-        answers: dict[int, Estimate] = {}
-        found = [busy[connection].take() for connection in wait(list(busy), LOOK_EVERY)]  # type: ignore[index]
-        found += [worker.looked_at() for worker in busy.values() if worker.job is not None]
-        for job, answer in filter(None, found):
-            if job.run != self._runs:  # answers to an abandoned run are dropped
-                continue
-            if isinstance(answer, list) and len(answer) == 1 and of_too_little_memory(answer[0]):
-                answer = Trouble(answer[0].reason, True, answer[0].cost.seconds, answer=answer[0])
-            if isinstance(answer, list):
-                self._answered = True
-                answers |= {job.place + i: estimate for i, estimate in enumerate(answer)}
-            elif (verdict := self._tried_again(jobs, job, answer)) is not None:
-                answers[job.place] = verdict
-        return answers
-
-    def _tried_again(self, jobs: deque[Job], job: Job, trouble: Trouble) -> Estimate | None:
-        """Puts a job back; where it had its attempts, returns its answer or ends the run.
-
-        Raises:
-            MachineError: where it was the machine, every time.
-        """
-        if len(job.queries) > 1:
-            jobs.extendleft(reversed(job.split()))
-            return None
-        again = replace(job, hangs=job.hangs + 1) if trouble.hung else replace(job, failures=job.failures + 1)
-        verdict = trouble.answer or Estimate(math.nan, Cost(trouble.seconds), {}, trouble.reason)
-        if again.hangs >= HANGS or (not trouble.machine and again.failures >= 2):
-            return verdict
-        if again.failures >= ATTEMPTS:
-            # alone, in a new process, and others could be trained: this network needs more than the GPU has
-            if trouble.answer is not None and self._answered:
-                return verdict
-            raise stopped(job.queries[0], trouble.reason)
-        jobs.appendleft(again)
-        return None
+        return self._rounds.run(queries, ordinals)
 
     def close(self) -> None:
         """Ends the workers at once, whatever they are doing; a later run starts them anew."""
@@ -279,11 +164,57 @@ class Processes:
         self.close()
 
 
-class _Worker:
-    """One process and the job it has."""
+class _Crew:
+    """The processes, as those who judge."""
 
-    def __init__(self, factory: Callable[[], Judge], threads: int, idle: float | None) -> None:
-        self.factory, self.threads, self.idle = factory, threads, idle
+    def __init__(self, workers: list[Worker]) -> None:
+        self.workers = workers
+
+    def busy(self) -> list[Job]:
+        return [worker.job for worker in self.workers if worker.job is not None]
+
+    def free(self) -> bool:
+        return any(worker.job is None for worker in self.workers)
+
+    def begin(self, job: Job) -> None:
+        next(worker for worker in self.workers if worker.job is None).begin(job)
+
+    def over(self) -> list[tuple[Job, list[Estimate] | Trouble]]:
+        return over(self.workers, LOOK_EVERY)
+
+    def abandon(self) -> None:
+        """Nothing: they finish what they have, and its answers are dropped."""
+
+
+def over(workers: Sequence[Worker], seconds: float) -> list[tuple[Job, list[Estimate] | Trouble]]:
+    """Waits for busy workers and returns the jobs that are over, with their answers or why there are none.
+
+    Args:
+        workers: those that may be busy.
+        seconds: to wait at most, for the first of them.
+
+    Raises:
+        MachineError: where processes die again and again before they are ready.
+        RunError: if a worker cannot be prepared.
+    """
+    busy = {worker.connection: worker for worker in workers if worker.connection is not None and worker.job}
+    found = [busy[connection].take() for connection in wait(list(busy), seconds)]  # type: ignore[index]
+    found += [worker.looked_at() for worker in busy.values() if worker.job is not None]
+    return [each for each in found if each is not None]
+
+
+class Worker:
+    """One process and the job it has.
+
+    Args:
+        factory: called in it, returns ``judge(query, seed)``; must be picklable.
+        threads: for torch and BLAS.
+        idle: as for :class:`Processes`.
+        limit: seconds that a job may take at most, None for any time.
+    """
+
+    def __init__(self, factory: Callable[[], Judge], threads: int, idle: float | None, limit: float | None = None) -> None:
+        self.factory, self.threads, self.idle, self.limit = factory, threads, idle, limit
         self.process: multiprocessing.process.BaseProcess | None = None
         self.connection: Connection | None = None
         self.watch: Watch | None = None
@@ -362,11 +293,16 @@ class _Worker:
 
     def looked_at(self) -> tuple[Job, Trouble] | None:
         """Ends a worker that gets no further and returns its job; None for one that works."""
-        if self.watch is None or self.job is None or not self.watch.hangs():
-            return None
         job, spent = self.job, time.perf_counter() - self.began
+        if job is None:
+            return None
+        reason = f"its training took longer than the limit of {self.limit:g} s" if self.limit and self.ready and spent > self.limit else ""
+        if not reason and self.watch is not None and self.watch.hangs():
+            reason = self.watch.reason
+        if not reason:
+            return None
         self.end(at_once=True)  # one that is stopped does not hear a polite request
-        return job, Trouble(self.watch.reason, True, spent, hung=True)
+        return job, Trouble(reason, True, spent, hung=True)
 
     def _died(self, job: Job) -> tuple[Job, list[Estimate] | Trouble] | None:
         """Returns the failure of the job that the process died in, or gives the job to a new one that the old one never saw."""
@@ -406,7 +342,7 @@ class _Worker:
         self.process = self.connection = self.job = None
 
 
-def _end(workers: list[_Worker]) -> None:
+def _end(workers: list[Worker]) -> None:
     for worker in workers:
         worker.end()
 

@@ -44,7 +44,7 @@ def run(out: Path, name: str, **settings: Any) -> archduel.Run:
 def _here() -> Iterator[None]:
     """Trains in this process and exports nothing, which the tests of the main job do: what is tested lies before that."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "Processes", lambda factory, *, run_seed, **_: Sequential(factory(), run_seed=run_seed))
+        patch.setattr("archduel.commands.search.executors.Processes", lambda factory, *, run_seed, **_: Sequential(factory(), run_seed=run_seed))
         patch.setattr(job, "hand_over", lambda folder, result, progress: folder.note("handed over"))
         yield
 

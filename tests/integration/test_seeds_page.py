@@ -164,7 +164,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.setenv("ARCHDUEL_TABLES", str(folder / "tables"))
         # in this process, and without the hand-over, which has tests of its own: what is tested is that the lines work
-        patch.setattr(job, "Processes", lambda factory, *, run_seed, **_: Sequential(factory(), run_seed=run_seed))
+        patch.setattr("archduel.commands.search.executors.Processes", lambda factory, *, run_seed, **_: Sequential(factory(), run_seed=run_seed))
         patch.setattr(job, "hand_over", lambda folder, result, progress: folder.note("handed over"))
         yield folder
 

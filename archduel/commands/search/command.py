@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
     add_command(app, search, bare={"--audit": "half"})
     add_command(app, audit)
     add_command(app, resume)
+    add_command(app, worker)
 
 
 def search(
@@ -135,5 +136,23 @@ def resume(run: Annotated[Path, typer.Argument(help="folder of a search")], quie
 
     try:
         main(run, quiet=quiet, command=command_line(), gone=running_for())
+    except KeyboardInterrupt as stop:
+        raise typer.Exit(130) from stop
+
+
+def worker(
+    *,
+    join: Annotated[Path, typer.Option("--join", help="folder of a search with --executor folder, as this machine sees it")],
+    workers: Annotated[int, typer.Option(min=1, max=256, help="trainings at a time on this machine")] = 1,
+    data: Annotated[str | None, typer.Option(help="where the images lie on this machine; default as the run says")] = None,
+    device: Annotated[str | None, typer.Option(help="where to train here, of the kind that the run has: cuda:1; default as the run says")] = None,
+    wait: Annotated[str, typer.Option(help="leave after so long without a driver: 10m, 2h")] = "10m",
+    quiet: Quiet = False,
+) -> None:
+    """Train for a search that is driven elsewhere, until it is finished: on any machine that sees its folder."""
+    from archduel.commands.search.joining import joined
+
+    try:
+        joined(join, workers=workers, data=data, device=None if device is None else usable_device(device), wait=parse_seconds(wait, "--wait"), quiet=quiet)
     except KeyboardInterrupt as stop:
         raise typer.Exit(130) from stop

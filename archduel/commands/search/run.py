@@ -17,6 +17,7 @@ from archduel.commands.search import final, same
 from archduel.commands.search.announce import announce, say_images
 from archduel.commands.search.audit import audited
 from archduel.commands.search.earlier import read_earlier
+from archduel.commands.search.executors import about_run, executor_for, judge_for
 from archduel.commands.search.finished import Run
 from archduel.commands.search.fronts import front_lines
 from archduel.commands.search.latency import latency_at
@@ -48,20 +49,19 @@ from archduel.commands.search.settings import (
 from archduel.commands.search.stages import Context, Selection, core_seconds, select_by_training
 from archduel.commands.search.strategy import check_settings, closed_form_costs, make_strategy
 from archduel.commands.tracking import following
-from archduel.core import Scale, Space, Strategy, sample
+from archduel.core import Executor, Scale, Space, Strategy, sample
 from archduel.core.job import RUN, Job
 from archduel.core.places import same_place
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
 from archduel.errors import DataError, SettingError, as_path
-from archduel.estimators.judges import Finals, Groups, Judge, scale_of
+from archduel.estimators.judges import Groups, scale_of
 from archduel.estimators.timing import Stopwatch, check_device
-from archduel.execution import IDLE, Processes
 from archduel.spaces.family import target_of
 from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
 from archduel.text import printable
-from archduel.training.images import Pixels, side_by_side
+from archduel.training.images import Pixels
 
 __all__ = ["Run", "finish", "hand_over", "load_arguments", "planned_without_race", "races", "search", "with_budget", "work"]
 
@@ -70,7 +70,7 @@ __all__ = ["Run", "finish", "hand_over", "load_arguments", "planned_without_race
 
 def work(folder: Job, settings: Settings, progress: Progress) -> None:
     """Does all that is left of a run."""
-    race, workers = races(settings), settings.workers
+    race, given = races(settings), settings
     # the clock decides how a timed race goes, not the number of threads it began with
     settings = settings if race and settings.evaluations is None else same.as_begun(folder, settings)
     check_device(settings.device)
@@ -100,7 +100,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     settings, plan, limits = _plan(folder, settings, space, dataset, stopwatch, progress, free)
     check_importable(settings)
     constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
-    executor = _executor(folder, settings, plan, dataset, space, workers)
+    executor = _executor(folder, settings, plan, dataset, space, given, progress)
     plan = _with_groups(folder, settings, plan)
     announce(progress, settings, plan, dataset)
     introduce(settings, dataset, progress.say)
@@ -264,29 +264,9 @@ def _within(
     return fitting
 
 
-def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, space: Space, workers: int) -> Processes:
-    """Returns the ``workers`` that train; cheap trainings in groups where that was measured to be faster."""
-    mean, std = dataset.preprocessing.mean, dataset.preprocessing.std
-    train, validation = dataset.train, dataset.validation
-    both = side_by_side(train.images, validation.images), np.concatenate([train.labels, validation.labels])
-    parts = ((train.images, train.labels), (validation.images, validation.labels), both)
-    pixels = [Pixels(images, labels, mean, std, device=settings.device) for images, labels in parts]
-    path = folder.path.resolve()
-    judge = Judge(
-        pixels[0],
-        {"validation": pixels[1]},
-        {LABEL: plan.label, "reevaluate": plan.reevaluate, "final": plan.final},
-        dataset.n_classes,
-        settings.seed,
-        metric=settings.metric,
-        device=settings.device,
-        threads=settings.threads,
-        checkpoints=path / "checkpoints",
-        by_likelihood=settings.rank_by == "likelihood",
-        curves=("reevaluate",),
-        finals=Finals("final", pixels[2], path),
-        shallow=plan.shallow(settings.space),
-    )
+def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, space: Space, given: Settings, progress: Progress) -> Executor:
+    """Returns what trains, here or elsewhere as ``given`` today; cheap trainings in groups where that was measured to be faster."""
+    judge = judge_for(folder.path.resolve(), settings, plan, dataset)
 
     def grouping() -> dict[str, Any]:
         """Returns how many are trained at once, measured where that can pay."""
@@ -299,7 +279,8 @@ def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, spa
     older = folder.noted("fused") is None and folder.noted("estimate") is not None
     at_once = 1 if older else int(folder.once("fused", grouping)["at_once"])
     groups = Groups(at_once, judge, fidelities=(LABEL,))
-    return Processes(judge, workers=workers, run_seed=settings.seed, threads=settings.threads, at_once=groups, idle=IDLE)
+    elsewhere = given.model_copy(update={"seed": settings.seed, "threads": settings.threads})
+    return executor_for(folder, elsewhere, judge, groups, about_run(plan, dataset, load_arguments(with_budget(given))), progress.say)
 
 
 def hand_over(folder: Job, result: dict[str, Any], progress: Progress) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +16,7 @@ from archduel.commands.options import plain_value
 from archduel.commands.search.objectives import checked_objectives
 from archduel.core.disk import read_toml
 from archduel.core.places import found_again
-from archduel.errors import RunError, SettingError, brief, unknown
+from archduel.errors import RunError, SettingError, as_number, brief, unknown
 from archduel.presets import open_preset
 from archduel.spaces.limits import DeviceLimit
 
@@ -81,6 +82,13 @@ class Settings(BaseModel):
         None, description="what an earlier search knows: its run folder, or a table of the space (NAME:60 = 60 of its labels); + between several"
     )
     device_latency: str | None = Field(None, description="the device that --max-latency-ms is about: `archduel device list`; default this one")
+    executor: str = Field(
+        "processes", description="where networks are trained: processes (of this machine), local (this process), folder (whoever joins the run: `archduel worker`), "
+        "ray, ray://host:port"
+    )
+    cpus_per_task: float | None = Field(None, gt=0, description="processors that Ray keeps free for a training; default 1")
+    gpus_per_task: float | None = Field(None, ge=0, description="GPUs that Ray keeps free for a training, 0.5 = two share one; default 1 with --device cuda")
+    window: int | None = Field(None, ge=1, description="networks that are asked for at a time; default twice the workers")
 
     def identity(self) -> str:
         """Returns the JSON that a run without a folder is named by; settings that came later and are left at their defaults are not in it."""
@@ -100,11 +108,14 @@ class Settings(BaseModel):
 
 OLDER = {"start": "scratch"}
 """What runs of an older version did, where that is not today's default."""
-LATER = ("start", "backbones", "max_ram", "max_flash", "objectives", "front", "int8", "validation", "preset", "prior", "device_latency", "beside")
+LATER = ("start", "backbones", "max_ram", "max_flash", "objectives", "front", "int8", "validation", "preset", "prior", "device_latency", "beside", "executor", "cpus_per_task", "gpus_per_task", "window")
 """Settings that runs of an older version have no say in."""
 KNOWN_SIDE = 128
 """Pixels that images keep where pretrained networks may look at them, whatever the time: in fewer they see little."""
-SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan", "race")
+SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan", "race", "executor")
+EXECUTORS = ("processes", "local", "folder", "ray")
+OF_EXECUTORS = {"beat": ("folder",), "lease": ("folder",), "limit": ("processes", "folder", "ray")}
+"""Names that ``--set executor.NAME`` takes, and which executors have a use for them: seconds, see ``docs/many_machines.md``."""
 
 
 def default_workers(device: str) -> int:
@@ -170,7 +181,7 @@ def make_settings(**values: Any) -> Settings:
         from archduel.devices.store import device_key
 
         values["device_latency"] = device_key(str(values["device_latency"]))
-    values.setdefault("workers", default_workers(str(values.get("device", "cpu"))))
+    values.setdefault("workers", 1 if values.get("executor") == "local" else default_workers(str(values.get("device", "cpu"))))
     small = any(name in values for name in ("max_ram", "max_flash"))
     if small and "space" not in values and _may_race(values):
         values.setdefault("beside", usual_space(True))  # plain convolutions learn more in little time on a CPU, where they fit
@@ -180,7 +191,9 @@ def make_settings(**values: Any) -> Settings:
             registry.entry("space", str(values[name]))  # named by the user, so a folder that names it too may be read
     _check_beside(values)
     try:
-        return Settings(**values)
+        settings = Settings(**values)
+        _check_executor(settings)
+        return settings
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
@@ -197,6 +210,35 @@ def _check_beside(values: Mapping[str, Any]) -> None:
         raise SettingError(f"beside is {brief(beside)}, which is the space itself; name another one, or leave it out")
     if not _may_race(values):
         raise SettingError(f"beside is {brief(beside)}, but this run is no race; add --race, or leave it out")
+
+
+def _check_executor(settings: Settings) -> None:
+    """Refuses an executor that there is not, and what it has no use for.
+
+    Raises:
+        UnknownNameError: for another executor.
+        SettingError: naming the setting and what to do instead.
+    """
+    executor = settings.executor
+    kind = executor.partition("://")[0]
+    if kind not in EXECUTORS:
+        raise unknown("executor", executor, EXECUTORS)
+    if executor != kind and (kind != "ray" or not re.fullmatch(r"ray://[^/\s:]+:\d{1,5}", executor)):
+        raise SettingError(f"executor is {executor!r}, expected {kind}{' or ray://HOST:PORT' * (kind == 'ray')}")
+    if kind != "processes" and _may_race(settings.model_dump(exclude_none=True)):
+        raise SettingError(f"executor {executor} has nothing to do in a race, which trains in this process; give --evaluations or --no-race")
+    for name in ("cpus_per_task", "gpus_per_task"):
+        if getattr(settings, name) is not None and kind != "ray":
+            raise SettingError(f"{name} is for executor ray, got executor {executor}; leave --{name.replace('_', '-')} out")
+    if settings.gpus_per_task and not settings.device.startswith("cuda"):
+        raise SettingError(f"gpus_per_task is {settings.gpus_per_task:g}, but networks are trained on {settings.device}; give --device cuda")
+    if kind == "local" and settings.workers > 1 and settings.seconds is not None:
+        raise SettingError(f"executor local trains one network at a time, got --workers {settings.workers} and a time that is planned for them; leave --workers out")
+    for name, value in settings.section("executor").items():
+        if name not in OF_EXECUTORS or kind not in OF_EXECUTORS[name]:
+            known = [each for each, kinds in OF_EXECUTORS.items() if kind in kinds]
+            raise SettingError(f"--set executor.{name}: executor {kind} takes {' and '.join(known) or 'none'}")
+        as_number(f"executor.{name}", value, least=0.01, most=1e7)
 
 
 def _with_preset(values: dict[str, Any]) -> dict[str, Any]:

@@ -253,6 +253,8 @@ def _window(context: Context) -> int:
     Strategies that begin with labels ask for the same ones whatever the window; others would learn from fewer answers at each
     question if the window grew with the groups.
     """
+    if context.settings.window is not None:
+        return context.settings.window
     record = context.job.noted("fused") or {"at_once": 1}
     at_once = int(record["at_once"]) if declaration(context.settings.strategy).kind == "labels-first" else 1
     return 2 * context.settings.workers * at_once

@@ -1,0 +1,176 @@
+"""What is to be judged, what came of it, and when it is tried again: one set of rules wherever the judging is done.
+
+What a judge raises about a network is that network's answer. A process that was killed, a machine that vanished, a full disk or too little
+memory say nothing of any network: the query is tried again, the last time while nothing else runs, and then the run ends without a word
+about it in the journal. A network that stops a process twice has its answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
+
+from archduel.core import Cost, Estimate, Query, evaluation_seed
+from archduel.execution.judging import ATTEMPTS, AtOnce, grouped, of_too_little_memory, stopped
+
+__all__ = ["HANGS", "Crew", "Job", "Rounds", "Trouble"]
+
+HANGS = 2  # times that a query may hang a worker
+
+
+@dataclass(frozen=True)
+class Job:
+    """Queries for one worker.
+
+    Attributes:
+        run: number of the executor's run.
+        place: of the first query in it.
+        queries: what to judge at once.
+        seeds: one a query.
+        failures: how often the machine failed in it.
+        hangs: how often a worker stopped computing in it.
+        ordinals: one a query.
+    """
+
+    run: int
+    place: int
+    queries: list[Query]
+    seeds: list[int]
+    failures: int = 0
+    hangs: int = 0
+    ordinals: list[int] = field(default_factory=list)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is tried for the last time, while no other worker takes memory."""
+        return self.failures == ATTEMPTS - 1
+
+    def split(self) -> list[Job]:
+        """Returns a job for each of its queries."""
+        return [
+            Job(self.run, self.place + i, [query], [seed], ordinals=self.ordinals[i : i + 1])
+            for i, (query, seed) in enumerate(zip(self.queries, self.seeds))
+        ]
+
+
+class Trouble(NamedTuple):
+    """Why there are no answers.
+
+    Attributes:
+        reason: in words.
+        machine: whether the machine is to blame.
+        seconds: what was spent.
+        hung: whether the worker had stopped computing.
+        answer: what stands if others can be trained and this cannot.
+    """
+
+    reason: str
+    machine: bool
+    seconds: float = 0.0
+    hung: bool = False
+    answer: Estimate | None = None
+
+
+class Crew(Protocol):
+    """Those who judge: processes of this machine, of others, of a cluster."""
+
+    def busy(self) -> list[Job]:
+        """Returns the jobs that are begun and not over."""
+
+    def free(self) -> bool:
+        """Returns whether another job can be begun."""
+
+    def begin(self, job: Job) -> None:
+        """Gives a job away."""
+
+    def over(self) -> list[tuple[Job, list[Estimate] | Trouble]]:
+        """Waits a little and returns what is over, with its answers or why there are none."""
+
+    def abandon(self) -> None:
+        """Is told that nobody waits for jobs of before any more."""
+
+
+class Rounds:
+    """Has a crew judge the queries of one run after the other, and answers in ask order.
+
+    Args:
+        crew: who judges.
+        run_seed: seed of the run; with the ordinal it gives the seed of an evaluation.
+        at_once: how many waiting queries are one job.
+    """
+
+    def __init__(self, crew: Crew, run_seed: int, at_once: AtOnce) -> None:
+        self.crew, self.run_seed, self.at_once = crew, run_seed, at_once
+        self._runs, self._answered = 0, False
+
+    def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Iterator[Estimate]:
+        """Yields one estimate a query in the order given, each as soon as it and all before it are there.
+
+        One run at a time: a new one drops what an unfinished one still waits for.
+
+        Raises:
+            MachineError: where the machine fails again and again.
+            RunError: if a worker cannot be prepared.
+        """
+        self._runs += 1
+        if self.crew.busy():
+            self.crew.abandon()
+        seeds = [evaluation_seed(self.run_seed, ordinal) for ordinal in ordinals]
+        jobs = deque(
+            Job(self._runs, place, some, theirs, ordinals=list(ordinals[place : place + len(some)]))
+            for place, some, theirs in grouped(queries, seeds, self.at_once)
+        )
+        answers: dict[int, Estimate] = {}
+        for place in range(len(queries)):
+            while place not in answers:
+                self._hand_out(jobs)
+                answers |= self._collect(jobs)
+            self._hand_out(jobs)  # nobody waits while the caller is busy with this answer
+            yield answers.pop(place)
+
+    def _hand_out(self, jobs: deque[Job]) -> None:
+        """Gives away jobs while somebody is free. The last attempt at one is made alone."""
+        while jobs and self.crew.free():
+            busy = self.crew.busy()
+            if any(job.alone for job in busy) or (jobs[0].alone and busy):
+                return
+            self.crew.begin(jobs.popleft())
+
+    def _collect(self, jobs: deque[Job]) -> dict[int, Estimate]:
+        """Waits and returns what this run's queries came to, by place; what the machine failed in is tried again."""
+        answers: dict[int, Estimate] = {}
+        for job, answer in self.crew.over():
+            if job.run != self._runs:  # answers to an abandoned run are dropped
+                continue
+            if isinstance(answer, list) and len(answer) == 1 and of_too_little_memory(answer[0]):
+                answer = Trouble(answer[0].reason, True, answer[0].cost.seconds, answer=answer[0])
+            if isinstance(answer, list):
+                self._answered = True
+                answers |= {job.place + i: estimate for i, estimate in enumerate(answer)}
+            elif (verdict := self._tried_again(jobs, job, answer)) is not None:
+                answers[job.place] = verdict
+        return answers
+
+    def _tried_again(self, jobs: deque[Job], job: Job, trouble: Trouble) -> Estimate | None:
+        """Puts a job back; where it had its attempts, returns its answer or ends the run.
+
+        Raises:
+            MachineError: where it was the machine, every time.
+        """
+        if len(job.queries) > 1:
+            jobs.extendleft(reversed(job.split()))
+            return None
+        again = replace(job, hangs=job.hangs + 1) if trouble.hung else replace(job, failures=job.failures + 1)
+        verdict = trouble.answer or Estimate(math.nan, Cost(trouble.seconds), {}, trouble.reason)
+        if again.hangs >= HANGS or (not trouble.machine and again.failures >= 2):
+            return verdict
+        if again.failures >= ATTEMPTS:
+            # alone, in a new process, and others could be trained: this network needs more than the GPU has
+            if trouble.answer is not None and self._answered:
+                return verdict
+            raise stopped(job.queries[0], trouble.reason)
+        jobs.appendleft(again)
+        return None
