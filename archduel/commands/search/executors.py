@@ -1,4 +1,4 @@
-"""Where a search trains: in this process, in processes of this machine, by whoever joins the run's folder, on a Ray cluster."""
+"""Where a search trains: in this process, in processes of this machine or by whoever joins the run's folder."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def executor_for(job: Job, settings: Settings, judge: Judge, groups: Groups, abo
     Raises:
         SettingError: for a lease that is too short.
     """
-    given, kind = settings.section("executor"), settings.executor.partition(":")[0]
+    given, kind = settings.section("executor"), settings.executor
     if kind == "local":
         return Sequential(judge(), run_seed=settings.seed, at_once=groups)
     if kind == "folder":

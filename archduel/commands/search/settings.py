@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -83,11 +82,9 @@ class Settings(BaseModel):
     )
     device_latency: str | None = Field(None, description="the device that --max-latency-ms is about: `archduel device list`; default this one")
     executor: str = Field(
-        "processes", description="where networks are trained: processes (of this machine), local (this process), folder (whoever joins the run: `archduel worker`), "
-        "ray, ray://host:port"
+        "processes", description="where networks are trained: processes (of this machine), local (this process), "
+        "folder (whoever joins the run: `archduel worker`)"
     )
-    cpus_per_task: float | None = Field(None, gt=0, description="processors that Ray keeps free for a training; default 1")
-    gpus_per_task: float | None = Field(None, ge=0, description="GPUs that Ray keeps free for a training, 0.5 = two share one; default 1 with --device cuda")
     window: int | None = Field(None, ge=1, description="networks that are asked for at a time; default twice the workers")
 
     def identity(self) -> str:
@@ -108,13 +105,13 @@ class Settings(BaseModel):
 
 OLDER = {"start": "scratch"}
 """What runs of an older version did, where that is not today's default."""
-LATER = ("start", "backbones", "max_ram", "max_flash", "objectives", "front", "int8", "validation", "preset", "prior", "device_latency", "beside", "executor", "cpus_per_task", "gpus_per_task", "window")
+LATER = ("start", "backbones", "max_ram", "max_flash", "objectives", "front", "int8", "validation", "preset", "prior", "device_latency", "beside", "executor", "window")
 """Settings that runs of an older version have no say in."""
 KNOWN_SIDE = 128
 """Pixels that images keep where pretrained networks may look at them, whatever the time: in fewer they see little."""
 SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan", "race", "executor")
-EXECUTORS = ("processes", "local", "folder", "ray")
-OF_EXECUTORS = {"beat": ("folder",), "lease": ("folder",), "limit": ("processes", "folder", "ray")}
+EXECUTORS = ("processes", "local", "folder")
+OF_EXECUTORS = {"beat": ("folder",), "lease": ("folder",), "limit": ("processes", "folder")}
 """Names that ``--set executor.NAME`` takes, and which executors have a use for them: seconds, see ``docs/many_machines.md``."""
 
 
@@ -219,19 +216,11 @@ def _check_executor(settings: Settings) -> None:
         UnknownNameError: for another executor.
         SettingError: naming the setting and what to do instead.
     """
-    executor = settings.executor
-    kind = executor.partition("://")[0]
+    kind = settings.executor
     if kind not in EXECUTORS:
-        raise unknown("executor", executor, EXECUTORS)
-    if executor != kind and (kind != "ray" or not re.fullmatch(r"ray://[^/\s:]+:\d{1,5}", executor)):
-        raise SettingError(f"executor is {executor!r}, expected {kind}{' or ray://HOST:PORT' * (kind == 'ray')}")
+        raise unknown("executor", kind, EXECUTORS)
     if kind != "processes" and _may_race(settings.model_dump(exclude_none=True)):
-        raise SettingError(f"executor {executor} has nothing to do in a race, which trains in this process; give --evaluations or --no-race")
-    for name in ("cpus_per_task", "gpus_per_task"):
-        if getattr(settings, name) is not None and kind != "ray":
-            raise SettingError(f"{name} is for executor ray, got executor {executor}; leave --{name.replace('_', '-')} out")
-    if settings.gpus_per_task and not settings.device.startswith("cuda"):
-        raise SettingError(f"gpus_per_task is {settings.gpus_per_task:g}, but networks are trained on {settings.device}; give --device cuda")
+        raise SettingError(f"executor {kind} has nothing to do in a race, which trains in this process; give --evaluations or --no-race")
     if kind == "local" and settings.workers > 1 and settings.seconds is not None:
         raise SettingError(f"executor local trains one network at a time, got --workers {settings.workers} and a time that is planned for them; leave --workers out")
     for name, value in settings.section("executor").items():

@@ -13,14 +13,9 @@ from archduel.errors import ArchduelError
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"executor": "rya"}, "did you mean 'ray'"),
-        ({"executor": "folder://host:1"}, "expected folder"),
-        ({"executor": "ray://host"}, "ray://HOST:PORT"),
-        ({"executor": "ray", "evaluations": None}, "nothing to do in a race"),
+        ({"executor": "foldr"}, "did you mean 'folder'"),
+        ({"executor": "folder", "evaluations": None}, "nothing to do in a race"),
         ({"executor": "folder", "race": True}, "nothing to do in a race"),
-        ({"cpus_per_task": 2}, "cpus_per_task is for executor ray, got executor processes; leave --cpus-per-task out"),
-        ({"executor": "folder", "gpus_per_task": 1}, "gpus_per_task is for executor ray"),
-        ({"executor": "ray", "gpus_per_task": 1}, "trained on cpu; give --device cuda"),
         ({"executor": "local", "workers": 2, "seconds": 60}, "one network at a time"),
         ({"set": {"executor.lease": 60}}, "executor processes takes limit"),
         ({"executor": "folder", "set": {"executor.leese": 60}}, "executor folder takes beat and lease and limit"),
@@ -36,6 +31,5 @@ def test_impossible_combinations(given: dict[str, Any], message: str) -> None:
 
 def test_possible_ones_and_that_older_runs_keep_their_names() -> None:
     assert make_settings(data="digits", evaluations=8, executor="local").workers == 1
-    assert make_settings(data="digits", evaluations=8, executor="ray://head:10001", cpus_per_task=2).executor == "ray://head:10001"
     assert make_settings(data="digits", evaluations=8, executor="folder", set={"executor.lease": 60, "executor.beat": 5}).executor == "folder"
     assert "executor" not in make_settings(data="digits", evaluations=8).identity()
