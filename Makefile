@@ -10,7 +10,7 @@ OUT         ?= runs/demo
 # One process a core and one thread in each: threads that spin for a core double the time of a loaded machine.
 TESTS       ?= -n auto --timeout 900
 
-.PHONY: demo test check lint clean
+.PHONY: demo test check lint types package docs floors newest clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,9 +33,41 @@ test: $(VENV)/.ready            ## what a newcomer runs
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check archduel tests benchmarks examples
+
+types: $(VENV)/.ready
 	$(BIN)/mypy
 
-check: lint test
+package: $(VENV)/.ready         ## sdist and wheel are built, looked at, installed elsewhere and run
+	tools/check_package.sh $(BIN)/python
+
+docs: $(VENV)/.ready            ## the pages, in site/; every warning is an error
+	@if $(PIP) install -q -c constraints.txt -e ".[docs]"; then $(BIN)/mkdocs build --strict -q -d site && echo "open site/index.html"; \
+	else echo "the pages were not built: mkdocs cannot be installed here (pip install 'archduel[docs]' says why)"; fi
+
+check: lint types package docs test
+
+# The oldest and the newest packages that pyproject.toml allows, in environments of their own. Another Python or torch:
+#   make floors FLOOR_PYTHON=python3.10 FLOOR_TORCH=torch==2.6.0      make newest NEW_PYTHON=python3.13 NEW_TORCH=torch
+FLOOR_PYTHON ?= $(PYTHON)
+FLOOR_TORCH  ?= $(TORCH)
+NEW_PYTHON   ?= $(PYTHON)
+NEW_TORCH    ?= $(TORCH)
+QUICK        ?= tests/test_public_names.py tests/contract/test_spaces.py tests/contract/test_rankers.py tests/unit/export tests/unit/reporting tests/unit/training tests/integration/test_race_job.py
+
+floors:                         ## the quick tests with the lowest versions of what archduel asks for
+	$(call quick,floors,$(FLOOR_PYTHON),$(FLOOR_TORCH),--resolution lowest-direct)
+
+newest:                         ## the quick tests with the newest versions
+	$(call quick,newest,$(NEW_PYTHON),$(NEW_TORCH),--upgrade)
+
+# A torch with or without CUDA is chosen by pip once; the resolver keeps exactly that one.
+define quick
+	test -x .venv-$(1)/bin/python || $(2) -m venv .venv-$(1)
+	.venv-$(1)/bin/python -m pip --disable-pip-version-check install -q uv $(3) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	.venv-$(1)/bin/python -m pip freeze | grep -i '^torch==' > .venv-$(1)/torch.txt
+	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" .venv-$(1)/bin/python -m uv pip install -q --python .venv-$(1)/bin/python -c .venv-$(1)/torch.txt $(4) -e ".[dev,all]"
+	OMP_NUM_THREADS=1 .venv-$(1)/bin/python -m pytest -m "not slow and not gpu" -p no:cacheprovider --timeout 900 $(QUICK)
+endef
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache runs
+	rm -rf $(VENV) .venv-floors .venv-newest .pytest_cache .mypy_cache .ruff_cache runs site dist

@@ -176,6 +176,8 @@ def clear_temporaries(folder: Path, of: str = "") -> None:
 
 
 def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        return True  # signal 0 is Ctrl-C there: better a left-over file than a stopped neighbour
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.core.disk import user_folder
+from archduel.core.disk import lock, user_folder
 
 __all__ = ["Entry", "RowFile", "cache_root", "clear", "entry_size", "locked", "opened", "publish", "recovered", "replace_folder", "write_entry"]
 
@@ -104,19 +104,18 @@ def cache_root(given: Path | str | None = None) -> Path:
 def locked(path: Path) -> Iterator[bool]:
     """Holds an exclusive lock of the operating system on ``path``; it ends with the process, however that ends.
 
-    Gives whether it is held: where there are no such locks (Windows, some network drives) two processes do the same work, and
-    the first to finish publishes it.
+    Gives whether it is held: where there are no such locks (some network drives) two processes do the same work, and the first to
+    finish publishes it.
+
+    Raises:
+        RunError: if a link or something else lies at ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-            held = True
-        except (ImportError, OSError):
-            held = False
-        yield held
+    held = lock(path, path.parent, wait=True)
+    try:
+        yield held.sure
+    finally:
+        held.release()
 
 
 FEW_FILES = 64  # that are waited for one by one
@@ -225,7 +224,7 @@ def opened(folder: Path, *, mapped: bool = True) -> Entry | None:
         mapped: look into the file (copy on write, so that nobody can change it), else read it into memory.
     """
     try:
-        facts: dict[str, Any] = json.loads((folder / "entry.json").read_text())
+        facts: dict[str, Any] = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
         rows = np.load(folder / "rows.npy", allow_pickle=False)
         digests = np.load(folder / "digests.npy", allow_pickle=False)
         if facts["format"] != FORMAT or not len(rows):

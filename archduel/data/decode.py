@@ -241,7 +241,7 @@ def survey_once(source: Source, root: Path) -> Survey:
         return survey(source)
     path = root / "decoded" / f"survey-{digest(source.key)[:24]}.json"
     try:
-        known = json.loads(path.read_text())
+        known = json.loads(path.read_text(encoding="utf-8"))
         deep = {str(kind): Spread(**spread) for kind, spread in known["deep"].items()}
         sizes = tuple((int(width), int(height)) for width, height in known["sizes"])
         return Survey(sizes, bool(known["grey"]), deep, *(int(known[name]) for name in ("animated", "looked_at", "deep_colour")))

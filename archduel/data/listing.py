@@ -162,7 +162,7 @@ def _write_arrays(folder: Path, items: Iterable[Item]) -> tuple[int, str]:
 def open_catalogue(folder: Path) -> Catalogue | None:
     """Returns the list in ``folder``, or None where there is none that can be used."""
     try:
-        facts = json.loads((folder / "catalogue.json").read_text())
+        facts = json.loads((folder / "catalogue.json").read_text(encoding="utf-8"))
         if facts["format"] != FORMAT:
             return None
         arrays = {name: np.memmap(folder / f"{name}.bin", kind, "r") for name, kind in ARRAYS.items()}

@@ -151,7 +151,7 @@ def open_kept(folder: Path, *, name: str) -> Source:
         DataError: if the folder is damaged.
     """
     try:
-        facts = json.loads((folder / "set.json").read_text())
+        facts = json.loads((folder / "set.json").read_text(encoding="utf-8"))
         labels = np.load(folder / "labels.npy", allow_pickle=False)
         given = np.load(folder / "given.npy", allow_pickle=False)
         classes, packed = tuple(facts["classes"]), bool(facts["packed"])

@@ -67,7 +67,7 @@ def children_allowed() -> Iterator[None]:
 def how_it_ended(exitcode: int | None) -> str:
     """Returns what an exit code means, in words."""
     if exitcode is not None and exitcode < 0:
-        hint = " (the system may have run out of memory)" if exitcode == -signal.SIGKILL else ""
+        hint = " (the system may have run out of memory)" if exitcode == -getattr(signal, "SIGKILL", 9) else ""
         return f"was ended by signal {signal.Signals(-exitcode).name}{hint}"
     return f"ended with exit code {exitcode}"
 

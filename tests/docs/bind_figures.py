@@ -20,7 +20,7 @@ from record_numbers import numbers, words
 
 FILE = Path(__file__).with_name("figures.txt")
 SCALES: dict[str, tuple[float, ...]] = {
-    "%": (100, 1), "points": (100, 1), "point": (100, 1), "k": (1e-3, 1), "M": (1e-6, 1), "ms": (1e3, 1, 1e-3), "s": (1, 1e-3), "microseconds": (1e6, 1e3, 1), "µs": (1e6, 1e3, 1),
+    "%": (100, 1), "points": (100, 1), "point": (100, 1), "k": (1e-3,), "M": (1e-6,), "ms": (1e3, 1, 1e-3), "s": (1, 1e-3), "microseconds": (1e6, 1e3, 1), "µs": (1e6, 1e3, 1),
     "min": (1 / 60, 1), "h": (1 / 3600, 1), "kB": (1e-3, 1), "KiB": (1 / 1024, 1), "MB": (1e-6, 1), "MiB": (2**-20, 1), "GB": (1e-9, 1e-6, 1e-3, 1), "GiB": (2**-30, 1),
 }  # fmt: skip
 NOTE = re.compile(r"([-\d][\d.,]*(?:(?:, | and )[-\d][\d.,]*)*) (=|in|is|are) (.+)", re.DOTALL)

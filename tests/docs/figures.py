@@ -115,4 +115,4 @@ def blocks(page: Path) -> list[Block]:
 
 
 def _existing(name: str) -> list[str]:
-    return [path.name for path in sorted(RECORDS.iterdir()) if fnmatch.fnmatch(path.name, name)]
+    return [path.name for path in sorted(RECORDS.glob("*")) if fnmatch.fnmatch(path.name, name)]

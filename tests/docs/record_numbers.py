@@ -17,7 +17,8 @@ from typing import Any
 from figures import RECORDS
 from scipy.stats import t as student
 
-NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
+NUMBER = re.compile(r"(\d[\d,]*(?:\.\d+)?(?:e-?\d+)?)(?:([kM])\b)?")
+SUFFIX = {"k": 1e3, "M": 1e6, "": 1.0}
 
 
 @cache
@@ -48,8 +49,8 @@ def _numbers(node: Any, path: str, around: frozenset[str]) -> Iterator[tuple[str
     if isinstance(node, (int, float)):
         yield path, float(node), around
     elif isinstance(node, str):
-        for i, match in enumerate(NUMBER.findall(node[:4000])):
-            yield f"{path} ~{i}", float(match.replace(",", "")), around
+        for i, (number, suffix) in enumerate(NUMBER.findall(node[:4000])):
+            yield f"{path} ~{i}", float(number.replace(",", "")) * SUFFIX[suffix], around
     else:
         yield from _inside(node, path, around)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import typer.main
+from PIL import Image
+from typer.testing import CliRunner
 
 from archduel import registry
 from archduel.commands import app
@@ -33,8 +37,6 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def make_images(folder: Path) -> None:
     """Writes two classes of 30 small images."""
-    from PIL import Image
-
     rng = np.random.default_rng(0)
     for number, name in enumerate(("daisy", "tulip")):
         (folder / name).mkdir(parents=True)
@@ -75,3 +77,26 @@ def test_commands_exist_with_these_options(page: Path, line: str) -> None:
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     used = {word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)}
     assert used <= known | {"--help"}, f"{page.name}: {sorted(used - known)} are no options of {line!r}"
+
+
+QUICK_WORDS = "--evaluations 4 --race --max-images 120 --max-params 20k --start scratch --workers 1 --set race.last_epochs=10"
+WAITED_FOR = ("--time 30m", "+30m", "audit", "bench")  # lines of the tutorial that take minutes: their options are checked above
+
+
+def test_the_commands_of_the_tutorial_work_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in commands(ROOT / "docs" / "tutorial.md"):
+        if any(word in line for word in WAITED_FOR):
+            continue
+        done = CliRunner().invoke(app, shlex.split(line.replace("--time 3m", QUICK_WORDS))[1:], catch_exceptions=False)
+        assert done.exit_code == 0, f"{line}: {done.output}"
+    assert {"report.html", "result.json", "export"} <= {path.name for path in (tmp_path / "runs" / "first").iterdir()}
+    Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(tmp_path / "my_digit.png")
+    said = subprocess.run([sys.executable, "shipped/predict.py", "my_digit.png"], capture_output=True, text=True, check=True).stdout
+    assert "my_digit.png" in said
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.exists()], ids=lambda page: page.name)
+def test_blocks_are_of_kinds_that_are_looked_at(page: Path) -> None:
+    """Python runs, commands are read; text is what a program prints. Another kind would be looked at by nobody."""
+    assert {name for name, _ in BLOCK.findall(page.read_text(encoding="utf-8"))} <= {"", "bash", "sh", "python", "text"}

@@ -11,6 +11,7 @@ from bind_figures import agree, align, explained, read, sourced
 from figures import NAMED, PAGES, RECORDS, ROOT, Block, Figure, blocks
 from record_numbers import load, numbers
 
+pytestmark = pytest.mark.skipif(not RECORDS.is_dir(), reason="needs benchmarks/records, which are in the repository and not in an sdist")
 HOW = "python tests/docs/bind_figures.py proposes one"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,18 +18,29 @@ import archduel
 from archduel.data import load
 from archduel.errors import BudgetError, RunError, SettingError
 
+CLOCKED = str(Path(__file__).with_name("clocked.py"))  # seconds of these runs are processor seconds
 SMALL: dict[str, Any] = {
     "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True, "workers": 1,
     "set": {"race.last_epochs": 10},
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def raced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of one finished race, of which each test gets a copy."""
+    return archduel.search("digits", out=tmp_path_factory.mktemp("runs") / "race", quiet=True, **SMALL).folder
+
+
+@pytest.fixture
+def run(raced: Path, tmp_path: Path) -> archduel.Run:
+    return archduel.Run(shutil.copytree(raced, tmp_path / "run"))
+
+
 def winner(result: dict[str, Any]) -> dict[str, Any]:
     return dict(result["race"]["candidates"][result["race"]["winner"]])
 
 
-def test_a_network_is_trained_on_in_steps(tmp_path: Path) -> None:
-    run = archduel.search("digits", out=tmp_path / "run", quiet=True, **SMALL)
+def test_a_network_is_trained_on_in_steps(run: archduel.Run) -> None:
     results = [run.result]
     page = (run.folder / "report.html").read_text()
     for number in (1, 2):
@@ -52,9 +64,9 @@ def test_a_network_is_trained_on_in_steps(tmp_path: Path) -> None:
         archduel.search("digits", out=run.folder, time="+12s", quiet=True, max_images=100)
 
 
-def test_a_continuation_that_is_killed_goes_on_within_its_time(tmp_path: Path) -> None:
-    out = archduel.search("digits", out=tmp_path / "run", quiet=True, **SMALL).folder
-    words = [sys.executable, "-m", "archduel", "search", "digits", "--out", str(out), "--time", "+40s", "--quiet"]
+def test_a_continuation_that_is_killed_goes_on_within_its_time(run: archduel.Run) -> None:
+    out = run.folder
+    words = [sys.executable, CLOCKED, "search", "digits", "--out", str(out), "--time", "+20s", "--quiet"]
     process = subprocess.Popen(words)
     journal = out / "journal.jsonl"
     while process.poll() is None and '"saved"' not in journal.read_text():
@@ -70,26 +82,24 @@ def test_a_continuation_that_is_killed_goes_on_within_its_time(tmp_path: Path) -
     began = next(r["clock"] for r in after if r["event"] == "more")
     assert sum(r["event"] == "more" for r in after) == 1
     assert after[-1]["event"] == "more ends"
-    assert after[-1]["clock"] - began <= 50  # as the race: within ten seconds on a machine that is busy
+    assert after[-1]["clock"] - began <= 30  # as the race: within ten seconds on a machine that is busy
     trained = next(r["clock"] for r in reversed(after) if r["event"] == "test")
-    assert trained - began <= 40
+    assert trained - began <= 20
 
 
-def test_a_continuation_that_was_too_short_is_none(tmp_path: Path) -> None:
-    run = archduel.search("digits", out=tmp_path / "run", quiet=True, **SMALL)
+def test_a_continuation_that_was_too_short_is_none(run: archduel.Run) -> None:
     with pytest.raises(BudgetError, match="too short to train on"):
         archduel.search("digits", out=run.folder, time="+2s", quiet=True)
     before = winner(run.result)["passes"]
-    run = archduel.search("digits", out=run.folder, time="+20s", quiet=True)
+    run = archduel.search("digits", out=run.folder, time="+10s", quiet=True)
     assert winner(run.result)["passes"] > before
 
 
-def test_what_cannot_go_on_is_said(tmp_path: Path) -> None:
+def test_what_cannot_go_on_is_said(run: archduel.Run, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="--out"):
         archduel.search("digits", time="+12s", quiet=True)
     with pytest.raises(RunError, match="holds no run"):
         archduel.search("digits", out=tmp_path / "nothing", time="+12s", quiet=True)
-    run = archduel.search("digits", out=tmp_path / "run", quiet=True, **SMALL)
     (run.folder / "result.json").unlink()
     with pytest.raises(RunError, match="is not finished"):
         archduel.search("digits", out=run.folder, time="+12s", quiet=True)

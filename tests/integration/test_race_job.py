@@ -25,6 +25,7 @@ from archduel.errors import ArchduelError, InfeasibleError, SettingError
 from archduel.spaces.family import count
 from archduel.spaces.stages.space import Stages
 
+CLOCKED = str(Path(__file__).with_name("clocked.py"))  # seconds of these runs are processor seconds
 SMALL = {
     "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True,
     "set": {"race.last_epochs": 12},
@@ -84,7 +85,7 @@ def killed_when(words: list[str], ready: Callable[[], bool]) -> None:
 
 def test_a_timed_race_that_is_killed_twice_goes_on_and_keeps_to_its_time(tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    words = [sys.executable, "-m", "archduel", "search", "digits", "--time", "60s", "--space", "stages", "--strategy", "evolution"]
+    words = [sys.executable, CLOCKED, "search", "digits", "--time", "30s", "--space", "stages", "--strategy", "evolution"]
     words += ["--max-images", "240", "--workers", "1", "--quiet", "--out", str(out)]
     journal, saved = out / "journal.jsonl", out / "checkpoints"
     killed_when(words, lambda: journal.exists() and '"rung"' in journal.read_text())
@@ -99,7 +100,7 @@ def test_a_timed_race_that_is_killed_twice_goes_on_and_keeps_to_its_time(tmp_pat
     assert sum(r["event"] == "choice" for r in after) == 1
     winner = result["race"]["candidates"][result["race"]["winner"]]
     assert winner["steps"] >= facts["steps"]  # it went on from what was saved, as far as there was time on this machine
-    assert facts["clock"] <= result["race"]["seconds"] <= 61
+    assert facts["clock"] <= result["race"]["seconds"] <= 31
 
 
 def test_limits_that_only_the_narrowest_networks_meet_are_accepted() -> None:

@@ -80,7 +80,7 @@ def test_the_export_answers_as_the_network_does(run: Run, images: Path, tmp_path
 def test_two_starts_repeat_exactly(images: Path, tmp_path: Path) -> None:
     results = []
     for name in ("first", "second"):
-        found = archduel.search(images, evaluations=4, race=True, out=tmp_path / name, quiet=True, set={"race.last_epochs": 10})
+        found = archduel.search(images, evaluations=4, race=True, max_params=150_000, out=tmp_path / name, quiet=True, set={"race.last_epochs": 10})
         results.append(json.loads((found.folder / "result.json").read_text()))
     archs = [[candidate["arch"] for candidate in result["race"]["candidates"]] for result in results]
     assert archs[0] == archs[1]

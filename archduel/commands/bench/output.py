@@ -225,7 +225,7 @@ def write_csv(bench: Bench | FrontBench, path: Path) -> None:
     """Writes the records, one a row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(name for record in bench.records for name in record))
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(bench.records)
@@ -234,7 +234,7 @@ def write_csv(bench: Bench | FrontBench, path: Path) -> None:
 def write_trajectories(bench: Bench, path: Path) -> None:
     """Writes mean validation accuracy and regret after every query, one row a strategy, budget and query."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["strategy", "budget", "query", "mean_validation", "mean_regret", "median_regret", "mean_seconds"])
         for (title, budget), curve in bench.curves.items():

@@ -91,6 +91,6 @@ def lines_of(state: Mapping[str, Any]) -> list[str]:
     if "test_accuracy" in result:
         lines.append(f"  result   {result.get('text', result.get('arch'))}: {result['test_accuracy']:.2%} of the test images, {result['params']:,} parameters")
     if state["state"] == "stopped":
-        again = f"archduel resume {state['folder']}" if state["kind"] == "search" else "its command, repeated,"
+        again = f"archduel resume {state['folder']}"
         lines.append(f"  next     {again} goes on")
     return [printable(line) for line in lines]

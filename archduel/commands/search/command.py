@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,11 +133,16 @@ def audit(
         raise typer.Exit(130) from stop
 
 
-def resume(run: Annotated[Path, typer.Argument(help="folder of a search")], quiet: Quiet = False) -> None:
-    """Go on with a search that was stopped, from its folder alone: what repeating its command does."""
+def resume(run: Annotated[Path, typer.Argument(help="folder of a search, a training or a proxy job")], quiet: Quiet = False) -> None:
+    """Go on with what was stopped, from its folder alone: what repeating its command does."""
+    from archduel.commands.again import words_of
     from archduel.commands.search.dry import resume as main
 
+    words = words_of(run)
     try:
+        if words is not None:  # another program: the command says its options, and a training under way has no part of this one
+            typer.echo(f"archduel {shlex.join(words)}", err=True)
+            raise typer.Exit(subprocess.run([sys.executable, "-m", "archduel", *words, *(["--quiet"] if quiet and "--quiet" not in words else [])]).returncode)
         main(run, quiet=quiet, command=command_line(), gone=running_for())
     except KeyboardInterrupt as stop:
         raise typer.Exit(130) from stop

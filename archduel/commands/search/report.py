@@ -116,12 +116,12 @@ def report_data(folder: Path, records: Records | None = None) -> dict[str, Any]:
     """
     settings = read_settings(folder)
     records = read_journal(folder / JOURNAL) if records is None else records
-    result = json.loads(path.read_text()) if (path := folder / "result.json").is_file() else None
+    result = json.loads(path.read_text(encoding="utf-8")) if (path := folder / "result.json").is_file() else None
     toml = read_toml(folder / "run.toml")
     data: dict[str, Any] = {
         "title": Path(settings.data).name if ":" not in settings.data else settings.data,
         "command": toml["command"],
-        "settings": (folder / "run.toml").read_text(),
+        "settings": (folder / "run.toml").read_text(encoding="utf-8"),
         "environment": {**toml["versions"], **{k: str(v) for k, v in toml["hardware"].items()}, "device": settings.device,
                         "workers": str(settings.workers), "threads each": str(settings.threads)},
         "metric": f"validation {settings.metric.replace('_', ' ')}",
@@ -156,10 +156,10 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
     """Returns the parts that only a finished run has."""
     data = result["data"]
     splits, networks = data["splits"], result["networks"]
-    mistakes = json.loads(path.read_text()) if (path := folder / "mistakes.json").is_file() else []
+    mistakes = json.loads(path.read_text(encoding="utf-8")) if (path := folder / "mistakes.json").is_file() else []
     colour = "grey" if data["preprocessing"]["mode"] == "L" else "colour"
     size = data["preprocessing"]["size"]
-    audited = json.loads(path.read_text()) if (path := folder / "audit.json").is_file() else None
+    audited = json.loads(path.read_text(encoding="utf-8")) if (path := folder / "audit.json").is_file() else None
     gains = [*((audited or {}).get("gain", {}).values()), *result["gain"].values()]
     known = [*([audited["conditions"]] if audited else []), *(gain["sentence"] for gain in gains), *start_sentences(result)]
     return {

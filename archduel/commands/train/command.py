@@ -33,7 +33,8 @@ def register(app: typer.Typer) -> None:
 def train(
     *,
     arch: Annotated[str | None, typer.Argument(help="a name (`archduel list architectures`), text, genotype, file, or run folder; not needed with --from or --file")] = None,
-    data: Annotated[str, typer.Option(help="cifar10, cifar100, digits, a folder, .npz; ImageNet's folder or tar shards")] = "cifar10",
+    data: Annotated[str | None, typer.Argument(help="cifar10, cifar100, digits, a folder, .npz; ImageNet's folder or tar shards  [default: cifar10]")] = None,
+    named: Annotated[str | None, typer.Option("--data", hidden=True, help="what DATA was before it had a place of its own")] = None,
     out: Annotated[Path, typer.Option(help="folder of the training; the same command continues it")],
     recipe: Annotated[str, typer.Option(help="`archduel list recipes`, or a .toml or .json file; default by data and space")] = "",
     set_: RecipeChanges = None,
@@ -53,6 +54,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train an architecture, named or found by a search, with a recipe; test it once and keep it in a folder."""
+    arch, data = _which(arch, data, named, alone=file is not None)
     if file is not None:
         if arch or from_ or track:
             raise SettingError("--file trains all architectures of a file; leave ARCH, --from and --track out")
@@ -78,3 +80,12 @@ def train(
             )  # fmt: skip
     except KeyboardInterrupt as stop:  # the training said so already; some versions of typer would make it exit code 1
         raise typer.Exit(130) from stop
+
+
+def _which(arch: str | None, data: str | None, named: str | None, *, alone: bool) -> tuple[str | None, str]:
+    """Returns architecture and data; ``alone``: a single word is the data, since the architectures come from elsewhere."""
+    if alone and arch and data is None and named is None:
+        arch, data = None, arch
+    if data is not None and named is not None:
+        raise SettingError(f"data is named twice: {data} and --data {named}; leave --data out")
+    return arch, data or named or "cifar10"

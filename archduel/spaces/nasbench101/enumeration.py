@@ -22,7 +22,7 @@ from archduel.spaces.nasbench101.cell import INPUT_LABEL, MAX_VERTICES, OUTPUT_L
 
 __all__ = ["enumerate_cells", "hash_cells", "hash_texts", "md5_rows"]
 
-# -- MD5 of many messages of one length at once, in NumPy: the same digests as ``hashlib``, several times as many a second 
+# -- MD5 of many messages of one length at once, in NumPy: the same digests as ``hashlib``, one to three times as many a second 
 #
 # Source: RFC 1321. Only for names of architectures; MD5 protects nothing.
 
