@@ -6,18 +6,19 @@ One standardiser serves all rankers; they differ only in which architectures it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core import Arch, Costs, Space, sample
+from archduel.core.ranks import normal_scores
 from archduel.errors import SettingError
 from archduel.rankers.labels import check_archs
 
-__all__ = ["FeatureCache", "Standardiser", "describe", "describe_random", "measure", "normal_scores"]
+__all__ = ["FeatureCache", "Standardiser", "WithColumns", "describe", "describe_random", "graph_view", "measure", "normal_scores"]
 
 Matrix = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -56,11 +57,36 @@ def describe(space: Space, archs: Sequence[Arch], *, costs: Costs | None = None,
     return np.concatenate([columns, np.log(np.maximum(np.asarray(costs(archs), np.float64), 1.0))], 1)
 
 
+def graph_view(space: Space) -> str:
+    """The name of the space's method that describes graphs: ``graph_features`` where there is one, else ``features``."""
+    return "graph_features" if hasattr(space, "graph_features") else "features"
+
+
 def describe_random(
     space: Space, n: int, rng: np.random.Generator, *, costs: Costs | None = None, view: str = "features"
 ) -> Matrix:
     """(n, F) columns of random architectures, for a scale that does not depend on which ones were labelled."""
     return describe(space, [sample(space, rng) for _ in range(n)], costs=costs, view=view)
+
+
+class WithColumns:
+    """A space whose features also hold further columns, such as what shared weights say; everything else is the space's own.
+
+    Args:
+        space: the space.
+        columns: returns (B, K) further numbers of architectures.
+    """
+
+    def __init__(self, space: Space, columns: Callable[[Sequence[Arch]], Matrix]) -> None:
+        self._space, self._columns = space, columns
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns what the space has."""
+        return getattr(self._space, name)
+
+    def features(self, archs: Sequence[Arch]) -> Matrix:
+        """Returns (B, F + K): the space's features, then the further columns."""
+        return np.concatenate([np.asarray(self._space.features(archs), np.float64), np.asarray(self._columns(archs), np.float64)], 1)
 
 
 class Standardiser(NamedTuple):
@@ -168,22 +194,3 @@ class FeatureCache:
         if self.space not in _of_tuple or _of_tuple[self.space][0] is not archs:
             _of_tuple[self.space] = archs, describe(self.space, archs)
         return _of_tuple[self.space][1]
-
-
-def normal_scores(values: Sequence[float] | Matrix) -> Matrix:
-    """(N,) the standard normal quantile of (rank - 1/2) / N; 0 = the median, equal values share the mean of their ranks.
-
-    Ranks are all that a ranker needs, and networks that failed to train cannot stretch the scale.
-
-    Source: the plotting positions (rank - c) / (N + 1 - 2 c) of Blom, "Statistical Estimates and Transformed Beta-Variables",
-    Wiley 1958, with c = 1/2 (Hazen, 1914).
-    """
-    # c = 3/8 (Blom's own) is nearest to the expected order statistics of N normal values (worst 0.02 off for N = 3 to 20),
-    # c = 1/2 is up to 0.12 off, c = 0 (van der Waerden, 1952) up to 0.20. Between the two that this package once had, 1/2
-    # is nearer for every N, and the published numbers of the jury were measured with it.
-    # (Imported here: SciPy's statistics are slow to load, and commands that only name `Costs` come through this module.)
-    from scipy.special import ndtri
-    from scipy.stats import rankdata
-
-    values = np.asarray(values, np.float64)
-    return np.asarray(ndtri((rankdata(values) - 0.5) / len(values)))

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from archduel.core import Arch, Costs, Space, State, parse
 from archduel.errors import SettingError, StateError, check_at_least, check_positive, check_share, unknown
-from archduel.rankers.columns import Standardiser, describe, measure, normal_scores
+from archduel.rankers.columns import Standardiser, describe, graph_view, measure, normal_scores
 from archduel.rankers.labels import Pairs, ScoreRanker, WinCurve, check_labels, each_once
 
-__all__ = ["MODULES", "Booster", "Boosting", "ExtraTrees", "Regression", "Regressor", "ScikitLearn", "graph_view"]
+__all__ = ["MODULES", "Booster", "Boosting", "ExtraTrees", "Regression", "Regressor", "ScikitLearn"]
 
 Matrix = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -59,11 +59,6 @@ class Regressor(Protocol):
 
 
 VIEWS = ("graph", "effect")
-
-
-def graph_view(space: Space) -> str:
-    """The name of the space's method that describes graphs: ``graph_features`` where there is one, else ``features``."""
-    return "graph_features" if hasattr(space, "graph_features") else "features"
 
 
 class _Fit(NamedTuple):

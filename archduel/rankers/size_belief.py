@@ -16,25 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core import Arch, Ranker, State, keep_learning, win_matrix
+from archduel.core.ranks import lifted
 from archduel.errors import check_at_least
-from archduel.rankers.columns import normal_scores
 from archduel.rankers.labels import Pairs
 
 __all__ = ["SizeBelief", "lifted"]
 
 Vector = NDArray[np.float64]
-
-
-def lifted(scores: Sequence[float] | Vector, sizes: Sequence[float] | Vector, weight: float) -> Vector:
-    """(n,) scores with the belief that larger architectures are better.
-
-    Args:
-        scores: (n,) labels, higher is better.
-        sizes: (n,) multiply-adds, or any other size.
-        weight: of the sizes' normal scores beside the labels'; 0 = the labels alone (their order stays).
-    """
-    # Added, not multiplied: a weight of 1 then says that a label and a size that rank alike weigh alike.
-    return normal_scores(scores) + weight * normal_scores(sizes)
 
 
 class SizeBelief:

@@ -24,6 +24,7 @@ Deviations from the paper (P) and the released code (R):
  8. The policy is one LSTM of 128 for both cells, whose nodes are picked by a linear head (R: two of 128, picked by attention); it reads
     which kind of question comes next.
  9. The option ``batches`` makes an epoch a part of a pass; ``batch`` architectures share a policy update (P and R: 1).
+10. Added: ``judged_by="joint"`` (the default) chooses by accuracy, loss and multiply-adds together; ``score`` is P's.
 """
 
 from __future__ import annotations
@@ -174,6 +175,7 @@ class CNAS(OneShot):
         uniform: whether w learns from uniform architectures after the warm-up too.
         candidates: architectures drawn at the end of a stage, the best of which is the stage's choice.
         verify: candidates that are evaluated on their own in the end.
+        judged_by: what the choice among candidates goes by: ``joint``, shared weights and multiply-adds, or the ``score`` alone (the paper's).
 
     Raises:
         UnknownNameError: for an operation in ``order`` that the space does not have.
@@ -208,6 +210,7 @@ class CNAS(OneShot):
         uniform: bool = False,
         candidates: int = 10,
         verify: int = 0,
+        judged_by: str = "joint",
     ) -> None:
         if grow not in GROWTH:
             raise SettingError(f"grow is {grow!r}, expected one of {', '.join(GROWTH)}")
@@ -215,7 +218,7 @@ class CNAS(OneShot):
         check_at_least(1, stage_epochs=stage_epochs, batch=batch, candidates=candidates)
         check_positive(lr=lr)
         check_below_one(momentum=momentum)
-        super().__init__(space, shared, constraint, verify)
+        super().__init__(space, shared, constraint, verify, judged_by)
         self.policy, self.rng, self.generator, self.grow, self.decision_kind = policy, rng, generator, grow, kind
         self.warmup_epochs, self.stage_epochs, self.batch, self.candidates = warmup_epochs, stage_epochs, batch, candidates
         self.entropy, self.momentum, self.grad_clip, self.uniform = entropy, momentum, grad_clip, uniform

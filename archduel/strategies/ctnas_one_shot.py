@@ -12,6 +12,7 @@ Deviations:
  1. Batch norm is recalibrated for every architecture that is scored.
  2. Added: the strongest candidates are scored with the weights of the end (``candidates``), and ``verify`` of them evaluated on
     their own; with both 0 the comparator's first choice is the result, as in the paper.
+ 3. ``judged_by="joint"`` (the default) puts these in order by accuracy, loss and multiply-adds together; labels are accuracies alone.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class CTNASOneShot(OneShot):
         chunk: iterations a step.
         candidates: of CTNAS's finalists, how many are scored with the shared weights; 0 = none.
         verify: of these, how many are evaluated on their own.
+        judged_by: what the choice among candidates goes by: ``joint``, shared weights and multiply-adds, or the ``score`` alone (the paper's).
     """
 
     partners: ClassVar[Mapping[str, str | Mapping[str, Any]]] = {"policy": "lstm", "ranker": "nac"}
@@ -117,13 +119,14 @@ class CTNASOneShot(OneShot):
         chunk: int = 50,
         candidates: int = 10,
         verify: int = 0,
+        judged_by: str = "joint",
     ) -> None:
         if not 1 <= average <= epochs:
             raise SettingError(f"average is {average}, expected 1 to epochs ({epochs}): the last epochs are averaged")
         check_at_least(0, candidates=candidates)
         if not 0 <= verify <= candidates:
             raise SettingError(f"verify is {verify}, expected 0 to candidates ({candidates}), of which the best are evaluated on their own")
-        super().__init__(space, shared, constraint, verify)
+        super().__init__(space, shared, constraint, verify, judged_by)
         self.rng = rng
         self.average, self.labels, self.candidates = average, labels, candidates
         self.training = SupernetTraining(space, shared, rng=rng, epochs=epochs, batches=batches, sampling=sampling)

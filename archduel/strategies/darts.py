@@ -12,8 +12,10 @@ Deviations:
  1. The virtual step is w - xi (grad + weight_decay w + momentum v), as in the authors' code; the paper's equation 7 has the
     gradient alone. The finite difference (equation 8) is taken at w, before the virtual step, and w is put back bit by bit.
  2. The real step of w is the shared estimator's, which is Nesterov's and clips.
- 3. The derived cell is the supernet's ``derive`` of the softmax of alpha. Where the constraint forbids it, cells derived from alphas
-    with Gumbel noise take its place: it stands first among the finalists, the others follow by their score with shared weights.
+ 3. The derived cell is the supernet's ``derive`` of the softmax of alpha, which never holds ``none`` (P's rule for its own space). It and
+    cells derived from alphas with Gumbel noise are judged with the shared weights, and the first by accuracy, loss and multiply-adds
+    is named. ``variant="paper"`` names the derived cell unless the constraint forbids it, with ``none`` where the space's supernet
+    derives it (as NAS-Bench-201's DARTS does); the others follow by their score.
  4. A derived cell whose output does not depend on its input is not named (P names whatever is derived); the first cell of noisy alphas
     that is none takes its place, and the last step's metrics say so (``constant``).
  5. Added: ``beta_decay`` (Ye et al.: "beta-DARTS: Beta-Decay Regularization for Differentiable Architecture Search", CVPR 2022): L_val gets the mean
@@ -52,6 +54,7 @@ from archduel.strategies.rounds import first_distinct
 __all__ = ["DARTS"]
 
 RADIUS = 0.01
+VARIANTS = ("judged", "paper")
 Batch = tuple[Tensor, Tensor]
 
 
@@ -70,9 +73,10 @@ class DARTS(OneShot):
         beta_decay: weight that the decay of the mixture's weights reaches in the last epoch; 0 = none.
         candidates: architectures that are judged in the end, the derived one included.
         verify: of these, how many are evaluated on their own.
+        variant: ``judged`` by shared weights and size, no cell with ``none``, or the ``paper``'s: the derived cell whatever it is.
 
     Raises:
-        SettingError: for a supernet that cannot mix, or numbers out of range.
+        SettingError: for a supernet that cannot mix, another variant, or numbers out of range.
     """
 
     probe: ClassVar[Probe] = Probe("mix", {"epochs": 3, "batches": 2}, 2)
@@ -95,7 +99,10 @@ class DARTS(OneShot):
         beta_decay: float = 0.0,
         candidates: int = 5,
         verify: int = 0,
+        variant: str = "judged",
     ) -> None:
+        if variant not in VARIANTS:
+            raise SettingError(f"variant is {variant!r}, expected {' or '.join(map(repr, VARIANTS))}")
         if order not in (1, 2):
             raise SettingError(f"order is {order}, expected 1 or 2")
         check_at_least(1, epochs=epochs, candidates=candidates)
@@ -103,8 +110,8 @@ class DARTS(OneShot):
         check_positive(lr=lr)
         if not isinstance(shared.supernet, MixingSupernet):
             raise SettingError(f"the supernet of space {space.name} cannot mix operations; search it with spos, cnas or relativenas")
-        super().__init__(space, shared, constraint, verify)
-        self.generator = generator
+        super().__init__(space, shared, constraint, verify, "joint" if variant == "judged" else "score")
+        self.generator, self.variant = generator, variant
         self.order, self.epochs, self.candidates, self.beta_decay = order, epochs, candidates, beta_decay
         self.batches = batches or shared.n_batches("train")
         self.supernet: MixingSupernet = shared.supernet
@@ -228,7 +235,11 @@ class DARTS(OneShot):
 
     def _derived(self, noise: float = 0.0) -> Arch:
         """Returns the cell of the alphas, with ``noise`` times Gumbel noise."""
-        return self.supernet.derive({k: (a.detach() + noise * self._gumbel(a)).softmax(1) for k, a in self.alphas.items()})
+        weights = {k: (a.detach() + noise * self._gumbel(a)).softmax(1) for k, a in self.alphas.items()}
+        if self.variant == "judged" and "none" in self.supernet.mix_ops:
+            for heavy in weights.values():
+                heavy[:, list(self.supernet.mix_ops).index("none")] = -1.0
+        return self.supernet.derive(weights)
 
     def _gumbel(self, like: Tensor) -> Tensor:
         """Returns standard Gumbel noise of the shape of ``like``."""
@@ -250,12 +261,14 @@ class DARTS(OneShot):
         return list(found)
 
     def best(self) -> Arch:
-        """Returns the best by stand-alone score, the derived cell where there is none; raises StateError before any step."""
+        """Returns the first of ``finalists``, the derived cell before candidates are judged; raises StateError before any step."""
         return self.finalists(1)[0] if self.closing.any else self.closing.best()
 
     def finalists(self, n: int) -> list[Arch]:
-        """Returns at most ``n`` cells that differ in fingerprint: by stand-alone score, the derived one, the others."""
+        """Returns at most ``n`` cells that differ in fingerprint: by stand-alone score, by shared weights, the paper's derived one before these."""
         closing = self.closing
+        if self.variant == "judged" and closing.inherited.ranked():
+            return super().finalists(n)
         derived = [closing.any] if closing.any and closing.any not in closing.trained else []
         return first_distinct(self.space, [*closing.trained.ranked(), *derived, *closing.ranked()], n)
 

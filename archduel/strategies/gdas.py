@@ -41,6 +41,7 @@ class GDAS(DARTS):
         tau_min: temperature of the last epoch.
         candidates: architectures that are judged in the end, the derived one included.
         verify: of these, how many are evaluated on their own.
+        variant: ``judged`` or the ``paper``'s, see :class:`~archduel.strategies.darts.DARTS`.
 
     Raises:
         SettingError: for a supernet that cannot mix, or numbers out of range.
@@ -64,12 +65,13 @@ class GDAS(DARTS):
         tau_min: float = 0.1,
         candidates: int = 5,
         verify: int = 0,
+        variant: str = "judged",
     ) -> None:
         check_positive(tau_min=tau_min)
         check_at_least(tau_min, tau_max=tau_max)
         super().__init__(
             space, shared, generator=generator, constraint=constraint, order=1, epochs=epochs, batches=batches, lr=lr,
-            weight_decay=weight_decay, candidates=candidates, verify=verify,
+            weight_decay=weight_decay, candidates=candidates, verify=verify, variant=variant,
         )  # fmt: skip
         self.tau_max, self.tau_min = tau_max, tau_min
         self._noise: dict[str, Tensor] = {}

@@ -21,6 +21,7 @@ Follows the released code (R), as the paper's notation could not be confirmed. D
  7. Two learners of one architecture: the first counts as the fast one, its training is W.
  8. A race is judged with batch norm recalibrated, as a few batches fill no running statistics (R: the learner's own running ones, which
     ``supernet.running_races=true`` uses).
+ 9. The choice at the end goes by accuracy, loss and multiply-adds together; with ``judged_by="score"`` by accuracy alone.
 """
 
 from __future__ import annotations
@@ -128,6 +129,7 @@ class RelativeNAS(OneShot):
         lr_min: learning rate that the cosine over the generations runs to.
         drop_path: largest drop-path probability, rising linearly over the generations.
         verify: learners that are evaluated on their own in the end.
+        judged_by: what the choice among candidates goes by: ``joint``, shared weights and multiply-adds, or the ``score`` alone (the paper's).
 
     Raises:
         SettingError: for an odd population, or numbers out of range.
@@ -147,6 +149,7 @@ class RelativeNAS(OneShot):
         lr_min: float = 0.001,
         drop_path: float = 0.3,
         verify: int = 0,
+        judged_by: str = "joint",
     ) -> None:
         if population < 2 or population % 2:
             raise SettingError(f"population is {population}, expected an even number above 0, because its members are paired")
@@ -155,7 +158,7 @@ class RelativeNAS(OneShot):
         check_positive(lr_min=lr_min)
         check_at_least(lr_min, lr=lr)
         check_below_one(drop_path=drop_path)
-        super().__init__(space, shared, constraint, verify)
+        super().__init__(space, shared, constraint, verify, judged_by)
         self.rng = rng
         self.population, self.generations = population, generations
         self.batches = batches or shared.n_batches("train")

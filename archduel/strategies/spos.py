@@ -13,6 +13,7 @@ Deviations:
  3. ``sampling="fair"`` is FairNAS's strict fairness (Chu, Zhang, Xu, ICCV 2021). P also chooses channels, which are not searched here.
  4. w learns from all architectures of the space; the constraint holds for what is scored.
  5. Added: ``verify`` of the best are evaluated on their own in the end.
+ 6. Added: ``judged_by="joint"`` (the default) breeds and chooses by accuracy, loss and multiply-adds together; ``score`` is P's.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class SPOS(OneShot):
         mutants: children of one parent.
         rate: probability that a mutant's answer is redrawn.
         verify: the best that are evaluated on their own in the end.
+        judged_by: what the choice among candidates goes by: ``joint``, shared weights and multiply-adds, or the ``score`` alone (the paper's).
     """
 
     def __init__(
@@ -86,11 +88,12 @@ class SPOS(OneShot):
         mutants: int = 25,
         rate: float = 0.1,
         verify: int = 0,
+        judged_by: str = "joint",
     ) -> None:
         check_at_least(1, population=population, parents=parents)
         check_at_least(0, generations=generations, crossovers=crossovers, mutants=mutants)
         check_share(rate=rate)
-        super().__init__(space, shared, constraint, verify)
+        super().__init__(space, shared, constraint, verify, judged_by)
         self.rng = rng
         self.population, self.generations, self.parents = population, generations, parents
         self.crossovers, self.mutants, self.rate = crossovers, mutants, rate
@@ -127,13 +130,13 @@ class SPOS(OneShot):
         if self.generation == self.generations:
             self.closing.finish()
         metrics = {"generation": self.generation, "diversity": self._diversity()}
-        if ranked := self.closing.inherited.ranked():
+        if ranked := self.closing.by_weights():
             metrics["score"] = self.closing.inherited.score(ranked[0])
         return StepReport(metrics | {"done": (self.training.epochs + self.generation + 1) / steps}, Cost())
 
     def _children(self) -> list[Arch]:
         """Returns a generation: crossovers and mutants of the best so far, and random ones for those that are not new."""
-        best = self.closing.inherited.ranked()[: self.parents] or self.living
+        best = self.closing.by_weights()[: self.parents] or self.living
         known = set(self.closing.inherited.ranked())
         found: dict[Arch, None] = {}
         for number, breed in ((self.crossovers, self._crossover), (self.mutants, self._mutant)):

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from archduel.commands import app
 from archduel.commands.bench.one_shot import bench_one_shot, effects_of, tau_difference
+from archduel.commands.bench.one_shot_labels import with_labels
 from archduel.commands.bench.one_shot_trials import OneShotProtocol, Paths, Variant, operations_in_order
 from archduel.commands.bench.output import one_shot_summary as summary
 from archduel.core import Scale, sample
@@ -51,6 +52,19 @@ TINY: dict[str, Any] = {
     "recipe": {"channels": 4, "depth": 1, "batch_size": 8},
     "load": {"image_size": 8},
 }
+
+
+def test_true_labels_are_learned_beside_the_scores_and_judged_on_the_other_cells() -> None:
+    rng = np.random.default_rng(0)
+    archs = list({SPACE.fingerprint(arch): arch for arch in (sample(SPACE, rng) for _ in range(60))}.values())[:40]
+    hidden = rng.normal(size=len(archs))  # nothing that a description tells
+    taus = with_labels(SPACE, archs, hidden + rng.normal(0, 0.3, len(archs)), hidden, 20, splits=3)
+    assert list(taus) == ["scores", "best", "best and scores"]
+    assert all(len(tau["each"]) == 3 for tau in taus.values())
+    assert taus["scores"]["value"] > 0.6
+    assert taus["best"]["value"] < 0.4 < taus["best and scores"]["value"]
+    with pytest.raises(SettingError, match="--labels 35 of 40 cells leave fewer than 10"):
+        with_labels(SPACE, archs, hidden, hidden, 35)
 
 
 def test_paths_are_a_function_of_the_batch_and_fair() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 from toy_spaces import VectorSpace
 
-from archduel.core import Arch
+from archduel.core import Arch, Scale, parse, sample
 from archduel.core.storage import load_state, save_state
 from archduel.errors import InvalidArchError, SettingError, StateError
 from archduel.rankers import best
 from archduel.rankers.best import JUDGES, Judges, Jury, fit_judges, fit_process, refine_process
+from archduel.spaces import NASBench201
+from archduel.spaces.family import count
 
 FAST = {"trees": 40, "reference": 50, "folds": 3}
 
@@ -40,7 +43,7 @@ def test_it_orders_unseen_architectures_and_says_how_sure_it_is() -> None:
     space, archs, labels = toy()
     jury = Jury(space, **FAST)
     info = jury.fit(archs, labels)
-    assert set(info) == {*(f"weight_{judge}" for judge in JUDGES), "held_out_tau", "noise"}
+    assert set(info) == {*(f"weight_{judge}" for judge in JUDGES), "held_out_tau", "noise", "graph"}
     assert info["held_out_tau"] > 0.6
     _, others, _ = toy(seed=1)
     scores = jury.predict(others)
@@ -76,6 +79,27 @@ def test_equal_architectures_are_one() -> None:
     assert np.array_equal(single.predict(archs), single.predict(mirrored))
     np.testing.assert_allclose(single.predict(archs[1:]), doubled.predict(archs[1:]), atol=0.5)
     assert np.corrcoef(single.predict(archs), doubled.predict(archs))[0, 1] > 0.95
+
+
+def test_costs_are_a_property_of_the_graph_and_accuracies_of_the_effect() -> None:
+    space, rng = NASBench201(), np.random.default_rng(0)
+    archs = list(dict.fromkeys(sample(space, rng) for _ in range(90)))
+    weights = -np.array([count(arch, Scale(8, 1, 16, 3, 10)).params for arch in archs], float)
+    effect = np.asarray(space.features(archs))[:, 1:9].sum(1) + rng.normal(0, 0.1, len(archs))
+    taus = {}
+    for view in ("auto", "effect", "graph"):
+        jury = Jury(space, view=view, **FAST)
+        assert jury.fit(archs[:70], effect[:70])["graph"] == (view == "graph")
+        assert jury.fit(archs[:70], weights[:70])["graph"] == (view != "effect")
+        taus[view] = kendalltau(jury.predict(archs[70:]), weights[70:])[0]
+    assert taus["auto"] == taus["graph"] > taus["effect"] + 0.05
+    twins = [parse("nasbench201:3.0.0.1.0.0"), parse("nasbench201:3.3.0.1.0.0")]  # the second has an edge that leads nowhere
+    again = Jury(space, view="graph", **FAST)
+    again.load_state_dict(jury.state_dict())
+    assert np.array_equal(again.predict(archs), jury.predict(archs))
+    effects = Jury(space, view="effect", **FAST)
+    effects.fit(archs[:70], weights[:70])
+    assert np.ptp(effects.predict(twins)) == 0 != np.ptp(again.predict(twins))
 
 
 def test_only_ranks_of_labels_matter() -> None:
@@ -180,7 +204,7 @@ def test_one_label_that_differs_from_all_others_is_learned(place: int) -> None:
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"folds": 1}, "folds is 1"), ({"folds": -2}, "folds is -2"), ({"trees": 14}, "trees is 14, expected at least 15"),
-    ({"reference": -1}, "reference is -1, expected at least 0"),
+    ({"view": "cost"}, "view is 'cost', expected 'auto', 'effect', 'graph'"), ({"reference": -1}, "reference is -1, expected at least 0"),
 ])  # fmt: skip
 def test_each_setting_is_named_with_what_was_got_and_expected(settings: dict[str, int], message: str) -> None:
     with pytest.raises(SettingError, match=message):

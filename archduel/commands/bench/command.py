@@ -90,6 +90,7 @@ def one_shot(
     recalibration: Annotated[str, typer.Option(help="batches that measure batch norm before a score; 0 = off; or several")] = "8",
     tune: Annotated[str, typer.Option(help="batches that each cell learns on its own before its score; or several")] = "0",
     curriculum: Annotated[str, typer.Option(help="share of the training in which operations are added; or several")] = "0",
+    labels: Annotated[str, typer.Option(help="true accuracies that `best` learns beside the scores, to order the other cells: 30")] = "",
     seeds: Annotated[int, typer.Option(help="trainings of each variant")] = 1,
     seed: Seed = 0,
     channels: Annotated[int | None, typer.Option(help="width of the supernet")] = None,
@@ -122,6 +123,7 @@ def one_shot(
         bench = bench_one_shot(
             data,
             table,
+            labels=numbers(labels, "--labels", int, example="10,30"),
             trials=_trials(out),
             device=device,
             on_batch=None if quiet else rare_lines(),
@@ -221,6 +223,7 @@ def search(
     fidelity: Annotated[str | None, typer.Option(help="of the evaluations; default the most expensive")] = None,
     reduce: Annotated[str, typer.Option(help="what a search is told: mean, sample or a run's number")] = "mean",
     against: Annotated[str, typer.Option(help="test all others against this strategy; default best")] = "",
+    equal_start: Annotated[bool, typer.Option("--equal-start", help="as many random labels first, and as many at a time, as best")] = False,
     objectives: Annotated[str, typer.Option(help="search for a front: val_error and columns of the table, such as val_error,macs")] = "",
     known: Annotated[str | None, typer.Option(help="objectives that a search knows before it asks; default params and macs")] = None,
     workers: Annotated[int | None, typer.Option(help="processes; default one a core, 0 = this one")] = None,
@@ -256,14 +259,14 @@ def search(
         "trials": _trials(out), "on_trial": None if quiet else Meter("searches"),
     }  # fmt: skip
     if objectives or known is not None:
-        if reduce != "mean" or figures is not None:
-            raise SettingError("--objectives: fronts are of the mean of all runs, and have no --figures; leave --reduce and --figures out")
+        if reduce != "mean" or figures is not None or equal_start:
+            raise SettingError("--objectives: fronts are of the mean of all runs, and have neither --figures nor --equal-start; leave --reduce and these out")
         with following(track, _trials(out)):
             return _fronts(table, strategies, objectives, known, queries, out, csv, shared, as_json)
     if figures is not None:
         check_matplotlib()
     with following(track, _trials(out)):
-        bench = bench_search(table, strategies, queries=numbers(queries or "150", "--queries", int), reduce=reduce, **shared)
+        bench = bench_search(table, strategies, queries=numbers(queries or "150", "--queries", int), reduce=reduce, equal_start=equal_start, **shared)
     bench.facts["command"] = command_line()
     if out is not None:
         write_records(bench, out)

@@ -18,6 +18,7 @@ from archduel.data.load import load
 from archduel.errors import SettingError
 from archduel.estimators.zero_cost import MEASURES, ZeroCost
 from archduel.rankers.best import Jury
+from archduel.rankers.columns import WithColumns
 from archduel.training.images import Pixels
 
 __all__ = ["Measured", "MeasuredJury"]
@@ -25,7 +26,7 @@ __all__ = ["Measured", "MeasuredJury"]
 Matrix = NDArray[np.float64]
 
 
-class Measured:
+class Measured(WithColumns):
     """A space whose features also hold measurements of the untrained networks; everything else is the space's own.
 
     What was measured is kept in a file, so that it is paid once.
@@ -37,7 +38,8 @@ class Measured:
     """
 
     def __init__(self, space: Space, estimator: ZeroCost, path: Path) -> None:
-        self._space, self._estimator, self._path = space, estimator, path
+        super().__init__(space, self.measures)
+        self._estimator, self._path = estimator, path
         self._rows: dict[str, tuple[list[float], float]] = {}
         self._asked: set[str] = set()
         self.saved_seconds = 0.0
@@ -45,15 +47,10 @@ class Measured:
         for record in read_journal(path, skip_damaged=True):
             self._rows[record["arch"]] = record["values"], record["seconds"]
 
-    def __getattr__(self, name: str) -> Any:
-        """Returns what the space has."""
-        return getattr(self._space, name)
-
-    def features(self, archs: Sequence[Arch]) -> Matrix:
-        """Returns (B, F + 6): the space's features, then the measures, large ones shrunk by a logarithm."""
+    def measures(self, archs: Sequence[Arch]) -> Matrix:
+        """Returns (B, 6): the measures, large ones shrunk by a logarithm."""
         measured = np.array([self._row(arch) for arch in archs], np.float64).reshape(-1, len(MEASURES))
-        shrunk = np.sign(measured) * np.log1p(np.abs(measured))
-        return np.concatenate([np.asarray(self._space.features(archs), np.float64), shrunk], 1)
+        return np.asarray(np.sign(measured) * np.log1p(np.abs(measured)))
 
     def _row(self, arch: Arch) -> list[float]:
         """Returns the measures of one architecture; 0 for what could not be measured."""

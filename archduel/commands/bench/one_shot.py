@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from archduel.commands.bench.one_shot_labels import with_labels
 from archduel.commands.bench.one_shot_trials import OneShot, OneShotProtocol, OneShotTrial, run_variants
+from archduel.core.ranks import inherited
 from archduel.core.storage import environment
 from archduel.reporting.statistics import kendall_tau, rank_quality
 from archduel.spaces import family as nets
@@ -42,6 +44,7 @@ def bench_one_shot(
     data: Any,
     table: str,
     *,
+    labels: Sequence[int] = (),
     trials: Path | None = None,
     device: str = "cpu",
     on_batch: Callable[[str], None] | None = None,
@@ -52,6 +55,7 @@ def bench_one_shot(
     Args:
         data: images to train supernets on; best those of the table.
         table: name or file.
+        labels: numbers of cells whose true accuracies a ranker learns beside the scores, to order the others.
         trials: a file that keeps finished trials, so that the same call goes on where it was stopped.
         device: where supernets are trained.
         on_batch: called now and then with a line that says how far it is.
@@ -65,6 +69,11 @@ def bench_one_shot(
     one_shot = OneShot(protocol, data, device)
     found = run_variants(one_shot, trials, on_batch)
     records = [record_of(trial, one_shot.truth) for trial in found]
+    for trial, record in zip(found, records):
+        column = inherited(trial.scores, trial.losses) if trial.losses else np.asarray(trial.scores)
+        record["with_labels"] = {
+            str(n): with_labels(one_shot.space, one_shot.archs, column, one_shot.truth, n, seed=protocol.seed) for n in labels
+        }
     facts = {**asdict(protocol), **facts_of(one_shot), "device": device}
     return OneShotBench(records, effects_of(records, one_shot.truth, seed=protocol.seed), facts)
 

@@ -141,6 +141,7 @@ def one_shot_summary(bench: OneShotBench) -> str:
         f"to compare with: the number of weights ranks these cells with tau {_interval(facts['tau_params'])},",
         f"multiply-adds with {_interval(facts['tau_macs'])}; below that, shared weights say less than a count does",
     ]
+    lines += _with_labels(bench.records)
     for effect in bench.effects:
         d = effect["difference"]
         rest = ", ".join(f"{k} {v}" for k, v in effect.items() if k not in ("option", "value", "against", "difference"))
@@ -150,6 +151,16 @@ def one_shot_summary(bench: OneShotBench) -> str:
             f"[{d['low']:+.3f}, {d['high']:+.3f}]{note}; {rest}"
         )
     return "\n".join(lines)
+
+
+def _with_labels(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns a line for each training and number of true labels."""
+    return [
+        f"with {n} true labels, on the other cells ({record['sampling']}, {record['passes']:g} passes, seed {record['seed']}): "
+        + ", ".join(f"{name} {_interval(tau)}" for name, tau in taus.items())
+        for record in records
+        for n, taus in record["with_labels"].items()
+    ]
 
 
 # -- What a comparison of rankers hands over: a table for people, a figure ---------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.assemble import derived_seed
+from archduel.assemble import declaration, derived_seed, settings_of
 from archduel.commands.bench.search_trials import (
     Contestant,
     Protocol,
@@ -32,7 +32,7 @@ from archduel.version import __version__
 
 __all__ = [
     "Bench", "Curve", "area", "bench_search", "best_validation", "checked", "configured", "curve", "facts_of", "note_tests", "proposals", "record",
-    "reference_of", "worker_count",
+    "reference_of", "start_of_best", "worker_count",
 ]  # fmt: skip
 
 # -- From finished searches to curves and records: incumbents chosen by validation, test values read last ---------------
@@ -195,6 +195,7 @@ def bench_search(
     fidelity: str | None = None,
     reduce: str = "mean",
     against: str = "",
+    equal_start: bool = False,
     workers: int | None = None,
     trials: Path | None = None,
     on_trial: Callable[[int, int], None] | None = None,
@@ -214,6 +215,7 @@ def bench_search(
         fidelity: of the evaluations; None = the most expensive.
         reduce: what the search is told: ``mean`` of the table's runs, ``sample`` = one of them, or a run's number.
         against: the strategy that all others are tested against; empty = ``best`` if it takes part, else the one of least area.
+        equal_start: every strategy that has such settings begins with as many random labels as ``best`` and asks as many at a time.
         workers: processes; None = one a core, 0 = this one.
         trials: a file that keeps finished searches; the same call goes on from there.
         on_trial: called with (finished, all) after each search.
@@ -224,7 +226,7 @@ def bench_search(
         TableError: for a table without test values.
         UnknownNameError: for a table or strategy that there is not.
     """
-    contestants = configured(strategies, settings or {})
+    contestants = configured(strategies, settings or {}, equal_start=equal_start)
     opened = open_table(table)
     budgets = checked(opened, queries, runs, reduce)
     if against and against not in {contestant.title for contestant in contestants}:
@@ -259,14 +261,26 @@ def bench_search(
     return Bench(records, curves, dict(sorted(comparisons.items())), dict(sorted(ranks.items())), facts_of(opened, protocol, runs, budgets))
 
 
-def configured(strategies: str | Sequence[str], settings: Mapping[str, Mapping[str, Any]]) -> list[Contestant]:
-    """Returns the strategies that take part, each with the settings that were given for it."""
+def configured(
+    strategies: str | Sequence[str], settings: Mapping[str, Mapping[str, Any]], *, equal_start: bool = False
+) -> list[Contestant]:
+    """Returns the strategies that take part, each with the settings that were given for it, and with the start of ``best`` if that is wanted."""
     text = strategies if isinstance(strategies, str) else ",".join(strategies)
     contestants = parse_contestants(text)
     for name in settings:
         if name not in {contestant.strategy for contestant in contestants}:
             raise SettingError(f"settings for {name!r} were given, but it does not take part in {text!r}")
-    return [contestant.with_defaults(settings.get(contestant.strategy, {})) for contestant in contestants]
+    contestants = [contestant.with_defaults(settings.get(contestant.strategy, {})) for contestant in contestants]
+    return [contestant.with_defaults(start_of_best(contestant.strategy)) for contestant in contestants] if equal_start else contestants
+
+
+def start_of_best(strategy: str) -> dict[str, int]:
+    """Returns the settings with which ``strategy`` begins as ``best`` does; empty for one without such settings, or that does so anyway."""
+    if declaration(strategy).kind != "asks":  # labels-first ones are told how many labels there are, one-shot ones ask for none
+        return {}
+    usual, known = settings_of("strategy", "best"), settings_of("strategy", strategy)
+    wanted = {"initial": usual["initial"], "startup": usual["initial"], "batch": usual["batch"]}
+    return {name: value for name, value in wanted.items() if name in known and known[name] != value}
 
 
 def checked(table: Table, queries: int | Sequence[int], runs: int, reduce: str, *, tested: bool = True) -> list[int]:

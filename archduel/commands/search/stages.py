@@ -35,10 +35,10 @@ from archduel.core import (
     search,
 )
 from archduel.core.job import Job
+from archduel.core.ranks import lifted
 from archduel.core.storage import record_estimate, record_query
 from archduel.data import Dataset
 from archduel.errors import InfeasibleError, RunError, StateError
-from archduel.rankers.size_belief import lifted
 from archduel.rankers.warm import Source
 
 __all__ = [

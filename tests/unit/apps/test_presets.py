@@ -160,6 +160,7 @@ def test_the_controllers_and_optimizers_are_the_papers() -> None:
     assert (type(cnas.optimizer), group["lr"], group["weight_decay"]) == (torch.optim.Adam, 3e-4, 5e-4)
     cnas._begin()
     assert len(cnas.stages) == 8
+    assert all(strategy_of(name).closing.judged_by == "score" for name in ("cnas", "relativenas", "ctnas-darts", "ctnas-mobile"))
     assert cnas.space.words("op")[cnas.order[0]] == "sep_conv_3x3"
     relative = strategy_of("relativenas")
     assert (len(relative.space.ops), relative.space.doubled) == (7, True)
@@ -181,7 +182,7 @@ BPE: dict[str, dict[str, Any]] = {
     "bpe-rl": {"method": "rl", "steps": 100, "changes": {"strategy.lr": 0.1, "strategy.momentum": 0.9}},
     "bpe-ea": {"method": "ea", "steps": 100, "masks": 10, "changes": {"strategy.population": 50, "strategy.tournament": 10}},
     "bpe-rs": {"method": "random", "steps": 100, "changes": {}},
-    "bpe-darts": {"method": "darts", "changes": {"strategy.order": 2, "strategy.beta_decay": 0.0, "strategy.lr": 3e-4, "strategy.weight_decay": 1e-3}, "validation": 0.5},
+    "bpe-darts": {"method": "darts", "changes": {"strategy.order": 2, "strategy.beta_decay": 0.0, "strategy.variant": "paper", "strategy.lr": 3e-4, "strategy.weight_decay": 1e-3}, "validation": 0.5},
 }
 """Preset -> run_rl.py --lr=1e-1 --momentum=0.9, run_evolution.py --pop_size=50 --sample_size=10 (ten maskings), search.py."""
 BPE_1 = {

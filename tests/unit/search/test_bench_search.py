@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from archduel.commands import app
 from archduel.commands.bench.output import search_summary as summary
 from archduel.commands.bench.output import write_csv, write_figures, write_records, write_trajectories
-from archduel.commands.bench.search import Bench, area, bench_search, curve, proposals
+from archduel.commands.bench.search import Bench, area, bench_search, configured, curve, proposals
 from archduel.commands.bench.search_trials import Protocol, Trial, parse_contestants, run_trial
 from archduel.core import Arch, check_decisions, mutate, neighbours, sample
 from archduel.errors import BudgetError, InvalidArchError, SettingError, TableError, UnknownNameError
@@ -227,6 +227,19 @@ def test_every_number_of_queries_is_tested(bench: Bench) -> None:
 def test_bad_input_is_explained(path: Path, strategies: str, kwargs: dict, error: type, words: str) -> None:
     with pytest.raises(error, match=words):
         bench_search(path, strategies, **{"queries": 5, "runs": 1, "workers": 0, **kwargs})
+
+
+def test_an_equal_start_is_the_start_of_best_and_said_in_the_table(path: Path) -> None:
+    names = ["best", "bananas", "npenas", "local", "tpe", "evolution", "random", "best[batch=4]", "bananas[initial=8]"]
+    titles = [contestant.title for contestant in configured(names, {}, equal_start=True)]
+    assert titles == [
+        "best", "bananas[initial=6;batch=2]", "npenas[initial=6;batch=2]", "local[initial=6]", "tpe[startup=6]", "evolution", "random",
+        "best[batch=4]", "bananas[initial=8;batch=2]",
+    ]  # fmt: skip
+    bench = bench_search(path, ["best", "bananas"], queries=[9], runs=3, equal_start=True, workers=0)
+    first = [bench.curves[title, 9].rows[:, 5] for title in ("best", "bananas[initial=6;batch=2]")]
+    assert np.array_equal(*first)  # the best of the same six architectures
+    assert [record["strategy"] for record in bench.records] == ["best", "bananas[initial=6;batch=2]"]
 
 
 def test_a_table_without_test_values_is_refused(tmp_path: Path) -> None:

@@ -11,14 +11,19 @@ import pytest
 import torch
 
 from archduel.assemble import assemble
-from archduel.core import Arch, Draw, Estimate, Query, enumerate_space, sample
+from archduel.core import Arch, Cost, Draw, Estimate, Query, Scale, enumerate_space, sample, sample_distinct
 from archduel.errors import SettingError, UnknownNameError
+from archduel.estimators.shared import SharedWeights
 from archduel.policies.logits import LogitsPolicy
 from archduel.spaces.darts.space import DARTS as DARTSSpace
+from archduel.spaces.family import supernet
 from archduel.spaces.nasbench201.space import NASBench201
 from archduel.strategies.cnas import node_stages, numbered, operation_stages, random_order
+from archduel.strategies.one_shot import Closing
 from archduel.strategies.relativenas import Coding, RelativeNAS, cosine
 from archduel.testing.toy import ToyRanker, ToyShared, ToySpace
+from archduel.training.images import Pixels
+from archduel.training.recipe import Recipe
 
 
 def toy(name: str, shared: Any = None, seed: int = 0, **settings: Any) -> Any:
@@ -275,6 +280,64 @@ def test_spos_never_scores_an_architecture_twice() -> None:
         pass
     assert len(asked) == len(set(asked)) == 60
     assert spos.best() == max(asked, key=spos.closing.inherited.score)
+
+
+class Says:
+    """Shared weights that say what is written down: score, loss and multiply-adds of each architecture."""
+
+    def __init__(self, known: dict[Arch, dict[str, float]]) -> None:
+        self.known = known
+
+    def estimate(self, queries: list[Query]) -> list[Estimate]:
+        return [Estimate(self.known[q.arch]["score"], Cost(), {k: v for k, v in self.known[q.arch].items() if k != "score"}) for q in queries]
+
+
+def test_candidates_are_judged_by_scores_losses_and_size_together() -> None:
+    space, rng = ToySpace(), np.random.default_rng(0)
+    archs = sample_distinct(space, 4, rng)
+    rows = [(0.50, 1.2, 10), (0.52, 1.1, 20), (0.51, 1.0, 40), (0.30, 2.0, 30)]
+    known = {arch: {"score": s, "val_loss": loss, "macs": macs} for arch, (s, loss, macs) in zip(archs, rows)}
+    joint, plain = Closing(space, 2), Closing(space, 2, "score")
+    for closing in (joint, plain):
+        closing.judge(Says(known), archs)
+        closing.finish()
+    assert [archs.index(arch) for arch in plain.ranked()] == [1, 2, 0, 3]
+    assert [archs.index(arch) for arch in joint.ranked()] == [2, 1, 3, 0]  # 2 has the least loss and the most multiply-adds
+    assert [q.arch for q in joint.ask(2)] == [archs[2], archs[1]]
+    again = Closing(space, 2)
+    again.load_state_dict(joint.state_dict())
+    assert again.ranked() == joint.ranked()
+    old = {name: value for name, value in joint.state_dict().items() if name != "beside"}  # as searches wrote it before
+    again.load_state_dict(old)
+    assert again.ranked() == plain.ranked()
+    del known[archs[0]]["macs"]  # a space without counts
+    joint.judge(Says(known), archs)
+    joint.beside.pop(archs[0], None)
+    assert joint.ranked() == plain.ranked()
+    with pytest.raises(SettingError, match="judged_by is 'size', expected 'joint' or 'score'"):
+        Closing(space, 0, "size")
+
+
+def test_darts_names_no_cell_with_none_and_the_judged_one_unless_it_is_the_papers() -> None:
+    space, network = NASBench201(), supernet("nasbench201", Scale(4, 1, 8, 3, 10), generator=torch.Generator().manual_seed(0))
+    images = np.random.default_rng(0).integers(0, 256, (60, 3, 8, 8), dtype=np.uint8)
+    pixels = Pixels(images, np.arange(60) % 10, (0.5,) * 3, (0.25,) * 3)
+    recipe = Recipe(epochs=1, batch_size=20, channels=4, depth=1, image_size=8, crop_pad=1)
+    named = {}
+    for name, variant in (("darts", "judged"), ("darts", "paper"), ("gdas", "judged")):
+        shared = SharedWeights(network, pixels.subset(range(40)), pixels.subset(range(40, 60)), recipe, n_classes=10, seed=0)
+        settings = {"epochs": 1, "batches": 1, "variant": variant, **({"order": 1} if name == "darts" else {})}
+        strategy = assemble(name, space, seed=0, settings=settings, given={"shared": shared})
+        with torch.no_grad():
+            strategy.alphas["cell"][:, 0] += 1.0  # none is strongest everywhere
+            strategy.alphas["cell"][5, 3] += 2.0
+        while strategy.step() is not None:
+            pass
+        named[name, variant] = strategy.finalists(5)
+    assert all(0 not in arch.choices for arch in [*named["darts", "judged"], *named["gdas", "judged"]])
+    assert any(0 in arch.choices for arch in named["darts", "paper"])
+    with pytest.raises(SettingError, match="variant is 'plain', expected 'judged' or 'paper'"):
+        assemble("darts", space, seed=0, settings={"variant": "plain"}, given={"shared": shared})
 
 
 def test_a_label_of_ctnas_is_the_mean_score_of_the_last_epochs() -> None:
