@@ -33,7 +33,7 @@ def words_of(folder: Path) -> list[str] | None:
     words = shlex.split(str(settings.get("command") or ""))
     if len(words) < 2 or words[0] != "archduel":
         raise RunError(f"{folder} began in Python; the same call goes on with it")
-    strange = [word for word in words if STRANGERS.fullmatch(word.rpartition("=")[2]) and word.partition(":")[0] not in KNOWN | set(MENUS["space"])]
+    strange = [word for word in words if STRANGERS.fullmatch(word[word.rfind("=") + 1 :]) and word.partition(":")[0] not in KNOWN | set(MENUS["space"])]
     if strange:
         raise RunError(f"the command of {folder} names code ({strange[0]}), which is not run by opening a folder; if it is yours, repeat the command: {shlex.join(words)}")
     return _to(words[1:], str(folder))

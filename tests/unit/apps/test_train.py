@@ -241,6 +241,6 @@ def test_the_command_trains_digits(tmp_path) -> None:
 
 def test_the_command_takes_a_file_of_architectures_alone(tmp_path) -> None:
     with pytest.raises(SettingError, match="leave ARCH, --from and --track out"):
-        CliRunner().invoke(cli, ["train", ARCH, "--file", "cells.txt", "--out", str(tmp_path)], catch_exceptions=False)
+        CliRunner().invoke(cli, ["train", ARCH, "digits", "--file", "cells.txt", "--out", str(tmp_path)], catch_exceptions=False)
     listed = CliRunner().invoke(cli, ["list", "recipes"], catch_exceptions=False)
     assert "cifar_relativenas" in listed.stdout
