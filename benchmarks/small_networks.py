@@ -4,8 +4,7 @@
 
 The hand-made ones are the families of MLPerf Tiny (Banbury et al., 2021) at widths and depths that fit in int8: ResNet-8, DS-CNN and MobileNetV1,
 here for 32 px. ``plain`` trains each of them with ``plain_script.py`` for the whole time; the one that is best on validation is the opponent,
-so that the opponent has ten times the time. ``recipe`` trains the best one again with this tool's own recipe and schedule
-(:func:`archduel.race.train_alone`), again for the whole time: what is left between it and the tool is the architecture. ``tiny+stages`` is a race from scratch in these two spaces.
+so that the opponent has ten times the time. ``tiny+stages`` is a race from scratch in these two spaces.
 
 ``pets`` is whether an image of CIFAR-10 is a cat or a dog; 5,000 training images in both rows. Each side is a process with one thread, and
 its time is processor time with start and reading. Test images are read after the choice, once a network.
