@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -294,7 +295,9 @@ def test_a_line_of_the_log_is_short_and_printable() -> None:
 def test_ctrl_c_ends_the_page_and_nothing_else(race: Path) -> None:
     before = {path: path.read_bytes() for path in race.iterdir()}
     command = [sys.executable, "-m", "archduel", "watch", str(race), "--port", "0", "--no-open"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # whatever runs the tests in the background may have had Ctrl-C ignored, which would be inherited
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
+    try:
         assert process.stdout is not None
         line = process.stdout.readline()
         port = int(line.split(f"http://{HOST}:")[1].split("/")[0])
@@ -302,6 +305,9 @@ def test_ctrl_c_ends_the_page_and_nothing_else(race: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
         assert "the page has ended" in process.stdout.read()
+    finally:
+        process.kill()
+        process.communicate()
     assert {path: path.read_bytes() for path in race.iterdir()} == before
 
 
