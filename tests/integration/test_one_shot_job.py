@@ -74,8 +74,9 @@ def test_a_run_compares_with_random_search_and_checks_its_scores(finished: archd
     assert sum(r["event"] == "one-shot step" for r in records) == 5  # 2 epochs, 3 generations
     assert [r["metrics"]["done"] for r in records if r["event"] == "one-shot step"][-1] == 1
     assert sum(r["event"] == "estimate" and r["stage"] in ("check", "random") for r in records) == SMALL["evaluations"]
-    scores = [score for _, score in result["search"]]
-    assert scores == sorted(scores, reverse=True)
+    # in the order of accuracy, loss and size together, which is not that of the accuracies shown (test_one_shot_strategies.py)
+    assert len({arch for arch, _ in result["search"]}) == len(result["search"])
+    assert all(0 <= score <= 1 for _, score in result["search"])
     assert result["shortlists"][0] == [arch for arch, _ in result["search"]][:2]
 
 
