@@ -48,11 +48,12 @@ MOST_IMAGES, FEWEST_IMAGES = 5_000, 400
 MOST_VALIDATION = 2_000
 FINE_TUNING = 4.5
 """How many times as long an image takes in fine-tuning as in a pass without gradients (``benchmarks/records/depthwise.json``)."""
-ENOUGH_PASSES = 5.0
+ENOUGH_PASSES = 3.5
 """Passes over the training images for which the first resolution is chosen: more of them help less than more pixels do.
 
 In 150 s twelve blocks at 96 px came to 88 % in 7 passes, at 64 px to 86 % in 17; in 60 s all blocks to 89 % in 3, and 84 % in 4
-(``benchmarks/records/fine_tuning_again.json``, ``fine_tuning.json``; one run each).
+(``benchmarks/records/fine_tuning_again.json``, ``fine_tuning.json``; one run each). With ten passes, priced by the whole backbone, a limit of a million
+parameters and 180 s gave 64 px and 84.7 %, now it is 96 px and 86.6 % (``first_resolution.jsonl``, one run each).
 """
 LEAST_LESSONS = 3.0
 """Passes over the images that a teacher makes at least before it is asked."""
@@ -286,9 +287,17 @@ class Known:
         """Returns the largest resolution at which fine-tuning makes enough passes."""
         if seconds is None:
             return sides[0]
-        cost = {each.resolution: each.seconds for each in seen}
+        cost = {}
+        for each in sorted(seen, key=lambda each: each.blocks):  # the longest beginning at each resolution remains
+            cut, whole = (self._macs(prefix_of(each)), self._macs(full(backbone(each.backbone), each.resolution, 1.0)))
+            cost[each.resolution] = each.seconds * min(1.0, cut / whole)  # the pass was through all blocks
         enough = [side for side in sides if FINAL_SHARE * seconds / (FINE_TUNING * cost[side] * n) >= ENOUGH_PASSES]
         return max(enough, default=sides[0])
+
+    def _macs(self, plan: Plan) -> int:
+        """Returns the multiply-adds of a network for one image of the race."""
+        side = min(self.scale.image_size, plan.resolution)
+        return count(arch_of(plan), Scale(1, 1, side, self.scale.in_channels, self.scale.n_classes)).macs
 
     def teacher(self, reached: float, seconds: float, n: int) -> tuple[Arch, Scale] | None:
         """Returns a whole backbone above the limits whose frozen features, at some resolution, come to more than ``reached``.

@@ -1,0 +1,49 @@
+"""At which resolution fine-tuning begins: as many pixels as leave enough passes, priced by what is kept."""
+
+import pytest
+
+from archduel.core import Scale
+from archduel.pretrained.known import ENOUGH_PASSES, FINAL_SHARE, FINE_TUNING, Known
+from archduel.pretrained.prefixes import Seen, full, prefix
+from archduel.spaces.pretrained.backbones import backbone
+from archduel.spaces.pretrained.space import Pretrained
+
+NAME = "efficientnet_lite0"
+COST = {64: 0.001, 96: 0.00225, 128: 0.004}  # seconds of a pass through all blocks
+
+
+def known() -> Known:
+    return Known(Pretrained(backbones=[NAME]), Scale(1, 1, 32, 3, 10), (0.5,) * 3, (0.2,) * 3, lambda arch, scale, counts: True)
+
+
+def seen(blocks: int) -> list[Seen]:
+    """Returns probes of cuts up to ``blocks`` at three resolutions, in no order."""
+    return [Seen(NAME, side, cut, 0.5, -1.0, COST[side]) for side in (128, 64, 96) for cut in (blocks, 5)]
+
+
+def share(blocks: int, side: int) -> float:
+    """Returns the part of a backbone's multiply-adds that its beginning makes."""
+    cut = prefix(NAME, side, blocks)
+    assert cut is not None
+    return known()._macs(cut) / known()._macs(full(backbone(NAME), side, 1.0))
+
+
+@pytest.mark.parametrize("blocks", [7, 12])
+@pytest.mark.parametrize(("lower", "side"), [(64, 96), (96, 128)])
+def test_the_largest_resolution_with_enough_passes(blocks: int, lower: int, side: int) -> None:
+    assert 0.3 < share(blocks, side) < 1
+    needed = ENOUGH_PASSES * FINE_TUNING * COST[side] * share(blocks, side) * 1_000 / FINAL_SHARE
+    sides = [64, 96, 128]
+    assert known()._centre(seen(blocks), sides, 1_000, 1.001 * needed) == side
+    assert known()._centre(seen(blocks), sides, 1_000, 0.999 * needed) == lower
+
+
+def test_the_smallest_where_none_leaves_enough_and_without_a_clock() -> None:
+    assert known()._centre(seen(12), [64, 96, 128], 1_000_000, 1.0) == 64
+    assert known()._centre(seen(12), [64, 96, 128], 1_000, None) == 64
+
+
+def test_what_is_kept_costs_no_more_than_all() -> None:
+    # the neck's cut, one more than there are blocks, makes at most the whole backbone's multiply-adds as it is priced
+    needed = ENOUGH_PASSES * FINE_TUNING * COST[96] * 1_000 / FINAL_SHARE
+    assert known()._centre(seen(17), [64, 96, 128], 1_000, 1.001 * needed) == 96
