@@ -90,6 +90,17 @@ def spent() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
+def normalised(data: Any) -> dict[str, tuple[Any, Any]]:
+    """Returns (N, C, S, S) float32 images and (N,) labels of each split."""
+    import torch
+
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (data.preprocessing.mean, data.preprocessing.std))
+    return {
+        name: ((torch.tensor(np.array(split.images)).float() / 255 - mean) / std, torch.tensor(split.labels))
+        for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test))
+    }
+
+
 def plain(data: Any, blocks: int, seconds: float, seed: int, limit: int | None) -> dict[str, Any]:
     """Trains the script's network and returns its numbers, or why it is not in the comparison."""
     import torch
@@ -100,11 +111,7 @@ def plain(data: Any, blocks: int, seconds: float, seed: int, limit: int | None) 
     params = sum(p.numel() for p in model.parameters())
     if limit is not None and params > limit:
         return {"params": params, "excluded": f"more than {limit:,} parameters"}
-    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (data.preprocessing.mean, data.preprocessing.std))
-    sets = {
-        name: ((torch.tensor(np.array(split.images)).float() / 255 - mean) / std, torch.tensor(split.labels))
-        for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test))
-    }
+    sets = normalised(data)
     epochs = train(model, *sets["train"], seconds, flip=data.flip)
     trained = spent()
     return {
@@ -215,6 +222,19 @@ def key(record: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(record[name] for name in ("row", "limit", "seed", "side"))
 
 
+def measure(job: dict[str, Any], words: list[str], path: Path) -> None:
+    """Runs one side in a process with one thread and appends the job and what it prints to ``path``."""
+    began = time.monotonic()
+    made = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, text=True)
+    record = {
+        **job, **json.loads(made.stdout.splitlines()[-1]), "wall_seconds": round(time.monotonic() - began, 1),
+        "load_average": os.getloadavg()[0], "threads": 1, "command": shlex.join(["python", *sys.argv]), **environment(),
+    }  # fmt: skip
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    print({name: value for name, value in record.items() if name not in ("candidates", "versions", "hardware", "command")}, flush=True)
+
+
 def work(jobs: list[dict[str, Any]], path: Path) -> None:
     """Runs the jobs that ``path`` has no record of, one process each, and appends what they print."""
     have = {key(record) for record in done(path)}
@@ -222,17 +242,7 @@ def work(jobs: list[dict[str, Any]], path: Path) -> None:
     for job in jobs:
         if key(job) in have:
             continue
-        began = time.monotonic()
-        words = [sys.executable, __file__, "--child", job["row"], job["side"], str(job["seed"]), job["limit"]]
-        made = subprocess.run(words, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, text=True)
-        numbers = json.loads(made.stdout.splitlines()[-1])
-        record = {
-            **job, "seconds": ROWS[job["row"]][1], **numbers, "wall_seconds": round(time.monotonic() - began, 1),
-            "load_average": os.getloadavg()[0], "threads": 1, "command": shlex.join(["python", *sys.argv]), **environment(),
-        }  # fmt: skip
-        with path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        print({name: value for name, value in record.items() if name not in ("candidates", "versions", "hardware", "command")}, flush=True)
+        measure({**job, "seconds": ROWS[job["row"]][1]}, [__file__, "--child", job["row"], job["side"], str(job["seed"]), job["limit"]], path)
 
 
 def opponents(records: dict[tuple[Any, ...], dict[str, Any]], row: str, limit: str, seed: int) -> list[dict[str, Any]]:

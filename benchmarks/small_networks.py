@@ -14,19 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from against_plain import done, environment, source, spent
+from against_plain import done, measure, normalised, source, spent
 from plain_script import Block, accuracy, train
 from torch import nn
 
@@ -105,11 +101,7 @@ def plain(data: Any, name: str, seed: int) -> dict[str, Any]:
     facts = {"params": sum(p.numel() for p in model.parameters()), "ram": need.ram, "flash": need.flash}
     if need.ram > RAM or need.flash > FLASH:
         return {**facts, "excluded": "does not fit"}
-    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (data.preprocessing.mean, data.preprocessing.std))
-    sets = {
-        part: ((torch.tensor(np.array(split.images)).float() / 255 - mean) / std, torch.tensor(split.labels))
-        for part, split in (("train", data.train), ("validation", data.validation), ("test", data.test))
-    }
+    sets = normalised(data)
     epochs = train(model, *sets["train"], SECONDS, flip=True)
     return {**facts, "epochs": round(epochs, 1), "processor_seconds": round(spent(), 1), **{part: accuracy(model, *sets[part]) for part in ("validation", "test")}}
 
@@ -170,18 +162,8 @@ def work(jobs: list[dict[str, Any]], path: Path) -> None:
     """Runs the jobs that have no record yet, one process each."""
     have = {(r["row"], r["side"], r["seed"]) for r in done(path)}
     for job in jobs:
-        if (job["row"], job["side"], job["seed"]) in have:
-            continue
-        began = time.monotonic()
-        words = [sys.executable, __file__, "--child", job["row"], job["side"], str(job["seed"])]
-        made = subprocess.run(words, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, text=True)
-        record = {
-            **job, "seconds": SECONDS, **json.loads(made.stdout.splitlines()[-1]), "wall_seconds": round(time.monotonic() - began, 1),
-            "command": shlex.join(["python", *sys.argv]), **environment(),
-        }  # fmt: skip
-        with path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        print({name: value for name, value in record.items() if name not in ("candidates", "versions", "hardware", "command")}, flush=True)
+        if (job["row"], job["side"], job["seed"]) not in have:
+            measure({**job, "seconds": SECONDS}, [__file__, "--child", job["row"], job["side"], str(job["seed"])], path)
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
-from archduel.core.disk import read_json, read_toml
+from archduel.commands.journals import place_of, settings_of
+from archduel.core.job import PROXY, RUN, TRAINING
 from archduel.errors import RunError
 from archduel.registry import MENUS
 
@@ -22,15 +23,13 @@ def words_of(folder: Path) -> list[str] | None:
     Raises:
         RunError: where there is no job, it began in Python, or its command names code of somebody else, which is not run by opening a folder.
     """
-    if (folder / "run.toml").is_file():
+    if (folder / RUN.file).is_file():
         return None
-    path = next((folder / name for name in ("train.toml", "settings.json") if (folder / name).is_file()), None)
-    if path is None:
+    if not any((folder / layout.file).is_file() for layout in (TRAINING, PROXY)):
         if folder.is_file() or folder.with_suffix(".trials.jsonl").is_file():
             raise RunError(f"{folder} is a comparison; its command, repeated, goes on")
         raise RunError(f"{folder} holds nothing that can go on: no run.toml, train.toml or settings.json; `archduel ls` lists what there is")
-    settings = read_toml(path) if path.suffix == ".toml" else read_json(path)
-    words = shlex.split(str(settings.get("command") or ""))
+    words = shlex.split(str(settings_of(place_of(folder)).get("command") or ""))
     if len(words) < 2 or words[0] != "archduel":
         raise RunError(f"{folder} began in Python; the same call goes on with it")
     strange = [word for word in words if STRANGERS.fullmatch(word[word.rfind("=") + 1 :]) and word.partition(":")[0] not in KNOWN | set(MENUS["space"])]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archduel.core.disk import lock, read_json, read_toml
+from archduel.core.disk import is_alive, lock, read_json, read_toml
 from archduel.core.job import JOURNAL, PROXY, RESULT, RUN, STUDY, TRAINING, read_result
 from archduel.core.storage import Tail
 from archduel.errors import RunError
@@ -63,19 +62,8 @@ class Place:
         except RunError:
             return holder or "unknown"
         except OSError:  # a folder that we may only read
-            return holder if _lives(holder) else None
+            return holder if holder.isdecimal() and is_alive(int(holder)) else None
         return None
-
-
-def _lives(number: str) -> bool:
-    """Returns whether a process of that number is there."""
-    try:
-        os.kill(int(number), 0)
-    except (ValueError, OverflowError, ProcessLookupError):
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
 
 
 def place_of(path: Path) -> Place:

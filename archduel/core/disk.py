@@ -166,7 +166,7 @@ def clear_temporaries(folder: Path, of: str = "") -> None:
 
     for entry in list(folder.iterdir()) if folder.is_dir() else ():
         match = TEMPORARY.fullmatch(entry.name)
-        if match is None or (of and match["name"] != of) or _is_alive(int(match["process"])):
+        if match is None or (of and match["name"] != of) or is_alive(int(match["process"])):
             continue
         with contextlib.suppress(OSError):
             if entry.is_dir() and not entry.is_symlink():
@@ -175,7 +175,8 @@ def clear_temporaries(folder: Path, of: str = "") -> None:
                 entry.unlink()
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Returns whether a process of that number is there, somebody else's included; True where it cannot be asked."""
     if os.name == "nt":
         return True  # signal 0 is Ctrl-C there: better a left-over file than a stopped neighbour
     try:

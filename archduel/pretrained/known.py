@@ -288,16 +288,17 @@ class Known:
         if seconds is None:
             return sides[0]
         cost = {}
-        for each in sorted(seen, key=lambda each: each.blocks):  # the longest beginning at each resolution remains
-            cut, whole = (self._macs(prefix_of(each)), self._macs(full(backbone(each.backbone), each.resolution, 1.0)))
-            cost[each.resolution] = each.seconds * min(1.0, cut / whole)  # the pass was through all blocks
+        for side in sides:
+            longest = max((each for each in seen if each.resolution == side), key=lambda each: each.blocks)
+            plans = prefix_of(longest), full(backbone(longest.backbone), side, 1.0)
+            cut, whole = (count(arch_of(plan), self._scale(side)).macs for plan in plans)
+            cost[side] = longest.seconds * min(1.0, cut / whole)  # the pass was through all blocks
         enough = [side for side in sides if FINAL_SHARE * seconds / (FINE_TUNING * cost[side] * n) >= ENOUGH_PASSES]
         return max(enough, default=sides[0])
 
-    def _macs(self, plan: Plan) -> int:
-        """Returns the multiply-adds of a network for one image of the race."""
-        side = min(self.scale.image_size, plan.resolution)
-        return count(arch_of(plan), Scale(1, 1, side, self.scale.in_channels, self.scale.n_classes)).macs
+    def _scale(self, resolution: int) -> Scale:
+        """Returns input and classes of a network that works at a resolution; images are never larger than it looks at them."""
+        return Scale(1, 1, min(self.scale.image_size, resolution), self.scale.in_channels, self.scale.n_classes)
 
     def teacher(self, reached: float, seconds: float, n: int) -> tuple[Arch, Scale] | None:
         """Returns a whole backbone above the limits whose frozen features, at some resolution, come to more than ``reached``.
@@ -311,8 +312,7 @@ class Known:
         if not soon:
             return None
         arch = arch_of(prefix_of(max(soon, key=lambda seen: (seen.score, seen.resolution))))
-        side = min(self.scale.image_size, plan_of(arch).resolution)
-        return arch, Scale(1, 1, side, self.scale.in_channels, self.scale.n_classes)
+        return arch, self._scale(plan_of(arch).resolution)
 
     def _thinned(self) -> list[Plan]:
         """Returns for each backbone the widest network of all stages that is within the limits only when thinned."""
@@ -364,15 +364,11 @@ class Known:
             )
 
     def sized(self, arch: Arch) -> tuple[Scale, Counts] | None:
-        """Returns input, classes and cost of an architecture; None above the limits, or at a resolution that the time does not allow.
-
-        Images are never larger than the backbone looks at them.
-        """
+        """Returns input, classes and cost of an architecture; None above the limits, or at a resolution that the time does not allow."""
         plan = plan_of(arch)
         if self._looked and (plan.backbone, plan.resolution) not in self._looked:
             return None
-        side = min(self.scale.image_size, plan.resolution)
-        scale = Scale(1, 1, side, self.scale.in_channels, self.scale.n_classes)
+        scale = self._scale(plan.resolution)
         counts = count(arch, scale)
         return (scale, counts) if self.allowed(arch, scale, counts) else None
 

@@ -185,10 +185,12 @@ class Race:
             macs = self._centre(ahead) * self.factors[place % len(self.factors)]
             if ahead is not None and one_answer_apart(arch, ahead.entry.arch):
                 macs = ahead.entry.counts.macs  # as large as the leader, so that the answer decides and not the size
-            home = side.asker.space
-            sizes = self.sizes if side is self.sides[0] else replace(self.sizes, depths=depths(home), channels=widths(home))
-            found = fitting_scale(arch, macs, sizes, rng)
+            found = fitting_scale(arch, macs, self._sizes(side), rng)
         return None if found is None else Entry(role, arch, *found)
+
+    def _sizes(self, side: Side) -> Sizes:
+        """Returns the sizes at which the networks of a side are built: those of the race are the first side's."""
+        return self.sizes if side is self.sides[0] else replace(self.sizes, depths=depths(side.asker.space), channels=widths(side.asker.space))
 
     def _centre(self, ahead: Candidate | None) -> float:
         """Returns the multiply-adds around which newcomers are built."""
@@ -201,7 +203,7 @@ class Race:
 
     def _add(self, entry: Entry) -> Candidate:
         side = self.sides[entry.side]
-        own_size = side.opener is not None or (entry.role == "standard" and entry.scale.channels == 16) or len(self.sizes.channels) == 1
+        own_size = side.opener is not None or (entry.role == "standard" and entry.scale.channels == 16) or len(self._sizes(side).channels) == 1
         text = self.named(entry.arch) if side.opener is None else side.opener.named(entry.arch)
         name = text if own_size else f"{text} C{entry.scale.channels} N{entry.scale.depth}"
         candidate = Candidate(len(self.candidates), entry, name, Standing(favoured=entry.role in FAVOURED, costs=tuple(map(math.log, entry.costs.values()))))

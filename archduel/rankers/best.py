@@ -30,8 +30,9 @@ from scipy.special import log_ndtr, ndtr
 from scipy.stats import kendalltau
 
 from archduel.core import Arch, Costs, Space, State, parse, sample
+from archduel.core.ranks import normal_scores
 from archduel.errors import SettingError, StateError, check_at_least
-from archduel.rankers.columns import Standardiser, describe, graph_view, measure, normal_scores
+from archduel.rankers.columns import Standardiser, describe, graph_view, measure
 from archduel.rankers.gp import Grid, Process, Relevances, Start, hyperparameters, posterior
 from archduel.rankers.labels import Pairs, check_archs, check_labels, check_sides, distinct
 

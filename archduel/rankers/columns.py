@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core import Arch, Costs, Space, sample
-from archduel.core.ranks import normal_scores
 from archduel.errors import SettingError
 from archduel.rankers.labels import check_archs
 
-__all__ = ["FeatureCache", "Standardiser", "WithColumns", "describe", "describe_random", "graph_view", "measure", "normal_scores"]
+__all__ = ["FeatureCache", "Standardiser", "WithColumns", "describe", "describe_random", "graph_view", "measure"]
 
 Matrix = NDArray[np.float64]
 Single = NDArray[np.float32]

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core import Arch, Costs, Space, State, parse
+from archduel.core.ranks import normal_scores
 from archduel.errors import SettingError, StateError, check_at_least, check_positive, check_share, unknown
-from archduel.rankers.columns import Standardiser, describe, graph_view, measure, normal_scores
+from archduel.rankers.columns import Standardiser, describe, graph_view, measure
 from archduel.rankers.labels import Pairs, ScoreRanker, WinCurve, check_labels, each_once
 
 __all__ = ["MODULES", "Booster", "Boosting", "ExtraTrees", "Regression", "Regressor", "ScikitLearn"]

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from archduel.core import Arch, Ranker, Space, State, Uncertain, Updatable, keep_learning, parse
+from archduel.core.ranks import normal_scores
 from archduel.errors import SettingError
-from archduel.rankers.columns import normal_scores
 from archduel.rankers.labels import Pairs, ScoreRanker, WinCurve, check_labels
 
 __all__ = ["Continued", "Source", "Warm", "trust", "warmed"]

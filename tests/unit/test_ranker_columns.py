@@ -13,9 +13,10 @@ from toy_spaces import VectorSpace
 
 import archduel.rankers
 from archduel.core import Arch
+from archduel.core.ranks import normal_scores
 from archduel.errors import InvalidArchError, SettingError, check_at_least, check_positive, check_share
 from archduel.rankers import columns
-from archduel.rankers.columns import FeatureCache, describe, measure, normal_scores
+from archduel.rankers.columns import FeatureCache, describe, measure
 from archduel.rankers.labels import WinCurve
 
 PACKAGE = Path(archduel.rankers.__file__).parent

@@ -172,18 +172,20 @@ class _Audit:
         self.records = read_journal(path / JOURNAL)
         chosen = next((r["seconds"] for r in self.records if r["event"] == "time"), settings.seconds)
         self.settings = settings.model_copy(update={"seconds": chosen})
-        variant = settings.section("space")
-        self.space: Space = open_space(settings.space, **variant) if variant else registry.make("space", settings.space)
-        if settings.beside is not None and self._winning_space() == registry.make("space", settings.beside).name:
-            self.space = registry.make("space", settings.beside)
+        self.space = self._space()
         self.seed = mix_seed(settings.seed, "audit")
         self.threads = settings.threads * (settings.workers if settings.device == "cpu" else 1)
         self.end = seconds - reserve(seconds)
 
-    def _winning_space(self) -> str:
-        """Returns the name of the space of the network that was handed over, in which random search is its rival."""
-        race = self.result["race"]
-        return str(race["candidates"][race["winner"]]["arch"]).partition(":")[0]
+    def _space(self) -> Space:
+        """Returns the space in which random search is a rival: the run's, or the one beside it where the network that was handed over is of that."""
+        race, variant = self.result["race"], self.settings.section("space")
+        if self.settings.beside is not None:
+            beside: Space = registry.make("space", self.settings.beside)
+            if str(race["candidates"][race["winner"]]["arch"]).startswith(f"{beside.name}:"):
+                return beside
+        own: Space = open_space(self.settings.space, **variant) if variant else registry.make("space", self.settings.space)
+        return own
 
     def run(self) -> dict[str, Any]:
         """Does all that is left and returns the content of audit.json."""

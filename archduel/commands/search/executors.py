@@ -61,7 +61,7 @@ def judge_for(path: Path, settings: Settings, plan: Plan, dataset: Dataset) -> J
     )
 
 
-def executor_for(job: Job, settings: Settings, judge: Judge, groups: Groups, about: Mapping[str, Any], say: Callable[[str], None]) -> Executor:
+def executor_for(job: Job, settings: Settings, judge: Judge, groups: Groups, about: Callable[[], Mapping[str, Any]], say: Callable[[str], None]) -> Executor:
     """Returns the executor that the settings name.
 
     Args:
@@ -69,7 +69,7 @@ def executor_for(job: Job, settings: Settings, judge: Judge, groups: Groups, abo
         settings: with the seed and the threads that the run began with.
         judge: makes the judge, in a process of this machine.
         groups: how many are trained at once.
-        about: what workers elsewhere have to agree with (:func:`about_run`).
+        about: says what workers elsewhere have to agree with (:func:`about_run`), asked only where there may be some.
         say: is told what somebody has to do.
 
     Raises:
@@ -81,7 +81,7 @@ def executor_for(job: Job, settings: Settings, judge: Judge, groups: Groups, abo
     if kind == "folder":
         written = {(int(record["ordinal"]), record_query(record)) for record in job.journal.records if record["event"] == "estimate"}
         return Folder(
-            job.path / WORK, about, run_seed=settings.seed, threads=settings.threads, at_once=groups, beat=float(given.get("beat", BEAT)),
+            job.path / WORK, about(), run_seed=settings.seed, threads=settings.threads, at_once=groups, beat=float(given.get("beat", BEAT)),
             lease=float(given.get("lease", LEASE)), idle=IDLE, limit=given.get("limit"), written=written, say=say,
         )  # fmt: skip
     return Processes(

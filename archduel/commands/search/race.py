@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -71,8 +71,8 @@ def raced(
     side = scratch_side(settings, dataset, start)
     recipe = recipe_for(settings, dataset, side)
     constraint = constraint_of(settings, space, dataset, side) if start.scratch else None
-    beside = side_beside(settings, dataset, lambda other: constraint_of(settings, other, dataset, side), searching, progress)
-    sides = [*(beside if start.scratch else ()), *start.known]
+    within = partial(constraint_of, settings, dataset=dataset, side=side)
+    sides = [*(side_beside(settings, dataset, within, searching, progress) if start.scratch else ()), *start.known]
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint, earlier)
     race = run_race(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,

@@ -280,7 +280,7 @@ def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, spa
     at_once = 1 if older else int(folder.once("fused", grouping)["at_once"])
     groups = Groups(at_once, judge, fidelities=(LABEL,))
     elsewhere = given.model_copy(update={"seed": settings.seed, "threads": settings.threads})
-    return executor_for(folder, elsewhere, judge, groups, about_run(plan, dataset, load_arguments(with_budget(given))), progress.say)
+    return executor_for(folder, elsewhere, judge, groups, lambda: about_run(plan, dataset, load_arguments(with_budget(given))), progress.say)
 
 
 def hand_over(folder: Job, result: dict[str, Any], progress: Progress) -> None:

@@ -6,7 +6,7 @@ from archduel.core import Scale
 from archduel.pretrained.known import ENOUGH_PASSES, FINAL_SHARE, FINE_TUNING, Known
 from archduel.pretrained.prefixes import Seen, full, prefix
 from archduel.spaces.pretrained.backbones import backbone
-from archduel.spaces.pretrained.space import Pretrained
+from archduel.spaces.pretrained.space import Pretrained, arch_of, count
 
 NAME = "efficientnet_lite0"
 COST = {64: 0.001, 96: 0.00225, 128: 0.004}  # seconds of a pass through all blocks
@@ -25,7 +25,8 @@ def share(blocks: int, side: int) -> float:
     """Returns the part of a backbone's multiply-adds that its beginning makes."""
     cut = prefix(NAME, side, blocks)
     assert cut is not None
-    return known()._macs(cut) / known()._macs(full(backbone(NAME), side, 1.0))
+    parts = (count(arch_of(plan), Scale(1, 1, 32, 3, 10)).macs for plan in (cut, full(backbone(NAME), side, 1.0)))
+    return next(parts) / next(parts)
 
 
 @pytest.mark.parametrize("blocks", [7, 12])
