@@ -35,7 +35,8 @@ def close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], *, ru
 def pair(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """Three trainings of two processes with gloo under torchrun, the last of which loses a process in its second epoch."""
     folder = tmp_path_factory.mktemp("pair")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    # torchrun ends the other process as soon as it sees one dead; looking often, it was at times there before that one had said why it ends
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--monitor-interval", "5"]
     done = subprocess.run(
         [*launcher, SCRIPT, folder], env={**os.environ, **QUIET}, capture_output=True, text=True, timeout=300
     )
