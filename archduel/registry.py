@@ -57,6 +57,7 @@ STRATEGIES = {
     "bananas": "archduel.strategies.bananas:Bananas",
     "npenas": "archduel.strategies.npenas:NPENAS",
     "tpe": "archduel.strategies.tpe:TPE",
+    "optuna": "archduel.strategies.optuna:OptunaSampler",
     "bpe_rl": "archduel.strategies.bpe:BPEReinforce",
     "bpe_evolution": "archduel.strategies.bpe:BPEEvolution",
     "spos": "archduel.strategies.spos:SPOS",

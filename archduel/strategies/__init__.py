@@ -22,6 +22,7 @@ __all__ = [
     "Contenders",
     "FrontContenders",
     "LocalSearch",
+    "OptunaSampler",
     "RandomSearch",
     "ReNAS",
     "RegularizedEvolution",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from archduel.strategies.local import LocalSearch
     from archduel.strategies.npenas import NPENAS
     from archduel.strategies.nsga2 import NSGA2
+    from archduel.strategies.optuna import OptunaSampler
     from archduel.strategies.random import RandomSearch
     from archduel.strategies.reinforce import Reinforce
     from archduel.strategies.relativenas import RelativeNAS
@@ -68,6 +70,7 @@ else:
             "Contenders": "archduel.strategies.best",
             "FrontContenders": "archduel.strategies.best_front",
             "LocalSearch": "archduel.strategies.local",
+            "OptunaSampler": "archduel.strategies.optuna",
             "RandomSearch": "archduel.strategies.random",
             "ReNAS": "archduel.strategies.renas",
             "RegularizedEvolution": "archduel.strategies.evolution",

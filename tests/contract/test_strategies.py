@@ -10,6 +10,7 @@ import pytest
 from archduel import registry
 from archduel.assemble import assemble
 from archduel.core import Constraint, Strategy
+from archduel.strategies.optuna import SAMPLERS
 from archduel.testing.strategies import StrategyContract
 from archduel.testing.toy import ToyRanker
 
@@ -26,6 +27,7 @@ SMALL |= {
     "reinforce": {"lr": 0.1, "patience": 100},
     "bpe_rl": {"patience": 100},
     "tpe": {"patience": 5, "startup": 5},
+    "optuna": {"patience": 5, "startup": 5},
     "best": {"bred": 20, "generations": 2},
     "best_front": {"bred": 20, "generations": 2, "initial": 5},
     "nsga2": {"population": 6},
@@ -44,7 +46,7 @@ class TestEveryStrategy(StrategyContract):
     def _named(self, name: str) -> None:
         self.name = name
         self.repeats = name not in NEVER_REPEAT
-        self.evaluations = 12 if name == "tpe" else 30
+        self.evaluations = 12 if name in ("tpe", "optuna") else 30
 
     def make(self, seed: int, constraint: Constraint | None = None) -> Strategy:
         return assemble(
@@ -63,3 +65,20 @@ class TestFirstLooks(StrategyContract):
     def make(self, seed: int, constraint: Constraint | None = None) -> Strategy:
         given = {"ranker": ToyRanker(self.space)}
         return assemble("best", self.space, seed=seed, constraint=constraint, settings={"cheap": "low"}, given=given)
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS), scope="class")
+class TestEverySamplerOfOptuna(StrategyContract):
+    """Whatever a sampler keeps between its trials, it is resumed exactly."""
+
+    evaluations = 12
+
+    @pytest.fixture(autouse=True)
+    def _named(self, sampler: str) -> None:
+        if sampler == "cmaes":
+            pytest.importorskip("cmaes", reason="cmaes is not installed (extra 'optuna')")
+        self.sampler = sampler
+
+    def make(self, seed: int, constraint: Constraint | None = None) -> Strategy:
+        settings = {"sampler": self.sampler, "startup": 4, "population": 4, "patience": 5}
+        return assemble("optuna", self.space, seed=seed, constraint=constraint, settings=settings)
