@@ -71,6 +71,7 @@ TRACKERS = {
     "tensorboard": "archduel.training.tracking:TensorBoard",
     "mlflow": "archduel.training.tracking:MLflow",
     "wandb": "archduel.training.tracking:WeightsAndBiases",
+    "optuna": "archduel.training.optuna_tracker:Optuna",
 }
 TRUSTED = "ARCHDUEL_PLUG_INS"
 """Environment variable with the ``module:Name`` of plug-ins, commas between them, that may be imported because a folder names them."""

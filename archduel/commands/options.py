@@ -93,7 +93,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of line
 RecordFile = Annotated[Path | None, typer.Option("--out", help="write the records to this JSON file")]
 ResumableFile = Annotated[Path | None, typer.Option("--out", help="write the records to this JSON file; what is finished is kept beside it")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print nothing")]
-Track = Annotated[str, typer.Option(help="also tell a tracker: tensorboard, mlflow, wandb (`archduel list trackers`), or package.module:Class")]
+Track = Annotated[str, typer.Option(help="also tell a tracker: tensorboard, mlflow, wandb, optuna (`archduel list trackers`), or package.module:Class")]
 NoProgress = Annotated[bool, typer.Option("--quiet", "-q", help="print no progress")]
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from archduel import registry
+from archduel.commands.candidates import Candidates
 from archduel.commands.journals import Place, outcome, place_of, settings_of
 from archduel.core.disk import read_toml
 from archduel.core.storage import Tail, read_journal
 from archduel.errors import RunError, in_one_line
-from archduel.training.tracking import Tracker
+from archduel.training.tracking import Candidate, CandidateTracker, Tracker
 
 __all__ = ["Follower", "Steps", "Teller", "follow", "followed", "following", "make_tracker", "replay", "tracking_folder"]
 
@@ -167,6 +168,7 @@ class Teller:
     def __init__(self, tracker: Tracker, place: Place) -> None:
         self.tracker, self.place, self.steps = tracker, place, 0
         self._tail, self._numbers, self._done, self._begun = Tail(place.journal), Steps(), 0, False
+        self._candidates = Candidates()
 
     def catch_up(self) -> int:
         """Tells what is new; returns how many answers were told in all."""
@@ -175,8 +177,9 @@ class Teller:
             self.tracker.begin(self.place.name, settings_of(self.place, self._tail.records))
             self._begun = True
         if len(self._tail.records) < self._done:  # the journal was made anew
-            self._numbers, self._done = Steps(), 0
+            self._numbers, self._candidates, self._done = Steps(), Candidates(), 0
         for record in self._tail.records[self._done :]:
+            self._show(self._candidates(record))
             told = self._numbers(record)
             if told is not None:
                 self.tracker.note(*told)
@@ -184,9 +187,16 @@ class Teller:
         self._done = len(self._tail.records)
         return self.steps
 
+    def _show(self, candidates: Iterable[Candidate]) -> None:
+        if isinstance(self.tracker, CandidateTracker):
+            for candidate in candidates:
+                self.tracker.candidate(candidate)
+
     def end(self) -> None:
         """Tells what is left, the files and the result."""
         self.catch_up()
+        if self.place.finished:
+            self._show(self._candidates.rest())
         _end(self.tracker, self.place)
 
 

@@ -8,9 +8,12 @@ from archduel._lazy import lazy
 
 __all__ = [
     "SGD",
+    "Candidate",
+    "CandidateTracker",
     "Epoch",
     "Evaluation",
     "MLflow",
+    "Optuna",
     "Pixels",
     "Recipe",
     "Streamed",
@@ -32,17 +35,21 @@ if TYPE_CHECKING:
     from archduel.training.loop import Epoch, Trained, train
     from archduel.training.metrics import Evaluation, evaluate
     from archduel.training.optimizer import SGD
+    from archduel.training.optuna_tracker import Optuna
     from archduel.training.recipe import Recipe
     from archduel.training.runtime import keep_freed_memory, seeded_build
-    from archduel.training.tracking import MLflow, TensorBoard, Tracker, WeightsAndBiases
+    from archduel.training.tracking import Candidate, CandidateTracker, MLflow, TensorBoard, Tracker, WeightsAndBiases
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
             "SGD": "archduel.training.optimizer",
+            "Candidate": "archduel.training.tracking",
+            "CandidateTracker": "archduel.training.tracking",
             "Epoch": "archduel.training.loop",
             "Evaluation": "archduel.training.metrics",
             "MLflow": "archduel.training.tracking",
+            "Optuna": "archduel.training.optuna_tracker",
             "Pixels": "archduel.training.images",
             "Recipe": "archduel.training.recipe",
             "Streamed": "archduel.training.images",

@@ -1,4 +1,4 @@
-"""Trackers: where the numbers of a job go besides its own journal. Four functions; TensorBoard, MLflow and Weights & Biases are built in."""
+"""Trackers: where the numbers of a job go besides its own journal. Four functions; TensorBoard, MLflow, Weights & Biases and Optuna are built in."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import json
 import math
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from archduel.core.disk import read_json, write_atomic
 from archduel.errors import SettingError
 
-__all__ = ["MLflow", "TensorBoard", "Tracker", "WeightsAndBiases"]
+__all__ = ["Candidate", "CandidateTracker", "MLflow", "Service", "TensorBoard", "Tracker", "WeightsAndBiases", "flat"]
 
 
 class Tracker(Protocol):
@@ -32,6 +34,43 @@ class Tracker(Protocol):
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Ends the job; ``result`` is empty if it did not finish."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network of a search, or one trial of a comparison, as far as it has got.
+
+    Attributes:
+        number: which, from 0, in its group.
+        name: the architecture as text, or the trial.
+        group: of a comparison the contestant, empty elsewhere.
+        answers: decision -> (answer, all answers that there are); no answers where the answer is a number.
+        curve: step (rung, query) -> score so far, higher is better.
+        score: its last one; None = none yet, or failed.
+        state: how far.
+        measures: further numbers, such as ``params``.
+        clock: seconds of the job when this was so; of ``seconds`` the candidate took.
+        seconds: that it took.
+    """
+
+    number: int
+    name: str
+    group: str = ""
+    answers: Mapping[str, tuple[Any, tuple[Any, ...]]] = field(default_factory=dict)
+    curve: Mapping[int, float] = field(default_factory=dict)
+    score: float | None = None
+    state: Literal["running", "finished", "dropped", "failed"] = "running"
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    clock: float = 0.0
+    seconds: float = 0.0
+
+
+@runtime_checkable
+class CandidateTracker(Protocol):
+    """A tracker that is told each network of a job too, before the numbers that it gave."""
+
+    def candidate(self, candidate: Candidate) -> None:
+        """Takes a network, again when it has got further."""
 
 
 def _check_installed(package: str, called: str) -> None:
@@ -60,7 +99,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(self.folder / name))  # type: ignore[no-untyped-call]
-        lines = [f"    {key} = {value!r}" for key, value in _flat(settings)]
+        lines = [f"    {key} = {value!r}" for key, value in flat(settings)]
         self._writer.add_text("settings", "\n".join(lines))
 
     def note(self, numbers: Mapping[str, float], epoch: float) -> None:
@@ -124,7 +163,41 @@ class _Metric(NamedTuple):
     step: int
 
 
-class MLflow:
+class Service(ABC):
+    """What trackers of a service share: the folder, the client that is imported when a job begins, and what it was told already.
+
+    Args:
+        folder: of what is written.
+        client: what is called; None = it is imported.
+    """
+
+    PACKAGE, CALLED = "", ""
+
+    def __init__(self, folder: str | Path, client: Any = None) -> None:
+        if client is None:
+            _check_installed(self.PACKAGE, self.CALLED)
+        self.folder, self._client = Path(folder).resolve(), client
+        self._told: Any = None
+
+    def begin(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Makes the run with its settings, or goes on with it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._client is None:
+            self._client = self._imported()
+        self._told = _Told(self.folder, self.PACKAGE, name, settings)
+        self._told.run = self._opened(name, settings)
+        self._told.write()
+
+    @abstractmethod
+    def _imported(self) -> Any:
+        """Returns the client, made now."""
+
+    @abstractmethod
+    def _opened(self, name: str, settings: Mapping[str, Any]) -> str:
+        """Opens the run and returns what the service calls it."""
+
+
+class MLflow(Service):
     """Writes metrics, settings and files for MLflow: to the server of ``MLFLOW_TRACKING_URI``, else into a database in the folder.
 
     `mlflow ui --backend-store-uri sqlite:///FOLDER/mlflow.db` shows it.
@@ -137,39 +210,35 @@ class MLflow:
         SettingError: if MLflow is not installed.
     """
 
+    PACKAGE, CALLED = "mlflow", "MLflow"
     EXPERIMENT = "archduel"
     LONGEST = 500  # characters of a parameter, and the parameters of one request
     MOST = 100
 
     def __init__(self, folder: str | Path, client: Any = None) -> None:
-        if client is None:
-            _check_installed("mlflow", "MLflow")
-        self.folder, self._client = Path(folder).resolve(), client
+        super().__init__(folder, client)
         self._metric: Any = _Metric
         self._waiting: list[Any] = []
-        self._told: Any = None
 
-    def begin(self, name: str, settings: Mapping[str, Any]) -> None:
-        """Makes the run with its settings, or goes on with it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self._client is None:
-            from mlflow import MlflowClient
-            from mlflow.entities import Metric
+    def _imported(self) -> Any:
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric
 
-            self._metric = Metric
-            self._client = MlflowClient(tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder / 'mlflow.db'}")
-        self._told = _Told(self.folder, "mlflow", name, settings)
+        self._metric = Metric
+        return MlflowClient(tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder / 'mlflow.db'}")
+
+    def _opened(self, name: str, settings: Mapping[str, Any]) -> str:
         if self._told.run:
             self._client.update_run(self._told.run, status="RUNNING")
-            return
+            return str(self._told.run)
         experiment = self._client.get_experiment_by_name(self.EXPERIMENT)
         # files beside the database, unless a server says where
         place = None if os.environ.get("MLFLOW_TRACKING_URI") else (self.folder / "files").as_uri()
         number = experiment.experiment_id if experiment else self._client.create_experiment(self.EXPERIMENT, artifact_location=place)
-        self._told.run = self._client.create_run(number, run_name=name).info.run_id
-        for key, value in _flat(settings)[: self.MOST]:
-            self._client.log_param(self._told.run, _plain(key), str(value)[: self.LONGEST])
-        self._told.write()
+        run: str = self._client.create_run(number, run_name=name).info.run_id
+        for key, value in flat(settings)[: self.MOST]:
+            self._client.log_param(run, _plain(key), str(value)[: self.LONGEST])
+        return run
 
     def note(self, numbers: Mapping[str, float], epoch: float) -> None:
         """Writes a metric a number; MLflow counts whole steps, so a part of an epoch counts as the whole."""
@@ -205,42 +274,34 @@ def _plain(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
 
 
-class WeightsAndBiases:
+class WeightsAndBiases(Service):
     """Writes metrics, settings and files for Weights & Biases, offline unless ``WANDB_MODE`` says otherwise; `wandb sync FOLDER` sends them.
 
     Args:
         folder: of the run's files.
-        module: what is called, ``wandb``; None = it is imported.
+        client: what is called, the module ``wandb``; None = it is imported.
 
     Raises:
         SettingError: if wandb is not installed.
     """
 
+    PACKAGE, CALLED = "wandb", "Weights & Biases"
     PROJECT = "archduel"
+    _run: Any = None
 
-    def __init__(self, folder: str | Path, module: Any = None) -> None:
-        if module is None:
-            _check_installed("wandb", "Weights & Biases")
-        self.folder, self._module = Path(folder).resolve(), module
-        self._told: Any = None
-        self._run: Any = None
+    def _imported(self) -> Any:
+        import wandb
 
-    def begin(self, name: str, settings: Mapping[str, Any]) -> None:
-        """Opens the run with its settings, or goes on with it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self._module is None:
-            import wandb
+        return wandb
 
-            self._module = wandb
-        self._told = _Told(self.folder, "wandb", name, settings)
-        run = self._told.run or hashlib.sha256(self._told.key.encode()).hexdigest()[:12]
-        self._run = self._module.init(
-            project=self.PROJECT, name=name, id=run, resume="allow", dir=str(self.folder), config=dict(_flat(settings)),
+    def _opened(self, name: str, settings: Mapping[str, Any]) -> str:
+        run: str = self._told.run or hashlib.sha256(self._told.key.encode()).hexdigest()[:12]
+        self._run = self._client.init(
+            project=self.PROJECT, name=name, id=run, resume="allow", dir=str(self.folder), config=dict(flat(settings)),
             mode=os.environ.get("WANDB_MODE", "offline"),
         )  # fmt: skip
         self._run.define_metric("*", step_metric="epoch")
-        self._told.run = run
-        self._told.write()
+        return run
 
     def note(self, numbers: Mapping[str, float], epoch: float) -> None:
         """Logs the numbers; charts have the epoch below them."""
@@ -264,12 +325,12 @@ class WeightsAndBiases:
 
 def _numbers(result: Mapping[str, Any]) -> list[tuple[str, float]]:
     """Returns the finite numbers of a nested result."""
-    return [(name, value) for name, value in _flat(result) if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)]
+    return [(name, value) for name, value in flat(result) if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)]
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
     """Returns (``section.key``, value) of nested values."""
     found: list[tuple[str, Any]] = []
     for key, value in values.items():
-        found += _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else [(f"{before}{key}", value)]
+        found += flat(value, f"{before}{key}.") if isinstance(value, Mapping) else [(f"{before}{key}", value)]
     return found

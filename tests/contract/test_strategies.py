@@ -67,7 +67,8 @@ class TestFirstLooks(StrategyContract):
         return assemble("best", self.space, seed=seed, constraint=constraint, settings={"cheap": "low"}, given=given)
 
 
-@pytest.mark.parametrize("sampler", sorted(SAMPLERS), scope="class")
+# the Gaussian process takes a third of a second a question: minutes for the whole suite, test_optuna.py resumes it shortly
+@pytest.mark.parametrize("sampler", [pytest.param(name, marks=[pytest.mark.slow] if name == "gp" else []) for name in sorted(SAMPLERS)], scope="class")
 class TestEverySamplerOfOptuna(StrategyContract):
     """Whatever a sampler keeps between its trials, it is resumed exactly."""
 

@@ -183,7 +183,7 @@ def latency(
 
 def track(
     run: Annotated[Path, typer.Argument(help="folder of a search, a training, a study or a proxy job, finished or not; the --out file of a comparison or a table")],
-    to: Annotated[str, typer.Option(help="tensorboard, mlflow, wandb, or package.module:Class")] = "tensorboard",
+    to: Annotated[str, typer.Option(help="tensorboard, mlflow, wandb, optuna, or package.module:Class")] = "tensorboard",
     out: Annotated[Path | None, typer.Option(help="where the tracker writes; default tracking/ in the folder")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="go on while the job works; Ctrl-C ends the telling, not the job")] = False,
 ) -> None:
