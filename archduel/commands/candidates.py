@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from archduel import registry
-from archduel.core import Space, WordedSpace, decisions, parse
+from archduel.core import Space, decisions, parse
+from archduel.core.space import WordedSpace
 from archduel.errors import ArchduelError
 from archduel.training.tracking import Candidate
 
