@@ -22,6 +22,7 @@ NEEDS: dict[str, set[str]] = {
     **{part: {"core"} for part in ("strategies", "rankers", "policies", "data", "training", "execution", "reporting", "testing")},
     **{part: {"registry", "core"} for part in ("assemble", "spaces", "tables")},
     "fusing": {"spaces", "training", "core"},
+    "optuna": {"assemble", "strategies", "spaces", "registry", "core"},
     "presets": {"core"},
     "proxies": {"training", "core"},
     "race": {"spaces", "training", "core"},

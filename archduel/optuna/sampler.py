@@ -17,7 +17,12 @@ from archduel.spaces.own.making import space as table_space
 from archduel.strategies.optuna import in_study
 
 try:
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.distributions import (
+        BaseDistribution,
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
     from optuna.samplers import BaseSampler, RandomSampler
     from optuna.search_space import intersection_search_space
     from optuna.study import StudyDirection
@@ -211,7 +216,7 @@ def _parameters_of(space: Mapping[str, Any] | Space | str) -> _Parameters:
         SettingError: for a parameter without options that can be listed.
     """
     if isinstance(space, str):
-        space = registry.make("space", space)
+        return _Decisions(registry.make("space", space))
     if not isinstance(space, Mapping):
         return _Decisions(space)
     named = {name: what if isinstance(what, BaseDistribution) else CategoricalDistribution(tuple(what)) for name, what in space.items()}

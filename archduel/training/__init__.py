@@ -38,7 +38,14 @@ if TYPE_CHECKING:
     from archduel.training.optuna_tracker import Optuna
     from archduel.training.recipe import Recipe
     from archduel.training.runtime import keep_freed_memory, seeded_build
-    from archduel.training.tracking import Candidate, CandidateTracker, MLflow, TensorBoard, Tracker, WeightsAndBiases
+    from archduel.training.tracking import (
+        Candidate,
+        CandidateTracker,
+        MLflow,
+        TensorBoard,
+        Tracker,
+        WeightsAndBiases,
+    )
 else:
     __getattr__, __dir__ = lazy(
         __name__,

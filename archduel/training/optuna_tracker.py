@@ -110,7 +110,7 @@ class Optuna(Service):
 
     def note(self, numbers: Mapping[str, float], epoch: float) -> None:
         """Takes the numbers of a job without candidates, whose one trial they are; those of others are the candidates'."""
-        score = next((float(numbers[name]) for name in SCORES if name in numbers), None)
+        score: float | None = next((float(numbers[name]) for name in SCORES if name in numbers), None)
         told = set(self._trials) - {("", ALONE)}
         if score is None or told or epoch != int(epoch):
             return
