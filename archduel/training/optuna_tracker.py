@@ -100,9 +100,9 @@ class Optuna(Service):
         self._trials[candidate.group, candidate.number] = None if state.is_finished() else (number, max(candidate.curve, default=-1))
 
     def _advance(self, candidate: Candidate, number: int, last: int) -> None:
-        for step, score in candidate.curve.items():
+        for step, reached in candidate.curve.items():
             if step > last:
-                self._client.set_trial_intermediate_value(number, step, score)
+                self._client.set_trial_intermediate_value(number, step, reached)
         state, score = _state(candidate)
         if state.is_finished():
             self._client.set_trial_state_values(number, state, None if score is None else [score])
