@@ -16,7 +16,7 @@ PANELS: Mapping[str, str] = {
     **dict.fromkeys(("time", "evaluations", "audit", "queries", "runs", "splits", "passes", "rounds", "steps"), "Budget"),
     **dict.fromkeys(("max_params", "max_macs", "max_latency_ms", "latency_batch", "device_latency", "max_ram", "max_flash", "int8"), "Limits"),
     **dict.fromkeys(("data", "image_size", "max_images", "flip", "metric", "labels", "table"), "Data"),
-    **dict.fromkeys(("device", "workers", "threads", "fused", "cores", "executor", "window"), "Hardware"),
+    **dict.fromkeys(("device", "workers", "threads", "fused", "cores", "executor", "window", "cpus_per_task", "gpus_per_task"), "Hardware"),
     **dict.fromkeys(("out", "as_json", "quiet", "figure", "csv", "plan", "config", "track", "help"), "Run and output"),
 }
 """Name of an option -> the panel of `--help` in which it stands; all others are about the method."""

@@ -65,7 +65,10 @@ class Layout:
     free: tuple[str, ...] = ()
 
 
-RUN = Layout("run", "run.toml", ("run",), free=("data", "workers", "executor", "set.executor.beat", "set.executor.lease", "set.executor.limit"))
+RUN = Layout(
+    "run", "run.toml", ("run",),
+    free=("data", "workers", "executor", "cpus_per_task", "gpus_per_task", *(f"set.executor.{name}" for name in ("beat", "lease", "limit", "patience"))),
+)  # fmt: skip
 """Another spelling of the same images' place, another number of cores, other machines: the same run. Images are compared by their fingerprint."""
 WORK = "work"
 """Folder of a job in which workers of other machines meet."""

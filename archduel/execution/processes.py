@@ -16,12 +16,15 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["MACHINES", "Watch", "children_allowed", "end_with_parent", "how_it_ended", "main_hidden"]
+__all__ = ["MACHINES", "THREADS", "Watch", "children_allowed", "end_with_parent", "how_it_ended", "main_hidden"]
 
 MACHINES = {
     getattr(signal, name) for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGBUS", "SIGXCPU", "SIGXFSZ", "SIGQUIT", "SIGPWR") if hasattr(signal, name)
 }
 """Signals that somebody or the system ended a process with; others (a segmentation fault) it may have earned by what it computed."""
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""Variables from which libraries learn, while they are loaded, how many threads they may use."""
 
 
 def end_with_parent() -> None:

@@ -31,6 +31,7 @@ from archduel.errors import ArchduelError, MachineError, RunError, SettingError,
 from archduel.execution.judging import ATTEMPTS, AtOnce, Judge, all_judged, one_by_one
 from archduel.execution.processes import (
     MACHINES,
+    THREADS,
     Watch,
     children_allowed,
     end_with_parent,
@@ -60,8 +61,7 @@ def work(connection: Connection, threads: int, pulse: Any = None) -> None:
         show(pulse)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides what ends
     end_with_parent()
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)  # for libraries that are not loaded yet
+    os.environ.update(dict.fromkeys(THREADS, str(threads)))  # for libraries that are not loaded yet
     try:
         _limit_torch(threads)
         factory: Callable[[], Judge] = ForkingPickler.loads(connection.recv_bytes())

@@ -19,6 +19,7 @@ from archduel.commands.bench.trials import Trials
 from archduel.commands.options import read_entries
 from archduel.commands.priors import with_prior
 from archduel.core import Allowance, Budget, Known, Local, Objectives, Query, Space, search
+from archduel.execution.processes import THREADS
 from archduel.tables.estimator import TableEstimator, searchable
 from archduel.tables.store import open_table
 from archduel.tables.table import Table
@@ -27,7 +28,6 @@ __all__ = ["Contestant", "Protocol", "Trial", "by_budget", "first_labels", "obje
 
 TAIL = 10
 """Queries that a strategy with a fixed number of labels keeps for its candidates."""
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where a search trains: in this process, in processes of this machine or by whoever joins the run's folder."""
+"""Where a search trains: in this process, in processes of this machine, by whoever joins the run's folder, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from archduel.core.storage import record_query
 from archduel.data import Dataset, load
 from archduel.errors import DataError, RunError, SettingError
 from archduel.estimators.judges import Finals, Groups, Judge, Judging
-from archduel.execution import IDLE, Folder, Processes, Sequential
+from archduel.execution import IDLE, Folder, Processes, RayTasks, Sequential
+from archduel.execution.cluster import PATIENCE, cluster_address
 from archduel.execution.folder import BEAT, LEASE, host_name
 from archduel.spaces.family import PlugIns
 from archduel.text import printable
@@ -75,7 +76,7 @@ def executor_for(job: Job, settings: Settings, judge: Judge, groups: Groups, abo
     Raises:
         SettingError: for a lease that is too short.
     """
-    given, kind = settings.section("executor"), settings.executor
+    given, kind = settings.section("executor"), settings.executor_kind
     if kind == "local":
         return Sequential(judge(), run_seed=settings.seed, at_once=groups)
     if kind == "folder":
@@ -83,6 +84,12 @@ def executor_for(job: Job, settings: Settings, judge: Judge, groups: Groups, abo
         return Folder(
             job.path / WORK, about(), run_seed=settings.seed, threads=settings.threads, at_once=groups, beat=float(given.get("beat", BEAT)),
             lease=float(given.get("lease", LEASE)), idle=IDLE, limit=given.get("limit"), written=written, say=say,
+        )  # fmt: skip
+    if kind == "ray":
+        return RayTasks(
+            JudgeOfRun(job.path.resolve(), about(), None, "cuda" if settings.device.startswith("cuda") else None), run_seed=settings.seed,
+            address=cluster_address(settings.executor), cpus=1.0 if settings.cpus_per_task is None else settings.cpus_per_task, gpus=settings.gpus_each,
+            threads=settings.threads, at_once=groups, idle=IDLE, limit=given.get("limit"), patience=float(given.get("patience", PATIENCE)), say=say,
         )  # fmt: skip
     return Processes(
         judge, workers=settings.workers, run_seed=settings.seed, threads=settings.threads, at_once=groups, idle=IDLE, limit=given.get("limit")
@@ -120,6 +127,14 @@ def about_run(plan: Plan, dataset: Dataset, loading: Mapping[str, Any]) -> dict[
     return {"versions": versions(), "data": {"fingerprint": dataset.fingerprint, "loading": dict(loading)}, "plan": plan.to_json()}
 
 
+def _check_versions(folder: Path, about: Mapping[str, Any]) -> None:
+    """Raises RunError where something that computes has another version here than at the driver, naming all that differ."""
+    there, here = dict(about.get("versions", {})), versions()
+    differing = [f"{name} is {here.get(name, 'not known')} here, {there[name]} at the driver" for name in sorted(there) if there[name] != here.get(name)]
+    if differing:
+        raise RunError(f"{host_name()} cannot compute what the driver of {folder} would: {printable('; '.join(differing))}; install the same versions")
+
+
 def prepared(folder: Path, about: Mapping[str, Any], *, data: str | None = None, device: str | None = None) -> JudgeOfRun:
     """Returns what makes a judge of the run in ``folder``, once the versions here are those of its driver.
 
@@ -134,10 +149,7 @@ def prepared(folder: Path, about: Mapping[str, Any], *, data: str | None = None,
         SettingError: for a device of another kind.
         UnknownNameError: for a space that is code from outside which nobody here trusts.
     """
-    there, here = dict(about.get("versions", {})), versions()
-    differing = [f"{name} is {here.get(name, 'not known')} here, {there[name]} at the driver" for name in sorted(there) if there[name] != here.get(name)]
-    if differing:
-        raise RunError(f"{host_name()} cannot compute what the driver of {folder} would: {printable('; '.join(differing))}; install the same versions")
+    _check_versions(folder, about)
     settings = read_settings(folder)
     if device is not None and device.partition(":")[0] != settings.device.partition(":")[0]:
         raise SettingError(f"the run in {folder} trains on {settings.device}, and on {device} its results would differ; give a device of that kind")
@@ -166,8 +178,12 @@ class JudgeOfRun:
         """Returns ``judge(query, seed)``.
 
         Raises:
+            RunError: where this machine does not see the folder, or has other versions.
             DataError: where the images are not there, or others.
         """
+        _check_versions(self.folder, self.about)
+        if not self.folder.is_dir():
+            raise RunError(f"{host_name()} does not see {self.folder}: put the run (--out) where every machine sees it under the same path")
         settings = read_settings(self.folder)
         settings = settings.model_copy(update={"device": self.device or settings.device, "data": self.data or settings.data})
         allowed = {*load_arguments(settings), "seconds", "pixels_per_second", "least", "image_size", "max_images", "flip", "validation"}

@@ -16,6 +16,7 @@ from archduel.commands.search.objectives import checked_objectives
 from archduel.core.disk import read_toml
 from archduel.core.places import found_again
 from archduel.errors import RunError, SettingError, as_number, brief, unknown
+from archduel.execution.cluster import cluster_address
 from archduel.presets import open_preset
 from archduel.spaces.limits import DeviceLimit
 
@@ -83,14 +84,26 @@ class Settings(BaseModel):
     device_latency: str | None = Field(None, description="the device that --max-latency-ms is about: `archduel device list`; default this one")
     executor: str = Field(
         "processes", description="where networks are trained: processes (of this machine), local (this process), "
-        "folder (whoever joins the run: `archduel worker`)"
+        "folder (whoever joins the run: `archduel worker`), ray (the cluster of RAY_ADDRESS, else this machine) or ray://HOST:PORT"
     )
     window: int | None = Field(None, ge=1, description="networks that are asked for at a time; default twice the workers")
+    cpus_per_task: float | None = Field(None, ge=0, description="with --executor ray: CPUs that a training takes of its node, as Ray counts them; default 1")
+    gpus_per_task: float | None = Field(None, ge=0, description="with --executor ray: GPUs that a training takes, 0.5 = two share one; default 1 with --device cuda, else 0")
 
     def identity(self) -> str:
         """Returns the JSON that a run without a folder is named by; settings that came later and are left at their defaults are not in it."""
         later = {name for name in LATER if getattr(self, name) == Settings.model_fields[name].default}
         return self.model_dump_json(exclude=later)
+
+    @property
+    def executor_kind(self) -> str:
+        """The executor without an address: ``ray`` for ``ray://head:10001``."""
+        return "ray" if self.executor.startswith("ray://") else self.executor
+
+    @property
+    def gpus_each(self) -> float:
+        """GPUs that a task takes of a Ray cluster."""
+        return (1.0 if self.device.startswith("cuda") else 0.0) if self.gpus_per_task is None else self.gpus_per_task
 
     @property
     def device_limit(self) -> DeviceLimit:
@@ -105,13 +118,13 @@ class Settings(BaseModel):
 
 OLDER = {"start": "scratch"}
 """What runs of an older version did, where that is not today's default."""
-LATER = ("start", "backbones", "max_ram", "max_flash", "objectives", "front", "int8", "validation", "preset", "prior", "device_latency", "beside", "executor", "window")
+LATER = ("start", "backbones", "max_ram", "max_flash", "objectives", "front", "int8", "validation", "preset", "prior", "device_latency", "beside", "executor", "window", "cpus_per_task", "gpus_per_task")
 """Settings that runs of an older version have no say in."""
 KNOWN_SIDE = 128
 """Pixels that images keep where pretrained networks may look at them, whatever the time: in fewer they see little."""
 SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan", "race", "executor")
-EXECUTORS = ("processes", "local", "folder")
-OF_EXECUTORS = {"beat": ("folder",), "lease": ("folder",), "limit": ("processes", "folder")}
+EXECUTORS = ("processes", "local", "folder", "ray")
+OF_EXECUTORS = {"beat": ("folder",), "lease": ("folder",), "limit": ("processes", "folder", "ray"), "patience": ("ray",)}
 """Names that ``--set executor.NAME`` takes, and which executors have a use for them: seconds, see ``docs/many_machines.md``."""
 
 
@@ -216,9 +229,16 @@ def _check_executor(settings: Settings) -> None:
         UnknownNameError: for another executor.
         SettingError: naming the setting and what to do instead.
     """
-    kind = settings.executor
+    kind = settings.executor_kind
     if kind not in EXECUTORS:
         raise unknown("executor", kind, EXECUTORS)
+    if kind == "ray":
+        cluster_address(settings.executor)
+    for name in ("cpus_per_task", "gpus_per_task"):
+        if getattr(settings, name) is not None and kind != "ray":
+            raise SettingError(f"--{name.replace('_', '-')} says what a task takes of a Ray cluster, and the executor is {kind}; add --executor ray, or leave it out")
+    if kind == "ray" and settings.device.startswith("cuda") != (settings.gpus_each > 0):
+        raise SettingError(f"a task that trains on {settings.device} takes {'some share of a GPU' if settings.gpus_each == 0 else 'no GPU'}, got --gpus-per-task {settings.gpus_each:g}")
     if kind != "processes" and _may_race(settings.model_dump(exclude_none=True)):
         raise SettingError(f"executor {kind} has nothing to do in a race, which trains in this process; give --evaluations or --no-race")
     if kind == "local" and settings.workers > 1 and settings.seconds is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archduel.core import Arch, Cost, Estimate, Query
-from archduel.errors import DamagedError
+from archduel.errors import DamagedError, RunError
 
 COUNTED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -166,4 +166,16 @@ class Once:
                 time.sleep(600)
             return Estimate(float(query.arch.choices[0]))
 
+        return judge
+
+
+@dataclass(frozen=True)
+class DiffersOnce:
+    """One of the processes says that this machine has another version."""
+
+    folder: Path
+
+    def __call__(self):
+        if counted(self.folder, Query(Arch("s", (0,)))) == 0:
+            raise RunError("archduel is 1 here, 9 there")
         return judge
