@@ -9,8 +9,9 @@ PIP         := $(BIN)/python -m pip --disable-pip-version-check
 OUT         ?= runs/demo
 # One process a core and one thread in each: threads that spin for a core double the time of a loaded machine.
 TESTS       ?= -n auto --timeout 900
+RAY_TESTS   := tests/unit/execution/test_ray_executor.py tests/integration/test_ray_job.py
 
-.PHONY: demo test check lint types package docs floors newest clean
+.PHONY: demo test ray check lint types package docs floors newest clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +31,10 @@ demo: $(VENV)/.demo             ## search on the embedded digits, train, export,
 
 test: $(VENV)/.ready            ## what a newcomer runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" $(TESTS) $(PYTEST_ARGS)
+
+ray: $(VENV)/.ready             ## the tests of the executor ray, which `make test` skips: Ray is 240 MB
+	$(PIP) install -q -c constraints.txt -e ".[ray]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --timeout 900 $(RAY_TESTS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check archduel tests benchmarks examples

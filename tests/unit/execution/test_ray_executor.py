@@ -21,6 +21,7 @@ from archduel.errors import MachineError, RunError
 from archduel.execution import RayTasks, Sequential, cluster
 
 ray = pytest.importorskip("ray", reason="tests of the executor ray need Ray: pip install 'archduel[ray]'")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # of files of Ray's own
 HERE = str(Path(__file__).parent)
 
 
