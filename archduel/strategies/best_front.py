@@ -39,6 +39,7 @@ from archduel.core import (
     State,
     Uncertain,
     enumerate_space,
+    sample_distinct,
 )
 from archduel.core.fronts import corner, front, hypervolume, spread
 from archduel.strategies.best import Contenders
@@ -56,6 +57,8 @@ UNSTATED = 0.2
 """Standard deviation, in those of the labels, of a ranker that states none: without any, nothing would be worth exploring."""
 HARDLY = 1e-3
 """Share of the front's hypervolume; where less is expected, other encodings of its members are worth a question too."""
+DRAWN = 20
+"""Random architectures for each one of the first design, which is of all known costs."""
 REWRITTEN = 100
 """Most promising architectures, members of the front aside, of which every encoding is weighed where a cost is not known beforehand."""
 LEAST = 1e-300  # of a gain, so that it has a logarithm
@@ -190,6 +193,24 @@ class FrontContenders(Contenders):
         self._units: dict[str, tuple[float, float, float]] = {}  # name -> intercept, slope, deviation of labels over scores
         self._twins: dict[str, list[Arch]] | None = None  # fingerprint -> encodings, once they were needed
         self._beforehand: tuple[Sequence[Arch], Matrix] | None = None  # of the listed space, once it was needed
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns at most ``n`` new architectures; empty while there is something to learn first."""
+        if not self.rounds.drawn and any(name in self.objectives.known for name in self.objectives.names):
+            self._design()
+        return super().ask(n)
+
+    def _design(self) -> None:
+        """Queues a first design of all sizes: one random architecture of each share of the known costs, from cheap to dear."""
+        initial = self.rounds.initial
+        drawn = sample_distinct(self.space, DRAWN * initial, self.rng, constraint=self.constraint)
+        known = self._known(drawn)
+        ranks = np.nansum(np.argsort(np.argsort(known, axis=0), axis=0) * np.isfinite(known), 1)
+        for part in np.array_split(np.argsort(ranks, kind="stable"), initial):
+            arch = drawn[int(self.rng.choice(part))]
+            self.rounds.pool.add(arch)
+            self.rounds.again(arch)
+        self.rounds.drawn = initial
 
     def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
         """Remembers the losses; an evaluation that lacks one has failed."""
