@@ -7,7 +7,7 @@ cut into boxes, and the gain of a candidate in a box is a product of expected im
 Losses that are above zero are learned as logarithms: errors and latencies differ by factors. A gain is counted in the losses themselves.
 
 Accuracies belong to what an architecture computes, costs that are told with an answer, such as latencies, to how it is written down: their
-rankers see the graph too, where they can, and all encodings of the most promising architectures and of the front's members are weighed.
+rankers see the graph too, where they can, and all encodings of the most promising architectures and of those asked before are weighed.
 
 Source: expected hypervolume improvement, Emmerich, Giannakoglou and Naujoks, "Single- and Multiobjective Evolutionary Optimization
 Assisted by Gaussian Random Field Metamodels", IEEE Trans. Evol. Comp. 2006; over boxes, Yang et al., "Efficient Computation of Expected
@@ -42,6 +42,7 @@ from archduel.core import (
     sample_distinct,
 )
 from archduel.core.fronts import corner, front, hypervolume, spread
+from archduel.errors import InfeasibleError
 from archduel.strategies.best import Contenders
 from archduel.strategies.candidates import Believer, GraphAware, beliefs
 from archduel.strategies.rounds import first_distinct
@@ -60,7 +61,7 @@ HARDLY = 1e-3
 DRAWN = 20
 """Random architectures for each one of the first design, which is of all known costs."""
 REWRITTEN = 100
-"""Most promising architectures, members of the front aside, of which every encoding is weighed where a cost is not known beforehand."""
+"""Most promising architectures, beside those asked before, of which every encoding is weighed where a cost is not known beforehand."""
 LEAST = 1e-300  # of a gain, so that it has a logarithm
 
 
@@ -196,21 +197,25 @@ class FrontContenders(Contenders):
 
     def ask(self, n: int) -> list[Query]:
         """Returns at most ``n`` new architectures; empty while there is something to learn first."""
-        if not self.rounds.drawn and any(name in self.objectives.known for name in self.objectives.names):
+        if not self.rounds.drawn and self._exact():
             self._design()
         return super().ask(n)
 
     def _design(self) -> None:
         """Queues a first design of all sizes: one random architecture of each share of the known costs, from cheap to dear."""
         initial = self.rounds.initial
-        drawn = sample_distinct(self.space, DRAWN * initial, self.rng, constraint=self.constraint)
-        known = self._known(drawn)
-        ranks = np.nansum(np.argsort(np.argsort(known, axis=0), axis=0) * np.isfinite(known), 1)
-        for part in np.array_split(np.argsort(ranks, kind="stable"), initial):
-            arch = drawn[int(self.rng.choice(part))]
-            self.rounds.pool.add(arch)
-            self.rounds.again(arch)
-        self.rounds.drawn = initial
+        try:
+            drawn = sample_distinct(self.space, DRAWN * initial, self.rng, constraint=self.constraint)
+        except InfeasibleError as few:
+            drawn = list(few.archs)
+        known = self._known(drawn)[:, self._exact()]
+        there = np.flatnonzero(np.isfinite(known).all(1))
+        if len(there) < initial:  # of a small space all will be asked anyway
+            return
+        size = known[there].argsort(0, kind="stable").argsort(0).sum(1)  # (N,) sum of ranks
+        for part in np.array_split(there[np.argsort(size, kind="stable")], initial):
+            self.rounds.propose([drawn[int(self.rng.choice(part))]])
+            self.rounds.drawn += 1
 
     def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
         """Remembers the losses; an evaluation that lacks one has failed."""
@@ -268,9 +273,9 @@ class FrontContenders(Contenders):
         return []
 
     def _encodings(self, archs: Sequence[Arch]) -> list[Arch]:
-        """Returns every encoding of ``archs`` and of the front's members that was not asked; nothing in a space too large to list."""
+        """Returns every encoding of ``archs`` and of what was asked that was not asked itself; nothing in a space too large to list."""
         twins = self._all_twins()
-        prints = dict.fromkeys(self.space.fingerprint(arch) for arch in [*self.outcomes.members(), *archs])
+        prints = dict.fromkeys(self.space.fingerprint(arch) for arch in [*self.outcomes.labelled()[0], *archs])
         return [arch for each in prints for arch in twins.get(each, ()) if arch not in self.outcomes]
 
     def _all_twins(self) -> Mapping[str, list[Arch]]:
@@ -302,8 +307,11 @@ class FrontContenders(Contenders):
             for m, name in enumerate(self.objectives.names)
         ]
         gains = np.log(np.maximum(expected_gain(believed, goal), LEAST))
-        exact = [m for m, name in enumerate(self.objectives.names) if name in self.objectives.known]
-        return np.where(np.isfinite(known[:, exact]).all(1), gains, -np.inf)
+        return np.where(np.isfinite(known[:, self._exact()]).all(1), gains, -np.inf)
+
+    def _exact(self) -> list[int]:
+        """Returns which losses are known beforehand."""
+        return [m for m, name in enumerate(self.objectives.names) if name in self.objectives.known]
 
     def _known(self, archs: Sequence[Arch]) -> Matrix:
         """Returns (N, M) what is known beforehand; of the listed space it is worked out once."""

@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 
 from archduel.assemble import assemble, responsible
-from archduel.core import SCORE, Arch, Budget, Estimate, Local, Objectives, Outcomes, Query, enumerate_space, sample, search
+from archduel.core import (
+    SCORE,
+    Arch,
+    Budget,
+    Estimate,
+    Local,
+    Objectives,
+    Outcomes,
+    Query,
+    enumerate_space,
+    sample,
+    search,
+)
 from archduel.core.fronts import (
     attainment,
     corner,
@@ -228,7 +240,22 @@ def test_a_ranker_in_another_unit_is_translated() -> None:
 def test_what_is_known_to_be_no_number_is_not_asked() -> None:
     holes = Objectives((SCORE, "size"), {"size": lambda archs: np.where([a.choices[0] == 0 for a in archs], np.nan, sizes(archs))})
     archs = asked("best", holes, 0, 30)
-    assert all(arch.choices[0] != 0 for arch in archs[10:])  # the first ten are drawn
+    assert all(arch.choices[0] != 0 for arch in archs)
+
+
+def test_the_first_design_has_all_sizes_that_are_known_beforehand() -> None:
+    cells = NASBench201()
+    known = Objectives((SCORE, "conv"), {"conv": lambda archs: np.array([float(arch.choices.count(3)) for arch in archs])})
+    for seed in range(5):
+        strategy = assemble("best", cells, seed=seed, objectives=known)
+        first = [query.arch for query in strategy.ask(4) + strategy.ask(10)]
+        sizes = [arch.choices.count(3) for arch in first]
+        assert len(set(first)) == 10
+        assert sizes == sorted(sizes)
+        assert sizes[0] == 0
+        assert sizes[-1] >= 3  # three of six edges or more, as one in ten random cells has at least
+    small = Objectives((SCORE, "size"), {"size": lambda archs: np.full(len(archs), np.nan)})
+    assert len(assemble("best", cells, seed=0, objectives=small).ask(20)) == 10  # nothing is known: drawn as usual
 
 
 def test_one_number_for_several_objectives() -> None:
