@@ -56,7 +56,7 @@ CHUNK = 1_024
 """Candidates at a time, which bounds the memory of boxes times candidates."""
 UNSTATED = 0.2
 """Standard deviation, in those of the labels, of a ranker that states none: without any, nothing would be worth exploring."""
-HARDLY = 1e-3
+HARDLY = 3e-4
 """Share of the front's hypervolume; where less is expected, other encodings of its members are worth a question too."""
 DRAWN = 20
 """Random architectures for each one of the first design, which is of all known costs."""
