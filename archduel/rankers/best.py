@@ -32,7 +32,7 @@ from scipy.stats import kendalltau
 from archduel.core import Arch, Costs, Space, State, parse, sample
 from archduel.core.ranks import normal_scores
 from archduel.errors import SettingError, StateError, check_at_least
-from archduel.rankers.columns import Standardiser, describe, graph_view, measure
+from archduel.rankers.columns import Standardiser, describe_seen, graph_view, measure
 from archduel.rankers.gp import Grid, Process, Relevances, Start, hyperparameters, posterior
 from archduel.rankers.labels import Pairs, check_archs, check_labels, check_sides, distinct
 
@@ -342,11 +342,7 @@ class Jury:
         return "graph" if better.mean() * np.sqrt(len(y)) > CLEARLY * better.std() else "effect"
 
     def _describe(self, archs: Sequence[Arch], view: str) -> Matrix:
-        """(N, F) columns: what the space says of the effect and the costs, for the ``graph`` with what it says of that beside it."""
-        columns = describe(self.space, archs, costs=self.costs)
-        if view == "effect" or graph_view(self.space) == "features":
-            return columns
-        return np.concatenate([columns, describe(self.space, archs, view=graph_view(self.space))], 1)
+        return describe_seen(self.space, archs, view, costs=self.costs)
 
     def _measure(self, columns: Matrix, view: str) -> Standardiser:
         """The standardiser of labelled ``columns`` (n, F) together with random architectures, which carry no labels."""
@@ -431,6 +427,10 @@ class Jury:
         # stretch makes good for on average.
         variance = spread[:n] ** 2 + spread[n:] ** 2 + 2 * fit.judges.process.noise_variance
         return np.asarray(ndtr((scores[:n] - scores[n:]) / (fit.weighing.stretch * np.sqrt(variance))))
+
+    def with_graphs(self) -> Jury:
+        """A fresh jury with the same settings for labels that belong to how an architecture is written down."""
+        return Jury(self.space, self.costs, folds=self.folds, view="graph", trees=self.trees, reference=self.reference, seed=self.seed)
 
     def state_dict(self) -> State:
         """The labels that were given; the judges are fitted again from them, with the same result."""

@@ -17,7 +17,7 @@ from archduel.core import Arch, Costs, Space, sample
 from archduel.errors import SettingError
 from archduel.rankers.labels import check_archs
 
-__all__ = ["FeatureCache", "Standardiser", "WithColumns", "describe", "describe_random", "graph_view", "measure"]
+__all__ = ["FeatureCache", "Standardiser", "WithColumns", "check_view", "describe", "describe_random", "describe_seen", "graph_view", "measure"]
 
 Matrix = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -28,9 +28,11 @@ Columns = TypeVar("Columns", Matrix, Single)
 VARIES = 1e-9
 # A search asks for the same few thousand architectures again and again; 50,000 rows of 100 float64 features are 40 MB.
 CACHED = 50_000
+# What may be seen of an architecture: what it computes, or how it is written down.
+SEEN = ("effect", "graph")
 # A search of a small space judges the whole space after every label, always with the same tuple, and a comparison makes a
-# ranker a trial: the features of that tuple are worked out once for all rankers of the space. Weak keys let a space go.
-_of_tuple: WeakKeyDictionary[Space, tuple[tuple[Arch, ...], Matrix]] = WeakKeyDictionary()
+# ranker a trial: the features of that tuple are worked out once, a view, for all rankers of the space. Weak keys let a space go.
+_of_tuple: WeakKeyDictionary[Space, dict[str, tuple[tuple[Arch, ...], Matrix]]] = WeakKeyDictionary()
 
 
 def describe(space: Space, archs: Sequence[Arch], *, costs: Costs | None = None, view: str = "features") -> Matrix:
@@ -59,6 +61,27 @@ def describe(space: Space, archs: Sequence[Arch], *, costs: Costs | None = None,
 def graph_view(space: Space) -> str:
     """The name of the space's method that describes graphs: ``graph_features`` where there is one, else ``features``."""
     return "graph_features" if hasattr(space, "graph_features") else "features"
+
+
+def check_view(view: str) -> None:
+    """Raises SettingError for a view of architectures that there is not."""
+    if view not in SEEN:
+        raise SettingError(f"view is {view!r}, expected {' or '.join(map(repr, SEEN))}")
+
+
+def describe_seen(space: Space, archs: Sequence[Arch], view: str, *, costs: Costs | None = None) -> Matrix:
+    """(N, F): what the space says of the effect and the costs; for the view ``graph`` with what it says of that beside it.
+
+    Args:
+        space: describes its own architectures.
+        archs: those to describe.
+        view: ``effect``, what an architecture computes, which accuracies depend on; ``graph``, also how it is written down, as latencies do.
+        costs: gives closed-form costs; None = none are used.
+    """
+    columns = describe(space, archs, costs=costs)
+    if view == "effect" or graph_view(space) == "features":
+        return columns
+    return np.concatenate([columns, describe(space, archs, view=graph_view(space))], 1)
 
 
 def describe_random(
@@ -140,11 +163,13 @@ class FeatureCache:
         space: gives features.
         reference: how many random architectures set the scale.
         seed: of those architectures.
+        view: ``effect`` or ``graph``, see :func:`describe_seen`.
     """
 
-    def __init__(self, space: Space, *, reference: int, seed: int) -> None:
-        self.space = space
-        columns = describe_random(space, reference, np.random.default_rng(seed))
+    def __init__(self, space: Space, *, reference: int, seed: int, view: str = "effect") -> None:
+        self.space, self.reference, self.seed, self.view = space, reference, seed, view
+        rng = np.random.default_rng(seed)
+        columns = describe_seen(space, [sample(space, rng) for _ in range(reference)], view)
         self._standardise = measure(columns).with_unit_distances()
         self._places: dict[Arch, int] = {}
         self._rows: Matrix = np.empty((0, len(self)))
@@ -152,6 +177,10 @@ class FeatureCache:
 
     def __len__(self) -> int:
         return len(self._standardise.spread)
+
+    def seeing(self, view: str) -> FeatureCache:
+        """A fresh cache of the same space and scale for another view."""
+        return FeatureCache(self.space, reference=self.reference, seed=self.seed, view=view)
 
     def double(self, archs: Sequence[Arch]) -> Matrix:
         """(N, U) standardised features.
@@ -187,9 +216,10 @@ class FeatureCache:
             self._places, self._rows = {}, self._rows[:0]
         new = list(dict.fromkeys(arch for arch in archs if arch not in self._places))
         self._places.update((arch, len(self._rows) + i) for i, arch in enumerate(new))
-        self._rows = np.concatenate([self._rows, self._standardise(describe(self.space, new))])
+        self._rows = np.concatenate([self._rows, self._standardise(describe_seen(self.space, new, self.view))])
 
     def _of_tuple(self, archs: tuple[Arch, ...]) -> Matrix:
-        if self.space not in _of_tuple or _of_tuple[self.space][0] is not archs:
-            _of_tuple[self.space] = archs, describe(self.space, archs)
-        return _of_tuple[self.space][1]
+        views = _of_tuple.setdefault(self.space, {})
+        if self.view not in views or views[self.view][0] is not archs:
+            views[self.view] = archs, describe_seen(self.space, archs, self.view)
+        return views[self.view][1]

@@ -12,6 +12,7 @@ Hvarfner et al., "Vanilla Bayesian Optimization Performs Great in High Dimension
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from scipy.special import ndtr
 
 from archduel.core import Arch, Space, State
 from archduel.errors import SettingError, StateError, check_at_least, check_positive, check_share
-from archduel.rankers.columns import FeatureCache
+from archduel.rankers.columns import FeatureCache, check_view
 from archduel.rankers.labels import check_labels, check_sides
 
 __all__ = [
@@ -329,12 +330,13 @@ class GaussianProcess:
         space: gives features.
         spread: how far (natural log) a feature's relevance may easily be from the common one; 0 = all are equal.
         iterations: of the search for relevances; 0 = all are equal.
-        share: of the features that a fit looks at, drawn anew for each number of labels; below 1, what chance
-            correlations hide in one fit is seen in the next.
+        share: of the features that a fit looks at, drawn anew for each number of labels; below 1, what chance correlations hide
+            in one fit is seen in the next.
         floor: labels lower than the median minus this many times (upper decile - median) are lifted to it.
         reference: random architectures that features are standardised over.
         seed: of those architectures, and of the drawn features.
         smoothness: of the Matern kernel, 1.5 or 2.5.
+        view: what is seen of an architecture: its ``effect``, what it computes; ``graph``: how it is written down too.
 
     Raises:
         SettingError: for settings out of range.
@@ -355,7 +357,9 @@ class GaussianProcess:
         reference: int = 2_000,
         seed: int = 0,
         smoothness: float = 2.5,
+        view: str = "effect",
     ) -> None:
+        check_view(view)
         check_at_least(0, spread=spread, iterations=iterations)
         check_at_least(2, reference=reference)
         check_positive(floor=floor)
@@ -363,7 +367,7 @@ class GaussianProcess:
         _check_smoothness(smoothness)
         self.space, self.spread, self.iterations, self.floor = space, spread, iterations, floor
         self.share, self.seed, self.smoothness = share, seed, smoothness
-        self.features = FeatureCache(space, reference=reference, seed=seed)
+        self.features = FeatureCache(space, reference=reference, seed=seed, view=view)
         self._process: Process | None = None
 
     def fit(self, archs: Sequence[Arch], scores: Sequence[float] | Matrix, *, pairs: Any = None) -> Mapping[str, float]:
@@ -396,11 +400,7 @@ class GaussianProcess:
         return np.asarray(lifted if np.ptp(lifted) > 0 else labels)
 
     def process(self) -> Process:
-        """The fitted process.
-
-        Raises:
-            StateError: before fit.
-        """
+        """The fitted process; raises StateError before fit."""
         if self._process is None:
             raise StateError("the Gaussian process has learned nothing yet; call fit first")
         return self._process
@@ -444,21 +444,11 @@ class GaussianProcess:
         return replace(known, x=np.concatenate([known.x, x]), factor=factor, weights=weights)
 
     def predict(self, archs: Sequence[Arch]) -> Matrix:
-        """(N,) expected scores, in the unit of the labels.
-
-        Raises:
-            StateError: before fit.
-            InvalidArchError: for an architecture of another space.
-        """
+        """(N,) expected scores, in the unit of the labels; raises StateError before fit, InvalidArchError for another space's."""
         return np.concatenate([np.empty(0), *(mean for mean, _ in self._chunks(archs, deviation=False))])
 
     def uncertainty(self, archs: Sequence[Arch]) -> Matrix:
-        """(N,) standard deviations of the noise-free score, in the unit of the labels.
-
-        Raises:
-            StateError: before fit.
-            InvalidArchError: for an architecture of another space.
-        """
+        """(N,) standard deviations of the noise-free score; raises StateError before fit, InvalidArchError for another space's."""
         return np.concatenate([np.empty(0), *(spread for _, spread in self._chunks(archs, deviation=True))])
 
     def _chunks(self, archs: Sequence[Arch], *, deviation: bool) -> list[tuple[Matrix, Matrix]]:
@@ -484,6 +474,12 @@ class GaussianProcess:
         apart = matern((((x[a] - x[b]) * process.scale) ** 2).sum(1), self.smoothness)
         variance = 2 - 2 * apart - ((explained[:, a] - explained[:, b]) ** 2).sum(0) + 2 * process.noise
         return np.asarray(ndtr((mean[a] - mean[b]) / np.sqrt(np.maximum(variance, LEAST_VARIANCE) * process.variance)))
+
+    def with_graphs(self) -> GaussianProcess:
+        """A fresh ranker with the same settings that also sees how architectures are written down."""
+        fresh = copy(self)
+        fresh.features, fresh._process = self.features.seeing("graph"), None
+        return fresh
 
     def state_dict(self) -> State:
         """What was learned, for :meth:`load_state_dict`."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from archduel.core import Arch, Costs, Space, State, parse
 from archduel.core.ranks import normal_scores
 from archduel.errors import SettingError, StateError, check_at_least, check_positive, check_share, unknown
-from archduel.rankers.columns import Standardiser, describe, graph_view, measure
+from archduel.rankers.columns import Standardiser, check_view, describe, graph_view, measure
 from archduel.rankers.labels import Pairs, ScoreRanker, WinCurve, check_labels, each_once
 
 __all__ = ["MODULES", "Booster", "Boosting", "ExtraTrees", "Regression", "Regressor", "ScikitLearn"]
@@ -57,9 +57,6 @@ class Regressor(Protocol):
 
     def predict(self, x: NDArray[np.float32]) -> Any:
         """(N,) predictions."""
-
-
-VIEWS = ("graph", "effect")
 
 
 class _Fit(NamedTuple):
@@ -100,8 +97,7 @@ class Regression(ScoreRanker[_Fit]):
         view: str = "graph",
         seed: int = 0,
     ) -> None:
-        if view not in VIEWS:
-            raise SettingError(f"view is {view!r}, expected {' or '.join(map(repr, VIEWS))}")
+        check_view(view)
         self.view = view
         if target not in ("label", "rank"):
             raise SettingError(f"target is {target!r}, expected 'label' or 'rank'")

@@ -6,6 +6,9 @@ cut into boxes, and the gain of a candidate in a box is a product of expected im
 
 Losses that are above zero are learned as logarithms: errors and latencies differ by factors. A gain is counted in the losses themselves.
 
+Accuracies belong to what an architecture computes, costs that are told with an answer, such as latencies, to how it is written down: their
+rankers see the graph too, where they can, and all encodings of the most promising architectures and of those asked before are weighed.
+
 Source: expected hypervolume improvement, Emmerich, Giannakoglou and Naujoks, "Single- and Multiobjective Evolutionary Optimization
 Assisted by Gaussian Random Field Metamodels", IEEE Trans. Evol. Comp. 2006; over boxes, Yang et al., "Efficient Computation of Expected
 Hypervolume Improvement", J. Glob. Optim. 2019. Objectives are taken as independent, as there.
@@ -24,6 +27,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from archduel.core import (
+    SCORE,
     Arch,
     Constraint,
     Estimate,
@@ -35,10 +39,12 @@ from archduel.core import (
     State,
     Uncertain,
     enumerate_space,
+    sample_distinct,
 )
 from archduel.core.fronts import corner, front, hypervolume, spread
+from archduel.errors import InfeasibleError
 from archduel.strategies.best import Contenders
-from archduel.strategies.candidates import Believer, beliefs
+from archduel.strategies.candidates import Believer, GraphAware, beliefs
 from archduel.strategies.rounds import first_distinct
 
 __all__ = ["Belief", "Boxes", "FrontContenders", "expected_gain", "unreached"]
@@ -50,8 +56,12 @@ CHUNK = 1_024
 """Candidates at a time, which bounds the memory of boxes times candidates."""
 UNSTATED = 0.2
 """Standard deviation, in those of the labels, of a ranker that states none: without any, nothing would be worth exploring."""
-HARDLY = 1e-3
+HARDLY = 3e-4
 """Share of the front's hypervolume; where less is expected, other encodings of its members are worth a question too."""
+DRAWN = 20
+"""Random architectures for each one of the first design, which is of all known costs."""
+REWRITTEN = 100
+"""Most promising architectures, beside those asked before, of which every encoding is weighed where a cost is not known beforehand."""
 LEAST = 1e-300  # of a gain, so that it has a logarithm
 
 
@@ -176,13 +186,36 @@ class FrontContenders(Contenders):
         self.objectives = objectives or Objectives()
         self.outcomes = Outcomes(self.objectives)
         believed = [name for name in self.objectives.names if name not in self.objectives.known]
-        self.rankers = {name: ranker if i == 0 else deepcopy(ranker) for i, name in enumerate(believed)}
+        self.rankers = {name: _ranker_for(name, ranker) for name in believed}
+        self.ranker = next(iter(self.rankers.values()), ranker)
         self._volume = 0.0  # of the front, as of the last goal
         self._turns = 0  # proposals made where little gain was expected
         self._logs: dict[str, bool] = {}
         self._units: dict[str, tuple[float, float, float]] = {}  # name -> intercept, slope, deviation of labels over scores
         self._twins: dict[str, list[Arch]] | None = None  # fingerprint -> encodings, once they were needed
         self._beforehand: tuple[Sequence[Arch], Matrix] | None = None  # of the listed space, once it was needed
+
+    def ask(self, n: int) -> list[Query]:
+        """Returns at most ``n`` new architectures; empty while there is something to learn first."""
+        if not self.rounds.drawn and self._exact():
+            self._design()
+        return super().ask(n)
+
+    def _design(self) -> None:
+        """Queues a first design of all sizes: one random architecture of each share of the known costs, from cheap to dear."""
+        initial = self.rounds.initial
+        try:
+            drawn = sample_distinct(self.space, DRAWN * initial, self.rng, constraint=self.constraint)
+        except InfeasibleError as few:
+            drawn = list(few.archs)
+        known = self._known(drawn)[:, self._exact()]
+        there = np.flatnonzero(np.isfinite(known).all(1))
+        if len(there) < initial:  # of a small space all will be asked anyway
+            return
+        size = known[there].argsort(0, kind="stable").argsort(0).sum(1)  # (N,) sum of ranks
+        for part in np.array_split(there[np.argsort(size, kind="stable")], initial):
+            self.rounds.propose([drawn[int(self.rng.choice(part))]])
+            self.rounds.drawn += 1
 
     def tell(self, queries: Sequence[Query], estimates: Sequence[Estimate]) -> None:
         """Remembers the losses; an evaluation that lacks one has failed."""
@@ -216,28 +249,49 @@ class FrontContenders(Contenders):
         return unreached(members, worst)
 
     def _batch(self, archs: list[Arch], goal: Boxes, size: int) -> list[Arch]:
-        """Returns ``archs`` with another encoding of a member in front, every other time that hardly any gain is expected.
+        """Returns ``archs``, best first; where a cost is not known beforehand, encodings of the best are queued instead.
 
-        What computes the same need not cost the same: a latency is measured on what is built, and an accuracy has noise.
+        Where hardly any gain is expected, another encoding of a member comes every other time: what computes the same need not cost the
+        same, and an accuracy has noise.
         """
+        costs_told = any(name != SCORE for name in self.rankers)
+        if costs_told and (encodings := self._encodings(archs[:REWRITTEN])):
+            worth = self._worth(encodings, goal)
+            archs = [encodings[i] for i in np.argsort(-worth, kind="stable").tolist()]
         gain = float(np.exp(self._worth(archs[:1], goal)[0])) if archs else 0.0
         if gain < HARDLY * self._volume:
             self._turns += 1
             if self._turns % 2 == 0 and (twin := self._twin()) is not None:
                 self.rounds.again(twin)
                 return []
-        return super()._batch(archs, goal, size)
+        archs = super()._batch(archs, goal, size)
+        if not costs_told:
+            return archs
+        for arch in archs[:size]:  # one of a fingerprint that was asked would be taken for old
+            self.rounds.pool.add(arch)
+            self.rounds.again(arch)
+        return []
 
-    def _twin(self) -> Arch | None:
-        """Returns an architecture that computes the same as a member of the front, costs no more as far as known, and was not asked."""
+    def _encodings(self, archs: Sequence[Arch]) -> list[Arch]:
+        """Returns every encoding of ``archs`` and of what was asked that was not asked itself; nothing in a space too large to list."""
+        twins = self._all_twins()
+        prints = dict.fromkeys(self.space.fingerprint(arch) for arch in [*self.outcomes.labelled()[0], *archs])
+        return [arch for each in prints for arch in twins.get(each, ()) if arch not in self.outcomes]
+
+    def _all_twins(self) -> Mapping[str, list[Arch]]:
+        """Returns every allowed encoding by its fingerprint; nothing in a space too large to list."""
         if self._twins is None:
             self._twins = {}
             for arch in enumerate_space(self.space) if self._all()[1] else ():
                 if self.constraint is None or self.constraint(arch):
                     self._twins.setdefault(self.space.fingerprint(arch), []).append(arch)
+        return self._twins
+
+    def _twin(self) -> Arch | None:
+        """Returns an architecture that computes the same as a member of the front, costs no more as far as known, and was not asked."""
         found = []
         for member in self.outcomes.members():
-            twins = [arch for arch in self._twins.get(self.space.fingerprint(member), ()) if arch not in self.outcomes]
+            twins = [arch for arch in self._all_twins().get(self.space.fingerprint(member), ()) if arch not in self.outcomes]
             known, own = self.objectives.beforehand([*twins, member]), self.objectives.beforehand([member])
             found += [arch for arch, losses in zip(twins, known) if not (losses > own[0]).any()]
         return found[int(self.rng.integers(len(found)))] if found else None
@@ -253,8 +307,11 @@ class FrontContenders(Contenders):
             for m, name in enumerate(self.objectives.names)
         ]
         gains = np.log(np.maximum(expected_gain(believed, goal), LEAST))
-        exact = [m for m, name in enumerate(self.objectives.names) if name in self.objectives.known]
-        return np.where(np.isfinite(known[:, exact]).all(1), gains, -np.inf)
+        return np.where(np.isfinite(known[:, self._exact()]).all(1), gains, -np.inf)
+
+    def _exact(self) -> list[int]:
+        """Returns which losses are known beforehand."""
+        return [m for m, name in enumerate(self.objectives.names) if name in self.objectives.known]
 
     def _known(self, archs: Sequence[Arch]) -> Matrix:
         """Returns (N, M) what is known beforehand; of the listed space it is worked out once."""
@@ -291,6 +348,11 @@ class FrontContenders(Contenders):
         self._turns = int(state["turns"])
         for ranker, learned in zip(list(self.rankers.values())[1:], state["further"]):
             ranker.load_state_dict(learned)
+
+
+def _ranker_for(name: str, ranker: Ranker) -> Ranker:
+    """Returns a ranker of its own for an objective: one that also sees graphs where it is a cost, if it can."""
+    return ranker.with_graphs() if name != SCORE and isinstance(ranker, GraphAware) else deepcopy(ranker)
 
 
 def _units(ranker: Ranker, archs: Sequence[Arch], labels: Matrix) -> tuple[float, float, float]:

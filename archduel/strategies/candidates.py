@@ -14,7 +14,7 @@ from scipy.special import log_ndtr, ndtr
 from archduel.core import Arch, Constraint, Ranker, Space, Uncertain, enumerate_space, mutate, sample
 from archduel.errors import InfeasibleError
 
-__all__ = ["Believer", "beliefs", "evolved", "log_improvement", "mutants", "whole_space"]
+__all__ = ["Believer", "GraphAware", "beliefs", "evolved", "log_improvement", "mutants", "whole_space"]
 
 
 _listed: WeakKeyDictionary[Any, tuple[int, tuple[str, ...], tuple[Arch, ...]]] = WeakKeyDictionary()
@@ -88,6 +88,14 @@ class Believer(Protocol):
         self, archs: Sequence[Arch], *, assumed: Sequence[Arch] = ()
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Returns expected scores (N,) and standard deviations (N,), as if ``assumed`` had been labelled as expected."""
+
+
+@runtime_checkable
+class GraphAware(Protocol):
+    """A ranker that can be made for labels that belong to how an architecture is written down, as latencies do."""
+
+    def with_graphs(self) -> Ranker:
+        """Returns a fresh ranker with the same settings that also sees how architectures are written down."""
 
 
 def beliefs(

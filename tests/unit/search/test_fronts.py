@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 
 from archduel.assemble import assemble, responsible
-from archduel.core import SCORE, Arch, Budget, Estimate, Local, Objectives, Outcomes, Query, search
+from archduel.core import (
+    SCORE,
+    Arch,
+    Budget,
+    Estimate,
+    Local,
+    Objectives,
+    Outcomes,
+    Query,
+    enumerate_space,
+    sample,
+    search,
+)
 from archduel.core.fronts import (
     attainment,
     corner,
@@ -24,7 +36,10 @@ from archduel.core.fronts import (
 )
 from archduel.core.scalarised import Scalarised
 from archduel.errors import SettingError, StateError
+from archduel.rankers import GaussianProcess, Jury
+from archduel.spaces import NASBench201
 from archduel.strategies.best_front import Belief, expected_gain, unreached
+from archduel.strategies.candidates import GraphAware, whole_space
 from archduel.strategies.nsga2 import crossed
 from archduel.testing.toy import ToyRanker, ToySpace, toy_score
 
@@ -225,7 +240,22 @@ def test_a_ranker_in_another_unit_is_translated() -> None:
 def test_what_is_known_to_be_no_number_is_not_asked() -> None:
     holes = Objectives((SCORE, "size"), {"size": lambda archs: np.where([a.choices[0] == 0 for a in archs], np.nan, sizes(archs))})
     archs = asked("best", holes, 0, 30)
-    assert all(arch.choices[0] != 0 for arch in archs[10:])  # the first ten are drawn
+    assert all(arch.choices[0] != 0 for arch in archs)
+
+
+def test_the_first_design_has_all_sizes_that_are_known_beforehand() -> None:
+    cells = NASBench201()
+    known = Objectives((SCORE, "conv"), {"conv": lambda archs: np.array([float(arch.choices.count(3)) for arch in archs])})
+    for seed in range(5):
+        strategy = assemble("best", cells, seed=seed, objectives=known)
+        first = [query.arch for query in strategy.ask(4) + strategy.ask(10)]
+        sizes = [arch.choices.count(3) for arch in first]
+        assert len(set(first)) == 10
+        assert sizes == sorted(sizes)
+        assert sizes[0] == 0
+        assert sizes[-1] >= 3  # three of six edges or more, as one in ten random cells has at least
+    small = Objectives((SCORE, "size"), {"size": lambda archs: np.full(len(archs), np.nan)})
+    assert len(assemble("best", cells, seed=0, objectives=small).ask(20)) == 10  # nothing is known: drawn as usual
 
 
 def test_one_number_for_several_objectives() -> None:
@@ -254,3 +284,56 @@ def test_a_child_has_answers_of_its_parents() -> None:
         child = crossed(SPACE, first, second, rng)
         SPACE.validate(child)
         assert all(c in (a, b) for c, a, b in zip(child.choices, first.choices, second.choices))
+
+
+# -- costs that belong to how an architecture is written down ---------------------------------------------------------
+
+
+def written(arch: Arch) -> float:
+    """A cost of which encodings of one function have different amounts."""
+    return 1.0 + 0.3 * sum(arch.choices) + float(np.dot(arch.choices, range(len(arch.choices)))) / 10
+
+
+def test_encodings_are_weighed_where_a_cost_is_told_with_the_answer() -> None:
+    cells = NASBench201()
+    rng = np.random.default_rng(0)
+    value = {cells.fingerprint(arch): float(rng.uniform()) for arch in enumerate_space(cells)}
+    asked: dict[str, list[Arch]] = {}
+    for name, known in (("told", {}), ("known", {"wait_ms": lambda archs: np.array([written(a) for a in archs])})):
+        strategy = assemble("best", cells, seed=1, objectives=Objectives((SCORE, "wait_ms"), known))
+        judge = Local(lambda qs: [Estimate(value[cells.fingerprint(q.arch)], values={"wait_ms": written(q.arch)}) for q in qs])
+        asked[name] = [told.query.arch for told in search(strategy, judge, budget=Budget(evaluations=40)).told]
+    assert len(set(asked["told"])) == 40
+    prints = [cells.fingerprint(arch) for arch in asked["told"]]
+    first = dict(zip(*whole_space(cells, None, 50_000)))
+    rewritten = [arch for arch in asked["told"][10:] if first[cells.fingerprint(arch)] != arch]
+    assert len(rewritten) >= 5
+    assert len(set(prints)) < 40  # functions come again where another encoding is taken to cost less
+    assert len({cells.fingerprint(arch) for arch in asked["known"]}) >= 38
+
+
+@pytest.mark.parametrize("made", [GaussianProcess, Jury])
+def test_a_ranker_that_sees_graphs_tells_encodings_of_one_function_apart(made: Any) -> None:
+    cells, rng = NASBench201(), np.random.default_rng(0)
+    fingerprints, first = whole_space(cells, None, 50_000)
+    places = dict(zip(fingerprints, first))
+    again = next(arch for arch in enumerate_space(cells) if places[cells.fingerprint(arch)] != arch)
+    one = places[cells.fingerprint(again)]
+    labelled = [sample(cells, rng) for _ in range(60)]
+    seeing = made(cells, seed=2).with_graphs()
+    assert isinstance(seeing, GraphAware)
+    with pytest.raises(StateError):
+        seeing.predict(labelled)
+    usual = made(cells, seed=2, view="effect")
+    for ranker in (usual, seeing):
+        ranker.fit(labelled, [-written(arch) for arch in labelled])
+    assert usual.predict([one])[0] == pytest.approx(usual.predict([again])[0])
+    assert seeing.predict([one])[0] != pytest.approx(seeing.predict([again])[0], abs=1e-6)
+    other = made(cells, seed=2).with_graphs()
+    other.load_state_dict(seeing.state_dict())
+    assert other.predict([one, again]).tolist() == seeing.predict([one, again]).tolist()
+
+
+def test_a_process_has_two_views() -> None:
+    with pytest.raises(SettingError, match="'effect' or 'graph'"):
+        GaussianProcess(SPACE, view="colour")
