@@ -168,7 +168,7 @@ def trial(kind: str, victim: str, folder: Path, at: int, cluster: Two | None, rn
     return {"executor": kind, "killed": victim, "answers before": stage, "kills": kills, "commands": commands, "exit code": code, "seconds": round(time.monotonic() - began, 1)}
 
 
-def kills(folder: Path, n: int, kinds: list[str], seed: int) -> Iterator[dict[str, Any]]:
+def kills(folder: Path, n: int, kinds: list[str], victims: list[str], seed: int) -> Iterator[dict[str, Any]]:
     """Yields ``n`` trials of every executor and victim, compared with the journal of ``local`` left alone."""
     whole = folder / "whole"
     if started("local", whole).wait(300) != 0:
@@ -176,7 +176,7 @@ def kills(folder: Path, n: int, kinds: list[str], seed: int) -> Iterator[dict[st
     wanted = journal(whole)
     for kind in kinds:
         cluster = Two() if kind == "ray" else None
-        for victim in VICTIMS[kind]:
+        for victim in (each for each in VICTIMS[kind] if each in victims):
             for number in range(n):
                 rng = random.Random(f"{seed}/{kind}/{victim}/{number}")
                 # one in each stage, in turn: labels, trainings again, final ones
@@ -275,6 +275,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=("kills", "overhead", "efficiency", "driver"))
     parser.add_argument("--executors", default=",".join(KINDS))
     parser.add_argument("--trials", type=int, default=3, help="kills of each executor and victim")
+    parser.add_argument("--victims", default="driver,worker,training,raylet,head", help="what is killed")
     parser.add_argument("--workers", default="16,32,64")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
@@ -295,7 +296,7 @@ def main() -> None:
         folder = Path(temporary)
         for part in chosen.parts:
             if part == "kills":
-                for value in kills(folder, chosen.trials, kinds, chosen.seed):
+                for value in kills(folder, chosen.trials, kinds, chosen.victims.split(","), chosen.seed):
                     keep(part, value)
             elif part == "overhead":
                 for kind in kinds:
