@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from archduel import registry
 from archduel.commands.dialect import METHOD, PANELS
@@ -24,7 +24,8 @@ EXIT_CODES: Mapping[int, str] = {
 """What the exit codes of every command mean."""
 MENUS = {"strategy": "strategy", "space": "space", "track": "tracker", "beside": "space"}
 """Option -> the menu whose names it takes, beside ``module:Class``."""
-TYPES = {"integer": "integer", "integer range": "integer", "float": "number", "float range": "number", "boolean": "flag", "path": "path", "text": "text", "str": "text", "choice": "text"}
+TYPES = {"int": "integer", "integer": "integer", "float": "number", "path": "path", "posixpath": "path", "bool": "flag", "boolean": "flag"}
+"""Word for a type, of typer's newer or older kind of parameter, or of Python -> ours; all others are text."""
 
 
 def interface(root: Any) -> dict[str, Any]:
@@ -72,19 +73,28 @@ def _option(parameter: Any) -> dict[str, Any]:
         "names": [*parameter.opts, *parameter.secondary_opts], "help": parameter.help or "", "type": _type(parameter), "required": bool(parameter.required),
         "several": bool(parameter.multiple), "default": _plain(parameter.default), "panel": PANELS.get(str(parameter.name), METHOD),
     }  # fmt: skip
-    choices = list(getattr(parameter.type, "choices", ()))
-    if choices:
-        said["choices"] = [_plain(choice) for choice in choices]
+    annotation, older = _annotation(parameter), getattr(parameter, "type", None)
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        said["choices"] = [_plain(choice) for choice in annotation]
     elif parameter.name in MENUS:
         said["menu"] = registry.names(MENUS[parameter.name])
-    low, high = (getattr(parameter.type, end, None) for end in ("min", "max"))
-    return said | {end: value for end, value in (("min", low), ("max", high)) if value is not None}
+    ends = {end: getattr(parameter, end, None) if older is None else getattr(older, end, None) for end in ("min", "max")}
+    return said | {end: value for end, value in ends.items() if value is not None}
+
+
+def _annotation(parameter: Any) -> Any:
+    """Returns the Python type of a parameter, that of its items where it takes several; None where typer is older and has its own kinds."""
+    found = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
+    inner = [part for part in get_args(found) if part is not type(None)]
+    return inner[0] if inner else found
 
 
 def _type(parameter: Any) -> str:
     if getattr(parameter, "is_flag", False):
         return "flag"
-    return TYPES.get(str(parameter.type.name).lower(), "text")
+    annotation = _annotation(parameter)
+    name = parameter.type.name.split()[0] if annotation is None else getattr(annotation, "__name__", "text")
+    return TYPES.get(str(name).lower(), "text")
 
 
 def _plain(value: Any) -> Any:

@@ -58,7 +58,7 @@ _STATE = _record(
     result=_record("", "arch:text text:text params:count macs:count latency_ms:number test_accuracy:share"),
 )  # fmt: skip
 _SIDE = _record("from:text name:text params:count macs:count")
-_DEVICE = "digest:text"
+_DEVICE = _record("device:text kit:map median_ms:map iqr_ms:map facts:map missing:list", "digest:text")
 _ARCH = _record("arch:text fingerprint:text", "text:text params:count macs:count")
 _SPACE = _record("space:text size:any kinds:map", "features:count graphs:flag about:text example:text")
 _RECIPE = _record("name:text settings:map", "about:text source:text deviations:texts spaces:texts options:map")
@@ -91,12 +91,12 @@ OUTPUTS: Mapping[str, Output] = {
     "zoo list": _lines(_record("name:text space:text params:count weights:texts source:text")),
     "zoo show": Output("one", _NETWORK),
     "backbones list": _lines(_record("name:text params:count macs:count resolution:count licence:text here:text?", "top1:share? package:text? file:text? address:text?")),
-    "device add": Output("one", _record(f"device:text {_DEVICE}")),
-    "device list": _lines(_record(f"device:text {_DEVICE} networks:count", "machine:text")),
-    "device show": Output("one", _record(_DEVICE)),
+    "device add": Output("one", _DEVICE),
+    "device list": _lines(_record("device:text digest:text networks:count", "machine:text")),
+    "device show": Output("one", _DEVICE),
     "bench search": _list({"anyOf": [_record(_SEARCHED, _TESTED), _record("strategy:text queries:count runs:count")]}),
     "bench rank": _list(_record("ranker:text labels:count splits:count kendall_tau:number?", "table:text settings:map judged:count spearman:number? kendall_taus:list fit_seconds:number")),
-    "bench fused": Output("one", _record("command:text records:maps", "hardware:map versions:map")),
-    "bench oneshot": Output("one", {"type": "object"}),
+    "bench fused": Output("one", _record("command:text records:maps ratio:map", "hardware:map versions:map load_average:number?")),
+    "bench oneshot": Output("one", _record("command:text facts:map effects:any records:maps")),
 }  # fmt: skip
 """Command -> what it prints with ``--json``."""
