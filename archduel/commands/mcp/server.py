@@ -48,7 +48,8 @@ def server(root: Path) -> Any:
             raise ToolError(str(problem)) from problem
 
     made = MCPServer("archduel", instructions=ABOUT, version=__version__, log_level="WARNING")
-    for tool in (*_of_searches(Tools(root), refused), *_of_networks(Tools(root), refused)):
+    tools = Tools(root)
+    for tool in (*_of_searches(tools, refused), *_of_networks(tools, refused)):
         made.tool()(tool)
     return made
 

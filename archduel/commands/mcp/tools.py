@@ -127,9 +127,12 @@ class Tools:
     # -- What is asked of runs and networks --------------------------------------------------------------------------------
 
     def status(self, run: str) -> dict[str, Any]:
-        """Returns how far a run is, as `archduel status --json` says it."""
-        (state,) = self._asked(["status", str(self.path(run)), "--json"])
-        return {**state, "folder": self.shown(self.path(run))}
+        """Returns how far a run is, as `archduel status --json` says it; of a search that this server started and that failed also why."""
+        folder = self.path(run)
+        (state,) = self._asked(["status", str(folder), "--json"])
+        process, log = self._searches.get(folder), folder.with_name(f"{folder.name}.log")
+        failed = process is not None and process.poll() and log.is_file() and state["state"] == "stopped"
+        return {**state, "folder": self.shown(folder), **({"error": _reason(log.read_text(errors="replace"), "the search failed")} if failed else {})}
 
     def runs(self, folder: str) -> list[dict[str, Any]]:
         """Returns the runs below a folder, as `archduel ls --json` says them."""
