@@ -57,7 +57,8 @@ def server(root: Path) -> Any:
 def _of_searches(tools: Tools, refused: Callable[[], Any]) -> tuple[Callable[..., Any], ...]:
     def search(
         data: Annotated[str, Field(description="folder of images (one subfolder a class) or .npz file inside the root, or digits, cifar10, cifar100")],
-        time: Annotated[str, Field(description="wall-clock budget: 90s, 20m, 2h")] = "10m",
+        time: Annotated[str | None, Field(description="wall-clock budget: 90s, 20m, 2h; 10m where neither it nor evaluations is given")] = None,
+        evaluations: Annotated[int | None, Field(ge=1, description="in place of a time: so many candidates are trained, which gives the same network again")] = None,
         out: Annotated[str, Field(description="folder of the run; the same call goes on with it; empty = a new one in runs/")] = "",
         max_params: Size = None, max_macs: Size = None, max_ram: Bytes = None, max_flash: Bytes = None,
         int8: Annotated[bool, Field(description="sizes of, and also export, an int8 network")] = False,
@@ -65,7 +66,7 @@ def _of_searches(tools: Tools, refused: Callable[[], Any]) -> tuple[Callable[...
         seed: int = 0,
     ) -> dict[str, Any]:  # fmt: skip
         """Start a search for a network and return its folder at once; it goes on by itself. Returns run, state and log."""
-        limits = {"time": time, "max_params": max_params, "max_macs": max_macs, "max_ram": max_ram, "max_flash": max_flash, "int8": int8, "strategy": strategy, "seed": seed}
+        limits = {"time": time or ("10m" if evaluations is None else None), "evaluations": evaluations, "max_params": max_params, "max_macs": max_macs, "max_ram": max_ram, "max_flash": max_flash, "int8": int8, "strategy": strategy, "seed": seed}
         with refused():
             return tools.search(data, out, limits)
 

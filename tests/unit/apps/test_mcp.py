@@ -124,7 +124,7 @@ def test_a_client_searches_asks_predicts_and_exports(tmp_path: Path) -> None:
 
     async def conversation(client: Any, ask: Callable[..., Any]) -> None:
         """Searches, waits, and asks for everything."""
-        begun = await ask("search", data="digits", time="1m", max_params="20k")
+        begun = await ask("search", data="digits", evaluations=4, max_params="20k")
         assert begun["run"] == "runs/digits-1"
         until = time.monotonic() + 600
         while (state := await ask("status", run="runs/digits-1"))["state"] == "running" and time.monotonic() < until:
