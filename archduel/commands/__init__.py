@@ -39,7 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ("search.command", "runs.command", "report", "network.command", "train.command", "zoo", "backbones.command", "device.command", "bench.command", "data.command", "listing", "proxy.command", "spaces.command", "table.command")
+COMMANDS = ("search.command", "runs.command", "report", "network.command", "train.command", "zoo", "backbones.command", "device.command", "bench.command", "data.command", "listing", "proxy.command", "spaces.command", "table.command", "mcp.command")
 """Modules that add their commands, in the order in which `archduel --help` shows them."""
 OUTSIDE = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EIO,

@@ -22,6 +22,7 @@ from archduel.data.decode import ColourFoundError, Plan, decode_once, survey_onc
 from archduel.data.download import is_archive
 from archduel.data.findings import facts_of, refuse_broken, warnings_of
 from archduel.data.folder import from_folder
+from archduel.data.hugging_face import from_hugging_face, is_hugging_face
 from archduel.data.npz import from_npz, pairs_among
 from archduel.data.objects import from_dataset, from_mapping, from_parts, is_dataset, is_parts, zipped
 from archduel.data.resolution import LARGEST, RULES, Survey, affordable_size, choose, deep_range, size_facts
@@ -92,6 +93,8 @@ def _path(path: Path, text: str, root: Path) -> Source:
         return open_kept(path, name=text)
     if path.suffix.lower() == ".npz":
         return from_npz(path, root / "converted")
+    if path.is_dir() and is_hugging_face(path):
+        return from_hugging_face(path, name=text)
     form = form_of_folder(path) if path.is_dir() else next((f for f in FORMS if f.archive == path.name), None)
     if form is not None and path.exists():
         return from_cifar(form, path, root / "converted", name=text)

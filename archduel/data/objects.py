@@ -19,7 +19,7 @@ from archduel.data.dataset import PARTS, SPLITS, Source, label_codes
 from archduel.data.levels import spread_of
 from archduel.errors import DataError
 
-__all__ = ["from_dataset", "from_mapping", "from_parts", "is_dataset", "is_parts", "lost_items", "zipped"]
+__all__ = ["IMAGES", "LABELS", "from_dataset", "from_mapping", "from_parts", "is_dataset", "is_parts", "lost_items", "zipped"]
 
 LOOKED_AT = 50  # items read twice before anything else
 IMAGES = ("image", "img", "images", "pixel_values", "pixels", "x")

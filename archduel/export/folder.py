@@ -187,7 +187,7 @@ RULES = {
 FIELDS = ("size", "mode", "rule", "mean", "std")
 OURS = {"model.py", "model.safetensors", "labels.json", "predict.py"}
 """What an earlier export is known by."""
-WRITTEN = OURS | {"README.md", "model.onnx", "model.int8.onnx", "int8.json", "preprocess.py", "preprocessing.json"}
+WRITTEN = OURS | {"README.md", "model.onnx", "model.int8.onnx", "int8.json", "preprocess.py", "preprocessing.json", "config.json"}
 """All files that an export may write."""
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 import archduel
 from archduel.commands.search.audit import audit
-from archduel.commands.search.known import start_sentences
 from archduel.commands.search.run import Run
 from archduel.commands.search.settings import make_settings, read_settings
+from archduel.commands.search.words import start_sentences
 from archduel.core import Scale
 from archduel.data import load
 from archduel.errors import ArchduelError, SettingError

@@ -73,6 +73,8 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="folder to write")],
     int8: Annotated[bool, typer.Option("--int8", help="also an int8 network (ONNX), checked on validation images")] = False,
     data: Annotated[str | None, typer.Option(help="with --int8: the data the network was trained on, where they are not where they were")] = None,
+    hub: Annotated[bool, typer.Option("--hub", help="also config.json and a model card, for the Hugging Face Hub; nothing is sent")] = False,
+    licence: Annotated[str, typer.Option("--license", help="with --hub: as the Hub calls it, such as mit; without it the card says that none is stated")] = "",
     member: Member = None,
 ) -> None:
     """Write the trained network (a search's winner) as a folder that needs nothing of archduel."""
@@ -81,15 +83,25 @@ def export(
 
     if data is not None and not int8:
         raise SettingError("--data is for --int8 alone: only that looks at images")
+    if licence and not hub:
+        raise SettingError("--license is for --hub alone: it stands in the model card")
+    if hub:
+        from archduel.networks.hub import check_licence, write_hub
+
+        check_licence(licence)
     opened = open_network(member_folder(network, member))
     report = export_network(opened, to)
     typer.echo(report.summary)
-    if report.onnx_difference is None and not missing_packages():
-        raise typer.Exit(INCOMPLETE)  # all packages are here and it did not succeed: a script must notice
-    if int8:
+    incomplete = report.onnx_difference is None and not missing_packages()  # all packages are here and it did not succeed: a script must notice
+    if int8 and not incomplete:
         from archduel.commands.int8 import export_int8
 
         typer.echo(export_int8(opened, to, data=data).summary)
+    if hub:
+        written = write_hub(opened, to, licence=licence)
+        typer.echo(f"for the Hub: {', '.join(written)}; `hf upload YOU/NAME {to}` sends the folder")
+    if incomplete:
+        raise typer.Exit(INCOMPLETE)
 
 
 def predict(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from archduel.race.newcomers import Asker
 from archduel.race.sides import Side
 from archduel.race.sizes import Bounds
 
-__all__ = ["Start", "choose_start", "handed_look", "record", "scratch_side", "start_sentences"]
+__all__ = ["Start", "choose_start", "handed_look", "record", "scratch_side"]
 
 SHORTEST = 30.0
 """Seconds of a race from which on ``auto`` looks at pretrained networks: before, loading them is most of the time."""
@@ -126,39 +126,6 @@ def known_side(
         known.check()
     strategy, random_first = make(space, constraint)
     return Side(Asker(strategy, space, constraint), opener=known, random_first=random_first)
-
-
-def start_sentences(result: Mapping[str, Any]) -> list[str]:
-    """Returns what a finished race says of its two starts, from ``result.json``; none for runs that had no choice."""
-    start = result.get("start") or {}
-    if not start.get("sentence"):
-        return []
-    sentence = str(start["sentence"])
-    told = [f"{sentence[0].upper()}{sentence[1:]}."]
-    probes = start["probes"]
-    if probes:
-        best = max(probes, key=lambda probe: probe["score"])
-        told.append(
-            f"Without any training, a linear probe of {best['backbone']} at {best['resolution']} px, cut after block {best['blocks']}, was right "
-            f"on {100 * best['accuracy']:.1f} % of the validation images; {len(probes)} cuts within the limits were looked at."
-        )
-    curves: dict[bool, list[list[dict[str, float]]]] = {True: [], False: []} if start.get("known") else {}
-    for candidate in result["race"]["candidates"] if curves else ():
-        curves[candidate["arch"].partition(":")[0] in start["known"]].append(candidate["curve"])
-    rung = min((max((len(curve) for curve in part), default=0) for part in curves.values()), default=0) - 1
-    if rung >= 0:
-        known, scratch = (max((curve[rung] for curve in curves[side] if len(curve) > rung), key=lambda p: p["score"]) for side in (True, False))
-        told.append(
-            f"At equal training the best pretrained network was right on {100 * known['accuracy']:.1f} % of the validation images, the best from "
-            f"scratch on {100 * scratch['accuracy']:.1f} %."
-        )
-    lesson = result["race"].get("lesson")
-    if lesson:
-        told.append(
-            f"The network that is handed over learned from what {lesson['name']} says of the training images, which is above the limits "
-            f"and was trained for {lesson['seconds']:.0f} s."
-        )
-    return told
 
 
 def scratch_side(settings: Settings, dataset: Dataset, start: Start) -> int:

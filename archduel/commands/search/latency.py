@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,7 @@ from archduel.core import Arch, Scale
 from archduel.devices.store import Device, open_device
 from archduel.estimators.timing import latency_of
 
-__all__ = ["latency_at", "latency_facts", "latency_limit", "latency_words"]
+__all__ = ["latency_at", "latency_facts", "latency_limit"]
 
 
 @lru_cache(8)
@@ -51,12 +51,3 @@ def latency_facts(settings: Settings, arch: Arch, scale: Scale) -> dict[str, Any
         expected = device.latency(arch, scale)
         facts["device_latency"] = {"device": device.name, **{name: round(value, 4) for name, value in expected._asdict().items()}}
     return facts
-
-
-def latency_words(network: Mapping[str, Any]) -> str:
-    """Returns the latency of a network for the end of a sentence, empty where it is not known."""
-    here = f", {network['latency_ms']:.2g} ms an image" if "latency_ms" in network else ""
-    there = network.get("device_latency")
-    if there is None:
-        return here
-    return f"{here} here, about {there['ms']:.3g} ms on {there['device']} ({there['low']:.3g} to {there['high']:.3g})"

@@ -20,9 +20,10 @@ from archduel.commands.search.fronts import front_fields, front_sentence, object
 from archduel.commands.search.known import choose_start, handed_look, record, scratch_side
 from archduel.commands.search.latency import latency_facts, latency_limit
 from archduel.commands.search.plan import Plan, whole_number
-from archduel.commands.search.result import compared_rung, data_fields
+from archduel.commands.search.result import data_fields
 from archduel.commands.search.settings import Settings
 from archduel.commands.search.strategy import closed_form_costs, make_strategy
+from archduel.commands.search.words import compared_rung
 from archduel.core import Arch, Constraint, Scale, Space, Strategy
 from archduel.core.job import Job
 from archduel.data import Dataset

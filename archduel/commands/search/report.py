@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from archduel.commands.progress import duration
-from archduel.commands.search.known import start_sentences
-from archduel.commands.search.latency import latency_words
-from archduel.commands.search.result import compared_rung, ranking_sentence
 from archduel.commands.search.settings import read_settings
+from archduel.commands.search.words import compared_rung, latency_words, ranking_sentence, start_sentences
 from archduel.core.disk import read_toml, write_atomic
 from archduel.core.job import JOURNAL, RESULT
 from archduel.core.storage import read_journal

@@ -8,19 +8,18 @@ from typing import Any
 
 from archduel.assemble import accepted_partners
 from archduel.commands.search.final import SCORES, FinalNetwork, FinalStage, network_folder, text_of
-from archduel.commands.search.latency import latency_words
 from archduel.commands.search.plan import Plan
 from archduel.commands.search.settings import Settings
 from archduel.commands.search.stages import Selection
+from archduel.commands.search.words import SHARED, latency_words, ranking_sentence
 from archduel.core import Arch, Estimate, Space, Strategy, win_matrix
 from archduel.data import Dataset
 from archduel.errors import StateError
 from archduel.estimators.judges import recipe_of, scale_of
 from archduel.reporting.statistics import gain_interval, gain_sentence, kendall_tau
 
-__all__ = ["SHARED", "compared_rung", "gain", "ranking_sentence", "result_of"]
+__all__ = ["gain", "result_of"]
 
-SHARED = "shared weights"
 
 
 def result_of(
@@ -205,16 +204,6 @@ def _win_matrix(strategy: Strategy, name: str, archs: Sequence[Arch]) -> dict[st
     return {"archs": [str(arch) for arch in archs], "probabilities": probabilities.round(4).tolist()}
 
 
-def compared_rung(standings: Sequence[Mapping[str, Any]]) -> int | None:
-    """Returns the rung of a race at which most kinds of networks can be compared, the highest of these; None if nowhere two stood."""
-    there: dict[int, set[int]] = {}
-    kinds: dict[int, set[str]] = {}
-    for row in standings:
-        there.setdefault(row["rung"], set()).add(row["number"])
-        kinds.setdefault(row["rung"], set()).add("search" if row["role"] == "start" else row["role"])
-    return max((rung for rung, numbers in there.items() if len(numbers) > 1), key=lambda rung: (len(kinds[rung]), rung), default=None)
-
-
 WEAKEST = 3
 
 
@@ -250,20 +239,5 @@ def gain(result: Mapping[str, Any]) -> list[str]:
     ]
     ranked = ranking_sentence(result)
     return lines + [part["sentence"] for part in result["gain"].values()] + ([ranked] if ranked else [])
-
-
-def ranking_sentence(result: Mapping[str, Any]) -> str:
-    """Returns what the scores of shared weights were worth on random cells, empty for runs without shared weights."""
-    row = next((r for r in result["agreement"] if (r["first"], r["second"]) == (SHARED, "label")), None)
-    if row is None:
-        return ""
-    if row["tau"] is None:
-        return f"How well the shared weights rank is not known: {row['n']} random cells were trained alone, or all scores are equal."
-    known = row["low"] is not None and row["high"] is not None
-    ends = f", 95 % interval {row['low']:.2f} to {row['high']:.2f}" if known else ""
-    said = f"Kendall tau {row['tau']:.2f}{ends}, n = {row['n']} random cells trained alone with the cheap recipe"
-    if not known or row["low"] <= 0:
-        return f"The shared weights may rank cells at random: {said}. Trust the re-evaluation, not the one-shot scores."
-    return f"The shared weights rank cells better than chance: {said}."
 
 

@@ -44,6 +44,7 @@ def _print(rows: Iterable[dict[str, Any]], as_json: bool) -> None:
 
 
 def describe(
+    context: typer.Context,
     archs: Archs = None,
     space: TextSpace = "",
     file: File = None,
@@ -56,12 +57,20 @@ def describe(
     in_channels: Annotated[int, typer.Option(help="1 or 3; 0 = as published")] = 0,
     classes: Annotated[int, typer.Option(help="outputs; 0 = as published")] = 0,
     settings: Settings = None,
+    machine: Annotated[bool, typer.Option("--machine", help="instead: all commands, options, exit codes and forms of --json, as one JSON document for programs")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print hash or fingerprint, parameters and multiply-adds of architectures; of a space alone, what it holds.
 
     archduel describe --space nasbench201 --file cells.csv --json
+
+    archduel describe --machine
     """
+    if machine:
+        from archduel.commands.interface import interface
+
+        typer.echo(json.dumps(interface(context.find_root().command)))
+        return
     from archduel.commands.spaces import describe as app
     from archduel.spaces import lookup
 

@@ -13,7 +13,7 @@ from archduel.commands.search.one_shot import (
     supernet_options,
     supernet_recipe,
 )
-from archduel.commands.search.result import ranking_sentence
+from archduel.commands.search.words import ranking_sentence
 from archduel.core import Prices
 from archduel.errors import SettingError, UnknownNameError
 from archduel.spaces.darts.space import DARTS

@@ -37,8 +37,8 @@ def test_all_is_every_extra_for_users() -> None:
     extras = project()["optional-dependencies"]
     said = re.search(r"\[(.*)\]", extras["all"][0])
     assert said is not None
-    # trackers with a hundred packages of their own are for who uses them
-    assert set(said[1].split(",")) == set(extras) - {"all", "dev", "docs", "mlflow", "wandb"}
+    # what brings a hundred packages of its own is for who uses it
+    assert set(said[1].split(",")) == set(extras) - {"all", "dev", "docs", "mlflow", "wandb", "ray"}
 
 
 def test_the_doctor_knows_what_is_asked_for() -> None:

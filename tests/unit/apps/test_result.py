@@ -11,8 +11,9 @@ import pytest
 
 from archduel.commands.search import result as module
 from archduel.commands.search.final import FinalNetwork, FinalStage
-from archduel.commands.search.result import compared_rung, gain, ranking_sentence, result_of
+from archduel.commands.search.result import gain, result_of
 from archduel.commands.search.stages import Selection
+from archduel.commands.search.words import compared_rung, ranking_sentence
 from archduel.core import Arch, Cost, Estimate
 from archduel.data import Preprocessing
 from archduel.errors import StateError

@@ -324,3 +324,13 @@ def test_a_browser_shows_what_is_new(port: int, race: Path, tmp_path: Path) -> N
         time.sleep(0.1)
         page.picture(tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 5000
+
+
+def test_a_page_of_a_search_needs_no_torch(tmp_path: Path) -> None:
+    """Three times the memory, for a page that only reads."""
+    long_race(tmp_path / "race", 9).close()
+    code = (
+        "import sys; from pathlib import Path; from archduel.commands.journals import place_of; from archduel.commands.runs.watch import Watched;"
+        f"page = Watched(place_of(Path({str(tmp_path / 'race')!r}))).page(); sys.exit('torch' in sys.modules or 'not everything' in page)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archduel.commands.search.latency import latency_at, latency_limit, latency_words
+from archduel.commands.search.latency import latency_at, latency_limit
 from archduel.commands.search.settings import make_settings
+from archduel.commands.search.words import latency_words
 from archduel.core import Scale, sample
 from archduel.core.disk import write_atomic
 from archduel.devices import open_device

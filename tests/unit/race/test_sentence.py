@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from archduel.commands.search.race import race_sentence
-from archduel.commands.search.result import compared_rung
+from archduel.commands.search.words import compared_rung
 from archduel.core import Arch, Counts, Scale
 from archduel.race import Candidate
 from archduel.race.newcomers import Entry

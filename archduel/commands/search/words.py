@@ -1,0 +1,77 @@
+"""Sentences about a search, pure functions of what it wrote: a page that follows a search needs neither its networks nor PyTorch for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["SHARED", "compared_rung", "latency_words", "ranking_sentence", "start_sentences"]
+
+SHARED = "shared weights"
+
+
+def latency_words(network: Mapping[str, Any]) -> str:
+    """Returns the latency of a network for the end of a sentence, empty where it is not known."""
+    here = f", {network['latency_ms']:.2g} ms an image" if "latency_ms" in network else ""
+    there = network.get("device_latency")
+    if there is None:
+        return here
+    return f"{here} here, about {there['ms']:.3g} ms on {there['device']} ({there['low']:.3g} to {there['high']:.3g})"
+
+
+def start_sentences(result: Mapping[str, Any]) -> list[str]:
+    """Returns what a finished race says of its two starts, from ``result.json``; none for runs that had no choice."""
+    start = result.get("start") or {}
+    if not start.get("sentence"):
+        return []
+    sentence = str(start["sentence"])
+    told = [f"{sentence[0].upper()}{sentence[1:]}."]
+    probes = start["probes"]
+    if probes:
+        best = max(probes, key=lambda probe: probe["score"])
+        told.append(
+            f"Without any training, a linear probe of {best['backbone']} at {best['resolution']} px, cut after block {best['blocks']}, was right "
+            f"on {100 * best['accuracy']:.1f} % of the validation images; {len(probes)} cuts within the limits were looked at."
+        )
+    curves: dict[bool, list[list[dict[str, float]]]] = {True: [], False: []} if start.get("known") else {}
+    for candidate in result["race"]["candidates"] if curves else ():
+        curves[candidate["arch"].partition(":")[0] in start["known"]].append(candidate["curve"])
+    rung = min((max((len(curve) for curve in part), default=0) for part in curves.values()), default=0) - 1
+    if rung >= 0:
+        known, scratch = (max((curve[rung] for curve in curves[side] if len(curve) > rung), key=lambda p: p["score"]) for side in (True, False))
+        told.append(
+            f"At equal training the best pretrained network was right on {100 * known['accuracy']:.1f} % of the validation images, the best from "
+            f"scratch on {100 * scratch['accuracy']:.1f} %."
+        )
+    lesson = result["race"].get("lesson")
+    if lesson:
+        told.append(
+            f"The network that is handed over learned from what {lesson['name']} says of the training images, which is above the limits "
+            f"and was trained for {lesson['seconds']:.0f} s."
+        )
+    return told
+
+
+def compared_rung(standings: Sequence[Mapping[str, Any]]) -> int | None:
+    """Returns the rung of a race at which most kinds of networks can be compared, the highest of these; None if nowhere two stood."""
+    there: dict[int, set[int]] = {}
+    kinds: dict[int, set[str]] = {}
+    for row in standings:
+        there.setdefault(row["rung"], set()).add(row["number"])
+        kinds.setdefault(row["rung"], set()).add("search" if row["role"] == "start" else row["role"])
+    return max((rung for rung, numbers in there.items() if len(numbers) > 1), key=lambda rung: (len(kinds[rung]), rung), default=None)
+
+
+def ranking_sentence(result: Mapping[str, Any]) -> str:
+    """Returns what the scores of shared weights were worth on random cells, empty for runs without shared weights."""
+    row = next((r for r in result["agreement"] if (r["first"], r["second"]) == (SHARED, "label")), None)
+    if row is None:
+        return ""
+    if row["tau"] is None:
+        return f"How well the shared weights rank is not known: {row['n']} random cells were trained alone, or all scores are equal."
+    known = row["low"] is not None and row["high"] is not None
+    ends = f", 95 % interval {row['low']:.2f} to {row['high']:.2f}" if known else ""
+    said = f"Kendall tau {row['tau']:.2f}{ends}, n = {row['n']} random cells trained alone with the cheap recipe"
+    if not known or row["low"] <= 0:
+        return f"The shared weights may rank cells at random: {said}. Trust the re-evaluation, not the one-shot scores."
+    return f"The shared weights rank cells better than chance: {said}."
