@@ -55,6 +55,12 @@ In 150 s twelve blocks at 96 px came to 88 % in 7 passes, at 64 px to 86 % in 17
 (``benchmarks/records/fine_tuning_again.json``, ``fine_tuning.json``; one run each). With ten passes, priced by the whole backbone, a limit of a million
 parameters and 180 s gave 64 px and 84.7 %, now it is 96 px and 86.6 % (``first_resolution.jsonl``, one run each).
 """
+CLEARLY = 0.1
+"""By which a teacher's frozen features must be better than those of a part of a backbone that learns from it.
+
+Of 300 s of one core 7 blocks (64 %, the whole backbone 80 %) came to 83.1 % with 80 s of them for a teacher and 82.2 % alone; 12 blocks (82 %) to
+86.5 % with a teacher and 88.6 % alone (``benchmarks/records/warm_up.json``, one run each).
+"""
 LEAST_LESSONS = 3.0
 """Passes over the images that a teacher makes at least before it is asked."""
 FINAL_SHARE = 0.62  # of the time, what trains the network that is handed over
@@ -66,6 +72,8 @@ TUNING: Mapping[str, Any] = {"lr": 0.01, "weight_decay": 1e-4, "batch_size": 64,
 Frozen norms matter most: with statistics of small batches 60 s of fine-tuning came to 72 %, with the published ones to 84 %
 (``benchmarks/records/fine_tuning.json``).
 """
+TAUGHT: Mapping[str, Any] = {"lr": 0.03, "layer_decay": 0.8}
+"""What changes while it learns from a larger network: 7 blocks came to 83.1 % so, and with the rates of :data:`TUNING` to 81.0 %."""
 
 
 @dataclass(frozen=True)
@@ -300,12 +308,15 @@ class Known:
         """Returns input and classes of a network that works at a resolution; images are never larger than it looks at them."""
         return Scale(1, 1, min(self.scale.image_size, resolution), self.scale.in_channels, self.scale.n_classes)
 
-    def teacher(self, reached: float, seconds: float, n: int) -> tuple[Arch, Scale] | None:
+    def teacher(self, pupil: Arch, reached: float, seconds: float, n: int) -> tuple[Arch, Scale] | None:
         """Returns a whole backbone above the limits whose frozen features, at some resolution, come to more than ``reached``.
 
         See :class:`archduel.race.teaching.Teacher`. It is fine-tuned at the resolution that the time allows, where its frozen features
-        may say less (66 % at 64 px became 85 % in 100 s).
+        may say less (66 % at 64 px became 85 % in 100 s). A part of a backbone is compared by what its own frozen features come to, for
+        it was already fine-tuned when it ``reached`` more, and learns only from one that is better by :data:`CLEARLY`.
         """
+        if pupil.space == self.space.name:
+            reached = next((seen.accuracy + CLEARLY for seen in self.seen if arch_of(prefix_of(seen)) == pupil), 1.0)
         able = {seen.backbone for seen in self.beyond if seen.accuracy > reached}
         passes = {seen: seconds / (FINE_TUNING * max(seen.seconds, 1e-9) * n) for seen in self.beyond if seen.backbone in able}
         soon = [seen for seen, number in passes.items() if number >= LEAST_LESSONS]
@@ -434,10 +445,10 @@ class Known:
                 made.append(list(model.maps(x))[-1].mean((2, 3)))
         return torch.cat(made)
 
-    def recipe(self, arch: Arch, recipe: Recipe) -> Recipe:
-        """Returns how a pretrained network is trained."""
+    def recipe(self, arch: Arch, recipe: Recipe, *, taught: bool = False) -> Recipe:
+        """Returns how a pretrained network is trained, ``taught`` while it learns from a larger one."""
         side = min(self.scale.image_size, plan_of(arch).resolution)
-        return recipe.with_(**TUNING, image_size=side, crop_pad=max(1, round(side / 8)))
+        return recipe.with_(**{**TUNING, **(TAUGHT if taught else {})}, image_size=side, crop_pad=max(1, round(side / 8)))
 
     def named(self, arch: Arch) -> str:
         """Returns a name for people."""
