@@ -49,7 +49,7 @@ MOST_VALIDATION = 2_000
 FINE_TUNING = 4.5
 """How many times as long an image takes in fine-tuning as in a pass without gradients (``benchmarks/records/depthwise.json``)."""
 ENOUGH_PASSES = 2.5
-"""Passes over the training images for which the first resolution is chosen: more of them help less than more pixels do.
+"""Passes over the training images that the first resolution must leave: more of them help less than more pixels do.
 
 All blocks came in 135 s at 96 px to 90.6 % in 5.8 passes and at 128 px to 90.4 % in 2.6 (``benchmarks/records/warm_up.json``); twelve blocks in 150 s at
 96 px to 88 % in 7, at 64 px to 86 % in 17 (``fine_tuning_again.json``; one run each). With ten passes, priced by the whole backbone, a limit of a
@@ -292,17 +292,21 @@ class Known:
         return [Proposal(role, arch_of(plan)) for role, plan in plans]
 
     def _centre(self, seen: Sequence[Seen], sides: Sequence[int], n: int, seconds: float | None) -> int:
-        """Returns the largest resolution at which fine-tuning makes enough passes."""
+        """Returns the resolution at which fine-tuning begins: of those at which it makes enough passes the one whose frozen features say most.
+
+        That is the largest for deep parts of a backbone; for its first blocks, which were made for large objects, it is not.
+        """
         if seconds is None:
             return sides[0]
-        cost = {}
-        for side in sides:
-            longest = max((each for each in seen if each.resolution == side), key=lambda each: each.blocks)
-            plans = prefix_of(longest), full(backbone(longest.backbone), side, 1.0)
-            cut, whole = (count(arch_of(plan), self._scale(side)).macs for plan in plans)
-            cost[side] = longest.seconds * min(1.0, cut / whole)  # the pass was through all blocks
-        enough = [side for side in sides if FINAL_SHARE * seconds / (FINE_TUNING * cost[side] * n) >= ENOUGH_PASSES]
-        return max(enough, default=sides[0])
+        longest = {side: max((each for each in seen if each.resolution == side), key=lambda each: each.blocks) for side in sides}
+        enough = [side for side in sides if FINAL_SHARE * seconds / (FINE_TUNING * self._cost(longest[side]) * n) >= ENOUGH_PASSES]
+        return max(enough, key=lambda side: longest[side].score, default=sides[0])
+
+    def _cost(self, seen: Seen) -> float:
+        """Returns the seconds of a pass for one image through what is kept; the pass that was measured was through all blocks."""
+        plans = prefix_of(seen), full(backbone(seen.backbone), seen.resolution, 1.0)
+        cut, whole = (count(arch_of(plan), self._scale(seen.resolution)).macs for plan in plans)
+        return seen.seconds * min(1.0, cut / whole)
 
     def _scale(self, resolution: int) -> Scale:
         """Returns input and classes of a network that works at a resolution; images are never larger than it looks at them."""
