@@ -55,6 +55,9 @@ All blocks came in 135 s at 96 px to 90.6 % in 5.8 passes and at 128 px to 90.4 
 96 px to 88 % in 7, at 64 px to 86 % in 17 (``fine_tuning_again.json``; one run each). With ten passes, priced by the whole backbone, a limit of a
 million parameters and 180 s gave 64 px and 84.7 %, with 3.5 it is 96 px and 86.6 % (``first_resolution.jsonl``, one run each).
 """
+AS_MUCH = 0.1
+"""Nats by which frozen features may be behind others and say as much: the first 7 blocks were at -1.19, -1.18 and -1.22 at 64, 96 and 128 px, and made
+fewer and fewer passes; twelve at -0.88, -0.74 and -0.72, all at -1.01, -0.72 and -0.65 (``benchmarks/records/warm_up.json``)."""
 CLEARLY = 0.1
 """By which a teacher's frozen features must be better than those of a part of a backbone that learns from it.
 
@@ -292,15 +295,13 @@ class Known:
         return [Proposal(role, arch_of(plan)) for role, plan in plans]
 
     def _centre(self, seen: Sequence[Seen], sides: Sequence[int], n: int, seconds: float | None) -> int:
-        """Returns the resolution at which fine-tuning begins: of those at which it makes enough passes the one whose frozen features say most.
-
-        That is the largest for deep parts of a backbone; for its first blocks, which were made for large objects, it is not.
-        """
+        """Returns the resolution at which fine-tuning begins: the smallest whose frozen features say as much as any at which it makes enough passes."""
         if seconds is None:
             return sides[0]
         longest = {side: max((each for each in seen if each.resolution == side), key=lambda each: each.blocks) for side in sides}
         enough = [side for side in sides if FINAL_SHARE * seconds / (FINE_TUNING * self._cost(longest[side]) * n) >= ENOUGH_PASSES]
-        return max(enough, key=lambda side: longest[side].score, default=sides[0])
+        most = max((longest[side].score for side in enough), default=0.0)
+        return next((side for side in enough if longest[side].score > most - AS_MUCH), sides[0])
 
     def _cost(self, seen: Seen) -> float:
         """Returns the seconds of a pass for one image through what is kept; the pass that was measured was through all blocks."""
@@ -319,6 +320,8 @@ class Known:
         may say less (66 % at 64 px became 85 % in 100 s). A part of a backbone is compared by what its own frozen features come to, for
         it was already fine-tuned when it ``reached`` more, and learns only from one that is better by :data:`CLEARLY`.
         """
+        if not self.searches:
+            return None  # plain fine-tuning learns from nobody
         if pupil.space == self.space.name:
             reached = next((seen.accuracy + CLEARLY for seen in self.seen if arch_of(prefix_of(seen)) == pupil), 1.0)
         able = {seen.backbone for seen in self.beyond if seen.accuracy > reached}

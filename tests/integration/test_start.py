@@ -112,6 +112,10 @@ def test_a_part_of_a_backbone_learns_only_from_one_whose_frozen_features_are_cle
     for accuracy, learns in ((0.8 - CLEARLY - 0.01, True), (0.8 - CLEARLY + 0.01, False)):
         found.seen[0] = replace(part, accuracy=accuracy)
         assert (found.teacher(arch_of(prefix_of(part)), 0.99, 1e6, 100) is not None) == learns
+    found.seen[0] = replace(part, accuracy=0.0)
+    found.searches = False
+    assert found.teacher(arch_of(prefix_of(part)), 0.0, 1e6, 100) is None  # plain fine-tuning learns from nobody
+    found.searches = True
     thinned = arch_of(full(backbone("efficientnet_lite0"), part.resolution, 0.5))
     assert found.teacher(thinned, 0.0, 1e6, 100) is None  # nobody looked at what its features say
 

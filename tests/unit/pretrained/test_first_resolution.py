@@ -1,9 +1,11 @@
 """At which resolution fine-tuning begins: where frozen features say most, of those that leave enough passes, priced by what is kept."""
 
+from dataclasses import replace
+
 import pytest
 
 from archduel.core import Scale
-from archduel.pretrained.known import ENOUGH_PASSES, FINAL_SHARE, FINE_TUNING, Known
+from archduel.pretrained.known import AS_MUCH, ENOUGH_PASSES, FINAL_SHARE, FINE_TUNING, Known
 from archduel.pretrained.prefixes import Seen, full, prefix
 from archduel.spaces.pretrained.backbones import backbone
 from archduel.spaces.pretrained.space import Pretrained, arch_of, count
@@ -43,6 +45,13 @@ def test_more_pixels_that_say_less_are_not_begun_with() -> None:
     """The first 7 blocks of EfficientNet-Lite0: a probe of 64 % at 64 px, 58 % at 96 px, 47 % at 128 px."""
     assert known()._centre(seen(7, best=64), [64, 96, 128], 1_000, 1e6) == 64
     assert known()._centre(seen(7, best=96), [64, 96, 128], 1_000, 1e6) == 96
+
+
+def test_of_two_that_say_as_much_the_smaller_which_makes_more_passes() -> None:
+    near = [replace(each, score=-1.0 - (0.9 * AS_MUCH if each.resolution == 64 else 0.0)) for each in seen(7)]
+    far = [replace(each, score=-1.0 - (1.1 * AS_MUCH if each.resolution == 64 else 0.0)) for each in seen(7)]
+    assert known()._centre(near, [64, 96, 128], 1_000, 1e6) == 64
+    assert known()._centre(far, [64, 96, 128], 1_000, 1e6) == 96
 
 
 def test_the_smallest_where_none_leaves_enough_and_without_a_clock() -> None:
