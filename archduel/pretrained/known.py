@@ -278,10 +278,10 @@ class Known:
             sides = sorted({seen.resolution for seen in here})
             if not sides:
                 continue
-            centre = self._centre(here, sides, n, seconds)
+            centre, most = self._centre(here, sides, n, seconds)
             largest = max(seen.blocks for seen in here if seen.resolution == centre)
             at = sides.index(centre)
-            others = sides[at + 1 : at + 2] + sides[max(0, at - 1) : at]
+            others = [side for side in sides[at + 1 : at + 2] if side <= most] + sides[max(0, at - 1) : at]
             whole = prefix(name, centre, largest)
             assert whole is not None
             plans.append(("tuned", whole))
@@ -294,14 +294,17 @@ class Known:
             plans = plans[:1]
         return [Proposal(role, arch_of(plan)) for role, plan in plans]
 
-    def _centre(self, seen: Sequence[Seen], sides: Sequence[int], n: int, seconds: float | None) -> int:
-        """Returns the resolution at which fine-tuning begins: the smallest whose frozen features say as much as any at which it makes enough passes."""
+    def _centre(self, seen: Sequence[Seen], sides: Sequence[int], n: int, seconds: float | None) -> tuple[int, int]:
+        """Returns the resolution at which fine-tuning begins, and the largest at which it makes enough passes.
+
+        It begins at the smallest whose frozen features say as much as any up to the largest.
+        """
         if seconds is None:
-            return sides[0]
+            return sides[0], sides[-1]
         longest = {side: max((each for each in seen if each.resolution == side), key=lambda each: each.blocks) for side in sides}
         enough = [side for side in sides if FINAL_SHARE * seconds / (FINE_TUNING * self._cost(longest[side]) * n) >= ENOUGH_PASSES]
         most = max((longest[side].score for side in enough), default=0.0)
-        return next((side for side in enough if longest[side].score > most - AS_MUCH), sides[0])
+        return next((side for side in enough if longest[side].score > most - AS_MUCH), sides[0]), max(enough, default=sides[0])
 
     def _cost(self, seen: Seen) -> float:
         """Returns the seconds of a pass for one image through what is kept; the pass that was measured was through all blocks."""

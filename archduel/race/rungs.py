@@ -70,6 +70,8 @@ class Rungs:
         level: what all trainings up to one rung may spend together; see :meth:`limit`.
         levels: how many rungs there are.
         factor: how much further the next rung is.
+        duels: whether networks that knew something before the race meet each other at the highest rung; else only one of them and one from
+            scratch do, and among themselves the rung below decides.
 
     Source: ASHA, Li et al., MLSys 2020, with a limit a level in place of one for all.
     """
@@ -78,6 +80,7 @@ class Rungs:
     level: float
     levels: int = 3
     factor: int = 3
+    duels: bool = True
 
     def __post_init__(self) -> None:
         for name in ("first", "level"):
@@ -135,6 +138,8 @@ class Rungs:
         best = sorted(there, key=lambda n: (-worth[n], n))[:deserve]
         ahead = [n for n in there if standings[n].favoured] + _best_known(standings, worth, alone=everyone)
         best = [n for n in ahead if not (last and _far_behind(n, standings, there))] + best
+        if last and not self.duels and all(standings[n].known for n in best):
+            return None
         return next((n for n in best if standings[n].rung == rung and not standings[n].failed), None)
 
     def leader(self, standings: Mapping[int, Standing]) -> int | None:

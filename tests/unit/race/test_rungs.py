@@ -71,6 +71,18 @@ def test_the_best_of_those_that_know_something_goes_on_once_there_are_two() -> N
     assert rungs.leader(there) == 2
 
 
+@pytest.mark.parametrize("duels", [False, True])
+def test_in_a_short_race_the_rung_below_the_highest_decides_between_pretrained_networks(duels: bool) -> None:
+    rungs = Rungs(first=1.0, level=6.0, duels=duels)
+    there = {0: Standing([0.3, 0.5], known=True), 1: Standing([0.31, 0.52], known=True), 2: Standing([0.1, 0.2], favoured=True)}
+    assert rungs.next_move(there, [6, 6, 0], newcomers=False) == (Promote(1) if duels else None)
+    assert rungs.leader(there) == 1
+    there[2].scores[1] = 0.45  # one from scratch that may still win meets the best of them
+    assert rungs.next_move(there, [6, 6, 0], newcomers=False) == Promote(2)
+    there[2].scores.append(0.5)
+    assert rungs.next_move(there, [6, 6, 6], newcomers=False) == Promote(1)
+
+
 @pytest.mark.parametrize("behind", [False, True])
 def test_whoever_is_far_behind_the_other_kind_does_not_go_up_to_the_highest_rung(behind: bool) -> None:
     rungs = Rungs(first=1.0, level=6.0)
