@@ -81,7 +81,7 @@ def main() -> None:
     known = Known(Pretrained(backbones=["efficientnet_lite0"]), scale, MEAN, STD, lambda arch, scale, counts: counts.params <= 200_000,
                   precision=recipe.precision, alone=False)  # fmt: skip
     known.prepare(train, held, 600.0, now=time.process_time)  # probes on the held-out images choose no network here
-    found = known.teacher(0.0, given.teacher, len(train))
+    found = known.teacher(PUPIL, 0.0, given.teacher, len(train))
     assert found is not None
     with tempfile.TemporaryDirectory() as folder:
         lesson = asked(known, *found, train, recipe, given.teacher, Path(folder), Stopwatch(Processor()), seed=given.seed, device="cpu", threads=1)

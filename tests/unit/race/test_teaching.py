@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from archduel.core import Arch, Counts, Journal, Scale
 from archduel.core.storage import read_journal, save_state
 from archduel.data import Dataset, load
+from archduel.pretrained.known import Proposal
 from archduel.race import race as race_module
 from archduel.race.newcomers import Asker
 from archduel.race.run import RaceResult, run_race
@@ -48,7 +49,7 @@ class Knowing:
     def sized(self, arch: Arch) -> tuple[Scale, Counts] | None:
         return None
 
-    def teacher(self, reached: float, seconds: float, n: int) -> tuple[Arch, Scale] | None:
+    def teacher(self, pupil: Arch, reached: float, seconds: float, n: int) -> tuple[Arch, Scale] | None:
         self.wanted.append((reached, seconds, n))
         return (LARGE, Scale(8, 1, 8, 1, 10)) if self.knows > reached else None
 
@@ -56,11 +57,22 @@ class Knowing:
         self.opened.append(fresh)
         return build(arch, scale, generator=torch.Generator().manual_seed(1))
 
-    def recipe(self, arch: Arch, recipe: Recipe) -> Recipe:
-        return recipe
+    def recipe(self, arch: Arch, recipe: Recipe, *, taught: bool = False) -> Recipe:
+        return recipe.with_(lr=0.5 * recipe.lr) if taught else recipe
 
     def named(self, arch: Arch) -> str:
         return "the large one"
+
+
+@dataclass
+class Opening(Knowing):
+    """Opens small networks within the limits, and one above them may teach those too."""
+
+    def first(self) -> list[Any]:
+        return [Proposal("tuned", Arch("resnet", (0, 0)))]
+
+    def sized(self, arch: Arch) -> tuple[Scale, Counts] | None:
+        return Scale(8, 1, 8, 1, 10), Counts(1_000, 1_000_000)
 
 
 class Ticking:
@@ -130,6 +142,17 @@ def test_the_pupil_agrees_more_with_its_teacher_than_one_that_was_not_taught(dig
     with torch.no_grad():
         apart = [float(F.kl_div(F.log_softmax(each.network(x) / TEMPERATURE, 1), target, reduction="batchmean")) for each in (taught_one, alone)]
     assert apart[0] < 0.5 * apart[1]
+
+
+def test_a_network_that_knows_something_is_taught_with_a_recipe_of_its_own(digits: Dataset, tmp_path: Path) -> None:
+    alone = race(digits, tmp_path / "alone", Opening(knows=0.0), scratch=False)
+    result = race(digits, tmp_path / "taught", Opening(), scratch=False)
+    assert result.lesson["name"] == "the large one"
+    assert result.winner.taught
+    assert result.recipe.lr == 0.5 * alone.recipe.lr
+    assert not alone.winner.taught
+    again = race(digits, tmp_path / "taught", Opening(), scratch=False)  # the same call, of a race that is over
+    assert again.recipe == result.recipe
 
 
 @pytest.mark.parametrize("changes", [{"evaluations": 4, "seconds": None, "last_epochs": 12.0}, {}], ids=["no clock", "knows less"])
