@@ -39,6 +39,7 @@ from archduel import environment
 from archduel.core.storage import Journal, estimate_record
 
 SCRIPT = Path(__file__).with_name("sleeping.py")
+WARM = 60.0  # seconds for which a cluster is given tasks before anything is measured
 SECONDS = 0.3  # that a task of a search that is killed sleeps
 VICTIMS = {
     "local": ("driver",), "processes": ("driver", "worker"), "folder": ("driver", "worker", "training"),
@@ -201,8 +202,11 @@ def ready(kind: str, folder: Path, seconds: float, workers: int) -> Iterator[Any
             worker = subprocess.Popen([sys.executable, str(SCRIPT), "join", str(folder), str(workers)], stdout=log, stderr=log)
     made = executor(kind, folder, seconds, workers)
     try:
-        for _ in range(2):  # processes start with the first
-            list(made.run(queries(workers), range(workers)))
+        until = time.monotonic() + WARM * (kind == "ray")
+        while True:  # processes start with the first; Ray starts its own one after the other, and gives tasks to those that are there
+            list(made.run(queries(2 * workers), range(2 * workers)))
+            if time.monotonic() >= until:
+                break
         yield made
     finally:
         made.close()
