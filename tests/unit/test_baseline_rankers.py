@@ -156,7 +156,7 @@ def test_what_a_cell_computes_can_be_seen_by_trees_too() -> None:
     assert len(groups) > 3
     assert all(np.ptp(effect.predict(group)) == 0 for group in groups)
     assert any(np.ptp(graph.predict(group)) > 0 for group in groups)
-    with pytest.raises(SettingError, match="'graph' or 'effect'"):
+    with pytest.raises(SettingError, match="'effect' or 'graph'"):
         ExtraTrees(space, view="cells")
 
 
