@@ -83,12 +83,12 @@ def _front_matter(facts: Mapping[str, Any], licence: str) -> str:
     name = Path(str(data.get("name") or "images")).name
     lines = ["---", "library_name: pytorch", "pipeline_tag: image-classification", *([f"license: {licence}"] if licence else []), "tags:", *(f"- {tag}" for tag in TAGS)]
     lines += ["datasets:", f"- {name}"] if name in KNOWN else []
-    scores = [(key, value) for key, value in _test(facts).items()]
+    scores = _test(facts)
     lines += ["metrics:", "- accuracy"] if scores else []
     if scores:
         lines += ["model-index:", f"- name: {json.dumps(str(facts['text'] or facts['arch']))}", "  results:", "  - task:", "      type: image-classification"]
         lines += ["    dataset:", f"      name: {json.dumps(name)}", f"      type: {json.dumps(name)}", "      split: test", "    metrics:"]
-        for key, value in scores:
+        for key, value in scores.items():
             lines += [f"    - type: {key}", f"      name: {METRICS[key]}", f"      value: {value:.6g}"]
     return "\n".join([*lines, "---", "", ""])
 

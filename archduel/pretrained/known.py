@@ -457,7 +457,7 @@ class Known:
 
     def recipe(self, arch: Arch, recipe: Recipe, *, taught: bool = False) -> Recipe:
         """Returns how a pretrained network is trained, ``taught`` while it learns from a larger one."""
-        side = min(self.scale.image_size, plan_of(arch).resolution)
+        side = self._scale(plan_of(arch).resolution).image_size
         return recipe.with_(**{**TUNING, **(TAUGHT if taught else {})}, image_size=side, crop_pad=max(1, round(side / 8)))
 
     def named(self, arch: Arch) -> str:
