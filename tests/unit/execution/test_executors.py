@@ -13,13 +13,24 @@ from pathlib import Path
 import pytest
 import worker_judges
 
-from archduel.core import Arch, Query, evaluation_seed
-from archduel.errors import RunError, SettingError
+from archduel.core import Arch, Executor, Query, evaluation_seed
+from archduel.errors import MachineError, RunError, SettingError
 from archduel.execution import Processes, Sequential
 
 
 def queries(*numbers: int) -> list[Query]:
     return [Query(Arch("s", (number,))) for number in numbers]
+
+
+def check_failures(executor: Executor) -> None:
+    """An executor of ``faulty_factory`` says of each failure whose it is, and gives up where the machine fails again and again."""
+    answers = list(executor.run(queries(4, 1, 2, 3, 5), range(5)))
+    assert [e.score for e in answers if not e.failed] == [4, 5]
+    assert answers[1].reason == "ValueError: one is too few"
+    assert "signal SIGSEGV" in answers[2].reason
+    assert "cannot be sent" in answers[3].reason
+    with pytest.raises(MachineError, match="3 times in a row with s:8"):
+        list(executor.run(queries(8), [9]))
 
 
 def alive(process: int) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import worker_judges
-from test_executors import eventually, queries
+from test_executors import check_failures, eventually, queries
 
 from archduel.core import Query, evaluation_seed
 from archduel.core.storage import write_records
@@ -79,13 +79,7 @@ def test_answers_are_those_of_one_process_whoever_joins_and_workers_leave_at_the
 def test_failures_are_whose_they_are(place: Path, started) -> None:
     started.append(worker(place, "faulty_factory", workers=2))
     with Folder(place, {}, run_seed=0, **QUICK) as executor:
-        answers = list(executor.run(queries(4, 1, 2, 3, 5), range(5)))
-        assert [e.score for e in answers if not e.failed] == [4, 5]
-        assert answers[1].reason == "ValueError: one is too few"
-        assert "signal SIGSEGV" in answers[2].reason
-        assert "cannot be sent" in answers[3].reason
-        with pytest.raises(MachineError, match="3 times in a row with s:8"):
-            list(executor.run(queries(8), [9]))
+        check_failures(executor)
 
 
 def test_a_worker_that_vanishes_is_noticed_and_its_job_is_anothers(place: Path, tmp_path: Path, started) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import worker_judges
-from test_executors import eventually, queries
+from test_executors import check_failures, eventually, queries
 
 from archduel.core import evaluation_seed
 from archduel.errors import MachineError, RunError
@@ -81,14 +81,7 @@ def test_groups_are_one_task(tasks: Any) -> None:
 
 
 def test_failures_are_whose_they_are_and_no_task_is_run_again_behind_our_back(tasks: Any, tmp_path: Path) -> None:
-    executor = tasks(worker_judges.faulty_factory)
-    answers = list(executor.run(queries(4, 1, 2, 3, 5), range(5)))
-    assert [e.score for e in answers if not e.failed] == [4, 5]
-    assert answers[1].reason == "ValueError: one is too few"
-    assert "signal SIGSEGV" in answers[2].reason
-    assert "cannot be sent" in answers[3].reason
-    with pytest.raises(MachineError, match="3 times in a row with s:8"):
-        list(executor.run(queries(8), [9]))
+    check_failures(tasks(worker_judges.faulty_factory))
     killed = tasks(worker_judges.Troubled(tmp_path, "SIGKILL", 99))
     with pytest.raises(MachineError, match="3 times in a row with s:10"):
         list(killed.run(queries(10), [0]))
