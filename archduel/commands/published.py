@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ LABEL = "label."
 
 
 def search_for_cell(
-    name: str, data: Any, out: Path | None, fields: Mapping[str, Any], changes: Mapping[str, Any], *, quiet: bool = False
+    name: str, data: Any, out: Path | None, fields: Mapping[str, Any], changes: Mapping[str, Any], *, quiet: bool = False, plan: bool = False
 ) -> str:
     """Returns the genotype that a published search found; the same call continues an interrupted one.
 
@@ -38,6 +39,7 @@ def search_for_cell(
         changes: ``label.NAME`` changes the cheap recipe (``label.recipe=bpe2`` takes another), ``strategy.NAME`` the strategy,
             ``plan.masks`` the number of prunings.
         quiet: print nothing.
+        plan: only say what would be done, deviations and cost included; nothing is written, and the text is empty.
 
     Raises:
         SettingError: for settings that this search does not have.
@@ -55,20 +57,21 @@ def search_for_cell(
     run["recipe"] = changes.pop(f"{LABEL}recipe", run["recipe"])
     given = {key.removeprefix(LABEL): value for key, value in changes.items()}
     job = {key: fields[key] for key in OF_THE_JOB if key in fields}
-    folder = out or Path("runs") / f"{Path(str(data)).stem}-{name}"
-    begin = _Begin(preset, job.get("device", "cpu"))
-    result = search_cell(data, folder, changes=given, load_settings=images, quiet=quiet, begin=begin, **run, **job)
-    return str(result["genotype"])
+    begin = _Begin(preset, job.get("device", "cpu"), goes_on=not plan)
+    with tempfile.TemporaryDirectory() as aside:
+        folder = Path(aside) / "plan" if plan else out or Path("runs") / f"{Path(str(data)).stem}-{name}"
+        result = search_cell(data, folder, changes=given, load_settings=images, quiet=quiet, begin=begin, **run, **job)
+    return str(result.get("genotype", ""))
 
 
 class _Begin:
     """Says what a search is, where it differs and what it will cost, before it begins."""
 
-    def __init__(self, preset: Preset, device: str) -> None:
-        self.preset, self.device = preset, device
+    def __init__(self, preset: Preset, device: str, *, goes_on: bool) -> None:
+        self.preset, self.device, self.goes_on = preset, device, goes_on
 
-    def __call__(self, bench: Bench, dataset: Dataset, recipe: Recipe, space: str, trainings: float) -> None:
-        """Says it; a continued job measures nothing again."""
+    def __call__(self, bench: Bench, dataset: Dataset, recipe: Recipe, space: str, trainings: float) -> bool:
+        """Says it, and returns whether the search begins; a continued job measures nothing again."""
         for line in self.preset.introduction():
             bench.progress.say(line)
 
@@ -80,3 +83,6 @@ class _Begin:
 
         seconds = bench.job.once("cost", measured)["seconds"]
         bench.progress.say(f"  cost       {trainings:g} trainings of {recipe.epochs:g} epochs: about {duration(seconds)} here, one after the other")
+        if not self.goes_on:
+            bench.progress.say("nothing was trained or written; the same command without --plan begins")
+        return self.goes_on

@@ -181,7 +181,7 @@ def search_cell(
     steps: int = 100,
     masks: int = 10,
     reading: str = "score",
-    begin: Callable[[Bench, Dataset, Recipe, str, float], None] | None = None,
+    begin: Callable[[Bench, Dataset, Recipe, str, float], bool] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Returns the chosen cell of a search and how it came about; the same call continues an interrupted one.
@@ -197,7 +197,8 @@ def search_cell(
         steps: trainings of the search.
         masks: prunings of evolution's best super-cell that are trained.
         reading: what of a training is its score, see :mod:`archduel.proxies.agreement`.
-        begin: told before the search begins: the bench, the images, the recipe, the space, and the cost in trainings.
+        begin: told before the search begins: the bench, the images, the recipe, the space, and the cost in trainings; says whether it
+            begins at all. Where not, nothing is returned and nothing but the folder was written.
         **options: fields of :class:`archduel.commands.trainings.JobOptions`: ``seed``, ``device``, ``workers`` ...; what is found
             depends on ``workers`` for ``rl`` and ``ea``, which are asked as many at a time.
 
@@ -226,8 +227,8 @@ def search_cell(
     with job.bench(dataset, out, "search", settings, built_with=NORMS) as bench:
         for note in notes:
             bench.progress.say(note)
-        if begin is not None:
-            begin(bench, dataset, chosen, space().name, _trainings(method, steps, masks))
+        if begin is not None and not begin(bench, dataset, chosen, space().name, _trainings(method, steps, masks)):
+            return {}
         result = _darts(bench, dataset, chosen, job.device) if method == BY_GRADIENT else _Cell(bench, chosen, method).run(job.workers)
         bench.job.write("result.json", result)
         write_atomic(Path(out) / "genotype.txt", (result["genotype"] + "\n").encode())

@@ -79,16 +79,16 @@ def search(
     seconds = time if time is None or is_more(time) else parse_seconds(time, "--time")
     for name, parse in (("max_params", parse_count), ("max_macs", parse_count), ("max_ram", parse_bytes), ("max_flash", parse_bytes)):
         fields[name] = None if fields[name] is None else parse(fields[name], f"--{name.replace('_', '-')}")
+    if fields["preset"] is not None and open_preset(fields["preset"]).command != "search":
+        from archduel.commands.published import search_for_cell
+
+        asked = {name: value for name, value in {**fields, "time": seconds, "audit": audit}.items() if value is not None}
+        typer.echo(search_for_cell(fields["preset"], data, out, asked, changes, quiet=quiet, plan=plan), nl=not plan)
+        return
     if plan:
         from archduel.commands.search.dry import plan as say_plan
 
         say_plan(data, quiet=quiet, seconds=None if seconds is None or is_more(time) else seconds, set=changes, **{**fields, "device": usable_device(fields["device"] or "auto")})
-        return
-    if fields["preset"] is not None and open_preset(fields["preset"]).command != "search":
-        from archduel.commands.published import search_for_cell
-
-        asked = {**fields, "time": seconds, "audit": audit}
-        typer.echo(search_for_cell(fields["preset"], data, out, {name: value for name, value in asked.items() if value is not None}, changes, quiet=quiet))
         return
     try:
         main.search(data, time=seconds, out=out, audit=audit, set=changes, track=track, quiet=quiet, command=command_line(), gone=running_for(), **fields)

@@ -49,7 +49,7 @@ from archduel.commands.search.settings import (
 from archduel.commands.search.stages import Context, Selection, core_seconds, select_by_training
 from archduel.commands.search.strategy import check_settings, closed_form_costs, make_strategy
 from archduel.commands.tracking import following
-from archduel.core import Executor, Scale, Space, Strategy, sample
+from archduel.core import Executor, Local, Scale, Space, Strategy, sample
 from archduel.core.job import RUN, Job
 from archduel.core.places import same_place
 from archduel.data import Dataset, load
@@ -235,8 +235,15 @@ def planned_without_race(folder: Path, settings: Settings, dataset: Dataset, pro
     stopwatch = Stopwatch(space, _pixels(settings, dataset), dataset.n_classes, device=settings.device, threads=settings.threads)
     with Job(folder, RUN, {"run": settings.model_dump()}, command="plan", defaults={"run": default_settings()}) as job:
         settings, plan, limits = _plan(job, settings, space, dataset, stopwatch, progress, free=False)
-        constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
-    announce(progress, settings, plan, dataset)
+        constraint = constraint_for(space, limits, np.random.default_rng([settings.seed, 3]))
+        announce(progress, settings, plan, dataset)
+        introduce(settings, dataset, progress.say)
+        if declaration(settings.strategy).kind == "one-shot":
+            check_space(settings.space)
+            context = Context(
+                job, settings, plan, space, dataset, Local(lambda queries: []), constraint, closed_form_costs(plan, dataset), Pace(job, settings, plan), progress
+            )  # fmt: skip
+            say_cost(context, prepare(context), stopwatch.seconds_per_image)
 
 
 def _limits(settings: Settings, scale: Scale) -> Limits:

@@ -76,7 +76,7 @@ PAPER: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "ctnas-mobile": {
-        "images": {"train": 1_271_174, "validation": 9_993},  # "10k images": 10 of each 1,281 or so
+        "images": {"train": 1_271_167, "validation": 10_000},
         "strategy": {
             "sampling": "uniform", "labels": 1_000, "iterations": 10_000, "batch": 1, "lr": 2e-4, "weight_decay": 5e-4, "entropy": 5e-4,
             "baseline_every": 1_000, "samples": 512, "keep": 256, "candidates": 0,
@@ -134,6 +134,20 @@ def test_the_split_is_the_paper_s(name: str) -> None:
     settings = make_settings(data="cifar10", preset=name)
     share = load_arguments(settings)["validation"]
     assert split(50_000, 10_000, 10, share) == PAPER[name]["images"]
+
+
+def test_ctnas_mobile_holds_ten_thousand_images_out_of_imagenet() -> None:
+    """As many images, classes and classes of 1,300 as ImageNet has; how many the smaller classes have is made up between 941 and 1,300."""
+    smaller = np.linspace(941, 1_300, 105).astype(int)
+    smaller[0] += 1_281_167 - 895 * 1_300 - smaller.sum()
+    labels = np.repeat(np.arange(1_000), np.concatenate([smaller, np.full(895, 1_300)]))
+    labels = np.concatenate([labels, np.repeat(np.arange(1_000), 50)])
+    given = np.where(np.arange(len(labels)) < 1_281_167, 0, 2).astype(np.int8)
+    share = load_arguments(make_settings(data="x", preset="ctnas-mobile"))["validation"]
+    found = make_splits(labels, given, [str(i) for i in range(1_000)], seed=0, validation=share)
+    assert {"train": int((found == 0).sum()), "validation": int((found == 1).sum())} == PAPER["ctnas-mobile"]["images"]
+    held_out = np.bincount(labels[found == 1], minlength=1_000)
+    assert (held_out.min(), held_out.max()) == (8, 11)
 
 
 def test_epochs_and_batches_come_to_what_the_papers_count() -> None:
