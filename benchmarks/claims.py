@@ -40,7 +40,7 @@ import numpy as np
 from recording import write_record
 from scipy.stats import kendalltau, pearsonr, spearmanr, wilcoxon
 
-from archduel import environment, make_strategy
+from archduel import environment
 from archduel.assemble import assemble
 from archduel.core import Arch, Budget, Cost, Estimate, Local, Query, search
 from archduel.reporting.statistics import mean_interval, paired_difference
@@ -204,7 +204,7 @@ class ByNodes(CNAS):
     @property
     def stages(self) -> list[Any]:
         """One inner node, then two; both stages are long enough to make as many epochs as five stages of operations."""
-        return [{name: (0,) for name in idle} for idle in NODES]
+        return [dict.fromkeys(idle, (0,)) for idle in NODES]
 
 
 def orders(space: Any, rng: np.random.Generator) -> dict[str, list[int]]:

@@ -1,6 +1,7 @@
 """What CTNAS and ReNAS claim, on the parts of NAS-Bench-101 that are at hand: one fit a comparator, every search by it.
 
     ARCHDUEL_DATA=DATA python benchmarks/claims_comparators.py --table sample --part ctnas --runs 10 --out benchmarks/records/claims_ctnas.json
+    ARCHDUEL_DATA=DATA python benchmarks/claims_comparators.py --table sample --part schedules --runs 10 --out benchmarks/records/claims_ctnas_schedules.json
     ARCHDUEL_DATA=DATA python benchmarks/claims_comparators.py --table sample --part renas --runs 10 --out benchmarks/records/claims_renas.json
     ARCHDUEL_DATA=DATA python benchmarks/claims_comparators.py --table three --part both --runs 10 --out benchmarks/records/claims_three_runs.json
     ARCHDUEL_DATA=DATA python benchmarks/claims_comparators.py --table sample --part labels --runs 10 --out benchmarks/records/claims_labels.json
@@ -15,7 +16,8 @@ Nobody gets other labels, other batches of policy updates (unless that is what i
 *released* the same with the two choices of the released code (``variant=released``, a baseline every 500, 200 draws and 100 pairs an
 exploration). *No policy learning*: the same search with a learning rate of 1e-12. *Whole space*: the comparator's own ten best of all cells, no
 policy at all. *Interacting*: a comparator with a hidden layer on the pair of embeddings, so that the opponent can change the order of candidates.
-Taus: Kendall's, on all cells without a label and on 100 of them (CTNAS's protocol). The record is written after every run; the same command adds runs.
+Taus: Kendall's, on all cells without a label and on 100 of them (CTNAS's protocol).
+``--epochs`` shortens the training of the comparators (published: 1,000), not that of ReNAS's predictors. The record is written after every run; the same command adds runs.
 """
 
 from __future__ import annotations
@@ -190,11 +192,14 @@ CTNAS_ARMS: dict[str, Arm] = {
     "ctnas": ("ctnas", "nac", {**BASE, **FEW}),
     "ctnas, no policy learning": ("ctnas", "nac", {**BASE, **FEW, **STILL}),
     "whole space, nac": ("renas", "nac", TOP),
-    "ctnas, published schedule": ("ctnas", "nac", BASE),
-    "ctnas, released": ("ctnas", "nac", {**BASE, **RELEASED}),
     "ctnas, interacting": ("ctnas", "nac, interacting", {**BASE, **FEW}),
     "ctnas, interacting, fixed baseline": ("ctnas", "nac, interacting", {**BASE, **FEW, "baseline": "fixed"}),
     "random": ("random", "", {}),
+}
+SCHEDULE_ARMS: dict[str, Arm] = {
+    "ctnas": CTNAS_ARMS["ctnas"],
+    "ctnas, published schedule": ("ctnas", "nac", BASE),
+    "ctnas, released": ("ctnas", "nac", {**BASE, **RELEASED}),
 }
 MORE_ARMS: dict[str, Arm] = {
     "ctnas": CTNAS_ARMS["ctnas"],
@@ -210,7 +215,7 @@ THREE_ARMS = {name: CTNAS_ARMS[name] for name in ("ctnas", "ctnas, no policy lea
     "renas-4": RENAS_ARMS["renas-4"], "renas-6": RENAS_ARMS["renas-6"],
 }  # fmt: skip
 PARTS: dict[str, tuple[dict[str, Arm], tuple[str, ...]]] = {
-    "ctnas": (CTNAS_ARMS, ()), "more": (MORE_ARMS, ("nac, paper's layers",)), "renas": (RENAS_ARMS, ()), "both": (THREE_ARMS, ()), "labels": ({"ctnas": CTNAS_ARMS["ctnas"]}, ()),
+    "ctnas": (CTNAS_ARMS, ()), "schedules": (SCHEDULE_ARMS, ()), "more": (MORE_ARMS, ("nac, paper's layers",)), "renas": (RENAS_ARMS, ()), "both": (THREE_ARMS, ()), "labels": ({"ctnas": CTNAS_ARMS["ctnas"]}, ()),
 }  # fmt: skip
 """Part -> its searches, and comparators that are only judged."""
 
@@ -231,14 +236,15 @@ def opened(data: Path, name: str, folder: Path) -> Any:
 class Bout:
     """Everything that happens with the labels of one paired run."""
 
-    def __init__(self, table: Any, space: Any, run: int) -> None:
-        self.table, self.space, self.seed = table, space, derived_seed(0, f"run/{run}")
+    def __init__(self, table: Any, space: Any, run: int, epochs: int) -> None:
+        self.table, self.space, self.seed, self.epochs = table, space, derived_seed(0, f"run/{run}"), epochs
         self.fits, self.labelled = Fits(), np.empty(0, np.int64)
 
     def ranker(self, name: str) -> Any:
         """Returns a comparator that shares its fit with others of its name."""
         kind, settings = RANKERS[name]
-        return self.fits.sharing(kind, name, self.space, derived_seed(self.seed, "ranker/seed"), settings)
+        epochs = {} if kind is ReNAS else {"epochs": self.epochs}
+        return self.fits.sharing(kind, name, self.space, derived_seed(self.seed, "ranker/seed"), {**settings, **epochs})
 
     def search(self, arm: Arm) -> dict[str, Any]:
         """Returns what one search asked after its labels: the first, the best by validation, and processor seconds without the fit."""
@@ -287,9 +293,9 @@ class Bout:
         return {"order_against_weak_and_strong": float(spearmanr(*logits).statistic), "saturated_weak": saturated[0], "saturated_strong": saturated[1]}
 
 
-def one_run(table: Any, space: Any, run: int, arms: Mapping[str, Arm], judged: Sequence[str]) -> dict[str, Any]:
+def one_run(table: Any, space: Any, run: int, arms: Mapping[str, Arm], judged: Sequence[str], epochs: int) -> dict[str, Any]:
     """Returns all searches and comparators of one run."""
-    bout = Bout(table, space, run)
+    bout = Bout(table, space, run, epochs)
     searches = {name: bout.search(arm) for name, arm in arms.items()}
     rankers = dict.fromkeys([*(arm[1] for arm in arms.values() if arm[1]), *judged])
     return {"run": run, "searches": searches, "rankers": {name: bout.agreement(name) for name in rankers}}
@@ -341,6 +347,7 @@ def main() -> None:
     parser.add_argument("--table", choices=("sample", "three"), required=True)
     parser.add_argument("--part", choices=tuple(PARTS), required=True)
     parser.add_argument("--labels", type=int, nargs="+", default=[20, 50, 100], help="for --part labels")
+    parser.add_argument("--epochs", type=int, default=1_000, help="of the comparators")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no run after so many minutes")
     parser.add_argument("--out", type=Path, required=True)
@@ -349,7 +356,7 @@ def main() -> None:
     arms, judged = PARTS[arguments.part]
     if arguments.part == "labels":
         arms = {f"{n} labels": ("ctnas", "nac", {**BASE, **FEW, "labels": n}) for n in arguments.labels}
-    record: dict[str, Any] = {"command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1, "runs": []}
+    record: dict[str, Any] = {"command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1, "epochs": arguments.epochs, "runs": []}
     if arguments.out.is_file():
         record["runs"] = json.loads(arguments.out.read_text())["runs"]
     began = time.monotonic()
@@ -361,10 +368,10 @@ def main() -> None:
             if time.monotonic() - began > 60 * arguments.minutes:
                 break
             if arguments.part == "labels":  # other labels are other fits: a bout each
-                parts = {name: one_run(table, space, run, {name: arm}, ()) for name, arm in arms.items()}
+                parts = {name: one_run(table, space, run, {name: arm}, (), arguments.epochs) for name, arm in arms.items()}
                 made = {"run": run, "searches": {k: p["searches"][k] for k, p in parts.items()}, "rankers": {k: p["rankers"]["nac"] for k, p in parts.items()}}
             else:
-                made = one_run(table, space, run, arms, judged)
+                made = one_run(table, space, run, arms, judged, arguments.epochs)
             record["runs"].append(made)
             record["n"] = len(record["runs"])
             record["figures"] = summary(table, record["runs"], {"search": first, "ranker": arms[first][1]})

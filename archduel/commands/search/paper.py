@@ -22,6 +22,10 @@ from archduel.training.recipe import Recipe
 
 __all__ = ["introduce", "say_cost"]
 
+FEW, LARGE = 32, 64
+"""Images of a batch that is timed where they have more pixels a side than ``LARGE``: a paper's batch of 512 at 224 px takes 15 GB and more, which
+the machine on which somebody looks at the plan need not have."""
+
 ASTRAY = 0.03
 """Difference of shares from which on a split is not the one that was asked for; small classes are rounded."""
 FORWARD = 1 / 3
@@ -59,7 +63,8 @@ def _cost(context: Context, one_shot: OneShot, seconds_per_image: Callable[[Reci
     judges = declaration(settings.strategy).judges
     allowance = Allowance(batches=one_shot.shared.n_batches("train"), space=context.space, given=settings.section("strategy"))
     judged = 0 if judges is None else judges(plan.settings, allowance, one_shot.shared.n_batches("validation"))
-    each = seconds_per_image(plan.recipe)
+    timed = plan.recipe if plan.recipe.image_size <= LARGE else plan.recipe.with_(batch_size=min(FEW, plan.recipe.batch_size))
+    each = seconds_per_image(timed)
     larger = count(arch, scale_of(final, data)).macs / max(1, count(arch, scale).macs)
     images = len(data.train) + len(data.validation)
     return {
