@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -40,3 +44,32 @@ def test_what_is_measured() -> None:
 
 def test_a_time_limit_still_gives_five_repetitions() -> None:
     assert latency_ms(Counting(), Scale(image_size=8), seconds=0).n == 5
+
+
+class Waiting(nn.Module):
+    """Takes 20 ms on the wall's clock and next to no processor time, as a pass does that waits for its turn on a busy machine."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(0.02)
+        return x
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_one_thread_is_timed_by_its_own_time(threads: None) -> None:
+    torch.set_num_threads(1)
+    assert latency_ms(Waiting(), Scale(image_size=8), warmup=0, seconds=0).median < 10
+    torch.set_num_threads(2)
+    assert latency_ms(Waiting(), Scale(image_size=8), warmup=0, seconds=0).median >= 20
+
+
+def test_a_coarse_clock_of_threads_is_not_used(threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    coarse = type("Info", (), {"resolution": 0.0156})
+    monkeypatch.setattr(time, "get_clock_info", lambda name: coarse)
+    assert latency_ms(Waiting(), Scale(image_size=8), warmup=0, seconds=0).median >= 20
