@@ -1,0 +1,142 @@
+"""Which cheap label orders parts of a published network as fine-tuning them for a while does.
+
+    python benchmarks/cheap_labels.py --images cifar10 --members 40 --seconds 40 --out benchmarks/records/cheap_labels.jsonl
+    python benchmarks/cheap_labels.py --summary --out benchmarks/records/cheap_labels.jsonl
+
+Members of space ``pretrained`` (EfficientNet-Lite0) are drawn at random within limits; each is opened as a race opens it (its head from frozen features,
+norms measured where it is thinned) and fine-tuned with the race's recipe for so many processor seconds of one thread: a rate that rises over a tenth of
+the time, is constant, and falls over the last 0.4. Labels: the network as it was opened (0 s), its averaged weights on the way, parameters and multiply-adds.
+Truth: accuracy and loss of the last weights. All are of images that no other measurement uses (those of ``distillation.py``). ``--summary`` prints
+Kendall's tau-b of each label with the truth and its 95 % interval (bootstrap over members).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from against_plain import done
+from distillation import MEAN, STD, images
+from scipy.stats import kendalltau
+
+from archduel.core import Scale, sample
+from archduel.core.storage import environment
+from archduel.pretrained.known import Known
+from archduel.race import race_recipe
+from archduel.race.training import Anytime
+from archduel.spaces.pretrained.space import Pretrained, count
+from archduel.training.metrics import evaluate
+
+MARKS = (0.0, 0.05, 0.15)
+"""Shares of the time after which a label is taken."""
+WARMUP, FALL = 0.1, 0.4
+JUDGED = 1_500
+SPACE = Pretrained(backbones=["efficientnet_lite0"], resolutions=[48, 64, 96])
+
+
+def members(n: int, scale: Scale, most: int) -> list[Any]:
+    """Returns so many random architectures of at most ``most`` multiply-adds."""
+    rng, drawn = np.random.default_rng(29), []
+    while len(drawn) < n:
+        arch = sample(SPACE, rng)
+        if count(arch, scale).macs <= most and arch not in drawn:
+            drawn.append(arch)
+    return drawn
+
+
+def trained(known: Known, arch: Any, train: Any, held: Any, recipe: Any, seconds: float) -> dict[str, Any]:
+    """Fine-tunes a member and returns its labels on the way and at the end."""
+    within = known.sized(arch)
+    assert within is not None
+    scale, counts = within
+    began = time.process_time()
+    model = known.open(arch, scale, train, 0, fresh=True)
+    opened, own = time.process_time() - began, known.recipe(arch, recipe)
+    trainer, judged = Anytime(model, train.resized(own.image_size), own, seed=0), held.resized(own.image_size)
+    spent, labels = 0.0, []
+    for goal in (*(mark * seconds for mark in MARKS), seconds):
+        began, base = time.process_time(), spent
+
+        def rate() -> float | None:
+            now = base + time.process_time() - began  # noqa: B023 - used within this turn
+            risen, left = now / (WARMUP * seconds), (seconds - now) / (FALL * seconds)
+            return None if now >= goal else own.lr * min(1.0, risen, left)  # noqa: B023
+
+        if goal:
+            trainer.run(rate)
+            spent = base + time.process_time() - began
+        if goal < seconds:
+            with trainer.averaged() as network:
+                found = evaluate(network, judged, precision=own.precision, channels_last=own.channels_last)
+        else:
+            found = evaluate(trainer.model, judged, precision=own.precision, channels_last=own.channels_last)
+        labels.append({"seconds": round(spent, 2), "passes": round(trainer.passes, 2), "accuracy": found.accuracy, "loss": found.loss})
+    return {"name": known.named(arch), "params": counts.params, "macs": counts.macs, "opening": round(opened, 2), "labels": labels}
+
+
+def summary(path: Path) -> None:
+    """Prints how each label orders the members."""
+    by: dict[str, list[dict[str, Any]]] = {}
+    for record in done(path):
+        by.setdefault(record["images"], []).append(record)
+    for name, records in by.items():
+        truth = np.array([-record["labels"][-1]["loss"] for record in records])
+        labels = {"params": [r["params"] for r in records], "macs": [r["macs"] for r in records]}
+        for i, mark in enumerate(MARKS):
+            for what, sign in (("accuracy", 1), ("loss", -1)):
+                labels[f"{what} after {mark:g} of the time"] = [sign * r["labels"][i][what] for r in records]
+        for label, values in labels.items():
+            low, high = interval(np.array(values), truth)
+            print(f"{name:9s} n={len(records)} {label:32s} tau {kendalltau(values, truth).statistic:.3f} [{low:.3f}, {high:.3f}]")
+
+
+def interval(values: Any, truth: Any) -> tuple[float, float]:
+    """Returns the 95 % interval of tau over members drawn again."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(len(truth), size=(1_000, len(truth)))
+    taus = [kendalltau(values[row], truth[row]).statistic for row in rows]
+    low, high = np.nanpercentile(taus, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def main() -> None:
+    """Runs what the file does not hold yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", choices=("cifar10", "cifar100"), default="cifar10")
+    parser.add_argument("--members", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--max-macs", type=int, default=60_000_000)
+    parser.add_argument("--summary", action="store_true", help="print the table and run nothing")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/records/cheap_labels.jsonl"))
+    given = parser.parse_args()
+    if given.summary:
+        summary(given.out)
+        return
+    torch.set_num_threads(1)
+    train, held, classes = images(given.images)
+    held = held.subset(np.arange(JUDGED))
+    recipe = race_recipe(SimpleNamespace(train=SimpleNamespace(labels=train.labels), flip=True, image_size=32))  # type: ignore[arg-type]
+    scale = Scale(1, 1, 32, 3, classes)
+    known = Known(SPACE, scale, MEAN, STD, lambda arch, scale, counts: True, precision=recipe.precision, alone=False)
+    known.prepare(train, held, 2_000.0, now=time.process_time)
+    have = {(record["images"], record["arch"]) for record in done(given.out)}
+    for arch in members(given.members, scale, given.max_macs):
+        if (given.images, str(arch)) not in have:
+            found = trained(known, arch, train, held, recipe, given.seconds)
+            record = {"images": given.images, "arch": str(arch), "of_seconds": given.seconds, "judged": len(held), **found, "load_average": os.getloadavg()[0]}
+            record |= {"command": " ".join(["python", *sys.argv]), **environment()}
+            with given.out.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+            print(record["name"], [(each["seconds"], each["accuracy"]) for each in record["labels"]], flush=True)
+
+
+if __name__ == "__main__":
+    main()
