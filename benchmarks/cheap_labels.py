@@ -39,7 +39,7 @@ MARKS = (0.0, 0.05, 0.15)
 """Shares of the time after which a label is taken."""
 WARMUP, FALL = 0.1, 0.4
 JUDGED = 1_500
-SPACE = Pretrained(backbones=["efficientnet_lite0"], resolutions=[48, 64, 96])
+SPACE = Pretrained(backbones=["efficientnet_lite0"], resolutions=[64, 96, 128])
 
 
 def members(n: int, scale: Scale, most: int) -> list[Any]:
