@@ -12,6 +12,7 @@ size, so that one sees what grows. A search is measured until its plan is in its
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,51 @@ def _folder(scratch: Path, n: int, n_classes: int) -> Iterator[dict[str, Any]]:
     yield {"step": "archduel search until its plan", **size, **_search(folder, scratch)}
 
 
+# -- A driver ------------------------------------------------------------------------------------------------------------
+
+WINDOW = 16
+"""Trainings that are asked for at a time."""
+QUICK = {"epochs": 1, "data_fraction": 0.005, "channels": 2, "depth": 1, "batch_size": 64}
+"""A training of a moment: what is looked at is the driver, which trains nothing."""
+
+
+def resident(process: int) -> dict[str, float]:
+    """Returns the MB that a process has of its own, and of files that it maps (the decoded images), in memory."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return {name: round(int(lines[key].split()[0]) / 1024, 1) for name, key in (("own_mb", "RssAnon"), ("mapped_mb", "RssFile"))}
+
+
+def driver(scratch: Path, scale: float) -> Iterator[dict[str, Any]]:
+    """Yields a search over a folder of 100,000 images with 16 trainings in flight, done by 2 processes that joined it: the driver's memory meanwhile."""
+    n, evaluations, scratch = round(100_000 * scale), 192, scratch.resolve()
+    made("images", scratch / "images", n)
+    out = scratch / "run"
+    sets = " ".join(f"--set {stage}.{name}={value}" for stage in ("label", "reevaluate", "final") for name, value in QUICK.items())
+    words = (
+        f"search {scratch / 'images'} --evaluations {evaluations} --no-race --strategy evolution --no-baselines --final-seeds 1 --image-size 16 --seed 0 "
+        f"--executor folder --workers {WINDOW} --window {WINDOW} --set plan.shortlist=2 {sets} --out {out} --quiet"
+    )
+    env = {**os.environ, "ARCHDUEL_CACHE": str(scratch / "cache"), "OMP_NUM_THREADS": "1"}
+    began, seen, flying = time.monotonic(), list[dict[str, Any]](), 0
+    with open(scratch / "log.txt", "wb") as log:
+        run = subprocess.Popen([sys.executable, "-m", "archduel", *shlex.split(words)], stdout=log, stderr=log, env=env)
+        joined = subprocess.Popen([sys.executable, "-m", "archduel", "worker", "--join", str(out), "--workers", "2", "--quiet"], stdout=log, stderr=log, env=env)
+    while run.poll() is None:
+        answers = (out / "journal.jsonl").read_bytes().count(b'"estimate"') if (out / "journal.jsonl").is_file() else 0
+        flying = max(flying, sum(len(os.listdir(out / "work" / name)) for name in ("tasks", "claimed") if (out / "work" / name).is_dir()))
+        with contextlib.suppress(OSError, KeyError):
+            if answers and (not seen or seen[-1]["answers"] != answers):
+                seen.append({"answers": answers, **resident(run.pid)})
+        time.sleep(0.2)
+    joined.wait(60)
+    if run.returncode:
+        raise SystemExit(f"{words}\n{(scratch / 'log.txt').read_text()[-2000:]}")
+    labels = [each for each in seen if each["answers"] <= evaluations]
+    at = {name: min(labels, key=lambda each: abs(each["answers"] - share * evaluations)) for name, share in (("begin", 0.0), ("quarter", 0.25), ("middle", 0.5), ("end", 1.0))}
+    size = {"images": n, "pixels_mb": round(n * 16 * 16 * 3 / 1e6, 1), "evaluations": evaluations, "window": WINDOW, "most_in_flight": flying}
+    yield {"step": "driver of a search", **size, "seconds": round(time.monotonic() - began, 1), "exit_code": run.returncode, "memory": at, "command": f"archduel {words}"}
+
+
 # -- A table -------------------------------------------------------------------------------------------------------------
 
 
@@ -220,7 +267,7 @@ def journal(scratch: Path, scale: float) -> Iterator[dict[str, Any]]:
     yield {"step": "continue the study for 50 more", **size, **python(STUDY.format(options=OPTIONS, n=n + 50, out=str(out)), scratch)}
 
 
-LOADS: dict[str, Callable[[Path, float], Iterator[dict[str, Any]]]] = {"images": images, "classes": classes, "table": table, "journal": journal}
+LOADS: dict[str, Callable[[Path, float], Iterator[dict[str, Any]]]] = {"images": images, "classes": classes, "table": table, "journal": journal, "driver": driver}
 
 
 def main() -> None:
@@ -232,7 +279,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     if chosen.make:
-        {"csv": write_csv, "journal": grow}[chosen.make](chosen.out, int(chosen.scale))
+        {"csv": write_csv, "journal": grow, "images": partial(write_images, classes=10)}[chosen.make](chosen.out, int(chosen.scale))
         return
     steps: list[dict[str, Any]] = []
     for name in chosen.loads.split(","):
