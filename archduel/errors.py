@@ -46,6 +46,7 @@ __all__ = [
     "machine_trouble",
     "of_the_machine",
     "reading",
+    "short_of_memory",
     "unknown",
 ]
 
@@ -165,27 +166,40 @@ def reading(what: object, kind: type[ArchduelError], form: str = "") -> Iterator
         raise kind(f"{what} cannot be read{form}: {in_one_line(error)}") from error
 
 
-# What torch and its libraries say in a plain RuntimeError when the machine has no more of something.
+# What torch and its libraries say in a plain RuntimeError when the machine has no more of something: of memory, and of anything.
+OF_MEMORY = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "unable to allocate", "failed to allocate", "std::bad_alloc",
+    "alloc_failed",
+)  # fmt: skip
 SHORT_OF = (
-    "out of memory", "can't allocate memory", "cannot allocate memory", "unable to allocate", "failed to allocate", "std::bad_alloc", "alloc_failed",
+    *OF_MEMORY,
     "no space left", "disk quota", "can't start new thread", "unable to open shared memory", "unable to mmap", "unable to open file",
     "too many open files", "resource temporarily unavailable", "cuda error", "cudnn_status", "cublas_status", "hip error", "os error",
     "input/output error", "file write failed",
 )  # fmt: skip
 
 
-def of_the_machine(error: BaseException | None) -> bool:
-    """Returns whether an exception tells of the machine (disk, memory, processes) rather than of what was computed."""
+def _causes(error: BaseException | None) -> Iterator[tuple[BaseException, str]]:
+    """Yields an exception and those that it came of, the first last, with what libraries say in them; an error that says where another struck is still about that one."""
     seen = 0
     while error is not None and seen < 20:
-        if isinstance(error, (OSError, MemoryError, MachineError, DamagedError)):
-            return True
-        plain = isinstance(error, RuntimeError) and not isinstance(error, ArchduelError)
-        if (plain or type(error).__name__ == "SafetensorError") and any(words in str(error).lower() for words in SHORT_OF):
-            return True
-        # an error that says where the first one struck is still about the first one
+        foreign = isinstance(error, RuntimeError) and not isinstance(error, ArchduelError)
+        yield error, str(error).lower() if foreign or type(error).__name__ == "SafetensorError" else ""
         error, seen = error.__cause__, seen + 1
-    return False
+
+
+def of_the_machine(error: BaseException | None) -> bool:
+    """Returns whether an exception tells of the machine (disk, memory, processes) rather than of what was computed."""
+    ours = (OSError, MemoryError, MachineError, DamagedError)
+    return any(isinstance(each, ours) or any(words in text for words in SHORT_OF) for each, text in _causes(error))
+
+
+def short_of_memory(error: BaseException | None) -> bool:
+    """Returns whether an exception tells of too little memory, of a GPU or of the machine: what takes less may still fit."""
+    return any(
+        isinstance(each, MemoryError) or (isinstance(each, OSError) and each.errno == errno.ENOMEM) or any(words in text for words in OF_MEMORY)
+        for each, text in _causes(error)
+    )
 
 
 @contextmanager

@@ -79,6 +79,8 @@ class Bench:
 
     def __init__(self, job: Job, executor: Executor, progress: Progress) -> None:
         self.job, self.executor, self.progress = job, executor, progress
+        if isinstance(groups := getattr(executor, "at_once", None), Groups):
+            groups.remember(job, progress.say)
         self.settings: Mapping[str, Any] = job.settings["settings"]
 
     def number(self, name: str, recipe: Recipe) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from archduel.core import Arch, Cost, Estimate, Query, Scale
+from archduel.core.job import Job
 from archduel.errors import unknown
 from archduel.estimators.training import TrainingEstimator, check_fused
 from archduel.spaces.family import PlugIns
@@ -19,7 +20,11 @@ from archduel.training.recipe import Recipe, text_recipe
 if TYPE_CHECKING:
     from archduel.fusing.judging import FusedPlan
 
-__all__ = ["Finals", "Groups", "Inputs", "Judge", "Judging", "final_weights", "recipe_of", "scale_of"]
+__all__ = ["HALVED", "Finals", "Groups", "Inputs", "Judge", "Judging", "final_weights", "recipe_of", "scale_of"]
+
+
+HALVED = "group halved"
+"""Event of a journal: so many networks trained at once took more memory than there was."""
 
 
 class Inputs(Protocol):
@@ -126,20 +131,21 @@ class Judge:
         """The fidelity of queries that name none."""
         return next(iter(self.recipes), "{}")
 
-    def plan(self, archs: Sequence[Arch], fidelity: str, most: int) -> FusedPlan:
+    def plan(self, archs: Sequence[Arch], fidelity: str, most: int, sharing: int = 1) -> FusedPlan:
         """Returns how many networks like those of ``archs`` are best trained at once, as measured here in a few seconds.
 
         Args:
             archs: some that will be asked for.
             fidelity: how they are trained.
             most: how many there are for each worker; larger groups are not tried.
+            sharing: workers on each device.
         """
         from archduel.fusing.judging import planned
 
         judging = Judging(self)
         judging.prepare(fidelity)
         with judging.estimator.own_threads():
-            return planned(judging.estimator, [Query(arch, fidelity) for arch in archs], most)
+            return planned(judging.estimator, [Query(arch, fidelity) for arch in archs], most, sharing)
 
 
 class Judging:
@@ -189,7 +195,11 @@ class Judging:
         return self.estimator.judge(Query(query.arch, fidelity, query.group), seed)
 
     def together(self, queries: Sequence[Query], seeds: Sequence[int]) -> list[Estimate]:
-        """Returns the estimates of queries of one fidelity, trained at once; one by one where that cannot be."""
+        """Returns the estimates of queries of one fidelity, trained at once; one by one where that cannot be.
+
+        Raises:
+            Exception: of too little memory for so many at once (:func:`archduel.errors.short_of_memory`), or of the machine.
+        """
         fidelity = self.prepare(queries[0].fidelity)
         return self.estimator.judge_together([Query(query.arch, fidelity, query.group) for query in queries], seeds)
 
@@ -225,8 +235,11 @@ class Groups:
         fused: networks at once: a number, ``auto`` = measured with the first queries of each fidelity, or ``off``.
         judge: measures; needed for ``auto``.
         workers: processes that share the queries: no group is measured that would leave some without any.
+        sharing: of these, those on one device, whose memory they share.
         fidelities: which may be grouped; None = all.
         sizes: fidelity -> networks at once, as measured so far.
+        most: fidelity -> networks at once, where more did not fit into memory.
+        noted: is told of each time that a group did not fit, see :meth:`remember`.
 
     Raises:
         SettingError: for another value of ``fused``.
@@ -235,8 +248,11 @@ class Groups:
     fused: int | str
     judge: Judge
     workers: int = 1
+    sharing: int = 1
     fidelities: tuple[str, ...] | None = None
     sizes: dict[str, int] = field(default_factory=dict)
+    most: dict[str, int] = field(default_factory=dict)
+    noted: Callable[..., object] = lambda **values: None
 
     def __post_init__(self) -> None:
         check_fused(self.fused)
@@ -250,7 +266,7 @@ class Groups:
         n = len(alike)
         if n > 1 and seeds[1] == seeds[0]:
             n = len(list(takewhile(lambda seed: seed == seeds[0], seeds[:n])))
-        return 1 if n == 1 else min(n, self.size(name, alike))
+        return 1 if n == 1 else min(n, self.size(name, alike), self.most.get(name, n))
 
     def size(self, fidelity: str, waiting: Sequence[Query]) -> int:
         """Returns how many queries of a fidelity are trained at once, measured the first time if that is asked for."""
@@ -258,5 +274,34 @@ class Groups:
             return self.fused
         if fidelity not in self.sizes:
             most = -(-len(waiting) // self.workers)
-            self.sizes[fidelity] = self.judge.plan([query.arch for query in waiting], fidelity, most).k
+            self.sizes[fidelity] = self.judge.plan([query.arch for query in waiting], fidelity, most, self.sharing).k
         return self.sizes[fidelity]
+
+    def shrink(self, queries: Sequence[Query], reason: str) -> None:
+        """Halves the groups of a fidelity from now on; known already where these queries were handed out before the last time.
+
+        Args:
+            queries: that took more memory than there was, trained at once.
+            reason: in words, for the record.
+        """
+        name = queries[0].fidelity or self.judge.default
+        size = self.size(name, queries)
+        present = min(size, self.most.get(name, size))
+        if len(queries) <= present and present > 1:
+            self.most[name] = max(1, present // 2)
+            self.noted(event=HALVED, fidelity=name, was=present, at_once=self.most[name], reason=reason)
+
+    def remember(self, job: Job, say: Callable[[str], None] = lambda text: None) -> None:
+        """Takes what the journal of a job knows of groups that did not fit into memory, and writes down there what comes.
+
+        Args:
+            job: whose queries are grouped.
+            say: is told too.
+        """
+        self.most |= {record["fidelity"]: int(record["at_once"]) for record in job.journal.records if record.get("event") == HALVED}
+
+        def noted(**values: Any) -> None:
+            job.note(**values)
+            say(f"{values['was']} networks at once take more memory than there is: from now on {values['at_once']}")
+
+        self.noted = noted

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from archduel.core import Arch, Cost, Counts, Estimate, Query, Scale, State, evaluation_seed
-from archduel.errors import SettingError, of_the_machine, unknown
+from archduel.errors import SettingError, of_the_machine, short_of_memory, unknown
 from archduel.fusing.judging import judged_together, planned
 from archduel.spaces import family as nets
 from archduel.spaces.layers import set_drop_path
@@ -208,14 +208,20 @@ class TrainingEstimator:
         return self.checkpoints / f"training-{digest}.safetensors"
 
     def estimate(self, queries: Sequence[Query]) -> list[Estimate]:
-        """Returns one estimate a query; evaluations are numbered in the order in which they are asked for."""
+        """Returns one estimate a query; evaluations are numbered in the order in which they are asked for. A group that does not fit into memory is halved."""
         estimates: list[Estimate] = []
         while len(estimates) < len(queries):
             first = queries[len(estimates)]
             same = list(takewhile(lambda q: self.recipe(q) == self.recipe(first), queries[len(estimates) :]))  # noqa: B023
             group = same[: self.at_once(same)]
             seeds = [evaluation_seed(self.run_seed, self._ordinal + place) for place in range(len(group))]
-            estimates += self.judge_together(group, seeds)
+            try:
+                estimates += self.judge_together(group, seeds)
+            except Exception as error:
+                if len(group) == 1 or not short_of_memory(error):
+                    raise
+                self._groups[group[0].fidelity or self.default] = max(1, min(len(group), self.at_once(same)) // 2)
+                continue
             self._ordinal += len(group)
         return estimates
 
@@ -223,16 +229,20 @@ class TrainingEstimator:
         """Returns how many of the ``waiting`` queries of one recipe are trained at once; measures it if that is asked for."""
         if len(waiting) == 1 or self.fused == "off":
             return 1
-        if isinstance(self.fused, int):
-            return self.fused
         name = waiting[0].fidelity or self.default
+        if isinstance(self.fused, int):
+            return self._groups.get(name, self.fused)  # fewer once so many did not fit into memory
         if name not in self._groups:
             with self.own_threads():
                 self._groups[name] = planned(self, waiting, len(waiting)).k
         return self._groups[name]
 
     def judge_together(self, queries: Sequence[Query], seeds: Sequence[int]) -> list[Estimate]:
-        """Returns the estimates of queries of one recipe, trained at once; one by one where that cannot be."""
+        """Returns the estimates of queries of one recipe, trained at once; one by one where that cannot be.
+
+        Raises:
+            Exception: of too little memory for so many at once (:func:`archduel.errors.short_of_memory`), or of the machine as :meth:`judge`.
+        """
         if len(queries) > 1:
             with self.own_threads():
                 estimates = judged_together(self, queries, seeds)

@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from archduel.core import Cost, Estimate, Query, evaluation_seed
-from archduel.errors import MachineError, in_one_line, of_the_machine
+from archduel.errors import MachineError, in_one_line, of_the_machine, short_of_memory
 
-__all__ = ["ATTEMPTS", "AtOnce", "GroupJudge", "Judge", "Sequential", "all_judged", "grouped", "judged", "of_too_little_memory", "one_by_one", "stopped"]
+__all__ = [
+    "ATTEMPTS", "AtOnce", "GroupJudge", "Judge", "Sequential", "Shrinking", "all_judged", "grouped", "judged", "of_too_little_memory", "one_by_one", "shrink",
+    "stopped", "too_large",
+]  # fmt: skip
 
 Judge = Callable[[Query, int], Estimate]
 """Says how good a query is, given the seed of the evaluation."""
@@ -36,6 +39,17 @@ class GroupJudge(Protocol):
 
     def together(self, queries: Sequence[Query], seeds: Sequence[int]) -> list[Estimate]:
         """Returns how good each query is."""
+
+
+@runtime_checkable
+class Shrinking(Protocol):
+    """Group sizes that learn what does not fit into memory."""
+
+    def __call__(self, queries: Sequence[Query], seeds: Sequence[int]) -> int:
+        """Returns how many of the waiting queries are judged at once."""
+
+    def shrink(self, queries: Sequence[Query], reason: str) -> None:
+        """Is told that these queries, judged at once, took more memory than there was."""
 
 
 def one_by_one(queries: Sequence[Query], seeds: Sequence[int]) -> int:
@@ -62,13 +76,14 @@ def all_judged(judge: Judge, queries: Sequence[Query], seeds: Sequence[int]) -> 
     """Returns the estimates of queries, judged at once if they are several; where that raises, each gets its own answer.
 
     Raises:
-        Exception: as :func:`judged`.
+        Exception: as :func:`judged`; also where several at once take more memory than there is: whoever gave them out gives out fewer.
     """
     if len(queries) > 1 and isinstance(judge, GroupJudge):
         try:
             return judge.together(queries, seeds)
-        except Exception:  # the one query that it is about will say so by itself, and alone each needs less memory
-            pass
+        except Exception as error:  # the one query that it is about will say so by itself
+            if short_of_memory(error):
+                raise
     return [judged(judge, query, seed) for query, seed in zip(queries, seeds)]
 
 
@@ -84,6 +99,17 @@ def grouped(queries: Sequence[Query], seeds: Sequence[int], at_once: AtOnce) -> 
 def of_too_little_memory(estimate: Estimate) -> bool:
     """Returns whether a training ended because a GPU had no more memory: for that network alone, or because others use it."""
     return estimate.failed and estimate.reason.startswith("out of memory")
+
+
+def shrink(at_once: AtOnce, queries: Sequence[Query], reason: str) -> None:
+    """Tells whoever says how many are judged at once that these were too many."""
+    if isinstance(at_once, Shrinking):
+        at_once.shrink(queries, reason)
+
+
+def too_large(reason: str, seconds: float = 0.0) -> Estimate:
+    """Returns the verdict on a network that needs more memory than there is, alone and while others could be trained."""
+    return Estimate(math.nan, Cost(seconds), {}, reason if reason.startswith("out of memory") else f"out of memory: {reason}")
 
 
 def stopped(query: Query, reason: str) -> MachineError:
@@ -105,6 +131,7 @@ class Sequential:
 
     def __init__(self, judge: Judge, *, run_seed: int, at_once: AtOnce = one_by_one) -> None:
         self.judge, self.run_seed, self.at_once = judge, run_seed, at_once
+        self._answered = False  # whether any network could be trained
 
     def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Iterator[Estimate]:
         """Yields one estimate a query, in order.
@@ -113,21 +140,35 @@ class Sequential:
             MachineError: where the machine fails again and again.
         """
         seeds = [evaluation_seed(self.run_seed, ordinal) for ordinal in ordinals]
+        yield from self._answers(queries, seeds)
+
+    def _answers(self, queries: Sequence[Query], seeds: Sequence[int]) -> Iterator[Estimate]:
         for _, some, theirs in grouped(queries, seeds, self.at_once):
             yield from self._tried(some, theirs)
 
     def _tried(self, queries: list[Query], seeds: list[int]) -> list[Estimate]:
-        """Returns the answers to a group; where the machine fails, those of its queries one by one."""
+        """Returns the answers to a group; where its memory is not there, those of its halves.
+
+        Raises:
+            MachineError: where the machine fails again and again.
+        """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return all_judged(self.judge, queries, seeds)
+                answers = all_judged(self.judge, queries, seeds)
+                self._answered = self._answered or not all(map(of_too_little_memory, answers))
+                return answers
             except Exception as error:
                 if not of_the_machine(error):
                     raise
-                if attempt == ATTEMPTS:
-                    raise stopped(queries[0], in_one_line(error)) from error
+                reason, short = in_one_line(error), short_of_memory(error)
+                if attempt == ATTEMPTS and not (short and self._answered and len(queries) == 1):
+                    raise stopped(queries[0], reason) from error
             gc.collect()  # what an interrupted training still holds may be all that is missing
-        return []
+            if short and len(queries) > 1:
+                shrink(self.at_once, queries, reason)
+                half = -(-len(queries) // 2)
+                return [*self._answers(queries[:half], seeds[:half]), *self._answers(queries[half:], seeds[half:])]
+        return [too_large(reason)]
 
     def close(self) -> None:
         """Nothing to end."""

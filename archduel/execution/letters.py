@@ -53,7 +53,7 @@ def outcome_records(job: Job, outcome: list[Estimate] | Trouble) -> list[dict[st
     if isinstance(outcome, list):
         estimates = list(zip(job.ordinals, job.queries, map(_plain, outcome)))
         return [{"event": "done"}, *(estimate_record(*each) for each in estimates)]
-    head = {"event": "trouble", "reason": outcome.reason, "machine": outcome.machine, "seconds": outcome.seconds, "hung": outcome.hung}
+    head = {"event": "trouble", "reason": outcome.reason, "machine": outcome.machine, "seconds": outcome.seconds, "hung": outcome.hung, "short": outcome.short}
     return [head, *([estimate_record(job.ordinals[0], job.queries[0], outcome.answer)] if outcome.answer else [])]
 
 
@@ -75,6 +75,6 @@ def read_outcome(job: Job, records: Records) -> list[Estimate] | Trouble | None:
         if head["event"] != "trouble":
             return None
         answer = estimates[0] if estimates else None
-        return Trouble(str(head["reason"]), bool(head["machine"]), float(head["seconds"]), bool(head["hung"]), answer)
+        return Trouble(str(head["reason"]), bool(head["machine"]), float(head["seconds"]), bool(head["hung"]), answer, bool(head["short"]))
     except (KeyError, TypeError, ValueError):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["MACHINES", "THREADS", "Watch", "children_allowed", "end_with_parent", "how_it_ended", "main_hidden"]
+__all__ = ["MACHINES", "THREADS", "Watch", "children_allowed", "end_with_parent", "how_it_ended", "main_hidden", "memory_kills"]
 
 MACHINES = {
     getattr(signal, name) for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGBUS", "SIGXCPU", "SIGXFSZ", "SIGQUIT", "SIGPWR") if hasattr(signal, name)
@@ -73,6 +74,14 @@ def how_it_ended(exitcode: int | None) -> str:
         hint = " (the system may have run out of memory)" if exitcode == -getattr(signal, "SIGKILL", 9) else ""
         return f"was ended by signal {signal.Signals(-exitcode).name}{hint}"
     return f"ended with exit code {exitcode}"
+
+
+def memory_kills() -> int:
+    """Returns how many processes the system has ended because there was no more memory, since it was started; 0 where it does not say."""
+    try:
+        return int(re.search(rb"^oom_kill (\d+)$", (PROC / "vmstat").read_bytes(), re.MULTILINE)[1])  # type: ignore[index]
+    except (OSError, TypeError):
+        return 0
 
 
 STUCK = 10.0

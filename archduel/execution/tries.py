@@ -14,7 +14,15 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from archduel.core import Cost, Estimate, Query, evaluation_seed
-from archduel.execution.judging import ATTEMPTS, AtOnce, grouped, of_too_little_memory, stopped
+from archduel.execution.judging import (
+    ATTEMPTS,
+    AtOnce,
+    grouped,
+    of_too_little_memory,
+    shrink,
+    stopped,
+    too_large,
+)
 
 __all__ = ["HANGS", "Crew", "Job", "Rounds", "Trouble"]
 
@@ -48,11 +56,11 @@ class Job:
         """Whether it is tried for the last time, while no other worker takes memory."""
         return self.failures == ATTEMPTS - 1
 
-    def split(self) -> list[Job]:
-        """Returns a job for each of its queries."""
+    def split(self, n: int = 1) -> list[Job]:
+        """Returns jobs of at most ``n`` of its queries each."""
         return [
-            Job(self.run, self.place + i, [query], [seed], ordinals=self.ordinals[i : i + 1])
-            for i, (query, seed) in enumerate(zip(self.queries, self.seeds))
+            Job(self.run, self.place + i, self.queries[i : i + n], self.seeds[i : i + n], ordinals=self.ordinals[i : i + n])
+            for i in range(0, len(self.queries), n)
         ]
 
 
@@ -65,6 +73,7 @@ class Trouble(NamedTuple):
         seconds: what was spent.
         hung: whether the worker had stopped computing.
         answer: what stands if others can be trained and this cannot.
+        short: whether it was memory that there was too little of: fewer at once may fit.
     """
 
     reason: str
@@ -72,6 +81,7 @@ class Trouble(NamedTuple):
     seconds: float = 0.0
     hung: bool = False
     answer: Estimate | None = None
+    short: bool = False
 
 
 class Crew(Protocol):
@@ -137,7 +147,12 @@ class Rounds:
             busy = self.crew.busy()
             if any(job.alone for job in busy) or (jobs[0].alone and busy):
                 return
-            self.crew.begin(jobs.popleft())
+            job = jobs.popleft()
+            fewer = self.at_once(job.queries, job.seeds) if len(job.queries) > 1 else 1
+            if fewer < len(job.queries):  # cut before it was known that so many do not fit into memory
+                jobs.extendleft(reversed(job.split(max(1, fewer))))
+                continue
+            self.crew.begin(job)
 
     def _collect(self, jobs: deque[Job]) -> dict[int, Estimate]:
         """Waits and returns what this run's queries came to, by place; what the machine failed in is tried again."""
@@ -146,7 +161,7 @@ class Rounds:
             if job.run != self._runs:  # answers to an abandoned run are dropped
                 continue
             if isinstance(answer, list) and len(answer) == 1 and of_too_little_memory(answer[0]):
-                answer = Trouble(answer[0].reason, True, answer[0].cost.seconds, answer=answer[0])
+                answer = Trouble(answer[0].reason, True, answer[0].cost.seconds, answer=answer[0], short=True)
             if isinstance(answer, list):
                 self._answered = True
                 answers |= {job.place + i: estimate for i, estimate in enumerate(answer)}
@@ -155,22 +170,24 @@ class Rounds:
         return answers
 
     def _tried_again(self, jobs: deque[Job], job: Job, trouble: Trouble) -> Estimate | None:
-        """Puts a job back; where it had its attempts, returns its answer or ends the run.
+        """Puts a job back, in parts where it is several queries; where it had its attempts, returns its answer or ends the run.
 
         Raises:
             MachineError: where it was the machine, every time.
         """
         if len(job.queries) > 1:
-            jobs.extendleft(reversed(job.split()))
+            if trouble.short:
+                shrink(self.at_once, job.queries, trouble.reason)
+            jobs.extendleft(reversed(job.split(-(-len(job.queries) // 2) if trouble.short else 1)))
             return None
         again = replace(job, hangs=job.hangs + 1) if trouble.hung else replace(job, failures=job.failures + 1)
         verdict = trouble.answer or Estimate(math.nan, Cost(trouble.seconds), {}, trouble.reason)
         if again.hangs >= HANGS or (not trouble.machine and again.failures >= 2):
             return verdict
         if again.failures >= ATTEMPTS:
-            # alone, in a new process, and others could be trained: this network needs more than the GPU has
-            if trouble.answer is not None and self._answered:
-                return verdict
+            # alone, in a new process, and others could be trained: this network needs more memory than there is
+            if trouble.short and self._answered:
+                return trouble.answer or too_large(trouble.reason, trouble.seconds)
             raise stopped(job.queries[0], trouble.reason)
         jobs.appendleft(again)
         return None

@@ -27,7 +27,15 @@ from typing import Any
 
 from archduel.core import Estimate, Query
 from archduel.core.pulse import SHOWN, show
-from archduel.errors import ArchduelError, MachineError, RunError, SettingError, in_one_line, of_the_machine
+from archduel.errors import (
+    ArchduelError,
+    MachineError,
+    RunError,
+    SettingError,
+    in_one_line,
+    of_the_machine,
+    short_of_memory,
+)
 from archduel.execution.judging import ATTEMPTS, AtOnce, Judge, all_judged, one_by_one
 from archduel.execution.processes import (
     MACHINES,
@@ -37,15 +45,16 @@ from archduel.execution.processes import (
     end_with_parent,
     how_it_ended,
     main_hidden,
+    memory_kills,
 )
 from archduel.execution.tries import Job, Rounds, Trouble
 
-__all__ = ["BROKEN", "DONE", "IDLE", "LOOK_EVERY", "READY", "TAKEN", "TROUBLE", "Processes", "Worker", "over", "work"]
+__all__ = ["BROKEN", "DONE", "IDLE", "LOOK_EVERY", "READY", "SHORT", "TAKEN", "TROUBLE", "Processes", "Worker", "over", "work"]
 
 # -- What runs inside a worker process ----------------------------------------------------------------------------------
 
 
-READY, BROKEN, TAKEN, DONE, TROUBLE = "ready", "broken", "taken", "done", "trouble"
+READY, BROKEN, TAKEN, DONE, TROUBLE, SHORT = "ready", "broken", "taken", "done", "trouble", "short"
 
 
 def work(connection: Connection, threads: int, pulse: Any = None) -> None:
@@ -53,7 +62,8 @@ def work(connection: Connection, threads: int, pulse: Any = None) -> None:
 
     Args:
         connection: gives the pickled factory that makes the judge, then (run, place, queries, seeds); takes (READY, "") or
-            (BROKEN, traceback) or (TROUBLE, reason) once, and (TAKEN, ""), then (DONE, estimates) or (TROUBLE, reason) for every group of queries.
+            (BROKEN, traceback) or (TROUBLE, reason) once, and (TAKEN, ""), then (DONE, estimates), (TROUBLE, reason) or (SHORT, reason), of
+            memory, for every group of queries.
         threads: for torch and BLAS.
         pulse: shared memory in which it shows that it gets on.
     """
@@ -87,7 +97,7 @@ def _answer(connection: Connection, judge: Judge, queries: Sequence[Query], seed
     try:
         estimates = all_judged(judge, queries, seeds)
     except Exception as error:
-        connection.send((TROUBLE, in_one_line(error)))
+        connection.send((SHORT if short_of_memory(error) else TROUBLE, in_one_line(error)))
         return
     try:
         connection.send((DONE, list(estimates)))
@@ -224,6 +234,7 @@ class Worker:
         self.unready = 0  # processes in a row that ended before they were ready
         self.job: Job | None = None
         self.began = 0.0
+        self.kills = 0  # what the system had ended for memory when the process was started
 
     def begin(self, job: Job) -> None:
         """Takes a job; starts the process if there is none."""
@@ -245,6 +256,7 @@ class Worker:
         Raises:
             MachineError: where the system allows no more processes, files or memory.
         """
+        self.kills = memory_kills()
         context = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unknown state
         factory = ForkingPickler.dumps(self.factory)
         try:
@@ -282,10 +294,10 @@ class Worker:
         elif kind == BROKEN:
             self.end()
             raise RunError(f"a worker could not be prepared:\n{body}")
-        elif kind == TROUBLE:
+        elif kind in (TROUBLE, SHORT):
             spent = time.perf_counter() - self.began
             self.end()  # a new process has all the memory that this one still holds
-            return job, Trouble(body, True, spent)
+            return job, Trouble(body, True, spent, short=kind == SHORT)
         else:
             self.job = None
             return job, body
@@ -326,7 +338,8 @@ class Worker:
         if not taken and not job.failures:  # it died while idle, and the pipe stayed open a moment
             self.begin(replace(job, failures=1))
             return None
-        return job, Trouble(f"the worker process {reason}", by_machine, seconds)
+        short = by_machine and memory_kills() > self.kills
+        return job, Trouble(f"the worker process {reason}", by_machine, seconds, short=short)
 
     def end(self, *, at_once: bool = False) -> None:
         """Ends the process; politely first, unless it does not hear."""

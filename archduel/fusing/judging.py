@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from archduel.core import Arch, Counts, Estimate, Query, Scale
-from archduel.errors import ArchduelError, SettingError
+from archduel.errors import ArchduelError, MachineError, SettingError, short_of_memory
 from archduel.fusing.fastest import now
+from archduel.fusing.memory import free_memory, room
 from archduel.fusing.networks import Fused, fuse
 from archduel.fusing.training import FusedNetworks, evaluate_fused, train_fused
 from archduel.training.images import Images, Pixels
@@ -33,10 +34,6 @@ SIZES = (8, 16, 32, 64)
 
 # Steps of a measurement; each is made twice and the shorter time counts, so that a plan takes about a second.
 STEPS = 4
-
-# Of a group's maps, gradients and scratch memory. A process of 64 networks of 4 or 8 channels stays well below (docs/fused.md), and
-# several processes may share a machine.
-MEMORY_BYTES = 2 << 30
 
 # Measured times are never exact. The bounds are on the side of trying on, where a mistake costs a
 # second, and of training alone, where a wrong choice costs the whole table:
@@ -76,7 +73,8 @@ def plan_fused(
     *,
     device: str | torch.device = "cpu",
     sizes: Sequence[int] = SIZES,
-    memory: int = MEMORY_BYTES,
+    memory: int | None = None,
+    sharing: int = 1,
 ) -> FusedPlan:
     """Returns how many networks like these are best trained at once, by a few steps of each group size.
 
@@ -84,14 +82,16 @@ def plan_fused(
         networks: different ones of the space, freshly built; they are trained for a few steps, so throw them away.
         scale: what they were built for.
         sizes: numbers of networks to try, rising; larger ones only while they do not lose.
-        memory: bytes that a group may take.
+        memory: bytes that a group may take; None = :func:`~archduel.fusing.memory.room` of what the device has free.
+        sharing: processes that train on the device.
     """
     steps = recipe.with_(
         epochs=STEPS * recipe.batch_size / max(recipe.batch_size, len(images)), data_fraction=1.0
     )
     place = torch.device(device)
+    memory = room(place, free_memory(place), sharing) if memory is None else memory
     alone = _alone(networks, images, steps, place)
-    together: dict[int, float] = {}
+    together, fitting = dict[int, float](), dict[int, float]()
     used, reason = 0, ""
     for k in sizes:
         try:
@@ -104,11 +104,15 @@ def plan_fused(
             reason = str(error)
             break
         used = group.buffers.bytes
+        if used > memory:
+            reason = f"{k} networks take {used >> 20:,} MiB of memory, and {memory >> 20:,} are there for them"
+            break
+        fitting[k] = together[k]
         # a group of twice the networks takes about twice the memory
         if 2 * used > memory or not _worth_more(list(together.values()), alone):
             break
-    best = min(together, key=lambda k: together[k], default=0)
-    if not best or together[best] * GAIN > alone:
+    best = min(fitting, key=lambda k: fitting[k], default=0)
+    if not best or fitting[best] * GAIN > alone:
         return FusedPlan(1, alone, together, used, reason or "a group is not faster")
     return FusedPlan(best, alone, together, used)
 
@@ -176,20 +180,21 @@ class Trains(Protocol):
         """Returns a training as an estimate."""
 
 
-def planned(estimator: Trains, queries: Sequence[Query], most: int) -> FusedPlan:
+def planned(estimator: Trains, queries: Sequence[Query], most: int, sharing: int = 1) -> FusedPlan:
     """Returns how many queries like these an estimator best trains at once; 1 if one cannot be built.
 
     Args:
         estimator: trains.
         queries: some, of one recipe.
         most: larger groups are not tried: there is no time to measure what there are no queries for.
+        sharing: processes that train on the device.
     """
     recipe = estimator.recipe(queries[0])
     images = estimator.train.resized(recipe.image_size).fraction(recipe.data_fraction, estimator.run_seed)
     sizes = [k for k in SIZES if k <= max(most, min(SIZES))]
     try:
         networks = [estimator.network(queries[i % len(queries)].arch, recipe, i) for i in range(max(sizes))]
-        return plan_fused(networks, estimator.scale(recipe), images, recipe, device=estimator.device, sizes=sizes)
+        return plan_fused(networks, estimator.scale(recipe), images, recipe, device=estimator.device, sizes=sizes, sharing=sharing)
     except ArchduelError as error:
         return FusedPlan(1, 0.0, {}, 0, str(error))
 
@@ -197,7 +202,11 @@ def planned(estimator: Trains, queries: Sequence[Query], most: int) -> FusedPlan
 def judged_together(
     estimator: Trains, queries: Sequence[Query], seeds: Sequence[int]
 ) -> list[Estimate] | None:
-    """Returns the estimates of queries of one recipe, or None if they cannot be trained as one group."""
+    """Returns the estimates of queries of one recipe, or None if they cannot be trained as one group.
+
+    Raises:
+        Exception: what :func:`archduel.errors.short_of_memory` says is too little memory: half of the group may fit.
+    """
     recipe = estimator.recipe(queries[0])
     if any(estimator.recipe(query) != recipe for query in queries[1:]):
         return None  # architectures that say something of their own training
@@ -216,10 +225,13 @@ def judged_together(
             curves=splits[0] if estimator.curves else None,
             device=estimator.device,
         )
-    except ArchduelError:
+    except ArchduelError as error:
+        if short_of_memory(error):
+            raise
         return None  # a network that cannot be built or fused: alone, each gets its own answer
-    if any(trained.reason.startswith("out of memory") for trained, _ in results):
-        return None
+    too_large = next((trained.reason for trained, _ in results if trained.reason.startswith("out of memory")), None)
+    if too_large is not None:
+        raise MachineError(f"{len(queries)} networks at once: {too_large}") from MemoryError(too_large)
     seconds = (time.perf_counter() - began) / len(queries)
     estimates = []
     for query, (trained, scored) in zip(queries, results):

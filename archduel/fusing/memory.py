@@ -1,18 +1,20 @@
 """Memory that fused networks keep from step to step, and their weights as a few large matrices.
 
 First :class:`Buffers`, scratch memory by name; then :class:`Weights`, which layers ask for rows while a network is put together and
-which makes the matrices once all have asked.
+which makes the matrices once all have asked; at last how much of it a group may take.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-__all__ = ["Buffers", "Rows", "Weights"]
+__all__ = ["Buffers", "Rows", "Weights", "free_memory", "room"]
 
 
 class Buffers:
@@ -110,3 +112,32 @@ class Weights:
             self.values.append(torch.zeros(len(owners), size, device=device, dtype=dtype))
             self.grads.append(torch.zeros(len(owners), size, device=device, dtype=dtype))
             self.owners.append(torch.tensor(owners, device=device))
+
+
+# A process of 64 networks of 4 or 8 channels stays well below (docs/fused.md), and larger groups gain little on a CPU, whose caches are small.
+CPU_BYTES = 2 << 30
+SHARE = 0.5
+"""Of the memory that is free, what groups may take: the rest is for images, for what libraries take besides, and for networks larger than those measured."""
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Returns the bytes that nobody uses, of the device's own memory or of the machine's; None where nobody says."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        available = re.search(r"^MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return 1024 * int(available[1]) if available else None
+
+
+def room(device: torch.device, free: int | None, sharing: int = 1) -> int:
+    """Returns the bytes that a group of networks may take, with gradients and scratch memory.
+
+    Args:
+        device: where it is trained.
+        free: what :func:`free_memory` says there.
+        sharing: processes that train groups on the device.
+    """
+    most = CPU_BYTES if device.type == "cpu" or free is None else free
+    return most if free is None else min(most, int(SHARE * free / sharing))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archduel.core.storage import if_whole, load_state, save_state
-from archduel.errors import DataError, MachineError, StateError, in_one_line
+from archduel.errors import DataError, MachineError, StateError, in_one_line, short_of_memory
 from archduel.training.augment import Changes, augmented, mixed, mixup_share, normalise
 from archduel.training.distributed import ALONE, Team, unused_parameters
 from archduel.training.images import Images
@@ -374,8 +374,6 @@ def _generator(device: str | torch.device, seed: int, purpose: str, epoch: int) 
     return torch.Generator(device).manual_seed(mix_seed(seed, purpose, epoch))
 
 
-TOO_LARGE = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
-"""What libraries say, in lower case, when they raise a plain RuntimeError for too little memory."""
 # Long against the time of a write, short against what a person minds losing.
 CHECKPOINT_SECONDS = 10.0
 
@@ -484,10 +482,9 @@ def failures_as_reason(result: Trained) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        text = str(error).lower()
         if isinstance(error, torch.OutOfMemoryError):
             result.reason = f"out of memory: {str(error).splitlines()[0] if str(error) else 'allocation failed'}"
-        elif isinstance(error, MemoryError) or any(t in text for t in TOO_LARGE):
+        elif short_of_memory(error):
             raise MachineError(f"this machine has too little memory at present: {in_one_line(error)}") from error
         else:
             raise

@@ -286,6 +286,7 @@ def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, spa
     older = folder.noted("fused") is None and folder.noted("estimate") is not None
     at_once = 1 if older else int(folder.once("fused", grouping)["at_once"])
     groups = Groups(at_once, judge, fidelities=(LABEL,))
+    groups.remember(folder, progress.say)
     elsewhere = given.model_copy(update={"seed": settings.seed, "threads": settings.threads})
     return executor_for(folder, elsewhere, judge, groups, lambda: about_run(plan, dataset, load_arguments(with_budget(given))), progress.say)
 

@@ -125,7 +125,9 @@ def _trained(
     runs = [run for _, _, run in todo]
     progress.stage("train", len(jobs))
     queries, ordinals = [Query(arch) for arch, _, _ in todo], [1_000 * number + run for _, number, run in todo]
-    with Processes(judge, workers=workers, run_seed=seed, at_once=Groups(fused, judge, workers), idle=IDLE) as executor:
+    groups = Groups(fused, judge, workers)
+    groups.remember(job, progress.say)
+    with Processes(judge, workers=workers, run_seed=seed, at_once=groups, idle=IDLE) as executor:
 
         def train(queries: Sequence[Query], _: Sequence[int]) -> Iterator[Estimate]:
             """Yields the estimates: a run's seed is its number's alone, whatever the architecture, so that a group has one."""

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from archduel.core import Query, parse
 from archduel.errors import SettingError
 from archduel.estimators.training import TrainingEstimator
 from archduel.fusing import judging as fused_module
 from archduel.fusing.judging import FusedPlan, plan_fused
+from archduel.fusing.memory import free_memory, room
+from archduel.fusing.networks import Fused
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
@@ -120,6 +123,79 @@ def test_the_plan_measures_and_falls_back(monkeypatch: pytest.MonkeyPatch) -> No
     refused = plan_fused(networks, scale, pixels(0), RECIPE.with_(precision="fp16", epochs=0.1), sizes=(2,))
     assert refused.k == 1
     assert "fp16" in refused.reason
+
+
+SHORT = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes. Error code 12"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", SHORT, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("where", ["fuse", "train_fused", "evaluate_fused"])
+def test_a_group_that_does_not_fit_into_memory_is_halved_and_the_state_knows_it(where: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, sizes = getattr(fused_module, where), []
+
+    def too_large(group: Any, *given: Any, **more: Any) -> Any:
+        sizes.append(n := len(group.networks if isinstance(group, Fused) else group))
+        if n > 2:
+            raise error
+        return real(group, *given, **more)
+
+    monkeypatch.setattr(fused_module, where, too_large)
+    made = estimator(fused=4)
+    found = made.estimate(QUERIES)
+    assert [one.values["fused"] for one in found] == [2, 2, 2, 2]
+    assert sizes[:2] == [4, 2]
+    assert made.state_dict() == {"ordinal": 4, "groups": {"cheap": 2}}
+    sizes.clear()
+    later = estimator(fused=4)
+    later.load_state_dict(made.state_dict())
+    assert [one.values["fused"] for one in later.estimate(QUERIES)] == [2, 2, 2, 2]
+    assert 4 not in sizes
+    monkeypatch.undo()
+    for one, other in zip(found, estimator().estimate(QUERIES)):  # the same networks as one by one
+        assert other.values["val_loss"] == pytest.approx(one.values["val_loss"], abs=1e-4)
+
+
+def test_a_disk_that_is_full_halves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fused_module, "train_fused", full)
+    made = estimator(fused=4)
+    with pytest.raises(OSError, match="No space left"):
+        made.estimate(QUERIES)
+    assert made.state_dict() == {"ordinal": 0, "groups": {}}
+
+
+@pytest.mark.parametrize(
+    ("device", "free", "sharing", "bytes_"),
+    [
+        ("cpu", 16 << 30, 2, 2 << 30),  # as many as ever on a machine with memory
+        ("cpu", 2 << 30, 2, 512 << 20),
+        ("cpu", None, 4, 2 << 30),
+        ("cuda", 80 << 30, 1, 40 << 30),
+        ("cuda", 8 << 30, 2, 2 << 30),
+        ("cuda", None, 1, 2 << 30),
+    ],
+)
+def test_a_group_may_take_half_of_what_its_device_has_free(device: str, free: int | None, sharing: int, bytes_: int) -> None:
+    assert room(torch.device(device), free, sharing) == bytes_
+
+
+def test_a_plan_asks_how_much_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert free_memory(torch.device("cpu")) is None or free_memory(torch.device("cpu")) > 0
+    monkeypatch.setattr(fused_module, "HOPELESS", math.inf)
+    monkeypatch.setattr(fused_module, "GAIN", 0.0)
+    networks = [estimator().network(query.arch, RECIPE, 0) for query in QUERIES]
+    for free, tried, k in ((None, {2, 4}, {2, 4}), (1 << 10, {2}, {1})):
+        monkeypatch.setattr(fused_module, "free_memory", lambda device, free=free: free)
+        plan = plan_fused(networks, estimator().scale(RECIPE), pixels(0), RECIPE, sizes=(2, 4))
+        assert set(plan.together) == tried
+        assert plan.k in k
+    assert "2 networks take" in plan.reason
 
 
 @pytest.mark.parametrize("fused", [0, "on", -3, 2.5])

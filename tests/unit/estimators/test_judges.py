@@ -123,7 +123,7 @@ def test_what_is_a_group_follows_from_the_order_of_the_questions_alone() -> None
 def test_automatic_groups_are_measured_once_a_fidelity(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def plan(self: Judge, archs: Any, fidelity: str, most: int) -> FusedPlan:
+    def plan(self: Judge, archs: Any, fidelity: str, most: int, sharing: int) -> FusedPlan:
         asked.append(fidelity)
         return FusedPlan(2, 1.0, {2: 0.4}, 0)
 

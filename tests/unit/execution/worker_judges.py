@@ -134,6 +134,7 @@ TROUBLES: dict[str, Exception] = {
     "quota": OSError(122, "Disk quota exceeded"),
     "memory": MemoryError(),
     "allocator": RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes"),
+    "cuda": RuntimeError("CUDA out of memory. Tried to allocate 9.00 GiB"),
     "threads": RuntimeError("can't start new thread"),
     "damaged": DamagedError("checkpoint is not a saved state"),
     "wrapped": ValueError("a strange place"),
@@ -179,3 +180,34 @@ class DiffersOnce:
         if counted(self.folder, Query(Arch("s", (0,)))) == 0:
             raise RunError("archduel is 1 here, 9 there")
         return judge
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Makes a judge that has the memory for groups of ``most`` and for none with a query of 100 or more; else it fails as ``how`` says."""
+
+    how: str
+    most: int
+
+    def __call__(self):
+        return Fitting(self)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The judge."""
+
+    made_by: Fits
+
+    def __call__(self, query: Query, seed: int) -> Estimate:
+        return self.together([query], [seed])[0]
+
+    def together(self, queries, seeds) -> list[Estimate]:
+        if len(queries) > self.made_by.most or any(query.arch.choices[0] >= 100 for query in queries):
+            if self.made_by.how == "SIGKILL":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise TROUBLES[self.made_by.how]
+        return [Estimate(float(query.arch.choices[0]), Cost(), {"n": len(queries)}) for query in queries]
+
+
+two_fit = Fits("allocator", 2)
