@@ -16,6 +16,8 @@ from archduel.commands.search.executors import about_run, prepared, versions
 from archduel.commands.search.plan import Plan
 from archduel.core.job import RUN, WORK, Job
 from archduel.errors import DataError, RunError, SettingError
+from archduel.estimators.judges import HALVED
+from archduel.fusing import judging
 
 TIMES = {"clock", "seconds", "owed_seconds", "crc32"}
 TINY = {
@@ -78,6 +80,35 @@ def test_a_run_goes_on_with_another_executor(local: archduel.Run, tmp_path: Path
     run = archduel.search("digits", out=folder, quiet=True, executor="folder", **{**TINY, "workers": 1})
     process.communicate(timeout=60)
     assert journal(run.folder) == journal(local.folder)
+
+
+def test_a_group_too_large_for_the_memory_is_journalled_and_a_run_that_goes_on_keeps_the_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, sizes = judging.fuse, list[int]()
+
+    def fuse(networks: Any, *given: Any, **more: Any) -> Any:
+        sizes.append(len(networks))
+        if len(networks) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99999999999 bytes. Error code 12 (Cannot allocate memory)")
+        return real(networks, *given, **more)
+
+    monkeypatch.setattr(judging, "fuse", fuse)
+    given = {**TINY, "workers": 1, "strategy": "random", "window": 4, "set": {**TINY["set"], "label.fused": 4}}
+    run = archduel.search("digits", out=tmp_path / "run", quiet=True, executor="local", **given)
+    halved = [record for line in journal(run.folder) if (record := json.loads(line))["event"] == HALVED]
+    assert [(record["fidelity"], record["was"], record["at_once"]) for record in halved] == [("label", 4, 2)]
+    assert "can't allocate memory" in halved[0]["reason"]
+    assert sizes[0] == 4
+    assert set(sizes[1:]) == {2}
+    assert run.report().exists()
+    sizes.clear()
+    lines = (run.folder / "journal.jsonl").read_text().splitlines(keepends=True)
+    cut = 1 + next(i for i, line in enumerate(lines) if HALVED in line)
+    (tmp_path / "again").mkdir()
+    shutil.copy(run.folder / "run.toml", tmp_path / "again")
+    (tmp_path / "again" / "journal.jsonl").write_text("".join(lines[:cut]))
+    again = archduel.search("digits", out=tmp_path / "again", quiet=True, executor="local", **given)
+    assert journal(again.folder) == journal(run.folder)
+    assert set(sizes) == {2}
 
 
 def test_who_cannot_compute_the_same_is_told_before_anything_is_computed(joined: archduel.Run, monkeypatch: pytest.MonkeyPatch) -> None:
