@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from archduel.core.job import PROXY, Job
 from archduel.data import Dataset, load
 from archduel.estimators.judges import Groups, Judge
 from archduel.execution import IDLE, Processes, Sequential
+from archduel.execution.devices import device_environments
 from archduel.spaces.family import check_depth
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe, recipe_text
+from archduel.training.runtime import visible_devices
 
 __all__ = ["Bench", "BuiltWith", "JobOptions", "executor_for"]
 
@@ -59,10 +62,11 @@ def executor_for(
         parts[0], {"validation": parts[1]}, {}, dataset.n_classes, seed, metric=metric, device=device, checkpoints=folder / "checkpoints",
         built_with=built_with or {},
     )  # fmt: skip
-    groups = Groups(fused, judge, workers)
+    devices = visible_devices(device)
+    groups = Groups(fused, judge, workers, -(-workers // devices))
     if workers == 1:
         return Sequential(judge(), run_seed=seed, at_once=groups)
-    return Processes(judge, workers=workers, run_seed=seed, at_once=groups, idle=IDLE)
+    return Processes(judge, workers=workers, run_seed=seed, at_once=groups, idle=IDLE, environments=device_environments(device, devices, os.environ))
 
 
 class Bench:

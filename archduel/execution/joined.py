@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from archduel.execution.folder import (
 from archduel.execution.judging import Judge
 from archduel.execution.letters import outcome_records, read_job
 from archduel.execution.tries import Job, Trouble
-from archduel.execution.workers import Worker, over
+from archduel.execution.workers import Worker, crew, over
 
 __all__ = ["WAIT", "join"]
 
@@ -38,23 +38,25 @@ ASK = 1.0  # seconds between two questions while there is no driver
 
 
 def join(
-    folder: Path, prepare: Callable[[Mapping[str, Any]], Callable[[], Judge]], *, workers: int = 1, wait: float = WAIT,
+    folder: Path, prepare: Callable[[Mapping[str, Any]], Callable[[], Judge]], *, workers: int | None = 1, wait: float = WAIT,
     finished: Callable[[], bool] = lambda: False, say: Callable[[str], None] = lambda text: None,
+    environments: Callable[[], Sequence[Mapping[str, str]]] = lambda: ({},),
 ) -> int:  # fmt: skip
     """Does jobs until the run is finished, and returns how many.
 
     Args:
         folder: where driver and workers meet.
         prepare: is told what the run is about, refuses what does not agree, and returns the factory that makes a judge in a process.
-        workers: processes.
+        workers: processes; None = as many as there are environments.
         wait: seconds without a driver after which it leaves.
         finished: whether there is nothing more to do, asked while nobody drives.
         say: is told what happens.
+        environments: says what the processes find in their environment, in turn; asked once the run is known.
 
     Raises:
         RunError: where no driver comes, or this machine cannot do what is asked.
     """
-    worker = _Joined(folder, prepare, workers, wait, finished, say)
+    worker = _Joined(folder, prepare, workers, wait, finished, say, environments)
     try:
         worker.go_on()
     finally:
@@ -65,7 +67,11 @@ def join(
 class _Joined:
     """The processes of one worker and the jobs that they have."""
 
-    def __init__(self, folder: Path, prepare: Any, workers: int, wait: float, finished: Callable[[], bool], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, prepare: Any, workers: int | None, wait: float, finished: Callable[[], bool], say: Callable[[str], None],
+        environments: Callable[[], Sequence[Mapping[str, str]]],
+    ) -> None:  # fmt: skip
+        self.environments = environments
         self.folder, self.places, self.prepare, self.number, self.wait = folder, Places(folder), prepare, workers, wait
         self.finished, self.say, self.done = finished, say, 0
         self.name = f"{host_name()}-{os.getpid()}-{secrets.token_hex(2)}"
@@ -139,7 +145,8 @@ class _Joined:
             factory = self.prepare(driver["about"])
             for worker in self.workers:
                 worker.end(at_once=True)
-            self.workers = [Worker(factory, int(driver["threads"]), driver["idle"], driver["limit"]) for _ in range(self.number)]
+            found = self.environments()
+            self.workers = crew(factory, int(driver["threads"]), driver["idle"], driver["limit"], self.number or len(found), found)
             self.claims.clear()
         if self._beating is None:
             self._beating = Beating(self.places.workers / self.name, float(driver["beat"]))

@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
@@ -49,7 +49,7 @@ from archduel.execution.processes import (
 )
 from archduel.execution.tries import Job, Rounds, Trouble
 
-__all__ = ["BROKEN", "DONE", "IDLE", "LOOK_EVERY", "READY", "SHORT", "TAKEN", "TROUBLE", "Processes", "Worker", "over", "work"]
+__all__ = ["BROKEN", "DONE", "IDLE", "LOOK_EVERY", "READY", "SHORT", "TAKEN", "TROUBLE", "Processes", "Worker", "crew", "over", "work"]
 
 # -- What runs inside a worker process ----------------------------------------------------------------------------------
 
@@ -57,7 +57,7 @@ __all__ = ["BROKEN", "DONE", "IDLE", "LOOK_EVERY", "READY", "SHORT", "TAKEN", "T
 READY, BROKEN, TAKEN, DONE, TROUBLE, SHORT = "ready", "broken", "taken", "done", "trouble", "short"
 
 
-def work(connection: Connection, threads: int, pulse: Any = None) -> None:
+def work(connection: Connection, threads: int, pulse: Any = None, environment: Mapping[str, str] | None = None) -> None:
     """Judges what comes through the pipe until it closes.
 
     Args:
@@ -66,7 +66,9 @@ def work(connection: Connection, threads: int, pulse: Any = None) -> None:
             memory, for every group of queries.
         threads: for torch and BLAS.
         pulse: shared memory in which it shows that it gets on.
+        environment: what libraries find that are loaded from here on, such as which devices there are.
     """
+    os.environ.update(environment or {})
     if pulse is not None:
         show(pulse)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides what ends
@@ -135,6 +137,7 @@ class Processes:
         at_once: how many waiting queries a worker judges as one group; the judge is then a :class:`GroupJudge`.
         idle: seconds after which a busy worker that computes nothing is ended, and one that is ten times as long at a batch; None for judges that wait for something else.
         limit: seconds that a job may take, None for any time.
+        environments: what the processes find in their environment, in turn (:func:`archduel.execution.devices.device_environments`).
 
     Raises:
         SettingError: for fewer than one worker or thread.
@@ -142,13 +145,13 @@ class Processes:
 
     def __init__(
         self, factory: Callable[[], Judge], *, workers: int, run_seed: int, threads: int = 1, at_once: AtOnce = one_by_one,
-        idle: float | None = None, limit: float | None = None,
+        idle: float | None = None, limit: float | None = None, environments: Sequence[Mapping[str, str]] = ({},),
     ) -> None:  # fmt: skip
         for name, value in (("workers", workers), ("threads", threads)):
             if value < 1:
                 raise SettingError(f"{name} must be at least 1, got {value}")
         self.factory, self.run_seed, self.threads, self.at_once, self.idle = factory, run_seed, threads, at_once, idle
-        self._workers = [Worker(factory, threads, idle, limit) for _ in range(workers)]
+        self._workers = crew(factory, threads, idle, limit, workers, environments)
         self._rounds = Rounds(_Crew(self._workers), run_seed, at_once)
         self._finalizer = weakref.finalize(self, _end, self._workers)
 
@@ -196,6 +199,13 @@ class _Crew:
         """Nothing: they finish what they have, and its answers are dropped."""
 
 
+def crew(
+    factory: Callable[[], Judge], threads: int, idle: float | None, limit: float | None, n: int, environments: Sequence[Mapping[str, str]] = ({},)
+) -> list[Worker]:
+    """Returns ``n`` processes, not started yet; environments go round among them."""
+    return [Worker(factory, threads, idle, limit, environments[place % len(environments)]) for place in range(n)]
+
+
 def over(workers: Sequence[Worker], seconds: float) -> list[tuple[Job, list[Estimate] | Trouble]]:
     """Waits for busy workers and returns the jobs that are over, with their answers or why there are none.
 
@@ -221,9 +231,13 @@ class Worker:
         threads: for torch and BLAS.
         idle: as for :class:`Processes`.
         limit: seconds that a job may take at most, None for any time.
+        environment: what it finds in its environment besides this process's.
     """
 
-    def __init__(self, factory: Callable[[], Judge], threads: int, idle: float | None, limit: float | None = None) -> None:
+    def __init__(
+        self, factory: Callable[[], Judge], threads: int, idle: float | None, limit: float | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.environment = dict(environment or {})
         self.factory, self.threads, self.idle, self.limit = factory, threads, idle, limit
         self.process: multiprocessing.process.BaseProcess | None = None
         self.connection: Connection | None = None
@@ -264,7 +278,7 @@ class Worker:
             self.pulse = None
             with contextlib.suppress(OSError):  # no room for a few bytes of shared memory: then only idleness is noticed
                 self.pulse = context.RawArray("d", SHOWN)
-            self.process = context.Process(target=work, args=(theirs, self.threads, self.pulse), daemon=True)
+            self.process = context.Process(target=work, args=(theirs, self.threads, self.pulse, self.environment), daemon=True)
             with main_hidden(MAIN not in bytes(factory)), children_allowed():
                 self.process.start()
         except OSError as error:

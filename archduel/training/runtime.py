@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from archduel.training.recipe import Recipe
 
-__all__ = ["INDUCTOR", "Backend", "Compiled", "autocast", "channels_last_for", "compiled_call", "crashes_channels_last", "isolated", "keep_freed_memory", "mix_seed", "mode_kept", "seeded_build"]
+__all__ = ["INDUCTOR", "Backend", "Compiled", "autocast", "channels_last_for", "compiled_call", "crashes_channels_last", "isolated", "keep_freed_memory", "mix_seed", "mode_kept", "seeded_build", "visible_devices"]
 
 # -- A network through ``torch.compile``: compiled before the first step, with its time known, and done without where that fails 
 #
@@ -155,6 +155,11 @@ def mode_kept(model: nn.Module) -> Iterator[None]:
 
 
 T = TypeVar("T")
+
+
+def visible_devices(device: str) -> int:
+    """Returns how many devices a name means here: all that torch sees for ``cuda``, one for any other."""
+    return max(1, torch.cuda.device_count()) if device == "cuda" else 1
 
 
 def mix_seed(seed: int, *numbers: int | str) -> int:

@@ -151,9 +151,9 @@ def resume(run: Annotated[Path, typer.Argument(help="folder of a search, a train
 def worker(
     *,
     join: Annotated[Path, typer.Option("--join", help="folder of a search with --executor folder, as this machine sees it")],
-    workers: Annotated[int, typer.Option(min=1, max=256, help="trainings at a time on this machine")] = 1,
+    workers: Annotated[int | None, typer.Option(min=1, max=256, help="trainings at a time on this machine; default one, on cuda one a GPU")] = None,
     data: Annotated[str | None, typer.Option(help="where the images lie on this machine; default as the run says")] = None,
-    device: Annotated[str | None, typer.Option(help="where to train here, of the kind that the run has: cuda:1; default as the run says")] = None,
+    device: Annotated[str | None, typer.Option(help="where to train here, of the kind that the run has: cuda (all GPUs), cuda:1; default as the run says")] = None,
     wait: Annotated[str, typer.Option(help="leave after so long without a driver: 10m, 2h")] = "10m",
     quiet: Quiet = False,
 ) -> None:

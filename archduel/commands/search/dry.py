@@ -96,6 +96,9 @@ def resume(folder: Path, *, quiet: bool | None = None, command: str = "archduel.
     Raises:
         ArchduelError: one of its kinds; :class:`RunError` for a folder without a run.
     """
-    given = read_settings(folder).model_dump()
+    settings = read_settings(folder)
+    given = settings.model_dump()
     data, seconds = given.pop("data"), given.pop("seconds")
+    if given["device"].startswith("cuda") and races(settings):
+        given["workers"] = 1  # a race on a GPU could be given more, and did nothing with them
     search(data, time=seconds, out=folder, quiet=quiet, command=command, gone=gone, **given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,10 +23,12 @@ from archduel.errors import DataError, RunError, SettingError
 from archduel.estimators.judges import Finals, Groups, Judge, Judging
 from archduel.execution import IDLE, Folder, Processes, RayTasks, Sequential
 from archduel.execution.cluster import PATIENCE, cluster_address
+from archduel.execution.devices import device_environments
 from archduel.execution.folder import BEAT, LEASE, host_name
 from archduel.spaces.family import PlugIns
 from archduel.text import printable
 from archduel.training.images import Pixels, side_by_side
+from archduel.training.runtime import visible_devices
 from archduel.version import __version__
 
 __all__ = ["JudgeOfRun", "about_run", "executor_for", "judge_for", "prepared", "versions"]
@@ -92,8 +95,9 @@ def executor_for(job: Job, settings: Settings, judge: Judge, groups: Groups, abo
             threads=settings.threads, at_once=groups, idle=IDLE, limit=given.get("limit"), patience=float(given.get("patience", PATIENCE)), say=say,
         )  # fmt: skip
     return Processes(
-        judge, workers=settings.workers, run_seed=settings.seed, threads=settings.threads, at_once=groups, idle=IDLE, limit=given.get("limit")
-    )
+        judge, workers=settings.workers, run_seed=settings.seed, threads=settings.threads, at_once=groups, idle=IDLE, limit=given.get("limit"),
+        environments=device_environments(settings.device, visible_devices(settings.device), os.environ),
+    )  # fmt: skip
 
 
 # -- What machines have to agree in, and how a worker makes its judge from the folder alone ------------------------------

@@ -39,6 +39,7 @@ from archduel.spaces.memory import network_footprint
 from archduel.training.images import Pixels
 from archduel.training.metrics import Evaluation, calibration_error, evaluate
 from archduel.training.recipe import Recipe
+from archduel.training.runtime import visible_devices
 from archduel.version import __version__
 
 __all__ = ["constraint_of", "further_limit", "race_sentence", "raced", "recipe_for"]
@@ -55,6 +56,8 @@ def raced(
     folder: Job, settings: Settings, space: Space, dataset: Dataset, progress: Progress, earlier: Earlier
 ) -> dict[str, Any]:
     """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
+    if (devices := visible_devices(settings.device)) > 1:
+        progress.say(f"a race trains one network after the other, on the first of {devices} GPUs; --no-race or --evaluations take all of them")
     looking = best_precision(settings.device)
     after = rehearsed(folder, settings.seconds, dataset)
     kept = after.usual * slower(folder.clock) if after else reserve(settings.seconds)

@@ -62,6 +62,7 @@ from archduel.spaces.limits import Limits, constraint_for, sizes
 from archduel.spaces.lookup import open_space
 from archduel.text import printable
 from archduel.training.images import Pixels
+from archduel.training.runtime import visible_devices
 
 __all__ = ["Run", "finish", "hand_over", "load_arguments", "planned_without_race", "races", "search", "with_budget", "work"]
 
@@ -279,8 +280,9 @@ def _executor(folder: Job, settings: Settings, plan: Plan, dataset: Dataset, spa
         """Returns how many are trained at once, measured where that can pay."""
         rng = np.random.default_rng([settings.seed, 4])
         each = -(-(plan.labels + plan.confirm) // settings.workers)
+        sharing = -(-settings.workers // visible_devices(settings.device))
         archs = [sample(space, rng) for _ in range(8)]
-        return fused_labels(settings, plan, lambda: judge.plan(archs, LABEL, each))
+        return fused_labels(settings, plan, lambda: judge.plan(archs, LABEL, each, sharing))
 
     # a run that began before groups were written down goes on as it began
     older = folder.noted("fused") is None and folder.noted("estimate") is not None

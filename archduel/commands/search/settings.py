@@ -17,6 +17,7 @@ from archduel.core.disk import read_toml
 from archduel.core.places import found_again
 from archduel.errors import RunError, SettingError, as_number, brief, unknown
 from archduel.execution.cluster import cluster_address
+from archduel.execution.devices import ALL
 from archduel.presets import open_preset
 from archduel.spaces.limits import DeviceLimit
 
@@ -57,8 +58,8 @@ class Settings(BaseModel):
     final_seeds: int = Field(3, ge=1, le=20, description="trainings of each final network")
     flip: bool | None = Field(None, description="mirrored images keep their class; default yes, no for digits")
     baselines: bool = Field(True, description="train random search's and a standard network for comparison")
-    device: str = Field("cpu", description="auto (cuda where it is, else cpu; a run goes on where it began), cpu, cuda:1")
-    workers: int = Field(1, ge=1, le=256, description="trainings at a time; default one a core, one on a GPU")
+    device: str = Field("cpu", description="auto (cuda where it is, else cpu; a run goes on where it began), cpu, cuda (all visible GPUs, one process each), cuda:1")
+    workers: int = Field(1, ge=1, le=256, description="trainings at a time; default one a core, one on each GPU")
     threads: int = Field(1, ge=1)
     race: bool | None = Field(
         None,
@@ -128,10 +129,14 @@ OF_EXECUTORS = {"beat": ("folder",), "lease": ("folder",), "limit": ("processes"
 """Names that ``--set executor.NAME`` takes, and which executors have a use for them: seconds, see ``docs/many_machines.md``."""
 
 
-def default_workers(device: str) -> int:
-    """Returns how many trainings run side by side: one a core on the CPU, one on a GPU."""
+def default_workers(device: str, *, races: bool = False) -> int:
+    """Returns how many trainings run side by side: one a core on the CPU, one on each GPU that the name means; a race trains on one."""
     if device.startswith("cuda"):
-        return 1
+        if races or device != ALL:
+            return 1
+        from archduel.training.runtime import visible_devices
+
+        return visible_devices(device)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(8, cores))
 
@@ -191,7 +196,7 @@ def make_settings(**values: Any) -> Settings:
         from archduel.devices.store import device_key
 
         values["device_latency"] = device_key(str(values["device_latency"]))
-    values.setdefault("workers", 1 if values.get("executor") == "local" else default_workers(str(values.get("device", "cpu"))))
+    values.setdefault("workers", 1 if values.get("executor") == "local" else default_workers(str(values.get("device", "cpu")), races=_may_race(values)))
     small = any(name in values for name in ("max_ram", "max_flash"))
     if small and "space" not in values and _may_race(values):
         values.setdefault("beside", usual_space(True))  # plain convolutions learn more in little time on a CPU, where they fit
@@ -241,6 +246,11 @@ def _check_executor(settings: Settings) -> None:
         raise SettingError(f"a task that trains on {settings.device} takes {'some share of a GPU' if settings.gpus_each == 0 else 'no GPU'}, got --gpus-per-task {settings.gpus_each:g}")
     if kind != "processes" and _may_race(settings.model_dump(exclude_none=True)):
         raise SettingError(f"executor {kind} has nothing to do in a race, which trains in this process; give --evaluations or --no-race")
+    if settings.workers > 1 and settings.device.startswith("cuda") and _may_race(settings.model_dump(exclude_none=True)):
+        raise SettingError(
+            f"a race trains one network after the other, on one GPU, got --workers {settings.workers} and --device {settings.device}; leave --workers out, "
+            "or give --no-race or --evaluations, and trainings run side by side on all GPUs"
+        )
     if kind == "local" and settings.workers > 1 and settings.seconds is not None:
         raise SettingError(f"executor local trains one network at a time, got --workers {settings.workers} and a time that is planned for them; leave --workers out")
     for name, value in settings.section("executor").items():

@@ -125,7 +125,7 @@ def _trained(
     runs = [run for _, _, run in todo]
     progress.stage("train", len(jobs))
     queries, ordinals = [Query(arch) for arch, _, _ in todo], [1_000 * number + run for _, number, run in todo]
-    groups = Groups(fused, judge, workers)
+    groups = Groups(fused, judge, workers, workers)
     groups.remember(job, progress.say)
     with Processes(judge, workers=workers, run_seed=seed, at_once=groups, idle=IDLE) as executor:
 

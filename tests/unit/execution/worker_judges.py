@@ -211,3 +211,13 @@ class Fitting:
 
 
 two_fit = Fits("allocator", 2)
+
+
+def shown(query: Query, seed: int) -> Estimate:
+    """Says which devices this process is shown, and takes so long that another one does the next."""
+    time.sleep(0.5)
+    return Estimate(0.0, Cost(), {"shown": os.environ.get("CUDA_VISIBLE_DEVICES", "all"), "worker": os.getpid()})
+
+
+def shown_factory():
+    return shown
