@@ -14,7 +14,7 @@ from archduel.assemble import assemble, declaration
 from archduel.core import Arch, Estimate, Query, Space, Strategy, decisions
 from archduel.errors import InvalidArchError, SettingError
 from archduel.spaces.own.making import space as table_space
-from archduel.strategies.optuna import in_study
+from archduel.strategies.optuna_study import in_study
 
 try:
     from optuna.distributions import (

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from archduel.core import Arch, Constraint, Objectives, Space, State
-from archduel.strategies.optuna import OptunaSampler
-from archduel.strategies.rounds import AskTell
+from archduel.strategies.optuna_study import OptunaStudy
 
 __all__ = ["TPE"]
 
 
-class TPE(OptunaSampler):
+class TPE(OptunaStudy):
     """Asks what Optuna's sampler suggests. Repeats are allowed and charged once.
 
     Args:
@@ -45,10 +44,10 @@ class TPE(OptunaSampler):
         startup: int = 10,
         patience: int = 200,
     ) -> None:
-        super().__init__(space, rng=rng, objectives=objectives, constraint=constraint, startup=startup, patience=patience)
+        super().__init__(space, rng=rng, objectives=objectives, constraint=constraint, sampler="tpe", startup=startup, population=None, patience=patience)
 
     def _begin(self) -> None:
-        self._study, self._open, self.trials = self._fresh_study(), {}, list[list[Any]]()  # choices and values to maximise; None = pruned
+        self._study, self.trials = self._fresh_study(), list[list[Any]]()  # choices and values to maximise; None = pruned
 
     def _suggest(self) -> tuple[Arch, Any]:
         self.drawn += 1
@@ -74,19 +73,11 @@ class TPE(OptunaSampler):
 
     def state_dict(self) -> State:
         """Returns all that changes."""
-        return AskTell.state_dict(self) | {
-            "trials": [list(trial) for trial in self.trials],
-            "counts": [self.seed, self.repeats, self.drawn],
-            **({} if self.outcomes is None else {"outcomes": self.outcomes.state_dict()}),
-        }
+        return super().state_dict() | {"trials": [list(trial) for trial in self.trials]}
 
     def load_state_dict(self, state: State) -> None:
         """Continues exactly as the saved one would."""
-        AskTell.load_state_dict(self, state)
-        self.seed, self.repeats, self.drawn = state["counts"]
-        if self.outcomes is not None:
-            self.outcomes.load_state_dict(state["outcomes"])
-        self._begin()
+        super().load_state_dict(state)
         for choices, values in state["trials"]:
             older = isinstance(values, (int, float))  # one score
             self._add(Arch(self.space.name, tuple(choices)), [float(values)] if older else values)

@@ -10,7 +10,7 @@ import pytest
 from archduel import registry
 from archduel.assemble import assemble
 from archduel.core import Constraint, Strategy
-from archduel.strategies.optuna import SAMPLERS
+from archduel.strategies.optuna_study import SAMPLERS
 from archduel.testing.strategies import StrategyContract
 from archduel.testing.toy import ToyRanker
 
