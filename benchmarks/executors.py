@@ -8,8 +8,8 @@
 started with every executor; after a random share of its time a process of it is killed with SIGKILL, and where that was the driver (or took it along) the same
 command goes on. Its journal must be that of an uninterrupted ``local`` one, times aside, byte by byte. The cluster of Ray has two nodes of one CPU, each with a raylet of its own.
 
-``overhead``: 1,000 tasks that do nothing. ``efficiency``: tasks of one second of sleep on N workers, 4 N of them in one window, after one warm round:
-the time that N workers need at least, over the time that it took. ``driver``: a journal of 100,000 entries is opened; the driver's memory while it is handed 2,000 tasks in windows of 16.
+``overhead``: 1,000 tasks that do nothing. ``efficiency``: tasks of one second of sleep on N workers, 4 N of them (``--each``) in one window, after one warm round:
+the time that N workers need at least, over the time that it took. ``real``: trainings of small cells with one process and with two, in turn. ``driver``: a journal of 100,000 entries is opened; the driver's memory while it is handed 2,000 tasks in windows of 16.
 """
 
 from __future__ import annotations
@@ -237,7 +237,40 @@ def efficiency(kind: str, folder: Path, workers: int, each: int = 4) -> dict[str
         began = time.perf_counter()
         list(made.run(queries(n), range(n)))
         took = time.perf_counter() - began
-    return {"executor": kind, "workers": workers, "n": n, "seconds": round(took, 3), "efficiency": round(each / took, 4)}
+    load = [round(value, 1) for value in os.getloadavg()]
+    return {"executor": kind, "workers": workers, "n": n, "seconds": round(took, 3), "efficiency": round(each / took, 4), "load": load}
+
+
+def computed(numbers: list[int]) -> float:
+    """Returns the processor seconds of processes so far."""
+    ticks = 0
+    for number in numbers:
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def real(n: int = 48, rounds: int = 3) -> Iterator[dict[str, Any]]:
+    """Yields what ``n`` trainings of random NAS-Bench-201 cells on the digits took with one process and with two, in turn."""
+    from search_fused import data_of, judge_of
+
+    from archduel.core import Query
+    from archduel.execution import Processes
+
+    judge = judge_of(data_of("digits"), 8, 1, 4)
+    asked = [Query(query.arch, "label") for query in queries(n)]
+    for number in range(rounds):
+        for workers in (1, 2):
+            with Processes(judge, workers=workers, run_seed=0) as made:
+                list(made.run(asked[: 2 * workers], range(900, 900 + 2 * workers)))  # processes start, libraries load
+                others = [worker.process.pid for worker in made._workers]
+                began, cpu, own = time.perf_counter(), computed(others), time.process_time()
+                scores = [estimate.score for estimate in made.run(asked, range(n))]
+                wall, cpu, own = time.perf_counter() - began, computed(others) - cpu, time.process_time() - own
+            yield {
+                "round": number, "workers": workers, "n": n, "seconds": round(wall, 2), "processor seconds": round(cpu, 2),
+                "driver's processor seconds": round(own, 3), "sum of scores": round(sum(scores), 9), "load": [round(value, 1) for value in os.getloadavg()],
+            }  # fmt: skip
 
 
 def driver(folder: Path) -> dict[str, Any]:
@@ -276,11 +309,12 @@ def driver(folder: Path) -> dict[str, Any]:
 def main() -> None:
     """Measures and writes the record, as far as it is, after every measurement."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="+", choices=("kills", "overhead", "efficiency", "driver"))
+    parser.add_argument("parts", nargs="+", choices=("kills", "overhead", "efficiency", "real", "driver"))
     parser.add_argument("--executors", default=",".join(KINDS))
     parser.add_argument("--trials", type=int, default=3, help="kills of each executor and victim")
     parser.add_argument("--victims", default="driver,worker,training,raylet,head", help="what is killed")
     parser.add_argument("--workers", default="16,32,64")
+    parser.add_argument("--each", type=int, default=4, help="tasks of a second for each worker")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
@@ -308,7 +342,10 @@ def main() -> None:
             elif part == "efficiency":
                 for workers in map(int, chosen.workers.split(",")):
                     for kind in (each for each in kinds if each != "local"):
-                        keep(part, efficiency(kind, folder / f"efficiency-{kind}-{workers}", workers))
+                        keep(part, efficiency(kind, folder / f"efficiency-{kind}-{workers}", workers, chosen.each))
+            elif part == "real":
+                for value in real():
+                    keep(part, value)
             else:
                 keep(part, driver(folder / "driver"))
 
