@@ -56,9 +56,7 @@ def raced(
     folder: Job, settings: Settings, space: Space, dataset: Dataset, progress: Progress, earlier: Earlier
 ) -> dict[str, Any]:
     """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
-    if (devices := visible_devices(settings.device)) > 1:
-        progress.say(f"a race trains one network after the other, on the first of {devices} GPUs; --no-race or --evaluations take all of them")
-    looking = best_precision(settings.device)
+    looking = _precision(settings, progress)
     after = rehearsed(folder, settings.seconds, dataset)
     kept = after.usual * slower(folder.clock) if after else reserve(settings.seconds)
     newcomers = _newcomers(settings, folder, kept)
@@ -98,6 +96,13 @@ def raced(
         others = [_member(folder, settings, dataset, race, place, spaces) for place in range(1, len(race.members))]
         found |= _front(folder, settings, dataset, race, [_brief(network), *others], found["gain"])
     return found
+
+
+def _precision(settings: Settings, progress: Progress) -> str:
+    """Returns what pretrained networks are looked at in; says where a race trains, if that is not everywhere."""
+    if (devices := visible_devices(settings.device)) > 1:
+        progress.say(f"a race trains one network after the other, on the first of {devices} GPUs; --no-race or --evaluations take all of them")
+    return best_precision(settings.device)
 
 
 def _front(

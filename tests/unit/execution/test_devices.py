@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 import worker_judges
 from test_executors import queries
 
-from archduel.commands.search import dry, joining
+from archduel.commands.search import dry, joining, race
 from archduel.commands.search.executors import executor_for
 from archduel.commands.search.settings import make_settings
 from archduel.core import Estimate
@@ -111,6 +112,17 @@ def test_a_race_on_several_gpus_is_refused_with_the_words_that_help(tmp_path: Pa
     monkeypatch.setattr(dry, "search", lambda data, **given: asked.update(given))
     dry.resume(tmp_path, quiet=True)
     assert (asked["workers"], asked["device"]) == (1, "cuda")
+
+
+@pytest.mark.usefixtures("four")
+def test_a_race_says_that_it_takes_one_gpu() -> None:
+    said: list[str] = []
+    progress: Any = SimpleNamespace(say=said.append)
+    for device in ("cpu", "cuda:2"):
+        race._precision(make_settings(data="digits", device=device, workers=1), progress)
+    assert said == []
+    race._precision(make_settings(data="digits", device="cuda"), progress)
+    assert said == ["a race trains one network after the other, on the first of 4 GPUs; --no-race or --evaluations take all of them"]
 
 
 @pytest.mark.usefixtures("four")
