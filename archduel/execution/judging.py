@@ -131,7 +131,7 @@ class Sequential:
 
     def __init__(self, judge: Judge, *, run_seed: int, at_once: AtOnce = one_by_one) -> None:
         self.judge, self.run_seed, self.at_once = judge, run_seed, at_once
-        self._answered = False  # whether any network could be trained
+        self._sound: tuple[Query, int] | None = None  # the latest query that was answered, with its seed
 
     def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Iterator[Estimate]:
         """Yields one estimate a query, in order.
@@ -155,13 +155,13 @@ class Sequential:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 answers = all_judged(self.judge, queries, seeds)
-                self._answered = self._answered or not all(map(of_too_little_memory, answers))
+                self._sound = next(((query, seed) for query, seed, answer in zip(queries, seeds, answers) if not answer.failed), self._sound)
                 return answers
             except Exception as error:
                 if not of_the_machine(error):
                     raise
                 reason, short = in_one_line(error), short_of_memory(error)
-                if attempt == ATTEMPTS and not (short and self._answered and len(queries) == 1):
+                if attempt == ATTEMPTS and not (short and self._others_fit()):
                     raise stopped(queries[0], reason) from error
             gc.collect()  # what an interrupted training still holds may be all that is missing
             if short and len(queries) > 1:
@@ -169,6 +169,16 @@ class Sequential:
                 half = -(-len(queries) // 2)
                 return [*self._answers(queries[:half], seeds[:half]), *self._answers(queries[half:], seeds[half:])]
         return [too_large(reason)]
+
+    def _others_fit(self) -> bool:
+        """Returns whether a network that could be trained before still can be: then it is not the machine that is short of memory."""
+        gc.collect()
+        try:
+            return self._sound is not None and not judged(self.judge, *self._sound).failed
+        except Exception as error:
+            if not of_the_machine(error):
+                raise
+            return False
 
     def close(self) -> None:
         """Nothing to end."""

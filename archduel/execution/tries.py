@@ -2,7 +2,8 @@
 
 What a judge raises about a network is that network's answer. A process that was killed, a machine that vanished, a full disk or too little
 memory say nothing of any network: the query is tried again, the last time while nothing else runs, and then the run ends without a word
-about it in the journal. A network that stops a process twice has its answer.
+about it in the journal. A network that stops a process twice has its answer. So has one that memory is too small for, every time, while one that was
+trained before still can be.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from archduel.execution.judging import (
 __all__ = ["HANGS", "Crew", "Job", "Rounds", "Trouble"]
 
 HANGS = 2  # times that a query may hang a worker
+CONTROL = -1  # place of a job whose answer is known: whether it can be done again tells a network's need of memory from the machine's lack of it
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ class Rounds:
 
     def __init__(self, crew: Crew, run_seed: int, at_once: AtOnce) -> None:
         self.crew, self.run_seed, self.at_once = crew, run_seed, at_once
-        self._runs, self._answered = 0, False
+        self._runs = 0
+        self._sound: Job | None = None  # the latest query that was answered
+        self._accused: tuple[Job, Estimate] | None = None  # whose verdict waits for the control
 
     def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Iterator[Estimate]:
         """Yields one estimate a query in the order given, each as soon as it and all before it are there.
@@ -162,12 +166,26 @@ class Rounds:
                 continue
             if isinstance(answer, list) and len(answer) == 1 and of_too_little_memory(answer[0]):
                 answer = Trouble(answer[0].reason, True, answer[0].cost.seconds, answer=answer[0], short=True)
-            if isinstance(answer, list):
-                self._answered = True
+            if job.place == CONTROL:
+                answers |= self._judged(answer)
+            elif isinstance(answer, list):
+                self._sound = next((each for each, estimate in zip(job.split(), answer) if not estimate.failed), self._sound)
                 answers |= {job.place + i: estimate for i, estimate in enumerate(answer)}
             elif (verdict := self._tried_again(jobs, job, answer)) is not None:
                 answers[job.place] = verdict
         return answers
+
+    def _judged(self, control: list[Estimate] | Trouble) -> dict[int, Estimate]:
+        """Returns the verdict that waited for a control, now that this could be done.
+
+        Raises:
+            MachineError: where it could not: then nothing can.
+        """
+        assert self._accused is not None
+        (job, verdict), self._accused = self._accused, None
+        if not isinstance(control, list):
+            raise stopped(job.queries[0], f"{verdict.reason} (so did {control.reason}, with a network that could be trained before)")
+        return {job.place: verdict}
 
     def _tried_again(self, jobs: deque[Job], job: Job, trouble: Trouble) -> Estimate | None:
         """Puts a job back, in parts where it is several queries; where it had its attempts, returns its answer or ends the run.
@@ -185,9 +203,11 @@ class Rounds:
         if again.hangs >= HANGS or (not trouble.machine and again.failures >= 2):
             return verdict
         if again.failures >= ATTEMPTS:
-            # alone, in a new process, and others could be trained: this network needs more memory than there is
-            if trouble.short and self._answered:
-                return trouble.answer or too_large(trouble.reason, trouble.seconds)
-            raise stopped(job.queries[0], trouble.reason)
+            # It failed alone and in a new process. If another one can be trained now, this network needs more memory than there is.
+            if not trouble.short or self._sound is None:
+                raise stopped(job.queries[0], trouble.reason)
+            self._accused = job, trouble.answer or too_large(trouble.reason, trouble.seconds)
+            jobs.appendleft(replace(self._sound, run=self._runs, place=CONTROL, failures=ATTEMPTS - 1, hangs=0))
+            return None
         jobs.appendleft(again)
         return None

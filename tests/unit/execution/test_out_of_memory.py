@@ -15,7 +15,7 @@ import worker_judges
 from test_executors import queries
 from worker_judges import TROUBLES, Fits
 
-from archduel.core import Executor
+from archduel.core import Estimate, Executor
 from archduel.core.job import PROXY, Job
 from archduel.errors import MachineError, short_of_memory
 from archduel.estimators.judges import HALVED, Groups
@@ -102,6 +102,26 @@ def test_a_network_that_does_not_fit_alone_is_infeasible_once_others_were_traine
     assert [e.score for e in answers if not e.failed] == [1, 2, 3, 4, 5]
     assert math.isnan(answers[3].score)
     assert answers[3].reason.startswith("out of memory: ")
+
+
+@pytest.mark.parametrize("made", [here, there])
+def test_several_in_a_row_that_do_not_fit_have_their_verdicts(made: Any) -> None:
+    executor = made("memory", 4, groups(4))
+    answers = list(executor.run(queries(1, 100, 101), range(3)))
+    executor.close()
+    assert [e.failed for e in answers] == [False, True, True]
+
+
+def test_a_machine_that_others_fill_meanwhile_makes_no_verdicts(tmp_path: Path) -> None:
+    for name, n in (("here", 0), ("there", 2)):
+        judge = Fits("memory", 4, tmp_path / name)
+        executor: Any = Processes(judge, workers=n, run_seed=0) if n else Sequential(judge(), run_seed=0)
+        found = list[Estimate]()
+        with pytest.raises(MachineError, match="3 times in a row"):
+            for estimate in executor.run(queries(1, 2, 3, 100, 4), range(5)):
+                found.append(estimate)
+        executor.close()
+        assert [e.score for e in found] == [1, 2, 3][: len(found)] != []
 
 
 @pytest.mark.parametrize("made", [here, there])

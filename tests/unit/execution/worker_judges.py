@@ -188,6 +188,8 @@ class Fits:
 
     how: str
     most: int
+    full: Path | None = None
+    """Once somebody has asked for a query of 100 or more, a file that says that the machine has no memory for anything any more."""
 
     def __call__(self):
         return Fitting(self)
@@ -203,7 +205,10 @@ class Fitting:
         return self.together([query], [seed])[0]
 
     def together(self, queries, seeds) -> list[Estimate]:
-        if len(queries) > self.made_by.most or any(query.arch.choices[0] >= 100 for query in queries):
+        full, large = self.made_by.full, any(query.arch.choices[0] >= 100 for query in queries)
+        if full is not None and large:
+            full.touch()
+        if len(queries) > self.made_by.most or large or (full is not None and full.exists()):
             if self.made_by.how == "SIGKILL":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise TROUBLES[self.made_by.how]
