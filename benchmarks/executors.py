@@ -250,7 +250,7 @@ def computed(numbers: list[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def real(n: int = 48, rounds: int = 3) -> Iterator[dict[str, Any]]:
+def real(n: int, rounds: int = 3) -> Iterator[dict[str, Any]]:
     """Yields what ``n`` trainings of random NAS-Bench-201 cells on the digits took with one process and with two, in turn."""
     from search_fused import data_of, judge_of
 
@@ -315,6 +315,7 @@ def main() -> None:
     parser.add_argument("--victims", default="driver,worker,training,raylet,head", help="what is killed")
     parser.add_argument("--workers", default="16,32,64")
     parser.add_argument("--each", type=int, default=4, help="tasks of a second for each worker")
+    parser.add_argument("--trainings", type=int, default=48, help="of each round of ``real``")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
@@ -344,7 +345,7 @@ def main() -> None:
                     for kind in (each for each in kinds if each != "local"):
                         keep(part, efficiency(kind, folder / f"efficiency-{kind}-{workers}", workers, chosen.each))
             elif part == "real":
-                for value in real():
+                for value in real(chosen.trainings):
                     keep(part, value)
             else:
                 keep(part, driver(folder / "driver"))

@@ -171,7 +171,7 @@ def driver(scratch: Path, scale: float) -> Iterator[dict[str, Any]]:
     labels = [each for each in seen if each["answers"] <= evaluations]
     at = {name: min(labels, key=lambda each: abs(each["answers"] - share * evaluations)) for name, share in (("begin", 0.0), ("quarter", 0.25), ("middle", 0.5), ("end", 1.0))}
     size = {"images": n, "pixels_mb": round(n * 16 * 16 * 3 / 1e6, 1), "evaluations": evaluations, "window": WINDOW, "most_in_flight": flying}
-    yield {"step": "driver of a search", **size, "seconds": round(time.monotonic() - began, 1), "exit_code": run.returncode, "memory": at, "command": f"archduel {words}"}
+    yield {"step": "driver of a search", **size, "seconds": round(time.monotonic() - began, 1), "exit_code": run.returncode, "memory": at, "command": f"archduel {words}".replace(f"{scratch}/", "")}
 
 
 # -- A table -------------------------------------------------------------------------------------------------------------

@@ -118,8 +118,7 @@ def test_a_machine_that_others_fill_meanwhile_makes_no_verdicts(tmp_path: Path) 
         executor: Any = Processes(judge, workers=n, run_seed=0) if n else Sequential(judge(), run_seed=0)
         found = list[Estimate]()
         with pytest.raises(MachineError, match="3 times in a row"):
-            for estimate in executor.run(queries(1, 2, 3, 100, 4), range(5)):
-                found.append(estimate)
+            found.extend(executor.run(queries(1, 2, 3, 100, 4), range(5)))
         executor.close()
         assert [e.score for e in found] == [1, 2, 3][: len(found)] != []
 
