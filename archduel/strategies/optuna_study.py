@@ -83,6 +83,8 @@ class OptunaStudy(AskTell):
         SettingError: if Optuna is not installed, for a sampler that there is not, or one that cannot weigh several objectives.
     """
 
+    _study: Any  # of Optuna, with whatever sampler; made by `_begin`
+
     def __init__(
         self,
         space: Space,
