@@ -125,7 +125,8 @@ def planned_peak(traced: Trace, width: int) -> int:
     lives = _lives(traced)
     sizes = {number: -(-traced.elements[number] * width // ALIGNMENT) * ALIGNMENT for number in lives}
     placed: list[tuple[int, int, int, int]] = []  # first and last operation, begin and end in bytes
-    for number in sorted(lives, key=lambda number: (-sizes[number], lives[number][0])):
+    # of equal ones the one made last comes first: the runtime fills its list of sizes from the tail, and sorts that stably
+    for number in sorted(lives, key=lambda number: (-sizes[number], -number)):
         first, last = lives[number]
         beside = sorted((begin, end) for begins, ends, begin, end in placed if begins <= last and ends >= first)
         place = _lowest_gap(beside, sizes[number])

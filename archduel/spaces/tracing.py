@@ -15,7 +15,7 @@ __all__ = ["Operation", "Recorder", "Trace", "trace"]
 VIEWS = {"view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "flatten", "detach", "alias", "t", "_to_copy", "clone", "contiguous", "lift_fresh"}
 """Operations that move no activation: a runtime gives the same memory another shape."""
 CONSTANT = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_full"}
-"""Operations whose outcome depends on a shape alone: a converter computes them before."""
+"""Operations whose outcome depends on a shape alone: a converter computes them before, and what is done to them, but for weighted operations."""
 NORMS = {"native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"}
 WEIGHTED = {"convolution", "addmm", "mm", "_convolution", "conv2d", "linear"}
 FUSED = {"relu", "relu_", "hardtanh", "hardtanh_", "clamp", "clamp_", "clamp_min"}
@@ -58,22 +58,24 @@ class Recorder(TorchDispatchMode):
 
     Args:
         image: (1, C, H, W), activation number 0.
-        pads: whether a runtime that pads as TensorFlow does is followed, see :func:`trace`.
+        litert: whether the ways of LiteRT are followed, see :func:`trace`.
 
     Attributes:
         operations: in order, views left out.
         elements: of each activation.
     """
 
-    def __init__(self, image: torch.Tensor, *, pads: bool = True) -> None:
+    def __init__(self, image: torch.Tensor, *, litert: bool = True) -> None:
         super().__init__()
-        self.pads = pads
+        self.litert = litert
         self.operations: list[Operation] = []
         self.elements = [image.numel()]
         self._numbers = {id(image): 0}
         self._alive: list[torch.Tensor] = [image]  # an address must not come back while it is looked up by
         self._origin: dict[int, int] = {}
         self._stored: set[int] = set()
+        self._constants: set[int] = set()  # tensors that depend on a shape alone
+        self._computed: dict[Any, list[int]] = {}  # what was done before to the same activations -> its outcome
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         """Does the operation and writes it down."""
@@ -82,18 +84,21 @@ class Recorder(TorchDispatchMode):
         tensors = list(_tensors((args, (kwargs or {}).values())))
         made = list(_tensors((out,)))
         inputs = [self._numbers[id(t)] for t in tensors if id(t) in self._numbers]
-        if not inputs or name in CONSTANT:
-            if name in VIEWS and tensors and made:
-                self._origin[id(made[0])] = self._origin.get(id(tensors[0]), id(tensors[0]))
-                self._alive += made
+        if name in CONSTANT or not (inputs or self._computes_on_constants(name, tensors)):
+            self._follow(name, tensors, made)
             return out
         made = made[:1] if name in NORMS or name.endswith(("_with_indices", "max_pool2d")) else made
         self._alive += [*tensors, *made]
         if name in VIEWS:
             self._numbers |= {id(t): inputs[0] for t in made}
             return out
+        plain = all(id(t) in self._numbers for t in tensors)  # without weights, which may differ
+        key = (name, tuple(inputs), repr([a for a in args if not isinstance(a, (torch.Tensor, list))]), repr(kwargs))
+        if plain and (before := self._computed.get(key)):
+            self._numbers |= dict(zip(map(id, made), before))
+            return out
         stored = self._weights(name, [t for t in tensors if id(t) not in self._numbers])
-        if self.pads and (padded := _padded(name, args)):
+        if self.litert and inputs and (padded := _padded(name, args)):
             self.operations.append(Operation("pad", (inputs[0],), (len(self.elements),)))
             inputs[0] = len(self.elements)
             self.elements.append(padded)
@@ -103,7 +108,22 @@ class Recorder(TorchDispatchMode):
             self.elements.append(tensor.numel())
         self._numbers |= {id(t): number for t, number in zip(made, outputs)}
         self.operations.append(Operation(name, tuple(dict.fromkeys(inputs)), tuple(outputs), stored))
+        if plain:
+            self._computed[key] = outputs
         return out
+
+    def _computes_on_constants(self, name: str, tensors: list[torch.Tensor]) -> bool:
+        """Whether a runtime does an operation although its outcome is always the same: LiteRT's converter leaves it convolutions of zeros."""
+        return self.litert and name in WEIGHTED and any(id(t) in self._constants for t in tensors)
+
+    def _follow(self, name: str, tensors: list[torch.Tensor], made: list[torch.Tensor]) -> None:
+        """Remembers which weights a view is of, and what depends on a shape alone."""
+        if name in CONSTANT or any(id(t) in self._constants for t in tensors):
+            self._constants |= {id(t) for t in made}
+            self._alive += made
+        elif name in VIEWS and tensors and made:
+            self._origin[id(made[0])] = self._origin.get(id(tensors[0]), id(tensors[0]))
+            self._alive += made
 
     def _weights(self, name: str, constants: list[torch.Tensor]) -> tuple[int, int, int]:
         """Returns the numbers in matrices and in vectors that an operation has, and its output channels; what two share counts once."""
@@ -115,7 +135,9 @@ class Recorder(TorchDispatchMode):
             if tensor.ndim == 0 or origin in self._stored:
                 continue
             self._stored.add(origin)
-            if tensor.ndim == 1:
+            if origin in self._constants:  # numbers of a file, in no channel
+                matrices += tensor.numel()
+            elif tensor.ndim == 1:
                 vectors += tensor.numel()
             else:
                 matrices += tensor.numel()
@@ -156,13 +178,14 @@ def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
             yield from _tensors(value)
 
 
-def trace(network: nn.Module, shape: Sequence[int], *, pads: bool = True) -> Trace:
+def trace(network: nn.Module, shape: Sequence[int], *, litert: bool = True) -> Trace:
     """Returns the operations of one image's way through a network, as a runtime would do them.
 
     Args:
         network: takes (1, C, H, W) on its own device; run in evaluation mode, its mode stays.
         shape: (C, H, W).
-        pads: whether strided layers get a padding of their own where TensorFlow's differs from torch's, as converters to LiteRT write it.
+        litert: whether strided layers get a padding of their own where TensorFlow's differs from torch's, and convolutions of zeros are computed, as
+            converters to LiteRT write it.
     """
     modes = [(module, module.training) for module in network.modules()]
     device = next((p.device for p in (*network.parameters(), *network.buffers())), torch.device("cpu"))
@@ -170,7 +193,7 @@ def trace(network: nn.Module, shape: Sequence[int], *, pads: bool = True) -> Tra
         network.eval()
         with torch.no_grad():
             image = torch.zeros(1, *shape, device=device)
-            recorder = Recorder(image, pads=pads)
+            recorder = Recorder(image, litert=litert)
             with recorder:
                 network(image)
     finally:
@@ -180,25 +203,25 @@ def trace(network: nn.Module, shape: Sequence[int], *, pads: bool = True) -> Tra
 
 
 def _fused(operations: Sequence[Operation], elements: Sequence[int]) -> Trace:
-    """Returns the operations with norms and activations taken into those before them, and padding into the convolution behind it."""
+    """Returns the operations with norms and activations taken into those before them, and padding into the convolution behind it.
+
+    What becomes one operation runs at the place of the last of them, as in converted files: between a sum and the activation that reads it
+    other operations may lie.
+    """
     readers = [number for operation in operations for number in operation.inputs]
     makers: dict[int, int] = {}
-    merged: list[Operation] = []
+    merged: list[Operation | None] = []
     for operation in operations:
         host = makers.get(operation.inputs[0]) if operation.inputs else None
         before = merged[host] if host is not None else None
-        alone = before is not None and readers.count(operation.inputs[0]) == 1 and len(operation.inputs) == 1
-        if alone and before is not None and host is not None and _joins(before, operation):
-            merged[host] = before._replace(outputs=operation.outputs, stored=_with_bias(before, operation))
-            makers[operation.outputs[0]] = host
-            continue
-        if before is not None and host is not None and _takes_border(before, operation) and readers.count(operation.inputs[0]) == 1:
-            merged[host] = operation._replace(inputs=before.inputs)
-            makers |= dict.fromkeys(operation.outputs, host)
-            continue
+        if before is not None and host is not None and readers.count(operation.inputs[0]) == 1:
+            if len(operation.inputs) == 1 and _joins(before, operation):
+                operation, merged[host] = before._replace(outputs=operation.outputs, stored=_with_bias(before, operation)), None
+            elif _takes_border(before, operation):
+                operation, merged[host] = operation._replace(inputs=before.inputs), None
         makers |= dict.fromkeys(operation.outputs, len(merged))
         merged.append(operation)
-    return Trace(tuple(merged), tuple(elements))
+    return Trace(tuple(operation for operation in merged if operation is not None), tuple(elements))
 
 
 def _takes_border(before: Operation, operation: Operation) -> bool:

@@ -63,7 +63,7 @@ def test_a_strided_convolution_is_padded_where_tensorflow_would_pad_otherwise():
     conv = nn.Conv2d(3, 4, 3, 2, 1)
     assert [o.name for o in trace(conv, (3, 16, 16)).operations] == ["pad", "convolution"]
     assert [o.name for o in trace(conv, (3, 15, 15)).operations] == ["convolution"]  # one pixel on each side is SAME there
-    assert [o.name for o in trace(conv, (3, 16, 16), pads=False).operations] == ["convolution"]
+    assert [o.name for o in trace(conv, (3, 16, 16), litert=False).operations] == ["convolution"]
     assert trace(conv, (3, 16, 16)).elements == (768, 3 * 18 * 18, 4 * 8 * 8)
 
 
