@@ -18,7 +18,7 @@ from archduel.errors import InvalidArchError, SettingError, UnknownNameError, un
 from archduel.spaces.family import count, family
 from archduel.spaces.named import find
 
-__all__ = ["check_space_name", "closed_form_costs", "facts", "has_own_size", "open_space", "parse", "resolve", "scale_of", "write"]
+__all__ = ["check_space_name", "closed_form_costs", "facts", "has_own_size", "open_space", "parse", "published_costs", "resolve", "scale_of", "write"]
 
 def open_space(name: str, **settings: Any) -> Space:
     """Returns the space called ``name``; without settings the widest variant, which holds those of all papers.
@@ -120,8 +120,13 @@ def facts(space: Space) -> dict[str, Any]:
 
 def closed_form_costs(space: Space) -> Callable[[Sequence[Arch]], NDArray[np.float64]] | None:
     """Returns what gives (N, 2) parameters and multiply-adds of architectures of ``space``, None where features tell them."""
+    return published_costs(space) if family(space.name).costs_for_rankers else None
+
+
+def published_costs(space: Space) -> Callable[[Sequence[Arch]], NDArray[np.float64]] | None:
+    """Returns what gives (N, 2) parameters and multiply-adds at the size at which networks were published, None for a space without networks."""
     around = family(space.name)
-    if not around.costs_for_rankers:
+    if around.count is None:
         return None
     scale = around.scale
     one = cache(lambda arch: count(arch, scale))

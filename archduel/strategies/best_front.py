@@ -8,6 +8,8 @@ Losses that are above zero are learned as logarithms: errors and latencies diffe
 
 Accuracies belong to what an architecture computes, costs that are told with an answer, such as latencies, to how it is written down: their
 rankers see the graph too, where they can, and all encodings of the most promising architectures and of those asked before are weighed.
+Where closed-form counts are given, such a ranker learns what a line through their logarithms leaves of the cost, and the first design goes
+from few multiply-adds to many.
 
 Source: expected hypervolume improvement, Emmerich, Giannakoglou and Naujoks, "Single- and Multiobjective Evolutionary Optimization
 Assisted by Gaussian Random Field Metamodels", IEEE Trans. Evol. Comp. 2006; over boxes, Yang et al., "Efficient Computation of Expected
@@ -30,6 +32,7 @@ from archduel.core import (
     SCORE,
     Arch,
     Constraint,
+    Costs,
     Estimate,
     Objectives,
     Outcomes,
@@ -45,6 +48,7 @@ from archduel.core.fronts import corner, front, hypervolume, spread
 from archduel.errors import InfeasibleError
 from archduel.strategies.best import Contenders
 from archduel.strategies.candidates import Believer, GraphAware, beliefs
+from archduel.strategies.cost_trend import CostTrend
 from archduel.strategies.rounds import first_distinct
 
 __all__ = ["Belief", "Boxes", "FrontContenders", "expected_gain", "unreached"]
@@ -155,6 +159,7 @@ class FrontContenders(Contenders):
         ranker: what is fitted to each loss that is not known beforehand; for further ones copies of it.
         objectives: what is to be small; None = 1 - score alone.
         constraint: which architectures are allowed.
+        costs: gives closed-form counts, multiply-adds last; None = there are none.
         initial: random architectures first.
         batch: architectures a round.
         whole: spaces of at most this many encodings are judged whole, larger ones are bred from.
@@ -174,6 +179,7 @@ class FrontContenders(Contenders):
         rng: np.random.Generator,
         objectives: Objectives | None = None,
         constraint: Constraint | None = None,
+        costs: Costs | None = None,
         initial: int = 10,
         batch: int = 1,
         whole: int = 50_000,
@@ -188,6 +194,8 @@ class FrontContenders(Contenders):
         believed = [name for name in self.objectives.names if name not in self.objectives.known]
         self.rankers = {name: _ranker_for(name, ranker) for name in believed}
         self.ranker = next(iter(self.rankers.values()), ranker)
+        told = any(name != SCORE for name in believed)
+        self._trend = CostTrend(costs) if costs is not None and told else None
         self._volume = 0.0  # of the front, as of the last goal
         self._turns = 0  # proposals made where little gain was expected
         self._logs: dict[str, bool] = {}
@@ -197,18 +205,20 @@ class FrontContenders(Contenders):
 
     def ask(self, n: int) -> list[Query]:
         """Returns at most ``n`` new architectures; empty while there is something to learn first."""
-        if not self.rounds.drawn and self._exact():
+        if not self.rounds.drawn and (self._exact() or self._trend):
             self._design()
         return super().ask(n)
 
     def _design(self) -> None:
-        """Queues a first design of all sizes: one random architecture of each share of the known costs, from cheap to dear."""
+        """Queues a first design of all sizes: one random architecture of each share of the known costs, else of multiply-adds, from cheap to dear."""
         initial = self.rounds.initial
         try:
             drawn = sample_distinct(self.space, DRAWN * initial, self.rng, constraint=self.constraint)
         except InfeasibleError as few:
             drawn = list(few.archs)
         known = self._known(drawn)[:, self._exact()]
+        if not self._exact() and self._trend is not None:
+            known = np.asarray(self._trend.costs(drawn), np.float64)[:, -1:]
         there = np.flatnonzero(np.isfinite(known).all(1))
         if len(there) < initial:  # of a small space all will be asked anyway
             return
@@ -228,6 +238,8 @@ class FrontContenders(Contenders):
             column = losses[:, self.objectives.names.index(name)]
             self._logs[name] = logs = bool((column > 0).all())
             labels = -np.log(column) if logs else -column
+            if self._trend is not None and name != SCORE:
+                labels = self._trend.fit(name, archs, labels)
             if np.ptp(labels) == 0:
                 self._units[name] = (float(labels[0]), 0.0, 0.0)
                 continue
@@ -323,10 +335,11 @@ class FrontContenders(Contenders):
 
     def _believed(self, name: str, archs: Sequence[Arch], assumed: Sequence[Arch]) -> Belief:
         intercept, slope, unstated = self._units[name]
+        line = self._trend(name, archs) if self._trend is not None and name != SCORE else np.zeros(len(archs))
         if not slope:
-            return Belief(np.full(len(archs), -intercept), np.zeros(len(archs)), self._logs[name])
+            return Belief(-(intercept + line), np.zeros(len(archs)), self._logs[name])
         mean, deviation = beliefs(self.rankers[name], archs, assumed)
-        return Belief(-(intercept + slope * mean), np.maximum(slope * deviation, unstated), self._logs[name])
+        return Belief(-(intercept + slope * mean + line), np.maximum(slope * deviation, unstated), self._logs[name])
 
     def best(self) -> Arch:
         """Returns the knee of the front; raises StateError before any tell."""

@@ -20,6 +20,7 @@ from archduel.commands.options import read_entries
 from archduel.commands.priors import with_prior
 from archduel.core import Allowance, Budget, Known, Local, Objectives, Query, Space, search
 from archduel.execution.processes import THREADS
+from archduel.spaces.lookup import published_costs
 from archduel.tables.estimator import TableEstimator, searchable
 from archduel.tables.store import open_table
 from archduel.tables.table import Table
@@ -168,6 +169,7 @@ class Arena:
         self.table: Table = open_table(protocol.table)
         self.space: Space = searchable(self.table)
         self.objectives = objectives_in(self.table, protocol)
+        self.costs = None if self.objectives is None else published_costs(self.space)
 
     def run(self, contestant: Contestant, queries: int, run: int) -> Trial:
         """Returns one finished search; selection is by validation, no test value is read."""
@@ -176,7 +178,7 @@ class Arena:
         reduce: str | int = int(self.protocol.reduce) if self.protocol.reduce.isdigit() else self.protocol.reduce
         estimator = TableEstimator(table, fidelity=fidelity, reduce=reduce, seed=derived_seed(seed, "table"))
         settings, given = with_prior(contestant.strategy, _settings(contestant, queries), self.space, seed=seed)
-        strategy = assemble(contestant.strategy, self.space, seed=seed, objectives=self.objectives, settings=settings, given=given)
+        strategy = assemble(contestant.strategy, self.space, seed=seed, objectives=self.objectives, costs=self.costs, settings=settings, given=given)
 
         def trained(query: Query) -> tuple[int, str | None]:
             return table.find(query.arch), query.fidelity
