@@ -1,7 +1,7 @@
 """RAM and flash as ``archduel.spaces.footprint`` says them against what runtimes need: random networks of several spaces.
 
     python benchmarks/footprint.py onnxruntime --out benchmarks/records/footprint_onnxruntime.json
-    python benchmarks/footprint.py litert --out benchmarks/records/footprint_litert.json
+    python benchmarks/footprint.py litert --seeds 0,1 --out benchmarks/records/footprint_litert.json
 
 ``onnxruntime``: the block that ONNX Runtime's memory planner asks its arena for in the second run (float32, layouts as in the file); input
 and output are not in it, so the estimate is made without them. ``litert`` is run in an environment of its own with ``litert-torch``,
@@ -17,6 +17,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -38,16 +39,14 @@ SPACES = {"tiny": 5, "stages": 4, "resnet": 2, "nasbench201": 3, "natsbench_sss"
 SIDES = (32, 48, 64)
 
 
-def networks() -> Iterator[tuple[Arch, Scale]]:
-    """Yields the networks, the same every time."""
-    rng = np.random.default_rng(0)
+def networks(seed: int = 0) -> Iterator[tuple[Arch, Scale]]:
+    """Yields the networks of a seed, the same every time."""
+    rng = np.random.default_rng(seed)
     for name, n in SPACES.items():
         around = family(name)
         space = around(**dict(around.usual))
         for i in range(n):
             arch = sample(space, rng)
-            while name == "stages" and space.write(arch).endswith("maximum"):  # type: ignore[attr-defined]
-                arch = sample(space, rng)  # LiteRT has no adaptive maximum
             yield arch, Scale(8 if name in ("stages", "tiny", "nasbench201") else 16, 1, SIDES[i % 3], 3, 10)
 
 
@@ -188,6 +187,7 @@ def main() -> None:
     parser.add_argument("runtime", choices=("onnxruntime", "litert", "arena"))
     parser.add_argument("path", nargs="?")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--seeds", default="0", help="of the networks, commas between")
     parser.add_argument("--only", default="", help="spaces, commas between")
     options = parser.parse_args()
     if options.runtime == "arena":
@@ -195,7 +195,7 @@ def main() -> None:
         return
     measure = {"onnxruntime": onnxruntime_needs, "litert": litert_needs}[options.runtime]
     rows = []
-    for arch, scale in networks():
+    for seed, arch, scale in ((seed, *each) for seed in map(int, options.seeds.split(",")) for each in networks(seed)):
         if options.only and arch.space not in options.only.split(","):
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -203,10 +203,10 @@ def main() -> None:
                 row = measure(arch, scale, Path(folder))
             except Exception as error:  # a converter that lacks an operation
                 row = {"error": f"{type(error).__name__}: {error}"[:300]}
-        rows.append({"arch": str(parse(str(arch))), "channels": scale.channels, "image_size": scale.image_size, **row})
+        rows.append({"arch": str(parse(str(arch))), "channels": scale.channels, "image_size": scale.image_size, "seed": seed, **row})
         print(json.dumps(rows[-1]), flush=True)
         if options.out:
-            record = {"command": f"python benchmarks/footprint.py {options.runtime}", **environment(), "networks": rows}
+            record = {"command": shlex.join(["python", *sys.argv]), **environment(), "networks": rows}
             options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 

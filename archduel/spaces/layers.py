@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["AuxiliaryHead", "DropPath", "FactorizedReduce", "Normalise", "Normalised", "ReLUConvBN", "Scriptable", "SqueezeExcitation", "Tail", "Zero", "adopt", "conv", "dilated", "feed_drop_path", "initialise", "normalised_input", "plain_norms", "pyramid", "separable", "set_drop_path", "stepwise"]
+__all__ = ["AuxiliaryHead", "DropPath", "FactorizedReduce", "GlobalMax", "Normalise", "Normalised", "ReLUConvBN", "Scriptable", "SqueezeExcitation", "Tail", "Zero", "adopt", "conv", "dilated", "feed_drop_path", "initialise", "normalised_input", "plain_norms", "pyramid", "separable", "set_drop_path", "stepwise"]
 
 # -- The feature pyramid of a network: its last map at every size, for tasks other than naming the image --------------
 
@@ -172,6 +172,14 @@ class Zero(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns zeros (N, C, ceil(H / stride), ceil(W / stride))."""
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+
+
+class GlobalMax(nn.Module):
+    """The largest value of each channel: ``nn.AdaptiveMaxPool2d(1)`` as an operation that converters to LiteRT know."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns (N, C, 1, 1)."""
+        return x.amax((2, 3), keepdim=True)
 
 
 class SqueezeExcitation(nn.Module):

@@ -93,7 +93,7 @@ class Recorder(TorchDispatchMode):
             self._numbers |= {id(t): inputs[0] for t in made}
             return out
         plain = all(id(t) in self._numbers for t in tensors)  # without weights, which may differ
-        key = (name, tuple(inputs), repr([a for a in args if not isinstance(a, (torch.Tensor, list))]), repr(kwargs))
+        key = (name, tuple(inputs), _written((args, tuple((kwargs or {}).items()))))
         if plain and (before := self._computed.get(key)):
             self._numbers |= dict(zip(map(id, made), before))
             return out
@@ -168,6 +168,13 @@ def _same(side: int, kernel: int, stride: int, padding: int) -> bool:
     """Whether a padding is what TensorFlow calls SAME."""
     needed = max((-(-side // stride) - 1) * stride + kernel - side, 0)
     return needed // 2 == padding and needed - needed // 2 == padding
+
+
+def _written(value: Any) -> Any:
+    """Returns arguments as something to compare, tensors left out."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_written, value))
+    return None if isinstance(value, torch.Tensor) else repr(value)
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:

@@ -8,8 +8,7 @@ Losses that are above zero are learned as logarithms: errors and latencies diffe
 
 Accuracies belong to what an architecture computes, costs that are told with an answer, such as latencies, to how it is written down: their
 rankers see the graph too, where they can, and all encodings of the most promising architectures and of those asked before are weighed.
-Where closed-form counts are given, such a ranker learns what a line through their logarithms leaves of the cost, and the first design goes
-from few multiply-adds to many.
+Where closed-form counts are given and such a cost follows them, its ranker learns what a line through their logarithms leaves of it.
 
 Source: expected hypervolume improvement, Emmerich, Giannakoglou and Naujoks, "Single- and Multiobjective Evolutionary Optimization
 Assisted by Gaussian Random Field Metamodels", IEEE Trans. Evol. Comp. 2006; over boxes, Yang et al., "Efficient Computation of Expected
@@ -205,20 +204,18 @@ class FrontContenders(Contenders):
 
     def ask(self, n: int) -> list[Query]:
         """Returns at most ``n`` new architectures; empty while there is something to learn first."""
-        if not self.rounds.drawn and (self._exact() or self._trend):
+        if not self.rounds.drawn and self._exact():
             self._design()
         return super().ask(n)
 
     def _design(self) -> None:
-        """Queues a first design of all sizes: one random architecture of each share of the known costs, else of multiply-adds, from cheap to dear."""
+        """Queues a first design of all sizes: one random architecture of each share of the known costs, from cheap to dear."""
         initial = self.rounds.initial
         try:
             drawn = sample_distinct(self.space, DRAWN * initial, self.rng, constraint=self.constraint)
         except InfeasibleError as few:
             drawn = list(few.archs)
         known = self._known(drawn)[:, self._exact()]
-        if not self._exact() and self._trend is not None:
-            known = np.asarray(self._trend.costs(drawn), np.float64)[:, -1:]
         there = np.flatnonzero(np.isfinite(known).all(1))
         if len(there) < initial:  # of a small space all will be asked anyway
             return

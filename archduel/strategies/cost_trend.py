@@ -1,4 +1,4 @@
-"""What closed-form counts alone say of a cost that is told with an answer: latency and energy grow with what a network computes."""
+"""What closed-form counts alone say of a cost that is told with an answer: many latencies grow with what a network computes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ __all__ = ["CostTrend"]
 Matrix = NDArray[np.float64]
 RIDGE = 1e-3
 """Of the slopes, in variances of the columns: parameters and multiply-adds say nearly the same, and two slopes must not fight each other."""
+FOLLOWS = 0.8
+"""Rank correlation of a cost with the last count from which on a line is drawn; a GPU's latency follows how many operations there are."""
 
 
 class CostTrend:
     """A straight line in the logarithms of closed-form counts, fitted by least squares; what it leaves is for a ranker to learn.
 
+    Where a cost does not follow the counts there is no line, and all of it is for the ranker.
+
     Args:
-        costs: gives (N, K) positive counts, such as parameters and multiply-adds.
+        costs: gives (N, K) positive counts, multiply-adds last.
     """
 
     def __init__(self, costs: Costs) -> None:
@@ -29,10 +33,14 @@ class CostTrend:
         self._slopes: dict[str, Matrix] = {}
 
     def fit(self, name: str, archs: Sequence[Arch], labels: Matrix) -> Matrix:
-        """Returns (N,) what the line of objective ``name`` leaves of its labels (N,)."""
+        """Returns (N,) what the line of objective ``name`` leaves of its labels (N,), the larger the less it costs."""
+        from scipy.stats import spearmanr  # slow to load, and most searches have no such cost
+
         x = self._columns(archs)
-        shrink = RIDGE * len(x) * np.diag(x.var(0)) + 1e-9 * np.eye(x.shape[1])  # the constant has no variance, and is not shrunk
-        self._slopes[name] = np.asarray(np.linalg.solve(x.T @ x + shrink, x.T @ labels), np.float64)
+        self._slopes[name] = np.zeros(x.shape[1])
+        if np.ptp(labels) > 0 and np.ptp(x[:, -1]) > 0 and spearmanr(x[:, -1], -labels).statistic >= FOLLOWS:
+            shrink = RIDGE * len(x) * np.diag(x.var(0)) + 1e-9 * np.eye(x.shape[1])  # the constant has no variance, and is not shrunk
+            self._slopes[name] = np.asarray(np.linalg.solve(x.T @ x + shrink, x.T @ labels), np.float64)
         return np.asarray(labels - x @ self._slopes[name])
 
     def __call__(self, name: str, archs: Sequence[Arch]) -> Matrix:

@@ -7,7 +7,7 @@ from torch import nn
 
 from archduel.core import Arch, Scale
 from archduel.spaces.counting import halved
-from archduel.spaces.layers import AuxiliaryHead, SqueezeExcitation
+from archduel.spaces.layers import AuxiliaryHead, GlobalMax, SqueezeExcitation
 from archduel.spaces.nasbench201.network import Network
 from archduel.spaces.stages.space import Form, Stage, form_of, layout, squeezed
 
@@ -57,7 +57,7 @@ def build(arch: Arch, scale: Scale, *, auxiliary: bool = False) -> Network:
     for stem in stems:
         padding = 0 if stem.kernel == 2 else 1
         first += [nn.Conv2d(stem.c_in, stem.c_out, stem.kernel, stem.stride, padding, bias=False), nn.BatchNorm2d(stem.c_out), nn.ReLU()]
-    pool: nn.Module = nn.AdaptiveMaxPool2d(1) if form.maximum else nn.AdaptiveAvgPool2d(1)
+    pool: nn.Module = GlobalMax() if form.maximum else nn.AdaptiveAvgPool2d(1)
     tail = nn.Sequential(pool, nn.Flatten(), nn.Linear(stages[-1].c_out, scale.n_classes))
     network = Network(nn.Sequential(*first), [StageLayers(stage, form) for stage in stages], tail)
     if auxiliary:

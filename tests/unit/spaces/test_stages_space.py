@@ -10,6 +10,7 @@ from measured_counts import measured
 from archduel.core import Scale, sample
 from archduel.errors import InvalidArchError
 from archduel.spaces.family import build, count
+from archduel.spaces.layers import GlobalMax
 from archduel.spaces.stages.space import Stages, form_of
 
 
@@ -73,3 +74,13 @@ def test_a_drawing_says_the_stages_in_words() -> None:
     assert shown.labels[1] == "conv 2×2"
     assert shown.labels[2:5] == tuple(f"conv 3×3, max pool + 1 conv 3×3; width {growth}" for growth in (1, 2, 4))
     assert shown.labels[-1] == "maximum of each channel, linear"
+
+
+def test_the_head_maximum_is_torch_s_adaptive_maximum_in_outputs_and_slopes() -> None:
+    x = torch.randn(4, 6, 5, 7, requires_grad=True)
+    weight = torch.randn(4, 6, 1, 1)
+    ours, theirs = GlobalMax()(x), torch.nn.AdaptiveMaxPool2d(1)(x)
+    assert torch.equal(ours, theirs)
+    slopes = [torch.autograd.grad((out * weight).sum(), x)[0] for out in (ours, theirs)]
+    assert torch.equal(*slopes)
+    assert any(isinstance(layer, GlobalMax) for layer in build(Stages().start(), Scale(8, 1, 16, 3, 3)).modules())
