@@ -45,6 +45,7 @@ class Family:
         costs: ``(archs, scale) -> (N, 2)`` what rankers are given where ``count`` takes too long for thousands; None = they are counted.
         check: ``(scale) -> int`` tries what can go wrong before a search pays for it; None = nothing can.
         recipe: ``(arch) -> {setting: value}`` what an architecture says of its own training; None = nothing.
+        example: ``(scale) -> torch.Tensor`` one input (a batch of one) of its networks, None where nothing says it; None = an image.
         side: ``(arch, image_size) -> int`` at how many pixels an architecture sees images; None = as they are.
         own_weights: whether networks draw their weights themselves while they are built, and are a person's own: then no
             standard network takes their place.
@@ -76,6 +77,7 @@ class Family:
     costs: Target | None = None
     check: Target | None = None
     recipe: Target | None = None
+    example: Target | None = None
     side: Target | None = None
     own_weights: bool = False
     scale: Scale = Scale()

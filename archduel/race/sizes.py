@@ -82,9 +82,12 @@ class Sizes:
         return Scale(channels, depth, side or self.image_size, self.in_channels, self.n_classes)
 
     def sides(self, arch: Arch) -> tuple[int, ...]:
-        """Returns the sides in pixels at which a network may see the images, their own first; one where the architecture says it."""
-        own = seen_scale(arch, self.scale(1, 1)).image_size
-        return (own,) if family(arch.space).side is not None else (own, *self.smaller)
+        """Returns the sides in pixels at which a network may see the images, their own first.
+
+        There is one where the architecture says it, and where the network is a person's own, whose layers may be made for that side.
+        """
+        own, around = seen_scale(arch, self.scale(1, 1)).image_size, family(arch.space)
+        return (own,) if around.side is not None or around.own_weights else (own, *self.smaller)
 
 
 def fitting_scale(arch: Arch, macs: float, sizes: Sizes, rng: np.random.Generator) -> tuple[Scale, Counts] | None:

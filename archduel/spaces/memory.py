@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from archduel.core import Arch, Scale
+from archduel.core.family import target
 from archduel.spaces.family import build, family
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def footprint(arch: Arch, scale: Scale, *, int8: bool = False) -> Footprint:
     Raises:
         UnknownNameError: for a space without a network.
         InvalidArchError: for an architecture that its space does not hold.
-        SettingError: for images too small for the network.
+        SettingError: for images too small for the network, or a person's own one that cannot be run on its input.
     """
     # a person's own class may be written anew under its name, in a notebook
     both = _both(arch, scale) if family(arch.space).own_weights else _remembered(arch, scale)
@@ -68,7 +69,10 @@ def _both(arch: Arch, scale: Scale) -> tuple[Footprint, Footprint]:
     """Returns the footprints in float32 and in int8."""
     from archduel.spaces.tracing import trace
 
-    found = trace(_untrained(arch, scale), (scale.in_channels, scale.image_size, scale.image_size))
+    says = family(arch.space).example
+    example = target(says)(scale) if says is not None else None
+    images = (scale.in_channels, scale.image_size, scale.image_size)
+    found = trace(_untrained(arch, scale), images if example is None else example)
     return traced_footprint(found, int8=False), traced_footprint(found, int8=True)
 
 
@@ -90,9 +94,12 @@ def network_footprint(network: nn.Module, shape: Sequence[int], *, int8: bool = 
     """Returns RAM and flash of any network in bytes, at batch 1.
 
     Args:
-        network: takes (1, C, H, W); it is run once, its weights are not looked at and its mode stays.
-        shape: (C, H, W) of an image.
+        network: takes a batch of one such input, such as (1, C, H, W); it is run once, its weights are not looked at and its mode stays.
+        shape: of an input without the batch, (C, H, W) of an image.
         int8: whether weights and activations have one byte a number, else four.
+
+    Raises:
+        SettingError: if the network cannot be run on such an input.
     """
     from archduel.spaces.tracing import trace
 

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from archduel.errors import SettingError
+
 __all__ = ["Operation", "Recorder", "Trace", "trace"]
 
 VIEWS = {"view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "flatten", "detach", "alias", "t", "_to_copy", "clone", "contiguous", "lift_fresh"}
@@ -185,24 +187,32 @@ def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
             yield from _tensors(value)
 
 
-def trace(network: nn.Module, shape: Sequence[int], *, litert: bool = True) -> Trace:
-    """Returns the operations of one image's way through a network, as a runtime would do them.
+def trace(network: nn.Module, given: Sequence[int] | torch.Tensor, *, litert: bool = True) -> Trace:
+    """Returns the operations of one input's way through a network, as a runtime would do them.
 
     Args:
-        network: takes (1, C, H, W) on its own device; run in evaluation mode, its mode stays.
-        shape: (C, H, W).
+        network: takes such inputs on its own device; run in evaluation mode, its mode stays.
+        given: shape of an input without the batch, (C, H, W) of an image; or a batch of one.
         litert: whether strided layers get a padding of their own where TensorFlow's differs from torch's, and convolutions of zeros are computed, as
             converters to LiteRT write it.
+
+    Raises:
+        SettingError: if the network cannot be run on such an input.
     """
     modes = [(module, module.training) for module in network.modules()]
     device = next((p.device for p in (*network.parameters(), *network.buffers())), torch.device("cpu"))
     try:
         network.eval()
         with torch.no_grad():
-            image = torch.zeros(1, *shape, device=device)
+            image = given.to(device) if isinstance(given, torch.Tensor) else torch.zeros(1, *given, device=device)
             recorder = Recorder(image, litert=litert)
             with recorder:
                 network(image)
+    except (RuntimeError, ValueError, IndexError) as error:  # what torch raises for an input of another form
+        raise SettingError(
+            f"RAM and flash are those of a network on one input, and {type(network).__name__} cannot be run on one of shape {tuple(image.shape)}: "
+            f"{str(error).strip().splitlines()[0]}; for other inputs than images say space_of(..., example=(channels, length))"
+        ) from error
     finally:
         for module, training in modes:
             module.training = training

@@ -193,7 +193,8 @@ def _newcomers(settings: Settings, folder: Job, kept: float) -> int:
 
 def constraint_of(settings: Settings, space: Space, dataset: Dataset, side: int | None = None) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
-    sides = (side or dataset.image_size, *smaller_sides(settings, side or dataset.image_size))
+    whole = side or dataset.image_size
+    sides = (whole,) if family(space.name).own_weights else (whole, *smaller_sides(settings, whole))
     scale = Scale(widths(space)[0], depths(space)[0], sides[-1], dataset.in_channels, dataset.n_classes)
     limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit, resized=True)
     return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller

@@ -28,7 +28,7 @@ def family_of_space(space: OwnSpace) -> Family:
     return Family(
         space.name, partial(_opened, space), build=partial(_build, space), count=partial(_count, space), costs=partial(_costs, space),
         supernet=partial(_supernet, space),
-        check=partial(_check, space), scale=USUAL, ladder=LADDER if sized else ((USUAL.channels, USUAL.depth),), own_size=not sized,
+        check=partial(_check, space), example=partial(_example, space), scale=USUAL, ladder=LADDER if sized else ((USUAL.channels, USUAL.depth),), own_size=not sized,
         recipe=space.recipe_changes if space.recipe else None, own_weights=True,
     )  # fmt: skip
 
@@ -55,6 +55,12 @@ def _costs(space: OwnSpace, archs: list[Arch], scale: Scale) -> NDArray[np.float
     from archduel.spaces.own.network import predicted_costs
 
     return predicted_costs(space, archs, scale)
+
+
+def _example(space: OwnSpace, scale: Scale) -> Any:
+    from archduel.spaces.own.network import example_of
+
+    return example_of(space, scale, 1)
 
 
 def _supernet(space: OwnSpace, scale: Scale) -> Any:

@@ -1,8 +1,12 @@
 """RAM and flash in the settings of a search: which space, which sides, what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from torch import nn
 
+from archduel import choose, space_of
 from archduel.commands.progress import Progress
 from archduel.commands.search.beside import side_beside
 from archduel.commands.search.race import constraint_of, further_limit, smaller_sides
@@ -11,7 +15,8 @@ from archduel.commands.search.settings import Settings, make_settings
 from archduel.core import Scale
 from archduel.data import load
 from archduel.errors import SettingError, UnknownNameError
-from archduel.spaces.family import family
+from archduel.race.sizes import Sizes
+from archduel.spaces.family import count, family
 from archduel.strategies.random import RandomSearch
 
 
@@ -108,3 +113,42 @@ def test_the_words_at_the_end_say_ram_and_flash():
         "networks": {"search": winner}, "metric": "accuracy", "gain": {}, "data": {"splits": {"test": 10}, "classes": ["a", "b"]}, "agreement": [],
     }  # fmt: skip
     assert any("in int8: 1,000 bytes of RAM for activations, 2,000 bytes of flash" in line for line in gain(result))
+
+
+class Flat(nn.Module):
+    """A network of a person's own whose last layer is made for the side of its images."""
+
+    def __init__(self, in_channels, n_classes, image_size):
+        super().__init__()
+        width = choose("width", [4, 512])
+        self.first, self.last = nn.Conv2d(in_channels, width, 3, padding=1), nn.Linear(width * 48 * 48, n_classes)
+
+    def forward(self, x):
+        return self.last(self.first(x).relu().flatten(1))
+
+
+def test_an_own_network_is_asked_about_at_the_side_of_its_images_alone():
+    space = space_of(Flat, check=False)
+    data = replace(load("digits"), image_size=48)
+    settings = make_settings(data="digits", seconds=60, max_ram=40_000, int8=True, space=space.identity)
+    allowed = constraint_of(settings, space, data)
+    small, large = (space.read(f"width={width}") for width in (4, 512))
+    assert allowed(small)
+    assert not allowed(large)
+    sizes = Sizes(48, 1, 10, count, lambda arch, scale, counts: True, smaller=(24, 12))
+    assert sizes.sides(small) == (48,)
+    assert sizes.sides(family("stages")().start()) == (48, 24, 12)
+
+
+def test_an_own_network_without_images_is_refused_in_one_sentence():
+    class Signal(nn.Module):
+        """Says nowhere what it reads."""
+
+        def __init__(self, n_classes):
+            super().__init__()
+            self.last = nn.Linear(choose("width", [4, 8]), n_classes)
+
+    space = space_of(Signal, check=False)
+    settings = make_settings(data="digits", seconds=60, max_ram=40_000, space=space.identity)
+    with pytest.raises(SettingError, match=r"Signal: what a network's input is stands nowhere; say it: space_of\(..., example="):
+        constraint_of(settings, space, load("digits"))

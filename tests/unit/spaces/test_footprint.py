@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from archduel import registry
+from archduel import choose, registry, space_of
 from archduel.core import Scale, parse, sample
-from archduel.errors import InfeasibleError
+from archduel.errors import InfeasibleError, SettingError
 from archduel.spaces import footprint, network_footprint
 from archduel.spaces.family import families, family
 from archduel.spaces.limits import DeviceLimit, Limits, constraint_for
@@ -212,3 +212,29 @@ def test_a_limit_below_the_smallest_network_says_what_that_needs():
     limits = Limits(scale, device=DeviceLimit(max_ram=1_000))
     with pytest.raises(InfeasibleError, match=r"--max-ram 1,000: .*bytes of RAM and [\d,]+ bytes of flash in float32.*--int8"):
         constraint_for(space, limits, np.random.default_rng(0))
+
+
+class Signal(nn.Module):
+    """Reads signals of one channel."""
+
+    def __init__(self, n_classes=3):
+        super().__init__()
+        width = choose("width", [8, 16])
+        self.first, self.last = nn.Conv1d(1, width, 3, padding=1), nn.Linear(width, n_classes)
+
+    def forward(self, x):
+        return self.last(self.first(x).relu().mean(2))
+
+
+def test_an_own_network_is_traced_on_the_input_that_it_says():
+    space = space_of(Signal, example=(1, 64))
+    small, large = (footprint(space.read(f"width={width}"), Scale(8, 1, 32, 3, 3), int8=True) for width in (8, 16))
+    assert (small.ram, large.ram) == (64 + 8 * 64, 64 + 16 * 64)
+
+
+def test_an_input_that_a_network_cannot_read_is_one_clear_error():
+    space = space_of(Signal, name="Unsaid", check=False)
+    with pytest.raises(SettingError, match=r"Signal cannot be run on one of shape \(1, 3, 32, 32\): .*; for other inputs .* example="):
+        footprint(space.start(), Scale(8, 1, 32, 3, 3))
+    with pytest.raises(SettingError, match=r"RAM and flash .* Conv2d cannot be run on one of shape \(1, 64\)"):
+        network_footprint(nn.Conv2d(3, 4, 1), (64,))
