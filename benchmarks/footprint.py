@@ -195,7 +195,8 @@ def main() -> None:
         return
     measure = {"onnxruntime": onnxruntime_needs, "litert": litert_needs}[options.runtime]
     rows = []
-    for seed, arch, scale in ((seed, *each) for seed in map(int, options.seeds.split(",")) for each in networks(seed)):
+    drawn_from = [(seed, arch, scale) for seed in map(int, options.seeds.split(",")) for arch, scale in networks(seed)]
+    for seed, arch, scale in drawn_from:
         if options.only and arch.space not in options.only.split(","):
             continue
         with tempfile.TemporaryDirectory() as folder:
