@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -157,7 +157,9 @@ def _refusal(space: Space, limits: Limits, drawn: Sequence[tuple[Arch, Counts]])
         "--max-ram": limits.device.max_ram, "--max-flash": limits.device.max_flash,
     }  # fmt: skip
     asked = ", ".join(f"{name} {value:,}" for name, value in values.items() if value is not None)
-    hint = ", or ask for one byte a number with --int8" if limits.device and not limits.device.int8 else ""
+    bytes_ = replace(limits.device, int8=True)
+    helps = limits.device and not limits.device.int8 and any(bytes_(arch, limits.scale_for(arch)) for arch, _ in drawn[:10])
+    hint = ", or ask for one byte a number with --int8" if helps else ""
     return (
         f"{some} {space.name} network is within {asked}: the smallest of {len(drawn):,} random ones at {limits.scale.channels} "
         f"channels, depth {limits.scale.depth} and {limits.scale.image_size} px needs {needs}; raise the limit{hint}"

@@ -40,6 +40,7 @@ from archduel.rankers import GaussianProcess, Jury
 from archduel.spaces import NASBench201
 from archduel.strategies.best_front import Belief, expected_gain, unreached
 from archduel.strategies.candidates import GraphAware, whole_space
+from archduel.strategies.cost_trend import CostTrend
 from archduel.strategies.nsga2 import crossed
 from archduel.testing.toy import ToyRanker, ToySpace, toy_score
 
@@ -337,3 +338,52 @@ def test_a_ranker_that_sees_graphs_tells_encodings_of_one_function_apart(made: A
 def test_a_process_has_two_views() -> None:
     with pytest.raises(SettingError, match="'effect' or 'graph'"):
         GaussianProcess(SPACE, view="colour")
+
+
+CELLS = NASBench201()
+
+
+def counted(archs: Any) -> Any:
+    """Parameters and multiply-adds."""
+    return np.array([[10.0 * (1 + sum(arch.choices)), 100.0 * (1 + sum(arch.choices)) ** 2] for arch in archs])
+
+
+def test_a_line_through_counts_is_drawn_where_a_cost_follows_them() -> None:
+    rng = np.random.default_rng(0)
+    archs = [sample(CELLS, rng) for _ in range(30)]
+    trend = CostTrend(counted)
+    follows = -1.5 * np.log(counted(archs)[:, 1]) + 2.0
+    left = trend.fit("wait_ms", archs, follows)
+    assert np.abs(left).max() < 0.05 * np.ptp(follows)
+    others = tuple(sample(CELLS, rng) for _ in range(20))
+    assert np.allclose(trend("wait_ms", others), 2.0 - 1.5 * np.log(counted(others)[:, 1]), atol=0.2)
+    assert np.array_equal(trend("wait_ms", others), trend("wait_ms", list(others)))
+    noise = rng.normal(size=30)
+    assert np.array_equal(trend.fit("noise", archs, noise), noise)
+    assert not trend("noise", archs).any()
+    assert np.array_equal(trend.fit("same", archs, np.ones(30)), np.ones(30))
+    with pytest.raises(KeyError):
+        trend("other", archs)
+
+
+def test_counts_make_beliefs_of_a_cost_that_follows_them_and_change_nothing_else() -> None:
+    def told(queries: list[Query]) -> list[Estimate]:
+        return [Estimate(toy_score(Arch("toy", q.arch.choices[:4])), values={"wait_ms": float(counted([q.arch])[0, 1])}) for q in queries]
+
+    def after(costs: Any, names: tuple[str, ...], known: Any) -> Any:
+        strategy = assemble("best", CELLS, seed=3, objectives=Objectives(names, known), costs=costs, settings={"whole": 0})
+        queries = strategy.ask(10)
+        strategy.tell(queries, told(queries))
+        strategy.step()
+        return strategy, queries
+
+    names = (SCORE, "wait_ms")
+    with_counts, first = after(counted, names, {})
+    without, same = after(None, names, {})
+    assert first == same
+    archs = [sample(CELLS, np.random.default_rng(9)) for _ in range(50)]
+    truth = np.log(counted(archs)[:, 1])
+    missed = [np.abs(s._believed("wait_ms", archs, ()).mean - truth).mean() for s in (with_counts, without)]
+    assert missed[0] < 0.5 * missed[1]
+    exact = {"wait_ms": lambda archs: counted(archs)[:, 1]}
+    assert after(counted, names, exact)[0].ask(1) == after(None, names, exact)[0].ask(1)

@@ -210,8 +210,16 @@ def test_limits_of_a_device():
 def test_a_limit_below_the_smallest_network_says_what_that_needs():
     space, scale = family("stages")(), Scale(4, 1, 32, 3, 10)
     limits = Limits(scale, device=DeviceLimit(max_ram=1_000))
-    with pytest.raises(InfeasibleError, match=r"--max-ram 1,000: .*bytes of RAM and [\d,]+ bytes of flash in float32.*--int8"):
+    with pytest.raises(InfeasibleError, match=r"--max-ram 1,000: .*bytes of RAM and [\d,]+ bytes of flash in float32; raise the limit"):
         constraint_for(space, limits, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("most", "said"), [(5_000, True), (1_000, False)])
+def test_a_refusal_names_int8_only_where_it_would_do(most, said):
+    scale = Scale(4, 1, 32, 3, 10)  # the smallest of a thousand needs 15,360 bytes in float32 and 3,840 in int8
+    with pytest.raises(InfeasibleError) as caught:
+        constraint_for(family("tiny")(), Limits(scale, device=DeviceLimit(max_ram=most)), np.random.default_rng(0))
+    assert ("--int8" in str(caught.value)) == said
 
 
 class Signal(nn.Module):
