@@ -1,6 +1,7 @@
 """Shares of the true fronts of NAS-Bench-201 that searches find, on four pairs of objectives.
 
     PYTHONPATH=benchmarks python benchmarks/fronts.py tables/fronts.table --runs 30 --out benchmarks/records/fronts_nasbench201.json
+    PYTHONPATH=benchmarks python benchmarks/fronts.py tables/fronts.table --runs 20 --queries 25,50 --seed 1 --out benchmarks/records/fronts_first_50.json
 
 The table is one of ``label_tables.py``: CIFAR-10 validation after 200 epochs (mean of trials); multiply-adds in closed form, which a search knows before it asks;
 Raspberry Pi 4 latency, edge GPU latency and energy of HW-NAS-Bench, which are told with each answer. Needs the extras ``pareto`` and ``optuna``, and pymoo. Finished
@@ -35,6 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
     parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--queries", default="25,50,100,200")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--strategies", default=STRATEGIES)
     parser.add_argument("--costs", default=",".join(COSTS))
     parser.add_argument("--trials", type=Path, default=Path("fronts_trials"), help="folder of finished searches")
@@ -42,7 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.trials.mkdir(parents=True, exist_ok=True)
     record = {
-        "what": "share of the true front's hypervolume (losses in ranges of the front of all rows, reference 1.1) after 25, 50, 100 and 200 distinct queries; validation only",
+        "what": "share of the true front's hypervolume (losses in ranges of the front of all rows, reference 1.1) after so many distinct queries; validation only",
         "command": shlex.join(["python", *sys.argv]),
         **environment(),
         "runs": arguments.runs,
@@ -52,7 +55,8 @@ def main() -> None:
     }  # fmt: skip
     for cost in arguments.costs.split(","):
         found = bench_fronts(
-            arguments.table, arguments.strategies, ["val_error", cost], runs=arguments.runs, workers=0, trials=arguments.trials / f"{cost}.jsonl"
+            arguments.table, arguments.strategies, ["val_error", cost], queries=[int(n) for n in arguments.queries.split(",")], runs=arguments.runs,
+            seed=arguments.seed, workers=0, trials=arguments.trials / f"{cost}.jsonl",
         )  # fmt: skip
         print(fronts_summary(found), flush=True)
         record["objectives"][cost] = {"facts": found.facts, "records": found.records}
