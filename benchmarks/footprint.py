@@ -96,7 +96,7 @@ def onnxruntime_needs(arch: Arch, scale: Scale, folder: Path) -> dict[str, Any]:
     second = done.stderr.partition("RUN 1")[2]
     asked = [int(n) for n in re.findall(r"num_bytes: (\d+)", second)]
     traced = trace(model, x.shape[1:], litert=False)
-    return {"truth": asked[0] if asked else 0, "estimate": planned_peak(inner(traced), 4)}
+    return {"truth": asked[0] if asked else 0, "estimate": planned_peak(inner(traced), 4, litert=False)}
 
 
 def inner(traced: Trace) -> Trace:

@@ -118,7 +118,7 @@ def traced_footprint(traced: Trace, *, int8: bool) -> Footprint:
 # -- Where each activation lies -----------------------------------------------------------------------------------------
 
 
-def planned_peak(traced: Trace, width: int) -> int:
+def planned_peak(traced: Trace, width: int, *, litert: bool = True) -> int:
     """Returns the bytes of the block that holds all activations at the time when they are needed.
 
     Largest first, each in the lowest gap between those that live at the same time.
@@ -128,12 +128,13 @@ def planned_peak(traced: Trace, width: int) -> int:
     Args:
         traced: the operations.
         width: bytes of a number.
+        litert: whether of maps of one size the one made last is placed first, as TensorFlow Lite Micro does; else the one made first.
     """
     lives = _lives(traced)
     sizes = {number: -(-traced.elements[number] * width // ALIGNMENT) * ALIGNMENT for number in lives}
     placed: list[tuple[int, int, int, int]] = []  # first and last operation, begin and end in bytes
-    # of equal ones the one made last comes first: the runtime fills its list of sizes from the tail, and sorts that stably
-    for number in sorted(lives, key=lambda number: (-sizes[number], -number)):
+    # TensorFlow Lite Micro fills its list of sizes from the tail, and sorts that stably
+    for number in sorted(lives, key=lambda number: (-sizes[number], -number if litert else number)):
         first, last = lives[number]
         beside = sorted((begin, end) for begins, ends, begin, end in placed if begins <= last and ends >= first)
         place = _lowest_gap(beside, sizes[number])

@@ -194,7 +194,7 @@ def trace(network: nn.Module, given: Sequence[int] | torch.Tensor, *, litert: bo
         network: takes such inputs on its own device; run in evaluation mode, its mode stays.
         given: shape of an input without the batch, (C, H, W) of an image; or a batch of one.
         litert: whether strided layers get a padding of their own where TensorFlow's differs from torch's, and convolutions of zeros are computed, as
-            converters to LiteRT write it.
+            converters to LiteRT write it, and in their order.
 
     Raises:
         SettingError: if the network cannot be run on such an input.
@@ -216,14 +216,14 @@ def trace(network: nn.Module, given: Sequence[int] | torch.Tensor, *, litert: bo
     finally:
         for module, training in modes:
             module.training = training
-    return _fused(recorder.operations, recorder.elements)
+    return _fused(recorder.operations, recorder.elements, late=litert)
 
 
-def _fused(operations: Sequence[Operation], elements: Sequence[int]) -> Trace:
+def _fused(operations: Sequence[Operation], elements: Sequence[int], *, late: bool) -> Trace:
     """Returns the operations with norms and activations taken into those before them, and padding into the convolution behind it.
 
-    What becomes one operation runs at the place of the last of them, as in converted files: between a sum and the activation that reads it
-    other operations may lie.
+    Between a sum and the activation that reads it other operations may lie: ``late`` says whether what becomes one operation runs at the place
+    of the last of them, as in files converted to LiteRT, or at that of the first.
     """
     readers = [number for operation in operations for number in operation.inputs]
     makers: dict[int, int] = {}
@@ -236,6 +236,10 @@ def _fused(operations: Sequence[Operation], elements: Sequence[int]) -> Trace:
                 operation, merged[host] = before._replace(outputs=operation.outputs, stored=_with_bias(before, operation)), None
             elif _takes_border(before, operation):
                 operation, merged[host] = operation._replace(inputs=before.inputs), None
+            if merged[host] is None and not late:
+                makers |= dict.fromkeys(operation.outputs, host)
+                merged[host] = operation
+                continue
         makers |= dict.fromkeys(operation.outputs, len(merged))
         merged.append(operation)
     return Trace(tuple(operation for operation in merged if operation is not None), tuple(elements))

@@ -115,7 +115,7 @@ def test_the_words_at_the_end_say_ram_and_flash():
     assert any("in int8: 1,000 bytes of RAM for activations, 2,000 bytes of flash" in line for line in gain(result))
 
 
-class Flat(nn.Module):
+class FortyEight(nn.Module):
     """A network of a person's own whose last layer is made for the side of its images."""
 
     def __init__(self, in_channels, n_classes, image_size):
@@ -128,7 +128,7 @@ class Flat(nn.Module):
 
 
 def test_an_own_network_is_asked_about_at_the_side_of_its_images_alone():
-    space = space_of(Flat, check=False)
+    space = space_of(FortyEight, check=False)
     data = SimpleNamespace(image_size=48, in_channels=1, n_classes=10)
     settings = make_settings(data="digits", seconds=60, max_ram=40_000, int8=True, space=space.identity)
     allowed = constraint_of(settings, space, data)  # type: ignore[arg-type]
@@ -141,14 +141,14 @@ def test_an_own_network_is_asked_about_at_the_side_of_its_images_alone():
 
 
 def test_an_own_network_without_images_is_refused_in_one_sentence():
-    class Signal(nn.Module):
+    class Wordless(nn.Module):
         """Says nowhere what it reads."""
 
         def __init__(self, n_classes):
             super().__init__()
             self.last = nn.Linear(choose("width", [4, 8]), n_classes)
 
-    space = space_of(Signal, check=False)
+    space = space_of(Wordless, check=False)
     settings = make_settings(data="digits", seconds=60, max_ram=40_000, space=space.identity)
-    with pytest.raises(SettingError, match=r"Signal: what a network's input is stands nowhere; say it: space_of\(..., example="):
+    with pytest.raises(SettingError, match=r"Wordless: what a network's input is stands nowhere; say it: space_of\(..., example="):
         constraint_of(settings, space, load("digits"))
