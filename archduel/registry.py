@@ -163,13 +163,19 @@ def _loaded(role: str, name: str, target: str) -> Any:
     except ArchduelError:
         raise
     except (ImportError, AttributeError, OSError, TypeError, ValueError) as error:
-        raise UnknownNameError(f"{role} {name!r} cannot be loaded from {target!r}: {error}") from error
+        raise UnknownNameError(f"{role} {name!r} cannot be loaded: {error}{_beside(module, attribute)}") from error
     adapter = ADAPTERS.get(role)
     if adapter is None or (target in MENUS[role].values() and target.startswith("archduel.")):
         return thing
     home_of_adapter, _, function = adapter.partition(":")
     _present[role, target] = adapted = getattr(import_module(home_of_adapter), function)(thing, target, settings)
     return adapted
+
+
+def _beside(module: str, attribute: str) -> str:
+    """Returns how a file of the folder that one is in is named, where a module of its name is not found: the command does not look there."""
+    file = f"{module.replace('.', '/')}.py"
+    return f"; {file} is in this folder: write {file}:{attribute}" if not module.endswith(".py") and Path(file).is_file() else ""
 
 
 def _from_file(path: str) -> Any:

@@ -10,22 +10,33 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
+from archduel.commands.dialect import Group
+from archduel.commands.mistakes import UsageError, in_our_words
 from archduel.commands.progress import by_command
 from archduel.errors import ArchduelError, DamagedError, in_one_line, of_the_machine
 from archduel.text import print_line, printable, settle_streams
 
 __all__ = ["app", "main"]
 
-class _Commands(TyperGroup):
+class _Commands(Group):
     """All commands; click would say "Aborted!" of an EOFError, which is what a file that ends too soon leads to."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Reads what stands before the command."""
+        try:
+            rest: list[str] = super().parse_args(ctx, args)
+            return rest
+        except UsageError as error:
+            raise in_our_words(error) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Runs a command."""
         try:
             with by_command():
                 return super().invoke(ctx)
+        except UsageError as error:
+            raise in_our_words(error) from None
         except EOFError as error:
             raise DamagedError(f"a file ends too soon: {in_one_line(error)}") from error
 

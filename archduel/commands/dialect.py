@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, ClassVar
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
+from archduel.commands.mistakes import UsageError
 from archduel.errors import SettingError
 
-__all__ = ["PANELS", "Command", "modern", "usable_device"]
+__all__ = ["PANELS", "Command", "Group", "modern", "usable_device"]
 
 PANELS: Mapping[str, str] = {
     **dict.fromkeys(("time", "evaluations", "audit", "queries", "runs", "splits", "passes", "rounds", "steps"), "Budget"),
@@ -57,7 +58,11 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Reads the arguments."""
-        rest: list[str] = super().parse_args(ctx, modern(args, self.former))
+        try:
+            rest: list[str] = super().parse_args(ctx, modern(args, self.former))
+        except UsageError as error:
+            error.ctx = getattr(error, "ctx", None) or ctx  # some do not say which command they are about
+            raise
         return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -78,6 +83,16 @@ class Command(TyperCommand):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+
+class Group(TyperGroup):
+    """Commands, listed with what they do in a whole sentence."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes every command with the whole first sentence of its help: half a sentence says nothing."""
+        shown = [(name, command) for name in self.list_commands(ctx) if (command := self.get_command(ctx, name)) is not None and not command.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, " ".join((command.help or "").partition("\n\n")[0].split())) for name, command in shown])
 
 
 def usable_device(device: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from archduel import registry
+from archduel.commands.choices import MENUS
 from archduel.commands.dialect import METHOD, PANELS
 from archduel.commands.schemas import OUTPUTS
 from archduel.version import __version__
@@ -22,8 +23,6 @@ EXIT_CODES: Mapping[int, str] = {
     130: "stopped by Ctrl-C; the same command continues",
 }
 """What the exit codes of every command mean."""
-MENUS = {"strategy": "strategy", "space": "space", "track": "tracker", "beside": "space"}
-"""Option -> the menu whose names it takes, beside ``module:Class``."""
 TYPES = {"int": "integer", "integer": "integer", "float": "number", "path": "path", "posixpath": "path", "bool": "flag", "boolean": "flag"}
 """Word for a type, of typer's newer or older kind of parameter, or of Python -> ours; all others are text."""
 
@@ -76,6 +75,8 @@ def _option(parameter: Any) -> dict[str, Any]:
     annotation, older = _annotation(parameter), getattr(parameter, "type", None)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         said["choices"] = [_plain(choice) for choice in annotation]
+    elif hasattr(older, "choices"):
+        said["choices"] = list(older.choices)
     elif parameter.name in MENUS:
         said["menu"] = registry.names(MENUS[parameter.name])
     ends = {end: getattr(parameter, end, None) if older is None else getattr(older, end, None) for end in ("min", "max")}

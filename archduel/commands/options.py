@@ -23,6 +23,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
 import typer
 from typer.models import ParameterInfo
 
+from archduel.commands.choices import OneOf, plain, shown
 from archduel.commands.dialect import Command, usable_device
 from archduel.errors import SettingError, as_number, brief
 
@@ -84,7 +85,7 @@ FlatLabels = Annotated[Path | None, typer.Option(help="flat folder of images: fi
 BatchSize = Annotated[int, typer.Option(help="images a forward pass")]
 MaxImages = Annotated[int | None, typer.Option(help="use at most so many images")]
 ImageSize = Annotated[int | None, typer.Option(help="side in pixels; default chosen from the images")]
-Metric = Annotated[str, typer.Option(help="accuracy, balanced_accuracy or macro_f1")]
+Metric = Annotated[str, typer.Option(help="what counts as good"), OneOf("accuracy", "balanced_accuracy", "macro_f1")]
 Seed = Annotated[int, typer.Option(help="seed of everything random")]
 Device = Annotated[str, typer.Option(callback=usable_device, help="auto (cuda where it is, else cpu), cpu, cuda:1")]
 Workers = Annotated[int, typer.Option(min=1, help="trainings at a time")]
@@ -158,13 +159,14 @@ def _fields(cls: type) -> Iterator[tuple[str, Any, ParameterInfo, Any]]:
         hints = get_type_hints(cls, include_extras=True)
         for field in dataclasses.fields(cls):
             annotation, *metadata = get_args(hints[field.name])
-            yield field.name, annotation, _option(metadata, ""), field.default
+            choices = [mark for mark in metadata if isinstance(mark, OneOf)]
+            yield field.name, Annotated[(annotation, *choices)] if choices else annotation, _option(metadata, ""), field.default
         return
     model: Any = cls
     for name, field in model.model_fields.items():
-        # typer below 0.19 knows no Literal: the help lists the words and the model checks them
         words = get_args(field.annotation)
-        annotation = str if words and all(isinstance(word, str) for word in words) else field.annotation
+        # typer 0.18 knows no Literal
+        annotation = Annotated[str, OneOf(*words)] if words and all(isinstance(word, str) for word in words) else field.annotation
         if field.is_required():
             yield name, annotation, typer.Argument(help=field.description), inspect.Parameter.empty
         else:
@@ -183,16 +185,17 @@ def _sources(function: Callable[..., Any]) -> dict[str, FieldsOf]:
     return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, FieldsOf)}
 
 
-def _with_fields(function: Callable[..., None]) -> Callable[..., None]:
-    """Returns ``function`` with one keyword parameter a field where it has a parameter marked :class:`FieldsOf`."""
+def _spelled_out(function: Callable[..., None]) -> Callable[..., None]:
+    """Returns ``function`` with one keyword parameter a field where it has a parameter marked :class:`FieldsOf`, and with its choices."""
     sources = {name: source.parameters() for name, source in _sources(function).items()}
     hints = get_type_hints(function, include_extras=True)
     parameters: list[inspect.Parameter] = []
     for own in inspect.signature(function).parameters.values():
         alone = own.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[own.name])
-        parameters += sources.get(own.name, [alone])
+        parameters += map(shown, sources.get(own.name, [alone]))
 
     def call(**values: Any) -> None:
+        values = plain(values)
         for name, fields in sources.items():
             values[name] = {field.name: values.pop(field.name) for field in fields}
         function(**values)
@@ -249,13 +252,13 @@ def add_command(
     """
     name = name or function.__name__
     if not _sources(function):
-        group.command(name, cls=type("PlainCommand", (Command,), {"former": dict(former or {})}))(function)
+        group.command(name, cls=type("PlainCommand", (Command,), {"former": dict(former or {})}))(_spelled_out(function))
         return
 
     @cache
     def build() -> Any:
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-        alone.command(name)(_with_fields(function))
+        alone.command(name)(_spelled_out(function))
         return typer.main.get_command(alone)
 
     def stub() -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from archduel.commands.choices import OneOf
+from archduel.commands.dialect import Group
 from archduel.commands.options import AsJson, add_command, numbers
 from archduel.commands.progress import record_lines
 
@@ -18,7 +20,7 @@ Name = Annotated[str, typer.Argument(help="`archduel zoo list`; NAME.TAG for par
 
 def register(app: typer.Typer) -> None:
     """Adds the group to ``app``."""
-    zoo = typer.Typer(help="Published networks by name, with weights.", no_args_is_help=True)
+    zoo = typer.Typer(cls=Group, help="Published networks by name, with weights.", no_args_is_help=True)
     add_command(zoo, list_, "list")
     add_command(zoo, show, "show")
     add_command(zoo, load, "load")
@@ -55,7 +57,7 @@ def load(
     name: Name,
     to: Annotated[Path, typer.Option(help="folder to write: model.safetensors and model.json")],
     checkpoint: Annotated[Path | None, typer.Option(help="a released .pt, .pth or .safetensors file instead of our weights")] = None,
-    data: Annotated[str, typer.Option(help="of the checkpoint: cifar10, cifar100, imagenet")] = "cifar10",
+    data: Annotated[str, typer.Option(help="of the checkpoint"), OneOf("cifar10", "cifar100", "imagenet")] = "cifar10",
     channels: Annotated[int, typer.Option(help="of the checkpoint's network; 0 = as published")] = 0,
     depth: Annotated[int, typer.Option(help="cells in all; 0 = as published")] = 0,
     classes: Annotated[int, typer.Option(help="outputs; 0 = as published")] = 0,

@@ -259,6 +259,11 @@ class Job:
         states = self.path.rglob("*.safetensors") if self.layout.file else iter(())
         return any(record.get("event", "") in PAID for record in records) or next(states, None) is not None
 
+    @property
+    def has_paid(self) -> bool:
+        """Whether anything was trained or measured here that another job would have to pay for again."""
+        return self._paid_for(self.journal.records)
+
     def _write_settings(self, command: str) -> None:
         path = self.path / self.layout.file
         content = {"command": command, **self.settings, **_plain(environment())}

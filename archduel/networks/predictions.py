@@ -70,7 +70,8 @@ def _pixels(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     try:
         kind = os.stat(path).st_mode
     except (OSError, ValueError) as error:
-        raise DataError(f"{name} is not there ({error}); give image files") from error
+        why = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise DataError(f"{name} {why}; give image files") from error
     if not stat.S_ISREG(kind):  # a pipe would be waited for, without end
         raise DataError(f"{name} is a {'folder' if stat.S_ISDIR(kind) else 'pipe or device'}, not an image; give image files")
     try:

@@ -127,7 +127,7 @@ class Race:
         self.winner = leader
         winner = self.candidates[leader]
         self._note("choice", number=leader, trained=self._units(winner), began=self._now(winner))
-        self.say(f"{winner.name} goes on to the end: {winner.accuracy:.1%} on validation after {winner.passes:.0f} epochs")
+        self.say(f"{winner.name} goes on to the end: {winner.accuracy:.1%} on validation after {winner.passes:.0f} epoch{'s' * (round(winner.passes) != 1)}")
 
     # -- newcomers -----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from archduel.commands.dialect import Group
 from archduel.commands.options import AsJson, add_command
 
 __all__ = ["entries", "register"]
@@ -15,7 +16,7 @@ __all__ = ["entries", "register"]
 
 def register(app: typer.Typer) -> None:
     """Adds the group to ``app``."""
-    group = typer.Typer(help="Published networks that know images, and their weights.", no_args_is_help=True)
+    group = typer.Typer(cls=Group, help="Published networks that know images, and their weights.", no_args_is_help=True)
     add_command(group, list_, "list")
     add_command(group, add, "add")
     app.add_typer(group, name="backbones")

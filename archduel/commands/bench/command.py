@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from archduel.commands.choices import OneOf
+from archduel.commands.dialect import Group
 from archduel.commands.options import (
     AsJson,
     Device,
@@ -156,7 +158,7 @@ def rank(
     labels: Annotated[str, typer.Option(help="learn from these numbers of labels: 78,156,469")] = "",
     splits: Annotated[int | None, typer.Option(help="repetitions with other labels; default 20")] = None,
     preset: Annotated[str, typer.Option(help="a protocol of the literature: pinat201, narformer, ctnas, graf ...")] = "",
-    learn: Annotated[str | None, typer.Option(help="validation (default) or test accuracies are the labels")] = None,
+    learn: Annotated[str | None, typer.Option(help="accuracies that are the labels; default validation"), OneOf("validation", "test")] = None,
     run: Annotated[int | None, typer.Option(help="label = this run; default the mean of all")] = None,
     judge: Annotated[str | None, typer.Option(help="remaining (default), all, or a number of held-out architectures")] = None,
     against: Annotated[str, typer.Option(help="test all others against this ranker; default each against the best other")] = "",
@@ -312,7 +314,7 @@ def _by_strategy(texts: list[str] | None) -> dict[str, dict[str, Any]]:
 
 def register(app: typer.Typer) -> None:
     """Adds the group with its commands to ``app``."""
-    bench = typer.Typer(help="Measurements: strategies and rankers on tables, shared weights, fused training.", no_args_is_help=True)
+    bench = typer.Typer(cls=Group, help="Measurements: strategies and rankers on tables, shared weights, fused training.", no_args_is_help=True)
     for command, name in ((search, "search"), (rank, "rank"), (one_shot, "oneshot"), (fused, "fused")):
         add_command(bench, command, name, former={**FORMER, "--supernet": "--set", "--seconds": "--time"})
     app.add_typer(bench, name="bench")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from archduel.commands.choices import OneOf
+from archduel.commands.dialect import Group
 from archduel.commands.options import AsJson, Quiet, Seed, add_command, numbers
 
 __all__ = ["register"]
@@ -17,7 +19,7 @@ Name = Annotated[str, typer.Argument(help="what the device is called, such as pi
 
 def register(app: typer.Typer) -> None:
     """Adds the group to ``app``."""
-    group = typer.Typer(help="Latency on another device: make a kit, add measurements, list, show, remove.", no_args_is_help=True)
+    group = typer.Typer(cls=Group, help="Latency on another device: make a kit, add measurements, list, show, remove.", no_args_is_help=True)
     add_command(group, kit)
     add_command(group, add)
     add_command(group, list_, "list")
@@ -52,7 +54,7 @@ def add(
     name: Name,
     measurements: Annotated[Path, typer.Option(help="measurements.csv, written by measure.py on the device")],
     kit: Annotated[Path | None, typer.Option(help="folder of the kit, where it was not made here")] = None,
-    unit: Annotated[str, typer.Option(help="of the latencies in the file: ms, s, us")] = "ms",
+    unit: Annotated[str, typer.Option(help="of the latencies in the file"), OneOf("ms", "s", "us")] = "ms",
     replace: Annotated[bool, typer.Option("--replace", help="take the place of a device of this name")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from archduel.commands.choices import OneOf
 from archduel.commands.options import (
     AsJson,
     BatchSize,
@@ -40,7 +41,7 @@ def evaluate(
     labels: FlatLabels = None,
     max_images: Annotated[int | None, typer.Option(help="a random part of the test images")] = None,
     corrupt: Annotated[
-        list[str] | None, typer.Option(help="also spoiled copies: noise, blur, contrast, jpeg or all; repeat")
+        list[str] | None, typer.Option(help="also spoiled copies; repeat for more"), OneOf("noise", "blur", "contrast", "jpeg", "all")
     ] = None,
     severity: Annotated[list[int] | None, typer.Option(help="of the spoiling, 1 to 5; repeat; default 1 3 5")] = None,
     batch_size: BatchSize = 256,

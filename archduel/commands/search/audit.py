@@ -18,6 +18,7 @@ from archduel.commands.options import parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search.after import reserve
 from archduel.commands.search.final import text_of
+from archduel.commands.search.own import space_asked
 from archduel.commands.search.race import constraint_of, further_limit, recipe_for
 from archduel.commands.search.report import write_report
 from archduel.commands.search.settings import Settings, load_arguments, read_settings
@@ -32,7 +33,6 @@ from archduel.race.plan import RACE_SHARE
 from archduel.race.training import Anytime
 from archduel.reporting.statistics import gain_interval, gain_sentence
 from archduel.spaces.family import build, recipe_changes
-from archduel.spaces.lookup import open_space
 from archduel.strategies import RandomSearch
 from archduel.training.images import Pixels, side_by_side
 from archduel.training.metrics import evaluate
@@ -179,13 +179,12 @@ class _Audit:
 
     def _space(self) -> Space:
         """Returns the space in which random search is a rival: the run's, or the one beside it where the network that was handed over is of that."""
-        race, variant = self.result["race"], self.settings.section("space")
+        race = self.result["race"]
         if self.settings.beside is not None:
             beside: Space = registry.make("space", self.settings.beside)
             if str(race["candidates"][race["winner"]]["arch"]).startswith(f"{beside.name}:"):
                 return beside
-        own: Space = open_space(self.settings.space, **variant) if variant else registry.make("space", self.settings.space)
-        return own
+        return space_asked(self.settings)
 
     def run(self) -> dict[str, Any]:
         """Does all that is left and returns the content of audit.json."""

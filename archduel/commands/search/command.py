@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from archduel.commands.choices import OneOf
 from archduel.commands.dialect import usable_device
 from archduel.commands.options import (
     FieldsOf,
@@ -51,7 +52,7 @@ def search(
     context: typer.Context,
     *,
     time: Annotated[str | None, typer.Option(help="wall-clock budget: 90s, 20m, 2h (a bare number is seconds), default by the number of images; +30m trains a finished run on")] = None,
-    objective: Annotated[list[str] | None, typer.Option(help="accuracy, and params, macs, latency_ms, ram or flash; repeat: the outcome is a front of trade-offs")] = None,
+    objective: Annotated[list[str] | None, typer.Option(help="accuracy and others; repeat: the outcome is a front of trade-offs"), OneOf("accuracy", "params", "macs", "latency_ms", "ram", "flash")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the run; the same command continues it")] = None,
     fields: Fields,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings, such as the run.toml of a run; options on the command line go before")] = None,

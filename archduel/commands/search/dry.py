@@ -10,6 +10,8 @@ from archduel.commands.progress import Progress, duration
 from archduel.commands.search.after import reserve
 from archduel.commands.search.announce import say_images
 from archduel.commands.search.known import backbones_at_hand, unsuitable
+from archduel.commands.search.own import for_data, space_asked
+from archduel.commands.search.race import check_settings_of_race, constraint_of
 from archduel.commands.search.run import planned_without_race, races, search, with_budget
 from archduel.commands.search.settings import (
     Settings,
@@ -18,6 +20,7 @@ from archduel.commands.search.settings import (
     make_settings,
     read_settings,
 )
+from archduel.commands.search.strategy import check_settings
 from archduel.data import load
 from archduel.race.plan import timed_plan
 from archduel.reporting.text import compact
@@ -37,6 +40,9 @@ def plan(data: str, *, quiet: bool | None = None, **values: Any) -> None:
         ArchduelError: one of its kinds for data, settings, limits or a budget that cannot be used.
     """
     settings, progress = with_budget(make_settings(data=data, **values)), Progress(quiet=quiet)
+    check_settings(settings)
+    if races(settings):
+        check_settings_of_race(settings)
     dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
     progress.end()
     say_images(progress, settings, dataset)
@@ -46,10 +52,14 @@ def plan(data: str, *, quiet: bool | None = None, **values: Any) -> None:
     else:
         for line in _race_lines(settings):
             progress.say(line)
+        alone = True
         if asks_known(settings):
             names = backbones_at_hand(settings)
             reason = unsuitable(settings, dataset, names)
+            alone = bool(reason)
             progress.say(f"  start      {f'from scratch; {reason}' if reason else 'parts of ' + ', '.join(names) + ', and networks from scratch'}")
+        if alone:  # limits that no untrained network meets would end the search
+            constraint_of(settings, for_data(space_asked(settings), dataset, progress), dataset)
     for line in _limit_lines(settings):
         progress.say(line)
     progress.say("nothing was trained or written; the same command without --plan begins")

@@ -14,8 +14,9 @@ from archduel.data import Dataset
 from archduel.errors import ExportError, RunError, SettingError
 from archduel.networks.trained import export_network, open_network
 from archduel.spaces.family import checked, for_scale, found_by_others, is_own
+from archduel.spaces.lookup import open_space
 
-__all__ = ["check_importable", "check_not_loading", "exported", "exported_to", "for_data"]
+__all__ = ["check_importable", "check_not_loading", "exported", "exported_to", "for_data", "space_asked"]
 
 DECIDED = {"image_size", "channels", "depth", "epochs"}
 """Settings of a recipe that are those of a run, not of a network in it."""
@@ -36,6 +37,13 @@ def check_importable(settings: Settings) -> None:
             f"workers import {settings.space.rpartition(':')[2]} from its file, and it is in none: it stands inside a function, or was typed into a "
             "notebook or shell; put it at the top level of a file (mine.py) and import it from there, or let networks race (time=...), in this process"
         )
+
+
+def space_asked(settings: Settings) -> Space:
+    """Returns the space of a run, with the settings of ``--set space.NAME``, such as ``preset=cnas``."""
+    variant = settings.section("space")
+    space: Space = open_space(settings.space, **variant) if variant else registry.make("space", settings.space)
+    return space
 
 
 def for_data(space: Space, dataset: Dataset, progress: Progress) -> Space:

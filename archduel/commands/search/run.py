@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from archduel import registry
 from archduel.assemble import declaration
 from archduel.commands.options import parse_bytes, parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
@@ -23,7 +22,7 @@ from archduel.commands.search.fronts import front_lines
 from archduel.commands.search.latency import latency_at
 from archduel.commands.search.more import as_before, begin, end, is_more, trained_on
 from archduel.commands.search.one_shot import check_space, prepare, select_by_shared_weights
-from archduel.commands.search.own import check_importable, check_not_loading, exported, for_data
+from archduel.commands.search.own import check_importable, check_not_loading, exported, for_data, space_asked
 from archduel.commands.search.pace import Pace
 from archduel.commands.search.paper import introduce, say_cost
 from archduel.commands.search.plan import (
@@ -54,12 +53,11 @@ from archduel.core.job import RUN, Job
 from archduel.core.places import same_place
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
-from archduel.errors import DataError, SettingError, as_path
+from archduel.errors import ArchduelError, SettingError, as_path
 from archduel.estimators.judges import Groups, scale_of
 from archduel.estimators.timing import Stopwatch, check_device
 from archduel.spaces.family import target_of
 from archduel.spaces.limits import Limits, constraint_for, sizes
-from archduel.spaces.lookup import open_space
 from archduel.text import printable
 from archduel.training.images import Pixels
 from archduel.training.runtime import visible_devices
@@ -75,8 +73,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     # the clock decides how a timed race goes, not the number of threads it began with
     settings = settings if race and settings.evaluations is None else same.as_begun(folder, settings)
     check_device(settings.device)
-    variant = settings.section("space")  # such as preset=cnas
-    space = open_space(settings.space, **variant) if variant else registry.make("space", settings.space)
+    space = space_asked(settings)
     one_shot = declaration(settings.strategy).kind == "one-shot"
     if one_shot:
         check_space(settings.space)
@@ -232,7 +229,7 @@ def _plan(
 def planned_without_race(folder: Path, settings: Settings, dataset: Dataset, progress: Progress) -> None:
     """Says the plan of a run that compares trained networks; training steps are timed in ``folder``, which is not the run's."""
     check_settings(settings)
-    space = for_data(registry.make("space", settings.space, **settings.section("space")), dataset, progress)
+    space = for_data(space_asked(settings), dataset, progress)
     stopwatch = Stopwatch(space, _pixels(settings, dataset), dataset.n_classes, device=settings.device, threads=settings.threads)
     with Job(folder, RUN, {"run": settings.model_dump()}, command="plan", defaults={"run": default_settings()}) as job:
         settings, plan, limits = _plan(job, settings, space, dataset, stopwatch, progress, free=False)
@@ -378,6 +375,7 @@ def search(
     path = Path(as_path("out", out)) if out is not None else same.place_for(checked)
     progress = Progress(quiet=quiet)
     line = printable(command or " ".join(sys.argv) or "archduel.search(...)")
+    new = not (path / RUN.file).exists()
     folder = same.opened(path, checked, line, gone)
     try:
         with following(track, path, progress.say):
@@ -386,8 +384,9 @@ def search(
         progress.end()
         progress.say(f"stopped after {duration(folder.clock)}; the same command continues {path}")
         raise
-    except DataError:
-        same.forgotten(folder)
+    except ArchduelError:
+        if new:
+            same.forgotten(folder)
         raise
     finally:
         progress.end()

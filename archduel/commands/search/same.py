@@ -80,19 +80,20 @@ def as_older(path: Path, settings: Settings) -> Settings:
 
 
 def forgotten(folder: Job) -> None:
-    """Removes a run that has not even found its data: a mistyped name leaves nothing behind. Whatever else lies in the folder stays.
+    """Removes a run that trained nothing: a mistake in the command leaves nothing behind. A folder that holds anything else stays.
 
     Args:
         folder: closed afterwards.
     """
-    begun = bool(folder.journal.records)
+    paid = folder.has_paid
     folder.close()
-    if begun:
+    ours = {RUN.file, JOURNAL, ".lock"}
+    if paid or {entry.name for entry in folder.path.iterdir()} - ours:
         return
-    for name in (RUN.file, JOURNAL, ".lock"):
+    for name in ours:
         (folder.path / name).unlink(missing_ok=True)
     with suppress(OSError):
-        folder.path.rmdir()  # empty folders alone
+        folder.path.rmdir()
 
 
 def as_begun(folder: Job, settings: Settings) -> Settings:

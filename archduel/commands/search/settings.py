@@ -51,8 +51,8 @@ class Settings(BaseModel):
     latency_batch: int = Field(1, ge=1, description="images a batch when latency is measured")
     image_size: int | None = Field(None, ge=8, le=1024, description="side in pixels; default chosen from the images")
     max_images: int | None = Field(None, ge=20, description="use at most so many images")
-    metric: Literal["accuracy", "balanced_accuracy", "macro_f1"] = Field("accuracy", description="accuracy, balanced_accuracy or macro_f1")
-    rank_by: Literal["likelihood", "metric"] = Field("likelihood", description="what networks are chosen by: likelihood (of the right classes) or metric")
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1"] = Field("accuracy", description="what counts as good")
+    rank_by: Literal["likelihood", "metric"] = Field("likelihood", description="what networks are chosen by: the likelihood of the right classes, or the metric")
     size_belief: float = Field(0.5, ge=0, description="how much larger networks are believed to gain from longer training; 0 = not")
     seed: int = Field(0, ge=0, description="seed of everything")
     final_seeds: int = Field(3, ge=1, le=20, description="trainings of each final network")
@@ -68,7 +68,7 @@ class Settings(BaseModel):
     )
     set: dict[str, Any] = Field(default_factory=dict)
     start: Literal["auto", "pretrained", "scratch"] = Field(
-        "auto", description="what a race begins with: pretrained (parts of networks that know images), scratch, or auto: both, validation decides"
+        "auto", description="what a race begins with: parts of networks that know images, untrained ones, or both, and validation decides (auto)"
     )
     beside: str | None = Field(None, description="a further space whose networks race beside those of `space`; default `stages` beside `tiny` under limits of RAM or flash")
     backbones: str | None = Field(None, description="which pretrained networks: `archduel backbones list`, commas between; default those whose weights are here")

@@ -7,6 +7,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from archduel.commands.choices import OneOf
+from archduel.commands.dialect import Group
 from archduel.commands.options import (
     SPACE_SETTINGS,
     Fused,
@@ -69,7 +71,7 @@ _Value = TypeVar("_Value")
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to ``app``."""
-    table = typer.Typer(help="Tabular benchmarks: import, show, list, export, train.", no_args_is_help=True)
+    table = typer.Typer(cls=Group, help="Tabular benchmarks: import, show, list, export, train.", no_args_is_help=True)
     add_command(table, import_, "import", former={"--space-set": "--set"})
     add_command(table, show, "show")
     add_command(table, list_, "list")
@@ -96,11 +98,11 @@ def import_(
     seconds: Annotated[list[str] | None, typer.Option(help="training time in seconds, written alike")] = None,
     column: Annotated[list[str] | None, typer.Option(help="a column of numbers to keep, such as params; repeat for more")] = None,
     percent: Annotated[bool, typer.Option(help="accuracies are percentages")] = False,
-    repeats: Annotated[str, typer.Option(help="repeated architectures: error, first, mean, runs")] = "error",
+    repeats: Annotated[str, typer.Option(help="what repeated architectures are"), OneOf("error", "first", "mean", "runs")] = "error",
     join: Annotated[Path | None, typer.Option(help="a second CSV or parquet file with further columns")] = None,
     on: Annotated[str, typer.Option(help="the column that tells which rows of the two files belong together")] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help=SPACE_SETTINGS)] = None,
-    dataset: Annotated[str, typer.Option(help="NAS-Bench-201, NATS-Bench: cifar10, cifar100, ImageNet16-120")] = "cifar10",
+    dataset: Annotated[str, typer.Option(help="of NAS-Bench-201 and NATS-Bench"), OneOf("cifar10", "cifar100", "ImageNet16-120")] = "cifar10",
     halfway: Annotated[bool, typer.Option(help="NAS-Bench-101: also keep half-time values")] = False,
     format_: Annotated[str, typer.Option("--format", help="of a published file, where its name does not say it")] = "",
     note: Annotated[str, typer.Option(help="a sentence to keep in the table")] = "",
