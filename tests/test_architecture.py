@@ -35,7 +35,7 @@ NEEDS: dict[str, set[str]] = {
 }
 """Part of the house -> the parts that its files may import; errors, text, version and lazy lists of names are free for all."""
 FREE = {"errors", "text", "version", "_lazy"}
-SHARED_BY_COMMANDS = {"again", "dialect", "int8", "options", "progress", "trainings", "train_file", "tracking", "candidates", "interface", "schemas", "listing", "report", "zoo", "priors", "published", "journals", "live", "notebook"}
+SHARED_BY_COMMANDS = {"again", "choices", "dialect", "int8", "options", "progress", "trainings", "train_file", "tracking", "candidates", "interface", "schemas", "listing", "report", "zoo", "priors", "published", "journals", "live", "notebook"}
 """Modules of ``commands`` that its folders share; the folders never import each other."""
 
 

@@ -75,7 +75,7 @@ def _option(parameter: Any) -> dict[str, Any]:
     annotation, older = _annotation(parameter), getattr(parameter, "type", None)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         said["choices"] = [_plain(choice) for choice in annotation]
-    elif hasattr(older, "choices"):
+    elif older is not None and hasattr(older, "choices"):
         said["choices"] = list(older.choices)
     elif parameter.name in MENUS:
         said["menu"] = registry.names(MENUS[parameter.name])

@@ -260,7 +260,7 @@ def following(name: str, path: Path | None, say: Callable[[str], None] = lambda 
         yield
         return
     if path is None:
-        raise RunError("what is tracked is what the journal holds; give --out, so that there is one")
+        raise RunError("what is tracked is what the journal holds; give --out (in Python out or trials), so that there is one")
     tracker, over = make_tracker(name, tracking_folder(path)), threading.Event()
     thread = threading.Thread(target=_follow, args=(tracker, path, over, say), daemon=True, name="tracker")
     thread.start()

@@ -39,7 +39,7 @@ from archduel.core.storage import (
 )
 from archduel.errors import RunError
 
-__all__ = ["COMPARISON", "JOURNAL", "PROXY", "RESULT", "RUN", "STUDY", "TABLE", "TRAINING", "WORK", "Job", "Layout", "Part", "differences", "read_result"]
+__all__ = ["COMPARISON", "JOURNAL", "PROXY", "RESULT", "RUN", "STUDY", "TABLE", "TRAINING", "WORK", "Job", "Layout", "Part", "differences", "last_command", "read_result"]
 
 JOURNAL, RESULT = "journal.jsonl", "result.json"
 
@@ -78,12 +78,19 @@ STUDY = Layout("study", "study.toml", ("study",), "out")
 PROXY = Layout("job", "settings.json", ("settings",))
 COMPARISON = Layout("comparison")
 TABLE = Layout("table")
+COMMAND = "command"
+"""Event of a single journal that holds the line that was typed."""
 PAID = ("", "estimate", "epoch", "one-shot step", "rung", "trial")
 """Records that cost something; a job without any may still get other settings. Epochs of a training have no event."""
 LOGS = re.compile(r"slurm-[\w.%-]*\.(out|err)|[\w.-]+\.[oe]\d+|nohup\.out|.*\.log|\.nfs[0-9a-f]+")
 """Logs that batch systems and shells open in the folder of a job before it begins."""
 # Letters of a value in a message; recipes and texts of architectures are longer, and a message of ten lines is not read.
 SHORT = 80
+
+
+def last_command(records: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the line that last worked on a job that is a single journal, empty where none is known."""
+    return next((str(record["command"]) for record in reversed(records) if record.get("event") == COMMAND), "")
 
 
 def read_result(folder: str | Path) -> dict[str, Any] | None:
@@ -140,6 +147,9 @@ class Job:
         older: finds the settings in the records of a single journal that an older version wrote.
         fsync: let each record survive a power cut.
         gone: seconds of this call that passed before, such as the start of the program; a new job's clock counts them.
+
+    Attributes:
+        begun_now: whether there was no job before, or one that had paid for nothing and had other settings.
 
     Raises:
         RunError: for a place that is in use, cannot be written, or holds something else or other settings.
@@ -220,11 +230,14 @@ class Job:
             if lines:
                 path.unlink(missing_ok=True)
                 records, before = [], None
-        if before is None and not single:
+        self.begun_now = before is None
+        if self.begun_now and not single:
             self._write_settings(command)
         journal = Journal(path, fsync=fsync, records=records)
         if single and not any(record.get("event") == "settings" for record in journal.records):
             journal.append({"event": "settings", "settings": self.settings})
+        if single and command and command != last_command(journal.records):
+            journal.append({"event": COMMAND, "command": command})  # with more to do than the one before
         return journal
 
     def _settings_before(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

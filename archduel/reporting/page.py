@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,7 +21,7 @@ from markupsafe import Markup
 from archduel.reporting.charts import Frame, axis, legend_key, limits, marker, shorten, svg, text
 from archduel.reporting.text import number
 
-__all__ = ["SCREENS", "Row", "bar_chart", "chart", "details", "document", "drawn_for", "facts", "heat_map", "interval_chart", "legend", "most_confused", "notice", "part", "section", "table"]
+__all__ = ["SCREENS", "Row", "bar_chart", "chart", "details", "document", "drawn_for", "facts", "heat_map", "interval_chart", "legend", "most_confused", "notice", "part", "prose", "section", "share_span", "table"]
 
 # -- Charts of rows and squares, as SVG text: intervals, bars, heat maps. Pure functions; tooltips by ``<title>`` -------
 
@@ -60,7 +61,7 @@ def interval_chart(
     widest = min(max((len(row.label) for row in rows), default=0) * 6.8 + 22, 260.0)
     each, top, left = (58, 8, 18.0) if narrow else (42, 8, widest)
     height = top + each * len(rows) + BOTTOM
-    ends = [v for row in rows for v in (row.value, row.low, row.high, *row.dots) if math.isfinite(v)]
+    ends = _ends(rows)
     right = RIGHT if narrow else max((len(row.note) for row in rows), default=0) * 6.6 + 20
     frame = Frame(
         width,
@@ -79,6 +80,16 @@ def interval_chart(
     for i, row in enumerate(rows):
         body += _interval_row(frame, row, top + each * i, each, narrow)
     return svg(width, height, body, f"{x_label}: " + "; ".join(f"{r.label} {r.note}" for r in rows))
+
+
+def _ends(rows: Sequence[Row]) -> list[float]:
+    return [v for row in rows for v in (row.value, row.low, row.high, *row.dots) if math.isfinite(v)]
+
+
+def share_span(rows: Sequence[Row]) -> tuple[float, float]:
+    """Returns the range of an axis of shares: what the rows need, and nothing beyond 100 %."""
+    low, high = limits(_ends(rows), pad=0.12)
+    return low, min(high, 1.0)
 
 
 def _interval_row(frame: Frame, row: Row, top: float, each: float, narrow: bool) -> list[str]:
@@ -202,9 +213,17 @@ NOTHING = Markup("")
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("archduel.reporting"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
+    environment.filters["prose"] = prose
+    return environment
+
+
+def prose(words: Any) -> Markup:
+    """Returns a sentence for a page: `commands` in type of their own, and no line that begins with a percent sign."""
+    escaped = str(words) if isinstance(words, Markup) else escape(str(words))
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", re.sub(r"(?<=\d) %", "\u00a0%", escaped)))  # escaped one line above
 
 
 def part(name: str, *values: Any) -> Markup:

@@ -26,6 +26,7 @@ from archduel.reporting.page import (
     most_confused,
     part,
     section,
+    share_span,
     table,
 )
 from archduel.reporting.schema import Agreement, Arm, Confusion, Curve, Final, Mistake, Point, ReportData
@@ -60,7 +61,7 @@ def gained(data: ReportData) -> Markup:
     standings = data.get("standings", ())
     rows = [Row(s["name"], s["value"], s["low"], s["high"], (), f"{percent(s['value'])}, best of {s['n']}") for s in standings]
     label = f"{data.get('metric', 'validation accuracy')} at equal training"
-    drawing = chart(lambda width: interval_chart(rows, x_label=label, x_text=_percent_text(rows), width=width)) if rows else NOTHING
+    drawing = chart(lambda width: interval_chart(rows, x_label=label, x_text=_percent_text(rows), span=share_span(rows), width=width)) if rows else NOTHING
     texts = [part("text", line) for line in lines if line and data.get("headline")]
     return section("gain", "What is known of the gain", "", *texts, drawing)
 
@@ -89,7 +90,7 @@ def finals(data: ReportData) -> Markup:
         "seeds, large marks their mean, lines the 95 % interval of the mean over seeds."
     )
     headers = ("network", measure, "parameters", "MACs", "latency", "architecture")
-    drawing = chart(lambda width: interval_chart(rows, x_label=measure, x_text=_percent_text(rows), width=width))
+    drawing = chart(lambda width: interval_chart(rows, x_label=measure, x_text=_percent_text(rows), span=share_span(rows), width=width))
     numbers = table(headers, lines, numeric=(1, 2, 3, 4), strong=True)
     return section("networks", "Final networks", how, drawing, numbers)
 

@@ -117,32 +117,32 @@ def one_shot(
     """
     from archduel.commands.bench.one_shot import bench_one_shot
     from archduel.commands.bench.output import one_shot_summary
-    from archduel.commands.tracking import following
     from archduel.estimators.timing import check_device
 
     check_device(device)
-    with following(track, _trials(out)):
-        bench = bench_one_shot(
-            data,
-            table,
-            labels=numbers(labels, "--labels", int, example="10,30"),
-            trials=_trials(out),
-            device=device,
-            on_batch=None if quiet else rare_lines(),
-            cells=cells,
-            passes=tuple(numbers(passes, "--passes", float, example="4,8")),
-            sampling=tuple(names(sampling)),
-            curriculum=tuple(numbers(curriculum, "--curriculum", float, example="4,8")),
-            recalibration=tuple(numbers(recalibration, "--recalibration", int, example="0,8")),
-            tune=tuple(numbers(tune, "--tune", int, example="0,8")),
-            seeds=seeds,
-            seed=seed,
-            first=seed,
-            score_share=score_share,
-            recipe=given(channels=channels, depth=depth, batch_size=batch_size, lr=lr),
-            supernet=assignments(supernet, "--set", "residual=true"),
-            load=given(image_size=image_size, max_images=max_images),
-        )
+    bench = bench_one_shot(
+        data,
+        table,
+        labels=numbers(labels, "--labels", int, example="10,30"),
+        trials=_trials(out),
+        track=track,
+        command=command_line(),
+        device=device,
+        on_batch=None if quiet else rare_lines(),
+        cells=cells,
+        passes=tuple(numbers(passes, "--passes", float, example="4,8")),
+        sampling=tuple(names(sampling)),
+        curriculum=tuple(numbers(curriculum, "--curriculum", float, example="4,8")),
+        recalibration=tuple(numbers(recalibration, "--recalibration", int, example="0,8")),
+        tune=tuple(numbers(tune, "--tune", int, example="0,8")),
+        seeds=seeds,
+        seed=seed,
+        first=seed,
+        score_share=score_share,
+        recipe=given(channels=channels, depth=depth, batch_size=batch_size, lr=lr),
+        supernet=assignments(supernet, "--set", "residual=true"),
+        load=given(image_size=image_size, max_images=max_images),
+    )
     whole = {"command": command_line(), "facts": bench.facts, "effects": bench.effects, "records": bench.records}
     if out is not None:
         write_json(out, whole)
@@ -184,26 +184,25 @@ def rank(
         write_records,
     )
     from archduel.commands.bench.rank import bench_rank
-    from archduel.commands.tracking import following
 
     check_figure(figure)
-
-    with following(track, _trials(out)):
-        bench = bench_rank(
-            table,
-            rankers,
-            preset=preset,
-            labels=numbers(labels, "--labels", int, example="78,156"),
-            splits=splits,
-            seed=seed,
-            against=against,
-            workers=workers,
-            trials=_trials(out),
-            on_trial=None if quiet else Meter("fits"),
-            learn=learn,
-            run=run,
-            judge=judge,
-        )
+    bench = bench_rank(
+        table,
+        rankers,
+        preset=preset,
+        labels=numbers(labels, "--labels", int, example="78,156"),
+        splits=splits,
+        seed=seed,
+        against=against,
+        workers=workers,
+        trials=_trials(out),
+        track=track,
+        command=command_line(),
+        on_trial=None if quiet else Meter("fits"),
+        learn=learn,
+        run=run,
+        judge=judge,
+    )
     bench.facts["command"] = command_line()
     if out is not None:
         write_records(bench, out)
@@ -253,22 +252,19 @@ def search(
         write_trajectories,
     )
     from archduel.commands.bench.search import bench_search
-    from archduel.commands.tracking import following
     from archduel.reporting.figures import check_matplotlib
 
     shared: dict[str, Any] = {
         "runs": runs, "seed": seed, "settings": _by_strategy(set_), "fidelity": fidelity, "against": against, "workers": workers,
-        "trials": _trials(out), "on_trial": None if quiet else Meter("searches"),
+        "trials": _trials(out), "track": track, "command": command_line(), "on_trial": None if quiet else Meter("searches"),
     }  # fmt: skip
     if objectives or known is not None:
         if reduce != "mean" or figures is not None or equal_start:
             raise SettingError("--objectives: fronts are of the mean of all runs, and have neither --figures nor --equal-start; leave --reduce and these out")
-        with following(track, _trials(out)):
-            return _fronts(table, strategies, objectives, known, queries, out, csv, shared, as_json)
+        return _fronts(table, strategies, objectives, known, queries, out, csv, shared, as_json)
     if figures is not None:
         check_matplotlib()
-    with following(track, _trials(out)):
-        bench = bench_search(table, strategies, queries=numbers(queries or "150", "--queries", int), reduce=reduce, equal_start=equal_start, **shared)
+    bench = bench_search(table, strategies, queries=numbers(queries or "150", "--queries", int), reduce=reduce, equal_start=equal_start, **shared)
     bench.facts["command"] = command_line()
     if out is not None:
         write_records(bench, out)

@@ -23,6 +23,7 @@ from archduel.commands.bench.search import (
     worker_count,
 )
 from archduel.commands.bench.search_trials import Protocol, Trial, run_trials
+from archduel.commands.bench.trials import Kept
 from archduel.core import SCORE, Objectives
 from archduel.core.fronts import MARGIN, attainment, front, hypervolume, normalised
 from archduel.errors import SettingError, TableError, unknown
@@ -148,6 +149,8 @@ def bench_fronts(
     against: str = "",
     workers: int | None = None,
     trials: Path | None = None,
+    track: str = "",
+    command: str = "",
     on_trial: Callable[[int, int], None] | None = None,
 ) -> FrontBench:
     """Returns how much of the true front each strategy has after so many distinct queries.
@@ -168,6 +171,8 @@ def bench_fronts(
         against: the strategy that all others are tested against; empty = ``best`` if it takes part, else the one of the largest share.
         workers: processes; None = one a core, 0 = this one.
         trials: a file that keeps finished searches; the same call goes on from there.
+        track: a tracker that is told too, such as ``"mlflow"`` (`archduel list trackers`); needs ``trials``.
+        command: how it was started, for `archduel resume`.
         on_trial: called with (finished, all) after each search.
 
     Raises:
@@ -183,7 +188,7 @@ def bench_fronts(
     protocol = Protocol(str(table), seed, fidelity, "mean", names, before)
     truth = TrueFront(opened, protocol)
     jobs = [(contestant, budgets[-1], run) for run in range(runs) for contestant in contestants]
-    found = run_trials(protocol, jobs, trials, worker_count(workers), on_trial)
+    found = run_trials(protocol, jobs, Kept(trials, track, command), worker_count(workers), on_trial)
     searches = {title: [found[title, budgets[-1], run] for run in range(runs)] for title in titles}
     shares = {title: np.stack([truth.shares(t.rows, budgets[-1]) for t in each]) for title, each in searches.items()}
     records = [_record(title, budget, shares[title][:, budget - 1], searches[title]) for title in titles for budget in budgets]

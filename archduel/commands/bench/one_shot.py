@@ -14,6 +14,7 @@ from scipy import stats
 
 from archduel.commands.bench.one_shot_labels import with_labels
 from archduel.commands.bench.one_shot_trials import OneShot, OneShotProtocol, OneShotTrial, run_variants
+from archduel.commands.bench.trials import Kept
 from archduel.core.ranks import inherited
 from archduel.core.storage import environment
 from archduel.reporting.statistics import kendall_tau, rank_quality
@@ -46,6 +47,8 @@ def bench_one_shot(
     *,
     labels: Sequence[int] = (),
     trials: Path | None = None,
+    track: str = "",
+    command: str = "",
     device: str = "cpu",
     on_batch: Callable[[str], None] | None = None,
     **settings: Any,
@@ -57,6 +60,8 @@ def bench_one_shot(
         table: name or file.
         labels: numbers of cells whose true accuracies a ranker learns beside the scores, to order the others.
         trials: a file that keeps finished trials, so that the same call goes on where it was stopped.
+        track: a tracker that is told too, such as ``"mlflow"`` (`archduel list trackers`); needs ``trials``.
+        command: how it was started, for `archduel resume`.
         device: where supernets are trained.
         on_batch: called now and then with a line that says how far it is.
         settings: further fields of :class:`~archduel.commands.bench.one_shot_trials.OneShotProtocol`.
@@ -67,7 +72,7 @@ def bench_one_shot(
     """
     protocol = OneShotProtocol(table=table, data=data if isinstance(data, str) else "given images", **settings)
     one_shot = OneShot(protocol, data, device)
-    found = run_variants(one_shot, trials, on_batch)
+    found = run_variants(one_shot, Kept(trials, track, command), on_batch)
     records = [record_of(trial, one_shot.truth) for trial in found]
     for trial, record in zip(found, records):
         column = inherited(trial.scores, trial.losses) if trial.losses else np.asarray(trial.scores)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from archduel import registry
-from archduel.commands.bench.trials import Trials
+from archduel.commands.bench.trials import Kept, Trials
 from archduel.core import Arch, Estimate, Query, Scale, Space, fair_sample, sample
 from archduel.core.storage import if_whole, load_state, save_state
 from archduel.data import Dataset, load
@@ -370,16 +370,17 @@ class Training:
 
 
 def run_variants(
-    one_shot: OneShot, path: Path | None, on_batch: Callable[[str], None] | None = None
+    one_shot: OneShot, kept: Kept, on_batch: Callable[[str], None] | None = None
 ) -> list[OneShotTrial]:
     """Returns the trials of all variants, lengths and recalibrations.
 
     Args:
         one_shot: images, cells, truth.
-        path: file of finished trials; the states of unfinished trainings lie beside it. None = nothing is written.
+        kept: file of finished trials; the states of unfinished trainings lie beside it.
         on_batch: called now and then with a line that says how far it is.
     """
-    with Trials(path, OneShotTrial, one_shot.protocol, fsync=True) as trials:  # states on disk must not be ahead of it
+    path = kept.path
+    with Trials(kept, OneShotTrial, one_shot.protocol, fsync=True) as trials:  # states on disk must not be ahead of it
         for variant in one_shot.protocol.variants():
             left = [
                 (passes, recalibration, tune)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from archduel import registry
 from archduel.assemble import check_keys
-from archduel.commands.bench.trials import Trials
+from archduel.commands.bench.trials import Kept, Trials
 from archduel.commands.options import read_entries
 from archduel.commands.priors import PRIOR, warm_ranker
 from archduel.core import Arch, Space
@@ -262,7 +262,7 @@ def run_rank_trials(
     protocol: Protocol,
     entrants: Sequence[Entrant],
     workers: int,
-    path: Path | None,
+    kept: Kept,
     on_trial: Callable[[int, int], None] | None,
 ) -> Mapping[tuple[Any, ...], RankTrial]:
     """Returns the trials of all rankers, numbers of labels and splits, by (ranker, labels, split).
@@ -271,11 +271,11 @@ def run_rank_trials(
         protocol: table, labels, splits.
         entrants: the rankers.
         workers: processes; 0 = this one.
-        path: a file of finished trials, which are not run again; new ones are added to it.
+        kept: a file of finished trials, which are not run again; new ones are added to it.
         on_trial: called with (finished, all) after each trial.
     """
     jobs = {(e.title, n, s): (e, n, s) for n in protocol.labels for s in range(protocol.splits) for e in entrants}
-    with Trials(path, RankTrial, protocol, free=("labels", "splits")) as trials:  # more of these are added to those there
+    with Trials(kept, RankTrial, protocol, free=("labels", "splits")) as trials:  # more of these are added to those there
         return trials.finish(partial(run_rank_trial, protocol), jobs, workers=workers, on_trial=on_trial)
 
 
@@ -309,6 +309,8 @@ def bench_rank(
     against: str = "",
     workers: int = 0,
     trials: Path | None = None,
+    track: str = "",
+    command: str = "",
     on_trial: Callable[[int, int], None] | None = None,
     **changes: Any,
 ) -> RankBench:
@@ -324,6 +326,8 @@ def bench_rank(
         against: the ranker that others are tested against; empty = each against the best other one.
         workers: processes; 0 = this one. Results do not depend on it.
         trials: a file that keeps finished trials, so that the same call goes on where it was stopped.
+        track: a tracker that is told too, such as ``"mlflow"`` (`archduel list trackers`); needs ``trials``.
+        command: how it was started, for `archduel resume`.
         on_trial: called with (finished, all) after each trial.
         changes: further fields of :class:`~archduel.commands.bench.rank.Protocol` (learn, run, draw, judge).
 
@@ -344,7 +348,7 @@ def bench_rank(
         raise unknown("ranker to compare with", against, [entrant.title for entrant in entrants])
     n_archs = len(open_field(protocol.table, protocol.learn, protocol.run).archs)
     protocol.sides(n_archs, max(protocol.labels), 0)
-    finished = run_rank_trials(protocol, entrants, workers, trials, on_trial)
+    finished = run_rank_trials(protocol, entrants, workers, Kept(trials, track, command), on_trial)
     return RankBench(_records(protocol, entrants, finished, against), _facts(protocol, workers))
 
 

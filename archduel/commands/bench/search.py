@@ -22,6 +22,7 @@ from archduel.commands.bench.search_trials import (
     parse_contestants,
     run_trials,
 )
+from archduel.commands.bench.trials import Kept
 from archduel.errors import BudgetError, SettingError, TableError, unknown
 from archduel.reporting.rows import Rows
 from archduel.reporting.statistics import Comparison, Nemenyi, mean_interval, nemenyi, wilcoxon_holm
@@ -198,6 +199,8 @@ def bench_search(
     equal_start: bool = False,
     workers: int | None = None,
     trials: Path | None = None,
+    track: str = "",
+    command: str = "",
     on_trial: Callable[[int, int], None] | None = None,
 ) -> Bench:
     """Returns the comparison of ``strategies`` on a table.
@@ -218,6 +221,8 @@ def bench_search(
         equal_start: every strategy that has such settings begins with as many random labels as ``best`` and asks as many at a time.
         workers: processes; None = one a core, 0 = this one.
         trials: a file that keeps finished searches; the same call goes on from there.
+        track: a tracker that is told too, such as ``"mlflow"`` (`archduel list trackers`); needs ``trials``.
+        command: how it was started, for `archduel resume`.
         on_trial: called with (finished, all) after each search.
 
     Raises:
@@ -238,7 +243,7 @@ def bench_search(
         for contestant in contestants
         for budget in (budgets if by_budget(contestant) else budgets[-1:])
     ]
-    found = run_trials(protocol, jobs, trials, worker_count(workers), on_trial)
+    found = run_trials(protocol, jobs, Kept(trials, track, command), worker_count(workers), on_trial)
     best = [best_validation(opened, protocol, run) for run in range(runs)]
     curves = {
         (title, budget): curve([found[title, budget, run] for run in range(runs)], best)

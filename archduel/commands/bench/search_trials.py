@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from archduel import registry
 from archduel.assemble import assemble, declaration, derived_seed, settings_of
-from archduel.commands.bench.trials import Trials
+from archduel.commands.bench.trials import Kept, Trials
 from archduel.commands.options import read_entries
 from archduel.commands.priors import with_prior
 from archduel.core import Allowance, Budget, Known, Local, Objectives, Query, Space, search
@@ -213,7 +212,7 @@ def run_trial(protocol: Protocol, contestant: Contestant, queries: int, run: int
 def run_trials(
     protocol: Protocol,
     jobs: Sequence[tuple[Contestant, int, int]],
-    path: Path | None,
+    kept: Kept,
     workers: int,
     on_trial: Callable[[int, int], None] | None,
 ) -> Mapping[tuple[Any, ...], Trial]:
@@ -222,12 +221,12 @@ def run_trials(
     Args:
         protocol: the table and how it answers.
         jobs: (contestant, queries, run).
-        path: file of finished searches, which are not run again, nor are those that are the beginning of a longer one there.
+        kept: file of finished searches, which are not run again, nor are those that are the beginning of a longer one there.
         workers: processes; 0 = this one.
         on_trial: called with (finished, all) after each search.
     """
     most = max(queries for _, queries, _ in jobs)
-    with Trials(path, Trial, protocol) as trials, _single_threaded() if workers else nullcontext():
+    with Trials(kept, Trial, protocol) as trials, _single_threaded() if workers else nullcontext():
         longer = sorted(trials.done.values(), key=lambda trial: -trial.queries)
         latest = {(trial.title, trial.run): trial for trial in longer if trial.queries >= most}
         for contestant, queries, run in jobs:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, fields
+from contextlib import ExitStack
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from archduel.commands.tracking import following
 from archduel.core.job import COMPARISON, Job
 from archduel.execution import as_they_finish
+from archduel.text import print_line
 from archduel.version import __version__
 
-__all__ = ["Keyed", "Trials", "read_trials"]
+__all__ = ["Kept", "Keyed", "Trials", "read_trials"]
 
 Key = tuple[Any, ...]
 
@@ -62,11 +66,30 @@ def read_trials(records: Sequence[Mapping[str, Any]], trial: type[T], protocol: 
     return {each.key: each for each in trials}
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What becomes of a comparison's trials.
+
+    Attributes:
+        path: of the file that keeps them; None = none is written.
+        track: a tracker that is told of them too (`archduel list trackers`), empty for none.
+        command: how the comparison was started, for `archduel resume`; empty from Python.
+    """
+
+    path: Path | None = None
+    track: str = ""
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        """Takes the path as text too."""
+        object.__setattr__(self, "path", None if self.path is None else Path(self.path))
+
+
 class Trials(Generic[T]):
     """The trials of a comparison; those in its file are not run again, new ones are added to it.
 
     Args:
-        path: of the file; None = none is written.
+        kept: where.
         trial: the dataclass of a trial.
         protocol: what all trials share; a file of another protocol is refused.
         free: see :func:`read_trials`.
@@ -76,10 +99,11 @@ class Trials(Generic[T]):
         done: the finished trials by key.
 
     Raises:
-        RunError: for a file that is in use, cannot be written, or holds something else.
+        RunError: for a file that is in use, cannot be written, or holds something else; for a tracker without a file.
+        SettingError, UnknownNameError: for a tracker that there is not.
     """
 
-    def __init__(self, path: Path | None, trial: type[T], protocol: Any, *, free: Sequence[str] = (), fsync: bool = False) -> None:
+    def __init__(self, kept: Kept, trial: type[T], protocol: Any, *, free: Sequence[str] = (), fsync: bool = False) -> None:
         settings = _settings(protocol, free)
 
         def older(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -87,10 +111,15 @@ class Trials(Generic[T]):
             protocols = [_older(record, protocol, free) for record in records if "protocol" in record]
             return settings if settings in protocols else protocols[-1] if protocols else None
 
-        self._job = None if path is None else Job(path, COMPARISON, settings, older=older, fsync=fsync)
+        self._job: Job | None = None
         self.done: dict[Key, T] = {}
-        if self._job is not None:
-            self.done = read_trials(self._job.journal.records, trial, protocol, free)
+        with ExitStack() as stack:
+            stack.enter_context(following(kept.track, kept.path, partial(print_line, error=True)))
+            if kept.path is not None:
+                self._job = Job(kept.path, COMPARISON, settings, command=kept.command, older=older, fsync=fsync)
+                stack.callback(self._job.close)  # before the tracker is told the end
+                self.done = read_trials(self._job.journal.records, trial, protocol, free)
+            self._open = stack.pop_all()
 
     def add(self, trial: T) -> None:
         """Adds a finished trial; it is on disk when this returns."""
@@ -126,5 +155,4 @@ class Trials(Generic[T]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._job is not None:
-            self._job.close()
+        self._open.close()

@@ -130,7 +130,7 @@ def search(
     *,
     data: Images,
     out: JobFolder,
-    method: Annotated[str, typer.Option(help="BPE's four searches"), OneOf("random", "rl", "ea", "darts")] = "random",
+    method: Annotated[str, typer.Option(help="random, rl, ea or darts")] = "random",
     recipe: CheapRecipe = "bpe1",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE of the recipe, or strategy.NAME=VALUE such as --set strategy.lr=0.1; repeat for more")

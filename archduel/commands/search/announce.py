@@ -7,6 +7,7 @@ from archduel.commands.progress import Progress, duration
 from archduel.commands.search.one_shot import CHECKED
 from archduel.commands.search.plan import Plan
 from archduel.commands.search.settings import Settings
+from archduel.commands.search.words import look_words
 from archduel.data import Dataset
 
 __all__ = ["announce", "say_images"]
@@ -15,8 +16,7 @@ __all__ = ["announce", "say_images"]
 def say_images(progress: Progress, settings: Settings, dataset: Dataset) -> None:
     """Says what the images are."""
     splits = f"{len(dataset.train):,} train, {len(dataset.validation):,} validation, {len(dataset.test):,} test"
-    rule = "as they are" if dataset.preprocessing.rule == "none" else dataset.preprocessing.rule
-    progress.say(f"{dataset.name}: {dataset.n_classes} classes, {splits}; {dataset.image_size} px, {rule}")
+    progress.say(f"{dataset.name}: {dataset.n_classes} classes, {splits}; {dataset.image_size} px, {look_words(dataset.preprocessing.rule)}")
     for warning in dataset.warnings:
         progress.say(f"warning: {warning}")
 

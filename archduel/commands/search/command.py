@@ -134,7 +134,7 @@ def audit(
         raise typer.Exit(130) from stop
 
 
-def resume(run: Annotated[Path, typer.Argument(help="folder of a search, a training or a proxy job")], quiet: Quiet = False) -> None:
+def resume(run: Annotated[Path, typer.Argument(help="folder of a search, a training or a proxy job; the --out file of a comparison or a table")], quiet: Quiet = False) -> None:
     """Go on with what was stopped, from its folder alone: what repeating its command does."""
     from archduel.commands.again import words_of
     from archduel.commands.search.dry import resume as main

@@ -19,7 +19,7 @@ __all__ = ["Start", "choose_start", "handed_look", "record", "scratch_side"]
 
 SHORTEST = 30.0
 """Seconds of a race from which on ``auto`` looks at pretrained networks: before, loading them is most of the time."""
-INSTALL = "pip install 'archduel[pretrained]'"
+INSTALL = "`pip install 'archduel[pretrained]'`"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,13 @@ from typing import Any
 
 from archduel.commands.progress import duration
 from archduel.commands.search.settings import read_settings
-from archduel.commands.search.words import compared_rung, latency_words, ranking_sentence, start_sentences
+from archduel.commands.search.words import (
+    compared_rung,
+    latency_words,
+    look_words,
+    ranking_sentence,
+    start_sentences,
+)
 from archduel.core.disk import read_toml, write_atomic
 from archduel.core.job import JOURNAL, RESULT
 from archduel.core.storage import read_journal
@@ -162,7 +168,7 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
     known = [*([audited["conditions"]] if audited else []), *(gain["sentence"] for gain in gains), *start_sentences(result)]
     return {
         "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,} images, {size} x {size} {colour}, "
-        f"rule: {data['preprocessing']['rule']}",
+        f"{look_words(data['preprocessing']['rule'])}",
         "headline": _headline(result),
         "standings": _standings(result),
         "known": known or ["Nothing was trained to compare with, so nothing is known of the gain."],
@@ -189,7 +195,7 @@ def _finals(result: Mapping[str, Any], audited: Mapping[str, Any] | None) -> lis
     """Returns the networks whose test scores are compared: those of the run, and those that an audit trained alike."""
     metric, raced = result["metric"], "race" in result
     rows = [
-        {"name": "handed over" if raced else ROLES[role], "arch": n["text"], "params": n["params"], "macs": n["macs"], "test": n["test"][metric]}
+        {"name": "handed over" if raced else ROLES[role], "arch": n["text"], "params": n["params"], "macs": n["macs"], "test": n["test"][metric], **({"latency_ms": n["latency_ms"]} if "latency_ms" in n else {})}
         for role, n in result["networks"].items()
     ]
     for n in audited["networks"] if audited else ():

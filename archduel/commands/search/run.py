@@ -375,7 +375,6 @@ def search(
     path = Path(as_path("out", out)) if out is not None else same.place_for(checked)
     progress = Progress(quiet=quiet)
     line = printable(command or " ".join(sys.argv) or "archduel.search(...)")
-    new = not (path / RUN.file).exists()
     folder = same.opened(path, checked, line, gone)
     try:
         with following(track, path, progress.say):
@@ -385,8 +384,7 @@ def search(
         progress.say(f"stopped after {duration(folder.clock)}; the same command continues {path}")
         raise
     except ArchduelError:
-        if new:
-            same.forgotten(folder)
+        same.forgotten(folder)
         raise
     finally:
         progress.end()

@@ -80,15 +80,15 @@ def as_older(path: Path, settings: Settings) -> Settings:
 
 
 def forgotten(folder: Job) -> None:
-    """Removes a run that trained nothing: a mistake in the command leaves nothing behind. A folder that holds anything else stays.
+    """Removes a run that this call began and that trained nothing: a mistake leaves nothing behind. A folder that holds anything else stays.
 
     Args:
         folder: closed afterwards.
     """
-    paid = folder.has_paid
+    kept = folder.has_paid or not folder.begun_now
     folder.close()
     ours = {RUN.file, JOURNAL, ".lock"}
-    if paid or {entry.name for entry in folder.path.iterdir()} - ours:
+    if kept or {entry.name for entry in folder.path.iterdir()} - ours:
         return
     for name in ours:
         (folder.path / name).unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["SHARED", "compared_rung", "latency_words", "ranking_sentence", "start_sentences"]
+__all__ = ["SHARED", "compared_rung", "latency_words", "look_words", "ranking_sentence", "start_sentences"]
 
 SHARED = "shared weights"
 
@@ -17,6 +17,11 @@ def latency_words(network: Mapping[str, Any]) -> str:
     if there is None:
         return here
     return f"{here} here, about {there['ms']:.3g} ms on {there['device']} ({there['low']:.3g} to {there['high']:.3g})"
+
+
+def look_words(rule: str) -> str:
+    """Returns how images became square, for a list of their properties."""
+    return {"none": "as they are", "crop": "cropped", "letterbox": "with borders"}.get(rule, rule)
 
 
 def start_sentences(result: Mapping[str, Any]) -> list[str]:

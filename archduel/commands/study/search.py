@@ -7,6 +7,7 @@ import math
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from archduel.commands.options import parse_seconds
 from archduel.commands.progress import Progress
 from archduel.commands.study.judging import StudyJudge, answers_of
 from archduel.commands.study.study import Study
+from archduel.commands.tracking import following
 from archduel.core import (
     Allowance,
     Arch,
@@ -62,6 +64,7 @@ def search_space(
     keep_weights: bool = False,
     device: str = "cpu",
     threads: int = 1,
+    track: str = "",
     quiet: bool | None = None,
 ) -> Study:
     """Returns a study of a space: a strategy asks, a person's function answers, everything is written down.
@@ -89,6 +92,7 @@ def search_space(
         keep_weights: whether the weights of every evaluated network are kept, for :meth:`Study.model`; needs ``out``.
         device: told to ``evaluate``; networks are moved there.
         threads: of torch in each evaluation.
+        track: a tracker that is told too, such as ``"mlflow"`` (`archduel list trackers`); needs ``out``.
         quiet: print nothing; None = print where a person watches, in a terminal or a notebook.
 
     Raises:
@@ -107,9 +111,11 @@ def search_space(
         "space": opened.name, "decisions": getattr(opened, "digest", ""), "evaluate": getattr(evaluate, "__qualname__", type(evaluate).__name__),
         "strategy": name, "seed": seed, "window": window, "inherit": inherit, "init": str(init), "settings": dict(settings or {}),
     }  # fmt: skip
-    job = None if folder is None else Job(folder, STUDY, {"study": asked}, command=" ".join(sys.argv), defaults={})
     progress = Progress(quiet=quiet)
-    try:
+    with ExitStack() as stack:
+        stack.callback(progress.end)
+        stack.enter_context(following(track, folder, progress.say))
+        job = None if folder is None else stack.enter_context(Job(folder, STUDY, {"study": asked}, command=" ".join(sys.argv), defaults={}))
         records: Any = _Memory() if job is None else _begun(job)
         chosen = _strategy(strategy, opened, seed, constraint, _planned(job, name, opened, evaluations, settings or {}))
         budget = Budget(evaluations, None if time is None else parse_seconds(time))
@@ -119,10 +125,6 @@ def search_space(
             best = study.best
             job.write("result.json", {"best": best.row(), "evaluations": len(study.evaluations)})
         return study
-    finally:
-        progress.end()
-        if job is not None:
-            job.close()
 
 
 def _check(evaluations: int | None, time: object, workers: int, window: int, out: object, weights: bool) -> None:

@@ -19,6 +19,7 @@ from archduel.commands.options import (
     Workers,
     add_command,
     assignments,
+    command_line,
     json_or_text,
 )
 
@@ -56,6 +57,7 @@ def train(
         changes=assignments(set_),
         workers=workers,
         fused=json_or_text(fused),
+        command=command_line(),
         quiet=quiet,
     )
     if not quiet:

@@ -49,6 +49,7 @@ def train_table(
     workers: int = 1,
     fused: int | str = "off",
     name: str = "",
+    command: str = "",
     quiet: bool | None = None,
 ) -> Path:
     """Trains ``cells`` functionally different architectures with every seed, writes a table file and returns its path.
@@ -71,6 +72,7 @@ def train_table(
         fused: how many networks a worker trains at once: a number, ``auto`` = as measured, ``off`` = one by one. Each ends
             as it would alone, but for rounding (``docs/fused.md``).
         name: what the table is called; empty = the file's name.
+        command: how it was started, for `archduel resume`.
         quiet: print nothing; None = print where a person watches, in a terminal or a notebook.
 
     Raises:
@@ -94,7 +96,7 @@ def train_table(
         for number in range(start, min(start + BLOCK, cells))
     ]
     settings = {"data": dataset.fingerprint, "space": space, "seed": seed, "recipe": asdict(chosen)}
-    with Job(out.with_suffix(".jsonl"), TABLE, settings, fsync=False) as job:
+    with Job(out.with_suffix(".jsonl"), TABLE, settings, command=command, fsync=False) as job:
         done = _trained(dataset, chosen, jobs, job, seed, workers, fused, Progress(quiet=quiet))
     failed = sum(record["score"] is None for record in done.values())
     if 20 * failed > len(jobs):

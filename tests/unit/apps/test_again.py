@@ -25,7 +25,7 @@ def test_the_command_is_repeated_for_the_folder_where_it_is(tmp_path: Path) -> N
     moved = folder(tmp_path / "moved", "archduel train resnet:1 digits --out runs/then --set epochs=2")
     assert words_of(moved) == ["train", "resnet:1", "digits", "--out", str(moved), "--set", "epochs=2"]
     also = folder(tmp_path / "also", "archduel train zoo:relativenas digits --out=runs/then")
-    assert words_of(also) == ["train", "zoo:relativenas", "digits", f"--out={also}"]
+    assert words_of(also) == ["train", "zoo:relativenas", "digits", "--out", str(also)]
 
 
 def test_a_search_goes_on_from_its_settings(tmp_path: Path) -> None:
@@ -40,6 +40,9 @@ def test_a_search_goes_on_from_its_settings(tmp_path: Path) -> None:
         ("", "began in Python"),
         ("archduel train resnet:1 digits --track evil.module:Class --out x", "names code"),
         ("archduel train resnet:1 digits --space=evil:FAMILY --out x", "names code"),
+        ("archduel train resnet:1 digits --space ./there/evil.py:FAMILY --out x", "names code"),
+        ("archduel bench search --table t --strategies random,evil:Mine --out x", "names code"),
+        ("archduel bench search --table t --strategies=best[ranker=../evil.py:Mine] --out x", "names code"),
     ],
 )
 def test_what_is_not_repeated_says_why(tmp_path: Path, command: str, said: str) -> None:
@@ -51,7 +54,7 @@ def test_what_holds_nothing_says_so(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds nothing that can go on"):
         words_of(tmp_path)
     (tmp_path / "out.json").write_text("{}")
-    with pytest.raises(RunError, match="a comparison"):
+    with pytest.raises(RunError, match="holds nothing that can go on"):
         words_of(tmp_path / "out.json")
 
 

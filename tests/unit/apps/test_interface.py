@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from simulated import simulated_device
 from typer.testing import CliRunner
 
 from archduel import registry
@@ -82,18 +83,40 @@ def check(command: str, text: str, least: int = 1) -> list[Any]:
     return found
 
 
+def command_of(line: str) -> str:
+    """Returns the command in a line."""
+    return next(name for name in sorted(OUTPUTS, key=len, reverse=True) if line.startswith(name))
+
+
 LIGHT = (
     "doctor", "describe nasbench201:1.0.4.2.2.3", "describe --space nasbench201", "show relativenas", "show nasbench201", "show darts", "zoo list",
     "zoo show relativenas", "backbones list", "bench search --table digits201 --strategies random,evolution --queries 10 --runs 3 --workers 0 -q",
     "bench rank --table digits201 --rankers extratrees --labels 20 --splits 2 -q", "device list",
+    "bench search --table digits201 --strategies random --queries 4,8 --runs 2 --workers 0 -q",
+    "bench fused --rows nasbench201-4 --time 0.05 --repeats 1 --cores 1 --k 2",
+    "bench oneshot digits --table digits201 --cells 14 --passes 1 --channels 4 --depth 1 --max-images 200 --labels 3 --device cpu -q",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("line", LIGHT)
 def test_what_is_printed_is_what_the_schema_says(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCHDUEL_HOME", str(tmp_path))
-    command = next(name for name in sorted(OUTPUTS, key=len, reverse=True) if line.startswith(name))
+    command = command_of(line)
     check(command, printed(f"{line} --json"), least=0 if command == "device list" else 1)
+
+
+def test_of_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCHDUEL_DEVICES", str(tmp_path / "devices"))
+    measured = simulated_device(tmp_path / "m.csv")
+    check("device add", printed(f"device add pi4 --measurements {measured} --json"))
+    check("device list", printed("device list --json"))
+    check("device show", printed("device show pi4 --json"))
+
+
+def test_every_schema_is_held_against_what_a_command_prints() -> None:
+    """Names the commands that this file runs: one that is added has to be run here too."""
+    elsewhere = {"ls", "status", "compare", "eval", "latency", "predict", "device add", "device show", "device list"}
+    assert {command_of(line) for line in LIGHT} | elsewhere == set(OUTPUTS)
 
 
 def test_of_runs_and_networks(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 from archduel.commands import app
 from archduel.commands.choices import MENUS
-from archduel.commands.proxy.search import METHODS
 from archduel.commands.search.objectives import ACCURACY, MEASURES
 from archduel.devices.measurements import UNITS
 from archduel.errors import ArchduelError, DataError, InfeasibleError, SettingError, UnknownNameError
@@ -80,7 +79,6 @@ def test_the_words_of_options_are_those_that_the_library_knows() -> None:
     assert found["proxy find --reading"] == found["proxy search --reading"] == list(READINGS)
     assert found["proxy find --sampling"] == list(SAMPLING)
     assert found["proxy find --scope"] == list(SCOPES)
-    assert found["proxy search --method"] == list(METHODS)
     assert found["device add --unit"] == list(UNITS)
     assert sorted(found["table import --repeats"]) == sorted(REPEATS)
     for command in ("search", "proxy find", "proxy check", "proxy train", "proxy search"):
