@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,20 @@ def commands(page: Path) -> list[str]:
     return [part for part in parts if part.startswith("archduel ")]
 
 
+def walked(group: Any) -> Iterator[Any]:
+    """Yields every command below a group."""
+    for command in group.commands.values():
+        if hasattr(command, "commands"):
+            yield from walked(command)
+        else:
+            yield command
+
+
+OTHERS = {
+    "--torch-backend": "uv", "--space-set": "former", "--supernet": "former", "--provider": "measure.py of a kit", "--engine": "predict.py of an export",
+    "--sides": "benchmarks", "--epochs": "DARTS as released", "--layers": "DARTS as released", "--init_channels": "DARTS as released",
+}  # fmt: skip
+"""Options that the pages speak of and no command has -> whose they are."""
 ALL = [(page, line) for page in PAGES if page.exists() for line in commands(page)]
 
 
@@ -77,6 +92,32 @@ def test_commands_exist_with_these_options(page: Path, line: str) -> None:
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     used = {word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)}
     assert used <= known | {"--help"}, f"{page.name}: {sorted(used - known)} are no options of {line!r}"
+
+
+def inline(page: Path) -> list[str]:
+    """Returns what stands between backticks outside of blocks."""
+    return [found for line in BLOCK.sub("", page.read_text(encoding="utf-8")).splitlines() for found in re.findall(r"`([^`]+)`", line)]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.exists()], ids=lambda page: page.name)
+def test_commands_and_options_in_sentences_exist(page: Path) -> None:
+    root: Any = typer.main.get_command(app)
+    every = {option for command in walked(root) for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help", "-h"}
+    for text in inline(page):
+        words = text.replace("|", " ").split()
+        if words[0] == "archduel" and len(words) > 1:
+            command, rest = root, words[1:]
+            while hasattr(command, "commands") and rest and re.fullmatch(r"[a-z]+", rest[0]):
+                assert rest[0] in command.commands, f"{page.name}: no command {rest[0]!r} in {text!r}"
+                command, rest = command.commands[rest[0]], rest[1:]
+            known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help", "-h"}
+            known = every if hasattr(command, "commands") else known
+        elif words[0].startswith("--"):
+            known, rest = every | set(OTHERS), words
+        else:
+            continue
+        used = {word.partition("=")[0].rstrip(".,)") for word in rest if re.match(r"--[a-zA-Z]", word)}
+        assert used <= known, f"{page.name}: {sorted(used - known)} are no options of {text!r}"
 
 
 QUICK_WORDS = "--evaluations 4 --race --max-images 120 --max-params 20k --start scratch --workers 1 --set race.last_epochs=10"

@@ -25,7 +25,7 @@ NOISE = {"clock", "cpu_seconds", "fit_seconds", "seconds", "train_seconds", "sco
 """What a clock says: it differs between two runs of the same."""
 LINES = {
     "search": "bench search --table digits201 --strategies random,evolution --queries 12 --runs 3 --workers 0 -q",
-    "rank": "bench rank --table digits201 --rankers extratrees,ridge --labels 20 --splits 3 -q",
+    "rank": "bench rank --table digits201 --rankers extratrees --labels 20,30 --splits 2 -q",
     "oneshot": "bench oneshot digits --table digits201 --cells 6 --passes 1,2 --sampling uniform,fair --channels 4 --depth 1 --max-images 200 --device cpu -q",
     "table": "table train digits --space nasbench201 --cells 3 --seeds 2 --set epochs=1 --set channels=4 --set depth=1 -q",
 }
