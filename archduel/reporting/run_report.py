@@ -85,10 +85,8 @@ def finals(data: ReportData) -> Markup:
     ]  # fmt: skip
     measure = data.get("metric", "validation accuracy").replace("validation", "test")
     images = f" on {data['n_test']:,} images" if data.get("n_test") else ""
-    how = (
-        f"{measure.capitalize()}{images}, read once for each network after all of them were fixed. Small marks are training "
-        "seeds, large marks their mean, lines the 95 % interval of the mean over seeds."
-    )
+    fixed = f"{measure.capitalize()}{images}, read once for each network after all of them were fixed."
+    how = f"{fixed} Small marks are training seeds, large marks their mean, lines the 95 % interval of the mean over seeds."
     headers = ("network", measure, "parameters", "MACs", "latency", "architecture")
     drawing = chart(lambda width: interval_chart(rows, x_label=measure, x_text=_percent_text(rows), span=share_span(rows), width=width))
     numbers = table(headers, lines, numeric=(1, 2, 3, 4), strong=True)

@@ -112,7 +112,7 @@ def test_a_shell_completes_choices_and_menus() -> None:
 )
 def test_a_mistake_leaves_no_run_behind_and_a_plan_notices_it(words: list[str], kind: type[ArchduelError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    search = ["search", "digits", "--time", "60s", "--start", "scratch", "--max-images", "200", *words]
+    search = ["search", "digits", "--time", "1h", "--start", "scratch", "--max-images", "200", *words]
     for extra in ([], ["--plan"], ["--out", "here"]):
         assert isinstance(run(app, [*search, *extra]).exception, kind), extra
     assert list(tmp_path.rglob("*.toml")) == list(tmp_path.rglob("*.jsonl")) == []
