@@ -76,7 +76,7 @@ def walked(group: Any) -> Iterator[Any]:
 
 OTHERS = {
     "--torch-backend": "uv", "--space-set": "former", "--supernet": "former", "--provider": "measure.py of a kit", "--engine": "predict.py of an export",
-    "--sides": "benchmarks", "--epochs": "DARTS as released", "--layers": "DARTS as released", "--init_channels": "DARTS as released",
+    "--sides": "benchmarks", "--epochs": "DARTS as released", "--layers": "DARTS as released", "--init_channels": "DARTS as released", "--arch": "DARTS as released",
 }  # fmt: skip
 """Options that the pages speak of and no command has -> whose they are."""
 ALL = [(page, line) for page in PAGES if page.exists() for line in commands(page)]
@@ -102,7 +102,7 @@ def inline(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if page.exists()], ids=lambda page: page.name)
 def test_commands_and_options_in_sentences_exist(page: Path) -> None:
     root: Any = typer.main.get_command(app)
-    every = {option for command in walked(root) for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help", "-h"}
+    every = {option for command in (root, *walked(root)) for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help", "-h"}
     for text in inline(page):
         words = text.replace("|", " ").split()
         if words[0] == "archduel" and len(words) > 1:
