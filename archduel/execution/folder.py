@@ -31,7 +31,7 @@ from archduel.core.storage import read_journal, record_query, write_records
 from archduel.errors import DamagedError, RunError, SettingError
 from archduel.execution.judging import AtOnce, one_by_one
 from archduel.execution.letters import identity_of, job_digest, job_records, read_outcome
-from archduel.execution.tries import Job, Rounds, Trouble
+from archduel.execution.tries import CONTROL, Job, Rounds, Trouble
 
 __all__ = ["BEAT", "ENTRY", "LEASE", "Beating", "Folder", "Places", "Still", "entries", "host_name", "read_driver", "records_in"]
 
@@ -278,6 +278,10 @@ class Folder:
         token = begun[0] if begun and not job.failures else secrets.token_hex(4)
         self._jobs[name] = (job, token, time.monotonic())
         answers = [path for path, match in entries(self.places.answers) if match["name"] == name]
+        if job.place == CONTROL:  # what came of it before may still lie here, and whether it can be done again is the question
+            for path in answers:
+                path.unlink(missing_ok=True)
+            answers = []
         if token not in begun and not any(isinstance(read_outcome(job, records_in(path)), list) for path in answers):
             write_records(self.places.tasks / f"{name}.{token}.jsonl", job_records(job, self.identity), durable=False)
 

@@ -25,7 +25,7 @@ from archduel.execution.judging import (
     too_large,
 )
 
-__all__ = ["HANGS", "Crew", "Job", "Rounds", "Trouble"]
+__all__ = ["CONTROL", "HANGS", "Crew", "Job", "Rounds", "Trouble"]
 
 HANGS = 2  # times that a query may hang a worker
 CONTROL = -1  # place of a job whose answer is known: whether it can be done again tells a network's need of memory from the machine's lack of it

@@ -68,16 +68,31 @@ def test_a_group_is_halved_until_it_fits_and_that_is_remembered(made: Any, how: 
         executor.close()
 
 
+def joined(place: Path) -> subprocess.Popen[str]:
+    script = Path(__file__).with_name("run_joined.py")
+    return subprocess.Popen([sys.executable, str(script), str(place), "two_fit", "1"], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_control_is_done_though_its_answer_lies_in_the_folder(tmp_path: Path) -> None:
+    process = joined(tmp_path / "work")
+    with Folder(tmp_path / "work", {"a": 1}, run_seed=0, beat=0.2, lease=5.0) as executor:
+        large, small = executor.run(queries(100, 1), [0, 1])  # the second one is answered while the first is tried again
+    assert large.reason.startswith("out of memory: ")
+    assert small.score == 1
+    (tmp_path / "result.json").write_text("{}")
+    output, _ = process.communicate(timeout=60)
+    assert output.split() == ["done", "5"]  # three times the first, the second, and that again
+
+
 def test_workers_that_joined_a_folder_have_smaller_groups_too(tmp_path: Path) -> None:
     place, sizes = tmp_path / "work", groups(4)
-    script = Path(__file__).with_name("run_joined.py")
-    code = f"import sys; sys.path.insert(0, {str(script.parent)!r}); sys.argv[1:] = [{str(place)!r}, 'two_fit', '1']; exec(open({str(script)!r}).read())"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    process = joined(place)
     with Folder(place, {"a": 1}, run_seed=0, beat=0.2, lease=1.0, at_once=sizes) as executor:
         assert [(e.score, e.values["n"]) for e in executor.run(ASKED[:6], ORDINALS[:6])] == [(n, 2) for n in range(6)]
     assert sizes.most == {"label": 2}
     (tmp_path / "result.json").write_text("{}")
-    assert process.wait(30) == 0
+    process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 def test_groups_that_were_under_way_are_not_counted_twice() -> None:
