@@ -166,10 +166,11 @@ def reading(what: object, kind: type[ArchduelError], form: str = "") -> Iterator
         raise kind(f"{what} cannot be read{form}: {in_one_line(error)}") from error
 
 
-# What torch and its libraries say in a plain RuntimeError when the machine has no more of something: of memory, and of anything.
+# What torch and its libraries say in a plain RuntimeError when the machine has no more of something: of memory, and of anything. oneDNN says
+# of too little memory that it cannot create something; of a shape that it cannot compute, that there is no descriptor.
 OF_MEMORY = (
     "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "unable to allocate", "failed to allocate", "std::bad_alloc",
-    "alloc_failed",
+    "alloc_failed", "could not create a primitive", "could not execute a primitive", "could not create a memory",
 )  # fmt: skip
 SHORT_OF = (
     *OF_MEMORY,
@@ -184,7 +185,7 @@ def _causes(error: BaseException | None) -> Iterator[tuple[BaseException, str]]:
     seen = 0
     while error is not None and seen < 20:
         foreign = isinstance(error, RuntimeError) and not isinstance(error, ArchduelError)
-        yield error, str(error).lower() if foreign or type(error).__name__ == "SafetensorError" else ""
+        yield error, str(error).lower().replace("a primitive descriptor", "") if foreign or type(error).__name__ == "SafetensorError" else ""
         error, seen = error.__cause__, seen + 1
 
 

@@ -178,6 +178,8 @@ def test_what_the_system_says_of_processes_that_it_ended(tmp_path: Path, monkeyp
         (RuntimeError("[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to allocate 64 bytes."), True),
         (RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a primitive descriptor for a convolution forward propagation primitive"), False),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("unable to open shared memory object </torch_1>"), False),
         (MachineError("the machine is full"), False),
