@@ -131,7 +131,6 @@ class Sequential:
 
     def __init__(self, judge: Judge, *, run_seed: int, at_once: AtOnce = one_by_one) -> None:
         self.judge, self.run_seed, self.at_once = judge, run_seed, at_once
-        self._sound: tuple[Query, int] | None = None  # the latest query that was answered, with its seed
 
     def run(self, queries: Sequence[Query], ordinals: Sequence[int]) -> Iterator[Estimate]:
         """Yields one estimate a query, in order.
@@ -154,31 +153,20 @@ class Sequential:
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                answers = all_judged(self.judge, queries, seeds)
-                self._sound = next(((query, seed) for query, seed, answer in zip(queries, seeds, answers) if not answer.failed), self._sound)
-                return answers
+                return all_judged(self.judge, queries, seeds)
             except Exception as error:
                 if not of_the_machine(error):
                     raise
                 reason, short = in_one_line(error), short_of_memory(error)
-                if attempt == ATTEMPTS and not (short and self._others_fit()):
+                # no verdict, whatever else can be trained: what this process holds already says nothing of a new one
+                if attempt == ATTEMPTS:
                     raise stopped(queries[0], reason) from error
             gc.collect()  # what an interrupted training still holds may be all that is missing
             if short and len(queries) > 1:
                 shrink(self.at_once, queries, reason)
                 half = -(-len(queries) // 2)
                 return [*self._answers(queries[:half], seeds[:half]), *self._answers(queries[half:], seeds[half:])]
-        return [too_large(reason)]
-
-    def _others_fit(self) -> bool:
-        """Returns whether a network that could be trained before still can be: then it is not the machine that is short of memory."""
-        gc.collect()
-        try:
-            return self._sound is not None and not judged(self.judge, *self._sound).failed
-        except Exception as error:
-            if not of_the_machine(error):
-                raise
-            return False
+        return []
 
     def close(self) -> None:
         """Nothing to end."""

@@ -109,9 +109,8 @@ def test_groups_that_were_under_way_are_not_counted_twice() -> None:
 
 
 @pytest.mark.parametrize("how", MEMORY)
-@pytest.mark.parametrize("made", [here, there])
-def test_a_network_that_does_not_fit_alone_is_infeasible_once_others_were_trained(made: Any, how: str) -> None:
-    executor = made(how, 4, groups(4))
+def test_a_network_that_does_not_fit_alone_is_infeasible_while_another_does(how: str) -> None:
+    executor = there(how, 4, groups(4))
     answers = list(executor.run(queries(1, 2, 3, 100, 4, 5), range(6)))
     executor.close()
     assert [e.score for e in answers if not e.failed] == [1, 2, 3, 4, 5]
@@ -119,9 +118,13 @@ def test_a_network_that_does_not_fit_alone_is_infeasible_once_others_were_traine
     assert answers[3].reason.startswith("out of memory: ")
 
 
-@pytest.mark.parametrize("made", [here, there])
-def test_several_in_a_row_that_do_not_fit_have_their_verdicts(made: Any) -> None:
-    executor = made("memory", 4, groups(4))
+def test_one_process_alone_makes_no_such_verdict() -> None:
+    with pytest.raises(MachineError, match="3 times in a row with s:100"):
+        list(here("memory", 4, groups(4)).run(queries(1, 2, 100), range(3)))
+
+
+def test_several_in_a_row_that_do_not_fit_have_their_verdicts() -> None:
+    executor = there("memory", 4, groups(4))
     answers = list(executor.run(queries(1, 100, 101), range(3)))
     executor.close()
     assert [e.failed for e in answers] == [False, True, True]
