@@ -29,15 +29,13 @@ import argparse
 import csv
 import json
 import math
-import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recording import write_record
+from recording import command, write_record
 from scipy.stats import kendalltau, pearsonr, spearmanr, wilcoxon
 
 from archduel import environment
@@ -359,7 +357,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    record: dict[str, Any] = {"command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1}
+    record: dict[str, Any] = {"command": command(), **environment(), "threads": 1}
     began = time.process_time()
     if arguments.part == "bpe":
         record["figures"] = bpe(Path(os.environ["ARCHDUEL_DATA"]) / "bpe")

@@ -28,8 +28,6 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 
 import argparse
 import json
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +37,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from recording import write_record
+from recording import command, write_record
 from scipy.stats import kendalltau, spearmanr, wilcoxon
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -341,6 +339,12 @@ def summary(table: Any, runs: Sequence[Mapping[str, Any]], reference: Mapping[st
     return found
 
 
+def write(out: Path, record: dict[str, Any], table: Any, search: str, ranker: str) -> None:
+    """Writes the record with the figures over its runs, compared with one search and one comparator."""
+    figures = summary(table, record["runs"], {"search": search, "ranker": ranker})
+    write_record(out, {**record, "n": len(record["runs"]), "figures": figures})
+
+
 def main() -> None:
     """Makes the runs that a record lacks and writes it after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -356,7 +360,7 @@ def main() -> None:
     arms, judged = PARTS[arguments.part]
     if arguments.part == "labels":
         arms = {f"{n} labels": ("ctnas", "nac", {**BASE, **FEW, "labels": n}) for n in arguments.labels}
-    record: dict[str, Any] = {"command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1, "epochs": arguments.epochs, "runs": []}
+    record: dict[str, Any] = {"command": command(), **environment(), "threads": 1, "epochs": arguments.epochs, "runs": []}
     if arguments.out.is_file():
         record["runs"] = json.loads(arguments.out.read_text())["runs"]
     began = time.monotonic()
@@ -373,11 +377,11 @@ def main() -> None:
             else:
                 made = one_run(table, space, run, arms, judged, arguments.epochs)
             record["runs"].append(made)
-            record["n"] = len(record["runs"])
-            record["figures"] = summary(table, record["runs"], {"search": first, "ranker": arms[first][1]})
-            write_record(arguments.out, record)
+            write(arguments.out, record, table, first, arms[first][1])
             taus = {name: round(found["tau"], 3) for name, found in made["rankers"].items()}
             print(run, taus, {name: round(100 * float(table.test()[s["rows"][0]]), 2) for name, s in made["searches"].items()}, flush=True)
+        if record["runs"]:
+            write(arguments.out, record, table, first, arms[first][1])
 
 
 if __name__ == "__main__":

@@ -17,15 +17,13 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 
 import argparse
 import json
-import shlex
-import sys
 import time
 from typing import Any
 
 import numpy as np
 from claims import ByNodes, compared, orders
 from oneshot_cifar10 import parser_of, pictures, root_of
-from recording import write_record
+from recording import command, write_record
 
 ARMS = ("3x3 first", "3x3 last", "whole space", "node by node")
 
@@ -96,7 +94,7 @@ def write(arguments: argparse.Namespace, searches: list[dict[str, Any]], sizes: 
         "seconds": {arm: float(np.mean([s["seconds"] for s in rows])) for arm, rows in own.items()},
         "table": {"median": float(np.median(truth)), "mean": float(truth.mean()), "best": float(truth.max()), "all 3x3": accuracy("nasbench201:3.3.3.3.3.3")},
     }
-    write_record(arguments.out, {"command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1, "data": sizes, "figures": figures, "searches": searches})
+    write_record(arguments.out, {"command": command(), **environment(), "threads": 1, "data": sizes, "figures": figures, "searches": searches})
 
 
 def main() -> None:

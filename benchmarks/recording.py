@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shlex
 import statistics
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+
+def command() -> str:
+    """Returns how this script was called, as from the root of the repository."""
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
 def over_processes(measure: Callable[[str, Any], None], part: str, repeats: int) -> dict[str, Any]:
