@@ -314,6 +314,10 @@ def compared(values: Mapping[str, Sequence[float]], reference: str) -> dict[str,
     return found
 
 
+RISING = ("ctnas, interacting", "ctnas, interacting, fixed baseline")
+"""Where the opponent can change the order: a rising baseline and a fixed one, compared by their first proposals."""
+
+
 def summary(table: Any, runs: Sequence[Mapping[str, Any]], reference: Mapping[str, str]) -> dict[str, Any]:
     """Returns the figures over the runs: of searches the first proposal and the incumbent, of comparators their taus."""
     test = table.test()
@@ -331,6 +335,9 @@ def summary(table: Any, runs: Sequence[Mapping[str, Any]], reference: Mapping[st
         "incumbent_rank_percent": compared(over(lambda s: float(100 * rank[s["incumbent"]] / n)), first),
         "seconds_without_fit": {name: float(np.mean(own)) for name, own in over(lambda s: s["seconds"]).items()},
     }
+    if {*RISING} <= set(runs[0]["searches"]):
+        pair = {name: [float(test[run["searches"][name]["rows"][0]]) for run in runs] for name in RISING}
+        found["rising_minus_fixed_interacting"] = compared(pair, RISING[1])[RISING[0]]
     names = list(runs[0]["rankers"])
     for what in ("tau", "tau_100", "fit_seconds", "rank_100_ms", "order_against_weak_and_strong", "saturated_weak", "saturated_strong"):
         has = {name: [run["rankers"][name][what] for run in runs] for name in names if what in runs[0]["rankers"][name]}
