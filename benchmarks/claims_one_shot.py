@@ -90,6 +90,7 @@ def write(arguments: argparse.Namespace, searches: list[dict[str, Any]], sizes: 
         "n": len(done),
         "chosen_test": compared({arm: [accuracy(s["found"]) for s in rows] for arm, rows in own.items()}, "3x3 first"),
         "mean_test_of_100_draws": compared({arm: [float(np.mean([accuracy(t) for t in s["draws"]])) for s in rows] for arm, rows in own.items()}, "3x3 first"),
+        "whole_space_minus_3x3_last": compared({arm: [accuracy(s["found"]) for s in own[arm]] for arm in ("whole space", "3x3 last")}, "whole space")["3x3 last"],
         "chosen_after_each_stage": {arm: np.mean([[accuracy(t) for t in s["stages"]] for s in rows], 0).tolist() for arm, rows in own.items()},
         "seconds": {arm: float(np.mean([s["seconds"] for s in rows])) for arm, rows in own.items()},
         "table": {"median": float(np.median(truth)), "mean": float(truth.mean()), "best": float(truth.max()), "all 3x3": accuracy("nasbench201:3.3.3.3.3.3")},
