@@ -58,7 +58,8 @@ def test_fixed_pairs_meet_in_every_generation(table: Any) -> None:
         met.append(set())
         for _ in range(3):
             made.step()
-    assert all(pairs == met[0] for pairs in met) and len(met[0]) == 3
+    assert all(pairs == met[0] for pairs in met)
+    assert len(met[0]) == 3
 
 
 def test_towards_the_best_everybody_follows_the_best_of_the_population(table: Any) -> None:
