@@ -294,27 +294,47 @@ def opponents(records: dict[tuple[Any, ...], dict[str, Any]], row: str, limit: s
     return list(within.values())
 
 
-def difference(points: list[float]) -> str:
-    """Returns the mean of paired differences, its 95 % interval (Student's t) and their number, in words."""
+def interval(points: list[float]) -> tuple[float, float, float]:
+    """Returns the mean of paired differences and its 95 % interval (Student's t; nan for one)."""
     from scipy.stats import t
 
     gains = np.array(points)
-    spread = f" +- {t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / len(gains) ** 0.5:.2f}" if len(gains) > 1 else ""
-    return f"{gains.mean():+.2f}{spread} points, n = {len(gains)}"
+    half = t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
+    return float(gains.mean()), float(gains.mean() - half), float(gains.mean() + half)
+
+
+def in_words(points: list[float]) -> str:
+    """Returns the mean of paired differences with its interval and their number, in words."""
+    mean, low, _ = interval(points)
+    return f"{mean:+.2f}{f' +- {mean - low:.2f}' if len(points) > 1 else ''} points, n = {len(points)}"
+
+
+def gains(records: dict[tuple[Any, ...], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns what ``auto`` gained over fine-tuning without a search: paired by seed, in points of test accuracy."""
+    rows = []
+    for row, limit in sorted({k[:2] for k in records}):
+        for rival in ("tuned", "whole"):
+            seeds = sorted(k[2] for k in records if k[:2] == (row, limit) and k[3] == "auto" and (row, limit, k[2], rival) in records)
+            if seeds:
+                tests = [[100 * records[row, limit, seed, side]["test"] for seed in seeds] for side in ("auto", rival)]
+                mean, low, high = interval([a - b for a, b in zip(*tests)])
+                rows.append({
+                    "row": row, "limit": limit, "rival": rival, "n": len(seeds), "auto": float(np.mean(tests[0])), "other": float(np.mean(tests[1])),
+                    "gain": mean, "low": low, "high": high, "tests": tests,
+                })  # fmt: skip
+    return rows
 
 
 def summary(path: Path) -> None:
     """Prints the test accuracies of both sides and their paired differences, a line for each row and limit."""
     records = {key(record): record for record in done(path) if "excluded" not in record}
+    for found in gains(records):
+        print(f"{found['row']:14s} {found['limit']:5s} auto - {found['rival']}: {in_words([a - b for a, b in zip(*found['tests'])])}")
     for row, limit in sorted({key(record)[:2] for record in records.values()}):
         for side in STARTS:
             if (others := [r for k, r in records.items() if k[:2] == (row, limit) and k[3] == side]) and side != "archduel":
                 tests = np.array([100 * r["test"] for r in others])
                 print(f"{row:14s} {limit:5s} {side:10s} {tests.mean():.2f} % (n = {len(tests)}): {'; '.join(r['network'] for r in others)}")
-        for side in ("tuned", "whole"):
-            both = [(r["test"], records[row, limit, k[2], side]["test"]) for k, r in records.items() if k[:2] == (row, limit) and k[3] == "auto" and (row, limit, k[2], side) in records]
-            if both:
-                print(f"{row:14s} {limit:5s} auto - {side}: {difference([100 * (a - b) for a, b in both])}")
         pairs = []
         for seed in sorted({k[2] for k in records if k[:2] == (row, limit)}):
             mine, rivals = records.get((row, limit, seed, "archduel")), opponents(records, row, limit, seed)
@@ -322,7 +342,7 @@ def summary(path: Path) -> None:
                 best = max(rivals, key=lambda record: record["validation"])
                 pairs.append((mine["test"], best["test"], f"{best['side']} of {len(rivals)}"))
         if pairs:
-            gain = difference([100 * (a - b) for a, b, _ in pairs])
+            gain = in_words([100 * (a - b) for a, b, _ in pairs])
             means = [f"{100 * np.mean([pair[i] for pair in pairs]):.2f} %" for i in (0, 1)]
             print(f"{row:14s} {limit:5s} archduel {means[0]}, script {means[1]} ({', '.join(p[2] for p in pairs)}): {gain}")
 
@@ -336,11 +356,17 @@ def main() -> None:
     parser.add_argument("--sides", default=",".join(SIDES))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/records/against_plain.jsonl"))
     parser.add_argument("--summary", action="store_true", help="print the table and run nothing")
+    parser.add_argument("--gains", type=Path, metavar="FILE", help="write what auto gained over fine-tuning without a search, and run nothing")
     parser.add_argument("--child", nargs=4, metavar=("ROW", "SIDE", "SEED", "LIMIT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         row, side, seed, limit = arguments.child
         child(row, side, int(seed), limit)
+        return
+    if arguments.gains:
+        found = gains({key(record): record for record in done(arguments.out)})
+        runs = {"of": arguments.out.name, "command": shlex.join(["python", *sys.argv]), **environment()}
+        arguments.gains.write_text(json.dumps({"rows": found, **runs}, indent=1) + "\n")
         return
     jobs = [
         {"row": row, "limit": limit, "seed": seed, "side": side}
