@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from archduel.core import Arch, Counts, Scale, Space
 from archduel.errors import InfeasibleError
 from archduel.spaces.family import family, seen_scale
 
-__all__ = ["CHANNELS", "Bounds", "Sizes", "depths", "fitting_scale", "standard_ladder", "widths"]
+__all__ = ["CHANNELS", "Bounds", "Option", "Sizes", "depths", "fitting_scale", "nearest_allowed", "standard_ladder", "widths"]
 
 CHANNELS = (4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
 """Widths at which networks are built."""
@@ -90,33 +91,62 @@ class Sizes:
         return (own,) if around.side is not None or around.own_weights else (own, *self.smaller)
 
 
+class Option(NamedTuple):
+    """A network at a size.
+
+    Attributes:
+        distance: from the multiply-adds that are wanted, in logarithms.
+        arch: the architecture.
+        scale: the size.
+        counts: what it costs.
+    """
+
+    distance: float
+    arch: Arch
+    scale: Scale
+    counts: Counts
+
+
+def nearest_allowed(options: Sequence[Option], allowed: Allowed) -> Option | None:
+    """Returns the nearest option within the limits, of networks that differ in width alone; None if none is.
+
+    Few are asked for, for one may be built and timed to answer: with a limit of latency a race of a minute began with 20 s of that. Wider ones need
+    more of everything, so what is wider than one that is too large is too.
+    """
+    least = math.inf
+    for option in sorted(options, key=lambda option: (option.distance, option.counts.macs)):
+        if option.counts.macs < least:
+            if allowed(option.arch, option.scale, option.counts):
+                return option
+            least = option.counts.macs
+    return None
+
+
 def fitting_scale(arch: Arch, macs: float, sizes: Sizes, rng: np.random.Generator) -> tuple[Scale, Counts] | None:
     """Returns the scale at which ``arch`` makes about ``macs`` multiply-adds, the largest allowed one below where that is too large.
 
     Of the sides and depths that come equally near (within a factor of 1.6 in cost) the largest side is taken, for what is not seen cannot be
     learned (the same network came to 45 % at 16 px and to 65 % at 32 px in equal time), and ``rng`` chooses the depth. None if no scale is allowed.
     """
-    nearest: list[tuple[float, Scale, Counts]] = []
+    nearest: list[Option] = []
     for side, depth in product(sizes.sides(arch), sizes.depths):
-        options: list[tuple[float, Scale, Counts]] = []
+        options: list[Option] = []
         for channels in sizes.channels:
             scale = sizes.scale(channels, depth, side)
             counts = sizes.count(arch, scale)
             if options and counts.macs > 4 * macs:
                 break  # costs rise with the width: all that follow are further away
-            if not sizes.allowed(arch, scale, counts):
-                break  # and need more of everything
-            options.append((abs(math.log(max(counts.macs, 1) / macs)), scale, counts))
-        if options:
-            nearest.append(min(options, key=lambda option: (option[0], option[1].channels)))
+            options.append(Option(abs(math.log(max(counts.macs, 1) / macs)), arch, scale, counts))
+        if (option := nearest_allowed(options, sizes.allowed)) is not None:
+            nearest.append(option)
     if not nearest:
         return None
-    best = min(distance for distance, _, _ in nearest)
-    near = [option for option in nearest if option[0] <= best + math.log(1.6)]
-    side = max(scale.image_size for _, scale, _ in near)
-    near = [option for option in near if option[1].image_size == side]
-    _, scale, counts = near[int(rng.integers(len(near)))]
-    return scale, counts
+    best = min(option.distance for option in nearest)
+    near = [option for option in nearest if option.distance <= best + math.log(1.6)]
+    side = max(option.scale.image_size for option in near)
+    near = [option for option in near if option.scale.image_size == side]
+    chosen = near[int(rng.integers(len(near)))]
+    return chosen.scale, chosen.counts
 
 
 def standard_ladder(
@@ -134,12 +164,12 @@ def standard_ladder(
         InfeasibleError: if none is within the limits.
     """
     scale = sizes.scale(16, 1)  # width and depth are the architecture's own
-    nearest: dict[int, tuple[float, Arch, Counts]] = {}
+    options: dict[int, list[Option]] = {}
     for arch in named:
         counts = sizes.count(arch, scale)
-        distance = abs(math.log(counts.macs / macs))
-        if sizes.allowed(arch, scale, counts) and distance < nearest.get(blocks(arch), (math.inf,))[0]:
-            nearest[blocks(arch)] = (distance, arch, counts)
-    if not nearest:
+        options.setdefault(blocks(arch), []).append(Option(abs(math.log(counts.macs / macs)), arch, scale, counts))
+    found = [nearest_allowed(options[depth], sizes.allowed) for depth in sorted(options)]
+    ladder = [(option.arch, option.scale, option.counts) for option in found if option is not None]
+    if not ladder:
         raise InfeasibleError("no standard network is within the limits; raise them")
-    return [(arch, scale, counts) for _, (_, arch, counts) in sorted(nearest.items())]
+    return ladder

@@ -43,3 +43,34 @@ def test_the_standard_ladder_has_one_network_of_each_depth() -> None:
     assert all(2e7 < counts.macs < 8e7 and counts.params <= 300_000 for _, _, counts in found)
     with pytest.raises(InfeasibleError):
         standard_ladder(RESNETS, 4e7, sizes(Bounds(max_params=10)), lambda arch: arch.choices[0])
+
+
+def test_few_sizes_are_asked_for() -> None:
+    """An answer may need a network that is built and timed."""
+    asked: list[Counts] = []
+
+    def allowed(arch: Arch, scale: Scale, counts: Counts) -> bool:
+        asked.append(counts)
+        return counts.params <= 300_000
+
+    costly = Sizes(32, 3, 10, count, allowed)
+    found = standard_ladder(RESNETS, 4e6, costly, lambda arch: arch.choices[0])
+    assert found == standard_ladder(RESNETS, 4e6, sizes(Bounds(max_params=300_000)), lambda arch: arch.choices[0])
+    assert len(asked) == len(found) == 3
+    asked.clear()
+    assert fitting_scale(CONVS, 3e6, costly, np.random.default_rng(0)) is not None
+    assert len(asked) == len(costly.depths)
+
+
+@pytest.mark.parametrize("most", [10, 3_000, 40_000, 300_000])
+@pytest.mark.parametrize("macs", [1e5, 4e6, 1e9])
+def test_the_nearest_of_those_within_the_limits(most: int, macs: float) -> None:
+    """As asking for each finds it."""
+    within = [(arch, count(arch, Scale(16, 1, 32, 3, 10))) for arch in RESNETS]
+    for blocks in range(3):
+        fitting = [(abs(np.log(counts.macs / macs)), arch) for arch, counts in within if arch.choices[0] == blocks and counts.params <= most]
+        try:
+            found = {arch.choices[0]: arch for arch, _, _ in standard_ladder(RESNETS, macs, sizes(Bounds(max_params=most)), lambda arch: arch.choices[0])}
+        except InfeasibleError:
+            found = {}
+        assert found.get(blocks) == (min(fitting)[1] if fitting else None)
