@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -111,15 +112,19 @@ def nearest_allowed(options: Sequence[Option], allowed: Allowed) -> Option | Non
     """Returns the nearest option within the limits, of networks that differ in width alone; None if none is.
 
     Few are asked for, for one may be built and timed to answer: with a limit of latency a race of a minute began with 20 s of that. Wider ones need
-    more of everything, so what is wider than one that is too large is too.
+    more of everything, so where the nearest is too large the widest of the narrower ones that are not is next, and found by bisection.
     """
-    least = math.inf
-    for option in sorted(options, key=lambda option: (option.distance, option.counts.macs)):
-        if option.counts.macs < least:
-            if allowed(option.arch, option.scale, option.counts):
-                return option
-            least = option.counts.macs
-    return None
+    if not options:
+        return None
+    rising = sorted(options, key=lambda option: option.counts.macs)
+    place = min(range(len(rising)), key=lambda i: (rising[i].distance, i))
+
+    def within(i: int) -> bool:
+        return allowed(rising[i].arch, rising[i].scale, rising[i].counts)
+
+    if not within(place):
+        place = bisect.bisect_left(range(place), True, key=lambda i: not within(i)) - 1
+    return rising[place] if place >= 0 else None
 
 
 def fitting_scale(arch: Arch, macs: float, sizes: Sizes, rng: np.random.Generator) -> tuple[Scale, Counts] | None:

@@ -274,7 +274,7 @@ def test_widths_far_above_are_not_even_counted() -> None:
     assert fitting_scale(ARCH, 16, none, np.random.default_rng(0)) == (Scale(4, 1, 8, 1, 3), Counts(1, 0))  # a network without any
 
 
-def test_the_first_width_above_the_limits_is_the_last_that_is_asked() -> None:
+def test_the_widest_within_the_limits_is_found_with_few_questions() -> None:
     asked: list[int] = []
 
     def allowed(arch: Arch, scale: Scale, counts: Counts) -> bool:
@@ -283,7 +283,7 @@ def test_the_first_width_above_the_limits_is_the_last_that_is_asked() -> None:
 
     found = fitting_scale(ARCH, 1e9, Sizes(8, 1, 3, squares, allowed, depths=(1,)), np.random.default_rng(0))
     assert found == (Scale(8, 1, 8, 1, 3), Counts(8, 64))
-    assert asked == [4, 6, 8, 12]
+    assert asked == [128, 24, 12, 6, 8]  # the nearest, then halves of what is narrower
     nothing = Sizes(8, 1, 3, squares, lambda arch, scale, counts: False)
     assert fitting_scale(ARCH, 16, nothing, np.random.default_rng(0)) is None
 
