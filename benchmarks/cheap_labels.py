@@ -6,7 +6,7 @@
 Members of space ``pretrained`` (EfficientNet-Lite0) are drawn at random within limits; each is opened as a race opens it (its head from frozen features,
 norms measured where it is thinned) and fine-tuned with the race's recipe for so many processor seconds of one thread: a rate that rises over a tenth of
 the time, is constant, and falls over the last 0.4. Labels: the network as it was opened (0 s), its averaged weights on the way, parameters and multiply-adds.
-Truth: accuracy and loss of the last weights. All are of images that no other measurement uses (those of ``distillation.py``). ``--summary`` prints
+Truth: accuracy and loss of the last weights. All are of images that no other measurement uses (those of ``distillation.py``). ``--summary`` prints, as JSON,
 Kendall's tau-b of each label with the truth and its 95 % interval (bootstrap over members).
 """
 
@@ -82,20 +82,23 @@ def trained(known: Known, arch: Any, train: Any, held: Any, recipe: Any, seconds
     return {"name": known.named(arch), "params": counts.params, "macs": counts.macs, "opening": round(opened, 2), "labels": labels}
 
 
-def summary(path: Path) -> None:
-    """Prints how each label orders the members."""
+def taus(path: Path) -> list[dict[str, Any]]:
+    """Returns how each label orders the members, by their loss at the end."""
     by: dict[str, list[dict[str, Any]]] = {}
     for record in done(path):
         by.setdefault(record["images"], []).append(record)
+    rows = []
     for name, records in by.items():
         truth = np.array([-record["labels"][-1]["loss"] for record in records])
         labels = {"params": [r["params"] for r in records], "macs": [r["macs"] for r in records]}
         for i, mark in enumerate(MARKS):
             for what, sign in (("accuracy", 1), ("loss", -1)):
-                labels[f"{what} after {mark:g} of the time"] = [sign * r["labels"][i][what] for r in records]
+                labels[f"{what} after {mark:g}"] = [sign * r["labels"][i][what] for r in records]
         for label, values in labels.items():
             low, high = interval(np.array(values), truth)
-            print(f"{name:9s} n={len(records)} {label:32s} tau {kendalltau(values, truth).statistic:.3f} [{low:.3f}, {high:.3f}]")
+            tau = float(kendalltau(values, truth).statistic)
+            rows.append({"images": name, "n": len(records), "label": label, "tau": tau, "low": low, "high": high})
+    return rows
 
 
 def interval(values: Any, truth: Any) -> tuple[float, float]:
@@ -114,11 +117,12 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=40.0)
     parser.add_argument("--max-macs", type=int, default=60_000_000)
-    parser.add_argument("--summary", action="store_true", help="print the table and run nothing")
+    parser.add_argument("--summary", action="store_true", help="print the taus and run nothing")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/records/cheap_labels.jsonl"))
     given = parser.parse_args()
     if given.summary:
-        summary(given.out)
+        found = {"of": given.out.name, "marks": MARKS, "command": " ".join(["python", *sys.argv]), "rows": taus(given.out), **environment()}
+        print(json.dumps(found, indent=1))
         return
     torch.set_num_threads(1)
     train, held, classes = images(given.images)
