@@ -13,7 +13,7 @@ Further sides, for ``--sides``: ``auto`` and ``pretrained`` race with parts of E
 all of it at the most pixels that the limit allows, and nothing less of it.
 
 The limit ``latency`` is that of the whole backbone at 64 px (one image, one thread, measured before the race, a quarter more than the largest of three
-medians, for it must not be refused when it is measured again), so that it means the same on every machine; at 96 px it takes twice as long.
+medians, for it must not be refused when it is measured again), so that it means the same on every machine; at 96 px it was above that in all runs.
 
 One JSON line is appended for every side that is finished; what a file already holds is not run again. ``--summary`` prints
 the table. Images: ``digits`` is bundled with scikit-learn, the others are read from the folder in ``ARCHDUEL_DATA``
