@@ -39,7 +39,7 @@ from archduel.core.storage import (
 )
 from archduel.errors import RunError
 
-__all__ = ["COMPARISON", "JOURNAL", "PROXY", "RESULT", "RUN", "STUDY", "TABLE", "TRAINING", "WORK", "Job", "Layout", "Part", "differences", "last_command", "read_result"]
+__all__ = ["COMPARISON", "JOURNAL", "PROXY", "RESULT", "RUN", "STUDY", "TABLE", "TRAINING", "WORK", "Job", "Layout", "Part", "differences", "foreign_names", "last_command", "read_result"]
 
 JOURNAL, RESULT = "journal.jsonl", "result.json"
 
@@ -86,6 +86,12 @@ LOGS = re.compile(r"slurm-[\w.%-]*\.(out|err)|[\w.-]+\.[oe]\d+|nohup\.out|.*\.lo
 """Logs that batch systems and shells open in the folder of a job before it begins."""
 # Letters of a value in a message; recipes and texts of architectures are longer, and a message of ten lines is not read.
 SHORT = 80
+
+
+def foreign_names(folder: Path) -> list[str]:
+    """Returns what a folder holds that neither systems, tools and batch systems put into an unused one nor half-written files are, in order."""
+    names = sorted(entry.name for entry in folder.iterdir())
+    return [name for name in names if name not in HARMLESS and not TEMPORARY.fullmatch(name) and not LOGS.fullmatch(name)]
 
 
 def last_command(records: Sequence[Mapping[str, Any]]) -> str:
@@ -195,13 +201,10 @@ class Job:
             raise RunError(f"{path} is a file; {layout.option} wants a folder")
         if not layout.file and path.is_dir():
             raise RunError(f"{path} is a folder; give another {layout.option}")
-        if layout.file and path.is_dir() and not (path / layout.file).exists():
-            # what a process that was killed at once may leave: a lock, half-written settings
-            names = sorted(entry.name for entry in path.iterdir())
-            foreign = [name for name in names if name not in HARMLESS and not TEMPORARY.fullmatch(name) and not LOGS.fullmatch(name)]
-            if foreign:
-                some = ", ".join(foreign[:3]) + (" ..." if len(foreign) > 3 else "")
-                raise RunError(f"{path} is not empty and holds no {layout.kind} but {some}; give another {layout.option}")
+        # what a process that was killed at once may leave is a lock, half-written settings
+        if layout.file and path.is_dir() and not (path / layout.file).exists() and (foreign := foreign_names(path)):
+            some = ", ".join(foreign[:3]) + (" ..." if len(foreign) > 3 else "")
+            raise RunError(f"{path} is not empty and holds no {layout.kind} but {some}; give another {layout.option}")
 
     def _clear(self) -> None:
         """Removes what killed processes left half-written, now that no other one works here."""

@@ -76,7 +76,7 @@ def walked(group: Any) -> Iterator[Any]:
 
 OTHERS = {
     "--torch-backend": "uv", "--space-set": "former", "--supernet": "former", "--provider": "measure.py of a kit", "--engine": "predict.py of an export",
-    "--sides": "benchmarks",
+    "--sides": "benchmarks", "--limit": "benchmarks", "--part": "benchmarks", "--table": "benchmarks",
 }  # fmt: skip
 """Options that the pages speak of and no command has -> whose they are."""
 RELEASED = "seeds.md"

@@ -10,7 +10,7 @@ from typing import Any
 from archduel.commands.dialect import usable_device
 from archduel.commands.search.settings import OLDER, Settings, default_settings, read_settings
 from archduel.core.disk import read_toml
-from archduel.core.job import JOURNAL, RUN, Job
+from archduel.core.job import JOURNAL, RUN, Job, foreign_names
 from archduel.core.places import place_of, same_place
 from archduel.data import Dataset
 from archduel.errors import DataError, SettingError
@@ -80,7 +80,7 @@ def as_older(path: Path, settings: Settings) -> Settings:
 
 
 def forgotten(folder: Job) -> None:
-    """Removes a run that this call began and that trained nothing: a mistake leaves nothing behind. A folder that holds anything else stays.
+    """Removes a run that this call began and that trained nothing: a mistake leaves nothing behind. A folder that held anything of weight before stays.
 
     Args:
         folder: closed afterwards.
@@ -88,7 +88,7 @@ def forgotten(folder: Job) -> None:
     kept = folder.has_paid or not folder.begun_now
     folder.close()
     ours = {RUN.file, JOURNAL, ".lock"}
-    if kept or {entry.name for entry in folder.path.iterdir()} - ours:
+    if kept or set(foreign_names(folder.path)) - ours:
         return
     for name in ours:
         (folder.path / name).unlink(missing_ok=True)
