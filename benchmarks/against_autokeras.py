@@ -124,13 +124,11 @@ def main() -> None:
     if options.child:
         child(Path(options.child[0]), float(options.child[1]), int(options.child[2]))
         return
-    from against_plain import done, key
+    from against_plain import left
 
-    have = {key(record) for record in done(options.out)}
-    for row in options.rows.split(","):
-        for seed in range(options.seeds):
-            if (row, "none", seed, "autokeras") not in have:
-                measure(row, seed, options.python, options.out)
+    jobs = [{"row": row, "limit": "none", "seed": seed, "side": "autokeras"} for row in options.rows.split(",") for seed in range(options.seeds)]
+    for job in left(jobs, options.out):
+        measure(job["row"], job["seed"], options.python, options.out)
 
 
 if __name__ == "__main__":

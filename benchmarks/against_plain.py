@@ -277,13 +277,16 @@ def measure(job: dict[str, Any], words: list[str], path: Path) -> None:
     print({name: value for name, value in record.items() if name not in ("candidates", "versions", "hardware", "command")}, flush=True)
 
 
+def left(jobs: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """Returns the jobs that ``path`` has no record of."""
+    have = {key(record) for record in done(path)}
+    return [job for job in jobs if key(job) not in have]
+
+
 def work(jobs: list[dict[str, Any]], path: Path) -> None:
     """Runs the jobs that ``path`` has no record of, one process each, and appends what they print."""
-    have = {key(record) for record in done(path)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    for job in jobs:
-        if key(job) in have:
-            continue
+    for job in left(jobs, path):
         measure({**job, "seconds": ROWS[job["row"]][1]}, [__file__, "--child", job["row"], job["side"], str(job["seed"]), job["limit"]], path)
 
 
@@ -294,33 +297,28 @@ def opponents(records: dict[tuple[Any, ...], dict[str, Any]], row: str, limit: s
     return list(within.values())
 
 
-def interval(points: list[float]) -> tuple[float, float, float]:
-    """Returns the mean of paired differences and its 95 % interval (Student's t; nan for one)."""
-    from scipy.stats import t
-
-    gains = np.array(points)
-    half = t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
-    return float(gains.mean()), float(gains.mean() - half), float(gains.mean() + half)
-
-
-def in_words(points: list[float]) -> str:
+def in_words(first: list[float], second: list[float]) -> str:
     """Returns the mean of paired differences with its interval and their number, in words."""
-    mean, low, _ = interval(points)
-    return f"{mean:+.2f}{f' +- {mean - low:.2f}' if len(points) > 1 else ''} points, n = {len(points)}"
+    from archduel.reporting.statistics import paired_difference
+
+    gain = paired_difference(first, second)
+    return f"{gain.value:+.2f}{f' +- {gain.half_width:.2f}' if gain.n > 1 else ''} points, n = {gain.n}"
 
 
 def gains(records: dict[tuple[Any, ...], dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns what ``auto`` gained over fine-tuning without a search: paired by seed, in points of test accuracy."""
+    from archduel.reporting.statistics import paired_difference
+
     rows = []
     for row, limit in sorted({k[:2] for k in records}):
         for rival in ("tuned", "whole"):
             seeds = sorted(k[2] for k in records if k[:2] == (row, limit) and k[3] == "auto" and (row, limit, k[2], rival) in records)
             if seeds:
                 tests = [[100 * records[row, limit, seed, side]["test"] for seed in seeds] for side in ("auto", rival)]
-                mean, low, high = interval([a - b for a, b in zip(*tests)])
+                gain = paired_difference(*tests).record()
                 rows.append({
                     "row": row, "limit": limit, "rival": rival, "n": len(seeds), "auto": float(np.mean(tests[0])), "other": float(np.mean(tests[1])),
-                    "gain": mean, "low": low, "high": high, "tests": tests,
+                    "gain": gain["value"], "low": gain["low"], "high": gain["high"], "tests": tests,
                 })  # fmt: skip
     return rows
 
@@ -329,7 +327,7 @@ def summary(path: Path) -> None:
     """Prints the test accuracies of both sides and their paired differences, a line for each row and limit."""
     records = {key(record): record for record in done(path) if "excluded" not in record}
     for found in gains(records):
-        print(f"{found['row']:14s} {found['limit']:5s} auto - {found['rival']}: {in_words([a - b for a, b in zip(*found['tests'])])}")
+        print(f"{found['row']:14s} {found['limit']:5s} auto - {found['rival']}: {in_words(*found['tests'])}")
     for row, limit in sorted({key(record)[:2] for record in records.values()}):
         for side in STARTS:
             if (others := [r for k, r in records.items() if k[:2] == (row, limit) and k[3] == side]) and side != "archduel":
@@ -342,7 +340,7 @@ def summary(path: Path) -> None:
                 best = max(rivals, key=lambda record: record["validation"])
                 pairs.append((mine["test"], best["test"], f"{best['side']} of {len(rivals)}"))
         if pairs:
-            gain = in_words([100 * (a - b) for a, b, _ in pairs])
+            gain = in_words(*([100 * pair[i] for pair in pairs] for i in (0, 1)))
             means = [f"{100 * np.mean([pair[i] for pair in pairs]):.2f} %" for i in (0, 1)]
             print(f"{row:14s} {limit:5s} archduel {means[0]}, script {means[1]} ({', '.join(p[2] for p in pairs)}): {gain}")
 

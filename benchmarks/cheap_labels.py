@@ -7,7 +7,7 @@ Members of space ``pretrained`` (EfficientNet-Lite0) are drawn at random within 
 norms measured where it is thinned) and fine-tuned with the race's recipe for so many processor seconds of one thread: a rate that rises over a tenth of
 the time, is constant, and falls over the last 0.4. Labels: the network as it was opened (0 s), its averaged weights on the way, parameters and multiply-adds.
 Truth: accuracy and loss of the last weights. All are of images that no other measurement uses (those of ``distillation.py``). ``--summary`` prints, as JSON,
-Kendall's tau-b of each label with the truth and its 95 % interval (bootstrap over members).
+Kendall's tau-b of each label with the truth and its 95 % interval.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from against_plain import done
 from distillation import MEAN, STD, images
-from scipy.stats import kendalltau
 
 from archduel.core import Scale, sample
 from archduel.core.storage import environment
 from archduel.pretrained.known import Known
 from archduel.race import race_recipe
 from archduel.race.training import Anytime
+from archduel.reporting.statistics import kendall_tau
 from archduel.spaces.pretrained.space import Pretrained, count
 from archduel.training.metrics import evaluate
 
@@ -95,19 +95,9 @@ def taus(path: Path) -> list[dict[str, Any]]:
             for what, sign in (("accuracy", 1), ("loss", -1)):
                 labels[f"{what} after {mark:g}"] = [sign * r["labels"][i][what] for r in records]
         for label, values in labels.items():
-            low, high = interval(np.array(values), truth)
-            tau = float(kendalltau(values, truth).statistic)
-            rows.append({"images": name, "n": len(records), "label": label, "tau": tau, "low": low, "high": high})
+            tau = kendall_tau(values, truth).record()
+            rows.append({"images": name, "n": tau["n"], "label": label, "tau": tau["value"], "low": tau["low"], "high": tau["high"]})
     return rows
-
-
-def interval(values: Any, truth: Any) -> tuple[float, float]:
-    """Returns the 95 % interval of tau over members drawn again."""
-    rng = np.random.default_rng(0)
-    rows = rng.integers(len(truth), size=(1_000, len(truth)))
-    taus = [kendalltau(values[row], truth[row]).statistic for row in rows]
-    low, high = np.nanpercentile(taus, (2.5, 97.5))
-    return float(low), float(high)
 
 
 def main() -> None:

@@ -48,15 +48,16 @@ from archduel.tables import TableEstimator, open_table
 from archduel.tables.estimator import searchable
 
 
-def compared(values: Mapping[str, Sequence[float]], reference: str) -> dict[str, Any]:
-    """Returns mean and interval of each, and the paired difference of the reference minus it."""
+def compared(values: Mapping[str, Sequence[float]], reference: str, *, from_reference: bool = True) -> dict[str, Any]:
+    """Returns mean and interval of each, and the paired difference of the reference minus it, or of it minus the reference."""
     found: dict[str, Any] = {}
     for name, own in values.items():
         found[name] = {"mean": mean_interval(own).record(), "median": float(np.median(own))}
         if name != reference and len(own) > 1:
-            gaps = np.subtract(values[reference], own)
-            p = float(wilcoxon(gaps).pvalue) if np.any(gaps) else 1.0
-            found[name] |= {"reference_minus_this": paired_difference(values[reference], own).record(), "p_wilcoxon": p}
+            first, second = (values[reference], own) if from_reference else (own, values[reference])
+            p = float(wilcoxon(np.subtract(first, second)).pvalue) if np.any(np.subtract(first, second)) else 1.0
+            key = "reference_minus_this" if from_reference else "minus_reference"
+            found[name] |= {key: paired_difference(first, second).record(), "p_wilcoxon": p}
     return found
 
 

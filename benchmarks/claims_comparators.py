@@ -32,13 +32,15 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import claims
 import numpy as np
 import torch
 from recording import command, write_record
-from scipy.stats import kendalltau, spearmanr, wilcoxon
+from scipy.stats import kendalltau, spearmanr
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,7 +51,6 @@ from archduel.rankers import GCN, NAC, ReNAS, nac
 from archduel.rankers.labels import sigmoid
 from archduel.rankers.networks import Inputs, encode, make_encoder, reset_uniform
 from archduel.rankers.published import VARIANTS
-from archduel.reporting.statistics import mean_interval, paired_difference
 from archduel.tables import TableEstimator
 from archduel.tables.estimator import searchable
 from archduel.tables.importing import ImportPlan, import_columns
@@ -302,16 +303,7 @@ def one_run(table: Any, space: Any, run: int, arms: Mapping[str, Arm], judged: S
 # -- The record ----------------------------------------------------------------------------------------------------------
 
 
-def compared(values: Mapping[str, Sequence[float]], reference: str) -> dict[str, Any]:
-    """Returns mean and interval of each, and its paired difference to the reference."""
-    found: dict[str, Any] = {}
-    for name, own in values.items():
-        found[name] = {"mean": mean_interval(own).record(), "median": float(np.median(own))}
-        if name != reference and len(own) > 1:
-            gaps = np.subtract(own, values[reference])
-            p = float(wilcoxon(gaps).pvalue) if np.any(gaps) else 1.0
-            found[name] |= {"minus_reference": paired_difference(own, values[reference]).record(), "p_wilcoxon": p}
-    return found
+compared = partial(claims.compared, from_reference=False)
 
 
 RISING = ("ctnas, interacting", "ctnas, interacting, fixed baseline")

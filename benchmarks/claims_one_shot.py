@@ -16,13 +16,12 @@ import os
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
 import argparse
-import json
 import time
 from typing import Any
 
 import numpy as np
 from claims import ByNodes, compared, orders
-from oneshot_cifar10 import parser_of, pictures, root_of
+from oneshot_cifar10 import parser_of, prepared, root_of, searched
 from recording import command, write_record
 
 ARMS = ("3x3 first", "3x3 last", "whole space", "node by node")
@@ -32,33 +31,18 @@ def one_search(arguments: argparse.Namespace, dataset: Any, arm: str, seed: int)
     """Returns the cell that one search chooses, draws of its policy, and what it cost."""
     import torch
 
-    from archduel import supernet
-    from archduel.commands.search.one_shot import counted_prices, fitted, supernet_recipe
-    from archduel.core import Scale
-    from archduel.estimators import SharedWeights
     from archduel.policies import LSTMPolicy
     from archduel.spaces import NASBench201
     from archduel.strategies import CNAS
-    from archduel.training import Pixels, Recipe, keep_freed_memory
 
-    keep_freed_memory()
-    space, size = NASBench201(), arguments.image_size
-    start = Recipe(batch_size=arguments.batch_size, lr=0.1, weight_decay=3e-4, channels=arguments.channels, depth=arguments.depth, image_size=size, crop_pad=size // 8)
-    recipe = supernet_recipe(start, "cnas", {})
-    means = dataset.preprocessing.mean, dataset.preprocessing.std
-    train, validation = (Pixels(part.images, part.labels, *means) for part in (dataset.train, dataset.validation))
-    n = -(-len(train) // recipe.batch_size)
-    prices = counted_prices("cnas", {}, n_validation=-(-len(validation) // recipe.batch_size), n_options=5)
-    order = orders(space, np.random.default_rng(1_000 + seed))
-    plan = fitted("cnas", space, arguments.batches, prices, n, recipe, {"order": order["3x3 first"], "verify": 0})
+    order = orders(NASBench201(), np.random.default_rng(1_000 + seed))
+    space, plan, shared = prepared(arguments, dataset, "cnas", {}, seed, order=order["3x3 first"])
     settings = {**plan.settings, "judged_by": "score", "order": order.get(arm, order["3x3 first"])}
     if arm == "whole space":
         settings["grow"] = "fixed"
     if arm == "node by node":  # 5 stages of w + s epochs are 2 stages of 5 (w + s) / 2
         epochs = 5 * (settings["warmup_epochs"] + settings["stage_epochs"]) // 2
         settings |= {"warmup_epochs": epochs // 3, "stage_epochs": epochs - epochs // 3}
-    network = supernet("nasbench201", Scale(recipe.channels, recipe.depth, size, 3, 10), generator=torch.Generator().manual_seed(seed))
-    shared = SharedWeights(network, train, validation, plan.recipe, n_classes=10, seed=seed)
     policy = LSTMPolicy(space, generator=torch.Generator().manual_seed(seed), hidden=128)
     kind = ByNodes if arm == "node by node" else CNAS
     made = kind(space, policy, shared, rng=np.random.default_rng(seed), generator=torch.Generator().manual_seed(1_000 + seed), **settings)
@@ -106,25 +90,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     arguments = parser.parse_args()
     root = root_of(parser)
-    import torch
-
-    from archduel.data import load
-
-    torch.set_num_threads(1)
-    began, searches = time.monotonic(), list[dict[str, Any]]()
-    dataset = load(pictures(root, arguments.images), seed=0, image_size=arguments.image_size, validation=0.1, test=0.02)
-    sizes = f"CIFAR-10, {len(dataset.train)} training and {len(dataset.validation)} validation images at {arguments.image_size} px"
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    for seed in range(arguments.seeds):
-        for arm in ARMS:
-            path = arguments.work / f"{arm.replace(' ', '_')}-{seed}.json"
-            if not path.exists():
-                if time.monotonic() - began > 60 * arguments.minutes:
-                    return
-                path.write_text(json.dumps(one_search(arguments, dataset, arm, seed)))
-            searches.append(json.loads(path.read_text()))
-            print(arm, seed, searches[-1]["found"], searches[-1]["seconds"], flush=True)
-        write(arguments, searches, sizes)
+    for searches, sizes in searched(arguments, root, range(arguments.seeds), ARMS, one_search):
+        if len(searches) % len(ARMS) == 0:
+            write(arguments, searches, sizes)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 import numpy as np
-from oneshot_cifar10 import parser_of, pictures, root_of
+from oneshot_cifar10 import parser_of, prepared, root_of, searched
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "spos": {},
@@ -42,31 +42,10 @@ PUBLISHED = {
 
 def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed: int) -> dict[str, Any]:
     """Returns the cell that one search finds, and what it cost."""
-    import torch
+    from archduel import make_strategy
+    from archduel.core import Budget, Local, Query, search
 
-    from archduel import make_strategy, supernet
-    from archduel.commands.search.one_shot import counted_prices, fitted, supernet_recipe
-    from archduel.core import Budget, Local, Query, Scale, search
-    from archduel.estimators import SharedWeights
-    from archduel.spaces import NASBench201
-    from archduel.training import Pixels, Recipe, keep_freed_memory
-
-    keep_freed_memory()
-    space, size = NASBench201(), arguments.image_size
-    start = Recipe(
-        batch_size=arguments.batch_size, lr=0.1, weight_decay=3e-4, channels=arguments.channels, depth=arguments.depth,
-        image_size=size, crop_pad=size // 8,
-    )  # fmt: skip
-    recipe = supernet_recipe(start, strategy, {})
-    means = dataset.preprocessing.mean, dataset.preprocessing.std
-    train, validation = (Pixels(part.images, part.labels, *means) for part in (dataset.train, dataset.validation))
-    n = -(-len(train) // recipe.batch_size)
-    given = STRATEGIES[strategy]
-    prices = counted_prices(strategy, given, n_validation=-(-len(validation) // recipe.batch_size), n_options=5)
-    plan = fitted(strategy, space, arguments.batches, prices, n, recipe, {**given, "verify": 0})
-    scale = Scale(recipe.channels, recipe.depth, size, 3, 10)
-    network = supernet("nasbench201", scale, generator=torch.Generator().manual_seed(seed))
-    shared = SharedWeights(network, train, validation, plan.recipe, n_classes=10, seed=seed)
+    space, plan, shared = prepared(arguments, dataset, strategy, STRATEGIES[strategy], seed)
     began = time.perf_counter()
     made = make_strategy(strategy, space, seed=seed, settings=plan.settings, given={"shared": shared})
     search(made, Local(lambda queries: []), budget=Budget())
@@ -140,27 +119,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     root = root_of(parser)
-    import torch
-
-    from archduel.data import load
-
-    torch.set_num_threads(1)
-    began, searches = time.monotonic(), list[dict[str, Any]]()
-    images = pictures(root, arguments.images)
-    dataset = load(images, seed=0, image_size=arguments.image_size, validation=0.1, test=0.02)
-    sizes = f"CIFAR-10, {len(dataset.train)} training and {len(dataset.validation)} validation images at {arguments.image_size} px"
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    for seed in arguments.seeds:
-        for strategy in STRATEGIES:
-            path = arguments.work / f"{strategy}-{seed}.json"
-            if not path.exists():
-                if time.monotonic() - began > 60 * arguments.minutes:
-                    print(f"stopped before {strategy}, seed {seed}; the same command goes on")
-                    return
-                path.write_text(json.dumps(one_search(arguments, dataset, strategy, seed)))
-            searches.append(json.loads(path.read_text()))
-            print(strategy, seed, searches[-1]["found"], searches[-1]["seconds"], flush=True)
-            write(arguments, searches, sizes)
+    for searches, sizes in searched(arguments, root, arguments.seeds, list(STRATEGIES), one_search):
+        write(arguments, searches, sizes)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from against_plain import ROWS, done, key, measure, normalised, source, spent
+from against_plain import ROWS, left, measure, normalised, source, spent
 from plain_script import accuracy, train
 
 SIDES = ("tuning-64", "tuning-96", "tuning-128", "frozen")
@@ -114,13 +114,10 @@ def main() -> None:
     if options.child:
         child(options.child[0], options.child[1], int(options.child[2]))
         return
-    have = {key(record) for record in done(options.out)}
-    for row in options.rows.split(","):
-        for seed in range(options.seeds):
-            for side in options.sides.split(","):
-                job = {"row": row, "limit": "none", "seed": seed, "side": side}
-                if key(job) not in have:
-                    measure({**job, "seconds": ROWS[row][1]}, [__file__, "--child", row, side, str(seed)], options.out)
+    rows, sides = options.rows.split(","), options.sides.split(",")
+    jobs = [{"row": row, "limit": "none", "seed": seed, "side": side} for row in rows for seed in range(options.seeds) for side in sides]
+    for job in left(jobs, options.out):
+        measure({**job, "seconds": ROWS[job["row"]][1]}, [__file__, "--child", job["row"], job["side"], str(job["seed"])], options.out)
 
 
 if __name__ == "__main__":

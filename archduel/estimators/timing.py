@@ -141,20 +141,20 @@ def latency_ms(
     device = torch.device(device)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch_size, scale.in_channels, scale.image_size, scale.image_size, generator=generator).to(device)
+    clock = _clock(device)
     with mode_kept(model):
         model.to(device).eval()
         for _ in range(warmup):
             model(x)
-        times = [_timed(model, x)]
+        times = [_timed(model, x, clock)]
         while len(times) < repetitions and (len(times) < 5 or sum(times) < 1000 * seconds):
-            times.append(_timed(model, x))
+            times.append(_timed(model, x, clock))
     low, median, high = np.percentile(times, (25, 50, 75))
     return Latency(float(median), float(high - low), len(times))
 
 
-def _timed(model: nn.Module, x: torch.Tensor) -> float:
+def _timed(model: nn.Module, x: torch.Tensor, clock: Callable[[], float]) -> float:
     """Returns the milliseconds of one pass, waited for."""
-    clock = _clock(x.device)
     if x.device.type == "cuda":
         torch.cuda.synchronize(x.device)
     began = clock()
