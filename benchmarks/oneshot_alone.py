@@ -56,14 +56,19 @@ def trained(cells: list[Arch], train: Pixels, judged: Pixels, recipe: Recipe, se
     return [float(said[0].accuracy) for _, said in results if said]
 
 
-def random_search(arguments: argparse.Namespace, dataset: Any, seed: int) -> Arch:
-    """Returns the best of some random cells after an epoch each, by the validation images of the searches."""
+def drawn(arguments: argparse.Namespace, dataset: Any, seed: int) -> tuple[list[Arch], list[float]]:
+    """Returns some random cells, and their accuracies after an epoch each on the validation images of the searches."""
     means = dataset.preprocessing.mean, dataset.preprocessing.std
     train, validation = (Pixels(part.images, part.labels, *means) for part in (dataset.train, dataset.validation))
     rng = np.random.default_rng([seed, 31])
     cells = [sample(SPACE, rng) for _ in range(arguments.drawn)]
     short = recipe_of(arguments).with_(epochs=1, channels=8, depth=1)
-    scores = trained(cells, train, validation, short, seed)
+    return cells, trained(cells, train, validation, short, seed)
+
+
+def random_search(arguments: argparse.Namespace, dataset: Any, seed: int) -> Arch:
+    """Returns the best of the random cells."""
+    cells, scores = drawn(arguments, dataset, seed)
     return cells[int(np.argmax(scores))]
 
 

@@ -4,21 +4,22 @@
 
 All strategies get a supernet of the same size, the same images and about the same number of training batches (their other work is
 counted in batches as the main job counts it). The table is read only for the cells that were found: mean test accuracy
-after 200 epochs of the published network. Nothing is trained alone before the choice. The same command goes on where it was stopped.
+after 200 epochs of the published network. Nothing is trained alone before the choice. Random search at equal cost trains ``--drawn`` cells
+alone for an epoch each and takes the best on the searches' validation images. The same command goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import statistics
-import sys
 import time
 from typing import Any
 
 import numpy as np
+from oneshot_alone import RANDOM, drawn
 from oneshot_cifar10 import parser_of, prepared, root_of, searched
+from recording import command, write_record
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "spos": {},
@@ -26,7 +27,10 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "relativenas": {},
     "gdas": {},
     "darts": {"order": 1},
+    "ctnas_oneshot": {},
 }
+GOOD = 0.93
+"""An accuracy that 9 % of the cells reach."""
 BELIEF = (0.0, 0.5, 1.0, 2.0)
 """Weights of multiply-adds beside inherited scores, by which one of a search's finalists is chosen instead of its own choice."""
 PUBLISHED = {
@@ -45,17 +49,35 @@ def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed:
     from archduel import make_strategy
     from archduel.core import Budget, Local, Query, search
 
+    if strategy == RANDOM:
+        return random_arm(arguments, dataset, seed)
     space, plan, shared = prepared(arguments, dataset, strategy, STRATEGIES[strategy], seed)
-    began = time.perf_counter()
+    began = time.process_time()
     made = make_strategy(strategy, space, seed=seed, settings=plan.settings, given={"shared": shared})
     search(made, Local(lambda queries: []), budget=Budget())
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     finalists = made.finalists(8)
     said = shared.estimate([Query(arch) for arch in finalists])
     return {
         "strategy": strategy, "seed": seed, "found": str(made.best()), "finalists": [str(arch) for arch in finalists],
         "scores": [e.score for e in said], "losses": [e.values["val_loss"] for e in said], "macs": [e.values["macs"] for e in said],
         "seconds": round(seconds, 1), "batches": plan.batches, "settings": plan.settings,
+    }  # fmt: skip
+
+
+def random_arm(arguments: argparse.Namespace, dataset: Any, seed: int) -> dict[str, Any]:
+    """Returns the cell that random search finds at equal cost, and all that it trained, best first."""
+    from archduel.core import Scale
+    from archduel.spaces import family
+
+    began = time.process_time()
+    cells, scores = drawn(arguments, dataset, seed)
+    seconds, order = time.process_time() - began, np.argsort(-np.asarray(scores), kind="stable")
+    scale = Scale(arguments.channels, arguments.depth, arguments.image_size, 3, 10)
+    return {
+        "strategy": RANDOM, "seed": seed, "found": str(cells[order[0]]), "finalists": [str(cells[i]) for i in order],
+        "scores": [scores[i] for i in order], "macs": [family.count(cells[i], scale).macs for i in order],
+        "seconds": round(seconds, 1), "batches": len(cells) * -(-len(dataset.train) // arguments.batch_size), "settings": {"drawn": len(cells)},
     }  # fmt: skip
 
 
@@ -86,29 +108,33 @@ def looked_up(searches: list[dict[str, Any]], path: str) -> tuple[list[dict[str,
 def write(arguments: argparse.Namespace, searches: list[dict[str, Any]], sizes: str) -> None:
     """Writes the record."""
     from archduel import environment
-    from archduel.reporting import mean_interval
+    from archduel.reporting import mean_interval, paired_difference
 
     rows, about = looked_up(searches, arguments.table)
+    tests = {name: {row["seed"]: row["test"] for row in rows if row["strategy"] == name} for name in (*STRATEGIES, RANDOM)}
     strategies = {}
-    for name in STRATEGIES:
-        own = [row for row in rows if row["strategy"] == name]
-        tests = [row["test"] for row in own]
-        if tests:
-            strategies[name] = {
-                "n": len(tests),
-                "test": mean_interval(tests).record() if len(tests) > 1 else {"value": tests[0]},
-                "median": statistics.median(tests),
-                "test_with_size": {w: statistics.mean(row["test_with_size"][w] for row in own) for w in own[0]["test_with_size"]},
-                "better_than": statistics.mean(row["better_than"] for row in own),
-                "seconds": statistics.median(row["seconds"] for row in own),
-            }
-            print(name, json.dumps(strategies[name]), flush=True)
-    whole = {
-        "command": shlex.join(["python", *sys.argv]), **environment(), "threads": 1, "data": sizes, "table": about,
+    for name in filter(tests.get, tests):
+        own, each = [row for row in rows if row["strategy"] == name], list(tests[name].values())
+        strategies[name] = {
+            "n": len(each),
+            "test": mean_interval(each).record() if len(each) > 1 else {"value": each[0]},
+            "median": statistics.median(each),
+            "least": min(each),
+            "above_median_cell": sum(test > about["random"]["median"] for test in each),
+            "good": sum(test >= GOOD for test in each),
+            "test_with_size": {w: statistics.mean(row["test_with_size"][w] for row in own) for w in own[0]["test_with_size"]},
+            "better_than": statistics.mean(row["better_than"] for row in own),
+            "seconds": statistics.median(row["seconds"] for row in own),
+        }
+        pairs = [(test, tests[RANDOM][seed]) for seed, test in tests[name].items() if seed in tests[RANDOM]]
+        if name != RANDOM and len(pairs) > 1:
+            strategies[name][f"minus {RANDOM}"] = paired_difference(*zip(*pairs)).record()
+        print(name, json.dumps(strategies[name]), flush=True)
+    record = {
+        "command": command(), **environment(), "threads": 1, "data": sizes, "table": about,
         "published": PUBLISHED, "strategies": strategies, "searches": rows,
     }  # fmt: skip
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(whole, indent=1) + "\n")
+    write_record(arguments.out, record)
 
 
 def main() -> None:
@@ -117,9 +143,12 @@ def main() -> None:
     parser.add_argument("--table", required=True)
     parser.add_argument("--batches", type=int, default=2_500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=[*STRATEGIES, RANDOM], default=[*STRATEGIES, RANDOM])
+    parser.add_argument("--drawn", type=int, default=8, help="cells of a random search")
+    parser.set_defaults(epochs=1)
     arguments = parser.parse_args()
     root = root_of(parser)
-    for searches, sizes in searched(arguments, root, arguments.seeds, list(STRATEGIES), one_search):
+    for searches, sizes in searched(arguments, root, arguments.seeds, arguments.only, one_search):
         write(arguments, searches, sizes)
 
 

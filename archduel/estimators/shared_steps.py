@@ -18,7 +18,7 @@ from archduel.errors import ArchduelError, StateError, UnknownNameError, of_the_
 from archduel.spaces import family as nets
 from archduel.spaces.layers import set_drop_path
 from archduel.training.images import Cursor, Pixels
-from archduel.training.metrics import METRICS, Evaluation, confusion_matrix
+from archduel.training.metrics import METRICS, Evaluation, chance, confusion_matrix
 from archduel.training.norms import averaging, batch_statistics, statistics_kept
 from archduel.training.optimizer import SGD, sgd_settings
 from archduel.training.recipe import Recipe
@@ -110,16 +110,20 @@ class SharedJudge:
         self.own, self.train, self.validation, self.scale = own, train, validation, scale
         self.metric, self.recalibration, self.seed = metric, recalibration, seed
         self._dropouts = [module for module in own.network.modules() if isinstance(module, nn.Dropout)]
+        self.chance = chance(validation.labels.cpu().numpy(), scale.n_classes, metric)
 
     def estimate(self, arch: Arch, batch: tuple[Tensor, Tensor] | None = None, *, running: bool = False) -> Estimate:
         """Returns the score on the validation images, or on ``batch`` alone; what is wrong with ``arch`` is a failure.
 
+        Beside a score on all of them stands ``chance``, what a network that does not look may come to.
         ``running``: the present running statistics are used, not recalibrated ones.
         """
         began = time.perf_counter()
         try:
             score, loss = self.score(arch, running=running) if batch is None else self.glance(arch, batch)
             values = {**self.counts(arch), "val_loss": loss}
+            if batch is None:
+                values["chance"] = self.chance
         except ArchduelError as error:
             if of_the_machine(error):
                 raise

@@ -17,7 +17,8 @@ Deviations:
     is named. ``variant="paper"`` names the derived cell unless the constraint forbids it, with ``none`` where the space's supernet
     derives it (as NAS-Bench-201's DARTS does); the others follow by their score.
  4. A derived cell whose output does not depend on its input is not named (P names whatever is derived); the first cell of noisy alphas
-    that is none takes its place, and the last step's metrics say so (``constant``).
+    that is none takes its place, and the last step's metrics say so (``constant``). Nor is one named that scores no better with the shared
+    weights than a guess while another candidate does (``guesses``).
  5. Added: ``beta_decay`` (Ye et al.: "beta-DARTS: Beta-Decay Regularization for Differentiable Architecture Search", CVPR 2022): L_val gets the mean
     over the edges of log sum exp alpha, with a weight that rises linearly to this number over the epochs (they: 50); 0, DARTS, is the default.
  6. Added: ``verify`` of the finalists are evaluated on their own in the end (P: the best of four searches).
@@ -159,6 +160,8 @@ class DARTS(OneShot):
         if self.epoch == self.epochs:
             self.closing.judge(self.shared, self._candidates())
             self.closing.finish()
+            if self.closing.refused(derived):
+                metrics["guesses"] = 1.0
         return StepReport(metrics | {"entropy": self.entropy(), "skips": self._skips()}, Cost(images=images))
 
     def _may_be_named(self, arch: Arch) -> bool:
@@ -269,7 +272,7 @@ class DARTS(OneShot):
         closing = self.closing
         if self.variant == "judged" and closing.inherited.ranked():
             return super().finalists(n)
-        derived = [closing.any] if closing.any and closing.any not in closing.trained else []
+        derived = [closing.any] if closing.any and closing.any not in closing.trained and not closing.refused(closing.any) else []
         return first_distinct(self.space, [*closing.trained.ranked(), *derived, *closing.ranked()], n)
 
     def state_dict(self) -> State:

@@ -152,6 +152,8 @@ SIZE = 1.0
 class Closing:
     """Remembers what the shared weights say about candidates, and what stand-alone trainings say about the best of them.
 
+    What scores no better with them than a network that does not look comes after all that does, whatever its size.
+
     Args:
         space: tells which architectures are the same.
         verify: how many of the best candidates are asked for a stand-alone evaluation in the end; 0 = none.
@@ -169,6 +171,7 @@ class Closing:
         self.space, self.verify, self.judged_by = space, verify, judged_by
         self.inherited, self.trained = Ledger(), Ledger()
         self.beside: dict[Arch, tuple[float, float]] = {}  # loss with the shared weights, multiply-adds
+        self.guessing: set[Arch] = set()
         self.queue: deque[Arch] = deque()
         self.any: Arch | None = None
 
@@ -182,6 +185,10 @@ class Closing:
         estimates = shared.estimate(queries) if queries else []
         self.inherited.record(queries, estimates)
         for query, estimate in zip(queries, estimates):
+            if not estimate.failed and estimate.score <= estimate.values.get("chance", -math.inf):
+                self.guessing.add(query.arch)
+            else:
+                self.guessing.discard(query.arch)
             if {"val_loss", "macs"} <= estimate.values.keys():
                 self.beside[query.arch] = float(estimate.values["val_loss"]), float(estimate.values["macs"])
         return sum((estimate.cost for estimate in estimates), Cost())
@@ -203,7 +210,11 @@ class Closing:
         return list(dict.fromkeys([*self.trained.ranked(), *self._untrained()]))
 
     def by_weights(self) -> list[Arch]:
-        """Returns what was judged with the shared weights, best first; by the score alone where somebody says no size or no loss."""
+        """Returns what was judged with the shared weights, best first, and after it what scores no better than a guess."""
+        return sorted(self._by_judge(), key=self.guessing.__contains__)
+
+    def _by_judge(self) -> list[Arch]:
+        """Returns the same by what ``judged_by`` says alone; by the score where somebody says no size or no loss."""
         archs, scores = self.inherited.labelled()
         known = [self.beside.get(arch, (math.nan, math.nan)) for arch in archs]
         if self.judged_by == "score" or not np.isfinite(known).all() or not archs:
@@ -211,6 +222,10 @@ class Closing:
         losses, macs = np.array(known).T
         joint = lifted(inherited(scores, losses), macs, SIZE)
         return [archs[i] for i in np.argsort(-joint, kind="stable")]
+
+    def refused(self, arch: Arch) -> bool:
+        """Whether ``arch`` scores no better than a guess with the shared weights while another candidate does."""
+        return arch in self.guessing and any(other not in self.guessing for other in self.inherited.ranked())
 
     def _untrained(self) -> list[Arch]:
         """Returns the candidates whose own training did not fail."""
@@ -239,6 +254,7 @@ class Closing:
             "queue": [str(arch) for arch in self.queue],
             "any": str(self.any) if self.any else "",
             "beside": [[str(arch), *values] for arch, values in self.beside.items()],
+            "guessing": sorted(map(str, self.guessing)),
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -248,6 +264,7 @@ class Closing:
         self.queue = deque(parse(text) for text in state["queue"])
         self.any = parse(state["any"]) if state["any"] else None
         self.beside = {parse(text): (loss, macs) for text, loss, macs in state.get("beside", [])}
+        self.guessing = {parse(text) for text in state.get("guessing", [])}
 
 
 class OneShot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ __all__ = [
     "accuracy",
     "balanced_accuracy",
     "calibration_error",
+    "chance",
     "confusion_matrix",
     "evaluate",
     "macro_f1",
@@ -76,6 +78,24 @@ METRICS: dict[str, Callable[[Counts], float]] = {
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
 }
+
+
+LUCK = 1.645
+"""Standard errors that a guess exceeds in one of twenty cases."""
+
+
+def chance(labels: NDArray[np.int64], n_classes: int, metric: str) -> float:
+    """Returns the score up to which a network cannot be told from one that does not look: the best constant answer's, and some luck.
+
+    Args:
+        labels: (N,) true classes.
+        n_classes: how many there are.
+        metric: one of ``METRICS``.
+    """
+    # The largest class is the best constant answer by each of these metrics.
+    always = np.full_like(labels, np.bincount(labels).argmax())
+    best = METRICS[metric](confusion_matrix(labels, always, n_classes))
+    return best + LUCK * math.sqrt(best * (1 - best) / len(labels))
 
 
 def top_k(probabilities: NDArray[np.float32], labels: NDArray[np.int64], k: int = 5) -> float:

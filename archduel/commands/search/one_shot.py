@@ -383,6 +383,8 @@ def search_with_shared_weights(context: Context, one_shot: OneShot) -> Stage:
         steps.save()
     if steps.metrics and steps.metrics[-1].get("constant"):
         progress.say("  the cell that was derived answers the same whatever it sees; the first of noisier mixtures that does not takes its place")
+    if steps.metrics and steps.metrics[-1].get("guesses"):
+        progress.say("  the cell that was derived scores no better than a guess with the shared weights; candidates that do better come before it")
     best = finalists(strategy, max(context.plan.shortlist, FINALISTS))
     scored = shared_scores(context, one_shot.shared, "finalists", best)
     if all(math.isnan(score) for _, score in scored):

@@ -318,6 +318,47 @@ def test_candidates_are_judged_by_scores_losses_and_size_together() -> None:
         Closing(space, 0, "size")
 
 
+def test_candidates_that_guess_come_last_whatever_their_size_unless_all_do() -> None:
+    space, rng = ToySpace(), np.random.default_rng(0)
+    archs = sample_distinct(space, 4, rng)
+    rows = [(0.50, 1.2, 10), (0.12, 2.3, 90), (0.40, 1.5, 20), (0.10, 2.4, 80)]
+    known = {arch: {"score": s, "val_loss": loss, "macs": macs, "chance": 0.12} for arch, (s, loss, macs) in zip(archs, rows)}
+    closing = Closing(space, 0)
+    closing.judge(Says(known), archs)
+    assert [archs.index(arch) for arch in closing.ranked()] == [0, 2, 1, 3]
+    assert [closing.refused(arch) for arch in archs] == [False, True, False, True]
+    again = Closing(space, 0)
+    again.load_state_dict(closing.state_dict())
+    assert (again.ranked(), again.guessing) == (closing.ranked(), {archs[1], archs[3]})
+    again.load_state_dict({name: value for name, value in closing.state_dict().items() if name != "guessing"})  # as searches wrote it before
+    assert again.guessing == set()
+    for arch in archs:
+        known[arch]["chance"] = 0.6
+    closing.judge(Says(known), archs)  # nothing else to go by: the order of the judge
+    assert not any(map(closing.refused, archs))
+    del known[archs[1]]["chance"]
+    closing.judge(Says(known), archs)
+    assert closing.guessing == {archs[0], archs[2], archs[3]}
+
+
+@pytest.mark.parametrize("variant", ["judged", "paper"])
+def test_a_derived_cell_that_guesses_is_not_named_and_the_last_step_says_so(variant: str) -> None:
+    reports: dict[bool, Any] = {}
+    for others_learn in (True, False):
+        shared = ToyShared()
+        darts = toy("darts", shared, order=1, epochs=2, batches=1, variant=variant)
+
+        def said(queries: list[Query], darts: Any = darts, others: float = 0.5 if others_learn else 0.1) -> list[Estimate]:
+            return [Estimate(0.1 if q.arch == darts._derived() else others, Cost(), {"chance": 0.12}) for q in queries]
+
+        shared.estimate = said  # type: ignore[method-assign]
+        last = list(iter(darts.step, None))[-1]
+        reports[others_learn] = last.metrics
+        assert (darts.best() != darts._derived()) == others_learn
+    assert reports[True]["guesses"] == 1.0
+    assert "guesses" not in reports[False]
+
+
 def test_darts_names_no_cell_with_none_and_the_judged_one_unless_it_is_the_papers() -> None:
     space, network = NASBench201(), supernet("nasbench201", Scale(4, 1, 8, 3, 10), generator=torch.Generator().manual_seed(0))
     images = np.random.default_rng(0).integers(0, 256, (60, 3, 8, 8), dtype=np.uint8)

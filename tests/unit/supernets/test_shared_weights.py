@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 
 import numpy as np
@@ -151,6 +152,9 @@ def test_a_score_is_that_of_the_extracted_network_with_measured_statistics() -> 
     built = nets.build(FIRST, one._judged.scale, generator=torch.Generator())  # counts are those of the benchmark's network
     assert estimate.values["params"] == sum(p.numel() for p in built.parameters())
     assert estimate.cost.images == 0
+    share = float(validation.labels.bincount().max()) / len(validation)
+    assert estimate.values["chance"] == pytest.approx(share + 1.645 * math.sqrt(share * (1 - share) / len(validation)))
+    assert "chance" not in one.estimate([Query(FIRST, "batch")])[0].values  # of a batch of its own
 
 
 def test_statistics_are_the_average_over_the_batches() -> None:

@@ -108,3 +108,15 @@ def test_more_classes_than_outputs(small) -> None:
     pixels = Pixels(np.zeros((2, 3, 8, 8), np.uint8), [0, 9], (0.5,) * 3, (0.2,) * 3)
     with pytest.raises(SettingError, match="only 4 outputs"):
         evaluate(small, pixels)
+
+
+def test_chance_is_the_best_constant_answer_and_the_luck_of_one_case_in_twenty() -> None:
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    luck = lambda p: 1.645 * math.sqrt(p * (1 - p) / 100)  # noqa: E731
+    assert metrics.chance(labels, 3, "accuracy") == pytest.approx(0.6 + luck(0.6))
+    assert metrics.chance(labels, 3, "balanced_accuracy") == pytest.approx(1 / 3 + luck(1 / 3))
+    assert metrics.chance(labels, 3, "macro_f1") == pytest.approx(0.25 + luck(0.25))  # F1 of class 0 is 2 * 0.6 / 1.6
+    rng, drawn = np.random.default_rng(0), 2000  # of a guess that follows the classes' shares, never more often than said
+    balanced = np.repeat(np.arange(10), 50)
+    beyond = sum((rng.integers(10, size=500) == balanced).mean() > metrics.chance(balanced, 10, "accuracy") for _ in range(drawn))
+    assert 0.03 < beyond / drawn < 0.06
