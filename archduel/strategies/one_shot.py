@@ -34,7 +34,7 @@ from archduel.core.spending import Kind
 from archduel.errors import InvalidArchError, SettingError, StateError, check_at_least
 from archduel.strategies.rounds import Ledger, first_distinct
 
-__all__ = ["JUDGED_BY", "SAMPLING", "Closing", "OneShot", "SupernetTraining", "distinct_draws", "epochs_within", "feasible", "fewer_updates", "group_prices", "group_size", "ignores_input", "within"]
+__all__ = ["JUDGED_BY", "SAMPLING", "SIZE", "Closing", "OneShot", "SupernetTraining", "distinct_draws", "epochs_within", "feasible", "fewer_updates", "group_prices", "group_size", "ignores_input", "within"]
 
 # -- How one-shot searches spend what they may -----------------------------------------------------------------------------
 

@@ -57,14 +57,19 @@ TINY: dict[str, Any] = {
 def test_true_labels_are_learned_beside_the_scores_and_judged_on_the_other_cells() -> None:
     rng = np.random.default_rng(0)
     archs = list({SPACE.fingerprint(arch): arch for arch in (sample(SPACE, rng) for _ in range(60))}.values())[:40]
-    hidden = rng.normal(size=len(archs))  # nothing that a description tells
-    taus = with_labels(SPACE, archs, hidden + rng.normal(0, 0.3, len(archs)), hidden, 20, splits=3)
-    assert list(taus) == ["scores", "best", "best and scores"]
+    hidden, sizes = rng.normal(size=(2, len(archs)))  # nothing that a description tells
+    column = hidden + rng.normal(0, 0.3, len(archs))
+    taus = with_labels(SPACE, archs, column, sizes, hidden, 20, splits=3)
+    assert list(taus) == ["scores", "scores and size", "best", "best, scores and size"]
     assert all(len(tau["each"]) == 3 for tau in taus.values())
     assert taus["scores"]["value"] > 0.6
-    assert taus["best"]["value"] < 0.4 < taus["best and scores"]["value"]
+    assert taus["best"]["value"] < 0.4 < taus["best, scores and size"]["value"]
+    assert taus["scores and size"]["value"] < 0.6  # a size that says nothing counts as much as the scores
+    both = with_labels(SPACE, archs, column, sizes, hidden + sizes, 20, splits=3)
+    assert both["scores"]["value"] < 0.6 < both["scores and size"]["value"]
+    assert both["best"]["value"] < 0.4 < both["best, scores and size"]["value"]
     with pytest.raises(SettingError, match="--labels 35 of 40 cells leave fewer than 10"):
-        with_labels(SPACE, archs, hidden, hidden, 35)
+        with_labels(SPACE, archs, hidden, sizes, hidden, 35)
 
 
 def test_paths_are_a_function_of_the_batch_and_fair() -> None:

@@ -74,18 +74,24 @@ def bench_one_shot(
     one_shot = OneShot(protocol, data, device)
     found = run_variants(one_shot, Kept(trials, track, command), on_batch)
     records = [record_of(trial, one_shot.truth) for trial in found]
+    sizes = _counts(one_shot)[:, 1]
     for trial, record in zip(found, records):
         column = inherited(trial.scores, trial.losses) if trial.losses else np.asarray(trial.scores)
         record["with_labels"] = {
-            str(n): with_labels(one_shot.space, one_shot.archs, column, one_shot.truth, n, seed=protocol.seed) for n in labels
+            str(n): with_labels(one_shot.space, one_shot.archs, column, sizes, one_shot.truth, n, seed=protocol.seed) for n in labels
         }
     facts = {**asdict(protocol), **facts_of(one_shot), "device": device}
     return OneShotBench(records, effects_of(records, one_shot.truth, seed=protocol.seed), facts)
 
 
+def _counts(one_shot: OneShot) -> Floats:
+    """Returns (N, 2) weights and multiply-adds of the cells."""
+    return np.array([nets.count(arch, one_shot.scale) for arch in one_shot.archs], np.float64)
+
+
 def facts_of(one_shot: OneShot) -> dict[str, Any]:
     """Returns what is known without any training, above all how well the number of weights ranks the same cells."""
-    counts = np.array([nets.count(arch, one_shot.scale) for arch in one_shot.archs], np.float64)
+    counts = _counts(one_shot)
     dataset = one_shot.dataset
     return {
         "space": one_shot.space.name,
