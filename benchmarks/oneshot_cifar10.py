@@ -114,5 +114,5 @@ def searched(
                     return
                 path.write_text(json.dumps(one_search(arguments, dataset, name, seed)))
             searches.append(json.loads(path.read_text()))
-            print(name, seed, searches[-1]["found"], searches[-1]["seconds"], flush=True)
+            print(name, seed, searches[-1]["found"], searches[-1].get("seconds"), flush=True)
             yield searches, sizes

@@ -124,7 +124,7 @@ def write(arguments: argparse.Namespace, searches: list[dict[str, Any]], sizes: 
             "good": sum(test >= GOOD for test in each),
             "test_with_size": {w: statistics.mean(row["test_with_size"][w] for row in own) for w in own[0]["test_with_size"]},
             "better_than": statistics.mean(row["better_than"] for row in own),
-            "seconds": statistics.median(row["seconds"] for row in own),
+            "seconds": statistics.median(timed) if (timed := [row["seconds"] for row in own if "seconds" in row]) else None,
         }
         pairs = [(test, tests[RANDOM][seed]) for seed, test in tests[name].items() if seed in tests[RANDOM]]
         if name != RANDOM and len(pairs) > 1:

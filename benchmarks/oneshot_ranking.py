@@ -34,6 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "two cells a stage": {"recipe": {"depth": 2}},
     SHORT: {"supernet": LINEAR},
     "linear blocks, second seed": {"first": 1, "supernet": LINEAR},
+    "linear blocks, third seed": {"first": 2, "supernet": LINEAR},
     LONG: {"passes": (70.0, 100.0), "recipe": {"depth": 2}, "supernet": LINEAR},
     "linear blocks, constant rate": {"passes": (10.0, 20.0), "supernet": LINEAR, "recipe": {"schedule": "constant"}},
     "norms without weights": {"supernet": {"affine": False, "residual": True}},
