@@ -112,7 +112,7 @@ def write(arguments: argparse.Namespace, searches: list[dict[str, Any]], sizes: 
 
     rows, about = looked_up(searches, arguments.table)
     tests = {name: {row["seed"]: row["test"] for row in rows if row["strategy"] == name} for name in (*STRATEGIES, RANDOM)}
-    strategies = {}
+    strategies, sized = {}, {row["seed"]: row["test_with_size"]["1"] for row in rows if row["strategy"] == RANDOM}
     for name in filter(tests.get, tests):
         own, each = [row for row in rows if row["strategy"] == name], list(tests[name].values())
         strategies[name] = {
@@ -126,9 +126,10 @@ def write(arguments: argparse.Namespace, searches: list[dict[str, Any]], sizes: 
             "better_than": statistics.mean(row["better_than"] for row in own),
             "seconds": statistics.median(timed) if (timed := [row["seconds"] for row in own if "seconds" in row]) else None,
         }
-        pairs = [(test, tests[RANDOM][seed]) for seed, test in tests[name].items() if seed in tests[RANDOM]]
-        if name != RANDOM and len(pairs) > 1:
-            strategies[name][f"minus {RANDOM}"] = paired_difference(*zip(*pairs)).record()
+        for title, rival in (("", tests[RANDOM]), (", chosen with size", sized)):
+            pairs = [(test, rival[seed]) for seed, test in tests[name].items() if seed in rival]
+            if len(pairs) > 1 and (name != RANDOM or title):
+                strategies[name][f"minus {RANDOM}{title}"] = paired_difference(*zip(*pairs)).record()
         print(name, json.dumps(strategies[name]), flush=True)
     record = {
         "command": command(), **environment(), "threads": 1, "data": sizes, "table": about,
