@@ -26,7 +26,7 @@ from scipy.special import ndtr
 from archduel.core import Arch, Space, State
 from archduel.errors import SettingError, StateError, check_at_least, check_positive, check_share
 from archduel.rankers.columns import FeatureCache, check_view
-from archduel.rankers.labels import check_labels, check_sides
+from archduel.rankers.labels import check_labels, check_sides, floored
 
 __all__ = [
     "GaussianProcess", "Grid", "Hyperparameters", "Process", "Relevances", "Start", "distance", "hyperparameters", "matern",
@@ -365,9 +365,9 @@ class GaussianProcess:
         check_positive(floor=floor)
         check_share(share=share)
         _check_smoothness(smoothness)
-        self.space, self.spread, self.iterations, self.floor = space, spread, iterations, floor
-        self.share, self.seed, self.smoothness = share, seed, smoothness
+        self.space, self.floor, self.share, self.seed, self.smoothness = space, floor, share, seed, smoothness
         self.features = FeatureCache(space, reference=reference, seed=seed, view=view)
+        self.relevances = Relevances(spread, iterations) if spread and iterations else None
         self._process: Process | None = None
 
     def fit(self, archs: Sequence[Arch], scores: Sequence[float] | Matrix, *, pairs: Any = None) -> Mapping[str, float]:
@@ -378,11 +378,10 @@ class GaussianProcess:
             SettingError: for labels that are not finite, or fewer than two distinct ones.
         """
         unique, labels = check_labels(self.space, archs, scores)
-        x, y = self.features.double(unique), self._lift(labels)
+        x, y = self.features.double(unique), floored(labels, self.floor)
         z, few = (y - y.mean()) / y.std(), slice(0, GRID_LABELS)
-        search = Relevances(self.spread, self.iterations) if self.spread and self.iterations else None
         unit, nu = self._drawn(len(unique)), self.smoothness
-        given = hyperparameters(x[few], z[few], unit=unit, start=self.GRID, relevances=search, smoothness=nu)
+        given = hyperparameters(x[few], z[few], unit=unit, start=self.GRID, relevances=self.relevances, smoothness=nu)
         self._process = posterior(x, y, given, smoothness=nu)
         return {"length": given.length, "noise": given.noise, "log_density": given.log_density}
 
@@ -391,13 +390,6 @@ class GaussianProcess:
         f = len(self.features)
         drawn = np.random.default_rng([self.seed, labels]).permutation(f) < np.ceil(self.share * f)
         return np.asarray(drawn * np.sqrt(f / max(1, drawn.sum())))
-
-    def _lift(self, labels: Matrix) -> Matrix:
-        # The upper decile measures the spread of networks that trained, which failed ones would stretch.
-        middle, high = np.quantile(labels, [0.5, 0.9])
-        lifted = np.maximum(labels, middle - self.floor * (high - middle))
-        # Where most labels are the best one, all would be lifted to it, and nothing would be left to learn.
-        return np.asarray(lifted if np.ptp(lifted) > 0 else labels)
 
     def process(self) -> Process:
         """The fitted process; raises StateError before fit."""

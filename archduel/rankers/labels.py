@@ -15,7 +15,7 @@ from archduel.errors import InvalidArchError, SettingError, StateError
 
 __all__ = [
     "Fitted", "Pairs", "ScoreRanker", "WinCurve", "check_archs", "check_labels", "check_pairs", "check_sides", "distinct", "each_once",
-    "held_out_steepness", "sigmoid",
+    "floored", "held_out_steepness", "sigmoid",
 ]  # fmt: skip
 
 Matrix = NDArray[np.float64]
@@ -89,6 +89,20 @@ def check_labels(space: Space, archs: Sequence[Arch], scores: Sequence[float] | 
             f"{len(unique)} architectures with fewer than two distinct labels have no order to learn; label more of them"
         )
     return unique, mean
+
+
+def floored(labels: Matrix, floor: float = 2.0) -> Matrix:
+    """(n,) the labels, those far below the middle lifted: a smooth function cannot follow networks that did not train at all.
+
+    Args:
+        labels: (n,) higher is better.
+        floor: lower ones than the median minus this many times (upper decile - median) are lifted to it.
+    """
+    # The upper decile measures the spread of networks that trained, which failed ones would stretch.
+    middle, high = np.quantile(labels, [0.5, 0.9])
+    lifted = np.maximum(labels, middle - floor * (high - middle))
+    # Where most labels are the best one, all would be lifted to it, and nothing would be left to learn.
+    return np.asarray(lifted if np.ptp(lifted) > 0 else labels)
 
 
 def check_pairs(space: Space, pairs: Pairs) -> tuple[list[Arch], list[Arch], Matrix]:

@@ -1,6 +1,6 @@
 """A ranker that begins with what an earlier search or a table knows: its prior mean; what it learns is the rest.
 
-1. A ranker of its own learns the labels of each source, once.
+1. A ranker of its own learns the labels of each source, once; it may be another one than learns the new labels, and a dearer one.
 2. What a source says of the labelled architectures is compared with their new labels. How much it counts is the expected slope
    over two explanations, that it says something and that it says nothing, each weighed by how likely it makes the labels; a source
    whose own labels could not be told from chance by held-out ones hardly counts to begin with.
@@ -8,7 +8,8 @@
 4. Another one learns the labels alone, and counts the more the more labels there are. The two err differently: with 78 labels of
    NAS-Bench-201 either has tau 0.85 with the rest, half of each 0.86.
 
-Labels and sources are compared as normal scores, so that an accuracy on one data set can speak of an accuracy on another.
+Labels and sources are compared as normal scores, so that an accuracy on one data set can speak of an accuracy on another; where the
+ranker believes in the unit of the labels, which searches ask it for, labels keep their distances, those far below the middle lifted.
 
 Sources: an earlier task as the mean of a Gaussian process, and its residual learned, Golovin et al., "Google Vizier", KDD 2017,
 section 3.3; averaging over models by their evidence, Hoeting et al., "Bayesian Model Averaging", Statistical Science 14 (1999).
@@ -20,7 +21,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +30,9 @@ from scipy.stats import kendalltau
 from archduel.core import Arch, Ranker, Space, State, Uncertain, Updatable, keep_learning, parse
 from archduel.core.ranks import normal_scores
 from archduel.errors import SettingError
-from archduel.rankers.labels import Pairs, ScoreRanker, WinCurve, check_labels
+from archduel.rankers.labels import Pairs, ScoreRanker, WinCurve, check_labels, floored
 
-__all__ = ["Continued", "Source", "Warm", "trust", "warmed"]
+__all__ = ["Continued", "Source", "Warm", "WarmBeliefs", "trust", "warmed"]
 
 Matrix = NDArray[np.float64]
 USEFUL = 0.2
@@ -40,6 +41,8 @@ CORRELATIONS = np.linspace(0.05, 0.975, 38)
 """What a source that says something may have as a correlation with the new labels, all alike likely."""
 AS_MANY = 80
 """Labels with which the ranker that knows the new labels alone counts half (4 splits of NAS-Bench-201: at 20 labels a quarter, at 78 half)."""
+ENOUGH = 1_000
+"""Labels of a source that are learned, drawn from more of them: a fit takes seconds then, and would take an hour with all of a table."""
 FOLDS = 4
 FEW = 8
 """Labels of a source below which its ranker cannot hold any out; it is then taken as half reliable."""
@@ -93,9 +96,18 @@ class _Known:
     ranker: Ranker
     reliability: float
     said: dict[Arch, float]
+    _last: tuple[Sequence[Arch], Matrix] = ((), np.empty(0))
 
     def __call__(self, archs: Sequence[Arch]) -> Matrix:
         """Returns (N,) scores; each architecture is asked about once."""
+        if archs is self._last[0]:
+            return self._last[1]
+        scores = self._scores(archs)
+        if isinstance(archs, tuple):  # a list of the same identity may have changed since
+            self._last = archs, scores
+        return scores
+
+    def _scores(self, archs: Sequence[Arch]) -> Matrix:
         new = [arch for arch in dict.fromkeys(archs) if arch not in self.said]
         if new:
             self.said.update(zip(new, self.ranker.predict(new).tolist()))
@@ -103,10 +115,21 @@ class _Known:
 
 
 class _Fit(NamedTuple):
-    """What a fit learned: slopes of the sources, unit of the rest, share of the ranker that knows labels alone, win probabilities."""
+    """What a fit learned.
+
+    Attributes:
+        archs: the labelled ones.
+        labels: (n,) as given.
+        scale: what a label is of a score: zero and unit.
+        slopes: of each source.
+        unit: of what sources leave.
+        alone: share of the ranker that knows the labels alone.
+        wins: win probabilities.
+    """
 
     archs: list[Arch]
     labels: Matrix
+    scale: tuple[float, float]
     slopes: Matrix
     unit: float
     alone: float
@@ -118,9 +141,10 @@ class Warm(ScoreRanker[_Fit]):
 
     Args:
         space: of all labels.
-        make: makes the ranker, which must know its uncertainty: once for each source, and twice for the labels.
+        make: makes the ranker of the labels, which must know its uncertainty; it is made twice.
         sources: labels from elsewhere, of the same space.
-        seed: of the split that calibrates win probabilities.
+        teach: makes the ranker of a source, of any kind, once for each; None = ``make`` does.
+        seed: of the split that calibrates win probabilities, and of the labels drawn from a large source.
 
     Raises:
         SettingError: without a source, or for a ranker that does not know its uncertainty.
@@ -128,8 +152,11 @@ class Warm(ScoreRanker[_Fit]):
 
     noun = "warm ranker"
 
-    def __init__(self, space: Space, make: Callable[[], Ranker], sources: Sequence[Source], *, seed: int = 0) -> None:
+    def __init__(
+        self, space: Space, make: Callable[[], Ranker], sources: Sequence[Source], *, teach: Callable[[], Ranker] | None = None, seed: int = 0
+    ) -> None:
         self.space, self.seed, self.make, self.sources = space, seed, make, list(sources)
+        self.teach = teach or make
         self.rest, self.alone = make(), make()
         if not isinstance(self.rest, Uncertain):
             raise SettingError(
@@ -153,7 +180,10 @@ class Warm(ScoreRanker[_Fit]):
 
     def _learn(self, source: Source) -> _Known:
         archs, scores = check_labels(self.space, source.archs, source.scores)
-        ranker = self.make()
+        if len(archs) > ENOUGH:
+            rows = np.random.default_rng([self.seed, 6]).permutation(len(archs))[:ENOUGH]
+            archs, scores = check_labels(self.space, [archs[row] for row in rows.tolist()], scores[rows])
+        ranker = self.teach()
         tau = float(ranker.fit(archs, scores).get("held_out_tau", math.nan))
         if not math.isfinite(tau):
             tau = self._held_out(archs, scores)
@@ -167,11 +197,24 @@ class Warm(ScoreRanker[_Fit]):
         for fold in range(FOLDS):
             known, out = np.flatnonzero(part != fold).tolist(), np.flatnonzero(part == fold).tolist()
             if len(set(scores[known].tolist())) > 1:
-                twin = self.make()
+                twin = self.teach()
                 twin.fit([archs[i] for i in known], scores[known])
                 said[out] = twin.predict([archs[i] for i in out])
         there = np.isfinite(said)
         return float(kendalltau(said[there], scores[there])[0]) if there.any() else math.nan
+
+    def prior(self, archs: Sequence[Arch]) -> Matrix:
+        """(N,) what the sources say before any label is known, each as far as its own held-out labels trust it; zeros if none can be.
+
+        Raises:
+            InvalidArchError: for a source of another space.
+            SettingError: for one with fewer than two different labels.
+        """
+        return sum((known.reliability * known(archs) for known in self.known if known.reliability), np.zeros(len(archs)))
+
+    def _scored(self, labels: Matrix) -> tuple[Matrix, tuple[float, float]]:
+        """(n,) the labels as what is learned, and zero and unit of the labels in that scale."""
+        return normal_scores(labels), (0.0, 1.0)
 
     def fit(self, archs: Sequence[Arch], scores: Sequence[float] | Matrix, *, pairs: Pairs | None = None) -> Mapping[str, float]:
         """What the ranker says of its fit, and of each source its slope (``prior_1``) and how likely it says something, from scratch.
@@ -181,7 +224,8 @@ class Warm(ScoreRanker[_Fit]):
             SettingError: for labels that are not finite, or fewer than two distinct ones.
         """
         unique, labels = check_labels(self.space, archs, scores)
-        rest = y = normal_scores(labels)
+        y, scale = self._scored(labels)
+        rest = y
         said = [known(unique) for known in self.known]
         slopes, likely, left = np.zeros(len(said)), np.zeros(len(said)), set(range(len(said)))
         while left:  # the source that explains most comes first, the next explains what it leaves
@@ -195,29 +239,37 @@ class Warm(ScoreRanker[_Fit]):
         told = self.alone.fit(unique, y, pairs=pairs)
         self.rest.fit(unique, rest / unit, pairs=pairs)
         wins = WinCurve(self.predict, self._relearn, labels, seed=self.seed)
-        self._fit = _Fit(unique, labels, slopes, unit, len(unique) / (len(unique) + AS_MANY), wins)
+        self._fit = _Fit(unique, labels, scale, slopes, unit, len(unique) / (len(unique) + AS_MANY), wins)
         named = {f"prior_{i + 1}": float(slope) for i, slope in enumerate(slopes)}
         return {**told, **named, **{f"prior_{i + 1}_likely": float(belief) for i, belief in enumerate(likely)}}
 
     def predict(self, archs: Sequence[Arch]) -> Matrix:
-        """(N,) normal scores: what the sources say and what was learned beside it, and what the labels say alone."""
+        """(N,) scores: what the sources say and what was learned beside it, and what the labels say alone."""
+        return self._mean(archs, self.rest.predict(archs), self.alone.predict(archs))
+
+    def _mean(self, archs: Sequence[Arch], rest: Matrix, alone: Matrix) -> Matrix:
         fit = self._require_fit()
-        scores = fit.unit * self.rest.predict(archs)
+        zero, unit = fit.scale
+        scores = fit.unit * rest
         for known, slope in zip(self.known, fit.slopes):
             if slope:
                 scores = scores + slope * known(archs)
-        return np.asarray((1 - fit.alone) * scores + fit.alone * self.alone.predict(archs))
+        return np.asarray(zero + unit * ((1 - fit.alone) * scores + fit.alone * alone))
 
     def uncertainty(self, archs: Sequence[Arch]) -> Matrix:
         """(N,) standard deviations in the unit of ``predict``; the two rankers are taken to err alike, for they saw the same labels."""
-        fit = self._require_fit()
+        self._require_fit()
         assert isinstance(self.rest, Uncertain)
         assert isinstance(self.alone, Uncertain)
-        return np.asarray((1 - fit.alone) * fit.unit * self.rest.uncertainty(archs) + fit.alone * self.alone.uncertainty(archs))
+        return self._deviation(self.rest.uncertainty(archs), self.alone.uncertainty(archs))
+
+    def _deviation(self, rest: Matrix, alone: Matrix) -> Matrix:
+        fit = self._require_fit()
+        return np.asarray(fit.scale[1] * ((1 - fit.alone) * fit.unit * rest + fit.alone * alone))
 
     def _relearn(self, learned: NDArray[np.int64], out: NDArray[np.int64]) -> Matrix:
         """Scores of the labelled places ``out`` by a twin that saw those of ``learned`` alone, and learned no source again."""
-        fit, twin = self._require_fit(), Warm(self.space, self.make, self.sources, seed=self.seed)
+        fit, twin = self._require_fit(), type(self)(self.space, self.make, self.sources, teach=self.teach, seed=self.seed)
         twin._learned = self.known
         twin.fit([fit.archs[i] for i in learned], fit.labels[learned])
         return twin.predict([fit.archs[i] for i in out])
@@ -235,6 +287,32 @@ class Warm(ScoreRanker[_Fit]):
         self._fit = None
         if state:
             self.fit([parse(text) for text in state["archs"]], state["scores"])
+
+
+class _Believing(Ranker, Protocol):
+    """A ranker that tells mean and deviation at once, in the unit of the labels, as if others had been labelled too."""
+
+    def beliefs(self, archs: Sequence[Arch], *, assumed: Sequence[Arch] = ()) -> tuple[Matrix, Matrix]: ...
+
+
+class WarmBeliefs(Warm):
+    """A warm ranker of a kind that believes in the unit of the labels, such as ``gp``: so does this one, and says what more labels would tell."""
+
+    def _scored(self, labels: Matrix) -> tuple[Matrix, tuple[float, float]]:
+        lifted = floored(labels)
+        zero, unit = float(lifted.mean()), float(lifted.std())
+        return (lifted - zero) / unit, (zero, unit)
+
+    def beliefs(self, archs: Sequence[Arch], *, assumed: Sequence[Arch] = ()) -> tuple[Matrix, Matrix]:
+        """What ``predict`` and ``uncertainty`` return, each (N,), as if ``assumed`` had been labelled too, as expected.
+
+        Raises:
+            StateError: before fit.
+            InvalidArchError: for an architecture of another space.
+        """
+        self._require_fit()
+        rest, alone = (cast(_Believing, ranker).beliefs(archs, assumed=assumed) for ranker in (self.rest, self.alone))
+        return self._mean(archs, rest[0], alone[0]), self._deviation(rest[1], alone[1])
 
 
 class Continued:
@@ -306,14 +384,25 @@ class Continued:
         self._begun = state["begun"] or None
 
 
-def warmed(space: Space, make: Callable[[], Ranker], sources: Sequence[Source], *, seed: int = 0) -> Ranker:
+def warmed(
+    space: Space, make: Callable[[], Ranker], sources: Sequence[Source], *, teach: Callable[[], Ranker] | None = None, seed: int = 0
+) -> Ranker:
     """Returns a ranker that begins with what the sources know: of the kind that ``make`` makes.
+
+    Args:
+        space: of all labels.
+        make: makes the ranker of the labels.
+        sources: labels from elsewhere.
+        teach: makes the ranker that learns a source, where that need not be of the same kind; None = ``make`` does.
+        seed: of what is drawn.
 
     Raises:
         SettingError: without a source, or for a ranker that neither knows its uncertainty nor goes on learning.
     """
     made = make()
-    return Warm(space, make, sources, seed=seed) if isinstance(made, Uncertain) or not isinstance(made, Updatable) else Continued(space, make, sources)
+    if isinstance(made, Updatable) and not isinstance(made, Uncertain):
+        return Continued(space, make, sources)
+    return (WarmBeliefs if hasattr(made, "beliefs") else Warm)(space, make, sources, teach=teach, seed=seed)
 
 
 def _reliability(tau: float, n: int) -> float:

@@ -6,6 +6,8 @@ logarithm stays informative where hardly any is expected. A ranker that is sure 
 
 Where evaluations can be had at a cheaper fidelity, more proposals get a first look there, and the best of them the usual one.
 
+A ranker that expects something before any label names half of the first design; the other half stays random, to show whether it is right.
+
 Architectures with one fingerprint compute the same: one of them is asked, and nothing is asked twice.
 """
 
@@ -17,9 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, StepReport
+from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, StepReport, sample
 from archduel.errors import check_at_least
-from archduel.strategies.candidates import Believer, beliefs, evolved, log_improvement, whole_space
+from archduel.strategies.candidates import Believer, Informed, beliefs, evolved, log_improvement, whole_space
 from archduel.strategies.rounds import Guided, Ledger
 
 __all__ = ["Contenders", "FirstLooks"]
@@ -99,7 +101,7 @@ class Contenders(Guided):
     Args:
         ranker: what is fitted; one that knows its uncertainty explores, another one is followed blindly.
         constraint: which architectures are allowed.
-        initial: random architectures first.
+        initial: random architectures first; half of them the most promising ones, for a ranker that expects something before any label.
         batch: architectures a round.
         whole: spaces of at most this many encodings are judged whole, larger ones are bred from.
         bred: mutants a generation.
@@ -140,6 +142,8 @@ class Contenders(Guided):
 
     def ask(self, n: int) -> list[Query]:
         """Returns at most ``n`` new architectures; empty while there is something to learn first."""
+        if not self.rounds.drawn and isinstance(self.ranker, Informed):
+            self._begin(self.ranker)
         queries = super().ask(n)
         return [Query(query.arch, self.cheap) for query in queries] if self.looking else queries
 
@@ -174,6 +178,17 @@ class Contenders(Guided):
             self.rounds.propose(self._batch([candidates[i] for i in order], goal, size), size)
             self.looking = bool(self.cheap)
         return StepReport({"labels": labels, "candidates": int(np.count_nonzero(new)), "expected_gain": gain})
+
+    def _begin(self, ranker: Informed) -> None:
+        """Queues half of the first design: those of which ``ranker`` expects most, unless it expects the same of all."""
+        archs: Sequence[Arch] = self._all()[1]
+        if not archs:
+            drawn = [sample(self.space, self.rng, self.constraint)]
+            archs = evolved(self.space, drawn, ranker.prior, self.rng, self.constraint, size=self.bred, rounds=self.generations)
+        expected = ranker.prior(archs)
+        if np.ptp(expected) > 0:
+            ahead = np.argsort(-expected, kind="stable")[:SHORTLIST].tolist()
+            self.rounds.drawn += self.rounds.propose([archs[i] for i in ahead], self.rounds.initial // 2)
 
     def _learn(self) -> int:
         """Fits the ranker and returns to how many labels."""

@@ -14,7 +14,7 @@ from scipy.special import log_ndtr, ndtr
 from archduel.core import Arch, Constraint, Ranker, Space, Uncertain, enumerate_space, mutate, sample
 from archduel.errors import InfeasibleError
 
-__all__ = ["Believer", "GraphAware", "beliefs", "evolved", "log_improvement", "mutants", "whole_space"]
+__all__ = ["Believer", "GraphAware", "Informed", "beliefs", "evolved", "log_improvement", "mutants", "whole_space"]
 
 
 _listed: WeakKeyDictionary[Any, tuple[int, tuple[str, ...], tuple[Arch, ...]]] = WeakKeyDictionary()
@@ -96,6 +96,14 @@ class GraphAware(Protocol):
 
     def with_graphs(self) -> Ranker:
         """Returns a fresh ranker with the same settings that also sees how architectures are written down."""
+
+
+@runtime_checkable
+class Informed(Protocol):
+    """A ranker that expects something of architectures before it has learned a label."""
+
+    def prior(self, archs: Sequence[Arch]) -> NDArray[np.float64]:
+        """Returns (N,) what is expected, higher is better; all alike where nothing is."""
 
 
 def beliefs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,16 @@ import pytest
 from scipy.stats import kendalltau
 
 from archduel.commands.priors import labels_of_run, read_source, warm_ranker, winner_of_run, with_prior
-from archduel.core import Arch, sample
+from archduel.core import Arch, Cost, Estimate, Ranker, sample
 from archduel.errors import ArchduelError, RunError, SettingError
 from archduel.rankers.gp import GaussianProcess
 from archduel.rankers.renas import ReNAS
-from archduel.rankers.warm import Source, Warm, trust, warmed
+from archduel.rankers.warm import Source, Warm, WarmBeliefs, trust, warmed
 from archduel.spaces.nasbench201.space import NASBench201
 from archduel.spaces.stages.space import Stages
-from archduel.testing.toy import ToySpace, toy_score
+from archduel.strategies.best import Contenders
+from archduel.strategies.candidates import whole_space
+from archduel.testing.toy import ToyRanker, ToySpace, toy_score
 
 SPACE = ToySpace()
 
@@ -129,6 +132,137 @@ class TestWarm:
         ranker = warmed(SPACE, process, [Source("same", archs, scores)])
         ranker.fit(archs, scores)
         assert np.isfinite(ranker.predict(archs)).all()
+
+
+class TestBeforeAnyLabel:
+    def test_the_order_of_a_source_is_expected(self) -> None:
+        archs = toys(200)
+        truth = np.array([toy_score(arch) for arch in archs])
+        ranker = warmed(SPACE, process, [Source("other", archs[:80], truth[:80] ** 3)])
+        assert isinstance(ranker, Warm)
+        assert kendalltau(ranker.prior(archs[80:]), truth[80:])[0] > 0.6
+
+    def test_nothing_is_expected_of_labels_that_are_noise(self) -> None:
+        archs = toys(60)
+        noise = np.random.default_rng(2).normal(size=60)
+        ranker = warmed(SPACE, process, [Source("noise", archs, noise)])
+        assert isinstance(ranker, Warm)
+        assert ranker.known[0].reliability == 0.0
+        assert not ranker.prior(archs).any()
+
+    def test_of_two_sources_each_counts_as_far_as_it_can_be_trusted(self) -> None:
+        archs = toys(120)
+        truth = np.array([toy_score(arch) for arch in archs])
+        sources = [Source("good", archs[:60], truth[:60]), Source("noisy", archs[:60], truth[:60] + np.random.default_rng(3).normal(0, 0.3, 60))]
+        ranker = warmed(SPACE, process, sources)
+        assert isinstance(ranker, Warm)
+        first, second = ranker.known
+        assert first.reliability > second.reliability
+        expected = first.reliability * first.ranker.predict(archs) + second.reliability * second.ranker.predict(archs)
+        assert ranker.prior(archs) == pytest.approx(expected)
+
+    def test_of_a_large_source_a_part_is_learned(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("archduel.rankers.warm.ENOUGH", 30)
+        archs = toys(100)
+        ranker = warmed(SPACE, process, [Source("large", archs, [toy_score(arch) for arch in archs])])
+        assert isinstance(ranker, Warm)
+        assert len(ranker.known[0].ranker.process().x) == 30  # type: ignore[attr-defined]
+
+    def test_a_source_may_be_learned_by_another_kind_of_ranker(self) -> None:
+        archs = toys(60)
+        ranker = warmed(SPACE, process, [Source("s", archs[:30], [toy_score(arch) for arch in archs[:30]])], teach=lambda: ToyRanker(SPACE))
+        ranker.fit(archs[30:40], [toy_score(arch) for arch in archs[30:40]])
+        assert isinstance(ranker, Warm)
+        assert isinstance(ranker.known[0].ranker, ToyRanker)
+        assert isinstance(ranker.rest, GaussianProcess)
+
+
+class TestBeliefs:
+    """A warm Gaussian process answers in the unit of the labels, and imagines further ones."""
+
+    @staticmethod
+    def learned() -> tuple[WarmBeliefs, list[Arch], np.ndarray]:
+        archs = toys(160)
+        percent = 100 * np.array([toy_score(arch) for arch in archs])
+        ranker = warmed(SPACE, process, [Source("other", archs[:60], percent[:60] ** 2)])
+        assert isinstance(ranker, WarmBeliefs)
+        ranker.fit(archs[60:90], percent[60:90])
+        return ranker, archs, percent
+
+    def test_they_are_what_predict_and_uncertainty_say(self) -> None:
+        ranker, archs, _ = self.learned()
+        mean, deviation = ranker.beliefs(archs[90:])
+        assert mean == pytest.approx(ranker.predict(archs[90:]), rel=1e-4)
+        assert deviation == pytest.approx(ranker.uncertainty(archs[90:]), rel=1e-2, abs=1e-2)
+
+    def test_they_are_in_the_unit_of_the_labels(self) -> None:
+        ranker, archs, percent = self.learned()
+        mean, deviation = ranker.beliefs(archs[90:])
+        off = np.abs(mean - percent[90:])
+        assert off.mean() < 4.0  # of 100
+        assert 0.5 < np.mean(off < 2 * deviation)
+
+    def test_what_is_assumed_makes_sure_and_moves_no_mean(self) -> None:
+        ranker, archs, _ = self.learned()
+        before, after = ranker.beliefs(archs[90:]), ranker.beliefs(archs[90:], assumed=archs[90:93])
+        assert after[0] == pytest.approx(before[0])
+        assert (after[1][:3] < 0.7 * before[1][:3]).all()
+        assert (after[1] <= before[1] + 1e-6).all()
+
+
+def searched(ranker: Ranker | None, seed: int, queries: int = 60) -> list[Arch]:
+    """Returns what a search of the toy space asks, in order."""
+    strategy = Contenders(SPACE, ranker or process(seed), rng=np.random.default_rng(seed))
+    asked: list[Arch] = []
+    while len(asked) < queries:
+        new = strategy.ask(queries - len(asked))
+        if not new and strategy.step() is None:
+            break
+        strategy.tell(new, [Estimate(toy_score(query.arch), Cost()) for query in new])
+        asked += [query.arch for query in new]
+    return asked
+
+
+def until_best(asked: list[Arch]) -> int:
+    """Returns the queries up to the best chain, one more than all where it was not met."""
+    return next((i for i, arch in enumerate(asked, 1) if toy_score(arch) == 1.0), len(asked) + 1)
+
+
+class TestSearch:
+    def test_half_of_the_first_design_is_what_is_expected_to_be_best(self) -> None:
+        archs = toys(80)
+        ranker = warmed(SPACE, process, [Source("other", archs, [toy_score(arch) for arch in archs])])
+        assert isinstance(ranker, Warm)
+        everything = whole_space(SPACE, None, 50_000)[1]
+        best = [everything[i] for i in np.argsort(-ranker.prior(everything), kind="stable")[:3]]
+        asked = searched(ranker, 0, 6)
+        assert asked[:3] == best
+        assert len({SPACE.fingerprint(arch) for arch in asked}) == 6
+
+    def test_in_a_space_too_large_to_list_it_is_bred(self) -> None:
+        archs = toys(80)
+        ranker = warmed(SPACE, process, [Source("other", archs, [toy_score(arch) for arch in archs])])
+        assert isinstance(ranker, Warm)
+        strategy = Contenders(SPACE, ranker, rng=np.random.default_rng(0), whole=0, bred=60)
+        first = [query.arch for query in strategy.ask(6)]
+        assert ranker.prior(first[:3]).min() > np.quantile(ranker.prior(toys(300, 1)), 0.95)
+
+    def test_where_nothing_is_expected_the_first_design_is_that_of_a_cold_search(self) -> None:
+        archs = toys(60)
+        ranker = warmed(SPACE, process, [Source("noise", archs, np.random.default_rng(2).normal(size=60))])
+        assert searched(ranker, 5, 6) == searched(None, 5, 6)
+
+    def test_a_useful_prior_shortens_it_and_a_contradicting_one_does_no_harm(self) -> None:
+        cold, useful, against = [], [], []
+        for seed in range(6):
+            archs = toys(40, seed)
+            truth = np.array([toy_score(arch) for arch in archs])
+            rankers = [warmed(SPACE, partial(process, seed), [Source("s", archs, labels)], seed=seed) for labels in (truth**3, -truth)]
+            cold.append(until_best(searched(None, seed)))
+            useful.append(until_best(searched(rankers[0], seed)))
+            against.append(until_best(searched(rankers[1], seed)))
+        assert np.mean(useful) < 0.75 * np.mean(cold)
+        assert np.mean(against) < np.mean(cold) + 4  # of which three are the first ones
 
 
 def run_folder(path: Path, winner: str = "stages:1.0.1.1.1.2.2.0.0.1") -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from archduel.assemble import (
     declaration,
     settings_of,
 )
+from archduel.commands.priors import warmed_ranker
 from archduel.commands.search.plan import Plan
 from archduel.commands.search.settings import Settings
 from archduel.core import Allowance, Arch, Constraint, Objectives, Ranker, SharedEstimator, Space, Strategy
@@ -24,7 +24,7 @@ from archduel.data import Dataset
 from archduel.errors import SettingError
 from archduel.estimators.judges import scale_of
 from archduel.rankers.size_belief import SizeBelief
-from archduel.rankers.warm import Source, warmed
+from archduel.rankers.warm import Source
 
 __all__ = ["check_settings", "check_types", "closed_form_costs", "make_strategy"]
 
@@ -117,8 +117,11 @@ def make_strategy(
             given.setdefault(role, {**own, "name": name, **wanted})
     lifts = says.compares and settings.size_belief
     if "ranker" in given and (lifts or sources):
-        make = partial(collaborator, "ranker", given.pop("ranker"), space, seed=settings.seed, costs=costs)
-        ranker: Ranker = warmed(space, make, sources, seed=settings.seed) if sources else make()
+        made = given.pop("ranker")
+        if sources:
+            ranker: Ranker = warmed_ranker(made, sources, space, seed=settings.seed, costs=costs)
+        else:
+            ranker = collaborator("ranker", made, space, seed=settings.seed, costs=costs)
         partners["ranker"] = SizeBelief(ranker, lambda archs: costs(archs)[:, 1], settings.size_belief) if lifts else ranker
     return assemble(
         settings.strategy,
