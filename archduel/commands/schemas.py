@@ -65,7 +65,7 @@ _RECIPE = _record("name:text settings:map", "about:text source:text deviations:t
 _NETWORK = _record("name:text source:text", "space:text? arch:text? fingerprint:text? text:text? weights:any params:count macs:count")
 _SEARCHED = "strategy:text queries:count runs:count facts:map"
 _TESTED = " ".join(
-    f"{name}:number?" for name in ("mean_test", "median_test", "std_test", "best_test", "mean_validation", "mean_regret", "mean_regret_area", "share_best", "seconds", "paid_queries", "cpu_seconds", "p_wilcoxon", "p_holm")
+    f"{name}:number?" for name in ("mean_test", "median_test", "std_test", "best_test", "mean_validation", "mean_regret", "mean_regret_area", "share_best", "mean_to_best", "median_to_best", "lower_to_best", "upper_to_best", "seconds", "paid_queries", "cpu_seconds", "p_wilcoxon", "p_holm")
 )
 
 OUTPUTS: Mapping[str, Output] = {

@@ -200,7 +200,7 @@ class TestBeliefs:
         mean, deviation = ranker.beliefs(archs[90:])
         off = np.abs(mean - percent[90:])
         assert off.mean() < 4.0  # of 100
-        assert 0.5 < np.mean(off < 2 * deviation)
+        assert np.mean(off < 2 * deviation) > 0.5
 
     def test_what_is_assumed_makes_sure_and_moves_no_mean(self) -> None:
         ranker, archs, _ = self.learned()

@@ -119,10 +119,19 @@ def record(table: Table, protocol: Protocol, curve: Curve, queries: int) -> dict
         **_spread("regret", curve.regret[:, queries - 1]),
         **_spread("regret_area", area(curve, queries)),
         "share_best": float(np.mean(curve.regret[:, queries - 1] < REACHED)),
+        **_to_best(curve.regret[:, :queries] < REACHED),
         "seconds": float(curve.seconds[:, queries - 1].mean()),
         "paid_queries": float(np.minimum(curve.paid, queries).mean()),
         "cpu_seconds": float(curve.cpu_seconds.mean()),
     }
+
+
+def _to_best(reached: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Returns after how many queries the table's best validation accuracy was met, of (R, Q): None where too many runs never did."""
+    first = np.where(reached.any(1), reached.argmax(1) + 1.0, np.inf)
+    low, median, high = (np.quantile(first, share, method="inverted_cdf") for share in (0.25, 0.5, 0.75))
+    numbers = {"mean": first.mean(), "median": median, "lower": low, "upper": high}
+    return {f"{name}_to_best": float(number) if np.isfinite(number) else None for name, number in numbers.items()}
 
 
 def proposals(table: Table, protocol: Protocol, trials: Sequence[Trial], labels: int) -> dict[str, Any]:
