@@ -121,6 +121,8 @@ def warmed_ranker(wanted: str | Mapping[str, Any], sources: Sequence[Source], sp
         SettingError: for a ranker that cannot begin with a prior, or settings that it does not have.
     """
     make = partial(collaborator, "ranker", wanted, space, seed=seed, costs=costs)
+    if not all(source.foretells for source in sources):  # a run goes on as it was begun, whatever is better today
+        return warmed(space, make, sources, seed=seed)
     name, settings = (wanted, {}) if isinstance(wanted, str) else (wanted["name"], wanted)
     own = settings if name == TEACHER else {}  # where both are of one kind, both have the settings
     teach = partial(collaborator, "ranker", {**own, "name": TEACHER}, space, seed=seed, costs=costs)

@@ -56,11 +56,13 @@ class Source:
         name: for people.
         archs: the architectures.
         scores: (n,) higher is better.
+        foretells: whether anything is expected of it before there are labels; False in runs that were begun when nothing was.
     """
 
     name: str
     archs: Sequence[Arch]
     scores: Sequence[float] | Matrix
+    foretells: bool = True
 
 
 def trust(said: Matrix, labels: Matrix, reliability: float) -> tuple[float, float]:
@@ -210,6 +212,8 @@ class Warm(ScoreRanker[_Fit]):
             InvalidArchError: for a source of another space.
             SettingError: for one with fewer than two different labels.
         """
+        if not all(source.foretells for source in self.sources):
+            return np.zeros(len(archs))
         return sum((known.reliability * known(archs) for known in self.known if known.reliability), np.zeros(len(archs)))
 
     def _scored(self, labels: Matrix) -> tuple[Matrix, tuple[float, float]]:
@@ -402,7 +406,8 @@ def warmed(
     made = make()
     if isinstance(made, Updatable) and not isinstance(made, Uncertain):
         return Continued(space, make, sources)
-    return (WarmBeliefs if hasattr(made, "beliefs") else Warm)(space, make, sources, teach=teach, seed=seed)
+    believes = hasattr(made, "beliefs") and all(source.foretells for source in sources)
+    return (WarmBeliefs if believes else Warm)(space, make, sources, teach=teach, seed=seed)
 
 
 def _reliability(tau: float, n: int) -> float:

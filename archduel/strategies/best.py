@@ -14,6 +14,7 @@ Architectures with one fingerprint compute the same: one of them is asked, and n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -183,8 +184,9 @@ class Contenders(Guided):
         """Queues half of the first design: those of which ``ranker`` expects most, unless it expects the same of all."""
         archs: Sequence[Arch] = self._all()[1]
         if not archs:
-            drawn = [sample(self.space, self.rng, self.constraint)]
-            archs = evolved(self.space, drawn, ranker.prior, self.rng, self.constraint, size=self.bred, rounds=self.generations)
+            rng = deepcopy(self.rng)  # where nothing is expected the search is that without a prior, to the last draw
+            drawn = [sample(self.space, rng, self.constraint)]
+            archs = evolved(self.space, drawn, ranker.prior, rng, self.constraint, size=self.bred, rounds=self.generations)
         expected = ranker.prior(archs)
         if np.ptp(expected) > 0:
             ahead = np.argsort(-expected, kind="stable")[:SHORTLIST].tolist()

@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from archduel.commands.priors import labels_of_run, read_source, warm_ranker, winner_of_run, with_prior
+from archduel.commands.priors import (
+    labels_of_run,
+    read_source,
+    warm_ranker,
+    warmed_ranker,
+    winner_of_run,
+    with_prior,
+)
 from archduel.core import Arch, Cost, Estimate, Ranker, sample
 from archduel.errors import ArchduelError, RunError, SettingError
+from archduel.rankers.best import Jury
 from archduel.rankers.gp import GaussianProcess
 from archduel.rankers.renas import ReNAS
 from archduel.rankers.warm import Source, Warm, WarmBeliefs, trust, warmed
@@ -247,10 +255,25 @@ class TestSearch:
         first = [query.arch for query in strategy.ask(6)]
         assert ranker.prior(first[:3]).min() > np.quantile(ranker.prior(toys(300, 1)), 0.95)
 
-    def test_where_nothing_is_expected_the_first_design_is_that_of_a_cold_search(self) -> None:
+    @pytest.mark.parametrize("whole", [0, 50_000])
+    def test_where_nothing_is_expected_the_first_design_is_that_of_a_cold_search(self, whole: int) -> None:
         archs = toys(60)
         ranker = warmed(SPACE, process, [Source("noise", archs, np.random.default_rng(2).normal(size=60))])
-        assert searched(ranker, 5, 6) == searched(None, 5, 6)
+        warm, cold = (Contenders(SPACE, each, rng=np.random.default_rng(5), whole=whole, bred=60) for each in (ranker, process()))
+        assert warm.ask(6) == cold.ask(6)
+
+    def test_a_run_that_was_begun_before_sources_foretold_goes_on_as_it_began(self) -> None:
+        """Its first design is random, and a source is learned by the search's own ranker, in normal scores."""
+        space, rng = NASBench201(), np.random.default_rng(0)
+        archs = list(dict.fromkeys(sample(space, rng) for _ in range(40)))[:24]
+        scores = [float(i) for i in range(24)]
+        ranker = warmed_ranker("gp", [Source("old", archs, scores, foretells=False)], space, seed=3)
+        assert type(ranker) is Warm
+        assert not ranker.prior(archs).any()
+        assert isinstance(ranker.known[0].ranker, GaussianProcess)
+        new = warmed_ranker("gp", [Source("new", archs, scores)], space, seed=3)
+        assert isinstance(new, WarmBeliefs)
+        assert isinstance(new.known[0].ranker, Jury)
 
     def test_a_useful_prior_shortens_it_and_a_contradicting_one_does_no_harm(self) -> None:
         cold, useful, against = [], [], []

@@ -53,7 +53,9 @@ def read_earlier(folder: Job, settings: Settings, space: Space) -> Earlier:
     if settings.prior is None:
         return Earlier()
     noted = folder.once("prior", lambda: _read(str(settings.prior), space, settings.seed))
-    sources = [Source(each["name"], [parse(arch) for arch in each["archs"]], each["scores"]) for each in noted["sources"]]
+    sources = [
+        Source(each["name"], [parse(arch) for arch in each["archs"]], each["scores"], each.get("foretells", False)) for each in noted["sources"]
+    ]
     return Earlier(sources, [parse(arch) for arch in noted["winners"]])
 
 
@@ -69,5 +71,6 @@ def _read(text: str, space: Space, seed: int) -> dict[str, Any]:
             if run:
                 continue  # a run in another space: its network takes part, its labels say nothing here
             raise RunError(f"--from {part}: neither the folder of a finished run nor labels of space {space.name!r}: {error}") from error
-        sources.append({"name": part, "archs": [str(arch) for arch in source.archs], "scores": [float(score) for score in source.scores]})
+        labels = {"archs": [str(arch) for arch in source.archs], "scores": [float(score) for score in source.scores]}
+        sources.append({"name": part, **labels, "foretells": source.foretells})
     return {"sources": sources, "winners": winners}

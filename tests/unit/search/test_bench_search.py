@@ -60,6 +60,16 @@ def test_records_hold_what_is_promised(bench: Bench) -> None:
         assert record["seconds"] == pytest.approx(record["paid_queries"] * 50, rel=0.5)
 
 
+def test_queries_to_the_best_are_those_of_the_runs(bench: Bench) -> None:
+    for record in bench.records:
+        regret = bench.curves[record["strategy"], 40].regret[:, : record["queries"]]
+        first = sorted(next((q + 1 for q, left in enumerate(run) if left < 1e-9), float("inf")) for run in regret.tolist())
+        met = sum(number < float("inf") for number in first)
+        assert record["median_to_best"] == (first[1] if met >= 2 else None)
+        assert record["upper_to_best"] == (first[2] if met >= 3 else None)
+        assert record["mean_to_best"] == (pytest.approx(sum(first) / 4) if met == 4 else None)
+
+
 def test_what_was_learned_is_the_first_architecture_asked_after_the_labels(path: Path) -> None:
     table, protocol = open_table(path), Protocol(str(path))
     every = table.test()
