@@ -24,7 +24,7 @@ from archduel.training.depthwise import quick_depthwise
 from archduel.training.images import Cursor, Pixels
 from archduel.training.loop import forward_loss
 from archduel.training.norms import freeze
-from archduel.training.optimizer import SGD, sgd_settings
+from archduel.training.optimizer import optimizer_for
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import channels_last_for, isolated, mix_seed, mode_kept
 
@@ -115,7 +115,7 @@ class Anytime:
         self.recipe = recipe.with_(channels_last=last)
         layout = torch.channels_last if last else torch.contiguous_format
         self.model = model.to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        self.optimizer = SGD(model, **sgd_settings(recipe), layer_decay=recipe.layer_decay)
+        self.optimizer = optimizer_for(model, recipe)
         self.trail = Trail(model)
         self.steps, self.images, self.passes, self.loss = 0, 0, 0.0, math.nan
         self.turn = 0.0

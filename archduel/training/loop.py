@@ -22,7 +22,7 @@ from archduel.training.distributed import ALONE, Team, unused_parameters
 from archduel.training.images import Images
 from archduel.training.metrics import evaluate
 from archduel.training.norms import freeze, synced
-from archduel.training.optimizer import SGD, WeightAverage, drop_path_at, learning_rate, plan, sgd_settings
+from archduel.training.optimizer import WeightAverage, drop_path_at, learning_rate, optimizer_for, plan
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import (
     INDUCTOR,
@@ -177,7 +177,7 @@ class Running:
         self.images, self.recipe, self.device, self.seed, self.drop_path = images, recipe, device, seed, drop_path
         self.team = team
         self.plan = plan(recipe, len(images))
-        self.optimizer = SGD(model, **sgd_settings(recipe), layer_decay=recipe.layer_decay)
+        self.optimizer = optimizer_for(model, recipe)
         # Gradients of fp16 underflow without it; bf16 has the exponents of float32.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.average = WeightAverage(model, recipe.ema) if recipe.ema else None

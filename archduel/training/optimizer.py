@@ -1,6 +1,6 @@
-"""SGD with momentum in one fused call a step, gradient clipping included.
+"""SGD with momentum and AdamW in one fused call a step, gradient clipping included.
 
-``torch.optim.SGD`` does the same, but on small networks its Python takes 3 to 15 times as long as the arithmetic, and
+``torch.optim`` has the same, but on small networks its Python takes 3 to 15 times as long as the arithmetic, and
 constructing it imports the compiler, which is a second for each worker process.
 """
 
@@ -15,9 +15,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from archduel.errors import SettingError
 from archduel.training.recipe import Recipe
 
-__all__ = ["SGD", "InOrder", "Plan", "WeightAverage", "drop_path_at", "learning_rate", "plan", "sgd_settings", "tail_share"]
+__all__ = [
+    "SGD", "AdamW", "InOrder", "Plan", "WeightAverage", "drop_path_at", "learning_rate", "optimizer_for", "plan", "sgd_settings", "tail_share",
+]  # fmt: skip
 
 # -- An exponential moving average of a network's weights ---------------------------------------------------------------
 
@@ -176,8 +179,66 @@ def drop_path_at(recipe: Recipe, epoch: int) -> float:
     return recipe.drop_path * min(1.0, epoch / recipe.epochs)
 
 
-class SGD:
-    """Stochastic gradient descent; has what ``torch.amp.GradScaler`` needs of an optimizer.
+class _Grouped:
+    """Parameters in groups of one weight decay and one share of the learning rate; has what ``torch.amp.GradScaler`` needs of an optimizer.
+
+    Args:
+        model: all its parameters that require gradients are trained.
+        lr: learning rate, changed through the attribute ``lr``.
+        weight_decay: see :attr:`archduel.training.recipe.Recipe.weight_decay`.
+        decay_norm_bias: whether vectors and scalars (norms, biases) decay too.
+        grad_clip: largest norm of all gradients together, 0 = off.
+        layer_decay: see :attr:`archduel.training.recipe.Recipe.layer_decay`.
+    """
+
+    def __init__(self, model: nn.Module, lr: float, weight_decay: float, grad_clip: float, layer_decay: float, *, decay_norm_bias: bool) -> None:
+        params = [p for p in model.parameters() if p.requires_grad]
+        rates = _layer_rates(model, layer_decay)
+        # Vectors are the scales and shifts of norms, and biases, which recipes such as CNAS's leave alone.
+        decayed = [p for p in params if p.ndim > 1 or decay_norm_bias]
+        plain = [p for p in params if p.ndim <= 1 and not decay_norm_bias]
+        groups = ((decayed, weight_decay), (plain, 0.0))
+        self.param_groups: list[dict[str, Any]] = [
+            {"params": members, "weight_decay": w, "rate": rate}
+            for p, w in groups
+            for rate in sorted({rates.get(each, 1.0) for each in p}, reverse=True)
+            if (members := [each for each in p if rates.get(each, 1.0) == rate])
+        ]
+        self.lr, self.grad_clip = lr, grad_clip
+
+    def zeros(self) -> list[list[Tensor]]:
+        """Returns a tensor of zeros for each parameter, in groups."""
+        return [[torch.zeros_like(p) for p in group["params"]] for group in self.param_groups]
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                # None instead of zeros: an operation that was not used then keeps its velocity and does not decay.
+                parameter.grad = None
+
+    def _live(self, *kept: list[list[Tensor]]) -> Iterator[tuple[dict[str, Any], list[list[Tensor]]]]:
+        """Gives for each group itself, and lists of those parameters that have a gradient, of the gradients, and of what is kept for each of them."""
+        for place, group in enumerate(self.param_groups):
+            rows = [(p, p.grad, *each) for p, *each in zip(group["params"], *(lists[place] for lists in kept)) if p.grad is not None]
+            # All of a group's operations may be unused in a step of a network that draws its paths.
+            if rows:
+                yield group, [list(column) for column in zip(*rows)]
+
+    def _clip_scale(self) -> Tensor | None:
+        """Returns what all gradients are to be divided by, () float32, or None."""
+        grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if not self.grad_clip or not grads:
+            return None
+        # The norm of the norms is that of all gradients as one vector, as ``clip_grad_norm_`` computes it.
+        norm = torch.stack(torch._foreach_norm(grads)).norm()
+        # A divisor of at least 1 leaves small gradients alone; it stays on the device, so that no step waits for it.
+        scale: Tensor = (norm / self.grad_clip).clamp(min=1.0)
+        return scale
+
+
+class SGD(_Grouped):
+    """Stochastic gradient descent.
 
     Args:
         model: all its parameters that require gradients are trained.
@@ -202,40 +263,17 @@ class SGD:
         grad_clip: float = 0.0,
         layer_decay: float = 1.0,
     ) -> None:
-        params = [p for p in model.parameters() if p.requires_grad]
-        rates = _layer_rates(model, layer_decay)
-        # Vectors are the scales and shifts of norms, and biases, which recipes such as CNAS's leave alone.
-        decayed = [p for p in params if p.ndim > 1 or decay_norm_bias]
-        plain = [p for p in params if p.ndim <= 1 and not decay_norm_bias]
-        groups = ((decayed, weight_decay), (plain, 0.0))
-        self.param_groups: list[dict[str, Any]] = [
-            {"params": members, "weight_decay": w, "rate": rate}
-            for p, w in groups
-            for rate in sorted({rates.get(each, 1.0) for each in p}, reverse=True)
-            if (members := [each for each in p if rates.get(each, 1.0) == rate])
-        ]
-        self.lr, self.momentum, self.grad_clip = lr, momentum, grad_clip
+        super().__init__(model, lr, weight_decay, grad_clip, layer_decay, decay_norm_bias=decay_norm_bias)
+        self.momentum = momentum
         # Without momentum there is nothing to look ahead along; ``torch.optim.SGD`` refuses the pair.
         self.nesterov = nesterov and momentum > 0
-        self._velocity = [[torch.zeros_like(p) for p in group["params"]] for group in self.param_groups]
-
-    def zero_grad(self) -> None:
-        """Forgets the gradients."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                # None instead of zeros: an operation that was not used then keeps its velocity and does not decay.
-                parameter.grad = None
+        self._velocity = self.zeros()
 
     @torch.no_grad()
     def step(self) -> None:
         """Updates the parameters that have a gradient."""
         scale = self._clip_scale()
-        for group, velocity in zip(self.param_groups, self._velocity):
-            live = [(p, p.grad, v) for p, v in zip(group["params"], velocity) if p.grad is not None]
-            # All of a group's operations may be unused in a step of a network that draws its paths.
-            if not live:
-                continue
-            params, grads, buffers = (list(column) for column in zip(*live))
+        for group, (params, grads, buffers) in self._live(self._velocity):
             torch._fused_sgd_(
                 params,
                 grads,
@@ -250,26 +288,96 @@ class SGD:
                 grad_scale=scale,
             )
 
-    def _clip_scale(self) -> Tensor | None:
-        """Returns what all gradients are to be divided by, () float32, or None."""
-        grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if not self.grad_clip or not grads:
-            return None
-        # The norm of the norms is that of all gradients as one vector, as ``clip_grad_norm_`` computes it.
-        norm = torch.stack(torch._foreach_norm(grads)).norm()
-        # A divisor of at least 1 leaves small gradients alone; it stays on the device, so that no step waits for it.
-        return (norm / self.grad_clip).clamp(min=1.0)
-
     def state_dict(self) -> dict[str, list[list[Tensor]]]:
         """Returns the velocities."""
         return {"velocity": self._velocity}
 
     def load_state_dict(self, state: dict[str, list[list[Tensor]]]) -> None:
         """Takes the velocities of :meth:`state_dict`."""
-        # Copied into place: the lists that the kernel is given are these.
-        for mine, saved in zip(self._velocity, state["velocity"]):
-            for velocity, value in zip(mine, saved):
-                velocity.copy_(value)
+        _copy_into(self._velocity, state["velocity"])
+
+
+class AdamW(_Grouped):
+    """Adam with decoupled weight decay.
+
+    Args:
+        model: all its parameters that require gradients are trained.
+        lr: learning rate, changed through the attribute ``lr``.
+        weight_decay: share of a weight, times the learning rate, that a step takes off.
+        decay_norm_bias: whether vectors and scalars (norms, biases) decay too.
+        grad_clip: largest norm of all gradients together, 0 = off.
+        layer_decay: see :attr:`archduel.training.recipe.Recipe.layer_decay`.
+
+    Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+    """
+
+    BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        lr: float,
+        weight_decay: float = 0.0,
+        decay_norm_bias: bool = True,
+        grad_clip: float = 0.0,
+        layer_decay: float = 1.0,
+    ) -> None:
+        super().__init__(model, lr, weight_decay, grad_clip, layer_decay, decay_norm_bias=decay_norm_bias)
+        self._means, self._squares = self.zeros(), self.zeros()
+        # A count for each parameter: an operation that was not used in a step has made none.
+        self._steps = [[torch.zeros((), device=p.device) for p in group["params"]] for group in self.param_groups]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Updates the parameters that have a gradient."""
+        scale = self._clip_scale()
+        for group, (params, grads, means, squares, steps) in self._live(self._means, self._squares, self._steps):
+            torch._foreach_add_(steps, 1.0)
+            torch._fused_adamw_(
+                params,
+                grads,
+                means,
+                squares,
+                [],
+                steps,
+                lr=self.lr * group["rate"],
+                beta1=self.BETAS[0],
+                beta2=self.BETAS[1],
+                weight_decay=group["weight_decay"],
+                eps=self.EPSILON,
+                amsgrad=False,
+                maximize=False,
+                grad_scale=scale,
+            )
+
+    def state_dict(self) -> dict[str, list[list[Tensor]]]:
+        """Returns the averages of gradients and of their squares, and how many steps each parameter has made."""
+        return {"means": self._means, "squares": self._squares, "steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, list[list[Tensor]]]) -> None:
+        """Takes what :meth:`state_dict` returned.
+
+        The velocities of SGD, which pretrained networks were trained with before, say nothing here: the averages then begin anew.
+        """
+        if "velocity" not in state:
+            for mine, saved in ((self._means, state["means"]), (self._squares, state["squares"]), (self._steps, state["steps"])):
+                _copy_into(mine, saved)
+
+
+def _copy_into(mine: list[list[Tensor]], saved: list[list[Tensor]]) -> None:
+    """Copies into place: the lists that a kernel is given are these."""
+    for group, values in zip(mine, saved):
+        for tensor, value in zip(group, values):
+            tensor.copy_(value)
+
+
+def optimizer_for(model: nn.Module, recipe: Recipe) -> SGD | AdamW:
+    """Returns what ``recipe`` trains one network with."""
+    if recipe.optimizer == "sgd":
+        return SGD(model, **sgd_settings(recipe), layer_decay=recipe.layer_decay)
+    names = ("lr", "weight_decay", "decay_norm_bias", "grad_clip", "layer_decay")
+    return AdamW(model, **{name: getattr(recipe, name) for name in names})
 
 
 @runtime_checkable
@@ -289,6 +397,12 @@ def _layer_rates(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
 
 
 def sgd_settings(recipe: Recipe) -> dict[str, Any]:
-    """Returns what ``recipe`` says to :class:`SGD`, and to its fused form."""
+    """Returns what ``recipe`` says to :class:`SGD`, and to its fused form.
+
+    Raises:
+        SettingError: for a recipe of another optimizer.
+    """
+    if recipe.optimizer != "sgd":
+        raise SettingError(f"networks that are trained together or share weights are trained with SGD, got optimizer {recipe.optimizer!r}; set it to sgd")
     names = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm_bias", "grad_clip")
     return {name: getattr(recipe, name) for name in names}

@@ -12,6 +12,7 @@ __all__ = ["Recipe", "recipe_text", "text_recipe"]
 
 TYPES: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
 CHOICES = {
+    "optimizer": ("sgd", "adamw"),
     "schedule": ("cosine", "linear", "linear_tail", "exponential", "constant"),
     "lr_update": ("step", "epoch"),
     # Names of autocast: weights and their updates stay in float32 whatever a network computes with.
@@ -27,10 +28,12 @@ class Recipe:
     Attributes:
         epochs: passes over the training images.
         batch_size: images a step.
-        lr: peak learning rate of SGD.
-        momentum: of SGD.
+        optimizer: ``sgd``, or ``adamw`` for fine-tuning pretrained networks, whose layers' gradients differ a thousandfold in size; networks that
+            are trained together or share weights are trained with SGD.
+        lr: peak learning rate.
+        momentum: of SGD; AdamW averages gradients with 0.9 and their squares with 0.999.
         nesterov: whether the momentum is Nesterov's (the released codes of the papers use the plain one).
-        weight_decay: L2, on all parameters unless ``decay_norm_bias`` is false.
+        weight_decay: L2 (AdamW: taken from the weights apart from the gradient), on all parameters unless ``decay_norm_bias`` is false.
         decay_norm_bias: whether norms and biases decay too.
         schedule: ``cosine`` or ``linear`` to ``lr_min``; ``linear_tail`` to 0 with a slower end (RelativeNAS);
             ``exponential``, times ``gamma`` an epoch; ``constant``.
@@ -67,6 +70,7 @@ class Recipe:
 
     epochs: float = 10
     batch_size: int = 128
+    optimizer: str = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
     nesterov: bool = True
