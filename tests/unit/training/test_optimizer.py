@@ -93,7 +93,7 @@ def test_the_first_step_of_adamw_is_the_rate_of_its_layer() -> None:
 
 
 def test_velocities_of_an_older_run_are_left() -> None:
-    model = nn.Linear(2, 1)
+    model = seeded_build(lambda: nn.Linear(2, 1), 0)
     optimizer = AdamW(model, lr=0.1)
     optimizer.load_state_dict(SGD(model, lr=0.1).state_dict())
     assert all(not tensor.any() for tensors in optimizer.state_dict().values() for group in tensors for tensor in group)
