@@ -33,7 +33,6 @@ class Candidate:
         passes: over the training images.
         steps: batches.
         reason: why it ended early, empty otherwise.
-        taught: whether it learns from a larger network in its last training.
     """
 
     number: int
@@ -45,7 +44,6 @@ class Candidate:
     passes: float = 0.0
     steps: int = 0
     reason: str = ""
-    taught: bool = False
 
     @property
     def role(self) -> str:

@@ -254,7 +254,7 @@ class Race:
         """Returns how a candidate is trained."""
         opener = self.sides[candidate.entry.side].opener
         if opener is not None:
-            return opener.recipe(candidate.entry.arch, self.settings.recipe, taught=candidate.taught)
+            return opener.recipe(candidate.entry.arch, self.settings.recipe)
         return self.settings.recipe.with_(**recipe_changes(candidate.entry.arch))
 
     def _units(self, candidate: Candidate) -> float:
@@ -383,7 +383,6 @@ class Race:
         """Trains the chosen network, on training and validation images together, until the time is used up."""
         choice = self._noted("choice")
         lesson, began = self._lesson(winner, choice["began"])
-        winner.taught = lesson is not None
         ending = Ending(self.plan.end, choice["trained"], began)
         least = (began + self.plan.end) / 2  # rather late than a network that has not been trained
         trainer = learns_from(self._open(winner, "last"), lesson)

@@ -80,8 +80,8 @@ class Opener(Protocol):
             fresh: whether it is about to be trained from here; else saved weights will replace these.
         """
 
-    def recipe(self, arch: Arch, recipe: Recipe, *, taught: bool = False) -> Recipe:
-        """Returns how it is trained, where others are trained with ``recipe``; ``taught``: while it learns from a larger network."""
+    def recipe(self, arch: Arch, recipe: Recipe) -> Recipe:
+        """Returns how it is trained, where others are trained with ``recipe``."""
 
     def named(self, arch: Arch) -> str:
         """Returns a name for people."""

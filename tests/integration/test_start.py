@@ -27,7 +27,6 @@ from archduel.pretrained.weights import here
 from archduel.spaces.pretrained.backbones import backbone
 from archduel.spaces.pretrained.space import Pretrained, arch_of, count, plan_of
 from archduel.training.images import Pixels
-from archduel.training.recipe import Recipe
 
 SCRATCH = Arch("stages", (0,) * 10)  # of no backbone
 
@@ -118,14 +117,6 @@ def test_a_part_of_a_backbone_learns_only_from_one_whose_frozen_features_are_cle
     found.searches = True
     thinned = arch_of(full(backbone("efficientnet_lite0"), part.resolution, 0.5))
     assert found.teacher(thinned, 0.0, 1e6, 100) is None  # nobody looked at what its features say
-
-
-def test_what_learns_from_a_larger_network_is_trained_at_higher_rates(images: Path) -> None:
-    found, usual = known(images, 100_000), Recipe()
-    arch = arch_of(prefix_of(found.seen[0]))
-    alone, taught = found.recipe(arch, usual), found.recipe(arch, usual, taught=True)
-    assert taught == alone.with_(lr=0.03, layer_decay=0.8)
-    assert alone.lr == 0.01
 
 
 def test_a_whole_backbone_above_the_limits_may_teach(images: Path) -> None:

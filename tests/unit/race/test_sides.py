@@ -74,7 +74,7 @@ class Taught:
         self.opened.append((arch, fresh))
         return build(arch, scale, generator=torch.Generator().manual_seed(1))
 
-    def recipe(self, arch: Arch, recipe: Recipe, *, taught: bool = False) -> Recipe:
+    def recipe(self, arch: Arch, recipe: Recipe) -> Recipe:
         return recipe.with_(lr=0.02, frozen_norms=True)
 
     def named(self, arch: Arch) -> str:
