@@ -22,7 +22,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 $(VENV)/.demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -q $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
-	$(PIP) install -q -c constraints.txt -e ".[export]"
+	$(PIP) install -q -c constraints.txt -e ".[export,pretrained]"
 	touch $@
 
 demo: $(VENV)/.demo             ## search on the embedded digits, train, export, report
