@@ -71,13 +71,16 @@ FINAL_SHARE = 0.62  # of the time, what trains the network that is handed over
 CALIBRATION = 512  # images that a thinned network's norms are measured on, and its head begins with
 CALIBRATION_BATCH = 64
 TUNING: Mapping[str, Any] = {
-    "optimizer": "adamw", "lr": 0.002, "weight_decay": 0.01, "batch_size": 64, "frozen_norms": True, "layer_decay": 0.8, "cutout": 0,
+    "optimizer": "adamw", "weight_decay": 0.01, "batch_size": 64, "frozen_norms": True, "layer_decay": 0.8, "cutout": 0,
 }  # fmt: skip
 """How a pretrained network is trained, beside the race's recipe.
 
 Frozen norms matter most: with statistics of small batches 60 s of fine-tuning came to 72 %, with the published ones to 84 %
 (``benchmarks/records/fine_tuning.json``).
 """
+RATE, LARGEST_RATE = 0.036, 0.004
+"""Learning rate times the number of parts of a network (stem, blocks, neck, head), and its bound: 4e-3 was best for 7 blocks, 2e-3 for 12 and for all
+(``benchmarks/records/fine_tuning_adamw.jsonl``)."""
 
 
 @dataclass(frozen=True)
@@ -472,8 +475,9 @@ class Known:
 
     def recipe(self, arch: Arch, recipe: Recipe) -> Recipe:
         """Returns how a pretrained network is trained, where others are trained with ``recipe``."""
-        side = self._scale(plan_of(arch).resolution).image_size
-        return recipe.with_(**TUNING, image_size=side, crop_pad=max(1, round(side / 8)))
+        plan = plan_of(arch)
+        side, parts = self._scale(plan.resolution).image_size, len(plan.kept) + (plan.head == "neck") + 2
+        return recipe.with_(**TUNING, lr=min(LARGEST_RATE, RATE / parts), image_size=side, crop_pad=max(1, round(side / 8)))
 
     def named(self, arch: Arch) -> str:
         """Returns a name for people."""

@@ -22,11 +22,13 @@ from archduel.core import Arch, Scale
 from archduel.data import load
 from archduel.errors import ArchduelError, SettingError
 from archduel.pretrained.known import CLEARLY, Known
-from archduel.pretrained.prefixes import full, prefix_of
+from archduel.pretrained.prefixes import full, prefix, prefix_of
 from archduel.pretrained.weights import here
 from archduel.spaces.pretrained.backbones import backbone
+from archduel.spaces.pretrained.member import Member, build
 from archduel.spaces.pretrained.space import Pretrained, arch_of, count, plan_of
 from archduel.training.images import Pixels
+from archduel.training.recipe import Recipe
 
 SCRATCH = Arch("stages", (0,) * 10)  # of no backbone
 
@@ -117,6 +119,20 @@ def test_a_part_of_a_backbone_learns_only_from_one_whose_frozen_features_are_cle
     found.searches = True
     thinned = arch_of(full(backbone("efficientnet_lite0"), part.resolution, 0.5))
     assert found.teacher(thinned, 0.0, 1e6, 100) is None  # nobody looked at what its features say
+
+
+def test_the_fewer_parts_are_kept_the_faster_they_learn(images: Path) -> None:
+    found = known(images, 10**9)
+    rates = {}
+    for blocks in (3, 7, 12, 17):
+        plan = prefix("efficientnet_lite0", found.seen[0].resolution, blocks)
+        assert plan is not None
+        recipe, network = found.recipe(arch_of(plan), Recipe()), build(arch_of(plan), found.scale)
+        assert isinstance(network, Member)
+        assert recipe.optimizer == "adamw"
+        assert recipe.lr == pytest.approx(min(0.004, 0.036 / len(network.in_order())))
+        rates[blocks] = recipe.lr
+    assert rates[3] == rates[7] > rates[12] > rates[17]
 
 
 def test_a_whole_backbone_above_the_limits_may_teach(images: Path) -> None:
