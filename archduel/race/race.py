@@ -342,7 +342,7 @@ class Race:
         score = point.get("score", math.nan)
         if point:
             candidate.curve.append(point)
-            candidate.standing.scores.append(score)
+            candidate.standing.reach(score)
         else:
             candidate.standing.failed, candidate.reason = True, "the training loss was not finite"
         if point and self.settings.timed and candidate.steps and self.sides[candidate.entry.side].opener is None:

@@ -41,6 +41,14 @@ class Standing:
         """Rungs that it has reached."""
         return len(self.scores)
 
+    def reach(self, score: float) -> None:
+        """Notes the score at the next rung.
+
+        That of a network that knew something never falls: fine-tuning begins with a dip, deeper the larger the images and the fewer the passes,
+        that says nothing of its end: 12 blocks at 96 px were right on 77 % and then on 72 %, and for that lost against 64 px.
+        """
+        self.scores.append(max(score, self.scores[-1]) if self.known and self.scores else score)
+
 
 @dataclass(frozen=True)
 class Enter:

@@ -150,3 +150,14 @@ def test_simulated_races_find_one_of_the_best_and_keep_to_their_levels() -> None
         assert all(cost <= rungs.limit(i) + rungs.extra(i) / 2 for i, cost in enumerate(spent))
         ranks.append(int((quality > quality[winner]).sum()))
     assert np.mean(ranks) < 1.0  # 9.5 by chance
+
+
+def test_only_the_score_of_a_network_that_knew_something_never_falls() -> None:
+    knew, new = Standing(known=True), Standing()
+    for score in (0.51, 0.45, 0.6):
+        knew.reach(score)
+        new.reach(score)
+    assert knew.scores == [0.51, 0.51, 0.6]
+    assert new.scores == [0.51, 0.45, 0.6]
+    knew.reach(math.nan)
+    assert math.isnan(knew.scores[-1])
