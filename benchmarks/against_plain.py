@@ -313,50 +313,54 @@ def in_words(first: list[float], second: list[float]) -> str:
 
 
 def gains(records: dict[tuple[Any, ...], dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns what the tool gained over fine-tuning without a search and over random search: paired by seed, in points of test accuracy."""
+    """Returns what the tool gained over the script, over fine-tuning without a search and over random search: paired by seed, in points of test accuracy."""
     from archduel.reporting.statistics import paired_difference
 
     rows = []
     for row, limit in sorted({k[:2] for k in records}):
-        for mine, rival in RIVALS:
-            seeds = sorted(k[2] for k in records if k[:2] == (row, limit) and k[3] == mine and (row, limit, k[2], rival) in records)
-            if seeds:
-                tests = [[100 * records[row, limit, seed, side]["test"] for seed in seeds] for side in (mine, rival)]
-                gain = paired_difference(*tests).record()
-                rows.append({
-                    "row": row, "limit": limit, "side": mine, "rival": rival, "n": len(seeds), "ours": float(np.mean(tests[0])), "other": float(np.mean(tests[1])),
-                    "gain": gain["value"], "low": gain["low"], "high": gain["high"], "tests": tests,
-                })  # fmt: skip
+        for (mine, rival), pairs in duels(records, row, limit).items():
+            tests = [[100 * pair[i]["test"] for pair in pairs] for i in (0, 1)]
+            gain = paired_difference(*tests).record()
+            rows.append({
+                "row": row, "limit": limit, "side": mine, "rival": rival, "n": len(pairs), "ours": float(np.mean(tests[0])), "other": float(np.mean(tests[1])),
+                "gain": gain["value"], "low": gain["low"] if len(pairs) > 1 else None, "high": gain["high"] if len(pairs) > 1 else None, "tests": tests,
+                "networks": [pair[0]["network"] for pair in pairs], "opponents": [pair[1]["side"] for pair in pairs],
+            })  # fmt: skip
     return rows
 
 
-def duels(records: dict[tuple[Any, ...], dict[str, Any]], row: str, limit: str) -> list[list[tuple[float, float, str]]]:
-    """Returns the pairs of test accuracies, this tool's first, with the script's best network, and with the same trained on all images, where there are any."""
-    pairs: list[list[tuple[float, float, str]]] = [[], []]
+def duels(records: dict[tuple[Any, ...], dict[str, Any]], row: str, limit: str) -> dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]]:
+    """Returns side and rival -> the records of each seed: the script's is its best network by validation, once trained as it is and once on all images."""
+    pairs: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for seed in sorted({k[2] for k in records if k[:2] == (row, limit)}):
-        mine, rivals = records.get((row, limit, seed, "archduel")), opponents(records, row, limit, seed)
-        if mine and rivals:
+        for mine, rival in RIVALS:
+            if (row, limit, seed, mine) in records and (row, limit, seed, rival) in records:
+                pairs.setdefault((mine, rival), []).append((records[row, limit, seed, mine], records[row, limit, seed, rival]))
+        own, rivals = records.get((row, limit, seed, "archduel")), opponents(records, row, limit, seed)
+        if own and rivals:
             best = max(rivals, key=lambda record: record["validation"])
-            pairs[0].append((mine["test"], best["test"], f"{best['side']} of {len(rivals)}"))
+            pairs.setdefault(("archduel", f"best of {len(rivals)} scripts"), []).append((own, best))
             if on_all := records.get((row, "none", seed, f"all-{best['side'][-1]}")):
-                pairs[1].append((mine["test"], on_all["test"], on_all["side"]))
-    return [each for each in pairs if each]
+                pairs.setdefault(("archduel", "that script on all images"), []).append((own, on_all))
+    return pairs
 
 
 def summary(path: Path) -> None:
     """Prints the test accuracies of both sides and their paired differences, a line for each row and limit."""
-    records = {key(record): record for record in done(path) if "excluded" not in record}
+    records = whole(path)
     for found in gains(records):
-        print(f"{found['row']:14s} {found['limit']:5s} {found['side']} - {found['rival']}: {in_words(*found['tests'])}")
+        sides = f"{found['side']} {found['ours']:.2f} %, {found['rival']} {found['other']:.2f} %"
+        print(f"{found['row']:14s} {found['limit']:5s} {sides} ({', '.join(found['opponents'])}): {in_words(*found['tests'])}")
     for row, limit in sorted({key(record)[:2] for record in records.values()}):
         for side in STARTS:
-            if (others := [r for k, r in records.items() if k[:2] == (row, limit) and k[3] == side]) and side != "archduel":
+            if others := [r for k, r in records.items() if k[:2] == (row, limit) and k[3] == side]:
                 mean = 100 * np.mean([r["test"] for r in others])
                 print(f"{row:14s} {limit:5s} {side:10s} {mean:.2f} % (n = {len(others)}): {'; '.join(r['network'] for r in others)}")
-        for pairs in duels(records, row, limit):
-            tests = [[100 * pair[0] for pair in pairs], [100 * pair[1] for pair in pairs]]
-            gain, means = in_words(*tests), [f"{np.mean(each):.2f} %" for each in tests]
-            print(f"{row:14s} {limit:5s} archduel {means[0]}, script {means[1]} ({', '.join(p[2] for p in pairs)}): {gain}")
+
+
+def whole(path: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Returns the records of finished trainings by their keys."""
+    return {key(record): record for record in done(path) if "excluded" not in record}
 
 
 def main() -> None:
@@ -368,7 +372,7 @@ def main() -> None:
     parser.add_argument("--sides", default=",".join(SIDES))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/records/against_plain.jsonl"))
     parser.add_argument("--summary", action="store_true", help="print the table and run nothing")
-    parser.add_argument("--gains", type=Path, metavar="FILE", help="write what auto gained over fine-tuning without a search, and run nothing")
+    parser.add_argument("--gains", type=Path, metavar="FILE", help="write the paired gains over the script, over fine-tuning without a search and over random search, and run nothing")
     parser.add_argument("--child", nargs=4, metavar=("ROW", "SIDE", "SEED", "LIMIT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -376,7 +380,7 @@ def main() -> None:
         child(row, side, int(seed), limit)
         return
     if arguments.gains:
-        found = gains({key(record): record for record in done(arguments.out)})
+        found = gains(whole(arguments.out))
         runs = {"of": arguments.out.name, "command": shlex.join(["python", *sys.argv]), **environment()}
         arguments.gains.write_text(json.dumps({"rows": found, **runs}, indent=1) + "\n")
         return
