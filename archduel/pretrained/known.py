@@ -19,6 +19,7 @@ from archduel.pretrained.features import cached_features, frozen_features
 from archduel.pretrained.members import member
 from archduel.pretrained.prefixes import Seen, full, named, prefix, prefix_of
 from archduel.pretrained.probes import logistic_head, ridge_probe
+from archduel.pretrained.resolution import FINE_TUNING, Forecast, forecast, passes_in
 from archduel.pretrained.weights import load, weights_of
 from archduel.spaces.pretrained.backbones import backbone
 from archduel.spaces.pretrained.space import (
@@ -47,18 +48,6 @@ PROBE_SHARE = 0.08
 MOST_IMAGES, FEWEST_IMAGES = 5_000, 400
 """Training images that are probed, at most and where the time is short."""
 MOST_VALIDATION = 2_000
-FINE_TUNING = 4.5
-"""How many times as long an image takes in fine-tuning as in a pass without gradients (``benchmarks/records/depthwise.json``)."""
-ENOUGH_PASSES = 2.5
-"""Passes over the training images that the first resolution must leave: more of them help less than more pixels do.
-
-All blocks came in 135 s at 96 px to 90.6 % in 5.8 passes and at 128 px to 90.4 % in 2.6 (``benchmarks/records/warm_up.json``); twelve blocks in 150 s at
-96 px to 88 % in 7, at 64 px to 86 % in 17 (``fine_tuning_again.json``; one run each). With ten passes, priced by the whole backbone, a limit of a
-million parameters and 180 s gave 64 px and 84.7 %, with 3.5 it is 96 px and 86.6 % (``first_resolution.jsonl``, one run each).
-"""
-AS_MUCH = 0.1
-"""Nats by which frozen features may be behind others and say as much: the first 7 blocks were at -1.19, -1.18 and -1.22 at 64, 96 and 128 px, and made
-fewer and fewer passes; twelve at -0.88, -0.74 and -0.72, all at -1.01, -0.72 and -0.65 (``benchmarks/records/warm_up.json``)."""
 CLEARLY = 0.1
 """By which a teacher's frozen features must be better than those of a part of a backbone that learns from it.
 
@@ -67,7 +56,6 @@ Of 300 s of one core 7 blocks (64 %, the whole backbone 80 %) came to 83.1 % wit
 """
 LEAST_LESSONS = 3.0
 """Passes over the images that a teacher makes at least before it is asked."""
-FINAL_SHARE = 0.62  # of the time, what trains the network that is handed over
 CALIBRATION = 512  # images that a thinned network's norms are measured on, and its head begins with
 CALIBRATION_BATCH = 64
 TUNING: Mapping[str, Any] = {
@@ -296,10 +284,12 @@ class Known:
             sides = sorted({seen.resolution for seen in here})
             if not sides:
                 continue
-            centre, most = self._centre(here, sides, n, seconds)
+            centre, most, plenty = self._centre(here, sides, n, seconds)
             largest = max(seen.blocks for seen in here if seen.resolution == centre)
             at = sides.index(centre)
-            others = [side for side in sides[at + 1 : at + 2] if side <= most] + sides[max(0, at - 1) : at]
+            # Smaller images learn faster to begin with, which is all that a race sees; where the time is plenty they are not asked.
+            smaller = [] if plenty else sides[max(0, at - 1) : at]
+            others = [side for side in sides[at + 1 : at + 2] if side <= most] + smaller
             whole = prefix(name, centre, largest)
             assert whole is not None
             plans.append(("tuned", whole))
@@ -312,17 +302,11 @@ class Known:
             plans = plans[:1]
         return [Proposal(role, arch_of(plan)) for role, plan in plans]
 
-    def _centre(self, seen: Sequence[Seen], sides: Sequence[int], n: int, seconds: float | None) -> tuple[int, int]:
-        """Returns the resolution at which fine-tuning begins, and the largest at which it makes enough passes.
-
-        It begins at the smallest whose frozen features say as much as any up to the largest.
-        """
-        if seconds is None:
-            return sides[0], sides[-1]
+    def _centre(self, seen: Sequence[Seen], sides: Sequence[int], n: int, seconds: float | None) -> Forecast:
+        """Returns at which resolution fine-tuning what is kept begins, for ``n`` images."""
         longest = {side: max((each for each in seen if each.resolution == side), key=lambda each: each.blocks) for side in sides}
-        enough = [side for side in sides if FINAL_SHARE * seconds / (FINE_TUNING * self._cost(longest[side]) * n) >= ENOUGH_PASSES]
-        most = max((longest[side].score for side in enough), default=0.0)
-        return next((side for side in enough if longest[side].score > most - AS_MUCH), sides[0]), max(enough, default=sides[0])
+        passes = None if seconds is None else {side: passes_in(seconds, self._cost(each), n) for side, each in longest.items()}
+        return forecast({side: each.score for side, each in longest.items()}, passes)
 
     def _cost(self, seen: Seen) -> float:
         """Returns the seconds of a pass for one image through what is kept; the pass that was measured was through all blocks."""
