@@ -299,7 +299,7 @@ def test_assemble_pairs_the_first_questions_of_all_strategies() -> None:
 
 def test_assemble_takes_partners_by_name_or_with_settings() -> None:
     strategy: Any = assemble("best", SPACE, seed=0, settings={"ranker": {"name": "gp", "spread": 0.0}, "batch": 3})
-    assert strategy.ranker.spread == 0.0
+    assert strategy.ranker.relevances is None  # spread 0: no columns are told apart
     assert strategy.batch == 3
     given = ToyRanker(SPACE)
     assert assemble("best", SPACE, seed=0, given={"ranker": given}).ranker is given  # type: ignore[attr-defined]
