@@ -34,12 +34,25 @@ from archduel.race.training import Anytime
 from archduel.reporting.statistics import kendall_tau
 from archduel.spaces.pretrained.space import Pretrained, count
 from archduel.training.metrics import evaluate
+from archduel.training.recipe import Recipe
 
 MARKS = (0.0, 0.05, 0.15)
 """Shares of the time after which a label is taken."""
 WARMUP, FALL = 0.1, 0.4
 JUDGED = 1_500
 SPACE = Pretrained(backbones=["efficientnet_lite0"], resolutions=[64, 96, 128])
+
+
+def usual(train: Any) -> Recipe:
+    """Returns the recipe of a race with these images."""
+    return race_recipe(SimpleNamespace(train=SimpleNamespace(labels=train.labels), flip=True, image_size=32))
+
+
+def knowing(space: Pretrained, train: Any, held: Any, scale: Scale, seconds: float) -> Known:
+    """Returns the source of members of a race of so many seconds, without limits, after its look at the images."""
+    known = Known(space, scale, MEAN, STD, lambda arch, scale, counts: True, precision=usual(train).precision, alone=False)
+    known.prepare(train, held, seconds, now=time.process_time)
+    return known
 
 
 def members(n: int, scale: Scale, most: int) -> list[Any]:
@@ -117,10 +130,8 @@ def main() -> None:
     torch.set_num_threads(1)
     train, held, classes = images(given.images)
     held = held.subset(np.arange(JUDGED))
-    recipe = race_recipe(SimpleNamespace(train=SimpleNamespace(labels=train.labels), flip=True, image_size=32))  # type: ignore[arg-type]
-    scale = Scale(1, 1, 32, 3, classes)
-    known = Known(SPACE, scale, MEAN, STD, lambda arch, scale, counts: True, precision=recipe.precision, alone=False)
-    known.prepare(train, held, 2_000.0, now=time.process_time)
+    recipe, scale = usual(train), Scale(1, 1, 32, 3, classes)
+    known = knowing(SPACE, train, held, scale, 2_000.0)
     have = {(record["images"], record["arch"]) for record in done(given.out)}
     for arch in members(given.members, scale, given.max_macs):
         if (given.images, str(arch)) not in have:

@@ -16,28 +16,21 @@ import os
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from distillation import MEAN, STD, images
+from cheap_labels import knowing, usual
+from distillation import images
 
 from archduel.core import Scale
 from archduel.core.storage import environment
 from archduel.pretrained.known import Known
 from archduel.pretrained.prefixes import prefix
-from archduel.race import race_recipe
 from archduel.race.training import Anytime
 from archduel.spaces.pretrained.space import Pretrained, arch_of
 from archduel.training.metrics import evaluate
-from archduel.training.recipe import Recipe
 
 WARMUP, FALL = 0.1, 0.4
-
-
-def usual(train: Any) -> Recipe:
-    """Returns the recipe of a race with these images."""
-    return race_recipe(SimpleNamespace(train=SimpleNamespace(labels=train.labels), flip=True, image_size=32))
 
 
 def trial(known: Known, arch: Any, train: Any, held: Any, changes: dict[str, Any], seconds: float, seed: int) -> dict[str, Any]:
@@ -75,9 +68,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     train, held, classes = images(given.images)
-    space, scale = Pretrained(backbones=["efficientnet_lite0"]), Scale(1, 1, 32, 3, classes)
-    known = Known(space, scale, MEAN, STD, lambda arch, scale, counts: True, precision=usual(train).precision, alone=False)
-    known.prepare(train, held, 600.0, now=time.process_time)
+    known = knowing(Pretrained(backbones=["efficientnet_lite0"]), train, held, Scale(1, 1, 32, 3, classes), 600.0)
     plan = prefix("efficientnet_lite0", given.side, given.blocks)
     if plan is None:
         parser.error(f"no member of the space has the first {given.blocks} blocks")
