@@ -15,7 +15,7 @@ from archduel.race.race import MOST_SLOWER
 from archduel.training.images import Pixels
 from archduel.training.metrics import evaluate
 
-__all__ = ["After", "rehearsed", "reserve", "slower"]
+__all__ = ["After", "kept_for", "rehearsed", "reserve", "slower"]
 
 LONG = 30.0
 """Seconds from which a run rehearses its export; in less it cannot spare the second or two."""
@@ -80,6 +80,17 @@ def slower(clock: float) -> float:
 def reserve(seconds: float | None) -> float:
     """Returns the seconds of a budget that are kept for what comes after a training where nothing was measured."""
     return 0.0 if seconds is None else min(0.1 * seconds, 4 + 0.02 * seconds)
+
+
+def kept_for(after: After | None, folder: Job, seconds: float | None) -> float:
+    """Returns the seconds that a race keeps for what comes after it.
+
+    A continued run keeps what it began with: its clock counts all attempts and the processor only this one, so how slow the machine is
+    could not be said anew, and its plan would be another one.
+    """
+    if after is None:
+        return reserve(seconds)
+    return float(folder.once("reserve", lambda: {"seconds": round(after.usual * slower(folder.clock), 3)})["seconds"])
 
 
 def rehearsed(folder: Job, seconds: float | None, dataset: Dataset) -> After | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from archduel.assemble import declaration
 from archduel.commands.progress import Progress
-from archduel.commands.search.after import rehearsed, reserve, slower
+from archduel.commands.search.after import kept_for, rehearsed
 from archduel.commands.search.beside import side_beside
 from archduel.commands.search.earlier import Earlier
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
@@ -58,7 +58,7 @@ def raced(
     """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
     looking = _precision(settings, progress)
     after = rehearsed(folder, settings.seconds, dataset)
-    kept = after.usual * slower(folder.clock) if after else reserve(settings.seconds)
+    kept = kept_for(after, folder, settings.seconds)
     newcomers = _newcomers(settings, folder, kept)
     further = further_limit(settings)
 

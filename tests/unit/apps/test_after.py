@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from archduel.commands import app, options
 from archduel.commands.options import running_for
 from archduel.commands.search import run
-from archduel.commands.search.after import After, rehearsed, slower
+from archduel.commands.search.after import After, kept_for, rehearsed, reserve, slower
 from archduel.core.job import RUN, Job
 from archduel.data import load
 from archduel.export import rehearse_onnx
@@ -65,6 +65,23 @@ def test_a_rehearsal_is_noted_once_and_left_out_where_time_is_short(tmp_path: Pa
 def test_a_busy_machine_is_known_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "process_time", lambda: 4.0)
     assert [slower(clock) for clock in (2.0, 4.0, 10.0, 100.0)] == [1.0, 1.0, 2.5, 4.0]
+
+
+def test_a_continued_run_keeps_as_much_for_the_end_as_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = load("digits", max_images=200)
+    some = Pixels(digits.validation.images, digits.validation.labels, digits.preprocessing.mean, digits.preprocessing.std)
+    after, settings = After(2.0, 0, some), {"run": {"data": "digits"}}
+    with Job(tmp_path / "run", RUN, settings, gone=1.0) as job:
+        monkeypatch.setattr(time, "process_time", lambda: job.clock)
+        kept = kept_for(after, job, 60.0)
+        assert kept == pytest.approx(after.usual, abs=1e-3)
+        job.note("late", seconds=0)
+    # the clock of the second attempt begins with the seconds of the first, that of the processor at nothing: no sign of a busy machine
+    monkeypatch.setattr(time, "process_time", lambda: 0.01)
+    with Job(tmp_path / "run", RUN, settings) as again:
+        assert slower(again.clock) == 4.0
+        assert kept_for(after, again, 60.0) == kept
+        assert kept_for(None, again, 60.0) == reserve(60.0)
 
 
 def test_a_rehearsal_leaves_random_numbers_alone() -> None:
