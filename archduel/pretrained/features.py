@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,11 @@ from archduel.core.disk import write_atomic
 from archduel.data.cache import cache_root
 
 if TYPE_CHECKING:
-    import torch
-
+    from archduel.spaces.pretrained.member import Shown
     from archduel.spaces.pretrained.network import Trunk
     from archduel.training.images import Pixels
 
-__all__ = ["FEATURES", "MOST_BYTES", "cached_features", "frozen_features"]
+__all__ = ["FEATURES", "MOST_BYTES", "an_image", "cached_features", "frozen_features", "pixels_digest"]
 
 FEATURES = "features"
 """Folder of the cache."""
@@ -30,7 +30,7 @@ BATCH = 64
 
 
 def frozen_features(
-    trunk: Trunk, shown: torch.nn.Module, images: Pixels, *, precision: str = "fp32"
+    trunk: Trunk, shown: Shown, images: Pixels, *, precision: str = "fp32"
 ) -> dict[int, NDArray[np.float16]]:
     """Returns for each number of blocks kept the means of the last map, (N, channels) float16; one more for the neck.
 
@@ -43,17 +43,28 @@ def frozen_features(
     import torch
 
     from archduel.training.augment import normalise
+    from archduel.training.runtime import in_parts
 
     parts: dict[int, list[NDArray[np.float16]]] = {}
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     trunk = trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.inference_mode(), torch.autocast("cpu", kind, enabled=precision == "bf16"):
-        for rows in torch.arange(len(images)).split(BATCH):
+        for rows in torch.arange(len(images)).split(math.ceil(BATCH / in_parts(trunk, shown.resolution, BATCH, "cpu"))):
             x = shown(normalise(images.batch(rows)[0], images.mean, images.std, channels_last=True))
             for number, made in enumerate(trunk.maps(x)):
                 if number:  # the map of the stem alone is no network
                     parts.setdefault(number, []).append(made.float().mean((2, 3)).half().numpy())
     return {number: np.concatenate(made) for number, made in parts.items()}
+
+
+def an_image(trunk: Trunk, shown: Shown, images: Pixels, now: Callable[[], float], *, precision: str = "fp32") -> float:
+    """Returns the seconds that :func:`frozen_features` takes for an image, measured on these, by the clock ``now``."""
+    took = []
+    for _ in range(3):  # the first time memory is asked for, and what else the machine does may be in any
+        began = now()
+        frozen_features(trunk, shown, images, precision=precision)
+        took.append((now() - began) / len(images))
+    return min(took)
 
 
 def cached_features(
@@ -105,3 +116,13 @@ def _keep(path: Path, features: Mapping[int, NDArray[np.float16]]) -> None:
                 each.unlink(missing_ok=True)
     except OSError:
         return  # a cache that cannot be written costs time and nothing else
+
+
+def pixels_digest(images: Pixels, look: Sequence[float]) -> str:
+    """Returns what tells these images, in this order and normalisation, from others."""
+    import torch
+
+    digest = hashlib.blake2b(repr(tuple(look)).encode(), digest_size=16)
+    for rows in torch.arange(len(images)).split(1024):
+        digest.update(images.batch(rows)[0].cpu().numpy().tobytes())
+    return digest.hexdigest()

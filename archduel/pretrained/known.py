@@ -15,11 +15,20 @@ from numpy.typing import NDArray
 
 from archduel.core import Arch, Counts, Scale
 from archduel.errors import InfeasibleError
-from archduel.pretrained.features import cached_features, frozen_features
+from archduel.pretrained.features import an_image, cached_features, frozen_features, pixels_digest
 from archduel.pretrained.members import member
 from archduel.pretrained.prefixes import Seen, full, named, prefix, prefix_of
 from archduel.pretrained.probes import logistic_head, ridge_probe
-from archduel.pretrained.resolution import FINE_TUNING, Forecast, forecast, passes_in
+from archduel.pretrained.resolution import (
+    FINE_TUNING,
+    MOST_IMAGES,
+    MOST_VALIDATION,
+    Forecast,
+    Looks,
+    forecast,
+    images_in,
+    looks,
+)
 from archduel.pretrained.weights import load, weights_of
 from archduel.spaces.pretrained.backbones import backbone
 from archduel.spaces.pretrained.space import (
@@ -35,7 +44,7 @@ from archduel.spaces.pretrained.space import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from archduel.spaces.pretrained.member import Member
+    from archduel.spaces.pretrained.member import Member, Shown
     from archduel.training.images import Pixels
     from archduel.training.recipe import Recipe
 
@@ -45,9 +54,9 @@ SECONDS, MOST_SECONDS = 0, 60_000.0
 """Place of the seconds among kept features: no network ends before its first block. Float16 holds them to a thousandth, up to so many."""
 PROBE_SHARE = 0.08
 """Of the time, what frozen features may cost before the race."""
-MOST_IMAGES, FEWEST_IMAGES = 5_000, 400
-"""Training images that are probed, at most and where the time is short."""
-MOST_VALIDATION = 2_000
+LATE = 1.25
+"""Times that looking may take longer than the forecast before larger resolutions are left out."""
+TIMED = 64  # images that a forecast is made with
 CLEARLY = 0.1
 """By which a teacher's frozen features must be better than those of a part of a backbone that learns from it.
 
@@ -102,6 +111,7 @@ class Known:
         alone: whether nothing else takes part, so that it is an error where nothing is within the limits.
         seen: probes of what the limits allow.
         beyond: probes of whole backbones that they do not.
+        least: the resolution of each backbone below which no network enters: smaller images learn faster to begin with, and that is all a race sees.
     """
 
     space: Pretrained
@@ -117,6 +127,7 @@ class Known:
     alone: bool = True
     seen: list[Seen] = field(default_factory=list)
     beyond: list[Seen] = field(default_factory=list)
+    least: dict[str, int] = field(default_factory=dict)
     _features: dict[tuple[str, int, bool], Mapping[int, NDArray[np.float16]]] = field(default_factory=dict)
     _labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     _weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
@@ -142,49 +153,60 @@ class Known:
             InfeasibleError: where no cut is within the limits and nothing else takes part.
         """
         if noted is None:
-            noted = {"rows": self._rows(train, seconds), "resolutions": None}
-        rows, done = int(noted["rows"]), noted["resolutions"]
-        share = min(1.0, rows / len(train))
-        shown, judged = train.fraction(share, self.seed), validation.fraction(min(1.0, MOST_VALIDATION / len(validation)), self.seed)
+            plan = self._plan(train, validation, seconds, now)
+            noted = {"rows": plan.rows, "judged": plan.judged, "resolutions": None}
+        rows, judges, done = int(noted["rows"]), int(noted.get("judged", MOST_VALIDATION)), noted["resolutions"]
+        shown, judged = (
+            part.fraction(min(1.0, number / len(part)), self.seed) for part, number in ((train, rows), (validation, judges))
+        )
         self._labels = shown.labels.cpu().numpy()
-        parts = [(part, _pixels_digest(part, (*self.mean, *self.std))) for part in (shown, judged)]
+        parts = [(part, pixels_digest(part, (*self.mean, *self.std))) for part in (shown, judged)]
         looked: list[list[Any]] = []
         for name in self.space.backbones:
-            looked += self._look(name, parts, seconds, None if done is None else [r for b, r, _ in done if b == name], now)
+            sides = plan.sides if done is None else [r for b, r, _ in done if b == name]
+            looked += self._look(name, parts, sides, None if done is not None or seconds is None else PROBE_SHARE * seconds / len(self.space.backbones), now)
         costs = {(b, r): cost for b, r, cost in (looked if done is None else done)}
         self._looked = set(costs)
         self._probe(shown, judged, costs)
-        self._first = self._proposals(len(train), seconds)
-        return {"rows": rows, "resolutions": [[b, r, cost] for (b, r), cost in costs.items()]}
+        self._first = self._proposals(seconds)
+        return {"rows": rows, "judged": judges, "resolutions": [[b, r, cost] for (b, r), cost in costs.items()]}
 
-    def _rows(self, train: Pixels, seconds: float | None) -> int:
-        """Returns how many training images are probed: as many as the time allows at a thousand a second, which is the usual speed at 64 px."""
-        wanted = MOST_IMAGES if seconds is None else int(1000 * PROBE_SHARE * seconds / 2)
-        return min(len(train), MOST_IMAGES, max(FEWEST_IMAGES, wanted))
+    def _plan(self, train: Pixels, validation: Pixels, seconds: float | None, now: Callable[[], float]) -> Looks:
+        """Returns what is looked at; a race that must repeat exactly has no clock: two resolutions, and as many images as are ever probed."""
+        sides = self._ladder()
+        if seconds is None:
+            return Looks(sides[:2], min(len(train), MOST_IMAGES), min(len(validation), MOST_VALIDATION))
+        name = self.space.backbones[0]
+        trunk, few = load(name, weights=self._published(name)), train.fraction(min(1.0, TIMED / len(train)), self.seed)
+        cost = an_image(trunk, self._shown(name, sides[0]), few, now, precision=self.precision)
+        return looks(sides, cost, seconds, PROBE_SHARE * seconds / len(self.space.backbones), len(train), len(validation))
+
+    def _shown(self, name: str, side: int) -> Shown:
+        """Returns what makes normalised images what a backbone was shown, at so many pixels."""
+        from archduel.spaces.pretrained.member import Shown
+
+        shown = Shown(self.scale.in_channels, self.scale.image_size, side)
+        shown.between(self.mean, self.std, backbone(name))
+        return shown
 
     def _look(
-        self, name: str, parts: Sequence[tuple[Pixels, str]], seconds: float | None, only: Sequence[int] | None, now: Callable[[], float]
+        self, name: str, parts: Sequence[tuple[Pixels, str]], sides: Sequence[int], allowance: float | None, now: Callable[[], float]
     ) -> list[list[Any]]:
         """Makes the features of one backbone at rising resolutions; returns backbone, resolution and seconds an image of each.
 
         Args:
             name: of the backbone.
             parts: training images, then validation images, each with a digest.
-            seconds: of the whole race, None = the clock decides nothing.
-            only: the resolutions of before an interruption.
+            sides: the resolutions in pixels.
+            allowance: seconds that this may take, None = the clock decides nothing.
             now: the clock.
         """
         trunk, digest = load(name, weights=self._published(name)), self._digest(name)
         number = sum(len(images) for images, _ in parts)
-        allowance = None if seconds is None else PROBE_SHARE * seconds / len(self.space.backbones)
         made: list[list[Any]] = []
-        for side in self._ladder() if only is None else only:
-            if only is None and allowance is None and len(made) == 2:
-                break  # a race that must repeat exactly has no clock: two resolutions
-            if only is None and allowance is not None and made:
-                expected = made[-1][2] * (side / made[-1][1]) ** 2 * number
-                if expected > allowance:
-                    break
+        for side in sides:
+            if allowance is not None and made and made[-1][2] * (side / made[-1][1]) ** 2 * number > LATE * allowance:
+                break
             began, cost = now(), 0.0
             for place, (images, pixels) in enumerate(parts):
                 found = self._of(trunk, name, (pixels, digest), images, side, now)
@@ -196,11 +218,12 @@ class Known:
         return made
 
     def _ladder(self) -> tuple[int, ...]:
-        """Returns the resolutions that are tried, rising: from twice the images' own side, at most 64, to four times."""
+        """Returns the resolutions that are tried, rising: from twice the images' own side, at most 64, to seven times: 32 px become the 224 px that
+        backbones are published with."""
         own = self.scale.image_size
-        allowed = self.space.resolutions or RESOLUTIONS
-        least = min(2 * own, max(own, 64))
-        found = tuple(side for side in allowed if least <= side <= max(4 * own, 64))
+        allowed = sorted(self.space.resolutions or RESOLUTIONS)
+        least = min(2 * own, 64)
+        found = tuple(side for side in allowed if least <= side <= max(7 * own, 64))
         return found or (min(allowed, key=lambda side: abs(side - least)),)
 
     def _digest(self, name: str) -> str:
@@ -222,10 +245,7 @@ class Known:
         self, trunk: Any, name: str, digests: tuple[str, str], images: Pixels, side: int, now: Callable[[], float]
     ) -> Mapping[int, NDArray[Any]]:
         """Returns the features of the images, and under :data:`SECONDS` how long it took to make them."""
-        from archduel.spaces.pretrained.member import Shown
-
-        shown = Shown(self.scale.in_channels, self.scale.image_size, side)
-        shown.between(self.mean, self.std, backbone(name))
+        shown = self._shown(name, side)
         key = *digests, side, f"{self.precision}, with seconds"
 
         def make() -> Mapping[int, NDArray[Any]]:
@@ -277,19 +297,18 @@ class Known:
         """Returns who enters first: plain fine-tuning, and the same at other resolutions and with other cuts."""
         return self._first
 
-    def _proposals(self, n: int, seconds: float | None) -> list[Proposal]:
+    def _proposals(self, seconds: float | None) -> list[Proposal]:
         plans: list[tuple[str, Plan]] = []
         for name in self.space.backbones:
             here = [seen for seen in self.seen if seen.backbone == name]
             sides = sorted({seen.resolution for seen in here})
             if not sides:
                 continue
-            centre, most, plenty = self._centre(here, sides, n, seconds)
+            centre, most = self._centre(here, sides, seconds)
+            self.least[name] = centre
             largest = max(seen.blocks for seen in here if seen.resolution == centre)
             at = sides.index(centre)
-            # Smaller images learn faster to begin with, which is all that a race sees; where the time is plenty they are not asked.
-            smaller = [] if plenty else sides[max(0, at - 1) : at]
-            others = [side for side in sides[at + 1 : at + 2] if side <= most] + smaller
+            others = [side for side in sides[at + 1 : at + 2] if side <= most]
             whole = prefix(name, centre, largest)
             assert whole is not None
             plans.append(("tuned", whole))
@@ -302,11 +321,11 @@ class Known:
             plans = plans[:1]
         return [Proposal(role, arch_of(plan)) for role, plan in plans]
 
-    def _centre(self, seen: Sequence[Seen], sides: Sequence[int], n: int, seconds: float | None) -> Forecast:
-        """Returns at which resolution fine-tuning what is kept begins, for ``n`` images."""
+    def _centre(self, seen: Sequence[Seen], sides: Sequence[int], seconds: float | None) -> Forecast:
+        """Returns at which resolution fine-tuning what is kept begins."""
         longest = {side: max((each for each in seen if each.resolution == side), key=lambda each: each.blocks) for side in sides}
-        passes = None if seconds is None else {side: passes_in(seconds, self._cost(each), n) for side, each in longest.items()}
-        return forecast({side: each.score for side, each in longest.items()}, passes)
+        shown = None if seconds is None else {side: images_in(seconds, self._cost(each)) for side, each in longest.items()}
+        return forecast({side: each.score for side, each in longest.items()}, shown)
 
     def _cost(self, seen: Seen) -> float:
         """Returns the seconds of a pass for one image through what is kept; the pass that was measured was through all blocks."""
@@ -328,7 +347,7 @@ class Known:
         if not self.searches:
             return None  # plain fine-tuning learns from nobody
         if pupil.space == self.space.name:
-            reached = next((seen.accuracy + CLEARLY for seen in self.seen if arch_of(prefix_of(seen)) == pupil), 1.0)
+            reached = 1.0 if (probe := self.foretold(pupil)) is None else probe.accuracy + CLEARLY
         able = {seen.backbone for seen in self.beyond if seen.accuracy > reached}
         passes = {seen: seconds / (FINE_TUNING * max(seen.seconds, 1e-9) * n) for seen in self.beyond if seen.backbone in able}
         soon = [seen for seen, number in passes.items() if number >= LEAST_LESSONS]
@@ -341,10 +360,9 @@ class Known:
         """Returns for each backbone the widest network of all stages that is within the limits only when thinned."""
         plans = []
         for name in self.space.backbones:
-            sides = sorted({seen.resolution for seen in self.seen if seen.backbone == name}) or list(self._ladder()[:1])
-            source = backbone(name)
+            source, side = backbone(name), self.least.get(name, self._ladder()[0])
             for width in WIDTHS:
-                plan = full(source, sides[0], width)
+                plan = full(source, side, width)
                 if self.sized(arch_of(plan)) is not None:
                     if width != 1:
                         plans.append(plan)
@@ -387,9 +405,12 @@ class Known:
             )
 
     def sized(self, arch: Arch) -> tuple[Scale, Counts] | None:
-        """Returns input, classes and cost of an architecture; None above the limits, or at a resolution that the time does not allow."""
+        """Returns input, classes and cost of an architecture; None above the limits, at a resolution that the time does not allow, or at a smaller one
+        than the forecast says."""
         plan = plan_of(arch)
         if self._looked and (plan.backbone, plan.resolution) not in self._looked:
+            return None
+        if plan.resolution < self.least.get(plan.backbone, 0):
             return None
         scale = self._scale(plan.resolution)
         counts = count(arch, scale)
@@ -416,6 +437,10 @@ class Known:
             self._begin(model, plan, images)
         model.tune()
         return model
+
+    def foretold(self, arch: Arch) -> Seen | None:
+        """Returns what a probe of a network's frozen features came to; None for one whose insides are changed."""
+        return next((seen for seen in self.seen if arch_of(prefix_of(seen)) == arch), None)
 
     def _begin(self, model: Member, plan: Plan, images: Pixels) -> None:
         """Measures the norms of a network whose insides were changed, and gives it a head."""
@@ -466,13 +491,3 @@ class Known:
     def named(self, arch: Arch) -> str:
         """Returns a name for people."""
         return named(arch)
-
-
-def _pixels_digest(images: Pixels, look: Sequence[float]) -> str:
-    """Returns what tells these images, in this order and normalisation, from others."""
-    import torch
-
-    digest = hashlib.blake2b(repr(tuple(look)).encode(), digest_size=16)
-    for rows in torch.arange(len(images)).split(1024):
-        digest.update(images.batch(rows)[0].cpu().numpy().tobytes())
-    return digest.hexdigest()

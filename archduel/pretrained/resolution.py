@@ -1,30 +1,46 @@
-"""At which resolution the fine-tuning of a published network begins: what frozen features say of it, and how many passes it leaves."""
+"""At which resolution published networks are fine-tuned: how many images a race can show them there, and what frozen features say of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["AS_MUCH", "ENOUGH_PASSES", "FINAL_SHARE", "FINE_TUNING", "MORE", "PLENTY", "Forecast", "forecast", "passes_in"]
+__all__ = ["ENOUGH_IMAGES", "FINAL_SHARE", "FINE_TUNING", "MORE", "Forecast", "Looks", "forecast", "images_in", "looks"]
 
-FINE_TUNING = 4.5
-"""How many times as long an image takes in fine-tuning as in a pass without gradients (``benchmarks/records/depthwise.json``)."""
-ENOUGH_PASSES = 2.5
-"""Passes over the training images that the first resolution must leave: more of them help less than more pixels do.
-
-All blocks came in 135 s at 96 px to 90.6 % in 5.8 passes and at 128 px to 90.4 % in 2.6 (``benchmarks/records/warm_up.json``); twelve blocks in 150 s at
-96 px to 88 % in 7, at 64 px to 86 % in 17 (``fine_tuning_again.json``; one run each). With ten passes, priced by the whole backbone, a limit of a
-million parameters and 180 s gave 64 px and 84.7 %, with 3.5 it is 96 px and 86.6 % (``first_resolution.jsonl``, one run each).
-"""
-AS_MUCH = 0.1
-"""Nats by which frozen features may be behind others and say as much: the first 7 blocks were at -1.19, -1.18 and -1.22 at 64, 96 and 128 px, and made
-fewer and fewer passes; twelve at -0.88, -0.74 and -0.72, all at -1.01, -0.72 and -0.65 (``benchmarks/records/warm_up.json``)."""
-PLENTY, MORE = 4.5, 0.03
-"""Passes beyond which more of them are worth less than pixels of which frozen features say a little more, in nats: all blocks came in 300 s at 128 px to
-92.3 % in 5 passes and at 96 px to 91.2 % in 11 (frozen: -0.65 and -0.72); 7 blocks, which know no more of 96 px than of 64, in 120 s to 81.9 % in 7 and
-83.4 % in 18 (``benchmarks/records/fine_tuning_adamw.jsonl``)."""
+FINE_TUNING = 4.0
+"""How many times as long an image takes in fine-tuning as in a pass without gradients (``benchmarks/records/in_parts.json``)."""
 FINAL_SHARE = 0.62
 """Of the time, what trains the network that is handed over."""
+ENOUGH_IMAGES = 6_000
+"""Images, repetitions counted, that the last training must show: from there on more of them help less than more pixels do.
+
+All blocks came with 5,500 images at 128 px to 89.7 % and in the same 60 s with 11,650 at 96 px to 89.5 %; in 130 s with 12,150 at 128 px to 91.6 %, 27,400 at
+96 px to 90.4 % and 60,300 at 64 px to 86.8 % (``benchmarks/records/resolutions.jsonl``, one run each).
+"""
+MORE = 0.03
+"""Nats by which frozen features must say more of a larger resolution: all blocks were at -1.01, -0.72 and -0.65 at 64, 96 and 128 px; the first 7, which
+come to less with more pixels (83.4 % at 64 px, 81.9 % at 96), at -1.19, -1.18 and -1.22 (``warm_up.json`` and ``fine_tuning_adamw.jsonl``)."""
+MOST_IMAGES, FEWEST_IMAGES = 5_000, 400
+"""Training images that are probed, at most, and where the time is short; of validation images likewise :data:`MOST_VALIDATION`, and as few."""
+MOST_VALIDATION = 2_000
+STEP = 1.5
+JUDGED = 1 / 3
+"""Of the images that are probed, what is for validation where the time is short."""
+
+
+class Looks(NamedTuple):
+    """What is looked at with frozen backbones before a race.
+
+    Attributes:
+        sides: the resolutions in pixels, rising.
+        rows: training images.
+        judged: validation images.
+    """
+
+    sides: tuple[int, ...]
+    rows: int
+    judged: int
 
 
 class Forecast(NamedTuple):
@@ -32,35 +48,56 @@ class Forecast(NamedTuple):
 
     Attributes:
         first: the resolution in pixels.
-        largest: the largest at which it makes enough passes.
-        plenty: whether the first was chosen because there is time for more passes than are needed; smaller ones are worse then.
+        largest: the largest at which it is shown enough images.
     """
 
     first: int
     largest: int
-    plenty: bool
 
 
-def passes_in(seconds: float, cost: float, n: int) -> float:
-    """Returns how often a network is shown ``n`` images in its last training of a race of so many seconds; ``cost``: of a pass for one, frozen."""
-    return FINAL_SHARE * seconds / (FINE_TUNING * cost * n)
+def images_in(seconds: float, cost: float) -> float:
+    """Returns how many images a network is shown in its last training of a race of so many seconds; ``cost``: of a pass for one, frozen."""
+    return FINAL_SHARE * seconds / (FINE_TUNING * cost)
 
 
-def forecast(scores: Mapping[int, float], passes: Mapping[int, float] | None) -> Forecast:
-    """Returns where fine-tuning begins: at the smallest resolution whose frozen features say as much as any that leaves enough passes, or at a larger
-    one that leaves plenty of them and whose features say more.
+def looks(sides: Sequence[int], cost: float, seconds: float, allowance: float, n: int, n_validation: int) -> Looks:
+    """Returns what is looked at: each resolution that leaves enough images, with as many of them as the allowance pays for.
+
+    Args:
+        sides: the resolutions, rising.
+        cost: seconds of a frozen pass for one image at the first of them.
+        seconds: of the whole race.
+        allowance: seconds for looking.
+        n: training images.
+        n_validation: validation images.
+    """
+    price = {side: cost * (side / sides[0]) ** 2 for side in sides}
+    worth = [side for side in sides if images_in(seconds, price[side]) >= ENOUGH_IMAGES] or [sides[0]]
+    while len(worth) > 1 and sum(price[side] for side in worth) * 2 * FEWEST_IMAGES > allowance:
+        worth.pop()
+    total = allowance / sum(price[side] for side in worth)
+    judged = min(MOST_VALIDATION, n_validation, _stepped(JUDGED * total))
+    return Looks(tuple(worth), min(MOST_IMAGES, n, _stepped(total - judged)), judged)
+
+
+def _stepped(number: float) -> int:
+    """Returns a number of images, rounded down to one of a few: a second run finds the features of the first although it measures another speed."""
+    return int(FEWEST_IMAGES * STEP ** max(0, math.floor(math.log(max(number, 1.0) / FEWEST_IMAGES, STEP) + 1e-9)))
+
+
+def forecast(scores: Mapping[int, float], images: Mapping[int, float] | None) -> Forecast:
+    """Returns where fine-tuning begins: at the largest resolution with enough images whose frozen features say more than those of all smaller ones.
 
     Args:
         scores: mean log likelihood of frozen features at each resolution, in nats, of what is kept.
-        passes: that its fine-tuning makes there; None = no clock, the smallest is taken.
+        images: that its fine-tuning is shown there; None = no clock, the smallest is taken.
     """
     sides = sorted(scores)
-    if passes is None:
-        return Forecast(sides[0], sides[-1], plenty=False)
-    enough = [side for side in sides if passes[side] >= ENOUGH_PASSES]
-    largest = max(enough, default=sides[0])
-    for place in range(len(sides) - 1, 0, -1):
-        if passes[sides[place]] >= PLENTY and scores[sides[place]] > max(scores[side] for side in sides[:place]) + MORE:
-            return Forecast(sides[place], largest, plenty=True)
-    most = max((scores[side] for side in enough), default=0.0)
-    return Forecast(next((side for side in enough if scores[side] > most - AS_MUCH), sides[0]), largest, plenty=False)
+    if images is None:
+        return Forecast(sides[0], sides[-1])
+    enough = [side for side in sides[1:] if images[side] >= ENOUGH_IMAGES]
+    first = sides[0]
+    for side in enough:
+        if scores[side] > max(scores[smaller] for smaller in sides if smaller < side) + MORE:
+            first = side
+    return Forecast(first, max(enough, default=sides[0]))

@@ -8,6 +8,7 @@ from typing import Any
 
 from archduel.race.newcomers import Entry, write_scale
 from archduel.race.rungs import Standing
+from archduel.training.metrics import Evaluation
 
 __all__ = ["Candidate", "accuracy_interval"]
 
@@ -64,6 +65,21 @@ class Candidate:
     def accuracy(self) -> float:
         """Validation accuracy at the last rung, nan before the first."""
         return self.curve[-1]["accuracy"] if self.curve else math.nan
+
+    def point(self, found: Evaluation, metric: str, *, by_likelihood: bool) -> dict[str, float]:
+        """Returns where it stands, for its curve.
+
+        Args:
+            found: of the validation images.
+            metric: that is shown.
+            by_likelihood: whether candidates are compared by the likelihood of the right classes instead.
+        """
+        accuracy = found.score(metric)
+        low, high = accuracy_interval(found.accuracy, len(found.labels))
+        return {
+            "seconds": round(self.seconds, 3), "passes": round(self.passes, 4), "score": found.likelihood() if by_likelihood else accuracy,
+            "accuracy": accuracy, "low": low, "high": high, "loss": found.loss,
+        }  # fmt: skip
 
     def record(self) -> dict[str, Any]:
         """Returns all that is known as JSON values."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from archduel.core import Arch, Cost, Counts, parse
 from archduel.core.storage import Records, if_whole
 from archduel.errors import ArchduelError, InfeasibleError, RunError, in_one_line, machine_trouble
-from archduel.race.candidates import Candidate, accuracy_interval
+from archduel.race.candidates import Candidate
 from archduel.race.clock import Pace, Stopwatch
 from archduel.race.newcomers import Entry, one_answer_apart, read_scale, was_asked, write_scale
 from archduel.race.plan import ENOUGH_PASSES, Ending, Plan
@@ -207,12 +207,22 @@ class Race:
         own_size = side.opener is not None or (entry.role == "standard" and entry.scale.channels == 16) or len(self._sizes(side).channels) == 1
         text = self.named(entry.arch) if side.opener is None else side.opener.named(entry.arch)
         name = text if own_size else f"{text} C{entry.scale.channels} N{entry.scale.depth}"
-        standing = Standing(favoured=entry.role in FAVOURED, known=side.opener is not None, costs=tuple(map(math.log, entry.costs.values())))
+        standing = Standing(
+            favoured=entry.role in FAVOURED, known=side.opener is not None, opened=self._opened(side, entry.arch),
+            costs=tuple(map(math.log, entry.costs.values())),
+        )  # fmt: skip
         candidate = Candidate(len(self.candidates), entry, name, standing)
         self.candidates.append(candidate)
         side.asker.costs[entry.arch] = entry.costs
         side.asker.known.setdefault(entry.arch, math.nan)
         return candidate
+
+    def _opened(self, side: Side, arch: Arch) -> float:
+        """Returns the score of a network before its first step, as far as it is known; nan where it is not."""
+        found = None if side.opener is None else side.opener.foretold(arch)
+        if found is None or not (self.settings.by_likelihood or self.settings.metric == "accuracy"):
+            return math.nan
+        return math.exp(found.score) if self.settings.by_likelihood else found.accuracy
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -339,16 +349,16 @@ class Race:
     def _reach(self, candidate: Candidate, rung: int, point: dict[str, float], cost: float) -> None:
         """Writes a candidate's score at a rung down and tells the strategy of its first."""
         self.spent[rung] += cost
-        score = point.get("score", math.nan)
         if point:
             candidate.curve.append(point)
-            candidate.standing.reach(score)
+            candidate.standing.reach(point["score"])
         else:
             candidate.standing.failed, candidate.reason = True, "the training loss was not finite"
         if point and self.settings.timed and candidate.steps and self.sides[candidate.entry.side].opener is None:
             self._correct(candidate)
         if rung == 0:
             paid = Cost(candidate.seconds, candidate.steps * self.settings.recipe.batch_size)
+            score = candidate.standing.scores[0] if point else math.nan
             self.sides[candidate.entry.side].asker.tell(candidate.entry.arch, score, paid, asked=candidate.entry.asked)
 
     def _correct(self, candidate: Candidate) -> None:
@@ -368,14 +378,8 @@ class Race:
                 model, self.sets.at(candidate.entry.scale).validation, device=self.settings.device, precision=self._scoring(candidate, trainer),
                 channels_last=trainer.recipe.channels_last,
             )  # fmt: skip
-        accuracy = found.score(self.settings.metric)
-        low, high = accuracy_interval(found.accuracy, len(self.sets.validation))
         candidate.seconds += self.stopwatch.seconds - began
-        score = found.likelihood() if self.settings.by_likelihood else accuracy
-        return {
-            "seconds": round(candidate.seconds, 3), "passes": round(candidate.passes, 4), "score": score, "accuracy": accuracy,
-            "low": low, "high": high, "loss": found.loss, "train_loss": trainer.loss,
-        }  # fmt: skip
+        return {**candidate.point(found, self.settings.metric, by_likelihood=self.settings.by_likelihood), "train_loss": trainer.loss}
 
     # -- the last training ---------------------------------------------------------------------------------------------
 

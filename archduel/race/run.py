@@ -36,6 +36,10 @@ from archduel.training.recipe import Recipe
 
 __all__ = ["ImageSet", "RaceResult", "race_recipe", "run_race"]
 
+JUDGED_A_SECOND, LEAST_JUDGED = 10, 1_000
+"""Validation images that a race scores with for each second that it has, at most, and how many it may have however short it is."""
+JUDGES = 23  # of which they are, for every race the same
+
 
 class Part(Protocol):
     """One split of a set of images."""
@@ -105,6 +109,7 @@ class RaceResult:
         standings: where the best of each role stood at each rung, with its interval and how many of its kind got there.
         recipe: how the winner was trained.
         seconds: of the budget's clock when training ended.
+        judged: validation images that candidates were scored with.
         lesson: of which network above the limits the winner learned (``name``), and the ``seconds`` that took; empty where it did not.
         members: of a race for a front its members, trained and validated, the network that is handed over first; else none.
     """
@@ -116,6 +121,7 @@ class RaceResult:
     standings: list[dict[str, Any]]
     recipe: Recipe
     seconds: float
+    judged: int
     lesson: Mapping[str, Any] = field(default_factory=dict)
     members: tuple[Member, ...] = ()
 
@@ -223,7 +229,7 @@ def run_race(
     assert journal is not None
     watch = Stopwatch(clock or Wall(), max([gone, *_clocks(journal, folder)]))
     recipe = recipe or race_recipe(data, device, side=scratch_side)
-    sets = _sets(data, device)
+    sets = _sets(data, device, None if seconds is None else max(LEAST_JUDGED, round(JUDGED_A_SECOND * seconds)))
     check_images(sets)
     sizes = Sizes(
         scratch_side or data.image_size, data.in_channels, data.n_classes, lru_cache(100_000)(count),
@@ -255,7 +261,7 @@ def run_race(
     lesson = next((record for record in journal.records if record["event"] == "lesson"), {})
     shares = _shares(race.candidates, winner, race.strategy_seconds, lesson.get("seconds", 0.0))
     standings = _standings(race.candidates, random_first)
-    return RaceResult(network, winner, race.candidates, shares, standings, race.recipe(winner), watch.seconds, lesson, members)
+    return RaceResult(network, winner, race.candidates, shares, standings, race.recipe(winner), watch.seconds, len(sets.validation), lesson, members)
 
 
 def _raced(race: Race, tradeoff: Tradeoff | None, *, last_training: bool) -> tuple[Candidate, nn.Module, tuple[Member, ...]]:
@@ -301,13 +307,19 @@ def _begun(journal: Records, gone: float) -> float:
     return float(noted.get("gone", gone))
 
 
-def _sets(data: ImageSet, device: str) -> Sets:
-    """Returns the images; those of training and validation together share the memory of both where they lie side by side."""
+def _sets(data: ImageSet, device: str, judged: int | None) -> Sets:
+    """Returns the images; those of training and validation together share the memory of both where they lie side by side.
+
+    Candidates are scored with at most ``judged`` of the validation images: 5,000 would take a pretrained network longer than the rung.
+    """
     train, validation, look = data.train, data.validation, data.preprocessing
     n = len(train.labels)
     images, labels = side_by_side(train.images, validation.images), np.concatenate([train.labels, validation.labels])
     both = Pixels(images, labels, look.mean, look.std, device)
-    return Sets(both.subset(torch.arange(n)), both.subset(torch.arange(n, len(labels))), both)
+    held_out = both.subset(torch.arange(n, len(labels)))
+    if judged is not None and judged < len(held_out):
+        held_out = held_out.fraction(judged / len(held_out), JUDGES)
+    return Sets(both.subset(torch.arange(n)), held_out, both)
 
 
 def _plan(

@@ -47,6 +47,18 @@ class Proposed(Protocol):
         """The architecture."""
 
 
+class Foretold(Protocol):
+    """What is known of a network before its first step, on the validation images."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+
+    @property
+    def score(self) -> float:
+        """Mean log likelihood of the right classes, in nats."""
+
+
 class Opener(Protocol):
     """Opens networks that know something before the race: they have weights from elsewhere and are trained in a way of their own."""
 
@@ -79,6 +91,9 @@ class Opener(Protocol):
             seed: of what is drawn.
             fresh: whether it is about to be trained from here; else saved weights will replace these.
         """
+
+    def foretold(self, arch: Arch) -> Foretold | None:
+        """Returns what is known of a network before its first step; None where nothing is."""
 
     def recipe(self, arch: Arch, recipe: Recipe) -> Recipe:
         """Returns how it is trained, where others are trained with ``recipe``."""

@@ -26,7 +26,7 @@ from archduel.training.loop import forward_loss
 from archduel.training.norms import freeze
 from archduel.training.optimizer import optimizer_for
 from archduel.training.recipe import Recipe
-from archduel.training.runtime import channels_last_for, isolated, mix_seed, mode_kept
+from archduel.training.runtime import channels_last_for, in_parts, isolated, mix_seed, mode_kept
 
 __all__ = ["Anytime", "Trail", "best_precision"]
 
@@ -162,10 +162,15 @@ class Anytime:
         x, labels = next(self.cursor)
         self.optimizer.lr = lr
         self.optimizer.zero_grad()
-        loss, logits = forward_loss(self.model, x, labels, self.recipe)
-        if self.teach is not None:
-            loss = self.teach(self.cursor.rows, logits, loss)
-        loss.backward()
+        number = self._parts(x)
+        total = torch.zeros((), device=self.device)
+        for images, answers, rows in zip(*(each.chunk(number) for each in (x, labels, self.cursor.rows))):
+            loss, logits = forward_loss(self.model, images, answers, self.recipe)
+            if self.teach is not None:
+                loss = self.teach(rows, logits, loss)
+            loss = loss * (len(answers) / len(labels))
+            loss.backward()
+            total += loss.detach()
         self.optimizer.step()
         self.steps += 1
         self.images += len(labels)
@@ -173,7 +178,11 @@ class Anytime:
         self.passes += self.turn
         if self.steps % AVERAGE_EVERY == 0:
             self.trail.update()
-        return loss.detach()
+        return total
+
+    def _parts(self, x: Tensor) -> int:
+        """Returns in how many parts a batch goes through the network: where norms keep their statistics the gradients are those of the whole."""
+        return in_parts(self.model, x.shape[-1], len(x), self.device) if self.recipe.frozen_norms else 1
 
     @contextmanager
     def averaged(self, images: int = 512) -> Iterator[nn.Module]:

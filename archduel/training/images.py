@@ -39,6 +39,10 @@ class Images(Protocol):
     def __len__(self) -> int:
         """Returns how many there are."""
 
+    @property
+    def image_size(self) -> int:
+        """Side in pixels."""
+
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the images (B, C, H, W) uint8 and labels (B,) numbered ``rows``."""
 

@@ -15,7 +15,7 @@ from torch import nn
 from archduel.errors import SettingError, unknown
 from archduel.training.augment import normalise
 from archduel.training.images import Images
-from archduel.training.runtime import autocast, mode_kept
+from archduel.training.runtime import autocast, in_parts, mode_kept
 
 __all__ = [
     "METRICS",
@@ -34,6 +34,7 @@ __all__ = [
     "worst_mistakes",
 ]
 
+BATCH = 256  # images that are scored at a time, where they are small
 TINY = 1e-12  # a probability of 0 would make the geometric mean 0
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -223,7 +224,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, pixels: Images, *, batch_size: int = 256, device: str | torch.device | None = None, precision: str = "fp32",
+    model: nn.Module, pixels: Images, *, batch_size: int | None = None, device: str | torch.device | None = None, precision: str = "fp32",
     channels_last: bool = False,
 ) -> Evaluation:  # fmt: skip
     """Returns what ``model`` says about ``pixels``; its training flags and batch-norm statistics stay as they were.
@@ -231,7 +232,7 @@ def evaluate(
     Args:
         model: (N, C, H, W) normalised images -> logits (N, classes).
         pixels: labelled images.
-        batch_size: images at a time.
+        batch_size: images at a time; None = as many as are quick (:func:`archduel.training.runtime.in_parts`).
         device: where to compute; None = where the images are.
         precision: ``bf16`` or ``fp16`` where speed counts more than the last digit, as between candidates.
         channels_last: memory format of the images; that of the weights is the caller's.
@@ -240,6 +241,7 @@ def evaluate(
         SettingError: if the labels are more classes than the network has outputs.
     """
     device = pixels.device if device is None else torch.device(device)
+    batch_size = batch_size or math.ceil(BATCH / in_parts(model, pixels.image_size, BATCH, device))
     logits = []
     with mode_kept(model):
         model.to(device).eval()

@@ -110,7 +110,7 @@ def _front(
 ) -> dict[str, Any]:
     """Returns what a result says of a front, in place of the sentence about one network."""
     found = front_fields(settings, race.members, tests, folder.part(STAGE).records)
-    sentence = f"{front_sentence(found, len(dataset.validation))} {UNKNOWN_GAIN}"
+    sentence = f"{front_sentence(found, race.judged)} {UNKNOWN_GAIN}"
     return {"front": found, "gain": {**gain, "race": {**gain["race"], "sentence": sentence}}}
 
 
@@ -304,7 +304,7 @@ def _result(
 
 def _sentence(settings: Settings, dataset: Dataset, race: RaceResult) -> str:
     timed = settings.seconds is not None
-    sentence = race_sentence(race.winner, race.standings, len(dataset.validation), timed=timed, metric=settings.metric)
+    sentence = race_sentence(race.winner, race.standings, race.judged, timed=timed, metric=settings.metric)
     return sentence.replace(UNKNOWN_GAIN, UNKNOWN_TO_TUNING) if race.recipe.frozen_norms else sentence
 
 

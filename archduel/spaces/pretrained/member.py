@@ -64,6 +64,9 @@ class Member(Classifier):
     Args:
         plan: what it keeps.
         scale: input and classes.
+
+    Attributes:
+        works_at: side in pixels at which its layers see the images.
     """
 
     def __init__(self, plan: Plan, scale: Scale) -> None:
@@ -72,6 +75,7 @@ class Member(Classifier):
         self.shown = Shown(scale.in_channels, scale.image_size, plan.resolution)
         self.tuned = plan.tuned
         self.last_stage = plan.depths[-1]
+        self.works_at = plan.resolution
         self.auxiliary: nn.Module | None = None
         self.auxiliary_at = -1
 

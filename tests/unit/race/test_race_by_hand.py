@@ -102,7 +102,7 @@ def test_the_rate_rises_over_a_hundred_steps_or_a_quarter_of_the_first_rung() ->
     assert race._warm(candidate, 1) == 0.5
     candidate.seconds = 1.0
     assert race._warm(candidate, 1) == 2.0
-    known = made(opener=SimpleNamespace(named=str))
+    known = made(opener=SimpleNamespace(named=str, foretold=lambda arch: None))
     other = entered(known)
     other.seconds = 1.5
     assert known._warm(other, 10_000) == pytest.approx(0.5)  # three seconds of thirty
@@ -172,7 +172,7 @@ def test_standards_have_a_size_of_their_own_and_openers_say_theirs() -> None:
     standard = Entry("standard", FAR, Scale(16), Counts(1, 2))
     race.sides[0].standards = [Entry("standard", NEAR, Scale(16), Counts(1, 2)), standard]
     assert race._sized(race.sides[0], "standard", FAR, 0, np.random.default_rng(0)) is standard
-    known = made(opener=SimpleNamespace(sized=lambda arch: (Scale(5), Counts(6, 7)), named=lambda arch: "known", first=list))
+    known = made(opener=SimpleNamespace(sized=lambda arch: (Scale(5), Counts(6, 7)), named=lambda arch: "known", first=list, foretold=lambda arch: None))
     assert known._sized(known.sides[0], "search", FAR, 0, np.random.default_rng(0)) == Entry("search", FAR, Scale(5), Counts(6, 7))
     assert entered(known).name == "known"
 
@@ -185,7 +185,7 @@ def test_names_of_candidates_say_the_size_where_it_was_chosen() -> None:
     assert [c.number for c in race.candidates] == [0, 1, 2]
     assert [c.standing.favoured for c in (entered(race, ARCH, "start"), entered(race, ARCH, "tuned"), entered(race))] == [True, False, False]
     assert not any(c.standing.known for c in race.candidates)
-    assert entered(made(opener=SimpleNamespace(named=str)), ARCH, "tuned").standing.known
+    assert entered(made(opener=SimpleNamespace(named=str, foretold=lambda arch: None)), ARCH, "tuned").standing.known
     assert race.sides[0].asker.known.keys() == {ARCH, NEAR, FAR}
 
 
@@ -211,6 +211,20 @@ def test_a_strategy_may_take_a_twentieth_of_the_time() -> None:
     assert made(timed=False)._patient()
 
 
+@pytest.mark.parametrize(
+    ("changes", "opened"), [({"by_likelihood": True}, 0.25), ({"by_likelihood": False}, 0.75), ({"by_likelihood": False, "metric": "macro_f1"}, None)]
+)
+def test_a_network_that_knows_something_is_worth_at_least_what_is_foretold(changes: dict[str, Any], opened: float | None) -> None:
+    race = made(opener=SimpleNamespace(named=str, foretold=lambda arch: SimpleNamespace(accuracy=0.75, score=math.log(0.25))), **changes)
+    candidate = entered(race, asked=True)
+    candidate.seconds, candidate.steps, candidate.passes = 2.5, 6, 1.2
+    race._reach(candidate, 0, {"score": 0.125, "accuracy": 0.5}, 2.0)  # after a few steps it is right less often
+    assert candidate.standing.scores == [pytest.approx(0.125 if opened is None else opened)]
+    assert [score for _, score, *_ in race.sides[0].asker.strategy.log] == candidate.standing.scores  # type: ignore[attr-defined]
+    race._reach(candidate, 1, {"score": 0.875, "accuracy": 0.8}, 4.0)
+    assert candidate.standing.scores[-1] == 0.875
+
+
 def test_a_score_is_paid_for_and_told_once() -> None:
     race = made()
     candidate = entered(race, asked=True)
@@ -226,7 +240,7 @@ def test_a_score_is_paid_for_and_told_once() -> None:
     assert (race.spent[1], candidate.standing.failed, candidate.reason) == (5.0, True, "the training loss was not finite")
 
 
-@pytest.mark.parametrize("changes", [{"timed": False}, {"opener": SimpleNamespace(named=str)}])
+@pytest.mark.parametrize("changes", [{"timed": False}, {"opener": SimpleNamespace(named=str, foretold=lambda arch: None)}])
 def test_sizes_are_not_corrected_where_no_time_was_measured_or_sizes_are_given(changes: dict[str, Any]) -> None:
     race = made(**changes)
     candidate = entered(race)

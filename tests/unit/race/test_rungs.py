@@ -152,6 +152,18 @@ def test_simulated_races_find_one_of_the_best_and_keep_to_their_levels() -> None
     assert np.mean(ranks) < 1.0  # 9.5 by chance
 
 
+def test_the_first_score_of_a_network_that_knew_something_is_at_least_what_it_was_opened_with() -> None:
+    knew, new = Standing(known=True, opened=0.47), Standing(opened=0.47)
+    for score in (0.3, 0.45, 0.6):
+        knew.reach(score)
+        new.reach(score)
+    assert knew.scores == [0.47, 0.47, 0.6]
+    assert new.scores == [0.3, 0.45, 0.6]
+    diverged = Standing(known=True, opened=0.47)
+    diverged.reach(math.nan)
+    assert math.isnan(diverged.scores[0])
+
+
 def test_only_the_score_of_a_network_that_knew_something_never_falls() -> None:
     knew, new = Standing(known=True), Standing()
     for score in (0.51, 0.45, 0.6):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,14 @@ def test_whose_turn_it_is(leaders: list[Candidate | None], numbers: list[int], w
     assert turn(leaders, numbers) == whose
 
 
+@dataclass(frozen=True)
+class Foretold:
+    """What is known of a network before its first step."""
+
+    accuracy: float
+    score: float
+
+
 @dataclass
 class Taught:
     """Opens standard networks that were trained before, here by giving them one and the same start."""
@@ -76,6 +85,9 @@ class Taught:
 
     def recipe(self, arch: Arch, recipe: Recipe) -> Recipe:
         return recipe.with_(lr=0.02, frozen_norms=True)
+
+    def foretold(self, arch: Arch) -> Foretold:
+        return Foretold(0.75, math.log(0.5))
 
     def named(self, arch: Arch) -> str:
         return f"taught {arch}"

@@ -60,6 +60,9 @@ class Knowing:
     def recipe(self, arch: Arch, recipe: Recipe) -> Recipe:
         return recipe
 
+    def foretold(self, arch: Arch) -> None:
+        return None
+
     def named(self, arch: Arch) -> str:
         return "the large one"
 
