@@ -12,10 +12,11 @@ from archduel.core.job import Job
 from archduel.data import Dataset
 from archduel.export import rehearse_onnx
 from archduel.race.race import MOST_SLOWER
+from archduel.race.training import best_precision
 from archduel.training.images import Pixels
-from archduel.training.metrics import evaluate
+from archduel.training.metrics import Evaluation, evaluate
 
-__all__ = ["After", "kept_for", "rehearsed", "reserve", "slower"]
+__all__ = ["After", "final_scores", "kept_for", "rehearsed", "reserve", "slower"]
 
 LONG = 30.0
 """Seconds from which a run rehearses its export; in less it cannot spare the second or two."""
@@ -68,8 +69,29 @@ class After:
         some = self.some.subset(torch.arange(min(TIMED_IMAGES, len(self.some))))
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         began = time.process_time()
-        evaluate(model, some, device=device)
+        final_scores(model, some, device)
         return (time.process_time() - began) / len(some)
+
+
+def final_scores(model: nn.Module, images: Pixels, device: str | torch.device) -> Evaluation:
+    """Returns what a network says of images; one that enlarges them itself in the precision that it was trained in.
+
+    10,000 images of 160 px would take such a network 85 s in float32 on one core, and take 31 s like this.
+    """
+    if not hasattr(model, "works_at"):
+        return evaluate(model, images, device=device)
+    if _is_channels_last(model):  # it is in training, and its optimizer holds its weights as they lie
+        return evaluate(model, images, device=device, precision=best_precision(device), channels_last=True)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    found = evaluate(model, images, device=device, precision=best_precision(device), channels_last=True)
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return found
+
+
+def _is_channels_last(model: nn.Module) -> bool:
+    """Whether the weights of a network lie channels last."""
+    maps = [weight for weight in model.parameters() if weight.dim() == 4]
+    return any(weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous() for weight in maps)
 
 
 def slower(clock: float) -> float:

@@ -12,7 +12,7 @@ from torch import nn
 
 from archduel.commands.options import parse_seconds
 from archduel.commands.progress import Progress, duration
-from archduel.commands.search.after import reserve
+from archduel.commands.search.after import final_scores, reserve
 from archduel.commands.search.final import SCORES, mistakes_of
 from archduel.commands.search.fronts import refuse_front
 from archduel.commands.search.race import recipe_for
@@ -30,7 +30,7 @@ from archduel.race.teaching import LESSON, learns_from, taught
 from archduel.race.training import Anytime
 from archduel.spaces.family import build, recipe_changes
 from archduel.training.images import Pixels, side_by_side
-from archduel.training.metrics import Evaluation, calibration_error, evaluate
+from archduel.training.metrics import Evaluation, calibration_error
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import mix_seed
 
@@ -106,7 +106,7 @@ def trained_on(folder: Job, settings: Settings, more: Mapping[str, Any], progres
     model: nn.Module = trainer.model.to("cpu").eval()
     look = dataset.preprocessing
     images = Pixels(dataset.test.images, dataset.test.labels, look.mean, look.std).resized(trainer.recipe.image_size)
-    found = evaluate(model, images)
+    found = final_scores(model, images, "cpu")
     folder.note("test", role="search", arch=_winner(before)["arch"], accuracy=found.accuracy, more=more["number"])
     folder.write("mistakes.json", mistakes_of(found, dataset))
     home = folder.path / before["networks"]["search"]["folders"][0]

@@ -12,7 +12,7 @@ import numpy as np
 
 from archduel.assemble import declaration
 from archduel.commands.progress import Progress
-from archduel.commands.search.after import kept_for, rehearsed
+from archduel.commands.search.after import final_scores, kept_for, rehearsed
 from archduel.commands.search.beside import side_beside
 from archduel.commands.search.earlier import Earlier
 from archduel.commands.search.final import SCORES, mistakes_of, text_of
@@ -37,7 +37,7 @@ from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for
 from archduel.spaces.memory import network_footprint
 from archduel.training.images import Pixels
-from archduel.training.metrics import Evaluation, calibration_error, evaluate
+from archduel.training.metrics import Evaluation, calibration_error
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import visible_devices
 from archduel.version import __version__
@@ -118,7 +118,7 @@ def _member(folder: Job, settings: Settings, dataset: Dataset, race: RaceResult,
     """Returns what a further member of the front says of the test images, read once, and keeps its network."""
     member = race.members[place]
     alone = replace(race, network=member.network, winner=member.candidate, recipe=member.recipe, members=())
-    test = evaluate(member.network, _test_images(dataset, alone))
+    test = final_scores(member.network, _test_images(dataset, alone), "cpu")
     arch = member.candidate.entry.arch
     folder.note("test", role="member", arch=str(arch), accuracy=test.accuracy)
     network = _network(spaces.get(arch.space, spaces[""]), alone, test, f"networks/front-{place}")
@@ -250,7 +250,7 @@ def _footprint(settings: Settings, race: RaceResult) -> dict[str, Any]:
 
 def _tested(folder: Job, dataset: Dataset, race: RaceResult) -> Evaluation:
     """Returns what the handed-over network says about the test images, and notes it; nothing is chosen afterwards."""
-    found = evaluate(race.network, _test_images(dataset, race))
+    found = final_scores(race.network, _test_images(dataset, race), "cpu")
     folder.write("mistakes.json", mistakes_of(found, dataset))
     folder.note("test", role="search", arch=str(race.winner.entry.arch), accuracy=found.accuracy)
     return found

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,12 +16,14 @@ from typer.testing import CliRunner
 
 from archduel.commands import app, options
 from archduel.commands.options import running_for
+from archduel.commands.search import after as after_module
 from archduel.commands.search import run
-from archduel.commands.search.after import After, kept_for, rehearsed, reserve, slower
+from archduel.commands.search.after import After, final_scores, kept_for, rehearsed, reserve, slower
 from archduel.core.job import RUN, Job
 from archduel.data import load
 from archduel.export import rehearse_onnx
 from archduel.training.images import Pixels
+from archduel.training.metrics import evaluate
 
 
 class Slow(nn.Module):
@@ -129,3 +132,51 @@ def test_an_audit_may_stand_alone_on_the_command_line(monkeypatch: pytest.Monkey
     for words in (["--audit"], ["--audit", "--quiet"], ["--audit", "5m", "--quiet"], ["--audit=5m"], []):
         assert CliRunner().invoke(app, ["search", "digits", *words]).exit_code == 0, words
     assert heard == [("half", False), ("half", True), ("5m", True), ("5m", False), (None, False)]
+
+
+class Plain(nn.Module):
+    """A network that notes in which precision it answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layer, self.out = nn.Conv2d(2, 8, 3), nn.Linear(8, 10)
+        self.kinds: list[torch.dtype] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.out(self.layer(torch.cat([x, x], 1)).mean((2, 3)))
+        self.kinds.append(out.dtype)
+        return out
+
+
+class Large(Plain):
+    """One that enlarges images."""
+
+    works_at = 128
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_network_that_enlarges_images_is_tested_as_it_was_trained_and_left_as_it_was(monkeypatch: pytest.MonkeyPatch, *, last: bool) -> None:
+    digits = load("digits", max_images=200)
+    some = Pixels(digits.validation.images, digits.validation.labels, digits.preprocessing.mean, digits.preprocessing.std)
+    monkeypatch.setattr(after_module, "best_precision", lambda device: "bf16")
+    model = Large()
+    if last:  # in training: what an optimizer holds may not be moved
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    where, strides = model.layer.weight.data_ptr(), model.layer.weight.stride()
+    found = final_scores(model, some, "cpu")
+    assert set(model.kinds) == {torch.bfloat16}
+    assert model.layer.weight.stride() == strides
+    assert (model.layer.weight.data_ptr() == where) or not last
+    plain = evaluate(model, some)
+    assert abs(found.accuracy - plain.accuracy) <= 0.05
+    np.testing.assert_allclose(found.probabilities, plain.probabilities, atol=0.02)
+
+
+def test_a_network_that_sees_images_as_they_are_is_tested_in_full_precision() -> None:
+    digits = load("digits", max_images=200)
+    some = Pixels(digits.validation.images, digits.validation.labels, digits.preprocessing.mean, digits.preprocessing.std)
+    model = Plain()
+    assert np.array_equal(final_scores(model, some, "cpu").probabilities, evaluate(model, some).probabilities)
+    assert set(model.kinds) == {torch.float32}
