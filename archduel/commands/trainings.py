@@ -21,12 +21,17 @@ from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe, recipe_text
 from archduel.training.runtime import visible_devices
 
-__all__ = ["Bench", "BuiltWith", "JobOptions", "executor_for"]
+__all__ = ["Bench", "BuiltWith", "JobOptions", "environments_for", "executor_for"]
 
 BuiltWith = Mapping[str, Mapping[str, Any]]
 """Space -> options of its networks, such as ``{"pool_norm": True}``."""
 PER_RECIPE = 10_000
 """Ordinals a recipe: its number times this, plus the architecture's number."""
+
+
+def environments_for(device: str) -> list[dict[str, str]]:
+    """Returns what the worker processes of this machine find in their environment, in turn: where ``device`` means all GPUs, one of them each."""
+    return device_environments(device, visible_devices(device), os.environ)
 
 
 def executor_for(
@@ -62,11 +67,10 @@ def executor_for(
         parts[0], {"validation": parts[1]}, {}, dataset.n_classes, seed, metric=metric, device=device, checkpoints=folder / "checkpoints",
         built_with=built_with or {},
     )  # fmt: skip
-    devices = visible_devices(device)
-    groups = Groups(fused, judge, workers, -(-workers // devices))
+    groups = Groups(fused, judge, workers, -(-workers // visible_devices(device)))
     if workers == 1:
         return Sequential(judge(), run_seed=seed, at_once=groups)
-    return Processes(judge, workers=workers, run_seed=seed, at_once=groups, idle=IDLE, environments=device_environments(device, devices, os.environ))
+    return Processes(judge, workers=workers, run_seed=seed, at_once=groups, idle=IDLE, environments=environments_for(device))
 
 
 class Bench:

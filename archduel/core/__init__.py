@@ -5,6 +5,7 @@ from archduel.core.family import Family
 from archduel.core.objectives import SCORE, Known, Objectives, Outcomes
 from archduel.core.roles import (
     AllPairs,
+    Believer,
     Cost,
     Costs,
     Draw,
@@ -52,6 +53,7 @@ __all__ = [
     "AllPairs",
     "Allowance",
     "Arch",
+    "Believer",
     "Budget",
     "Constraint",
     "Cost",

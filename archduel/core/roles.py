@@ -26,7 +26,7 @@ from archduel.core.arch import Arch
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["AllPairs", "Cost", "Costs", "Draw", "Estimate", "Estimator", "Executor", "Finalists", "MixingSupernet", "Policy", "Query", "Ranker", "SharedEstimator", "State", "StepReport", "Strategy", "Supernet", "Uncertain", "Updatable", "keep_learning", "win_matrix"]
+__all__ = ["AllPairs", "Believer", "Cost", "Costs", "Draw", "Estimate", "Estimator", "Executor", "Finalists", "MixingSupernet", "Policy", "Query", "Ranker", "SharedEstimator", "State", "StepReport", "Strategy", "Supernet", "Uncertain", "Updatable", "keep_learning", "win_matrix"]
 
 State = dict[str, Any]
 """Nested dicts and lists of JSON values, NumPy arrays and torch tensors (see ``core.storage``)."""
@@ -162,6 +162,16 @@ class Uncertain(Protocol):
 
     def uncertainty(self, archs: Sequence[Arch]) -> NDArray[np.float64]:
         """Returns (N,) standard deviations in the unit of ``predict``."""
+
+
+@runtime_checkable
+class Believer(Protocol):
+    """A ranker that tells mean and deviation at once, in the unit of the labels, as if others had been labelled too."""
+
+    def beliefs(
+        self, archs: Sequence[Arch], *, assumed: Sequence[Arch] = ()
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns (N,) expected scores and (N,) standard deviations, as if ``assumed`` had been labelled as expected."""
 
 
 @runtime_checkable

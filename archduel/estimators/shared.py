@@ -49,7 +49,8 @@ class SharedWeights:
 
     Raises:
         UnknownNameError: for a metric that does not exist.
-        SettingError: for images of different channels, or a recipe with auxiliary head, mixup, weight average or drop path.
+        SettingError: for images of different channels, or a recipe with auxiliary head, mixup, weight average, drop path, frozen norms,
+            rates by layer or another optimizer than SGD.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class SharedWeights:
             )
         if wrong := [name for name in UNKNOWN_HERE if getattr(recipe, name)]:
             raise SettingError(f"shared weights are trained without {', '.join(wrong)}; set {wrong[0]} to 0")
+        self._sgd = sgd_settings(recipe)  # refuses what else shared weights do not know
         self.recipe, self.seed, self.device = recipe, seed, torch.device(device)
         layout = torch.channels_last if (last := channels_last_for(supernet, recipe, self.device)) else torch.contiguous_format
         self.supernet = supernet.to(self.device, memory_format=layout).train()
@@ -181,7 +183,7 @@ class SharedWeights:
 
     def _step(self, lr: float | None) -> None:
         if self._optimizer is None:
-            self._optimizer = SGD(self.supernet, **sgd_settings(self.recipe))
+            self._optimizer = SGD(self.supernet, **self._sgd)
         self._optimizer.lr = self.lr if lr is None else lr
         self._scaler.step(self._optimizer)  # type: ignore[arg-type]
         self._scaler.update()
@@ -286,7 +288,7 @@ class SharedWeights:
             self.supernet.load_state_dict(state["weights"])
         except RuntimeError as error:
             raise StateError(f"the saved shared weights are those of another supernet: {error}") from error
-        self._optimizer = SGD(self.supernet, **sgd_settings(self.recipe)) if state["velocity"] else None
+        self._optimizer = SGD(self.supernet, **self._sgd) if state["velocity"] else None
         if self._optimizer:
             self._optimizer.load_state_dict({"velocity": state["velocity"]})
         if state["scaler"]:

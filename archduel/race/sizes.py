@@ -15,7 +15,7 @@ from archduel.core import Arch, Counts, Scale, Space
 from archduel.errors import InfeasibleError
 from archduel.spaces.family import family, seen_scale
 
-__all__ = ["CHANNELS", "Bounds", "Option", "Sizes", "depths", "fitting_scale", "nearest_allowed", "standard_ladder", "widths"]
+__all__ = ["CHANNELS", "Bounds", "Option", "Sizes", "depths", "fitting_scale", "nearest_allowed", "sides_of", "standard_ladder", "widths"]
 
 CHANNELS = (4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
 """Widths at which networks are built."""
@@ -24,6 +24,20 @@ CHANNELS = (4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
 def depths(space: Space) -> tuple[int, ...]:
     """Returns the three smallest depths at which networks of ``space`` are usually built."""
     return tuple(sorted({depth for _, depth in (family(space.name).ladder or ((16, 1), (16, 2), (16, 3)))})[:3])
+
+
+def sides_of(space: str, own: int, smaller: Sequence[int]) -> tuple[int, ...]:
+    """Returns the sides in pixels at which the networks of a space may see the images, their own first.
+
+    There is one where the architecture says it, and where the networks are a person's own, whose layers may be made for that side.
+
+    Args:
+        space: its name.
+        own: side of the images, or what the architecture says.
+        smaller: further sides that RAM asks for.
+    """
+    around = family(space)
+    return (own,) if around.side is not None or around.own_weights else (own, *smaller)
 
 
 def widths(space: Space) -> tuple[int, ...]:
@@ -84,12 +98,8 @@ class Sizes:
         return Scale(channels, depth, side or self.image_size, self.in_channels, self.n_classes)
 
     def sides(self, arch: Arch) -> tuple[int, ...]:
-        """Returns the sides in pixels at which a network may see the images, their own first.
-
-        There is one where the architecture says it, and where the network is a person's own, whose layers may be made for that side.
-        """
-        own, around = seen_scale(arch, self.scale(1, 1)).image_size, family(arch.space)
-        return (own,) if around.side is not None or around.own_weights else (own, *self.smaller)
+        """Returns the sides in pixels at which a network may see the images, its own first."""
+        return sides_of(arch.space, seen_scale(arch, self.scale(1, 1)).image_size, self.smaller)
 
 
 class Option(NamedTuple):

@@ -21,13 +21,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from archduel.core import Arch, Ranker, Space, State, Uncertain, Updatable, keep_learning, parse
+from archduel.core import Arch, Believer, Ranker, Space, State, Uncertain, Updatable, keep_learning, parse
 from archduel.core.ranks import normal_scores
 from archduel.errors import SettingError
 from archduel.rankers.labels import Pairs, ScoreRanker, WinCurve, check_labels, floored
@@ -293,12 +293,6 @@ class Warm(ScoreRanker[_Fit]):
             self.fit([parse(text) for text in state["archs"]], state["scores"])
 
 
-class _Believing(Ranker, Protocol):
-    """A ranker that tells mean and deviation at once, in the unit of the labels, as if others had been labelled too."""
-
-    def beliefs(self, archs: Sequence[Arch], *, assumed: Sequence[Arch] = ()) -> tuple[Matrix, Matrix]: ...
-
-
 class WarmBeliefs(Warm):
     """A warm ranker of a kind that believes in the unit of the labels, such as ``gp``: so does this one, and says what more labels would tell."""
 
@@ -315,7 +309,7 @@ class WarmBeliefs(Warm):
             InvalidArchError: for an architecture of another space.
         """
         self._require_fit()
-        rest, alone = (cast(_Believing, ranker).beliefs(archs, assumed=assumed) for ranker in (self.rest, self.alone))
+        rest, alone = (cast(Believer, ranker).beliefs(archs, assumed=assumed) for ranker in (self.rest, self.alone))
         return self._mean(archs, rest[0], alone[0]), self._deviation(rest[1], alone[1])
 
 
@@ -406,7 +400,7 @@ def warmed(
     made = make()
     if isinstance(made, Updatable) and not isinstance(made, Uncertain):
         return Continued(space, make, sources)
-    believes = hasattr(made, "beliefs") and all(source.foretells for source in sources)
+    believes = isinstance(made, Believer) and all(source.foretells for source in sources)
     return (WarmBeliefs if believes else Warm)(space, make, sources, teach=teach, seed=seed)
 
 

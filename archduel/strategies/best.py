@@ -20,9 +20,20 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from archduel.core import Arch, Constraint, Estimate, Query, Ranker, Space, State, StepReport, sample
+from archduel.core import (
+    Arch,
+    Believer,
+    Constraint,
+    Estimate,
+    Query,
+    Ranker,
+    Space,
+    State,
+    StepReport,
+    sample,
+)
 from archduel.errors import check_at_least
-from archduel.strategies.candidates import Believer, Informed, beliefs, evolved, log_improvement, whole_space
+from archduel.strategies.candidates import Informed, beliefs, evolved, log_improvement, whole_space
 from archduel.strategies.rounds import Guided, Ledger
 
 __all__ = ["Contenders", "FirstLooks"]

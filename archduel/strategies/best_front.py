@@ -30,6 +30,7 @@ from scipy.special import ndtr
 from archduel.core import (
     SCORE,
     Arch,
+    Believer,
     Constraint,
     Costs,
     Estimate,
@@ -46,7 +47,7 @@ from archduel.core import (
 from archduel.core.fronts import corner, front, hypervolume, spread
 from archduel.errors import InfeasibleError
 from archduel.strategies.best import Contenders
-from archduel.strategies.candidates import Believer, GraphAware, beliefs
+from archduel.strategies.candidates import GraphAware, beliefs
 from archduel.strategies.cost_trend import CostTrend
 from archduel.strategies.rounds import first_distinct
 

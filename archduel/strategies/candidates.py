@@ -11,10 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 
-from archduel.core import Arch, Constraint, Ranker, Space, Uncertain, enumerate_space, mutate, sample
+from archduel.core import (
+    Arch,
+    Believer,
+    Constraint,
+    Ranker,
+    Space,
+    Uncertain,
+    enumerate_space,
+    mutate,
+    sample,
+)
 from archduel.errors import InfeasibleError
 
-__all__ = ["Believer", "GraphAware", "Informed", "beliefs", "evolved", "log_improvement", "mutants", "whole_space"]
+__all__ = ["GraphAware", "Informed", "beliefs", "evolved", "log_improvement", "mutants", "whole_space"]
 
 
 _listed: WeakKeyDictionary[Any, tuple[int, tuple[str, ...], tuple[Arch, ...]]] = WeakKeyDictionary()
@@ -78,16 +88,6 @@ def evolved(
         order = np.argsort(-worth(archs), kind="stable")[: max(10, len(archs) // 10)]
         parents = [archs[i] for i in order]
     return list(pool)
-
-
-@runtime_checkable
-class Believer(Protocol):
-    """A ranker that tells both at once, in the unit of the labels, and what more labels would leave unsure."""
-
-    def beliefs(
-        self, archs: Sequence[Arch], *, assumed: Sequence[Arch] = ()
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Returns expected scores (N,) and standard deviations (N,), as if ``assumed`` had been labelled as expected."""
 
 
 @runtime_checkable

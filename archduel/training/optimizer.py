@@ -374,10 +374,11 @@ def _copy_into(mine: list[list[Tensor]], saved: list[list[Tensor]]) -> None:
 
 def optimizer_for(model: nn.Module, recipe: Recipe) -> SGD | AdamW:
     """Returns what ``recipe`` trains one network with."""
-    if recipe.optimizer == "sgd":
-        return SGD(model, **sgd_settings(recipe), layer_decay=recipe.layer_decay)
     names = ("lr", "weight_decay", "decay_norm_bias", "grad_clip", "layer_decay")
-    return AdamW(model, **{name: getattr(recipe, name) for name in names})
+    settings = {name: getattr(recipe, name) for name in names}
+    if recipe.optimizer == "sgd":
+        return SGD(model, momentum=recipe.momentum, nesterov=recipe.nesterov, **settings)
+    return AdamW(model, **settings)
 
 
 @runtime_checkable
@@ -397,12 +398,16 @@ def _layer_rates(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
 
 
 def sgd_settings(recipe: Recipe) -> dict[str, Any]:
-    """Returns what ``recipe`` says to :class:`SGD`, and to its fused form.
+    """Returns what ``recipe`` says to :class:`SGD` and to its fused form where networks are trained together or share weights.
 
     Raises:
-        SettingError: for a recipe of another optimizer.
+        SettingError: for a recipe of another optimizer, or with what one network alone is trained with: frozen norms, rates by layer.
     """
-    if recipe.optimizer != "sgd":
-        raise SettingError(f"networks that are trained together or share weights are trained with SGD, got optimizer {recipe.optimizer!r}; set it to sgd")
+    given = {"optimizer": (recipe.optimizer, "sgd"), "frozen_norms": (recipe.frozen_norms, False), "layer_decay": (recipe.layer_decay, 1.0)}
+    for name, (asked, known) in given.items():
+        if asked != known:
+            raise SettingError(
+                f"networks that are trained together or share weights are trained with {name} {known!r}, got {asked!r}; set it to {known!r}, or train one by one"
+            )
     names = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm_bias", "grad_clip")
     return {name: getattr(recipe, name) for name in names}

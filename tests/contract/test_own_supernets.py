@@ -88,9 +88,10 @@ def test_the_decision_that_forbids_shared_weights_is_named() -> None:
         shared_network(space)
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_a_one_shot_search_of_ones_own_space(tmp_path: Path) -> None:
     run = archduel.search(
-        "digits", space=Small, strategy="spos", evaluations=4, out=tmp_path / "run", max_images=120, workers=1, final_seeds=1, quiet=True,
+        "digits", space=Small, strategy="spos", evaluations=4, out=tmp_path / "run", max_images=120, workers=1, executor="local", final_seeds=1, quiet=True,
         baselines=False, set={"label.epochs": 1, "reevaluate.epochs": 1, "final.epochs": 1},
     )  # fmt: skip
     assert isinstance(run.model(), Small)

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 QUICK = (
-    'evaluations=6, max_params="1M", final_seeds=1, baselines=False, workers=1, quiet=True, set={"label.epochs": 1, '
+    'evaluations=6, max_params="1M", final_seeds=1, baselines=False, workers=1, executor="local", quiet=True, set={"label.epochs": 1, '
     '"label.channels": 4, "label.depth": 1, "reevaluate.epochs": 1, "final.epochs": 1, "plan.channels": 4, "plan.depth": 1, '
     '"plan.iterations": 2, "ranker.epochs": 5, "strategy.samples": 8, "final.channels": 4, "reevaluate.channels": 4, '
     '"final.depth": 1, "reevaluate.depth": 1}'
 )
-RACED = 'evaluations=4, race=True, workers=1, quiet=True, set={"race.last_epochs": 10}'
+RACED = 'evaluations=4, race=True, max_params="20k", workers=1, quiet=True, set={"race.last_epochs": 10}'
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -47,6 +48,7 @@ def make_images(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.exists() and blocks(p, "python")], ids=lambda p: p.name)
+@pytest.mark.usefixtures("no_onnx")
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ARCHDUEL_CACHE", str(tmp_path / "cache"))
@@ -63,6 +65,12 @@ def commands(page: Path) -> list[str]:
     lines = [line for language in ("", "bash", "sh") for block in blocks(page, language) for line in block.splitlines()]
     parts = [part.strip() for line in lines for part in re.split(r"\s{3,}|#", line)]
     return [part for part in parts if part.startswith("archduel ")]
+
+
+@cache
+def tree() -> Any:
+    """Returns the whole command line, which takes as long to make as a test of a line to run."""
+    return typer.main.get_command(app)
 
 
 def walked(group: Any) -> Iterator[Any]:
@@ -87,7 +95,7 @@ ALL = [(page, line) for page in PAGES if page.exists() for line in commands(page
 @pytest.mark.parametrize(("page", "line"), ALL, ids=[f"{page.name}: {line[:60]}" for page, line in ALL])
 def test_commands_exist_with_these_options(page: Path, line: str) -> None:
     words = shlex.split(line.rstrip("\\ "))[1:]
-    command: Any = typer.main.get_command(app)
+    command: Any = tree()
     while hasattr(command, "commands") and words:
         assert words[0] in command.commands, f"{page.name}: no command {words[0]!r}"
         command, words = command.commands[words[0]], words[1:]
@@ -103,7 +111,7 @@ def inline(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.exists()], ids=lambda page: page.name)
 def test_commands_and_options_in_sentences_exist(page: Path) -> None:
-    root: Any = typer.main.get_command(app)
+    root = tree()
     every = {option for command in (root, *walked(root)) for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help", "-h"}
     for text in inline(page):
         words = text.replace("|", " ").split()

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clocked import slow_machine
 
 import archduel
 from archduel.commands.search.audit import audit
 from archduel.errors import BudgetError, RunError
 
-CLOCKED = str(Path(__file__).with_name("clocked.py"))  # seconds of these runs are processor seconds
+pytestmark = pytest.mark.usefixtures("no_onnx")
+CLOCKED = str(Path(__file__).with_name("clocked.py"))  # seconds of these runs are a slow machine's processor seconds
 SMALL: dict[str, Any] = {
     "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True, "workers": 1, "start": "scratch",
     "set": {"race.last_epochs": 12},
@@ -51,10 +53,12 @@ class Audited:
 def audited(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Audited:
     """Returns the one audit that most tests look at: without a time, so of the least that says much."""
     folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("audited") / "run"))
-    printed, began = io.StringIO(), time.monotonic()
-    with contextlib.redirect_stdout(printed):
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        slow_machine(patch)
         found = audit(folder, time="half", quiet=False)
-    return Audited(folder, found, printed.getvalue(), time.monotonic() - began)
+        seconds = time.monotonic()
+    return Audited(folder, found, printed.getvalue(), seconds)
 
 
 def events(folder: Path) -> list[dict[str, Any]]:

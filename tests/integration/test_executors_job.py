@@ -19,6 +19,7 @@ from archduel.errors import DataError, RunError, SettingError
 from archduel.estimators.judges import HALVED
 from archduel.fusing import judging
 
+pytestmark = pytest.mark.usefixtures("no_onnx")
 TIMES = {"clock", "seconds", "owed_seconds", "crc32"}
 TINY = {
     "evaluations": 5, "max_images": 80, "final_seeds": 1, "workers": 2, "baselines": False, "strategy": "evolution",

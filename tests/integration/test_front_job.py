@@ -23,6 +23,8 @@ from archduel.race import Tradeoff
 from archduel.race.fronts import FrontRace
 from archduel.race.rungs import Rungs, Standing
 
+pytestmark = pytest.mark.usefixtures("no_onnx")
+
 
 def images(seed: int = 0) -> tuple[Any, Any]:
     """120 small images in three classes that a network can tell apart."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,13 +30,6 @@ LINES = {
 }
 
 
-def archduel_line(words: list[str], folder: Path, code: int = 0) -> str:
-    """Runs a command as a program in a folder; returns what it prints."""
-    done = subprocess.run([sys.executable, "-m", "archduel", *words], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    return done.stdout + done.stderr
-
-
 def answers(path: Path) -> list[dict[str, Any]]:
     """Returns what a journal holds but for what clocks and commands say, in an order of its own."""
     kept = [record for record in read_journal(path) if record.get("event") in ("trial", "estimate", "settings")]
@@ -53,19 +47,26 @@ def _of_a_clock(name: str) -> bool:
 
 
 @pytest.mark.parametrize("kind", LINES)
-def test_a_stopped_job_is_resumed_from_its_file_alone(kind: str, tmp_path: Path) -> None:
+def test_a_stopped_job_is_resumed_from_its_file_alone(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, ending = ("mine.table", ".jsonl") if kind == "table" else ("out.json", ".trials.jsonl")
-    for name in ("whole", "stopped"):
-        (tmp_path / name).mkdir()
-        archduel_line([*LINES[kind].split(), "--out", out], tmp_path / name)
-    place = tmp_path / "stopped"
+    words, place = [*LINES[kind].split(), "--out", out], tmp_path / "stopped"
+    (tmp_path / "whole").mkdir()
+    monkeypatch.chdir(tmp_path / "whole")
+    monkeypatch.setattr(sys, "argv", ["archduel", *words])
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tmp_path / "whole", place)
     journal = (place / out).with_suffix(ending)
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:-2]) + lines[-2][: len(lines[-2]) // 2])  # killed in the middle of a record
     (place / out).unlink()
     moved = tmp_path / "moved"
     place.rename(moved)
-    archduel_line(["resume", f"moved/{out}", "--quiet"], tmp_path)
+    resumed = ["resume", f"moved/{out}", "--quiet"]
+    if kind == "table":  # by a process that knows nothing else
+        subprocess.run([sys.executable, "-m", "archduel", *resumed], check=True)
+    else:
+        assert CliRunner().invoke(app, resumed, catch_exceptions=False).exit_code == 0
     assert (moved / out).is_file()
     assert answers((moved / out).with_suffix(ending)) == answers((tmp_path / "whole" / out).with_suffix(ending))
 
@@ -146,7 +147,8 @@ def test_what_cannot_be_tracked_says_why_and_writes_nothing(tmp_path: Path) -> N
 def test_a_comparison_tells_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed (extra 'tensorboard')")
     out = tmp_path / "out.json"
-    archduel_line([*LINES["search"].split(), "--out", str(out), "--track", "tensorboard"], tmp_path)
+    done = CliRunner().invoke(app, [*LINES["search"].split(), "--out", str(out), "--track", "tensorboard"], catch_exceptions=False)
+    assert done.exit_code == 0
     assert any("tfevents" in path.name for path in tracking_folder(out.with_suffix(".trials.jsonl")).rglob("*"))
 
 
@@ -176,8 +178,9 @@ def test_a_killed_study_goes_on_as_if_nothing_had_been(strategy: str, tmp_path: 
     os.kill(begun.pid, signal.SIGKILL)
     begun.wait()
     assert 5 <= journal.read_text().count('"estimate"') < 12
-    said = archduel_line(["resume", "stopped"], tmp_path, code=2)
-    assert "run `mine.py stopped` again" in said.replace(f"{tmp_path}/", "")
+    with pytest.raises(RunError) as said:
+        words_of(tmp_path / "stopped")
+    assert "run `mine.py stopped` again" in str(said.value).replace(f"{tmp_path}/", "")
     script.write_text(STUDY.format(wait=0.0, strategy=strategy))
     subprocess.run([sys.executable, script, "stopped"], cwd=tmp_path, check=True)
     assert answers(journal) == answers(tmp_path / "whole" / "journal.jsonl")

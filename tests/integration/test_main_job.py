@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clocked import slow_machine
 
 import archduel
 from archduel.commands.options import parse_count, parse_seconds
@@ -26,6 +27,7 @@ from archduel.rankers.size_belief import lifted
 from archduel.spaces.family import count
 from archduel.spaces.nasbench201.space import NASBench201
 
+pytestmark = pytest.mark.usefixtures("no_onnx")
 SMALL = {
     "evaluations": 8,
     "max_images": 240,
@@ -37,6 +39,8 @@ SMALL = {
         "plan.shortlist": 2, "plan.confirm": 2, "ranker.epochs": 20, "strategy.samples": 16, "plan.channels": 4, "plan.depth": 1,
     },
 }  # fmt: skip
+HERE = {**SMALL, "executor": "local"}
+"""Without worker processes, each of which imports torch: what they have to do with a run is tested on ``finished`` and by killing it."""
 
 
 def command(out: Path) -> list[str]:
@@ -98,7 +102,7 @@ def test_without_time_to_re_evaluate_labels_decide(finished: archduel.Run, tmp_p
     cut = next(i for i, line in enumerate(lines) if json.loads(line)["event"] == "reevaluation plan")
     none = json.loads(lines[cut]) | {"fidelity": None}
     (folder / "journal.jsonl").write_text("\n".join([*lines[:cut], json.dumps({k: v for k, v in none.items() if k != "crc32"})]) + "\n")
-    result = archduel.search("digits", out=folder, quiet=True, **SMALL).result
+    result = archduel.search("digits", out=folder, quiet=True, **HERE).result
     assert result["shortlists"] == finished.result["shortlists"]
     assert result["reevaluated"] == {}
     assert [result["networks"][role]["arch"] for role in ("search", "random")] == [s[0] for s in result["shortlists"]]
@@ -199,9 +203,8 @@ def test_stopped_and_killed_at_random_points_gives_the_result_of_the_uninterrupt
         code, _, errors = stopped_at(out, point, signal.SIGKILL)
         assert code == -signal.SIGKILL, (points, errors)
     assert not (out / "report.html").exists()
-    last = subprocess.run(command(out), capture_output=True, text=True, timeout=600)
-    assert last.returncode == 0, (points, last.stderr)
-    assert timeless(archduel.Run(out).result) == timeless(finished.result), points
+    last = archduel.search("digits", out=out, quiet=True, **SMALL)  # what the command began
+    assert timeless(last.result) == timeless(finished.result), points
     assert (out / "report.html").is_file()
     assert (out / "export" / "model.py").is_file()
 
@@ -215,7 +218,7 @@ def test_a_journal_cut_inside_a_record_gives_the_result_of_the_uninterrupted_run
     records = (out / "journal.jsonl").read_bytes().splitlines(keepends=True)
     last = max(i for i, line in enumerate(records) if json.loads(line).get("stage") == stage and b'"estimate"' in line)
     (out / "journal.jsonl").write_bytes(b"".join(records[:last]) + records[last][: len(records[last]) // 2])
-    assert timeless(archduel.search("digits", out=out, quiet=True, **SMALL).result) == timeless(finished.result)
+    assert timeless(archduel.search("digits", out=out, quiet=True, **HERE).result) == timeless(finished.result)
     again = (out / "journal.jsonl").read_bytes().splitlines(keepends=True)
     assert again[:last] == records[:last]
     assert sum(b'"estimate"' in line for line in again) == sum(b'"estimate"' in line for line in records)
@@ -249,7 +252,7 @@ def test_limits_nothing_satisfies_say_what_the_smallest_needs(tmp_path: Path) ->
 
 
 def test_limits_hold_for_every_trained_architecture(tmp_path: Path) -> None:
-    run = archduel.search("digits", out=tmp_path / "r", quiet=True, max_params=8000, max_latency_ms=5000, **SMALL)
+    run = archduel.search("digits", out=tmp_path / "r", quiet=True, max_params=8000, max_latency_ms=5000, **HERE)
     for line in (run.folder / "journal.jsonl").read_text().splitlines():
         record = json.loads(line)
         if record["event"] == "estimate" and record["stage"] in ("label", "confirm", "random") and not record["reason"]:
@@ -262,7 +265,7 @@ def test_arrays_and_one_seed_and_no_baselines(tmp_path: Path) -> None:
     labels = np.arange(200) % 2
     images = (rng.integers(0, 60, (200, 8, 8, 3)) + labels[:, None, None, None] * 120).astype(np.uint8)
     plain = {key: value for key, value in SMALL["set"].items() if key.split(".")[0] not in ("ranker", "strategy")}
-    settings = {**SMALL, "final_seeds": 1, "max_images": None, "baselines": False, "workers": 1, "set": plain}
+    settings = {**HERE, "final_seeds": 1, "max_images": None, "baselines": False, "workers": 1, "set": plain}
     run = archduel.search((images, labels), out=tmp_path / "r", quiet=True, strategy="evolution", **settings)
     assert set(run.result["networks"]) == {"search"}
     assert run.result["gain"] == {}
@@ -272,12 +275,13 @@ def test_arrays_and_one_seed_and_no_baselines(tmp_path: Path) -> None:
     assert run.settings.data.startswith("arrays:")
 
 
-def test_a_time_budget_is_planned_and_spent_by_the_plan(tmp_path: Path) -> None:
-    settings = {**SMALL, "evaluations": None, "set": {"plan.iterations": 4, "ranker.epochs": 20, "strategy.samples": 16}}
+def test_a_time_budget_is_planned_and_spent_by_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_machine(monkeypatch)
+    settings = {**HERE, "evaluations": None, "workers": 1, "set": {"plan.iterations": 4, "ranker.epochs": 20, "strategy.samples": 16}}
     run = archduel.search("digits", time="20s", out=tmp_path / "r", quiet=True, race=False, **settings)
     plan = run.result["plan"]
     assert 0 < sum(plan["seconds"].values()) <= 20
-    assert plan["labels"] * plan["seconds_per_label"] / 2 <= plan["seconds"]["label"]
+    assert plan["labels"] * plan["seconds_per_label"] <= plan["seconds"]["label"]
     events = {event["event"]: event for event in map(json.loads, (run.folder / "journal.jsonl").read_text().splitlines())}
     assert events["final plan"]["fidelity"] == run.result["fidelity"]  # epochs were chosen from the time that was left
     assert run.result["clock"] == pytest.approx(events["finished"]["seconds"], abs=1.0)

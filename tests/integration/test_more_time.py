@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 import torch
+from clocked import slow_machine
 
 import archduel
 from archduel.data import load
 from archduel.errors import BudgetError, RunError, SettingError
 
-CLOCKED = str(Path(__file__).with_name("clocked.py"))  # seconds of these runs are processor seconds
+pytestmark = pytest.mark.usefixtures("no_onnx")
+CLOCKED = str(Path(__file__).with_name("clocked.py"))  # seconds of these runs are a slow machine's processor seconds
 SMALL: dict[str, Any] = {
     "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True, "workers": 1,
     "set": {"race.last_epochs": 10},
@@ -40,7 +42,8 @@ def winner(result: dict[str, Any]) -> dict[str, Any]:
     return dict(result["race"]["candidates"][result["race"]["winner"]])
 
 
-def test_a_network_is_trained_on_in_steps(run: archduel.Run) -> None:
+def test_a_network_is_trained_on_in_steps(run: archduel.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_machine(monkeypatch)
     results = [run.result]
     page = (run.folder / "report.html").read_text()
     for number in (1, 2):
@@ -87,7 +90,8 @@ def test_a_continuation_that_is_killed_goes_on_within_its_time(run: archduel.Run
     assert trained - began <= 20
 
 
-def test_a_continuation_that_was_too_short_is_none(run: archduel.Run) -> None:
+def test_a_continuation_that_was_too_short_is_none(run: archduel.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_machine(monkeypatch)
     with pytest.raises(BudgetError, match="too short to train on"):
         archduel.search("digits", out=run.folder, time="+2s", quiet=True)
     before = winner(run.result)["passes"]

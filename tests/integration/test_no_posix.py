@@ -19,7 +19,7 @@ for name in ("SIGKILL", "SIGHUP", "SIGQUIT", "SIGPWR", "SIGXCPU", "SIGXFSZ"):
     if hasattr(signal, name):
         delattr(signal, name)
 import archduel
-run = archduel.search("digits", evaluations=4, race=True, workers=1, quiet=True, max_images=120, out="run", set={"race.last_epochs": 10})
+run = archduel.search("digits", evaluations=4, race=True, workers=1, quiet=True, max_images=120, max_params=10_000, out="run", set={"race.last_epochs": 10})
 assert 0 <= run.result["networks"]["search"]["test"]["accuracy"][0] <= 1
 print("done")
 """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clocked import slow_machine
 
 import archduel
 from archduel.commands.search import one_shot
@@ -146,7 +147,8 @@ def test_what_cannot_be_searched_with_shared_weights_is_refused(tmp_path: Path) 
         run(tmp_path / "option", "spos", set={"supernet.residual": "maybe"})
 
 
-def test_a_time_budget_is_planned_from_measured_prices(tmp_path: Path) -> None:
+def test_a_time_budget_is_planned_from_measured_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_machine(monkeypatch)
     out = tmp_path / "timed"
     timed = run(out, "cnas", evaluations=None, time="25s", baselines=False, set={"strategy.order": ["nor_conv_3x3"], "final.epochs": 1})
     plan = next(r["plan"] for r in journal(out) if r["event"] == "one-shot plan")

@@ -18,6 +18,7 @@ from archduel import registry
 from archduel.commands import app
 from archduel.errors import RunError, SettingError, UnknownNameError
 
+pytestmark = pytest.mark.usefixtures("no_onnx")
 MINE = '''
 """Blocks of one width."""
 

@@ -24,6 +24,7 @@ from archduel.spaces.nasbench201.space import NASBench201
 from archduel.tables.build import make_table
 from archduel.testing import SpaceContract
 
+pytestmark = pytest.mark.usefixtures("no_onnx")
 SPACE = '''
 """Chains of four layers, each a convolution, a pool or nothing."""
 

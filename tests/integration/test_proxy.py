@@ -289,7 +289,7 @@ def test_numbers_of_a_search_s_strategy_are_set_like_those_of_its_recipe(tmp_pat
 
 
 def test_darts_under_a_recipe_continues_from_the_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"method": "darts", "changes": {"epochs": 2, "channels": 2, "depth": 3, "batch_size": 20}, **FEW}
+    settings = {"method": "darts", "changes": {"epochs": 2, "channels": 2, "depth": 3, "batch_size": 40}, **FEW}
     whole = search_cell("digits", tmp_path / "whole", **settings)
     with monkeypatch.context() as patch:
 

@@ -25,7 +25,8 @@ from archduel.errors import ArchduelError, InfeasibleError, SettingError
 from archduel.spaces.family import count
 from archduel.spaces.stages.space import Stages
 
-CLOCKED = str(Path(__file__).with_name("clocked.py"))  # seconds of these runs are processor seconds
+pytestmark = pytest.mark.usefixtures("no_onnx")
+CLOCKED = str(Path(__file__).with_name("clocked.py"))  # seconds of these runs are a slow machine's processor seconds
 SMALL = {
     "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True,
     "set": {"race.last_epochs": 12},
@@ -86,7 +87,7 @@ def killed_when(words: list[str], ready: Callable[[], bool]) -> None:
 def test_a_timed_race_that_is_killed_twice_goes_on_and_keeps_to_its_time(tmp_path: Path) -> None:
     out = tmp_path / "killed"
     words = [sys.executable, CLOCKED, "search", "digits", "--time", "30s", "--space", "stages", "--strategy", "evolution"]
-    words += ["--max-images", "240", "--workers", "1", "--quiet", "--out", str(out)]
+    words += ["--start", "scratch", "--max-images", "240", "--workers", "1", "--quiet", "--out", str(out)]
     journal, saved = out / "journal.jsonl", out / "checkpoints"
     killed_when(words, lambda: journal.exists() and '"rung"' in journal.read_text())
     before = [json.loads(line) for line in journal.read_text().splitlines() if line.endswith("}")]
@@ -101,6 +102,7 @@ def test_a_timed_race_that_is_killed_twice_goes_on_and_keeps_to_its_time(tmp_pat
     winner = result["race"]["candidates"][result["race"]["winner"]]
     assert winner["steps"] >= facts["steps"]  # it went on from what was saved, as far as there was time on this machine
     assert facts["clock"] <= result["race"]["seconds"] <= 31
+    assert (out / "export" / "model.onnx").is_file()  # which the other runs here leave out
 
 
 def test_limits_that_only_the_narrowest_networks_meet_are_accepted() -> None:

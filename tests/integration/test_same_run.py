@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,8 @@ from archduel.commands.network.evaluate import evaluate_network
 from archduel.commands.search.settings import read_settings
 from archduel.core.storage import read_journal
 from archduel.errors import ArchduelError, DataError, RunError, SettingError
-from archduel.export import folder
 
+pytestmark = pytest.mark.usefixtures("no_onnx")
 SMALL = {
     "space": "stages", "strategy": "evolution", "max_params": 10_000, "evaluations": 4, "race": True, "image_size": 8, "workers": 2,
     "set": {"race.last_epochs": 10},
@@ -32,14 +32,6 @@ def images(folder: Path, seed: int = 0) -> None:
         for number in range(30):
             pixels = np.clip(rng.normal(level, 40, (8, 8, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_onnx() -> Iterator[None]:
-    """An export in a tenth of the time; what is compared here does not depend on it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "missing_packages", lambda: ["onnx"])
-        yield
 
 
 @pytest.fixture(scope="module")

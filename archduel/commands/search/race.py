@@ -31,7 +31,7 @@ from archduel.errors import SettingError, unknown
 from archduel.networks.trained import save_trained
 from archduel.race import Candidate, RaceResult, race_recipe, run_race
 from archduel.race.plan import timed_plan
-from archduel.race.sizes import depths, widths
+from archduel.race.sizes import depths, sides_of, widths
 from archduel.race.training import best_precision
 from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for
@@ -194,8 +194,8 @@ def _newcomers(settings: Settings, folder: Job, kept: float) -> int:
 def constraint_of(settings: Settings, space: Space, dataset: Dataset, side: int | None = None) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
     whole = side or dataset.image_size
-    sides = (whole,) if family(space.name).own_weights else (whole, *smaller_sides(settings, whole))
-    scale = Scale(widths(space)[0], depths(space)[0], sides[-1], dataset.in_channels, dataset.n_classes)
+    smallest = sides_of(space.name, whole, smaller_sides(settings, whole))[-1]
+    scale = Scale(widths(space)[0], depths(space)[0], smallest, dataset.in_channels, dataset.n_classes)
     limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit, resized=True)
     return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
 

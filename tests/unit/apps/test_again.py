@@ -70,9 +70,10 @@ def test_data_has_a_place_of_its_own() -> None:
     assert "--data" not in shown
 
 
-def test_a_training_is_gone_on_with_by_its_folder(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "archduel", "train", "resnet:1.4", "digits", "--out", str(tmp_path / "run"), "--set", "epochs=1", "--set", "batch_size=16", "--max-images", "60", "--quiet"]
-    subprocess.run(words, check=True)
+def test_a_training_is_gone_on_with_by_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["train", "resnet:1.4", "digits", "--out", str(tmp_path / "run"), "--set", "epochs=1", "--set", "batch_size=16", "--max-images", "60", "--quiet"]
+    monkeypatch.setattr(sys, "argv", ["archduel", *words])
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
     (tmp_path / "run" / "result.json").unlink()
     (tmp_path / "run").rename(tmp_path / "moved")
     done = subprocess.run([sys.executable, "-m", "archduel", "resume", str(tmp_path / "moved"), "--quiet"], capture_output=True, text=True)

@@ -91,6 +91,13 @@ def test_work_trains_for_a_while(k: int, monkeypatch: pytest.MonkeyPatch) -> Non
     assert peak >= 0
 
 
+def test_processes_say_how_fast_they_were() -> None:
+    found = bench.throughput("nasbench201-4", 1, 1, 2, 0.01)
+    assert found.rate > 0
+    assert found.cpu > 0
+    assert found.peak >= 0
+
+
 def test_bad_settings_are_errors() -> None:
     with pytest.raises(UnknownNameError, match="nasbench201-4"):
         bench.bench_fused(["nasbench201-5"])

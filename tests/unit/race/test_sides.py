@@ -108,7 +108,8 @@ def facts(found: RaceResult) -> list[dict[str, Any]]:
 
 
 def race(data: Dataset, folder: Path, opener: Taught, journal: Journal | None = None, **settings: Any) -> RaceResult:
-    side = Side(Asker(RandomSearch(ResNet(), rng=np.random.default_rng(0)), ResNet()), opener=opener)
+    small = RandomSearch(ResNet(), rng=np.random.default_rng(0), constraint=lambda arch: max(arch.choices) <= 2)  # the largest take minutes
+    side = Side(Asker(small, ResNet()), opener=opener)
     strategy = RegularizedEvolution(Stages(), rng=np.random.default_rng(0))
     given = {"evaluations": 6, "first_epochs": 1, "last_epochs": 12, **settings}
     return run_race(data, Stages(), strategy, folder=folder, known=[side], max_macs=200_000_000, journal=journal, **given)

@@ -12,7 +12,7 @@ from archduel.commands.search.beside import side_beside
 from archduel.commands.search.race import constraint_of, further_limit, smaller_sides
 from archduel.commands.search.result import gain
 from archduel.commands.search.settings import Settings, make_settings
-from archduel.core import Scale
+from archduel.core import Scale, sample
 from archduel.data import load
 from archduel.errors import SettingError, UnknownNameError
 from archduel.race.sizes import Sizes
@@ -138,6 +138,17 @@ def test_an_own_network_is_asked_about_at_the_side_of_its_images_alone():
     sizes = Sizes(48, 1, 10, count, lambda arch, scale, counts: True, smaller=(24, 12))
     assert sizes.sides(small) == (48,)
     assert sizes.sides(family("stages")().start()) == (48, 24, 12)
+
+
+def test_architectures_that_say_their_side_are_asked_about_at_it_alone():
+    space, data = family("tiny")(), SimpleNamespace(image_size=96, in_channels=3, n_classes=10)
+    settings = make_settings(data="digits", seconds=60, max_ram=20_000, int8=True)
+    allowed, limit = constraint_of(settings, space, data), further_limit(settings)  # type: ignore[arg-type]
+    sizes = Sizes(96, 3, 10, count, lambda arch, scale, counts: True, smaller=smaller_sides(settings, 96))
+    drawn = [sample(space, np.random.default_rng(seed)) for seed in range(20)]
+    built = [limit(arch, sizes.scale(4, 1, sizes.sides(arch)[-1])) for arch in drawn]
+    assert [allowed(arch) for arch in drawn] == built  # type: ignore[misc]
+    assert {True, False} == set(built)
 
 
 def test_an_own_network_without_images_is_refused_in_one_sentence():

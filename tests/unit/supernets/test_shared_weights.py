@@ -204,6 +204,9 @@ def test_bad_input_is_named() -> None:
         shared(metric="speed")
     with pytest.raises(SettingError, match="without mixup"):
         shared(mixup=0.2)
+    for alone in ({"frozen_norms": True}, {"layer_decay": 0.5}, {"optimizer": "adamw"}):
+        with pytest.raises(SettingError, match="share weights"):
+            shared(**alone)
     with pytest.raises(SettingError, match="channels"):
         shared(validation=pixels(8, 0, channels=1))
     with pytest.raises(SettingError, match="for 1 batches, 2 were"):

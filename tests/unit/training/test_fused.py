@@ -219,6 +219,9 @@ def test_what_cannot_be_fused_says_so() -> None:
     for precision in ("fp16", "bf16"):
         with pytest.raises(SettingError, match=precision):
             train_fused(fused, pixels(), RECIPE.with_(precision=precision), seeds=[1])
+    for alone in ({"frozen_norms": True}, {"layer_decay": 0.5}):
+        with pytest.raises(SettingError, match="one by one"):
+            train_fused(fused, pixels(), RECIPE.with_(**alone), seeds=[1])
 
 
 @pytest.mark.gpu

@@ -99,9 +99,12 @@ def test_velocities_of_an_older_run_are_left() -> None:
     assert all(not tensor.any() for tensors in optimizer.state_dict().values() for group in tensors for tensor in group)
 
 
-def test_only_one_network_alone_is_trained_with_adamw() -> None:
-    with pytest.raises(SettingError, match="trained with SGD, got optimizer 'adamw'"):
-        sgd_settings(Recipe(optimizer="adamw"))
+@pytest.mark.parametrize(("name", "value", "known"), [("optimizer", "adamw", "'sgd'"), ("frozen_norms", True, "False"), ("layer_decay", 0.8, "1.0")])
+def test_what_only_one_network_alone_is_trained_with_is_refused_for_several(name: str, value: object, known: str) -> None:
+    with pytest.raises(SettingError, match=f"trained with {name} {known}, got {value!r}; set it to {known}, or train one by one"):
+        sgd_settings(Recipe(**{name: value}))
+    model = seeded_build(lambda: nn.Linear(2, 1), 0)
+    assert type(optimizer_for(model, Recipe(**{name: value}))) is (AdamW if value == "adamw" else SGD)
 
 
 def test_parameters_without_a_gradient_stay() -> None:
