@@ -118,8 +118,8 @@ def channels_last_for(model: nn.Module, recipe: Recipe, device: torch.device) ->
 def in_parts(model: nn.Module, side: int, n: int, device: str | torch.device) -> int:
     """Returns in how many parts ``n`` images go through a network one after the other: on a CPU as many as its caches hold at a time.
 
-    Measured on EfficientNet-Lite0, bf16, one core: of 64 images of 128 px 141 a second in training in four parts and 117 in one; of 192 px 69 in parts of 16
-    and 31 in one; scoring takes 2.0 ms an image of 128 px in parts of 16 and 3.6 ms in parts of 64 (``benchmarks/records/in_parts.json``).
+    Measured on EfficientNet-Lite0, bf16, one core, training on batches of 64: 121 images of 128 px a second in four parts and 86 in one, 46 of 224 px in parts of 8
+    and 19 in one (``benchmarks/records/in_parts.json``).
 
     Args:
         model: the network; ``works_at`` is the side at which its layers see images that it enlarges itself.
