@@ -4,7 +4,8 @@
 
 ``tuning-64``, ``tuning-96`` and ``tuning-128`` train all of EfficientNet-Lite0 at so many pixels for the **whole** time each, with the loop of
 ``plain_script.py`` (one cosine cycle, learning rate 0.01, batches of 128, flip and shifted crop, float32, norms that learn); the one with the best
-validation accuracy is the opponent of ``against_plain.py``'s side ``auto``. ``frozen`` makes features of all images at the largest of 64, 96, 128, 160
+validation accuracy is the opponent of ``against_plain.py``'s side ``auto``. ``careful-96``, ``careful-128`` and ``careful-160`` are what somebody does who knows how:
+AdamW, warm-up, batches of 32, norms that keep their statistics, smoothed labels, channels last (float32). ``frozen`` makes features of all images at the largest of 64, 96, 128, 160
 and 224 px for which the time suffices, and fits scikit-learn's logistic regression, its strength by validation. Processor seconds of one thread, with start
 and reading; test images are read after the choice. Rows and images are those of ``against_plain.py``.
 """
@@ -21,9 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 from against_plain import ROWS, left, measure, normalised, source, spent
-from plain_script import accuracy, train
+from plain_script import accuracy, fine_tune, train
 
-SIDES = ("tuning-64", "tuning-96", "tuning-128", "frozen")
+SIDES = ("tuning-64", "tuning-96", "tuning-128", "careful-96", "careful-128", "careful-160", "frozen")
 FEATURES = (64, 96, 128, 160, 224)
 PASS_SHARE = 0.6
 """Of the time, what the frozen features may take."""
@@ -42,11 +43,11 @@ def network(data: Any, side: int, seed: int) -> torch.nn.Module:
     return member(arch, scale, look.mean, look.std, generator=torch.Generator().manual_seed(seed))
 
 
-def tuning(data: Any, side: int, seed: int, seconds: float) -> dict[str, Any]:
+def tuning(data: Any, side: int, seed: int, seconds: float, *, careful: bool) -> dict[str, Any]:
     """Fine-tunes the whole network and returns its numbers."""
     torch.manual_seed(seed)
     model, sets = network(data, side, seed), normalised(data)
-    epochs = train(model, *sets["train"], seconds, flip=data.flip, lr=0.01)
+    epochs = fine_tune(model, *sets["train"], seconds, flip=data.flip) if careful else train(model, *sets["train"], seconds, flip=data.flip, lr=0.01)
     trained = spent()
     return {
         "params": sum(p.numel() for p in model.parameters()), "epochs": round(epochs, 1), "processor_seconds": round(trained, 1),
@@ -98,7 +99,7 @@ def child(row: str, side: str, seed: int) -> None:
     torch.set_num_threads(1)
     name, seconds = ROWS[row]
     data = load(source(name), seconds=seconds)
-    found = frozen(data, seconds) if side == "frozen" else tuning(data, int(side.partition("-")[2]), seed, seconds)
+    found = frozen(data, seconds) if side == "frozen" else tuning(data, int(side.partition("-")[2]), seed, seconds, careful=side.startswith("careful"))
     print(json.dumps({"image_size": data.image_size, **found}))
 
 

@@ -268,7 +268,7 @@ class Known:
                 fits = blocks <= most and prefix(name, side, blocks) is not None
                 if fits or blocks == max(features):  # the whole backbone may be a teacher where it is above the limits
                     probe = ridge_probe(features[blocks], self._labels, held_out[blocks], answers, self.scale.n_classes)
-                    (self.seen if fits else self.beyond).append(Seen(name, side, blocks, probe.accuracy, probe.score, cost))
+                    (self.seen if fits else self.beyond).append(Seen(name, side, blocks, probe.accuracy, probe.score, cost, len(answers)))
         if self.seen:
             best = max(self.seen, key=lambda seen: seen.score)
             self.say(

@@ -24,6 +24,7 @@ class Seen:
         accuracy: share of validation images that a linear probe names rightly.
         score: mean log likelihood, in nats.
         seconds: what a training image costs in a pass without gradients.
+        n: validation images.
     """
 
     backbone: str
@@ -32,6 +33,7 @@ class Seen:
     accuracy: float
     score: float
     seconds: float
+    n: int
 
 
 def full(source: Backbone, resolution: int, width: float) -> Plan:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archduel.race.newcomers import Entry, write_scale
 from archduel.race.rungs import Standing
 from archduel.training.metrics import Evaluation
+
+if TYPE_CHECKING:
+    from archduel.race.sides import Foretold
 
 __all__ = ["Candidate", "accuracy_interval"]
 
@@ -29,7 +32,9 @@ class Candidate:
         entry: what it is.
         name: for people.
         standing: its scores at the rungs.
-        curve: at each rung seconds, passes, images, score and validation accuracy with its interval.
+        foretold: what was known of it before its first step, None where nothing was.
+        curve: at each rung seconds, passes, images, score and validation accuracy with its interval; of a network that knew something the best so
+            far, and as ``measured`` the accuracy that it had just then.
         seconds: of training and scoring, in the budget's clock.
         passes: over the training images.
         steps: batches.
@@ -40,6 +45,7 @@ class Candidate:
     entry: Entry
     name: str
     standing: Standing = field(default_factory=Standing)
+    foretold: Foretold | None = None
     curve: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     passes: float = 0.0
@@ -80,6 +86,23 @@ class Candidate:
             "seconds": round(self.seconds, 3), "passes": round(self.passes, 4), "score": found.likelihood() if by_likelihood else accuracy,
             "accuracy": accuracy, "low": low, "high": high, "loss": found.loss,
         }  # fmt: skip
+
+    def best_so_far(self, point: dict[str, float], metric: str) -> dict[str, float]:
+        """Returns ``point``, or of a network that knew something and was better before what it stands for: fine-tuning begins with a dip."""
+        if not self.standing.known:
+            return point
+        before = self.curve[-1] if self.curve else self._first(metric)
+        if not before or not before["score"] > point["score"]:
+            return point
+        return {**point, **{name: before[name] for name in ("score", "accuracy", "low", "high")}, "measured": point["accuracy"]}
+
+    def _first(self, metric: str) -> dict[str, float]:
+        """Returns what was foretold in the terms of a point, nothing where it was not or was of another metric."""
+        if self.foretold is None or metric != "accuracy" or math.isnan(self.standing.opened):
+            return {}
+        accuracy, n = self.foretold.accuracy, self.foretold.n
+        low, high = accuracy_interval(accuracy, n)
+        return {"score": self.standing.opened, "accuracy": accuracy, "low": low, "high": high}
 
     def record(self) -> dict[str, Any]:
         """Returns all that is known as JSON values."""

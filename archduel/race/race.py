@@ -23,7 +23,7 @@ from archduel.race.plan import ENOUGH_PASSES, Ending, Plan
 from archduel.race.rungs import Enter, Standing
 from archduel.race.sets import Sets
 from archduel.race.settings import RaceSettings
-from archduel.race.sides import Side, turn
+from archduel.race.sides import Side, opened_score, turn
 from archduel.race.sizes import Sizes, depths, fitting_scale, widths
 from archduel.race.teaching import LESSON, Teacher, asked, learns_from, taught
 from archduel.race.threads import Threads
@@ -207,22 +207,17 @@ class Race:
         own_size = side.opener is not None or (entry.role == "standard" and entry.scale.channels == 16) or len(self._sizes(side).channels) == 1
         text = self.named(entry.arch) if side.opener is None else side.opener.named(entry.arch)
         name = text if own_size else f"{text} C{entry.scale.channels} N{entry.scale.depth}"
+        foretold = None if side.opener is None else side.opener.foretold(entry.arch)
         standing = Standing(
-            favoured=entry.role in FAVOURED, known=side.opener is not None, opened=self._opened(side, entry.arch),
+            favoured=entry.role in FAVOURED, known=side.opener is not None,
+            opened=opened_score(foretold, self.settings.metric, by_likelihood=self.settings.by_likelihood),
             costs=tuple(map(math.log, entry.costs.values())),
         )  # fmt: skip
-        candidate = Candidate(len(self.candidates), entry, name, standing)
+        candidate = Candidate(len(self.candidates), entry, name, standing, foretold)
         self.candidates.append(candidate)
         side.asker.costs[entry.arch] = entry.costs
         side.asker.known.setdefault(entry.arch, math.nan)
         return candidate
-
-    def _opened(self, side: Side, arch: Arch) -> float:
-        """Returns the score of a network before its first step, as far as it is known; nan where it is not."""
-        found = None if side.opener is None else side.opener.foretold(arch)
-        if found is None or not (self.settings.by_likelihood or self.settings.metric == "accuracy"):
-            return math.nan
-        return math.exp(found.score) if self.settings.by_likelihood else found.accuracy
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -336,7 +331,7 @@ class Race:
         if sound and not reached:
             return  # the race is over; what it has learned is kept
         point = self._scored(candidate, trainer) if sound else {}
-        self._reach(candidate, rung, point, self._units(candidate) - before)
+        point = self._reach(candidate, rung, point, self._units(candidate) - before)
         self._note(
             "rung", number=candidate.number, rung=rung, point=point, cost=self._units(candidate) - before, seconds=candidate.seconds,
             passes=candidate.passes, steps=candidate.steps, wall=round(self.stopwatch.seconds - began, 3),
@@ -346,12 +341,13 @@ class Race:
         """Returns the precision in which a network is scored: large ones would take as long for it as for a rung's training."""
         return trainer.recipe.precision if self.sides[candidate.entry.side].opener is not None else "fp32"
 
-    def _reach(self, candidate: Candidate, rung: int, point: dict[str, float], cost: float) -> None:
-        """Writes a candidate's score at a rung down and tells the strategy of its first."""
+    def _reach(self, candidate: Candidate, rung: int, point: dict[str, float], cost: float) -> dict[str, float]:
+        """Writes a candidate's score at a rung down and tells the strategy of its first; returns what it stands for."""
         self.spent[rung] += cost
         if point:
-            candidate.curve.append(point)
             candidate.standing.reach(point["score"])
+            point = candidate.best_so_far(point, self.settings.metric)
+            candidate.curve.append(point)
         else:
             candidate.standing.failed, candidate.reason = True, "the training loss was not finite"
         if point and self.settings.timed and candidate.steps and self.sides[candidate.entry.side].opener is None:
@@ -360,6 +356,7 @@ class Race:
             paid = Cost(candidate.seconds, candidate.steps * self.settings.recipe.batch_size)
             score = candidate.standing.scores[0] if point else math.nan
             self.sides[candidate.entry.side].asker.tell(candidate.entry.arch, score, paid, asked=candidate.entry.asked)
+        return point
 
     def _correct(self, candidate: Candidate) -> None:
         """Corrects the size that the time supports by what a candidate really took; says so where it changes by a lot."""

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from archduel.core import Arch, Constraint, Counts, Journal, Scale, Space, Strategy
@@ -23,7 +22,7 @@ from archduel.race.fronts import FrontRace, Member, Tradeoff
 from archduel.race.newcomers import Asker, Entry
 from archduel.race.plan import ENOUGH_PASSES, LAST_SHARE, Plan, epochs_plan, timed_plan
 from archduel.race.race import Race
-from archduel.race.sets import Sets, check_images
+from archduel.race.sets import ImageSet, Sets, sets_of
 from archduel.race.settings import RaceSettings
 from archduel.race.sides import Side
 from archduel.race.sizes import Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
@@ -31,70 +30,10 @@ from archduel.race.training import Anytime, best_precision
 from archduel.spaces.family import build, count, family
 from archduel.spaces.mobilenetv3.space import MobileNetV3, Spec
 from archduel.spaces.resnet.space import BLOCKS, WIDTHS, ResNet
-from archduel.training.images import Pixels, side_by_side
 from archduel.training.recipe import Recipe
 
 __all__ = ["ImageSet", "RaceResult", "race_recipe", "run_race"]
 
-JUDGED_A_SECOND, LEAST_JUDGED = 10, 1_000
-"""Validation images that a race scores with for each second that it has, at most, and how many it may have however short it is."""
-JUDGES = 23  # of which they are, for every race the same
-
-
-class Part(Protocol):
-    """One split of a set of images."""
-
-    @property
-    def images(self) -> NDArray[np.uint8]:
-        """(N, C, H, W)."""
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """(N,)."""
-
-
-class Look(Protocol):
-    """How images become a network's input."""
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Of values in 0..1, one a channel."""
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Likewise."""
-
-
-class ImageSet(Protocol):
-    """What a race needs of :class:`archduel.data.Dataset`; the test split is not even looked at."""
-
-    @property
-    def train(self) -> Part:
-        """What networks learn from."""
-
-    @property
-    def validation(self) -> Part:
-        """What decides."""
-
-    @property
-    def preprocessing(self) -> Look:
-        """Mean and standard deviation."""
-
-    @property
-    def flip(self) -> bool:
-        """Whether a mirrored image keeps its label."""
-
-    @property
-    def n_classes(self) -> int:
-        """Outputs."""
-
-    @property
-    def in_channels(self) -> int:
-        """1 or 3."""
-
-    @property
-    def image_size(self) -> int:
-        """In pixels."""
 
 
 @dataclass(frozen=True)
@@ -229,8 +168,7 @@ def run_race(
     assert journal is not None
     watch = Stopwatch(clock or Wall(), max([gone, *_clocks(journal, folder)]))
     recipe = recipe or race_recipe(data, device, side=scratch_side)
-    sets = _sets(data, device, None if seconds is None else max(LEAST_JUDGED, round(JUDGED_A_SECOND * seconds)))
-    check_images(sets)
+    sets = sets_of(data, device, seconds)
     sizes = Sizes(
         scratch_side or data.image_size, data.in_channels, data.n_classes, lru_cache(100_000)(count),
         Bounds(max_params, max_macs).and_also(allowed), depths(space), widths(space),
@@ -305,21 +243,6 @@ def _begun(journal: Records, gone: float) -> float:
     """Returns when a race began on the clock of its budget, which its plan starts from also where it is continued."""
     noted = next((record for record in journal.records if record["event"] == "size"), {})
     return float(noted.get("gone", gone))
-
-
-def _sets(data: ImageSet, device: str, judged: int | None) -> Sets:
-    """Returns the images; those of training and validation together share the memory of both where they lie side by side.
-
-    Candidates are scored with at most ``judged`` of the validation images: 5,000 would take a pretrained network longer than the rung.
-    """
-    train, validation, look = data.train, data.validation, data.preprocessing
-    n = len(train.labels)
-    images, labels = side_by_side(train.images, validation.images), np.concatenate([train.labels, validation.labels])
-    both = Pixels(images, labels, look.mean, look.std, device)
-    held_out = both.subset(torch.arange(n, len(labels)))
-    if judged is not None and judged < len(held_out):
-        held_out = held_out.fraction(judged / len(held_out), JUDGES)
-    return Sets(both.subset(torch.arange(n)), held_out, both)
 
 
 def _plan(

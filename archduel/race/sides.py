@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -15,7 +16,7 @@ from archduel.race.newcomers import Asker, Entry
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
-__all__ = ["Begun", "Opener", "Side", "Tuned", "turn"]
+__all__ = ["Begun", "Foretold", "Opener", "Side", "Tuned", "opened_score", "turn"]
 
 STANDARD_PLACES = (1, 4, 8, 13, 19)
 """Which newcomers are standard networks, as long as there are any; all others are asked for or drawn, but for the space's own start."""
@@ -57,6 +58,17 @@ class Foretold(Protocol):
     @property
     def score(self) -> float:
         """Mean log likelihood of the right classes, in nats."""
+
+    @property
+    def n(self) -> int:
+        """Of how many images."""
+
+
+def opened_score(found: Foretold | None, metric: str, *, by_likelihood: bool) -> float:
+    """Returns the score of a network before its first step, as far as it is known; nan where it is not."""
+    if found is None or not (by_likelihood or metric == "accuracy"):
+        return math.nan
+    return math.exp(found.score) if by_likelihood else found.accuracy
 
 
 class Opener(Protocol):

@@ -150,10 +150,16 @@ class Pixels:
         Raises:
             SettingError: unless 0 < share <= 1.
         """
+        return self if share == 1 else self.subset(self.drawn(share, seed))
+
+    def drawn(self, share: float, seed: int) -> Tensor:
+        """Returns which images are a random ``share`` of them, (B,) rising numbers; see :meth:`fraction`.
+
+        Raises:
+            SettingError: unless 0 < share <= 1.
+        """
         if not 0 < share <= 1:
             raise SettingError(f"share must be in (0, 1], got {share}")
-        if share == 1:
-            return self
         labels = self.labels.cpu()
         counts = torch.bincount(labels)
         # Shuffled, then sorted by class in a stable way: each class keeps its random order, whose first images are taken.
@@ -162,7 +168,7 @@ class Pixels:
         place = torch.arange(len(self)) - (counts.cumsum(0) - counts)[labels[by_class]]  # rank within its class
         # A class of a few images would else vanish, and a network without it has another task.
         quota = (counts * share).round().clamp(min=1)
-        return self.subset(by_class[place < quota[labels[by_class]]].sort().values)
+        return by_class[place < quota[labels[by_class]]].sort().values
 
     def resized(self, image_size: int) -> Pixels:
         """Returns the images at ``image_size`` x ``image_size`` (antialiased bilinear, rounded), made once and kept."""
@@ -366,6 +372,4 @@ class Streamed:
             return self
         # Which images follows from labels alone: the rule of Pixels on pixels that nobody looks at.
         numbers = Pixels(torch.empty(len(self), 1, 1, 1, dtype=torch.uint8), self.labels.cpu(), (0.5,), (0.5,))
-        kept = numbers.fraction(share, seed)
-        assert kept._rows is not None
-        return self.subset(kept._rows)
+        return self.subset(numbers.drawn(share, seed))

@@ -33,7 +33,7 @@ def known(side: int = 32) -> Known:
 
 def seen(blocks: int, best: int = 128) -> list[Seen]:
     """Returns probes of cuts up to ``blocks`` at three resolutions, in no order; those near ``best`` say most."""
-    return [Seen(NAME, side, cut, 0.5, -1.0 - abs(side - best) / 100, COST[side]) for side in (128, 64, 96) for cut in (blocks, 5)]
+    return [Seen(NAME, side, cut, 0.5, -1.0 - abs(side - best) / 100, COST[side], 50) for side in (128, 64, 96) for cut in (blocks, 5)]
 
 
 def share(blocks: int, side: int) -> float:

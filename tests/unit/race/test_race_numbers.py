@@ -6,18 +6,22 @@ import math
 import time
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from archduel.core import Arch, Counts, Scale
 from archduel.errors import BudgetError, SettingError
+from archduel.race import sets as sets_module
 from archduel.race.candidates import Candidate, accuracy_interval
 from archduel.race.clock import Pace, Processor, Stopwatch, Wall
 from archduel.race.newcomers import Entry
 from archduel.race.plan import Ending, epochs_plan, timed_plan
 from archduel.race.rungs import Enter, Promote, Rungs, Standing
+from archduel.race.sets import sets_of
 from archduel.race.sizes import CHANNELS, Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
 from archduel.spaces.nasbench201.space import NASBench201
 from archduel.spaces.natsbench_sss.space import NATSBenchSSS
@@ -340,3 +344,39 @@ def test_what_is_known_of_a_candidate() -> None:
         "scale": {"channels": 8, "depth": 2, "image_size": 16, "in_channels": 1, "n_classes": 5}, "params": 123, "macs": 4567, "seconds": 1.235,
         "passes": 2.346, "steps": 9, "curve": [{"accuracy": 0.25}, {"accuracy": 0.5}], "reason": "",
     }  # fmt: skip
+
+
+# -- The images ---------------------------------------------------------------------------------------------------------
+
+
+def images(n: int, n_validation: int) -> Any:
+    """Returns that many images of 4 px in two classes, one of three in the second; each is filled with its number."""
+    values = [np.repeat(np.arange(a, b, dtype=np.uint8), 16).reshape(-1, 1, 4, 4) for a, b in ((0, n), (n, n + n_validation))]
+    parts = [SimpleNamespace(images=part, labels=(part[:, 0, 0, 0] % 3 == 0).astype(np.int64)) for part in values]
+    return SimpleNamespace(train=parts[0], validation=parts[1], preprocessing=SimpleNamespace(mean=(0.5,), std=(0.25,)))
+
+
+def test_a_short_race_scores_with_some_of_the_validation_images_at_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sets_module, "LEAST_JUDGED", 20)
+    data = images(90, 60)
+    for seconds, n in ((None, 60), (6.0, 60), (3.0, 30), (1.0, 20)):
+        found = sets_of(data, "cpu", seconds)
+        assert (len(found.train), len(found.validation), len(found.both)) == (90, n, 150)
+        numbers = found.validation.batch(torch.arange(n))[0][:, 0, 0, 0].tolist()
+        assert numbers == found.judged.tolist()
+        assert min(numbers) >= 90
+        assert float((found.validation.labels == 1).float().mean()) == pytest.approx(1 / 3, abs=0.04)  # as many of each class as there were
+        larger = found.at(Scale(1, 1, 8, 1, 2))
+        assert (larger.validation.image_size, len(larger.train), len(larger.both)) == (8, 90, 150)
+        assert larger.validation.batch(torch.arange(n))[0][:, 0, 0, 0].tolist() == numbers
+    assert sets_of(data, "cpu", 3.0).judged.tolist() == sets_of(data, "cpu", 3.0).judged.tolist()
+
+
+def test_two_images_of_each_are_the_least() -> None:
+    assert len(sets_of(images(2, 2), "cpu", 60.0).both) == 4
+
+
+@pytest.mark.parametrize("sizes", [(1, 60), (90, 1)])
+def test_there_must_be_something_to_compare_networks_on(sizes: tuple[int, int]) -> None:
+    with pytest.raises(SettingError, match=f"got {sizes[0]} and {sizes[1]}"):
+        sets_of(images(*sizes), "cpu", 60.0)
