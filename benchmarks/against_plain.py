@@ -190,6 +190,7 @@ def known(data: Any, start: str, seed: int, limit: int | None, fast: Any, *, at_
         """All of the backbone, at the most pixels that the limits allow."""
 
         def first(self) -> list[Proposal]:
+            self.least.clear()  # it is all of the backbone that is asked for, however few pixels that leaves
             return [Proposal("tuned", arch) for arch in map(all_of_it, RESOLUTIONS) if self.sized(arch) is not None][-1:]
 
     space, look = Pretrained(backbones=[BACKBONE]), data.preprocessing
