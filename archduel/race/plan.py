@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from archduel.errors import BudgetError, SettingError
 from archduel.race.rungs import Rungs
 
-__all__ = ["Ending", "Plan", "epochs_plan", "timed_plan"]
+__all__ = ["LEAST_TRAINING", "Ending", "Plan", "epochs_plan", "timed_plan"]
 
 RACE_SHARE = 0.38
 """Share of the time in which networks compete; the rest, and what the winner was trained until then, is more than half."""
@@ -29,6 +29,10 @@ ENOUGH_PASSES = 100.0
 On 1,000 and 5,000 images in one and three minutes the better networks came to 100 to 150 passes (``benchmarks/records/against_plain.jsonl``);
 guessed for 40, the first network was twice as large, had two passes at its first rung and lost a race that it should have won.
 """
+
+
+LEAST_TRAINING = 5.0
+"""Seconds that a race must have to train in."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,13 @@ def timed_plan(seconds: float, *, gone: float, reserve: float, last_share: float
         last_share: of the budget that the last training has if that can be; 0 where there is none.
 
     Raises:
-        BudgetError: if less than five seconds are left to train.
+        BudgetError: if less than :data:`LEAST_TRAINING` is left to train.
     """
     usable = seconds - gone - reserve
-    if usable < 5:
-        needed = gone + reserve + 5
+    if usable < LEAST_TRAINING - 1e-6:
+        needed = gone + reserve + LEAST_TRAINING
         raise BudgetError(
-            f"--time {seconds:g}s is too short: starting and handing over take about {gone + reserve:.0f} s here, and training at least 5; "
+            f"--time {seconds:g}s is too short: starting and handing over take about {gone + reserve:.0f} s here, and training at least {LEAST_TRAINING:g}; "
             f"give at least --time {math.ceil(needed)}s", needed
         )  # fmt: skip
     race = max(LEAST_RACE * usable, min(RACE_SHARE * usable, usable - last_share * seconds))

@@ -20,7 +20,7 @@ from archduel.race.candidates import Candidate
 from archduel.race.clock import Clock, Stopwatch, Wall
 from archduel.race.fronts import FrontRace, Member, Tradeoff
 from archduel.race.newcomers import Asker, Entry
-from archduel.race.plan import ENOUGH_PASSES, LAST_SHARE, Plan, epochs_plan, timed_plan
+from archduel.race.plan import ENOUGH_PASSES, LAST_SHARE, LEAST_TRAINING, Plan, epochs_plan, timed_plan
 from archduel.race.race import Race
 from archduel.race.sets import ImageSet, Sets, sets_of
 from archduel.race.settings import RaceSettings
@@ -179,6 +179,8 @@ def run_race(
     try:
         prepared = [_prepared(side, number, journal, sets, seconds, watch) for number, side in enumerate(known)]
         gone = watch.seconds if prepared else watch.before
+        if prepared and seconds is not None:  # rather late than nothing after all of the time: a look took longer than it was given
+            gone = max(watch.before, min(gone, seconds - reserve - LEAST_TRAINING))
         plan = _plan(seconds, evaluations, _begun(journal, gone), reserve, first_epochs, last_epochs, last_training=last_training)
         macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, gone=gone, timed=seconds is not None and scratch)
         settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, threads, reserve)

@@ -49,6 +49,7 @@ from archduel.commands.search.stages import Context, Selection, core_seconds, se
 from archduel.commands.search.strategy import check_settings, closed_form_costs, make_strategy
 from archduel.commands.tracking import following
 from archduel.core import Executor, Local, Scale, Space, Strategy, sample
+from archduel.core.blas import one_blas_thread
 from archduel.core.job import RUN, Job
 from archduel.core.places import same_place
 from archduel.data import Dataset, load
@@ -377,7 +378,7 @@ def search(
     line = printable(command or " ".join(sys.argv) or "archduel.search(...)")
     folder = same.opened(path, checked, line, gone)
     try:
-        with following(track, path, progress.say):
+        with following(track, path, progress.say), one_blas_thread():
             _go_on(folder, checked, progress)
     except KeyboardInterrupt:
         progress.end()

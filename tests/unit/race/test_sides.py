@@ -190,3 +190,35 @@ def test_without_scratch_only_known_networks_take_part(digits: Dataset, tmp_path
     assert found.recipe.frozen_norms
     assert found.recipe.lr == 0.02
     assert [fresh for _, fresh in opener.opened].count(True) == len(found.candidates)
+
+
+@dataclass
+class Slow(Taught):
+    """Looks at the images for longer than the race has."""
+
+    clock: Ticking = field(default_factory=lambda: Ticking())
+
+    def prepare(self, train: Pixels, validation: Pixels, seconds: float | None, noted: Mapping[str, Any] | None, now: Any) -> dict[str, Any]:
+        self.clock.time += 100.0
+        return super().prepare(train, validation, seconds, noted, now)
+
+
+class Ticking:
+    """A clock that goes on whenever it is read."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        self.time += 0.05
+        return self.time
+
+    processor = now
+
+
+def test_a_look_that_took_all_of_the_time_does_not_leave_a_person_with_nothing(digits: Dataset, tmp_path: Path) -> None:
+    clock = Ticking()
+    found = race(digits, tmp_path, Slow(clock=clock), evaluations=None, seconds=20.0, clock=clock)
+    assert found.candidates
+    assert found.winner.steps > 0
+    assert found.seconds < 120.0
