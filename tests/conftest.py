@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,3 +26,14 @@ def no_onnx() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folder, "missing_packages", lambda: ["onnx"])
         yield
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains tables without worker processes, each of which imports torch; the first test of test_table_train.py has them."""
+    from archduel.execution import Sequential
+
+    def here(factory: Any, *, run_seed: int, at_once: Any, **_: Any) -> Any:
+        return closing(Sequential(factory(), run_seed=run_seed, at_once=at_once))
+
+    monkeypatch.setattr("archduel.commands.table.train.Processes", here)

@@ -14,7 +14,7 @@ from archduel.errors import RunError
 pytestmark = pytest.mark.usefixtures("no_onnx")
 WINNER = "stages:1.0.1.1.1.1.2.0.0.1"
 SMALL = {
-    "space": "stages", "strategy": "best", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True, "start": "scratch",
+    "space": "stages", "strategy": "best", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True, "start": "scratch", "workers": 1,
     "set": {"race.last_epochs": 12}, "quiet": True,
 }  # fmt: skip
 

@@ -47,6 +47,7 @@ def _of_a_clock(name: str) -> bool:
 
 
 @pytest.mark.parametrize("kind", LINES)
+@pytest.mark.usefixtures("in_this_process")
 def test_a_stopped_job_is_resumed_from_its_file_alone(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, ending = ("mine.table", ".jsonl") if kind == "table" else ("out.json", ".trials.jsonl")
     words, place = [*LINES[kind].split(), "--out", out], tmp_path / "stopped"
@@ -63,7 +64,7 @@ def test_a_stopped_job_is_resumed_from_its_file_alone(kind: str, tmp_path: Path,
     moved = tmp_path / "moved"
     place.rename(moved)
     resumed = ["resume", f"moved/{out}", "--quiet"]
-    if kind == "table":  # by a process that knows nothing else
+    if kind == "search":  # by a process that knows nothing else
         subprocess.run([sys.executable, "-m", "archduel", *resumed], check=True)
     else:
         assert CliRunner().invoke(app, resumed, catch_exceptions=False).exit_code == 0

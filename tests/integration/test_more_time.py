@@ -19,7 +19,6 @@ import archduel
 from archduel.data import load
 from archduel.errors import BudgetError, RunError, SettingError
 
-pytestmark = pytest.mark.usefixtures("no_onnx")
 CLOCKED = str(Path(__file__).with_name("clocked.py"))  # seconds of these runs are a slow machine's processor seconds
 SMALL: dict[str, Any] = {
     "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True, "workers": 1,

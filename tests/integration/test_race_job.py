@@ -29,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("no_onnx")
 CLOCKED = str(Path(__file__).with_name("clocked.py"))  # seconds of these runs are a slow machine's processor seconds
 SMALL = {
     "space": "stages", "strategy": "evolution", "max_images": 240, "max_params": 20_000, "evaluations": 4, "race": True,
+    "workers": 1,  # the threads of one network, which spin where others compute
     "set": {"race.last_epochs": 12},
 }  # fmt: skip
 

@@ -56,7 +56,7 @@ def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Returns a finished race of parts of EfficientNet-Lite0 alone."""
     out = tmp_path_factory.mktemp("runs") / "known"
     return archduel.search(
-        images, evaluations=4, race=True, start="pretrained", backbones=["efficientnet_lite0"], max_params=200_000, out=out, quiet=True,
+        images, evaluations=4, race=True, workers=1, start="pretrained", backbones=["efficientnet_lite0"], max_params=200_000, out=out, quiet=True,
         set={"race.last_epochs": 10},
     )
 
@@ -90,7 +90,7 @@ def test_the_export_answers_as_the_network_does(run: Run, images: Path, tmp_path
 def test_two_starts_repeat_exactly(images: Path, tmp_path: Path) -> None:
     results = []
     for name in ("first", "second"):
-        found = archduel.search(images, evaluations=4, race=True, max_params=150_000, out=tmp_path / name, quiet=True, set={"race.last_epochs": 10})
+        found = archduel.search(images, evaluations=4, race=True, workers=1, max_params=150_000, out=tmp_path / name, quiet=True, set={"race.last_epochs": 10})
         results.append(json.loads((found.folder / "result.json").read_text()))
     archs = [[candidate["arch"] for candidate in result["race"]["candidates"]] for result in results]
     assert archs[0] == archs[1]
@@ -163,7 +163,7 @@ def test_features_from_the_cache_are_not_taken_for_quick_networks(images: Path, 
 
 
 def test_where_no_part_is_small_enough_networks_from_scratch_race_alone(images: Path, tmp_path: Path) -> None:
-    run = archduel.search(images, evaluations=4, race=True, max_params=2_000, out=tmp_path / "run", quiet=True, set={"race.last_epochs": 10})
+    run = archduel.search(images, evaluations=4, race=True, workers=1, max_params=2_000, out=tmp_path / "run", quiet=True, set={"race.last_epochs": 10})
     candidates = run.result["race"]["candidates"]
     assert len(candidates) == 4
     assert not any(candidate["arch"].startswith("pretrained:") for candidate in candidates)
@@ -184,7 +184,7 @@ def test_a_network_that_was_known_is_not_audited_from_scratch(run: Run) -> None:
 )  # fmt: skip
 def test_what_cannot_be_is_one_clear_error(given: dict[str, object], why: str, images: Path, tmp_path: Path) -> None:
     with pytest.raises(ArchduelError, match=why):
-        archduel.search(images, **{"evaluations": 4, "race": True, "start": "pretrained", "out": tmp_path / "run", "quiet": True, **given})
+        archduel.search(images, **{"evaluations": 4, "race": True, "workers": 1, "start": "pretrained", "out": tmp_path / "run", "quiet": True, **given})
 
 
 def test_runs_of_before_began_from_scratch(tmp_path: Path) -> None:

@@ -4,35 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from archduel.commands.table.train import train_table
 from archduel.errors import SettingError
-from archduel.execution import Sequential
 from archduel.tables.store import open_table
 
 QUICK = {"epochs": 1, "channels": 4, "depth": 1}
-
-
-class Here(Sequential):
-    """Trains in this process what worker processes would, which import torch first; the first test has them."""
-
-    def __init__(self, factory: Any, *, run_seed: int, at_once: Any, **_: Any) -> None:
-        super().__init__(factory(), run_seed=run_seed, at_once=at_once)
-
-    def __enter__(self) -> Here:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-@pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archduel.commands.table.train.Processes", Here)
 
 
 def test_a_table_is_trained_once_extended_and_read(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_a_mistake_leaves_no_run_behind_and_a_plan_notices_it(words: list[str], 
 
 
 def test_what_was_paid_for_stays(tmp_path: Path, no_onnx: None) -> None:
-    words = ["search", "digits", "--evaluations", "4", "--race", "--max-images", "120", "--max-params", "10k", "--start", "scratch", "--set", "race.last_epochs=10", "--out", str(tmp_path / "run"), "-q"]
+    words = ["search", "digits", "--evaluations", "4", "--race", "--workers", "1", "--max-images", "120", "--max-params", "10k", "--start", "scratch", "--set", "race.last_epochs=10", "--out", str(tmp_path / "run"), "-q"]
     assert run(app, words).exit_code == 0
     before = (tmp_path / "run" / "journal.jsonl").read_bytes()
     assert run(app, [*words, "--strategy", "random"]).exception is not None
