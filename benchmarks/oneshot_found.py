@@ -27,8 +27,10 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "relativenas": {},
     "gdas": {},
     "darts": {"order": 1},
+    "darts, softmax": {"order": 1, "variant": "judged"},
     "ctnas_oneshot": {},
 }
+"""Name -> settings; what follows a comma tells two of one strategy apart."""
 GOOD = 0.93
 """An accuracy that 9 % of the cells reach."""
 BELIEF = (0.0, 0.5, 1.0, 2.0)
@@ -51,9 +53,10 @@ def one_search(arguments: argparse.Namespace, dataset: Any, strategy: str, seed:
 
     if strategy == RANDOM:
         return random_arm(arguments, dataset, seed)
-    space, plan, shared = prepared(arguments, dataset, strategy, STRATEGIES[strategy], seed)
+    known = strategy.partition(",")[0]
+    space, plan, shared = prepared(arguments, dataset, known, STRATEGIES[strategy], seed)
     began = time.process_time()
-    made = make_strategy(strategy, space, seed=seed, settings=plan.settings, given={"shared": shared})
+    made = make_strategy(known, space, seed=seed, settings=plan.settings, given={"shared": shared})
     search(made, Local(lambda queries: []), budget=Budget())
     seconds = time.process_time() - began
     finalists = made.finalists(8)
@@ -126,10 +129,11 @@ def write(arguments: argparse.Namespace, searches: list[dict[str, Any]], sizes: 
             "better_than": statistics.mean(row["better_than"] for row in own),
             "seconds": statistics.median(timed) if (timed := [row["seconds"] for row in own if "seconds" in row]) else None,
         }
-        for title, rival in (("", tests[RANDOM]), (", chosen with size", sized)):
-            pairs = [(test, rival[seed]) for seed, test in tests[name].items() if seed in rival]
-            if len(pairs) > 1 and (name != RANDOM or title):
-                strategies[name][f"minus {RANDOM}{title}"] = paired_difference(*zip(*pairs)).record()
+        others = {other: tests[other] for other in tests if other.startswith(f"{name}, ")}
+        for rival, its in {RANDOM: tests[RANDOM], f"{RANDOM}, chosen with size": sized, **others}.items():
+            pairs = [(test, its[seed]) for seed, test in tests[name].items() if seed in its]
+            if len(pairs) > 1 and name != rival:
+                strategies[name][f"minus {rival}"] = paired_difference(*zip(*pairs)).record()
         print(name, json.dumps(strategies[name]), flush=True)
     record = {
         "command": command(), **environment(), "threads": 1, "data": sizes, "table": about,

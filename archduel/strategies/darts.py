@@ -8,20 +8,28 @@ Liu, Simonyan, Yang: "DARTS: Differentiable Architecture Search", ICLR 2019.
     xi                  shared.lr           step size of the virtual step; order=1 sets it to 0
     epsilon             RADIUS / ||grad of L_val with respect to w'||
 
+The default draws the mixture, ``variant="dirichlet"``: Chen, Wang, Cheng, Tang, Hsieh: "DrNAS: Dirichlet Neural Architecture Search", ICLR 2021.
+
+    beta                concentration       elu(alpha) + 1, 1 at the start: the weights of an edge are uniform on the simplex
+    theta               _weights            drawn from Dirichlet(beta) anew for each batch; gradients go through the draw
+    lambda d(beta, 1)   weight_decay        Adam's, which pulls alpha to 0 and so beta to 1 (their l2)
+
 Deviations:
  1. The virtual step is w - xi (grad + weight_decay w + momentum v), as in the authors' code; the paper's equation 7 has the
     gradient alone. The finite difference (equation 8) is taken at w, before the virtual step, and w is put back bit by bit.
  2. The real step of w is the shared estimator's, which is Nesterov's and clips.
- 3. The derived cell is the supernet's ``derive`` of the softmax of alpha, which never holds ``none`` (P's rule for its own space). It and
+ 3. The derived cell is the supernet's ``derive`` of the mixture's mean, which never holds ``none`` (P's rule for its own space). It and
     cells derived from alphas with Gumbel noise are judged with the shared weights, and the first by accuracy, loss and multiply-adds
     is named. ``variant="paper"`` names the derived cell unless the constraint forbids it, with ``none`` where the space's supernet
-    derives it (as NAS-Bench-201's DARTS does); the others follow by their score.
+    derives it (as NAS-Bench-201's DARTS does); the others follow by their score. ``judged`` has P's mixture and ends as the default does.
  4. A derived cell whose output does not depend on its input is not named (P names whatever is derived); the first cell of noisy alphas
     that is none takes its place, and the last step's metrics say so (``constant``). Nor is one named that scores no better with the shared
     weights than a guess while another candidate does (``guesses``).
  5. Added: ``beta_decay`` (Ye et al.: "beta-DARTS: Beta-Decay Regularization for Differentiable Architecture Search", CVPR 2022): L_val gets the mean
     over the edges of log sum exp alpha, with a weight that rises linearly to this number over the epochs (they: 50); 0, DARTS, is the default.
  6. Added: ``verify`` of the finalists are evaluated on their own in the end (P: the best of four searches).
+ 7. Of DrNAS there is the distribution alone: no partial channels, no pruning in the middle. ``none``, which no cell that is named holds,
+    is not mixed (they: mixed). First order, as theirs; alpha's learning rate is ours (they: 6e-4).
 """
 
 from __future__ import annotations
@@ -33,6 +41,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from archduel.core import (
     Allowance,
@@ -55,8 +64,29 @@ from archduel.strategies.rounds import first_distinct
 __all__ = ["DARTS"]
 
 RADIUS = 0.01
-VARIANTS = ("judged", "paper")
+FARTHEST = -10.0
+"""Below this alpha the concentration stays at 5e-5: elu(-20) + 1 is 0 in float32, of which there is no distribution."""
+LEAST = 1e-30
+"""Below any sum of gamma draws that matters: where all of an edge underflow, its operations get nothing instead of nan."""
 Batch = tuple[Tensor, Tensor]
+
+
+def concentration(alpha: Tensor) -> Tensor:
+    """Returns beta, positive and of the shape of ``alpha``, 1 where alpha is 0 (DrNAS's code)."""
+    return F.elu(alpha.clamp_min(FARTHEST)) + 1
+
+
+def dirichlet(alpha: Tensor, mixed: Tensor, generator: torch.Generator) -> Tensor:
+    """Returns weights (edges, operations) drawn from a Dirichlet distribution an edge, differentiable for ``alpha``; each row sums to 1.
+
+    Args:
+        alpha: (edges, operations).
+        mixed: (operations,), 1 for those that take part; the others get 0.
+        generator: of the draw.
+    """
+    # gamma draws over their sum; torch's own Dirichlet would draw from the global generator
+    drawn = torch._standard_gamma(concentration(alpha).to(generator.device), generator=generator).to(alpha.device) * mixed
+    return drawn / drawn.sum(1, keepdim=True).clamp_min(LEAST)
 
 
 class DARTS(OneShot):
@@ -66,15 +96,16 @@ class DARTS(OneShot):
         shared: the weights; its supernet must be able to mix.
         generator: the randomness of the first alphas and of the candidates.
         constraint: which architectures are allowed.
-        order: 2 differentiates through a step of w, 1 does not.
+        order: 2 differentiates through a step of w, 1 does not; 0 = as the variant's paper, 1 for ``dirichlet``, else 2.
         epochs: passes over the training batches.
         batches: of an epoch; 0 = a whole pass.
         lr: Adam's learning rate for alpha.
         weight_decay: Adam's, for alpha.
-        beta_decay: weight that the decay of the mixture's weights reaches in the last epoch; 0 = none.
+        beta_decay: weight that the decay of the mixture's weights reaches in the last epoch; 0 = none. Not for ``dirichlet``.
         candidates: architectures that are judged in the end, the derived one included.
         verify: of these, how many are evaluated on their own.
-        variant: ``judged`` by shared weights and size, no cell with ``none``, or the ``paper``'s: the derived cell whatever it is.
+        variant: ``dirichlet``, a mixture drawn for each batch, whose cells are judged by shared weights and size; ``judged``, the
+            same end for DARTS's softmax; ``paper``, DARTS: the cell that its softmax derives, whatever it is.
 
     Raises:
         SettingError: for a supernet that cannot mix, another variant, or numbers out of range.
@@ -84,6 +115,7 @@ class DARTS(OneShot):
     updates: ClassVar[int] = 19_500
     """Of alpha in the paper's search on CIFAR-10."""
     most_epochs: ClassVar[int] = 50
+    variants: ClassVar[tuple[str, ...]] = ("dirichlet", "judged", "paper")
 
     def __init__(
         self,
@@ -92,7 +124,7 @@ class DARTS(OneShot):
         *,
         generator: torch.Generator,
         constraint: Constraint | None = None,
-        order: int = 2,
+        order: int = 0,
         epochs: int = 50,
         batches: int = 0,
         lr: float = 3e-4,
@@ -100,20 +132,22 @@ class DARTS(OneShot):
         beta_decay: float = 0.0,
         candidates: int = 5,
         verify: int = 0,
-        variant: str = "judged",
+        variant: str = "dirichlet",
     ) -> None:
-        if variant not in VARIANTS:
-            raise SettingError(f"variant is {variant!r}, expected {' or '.join(map(repr, VARIANTS))}")
-        if order not in (1, 2):
-            raise SettingError(f"order is {order}, expected 1 or 2")
+        if variant not in self.variants:
+            raise SettingError(f"variant is {variant!r}, expected {' or '.join(map(repr, self.variants))}")
+        if order not in (0, 1, 2):
+            raise SettingError(f"order is {order}, expected 1, 2, or 0 for the variant's own")
+        if beta_decay and variant == "dirichlet":
+            raise SettingError(f"beta_decay is {beta_decay:g}: it is of a softmax, and this mixture is drawn; set variant='judged' or 'paper' with it")
         check_at_least(1, epochs=epochs, candidates=candidates)
         check_at_least(0, batches=batches, beta_decay=beta_decay)
         check_positive(lr=lr)
         if not isinstance(shared.supernet, MixingSupernet):
             raise SettingError(f"the supernet of space {space.name} cannot mix operations; search it with spos, cnas or relativenas")
-        super().__init__(space, shared, constraint, verify, "joint" if variant == "judged" else "score")
-        self.generator, self.variant = generator, variant
-        self.order, self.epochs, self.candidates, self.beta_decay = order, epochs, candidates, beta_decay
+        super().__init__(space, shared, constraint, verify, "score" if variant == "paper" else "joint")
+        self.generator, self.variant, self._draw = generator, variant, 0
+        self.order, self.epochs, self.candidates, self.beta_decay = order or self._order(variant), epochs, candidates, beta_decay
         self.batches = batches or shared.n_batches("train")
         self.supernet: MixingSupernet = shared.supernet
         device = next(iter(shared.supernet.parameters())).device
@@ -135,7 +169,13 @@ class DARTS(OneShot):
     @classmethod
     def mixing(cls, given: Mapping[str, Any], options: int) -> float:
         """Returns what a batch costs: all operations run, some of which cost nothing; second order takes three more passes."""
-        return max(1.0, 0.5 * options) * (5 if given.get("order", 2) == 2 else 2)
+        order = given.get("order") or cls._order(given.get("variant", "dirichlet"))
+        return max(1.0, 0.5 * options) * (5 if order == 2 else 2)
+
+    @staticmethod
+    def _order(variant: str) -> int:
+        """Returns the order of the gradient in the paper of a variant."""
+        return 1 if variant == "dirichlet" else 2
 
     def step(self) -> StepReport | None:
         """Makes one epoch (Algorithm 1); None when finished."""
@@ -147,7 +187,9 @@ class DARTS(OneShot):
             self.closing.any = self._some_cell()
         for _ in range(self.batches):
             batch = next(train)
+            self._draw_anew()
             self._update_alphas(batch, next(validation))
+            self._draw_anew()
             loss = self.shared.loss(self._weights(), batch)
             self.shared.update(loss)
             losses, images = losses + float(loss.detach()), images + len(batch[1])
@@ -176,9 +218,28 @@ class DARTS(OneShot):
             drawn.append(sample(self.space, rng, self.constraint))
         return drawn[-1]
 
+    def _draw_anew(self) -> None:
+        """Chooses the next draw of the mixture: until then it stays, so that all passes of a second-order gradient see one."""
+        if self.variant == "dirichlet":
+            self._draw = int(torch.randint(2**31, (), generator=self.generator, device=self.generator.device))
+
     def _weights(self) -> Mapping[str, Tensor]:
-        """Returns the mixture: the softmax of alpha over the operations of each edge."""
-        return {name: alpha.softmax(1) for name, alpha in self.alphas.items()}
+        """Returns the mixture: the softmax of alpha over the operations of each edge, or what is drawn."""
+        if self.variant != "dirichlet":
+            return {name: alpha.softmax(1) for name, alpha in self.alphas.items()}
+        generator = torch.Generator(self.generator.device).manual_seed(self._draw)
+        return {name: dirichlet(alpha, self._mixed(alpha), generator) for name, alpha in self.alphas.items()}
+
+    def _mixed(self, like: Tensor) -> Tensor:
+        """Returns (operations,) of 1, and 0 for ``none``, on the device of ``like``."""
+        return torch.tensor([float(name != "none") for name in self.supernet.mix_ops], device=like.device)
+
+    def _mean(self, alpha: Tensor) -> Tensor:
+        """Returns (edges, operations): the mean of what is drawn with ``alpha``, or the softmax."""
+        if self.variant != "dirichlet":
+            return alpha.softmax(1)
+        beta = concentration(alpha) * self._mixed(alpha)
+        return beta / beta.sum(1, keepdim=True).clamp_min(LEAST)
 
     def _update_alphas(self, train: Batch, validation: Batch) -> None:
         """Takes one step of Adam on L_val(w - xi grad L_train(w, alpha), alpha)."""
@@ -226,9 +287,9 @@ class DARTS(OneShot):
             w.copy_(value)
 
     def entropy(self) -> float:
-        """Returns the mean entropy of the edges' softmax in nats; log of the number of operations at the start."""
-        rows = torch.cat([alpha.detach().log_softmax(1) for alpha in self.alphas.values()])
-        return float(-(rows.exp() * rows).sum(1).mean())
+        """Returns the entropy of the mean mixture in nats, averaged over edges; log of the number of mixed operations at the start."""
+        rows = torch.cat([self._mean(alpha.detach()) for alpha in self.alphas.values()])
+        return float(torch.special.entr(rows).sum(1).mean())
 
     def _skips(self) -> float:
         """Returns the share of edges on which skip is the strongest operation (the collapse that DARTS is known for)."""
@@ -238,8 +299,8 @@ class DARTS(OneShot):
 
     def _derived(self, noise: float = 0.0) -> Arch:
         """Returns the cell of the alphas, with ``noise`` times Gumbel noise."""
-        weights = {k: (a.detach() + noise * self._gumbel(a)).softmax(1) for k, a in self.alphas.items()}
-        if self.variant == "judged" and "none" in self.supernet.mix_ops:
+        weights = {k: self._mean(a.detach() + noise * self._gumbel(a)) for k, a in self.alphas.items()}
+        if self.variant != "paper" and "none" in self.supernet.mix_ops:
             for heavy in weights.values():
                 heavy[:, list(self.supernet.mix_ops).index("none")] = -1.0
         return self.supernet.derive(weights)
@@ -270,7 +331,7 @@ class DARTS(OneShot):
     def finalists(self, n: int) -> list[Arch]:
         """Returns at most ``n`` cells that differ in fingerprint: by stand-alone score, by shared weights, the paper's derived one before these."""
         closing = self.closing
-        if self.variant == "judged" and closing.inherited.ranked():
+        if self.variant != "paper" and closing.inherited.ranked():
             return super().finalists(n)
         derived = [closing.any] if closing.any and closing.any not in closing.trained and not closing.refused(closing.any) else []
         return first_distinct(self.space, [*closing.trained.ranked(), *derived, *closing.ranked()], n)

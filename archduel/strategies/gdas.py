@@ -49,6 +49,7 @@ class GDAS(DARTS):
 
     updates: ClassVar[int] = 97_500
     most_epochs: ClassVar[int] = 250
+    variants: ClassVar[tuple[str, ...]] = ("judged", "paper")
 
     def __init__(
         self,

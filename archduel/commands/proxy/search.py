@@ -76,7 +76,7 @@ def darts_cell(
     look = dataset.preprocessing
     train, validation = (Pixels(s.images, s.labels, look.mean, look.std, device) for s in (dataset.train, dataset.validation))
     shared = SharedWeights(network, train, validation, recipe, n_classes=dataset.n_classes, seed=seed, device=device)
-    settings = {"epochs": int(recipe.epochs), "order": order, "candidates": 1, **bench.settings.get("strategy", {})}
+    settings = {"epochs": int(recipe.epochs), "order": order, "variant": "judged", "candidates": 1, **bench.settings.get("strategy", {})}
     strategy: Any = assemble(BY_GRADIENT, space, seed=seed, settings=settings, given={"shared": shared}, device=device)
     path = bench.job.path / "darts.safetensors"
     noted = [record for record in bench.job.journal.records if record["event"] == "epoch"]

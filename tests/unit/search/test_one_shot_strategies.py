@@ -19,6 +19,7 @@ from archduel.spaces.darts.space import DARTS as DARTSSpace
 from archduel.spaces.family import supernet
 from archduel.spaces.nasbench201.space import NASBench201
 from archduel.strategies.cnas import node_stages, numbered, operation_stages, random_order
+from archduel.strategies.darts import DARTS, concentration, dirichlet
 from archduel.strategies.one_shot import Closing
 from archduel.strategies.relativenas import Coding, RelativeNAS, cosine
 from archduel.testing.toy import ToyRanker, ToyShared, ToySpace
@@ -65,7 +66,7 @@ def unrolled_loss(darts: Any, train: Any, validation: Any) -> float:
 @pytest.mark.parametrize("order", [1, 2])
 def test_gradients_of_darts_are_those_of_finite_differences(order: int) -> None:
     shared = exact()
-    darts = toy("darts", shared, order=order)
+    darts = toy("darts", shared, order=order, variant="judged")
     alpha = darts.alphas["chain"] = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
     train, validation = next(shared.batches("train")), next(shared.batches("validation"))
     before = [w.detach().clone() for w in shared.supernet.parameters()]
@@ -85,9 +86,76 @@ def test_gradients_of_darts_are_those_of_finite_differences(order: int) -> None:
     # equation 8 is a finite difference itself, with radius 0.01: right to second order
     torch.testing.assert_close(found, wanted, rtol=1e-6 if order == 1 else 2e-4, atol=1e-7)
     if order == 2:
-        first = toy("darts", shared, order=1)
+        first = toy("darts", shared, order=1, variant="judged")
         first.alphas["chain"] = alpha
         assert float((first.gradients(train, validation)[0] - wanted).norm()) > 20 * float((found - wanted).norm())
+
+
+def test_the_drawn_mixture_has_the_moments_of_a_dirichlet_distribution_and_their_gradient() -> None:
+    n, row = 40_000, torch.tensor([1.5, -2.0, 0.0, 0.7], dtype=torch.float64)
+    mixed = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+    alpha = row.repeat(n, 1).requires_grad_()
+    drawn = dirichlet(alpha, mixed, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn.sum(1), torch.ones(n, dtype=torch.float64))
+    assert bool((drawn[:, 2] == 0).all())
+    exact, beta = row.clone().requires_grad_(), torch.tensor([2.5, math.exp(-2), 0.0, 1.7], dtype=torch.float64)
+    mean = beta / beta.sum()
+    spread = (mean * (1 - mean) / (beta.sum() + 1)).sqrt()
+    torch.testing.assert_close(drawn.mean(0), mean, rtol=0, atol=0.01)
+    torch.testing.assert_close(drawn.std(0), spread, rtol=0.03, atol=0)
+    wanted = torch.autograd.grad(concentration(exact)[0] / (concentration(exact) * mixed).sum(), exact)[0]
+    each = torch.autograd.grad(drawn[:, 0].sum(), alpha)[0]  # of each draw, the mean is that of the mean
+    error = 4 * each.std(0) / math.sqrt(n)
+    assert bool(((each.mean(0) - wanted).abs() <= error).all())
+    assert bool((wanted.abs() > 4 * error)[[0, 1, 3]].all()), "the bound must tell a wrong gradient"
+
+
+def test_an_edge_without_any_weight_is_nothing_and_not_nan() -> None:
+    alpha = torch.full((2, 3), -200.0).requires_grad_()
+    drawn = dirichlet(alpha, torch.ones(3), torch.Generator().manual_seed(0))
+    assert bool(drawn.isfinite().all())
+    assert bool(torch.autograd.grad(drawn.square().sum(), alpha)[0].isfinite().all())
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_mixture_is_drawn_anew_for_each_update_and_stays_while_its_gradient_is_found(order: int) -> None:
+    shared = ToyShared()
+    darts = toy("darts", shared, order=order, epochs=1, batches=3)
+    seen: list[list[torch.Tensor]] = [[]]
+    loss, gradients, update = shared.loss, darts.gradients, shared.update
+
+    def watched(what: Any, batch: Any) -> torch.Tensor:
+        if not isinstance(what, Arch):
+            seen[-1].append(what["chain"].detach().clone())
+        return loss(what, batch)
+
+    def found(train: Any, validation: Any) -> Any:
+        answer = gradients(train, validation)
+        seen.append([])
+        return answer
+
+    def learned(value: torch.Tensor) -> None:
+        update(value)
+        seen.append([])
+
+    shared.loss, darts.gradients, shared.update = watched, found, learned  # type: ignore[assignment, method-assign]
+    darts.step()
+    turns = [turn for turn in seen if turn]
+    assert [len(turn) for turn in turns] == [1 if order == 1 else 4, 1] * 3
+    assert all(torch.equal(turn[0], other) for turn in turns[::2] for other in turn)  # alpha stands still meanwhile
+    firsts = [turn[0] for turn in turns]
+    assert not any(torch.equal(a, b) for i, a in enumerate(firsts) for b in firsts[:i])
+
+
+def test_the_order_and_the_price_of_darts_are_those_of_its_variants_paper() -> None:
+    assert [toy("darts", variant=variant).order for variant in ("dirichlet", "judged", "paper")] == [1, 2, 2]
+    assert toy("darts", order=2).order == 2
+    given = [{}, {"order": 0}, {"order": 2}, {"variant": "paper"}, {"variant": "judged", "order": 1}]
+    assert [DARTS.mixing(settings, 4) for settings in given] == [4, 4, 10, 10, 4]
+    with pytest.raises(SettingError, match="beta_decay is 50: .* set variant='judged' or 'paper'"):
+        toy("darts", beta_decay=50.0)
+    with pytest.raises(SettingError, match="variant is 'dirichlet', expected 'judged' or 'paper'"):
+        toy("gdas", variant="dirichlet")
 
 
 def test_gdas_runs_one_operation_an_edge_with_the_gradient_of_the_relaxed_sample() -> None:
@@ -341,7 +409,7 @@ def test_candidates_that_guess_come_last_whatever_their_size_unless_all_do() -> 
     assert closing.guessing == {archs[0], archs[2], archs[3]}
 
 
-@pytest.mark.parametrize("variant", ["judged", "paper"])
+@pytest.mark.parametrize("variant", ["dirichlet", "judged", "paper"])
 def test_a_derived_cell_that_guesses_is_not_named_and_the_last_step_says_so(variant: str) -> None:
     reports: dict[bool, Any] = {}
     for others_learn in (True, False):
@@ -365,7 +433,7 @@ def test_darts_names_no_cell_with_none_and_the_judged_one_unless_it_is_the_paper
     pixels = Pixels(images, np.arange(60) % 10, (0.5,) * 3, (0.25,) * 3)
     recipe = Recipe(epochs=1, batch_size=20, channels=4, depth=1, image_size=8, crop_pad=1)
     named = {}
-    for name, variant in (("darts", "judged"), ("darts", "paper"), ("gdas", "judged")):
+    for name, variant in (("darts", "dirichlet"), ("darts", "judged"), ("darts", "paper"), ("gdas", "judged")):
         shared = SharedWeights(network, pixels.subset(range(40)), pixels.subset(range(40, 60)), recipe, n_classes=10, seed=0)
         settings = {"epochs": 1, "batches": 1, "variant": variant, **({"order": 1} if name == "darts" else {})}
         strategy = assemble(name, space, seed=0, settings=settings, given={"shared": shared})
@@ -375,9 +443,9 @@ def test_darts_names_no_cell_with_none_and_the_judged_one_unless_it_is_the_paper
         while strategy.step() is not None:
             pass
         named[name, variant] = strategy.finalists(5)
-    assert all(0 not in arch.choices for arch in [*named["darts", "judged"], *named["gdas", "judged"]])
+    assert all(0 not in arch.choices for key, archs in named.items() if key[1] != "paper" for arch in archs)
     assert any(0 in arch.choices for arch in named["darts", "paper"])
-    with pytest.raises(SettingError, match="variant is 'plain', expected 'judged' or 'paper'"):
+    with pytest.raises(SettingError, match="variant is 'plain', expected 'dirichlet' or 'judged' or 'paper'"):
         assemble("darts", space, seed=0, settings={"variant": "plain"}, given={"shared": shared})
 
 
