@@ -79,7 +79,8 @@ def curve(arch_text: str, macs: float, seconds: float, seed: int) -> dict[str, A
 
     from archduel.core import parse
     from archduel.data import load
-    from archduel.race.run import _sets, race_recipe
+    from archduel.race.run import race_recipe
+    from archduel.race.sets import sets_of
     from archduel.race.sizes import Sizes, fitting_scale
     from archduel.race.training import Anytime
     from archduel.spaces.family import build, count
@@ -87,7 +88,7 @@ def curve(arch_text: str, macs: float, seconds: float, seed: int) -> dict[str, A
     from archduel.training.metrics import evaluate
 
     data = load(source(ROW), seconds=60)
-    sets, recipe, arch = _sets(data, "cpu"), race_recipe(data), parse(arch_text)
+    sets, recipe, arch = sets_of(data, "cpu", None), race_recipe(data), parse(arch_text)
     sizes = Sizes(data.image_size, data.in_channels, data.n_classes, count, lambda arch, scale, counts: True)
     found = fitting_scale(arch, macs, Sizes(**{**vars(sizes), "depths": (1,)}), np.random.default_rng(0))
     assert found is not None

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from archduel.race.newcomers import Entry, write_scale
 from archduel.race.rungs import Standing
 from archduel.training.metrics import Evaluation
 
-if TYPE_CHECKING:
-    from archduel.race.sides import Foretold
+__all__ = ["Candidate", "Foretold", "accuracy_interval"]
 
-__all__ = ["Candidate", "accuracy_interval"]
+
+class Foretold(Protocol):
+    """What is known of a network before its first step, on the validation images."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+
+    @property
+    def score(self) -> float:
+        """Mean log likelihood of the right classes, in nats."""
+
+    @property
+    def n(self) -> int:
+        """Of how many images."""
 
 
 def accuracy_interval(accuracy: float, n: int, z: float = 1.96) -> tuple[float, float]:

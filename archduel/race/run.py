@@ -178,9 +178,7 @@ def run_race(
     torch.set_num_threads(1 if seconds is not None else threads)
     try:
         prepared = [_prepared(side, number, journal, sets, seconds, watch) for number, side in enumerate(known)]
-        gone = watch.seconds if prepared else watch.before
-        if prepared and seconds is not None:  # rather late than nothing after all of the time: a look took longer than it was given
-            gone = max(watch.before, min(gone, seconds - reserve - LEAST_TRAINING))
+        gone = _gone(watch, seconds, reserve) if any(prepared) else watch.before
         plan = _plan(seconds, evaluations, _begun(journal, gone), reserve, first_epochs, last_epochs, last_training=last_training)
         macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, gone=gone, timed=seconds is not None and scratch)
         settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, threads, reserve)
@@ -227,6 +225,11 @@ def _prepared(side: Side, number: int, journal: Records, sets: Sets, seconds: fl
     if noted is None:
         journal.append({"event": "prepared", "side": number, "facts": facts})
     return True
+
+
+def _gone(watch: Stopwatch, seconds: float | None, reserve: float) -> float:
+    """Returns what is gone of the time after a look at the images; rather late than nothing where that took longer than it was given."""
+    return watch.seconds if seconds is None else max(watch.before, min(watch.seconds, seconds - reserve - LEAST_TRAINING))
 
 
 def _clocks(journal: Records, folder: Path) -> list[float]:

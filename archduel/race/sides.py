@@ -11,12 +11,12 @@ import numpy as np
 from torch import nn
 
 from archduel.core import Arch, Counts, Scale
-from archduel.race.candidates import Candidate
+from archduel.race.candidates import Candidate, Foretold
 from archduel.race.newcomers import Asker, Entry
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
-__all__ = ["Begun", "Foretold", "Opener", "Side", "Tuned", "opened_score", "turn"]
+__all__ = ["Begun", "Opener", "Side", "Tuned", "opened_score", "turn"]
 
 STANDARD_PLACES = (1, 4, 8, 13, 19)
 """Which newcomers are standard networks, as long as there are any; all others are asked for or drawn, but for the space's own start."""
@@ -46,22 +46,6 @@ class Proposed(Protocol):
     @property
     def arch(self) -> Arch:
         """The architecture."""
-
-
-class Foretold(Protocol):
-    """What is known of a network before its first step, on the validation images."""
-
-    @property
-    def accuracy(self) -> float:
-        """Share of right answers."""
-
-    @property
-    def score(self) -> float:
-        """Mean log likelihood of the right classes, in nats."""
-
-    @property
-    def n(self) -> int:
-        """Of how many images."""
 
 
 def opened_score(found: Foretold | None, metric: str, *, by_likelihood: bool) -> float:

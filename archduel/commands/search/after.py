@@ -12,7 +12,6 @@ from archduel.core.job import Job
 from archduel.data import Dataset
 from archduel.export import rehearse_onnx
 from archduel.race.race import MOST_SLOWER
-from archduel.race.training import best_precision
 from archduel.training.images import Pixels
 from archduel.training.metrics import Evaluation, evaluate
 
@@ -74,16 +73,16 @@ class After:
 
 
 def final_scores(model: nn.Module, images: Pixels, device: str | torch.device) -> Evaluation:
-    """Returns what a network says of images; one that enlarges them itself in the precision that it was trained in.
+    """Returns what a network says of images, in full precision, as it is exported; one that enlarges them itself with its maps channels last.
 
-    10,000 images of 160 px would take such a network 85 s in float32 on one core, and take 31 s like this.
+    10,000 images of 128 px take EfficientNet-Lite0 54 s of one core like this, and took 220 s with whole batches of 256, channels first.
     """
     if not hasattr(model, "works_at"):
         return evaluate(model, images, device=device)
     if _is_channels_last(model):  # it is in training, and its optimizer holds its weights as they lie
-        return evaluate(model, images, device=device, precision=best_precision(device), channels_last=True)
+        return evaluate(model, images, device=device, channels_last=True)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    found = evaluate(model, images, device=device, precision=best_precision(device), channels_last=True)
+    found = evaluate(model, images, device=device, channels_last=True)
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return found
 
