@@ -71,9 +71,9 @@ def found(job: dict[str, Any], out: Path, prior: str, path: Path) -> None:
     print(record, flush=True)
 
 
-def measured(pairs: int, seconds: float, warm: list[float], path: Path) -> list[dict[str, Any]]:
+def measured(pairs: range, seconds: float, warm: list[float], path: Path) -> list[dict[str, Any]]:
     """Runs all searches that ``path`` has not, and returns all."""
-    for pair in range(pairs):
+    for pair in pairs:
         jobs = [("source", seconds), ("cold", seconds), *(("warm", each) for each in warm)]
         have = {(r["pair"], r["side"], r["seconds"]) for r in read(path)}
         if all((pair, *job) in have for job in jobs):
@@ -108,6 +108,7 @@ def main() -> None:
     """Parses the command line and works."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="number of the first pair, where several processes share the work")
     parser.add_argument("--seconds", type=float, default=120.0, help="of the earlier and the cold searches")
     parser.add_argument("--warm", default="60,90", help="seconds of the warm searches")
     parser.add_argument("--records", type=Path, default=Path("warm_images.jsonl"))
@@ -123,7 +124,7 @@ def main() -> None:
     from archduel.core.storage import environment
 
     warm = [float(each) for each in arguments.warm.split(",")]
-    records = measured(arguments.pairs, arguments.seconds, warm, arguments.records)
+    records = measured(range(arguments.first, arguments.first + arguments.pairs), arguments.seconds, warm, arguments.records)
     rows = compared(records, arguments.seconds, warm)
     for each, row in rows.items():
         print(f"{each} s with what an earlier run knows, against {arguments.seconds:g} s without: {row}")
