@@ -57,7 +57,8 @@ def test_counted_prices_charge_what_runs() -> None:
 
     assert mix("gdas") == 2  # a training batch and a validation batch, one operation an edge each
     assert mix("darts", order=1) == 2.5 * mix("gdas")  # all operations, some of which cost nothing
-    assert mix("darts") == mix("darts", order=2) == 2.5 * mix("darts", order=1)  # three more passes
+    assert mix("darts") == mix("darts", order=1)  # its drawn mixture is of first order, as published
+    assert mix("darts", variant="judged") == mix("darts", order=2) == 2.5 * mix("darts", order=1)  # three more passes
 
     def updates(strategy: str, **given: Any) -> int:
         prices = counted_prices(strategy, given, n_validation=10, n_options=5)
