@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -24,14 +23,15 @@ from multiprocessing import connection, pool  # noqa: F401
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from against_plain import decoded, done, environment
+from recording import command, write_record
+
 TRAIN, TEST = 5_000, 5_000
 
 
 def halves(pair: int, half: int) -> tuple[Any, Any, Any]:
     """Returns (N, 32, 32, 3) images, (N,) labels and (N,) splits: one half of the training images, and the test images."""
-    import numpy as np
-    from against_plain import decoded
-
     root = Path(os.environ["ARCHDUEL_DATA"]) / "cifar10"
     (images, labels), (others, answers) = decoded(root / "train_a.npz", range(2 * TRAIN)), decoded(root / "test.npz", range(TEST))
     rows = np.random.default_rng([pair, 29]).permutation(2 * TRAIN)[half * TRAIN : (half + 1) * TRAIN]
@@ -61,7 +61,7 @@ def child(pair: int, half: int, seconds: float, out: str, prior: str) -> None:
 
 
 def found(job: dict[str, Any], out: Path, prior: str, path: Path) -> None:
-    """Runs a search, unless ``path`` has it, and appends what was found."""
+    """Runs a search and appends what was found."""
     half = int(job["side"] != "source")
     words = [sys.executable, __file__, "--child", str(job["pair"]), str(half), str(job["seconds"]), str(out), prior]
     made = subprocess.run(words, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, text=True)
@@ -75,7 +75,7 @@ def measured(pairs: range, seconds: float, warm: list[float], path: Path) -> lis
     """Runs all searches that ``path`` has not, and returns all."""
     for pair in pairs:
         jobs = [("source", seconds), ("cold", seconds), *(("warm", each) for each in warm)]
-        have = {(r["pair"], r["side"], r["seconds"]) for r in read(path)}
+        have = {(r["pair"], r["side"], r["seconds"]) for r in done(path)}
         if all((pair, *job) in have for job in jobs):
             continue
         with tempfile.TemporaryDirectory() as folder:  # a pair is run again as a whole: the new searches need the earlier one's folder
@@ -83,12 +83,7 @@ def measured(pairs: range, seconds: float, warm: list[float], path: Path) -> lis
             for side, given in jobs:
                 out = source if side == "source" else Path(folder) / f"{side}-{given:g}"
                 found({"pair": pair, "side": side, "seconds": given}, out, str(source) if side == "warm" else "", path)
-    return read(path)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Returns the records in ``path``."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return done(path)
 
 
 def compared(records: list[dict[str, Any]], seconds: float, warm: list[float]) -> dict[str, Any]:
@@ -119,16 +114,12 @@ def main() -> None:
         pair, half, seconds, out, prior = arguments.child
         child(int(pair), int(half), float(seconds), out, prior)
         return
-    from recording import write_record
-
-    from archduel.core.storage import environment
-
     warm = [float(each) for each in arguments.warm.split(",")]
     records = measured(range(arguments.first, arguments.first + arguments.pairs), arguments.seconds, warm, arguments.records)
     rows = compared(records, arguments.seconds, warm)
     for each, row in rows.items():
         print(f"{each} s with what an earlier run knows, against {arguments.seconds:g} s without: {row}")
-    facts = {"seconds": arguments.seconds, "images": TRAIN, "compared": rows, "runs": records, "command": shlex.join(["python", *sys.argv])}
+    facts = {"seconds": arguments.seconds, "images": TRAIN, "compared": rows, "runs": records, "command": command()}
     write_record(arguments.out, {**facts, **environment()})
 
 

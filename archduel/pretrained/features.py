@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,13 +42,13 @@ def frozen_features(
     import torch
 
     from archduel.training.augment import normalise
-    from archduel.training.runtime import in_parts
+    from archduel.training.runtime import at_a_time
 
     parts: dict[int, list[NDArray[np.float16]]] = {}
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     trunk = trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.inference_mode(), torch.autocast("cpu", kind, enabled=precision == "bf16"):
-        for rows in torch.arange(len(images)).split(math.ceil(BATCH / in_parts(trunk, shown.resolution, BATCH, "cpu"))):
+        for rows in torch.arange(len(images)).split(at_a_time(trunk, shown.resolution, BATCH, "cpu")):
             x = shown(normalise(images.batch(rows)[0], images.mean, images.std, channels_last=True))
             for number, made in enumerate(trunk.maps(x)):
                 if number:  # the map of the stem alone is no network

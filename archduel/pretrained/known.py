@@ -164,7 +164,7 @@ class Known:
         looked: list[list[Any]] = []
         for name in self.space.backbones:
             sides = plan.sides if done is None else [r for b, r, _ in done if b == name]
-            looked += self._look(name, parts, sides, None if done is not None or seconds is None else PROBE_SHARE * seconds / len(self.space.backbones), now)
+            looked += self._look(name, parts, sides, None if done is not None or seconds is None else self._allowance(seconds), now)
         costs = {(b, r): cost for b, r, cost in (looked if done is None else done)}
         self._looked = set(costs)
         self._probe(shown, judged, costs)
@@ -179,7 +179,11 @@ class Known:
         name = self.space.backbones[0]
         trunk, few = load(name, weights=self._published(name)), train.fraction(min(1.0, TIMED / len(train)), self.seed)
         cost = an_image(trunk, self._shown(name, sides[0]), few, now, precision=self.precision)
-        return looks(sides, cost, seconds, PROBE_SHARE * seconds / len(self.space.backbones), len(train), len(validation))
+        return looks(sides, cost, seconds, self._allowance(seconds), len(train), len(validation))
+
+    def _allowance(self, seconds: float) -> float:
+        """Returns what looking with one backbone may take of the time."""
+        return PROBE_SHARE * seconds / len(self.space.backbones)
 
     def _shown(self, name: str, side: int) -> Shown:
         """Returns what makes normalised images what a backbone was shown, at so many pixels."""

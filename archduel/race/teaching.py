@@ -10,7 +10,6 @@ each augmented image again, costs some of the gain (Beyer et al., "A good teache
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -27,7 +26,7 @@ from archduel.race.training import Anytime
 from archduel.training.augment import normalise
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
-from archduel.training.runtime import autocast, in_parts
+from archduel.training.runtime import at_a_time, autocast
 
 __all__ = ["LESSON", "Teacher", "asked", "learns_from", "lesson_loss", "taught"]
 
@@ -139,7 +138,7 @@ def _answers(trainer: Anytime, images: Pixels, *, mirrored: bool) -> Tensor:
     model = trainer.model.eval()
     parts = []
     with torch.no_grad(), autocast(trainer.device, trainer.recipe.precision):
-        for rows in torch.arange(len(images)).split(math.ceil(BATCH / in_parts(model, images.image_size, BATCH, trainer.device))):
+        for rows in torch.arange(len(images)).split(at_a_time(model, images.image_size, BATCH, trainer.device)):
             x = normalise(images.batch(rows)[0], images.mean, images.std, channels_last=trainer.recipe.channels_last)
             said = model(x).float()
             parts.append(((said + model(x.flip(3)).float()) / 2 if mirrored else said).cpu())

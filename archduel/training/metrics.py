@@ -15,7 +15,7 @@ from torch import nn
 from archduel.errors import SettingError, unknown
 from archduel.training.augment import normalise
 from archduel.training.images import Images
-from archduel.training.runtime import autocast, in_parts, mode_kept
+from archduel.training.runtime import at_a_time, autocast, mode_kept
 
 __all__ = [
     "METRICS",
@@ -232,7 +232,7 @@ def evaluate(
     Args:
         model: (N, C, H, W) normalised images -> logits (N, classes).
         pixels: labelled images.
-        batch_size: images at a time; None = as many as are quick (:func:`archduel.training.runtime.in_parts`).
+        batch_size: images at a time; None = as many as are quick (:func:`archduel.training.runtime.at_a_time`).
         device: where to compute; None = where the images are.
         precision: ``bf16`` or ``fp16`` where speed counts more than the last digit, as between candidates.
         channels_last: memory format of the images; that of the weights is the caller's.
@@ -241,7 +241,7 @@ def evaluate(
         SettingError: if the labels are more classes than the network has outputs.
     """
     device = pixels.device if device is None else torch.device(device)
-    batch_size = batch_size or math.ceil(BATCH / in_parts(model, pixels.image_size, BATCH, device))
+    batch_size = batch_size or at_a_time(model, pixels.image_size, BATCH, device)
     logits = []
     with mode_kept(model):
         model.to(device).eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from archduel.training.recipe import Recipe
 
-__all__ = ["INDUCTOR", "Backend", "Compiled", "autocast", "channels_last_for", "compiled_call", "crashes_channels_last", "in_parts", "isolated", "keep_freed_memory", "mix_seed", "mode_kept", "seeded_build", "visible_devices"]
+__all__ = ["INDUCTOR", "Backend", "Compiled", "at_a_time", "autocast", "channels_last_for", "compiled_call", "crashes_channels_last", "in_parts", "isolated", "keep_freed_memory", "mix_seed", "mode_kept", "seeded_build", "visible_devices"]
 
 # -- A network through ``torch.compile``: compiled before the first step, with its time known, and done without where that fails 
 #
@@ -131,6 +132,11 @@ def in_parts(model: nn.Module, side: int, n: int, device: str | torch.device) ->
         return 1
     side = max(side, int(getattr(model, "works_at", side)))
     return min(max(1, n // FEWEST_AT_ONCE), max(1, round(n * side * side / PIXELS_AT_ONCE)))
+
+
+def at_a_time(model: nn.Module, side: int, n: int, device: str | torch.device) -> int:
+    """Returns how many of many images go through a network at a time, ``n`` at most; see :func:`in_parts`."""
+    return math.ceil(n / in_parts(model, side, n, device))
 
 
 PIXELS_AT_ONCE, FEWEST_AT_ONCE = 64 * 64 * 64, 8
