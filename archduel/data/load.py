@@ -197,6 +197,7 @@ def load(
     image_size: int | None = None,
     seed: int = 0,
     max_images: int | None = None,
+    tested: int | None = None,
     cache: Path | None = None,
     rule: str | None = None,
     mode: str | None = None,
@@ -217,6 +218,8 @@ def load(
         image_size: side in pixels; None = chosen from the images and the time.
         seed: of the splits made and of ``max_images``.
         max_images: use about so many images, shares of classes and splits kept.
+        tested: read about so many test images at most, shares of classes kept, and say in ``facts`` as ``test_of`` of how many; training and
+            validation images are the same as without.
         cache: root of the cache; None = see :func:`archduel.data.cache.cache_root`.
         rule: ``crop``, ``letterbox`` or ``none``; None = chosen from the images.
         mode: ``RGB`` or ``L``; None = ``L`` where no image has colour.
@@ -233,7 +236,7 @@ def load(
         DataError: for images, labels or splits that cannot be used.
         SettingError: for a setting out of range.
     """
-    image_size, seed, max_images, workers, least, validation, test, seconds, pixels_per_second = _checked(locals())
+    image_size, seed, max_images, tested, workers, least, validation, test, seconds, pixels_per_second = _checked(locals())
     images = source_of(source, cache=cache)
     if len(images.classes) < 2:
         raise DataError(
@@ -242,10 +245,8 @@ def load(
     split = make_splits(
         images.labels, images.given, images.classes, seed=seed, validation=validation, test=test
     )
-    numbers = (
-        np.arange(len(split)) if max_images is None else subset(images.labels, split, max_images, seed=seed)
-    )
-    order = numbers[np.argsort(split[numbers], kind="stable")]
+    numbers = np.arange(len(split)) if max_images is None else subset(images.labels, split, max_images, seed=seed)
+    order, test_of = _ordered(images, split, numbers, tested, seed)
     root = store.cache_root(cache)
     found = survey_once(images, root)
     limit = LARGEST if seconds is None else max(least or 0, affordable_size(len(order), seconds, pixels_per_second))
@@ -260,12 +261,12 @@ def load(
         preprocessing = replace(preprocessing, mode="RGB")
         entry = decode_once(plan, preprocessing)
     refuse_broken(images, entry, len(order))
-    facts = {**facts_of(images, entry, choice, preprocessing.mode), "sizes": size_facts(found), "seed": seed}
+    facts = {**facts_of(images, entry, choice, preprocessing.mode), "sizes": size_facts(found), "seed": seed, **test_of}
     images = replace(images, warnings=(*images.warnings, *told, *_tell_frames(found), *_tell_deep_colour(found)))
     return _dataset(_named(source, images), images, entry, preprocessing, facts, flip)
 
 
-WHOLE = {"image_size": (4, LARGEST_SIDE), "seed": (0, 2**63 - 1), "max_images": (1, 2**63 - 1), "workers": (1, MOST_WORKERS), "least": (4, LARGEST)}
+WHOLE = {"image_size": (4, LARGEST_SIDE), "seed": (0, 2**63 - 1), "max_images": (1, 2**63 - 1), "tested": (1, 2**63 - 1), "workers": (1, MOST_WORKERS), "least": (4, LARGEST)}
 NUMBERS = ("validation", "test", "seconds", "pixels_per_second")
 
 
@@ -287,6 +288,20 @@ def _checked(given: Mapping[str, Any]) -> tuple[Any, ...]:
     given = {**given, "seed": 0 if given["seed"] is None else given["seed"]}
     wholes = (None if given[n] is None else as_whole(n, given[n], least=a, most=b) for n, (a, b) in WHOLE.items())
     return (*wholes, *(None if given[n] is None else as_number(n, given[n], least=0) for n in NUMBERS))
+
+
+def _ordered(
+    images: Source, split: NDArray[np.int8], numbers: NDArray[np.int64], tested: int | None, seed: int
+) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Returns the numbers of the images in the order of their splits, of test images about ``tested`` at most, and of how many these are, if so."""
+    order = numbers[np.argsort(split[numbers], kind="stable")]
+    first = int(np.searchsorted(split[order], 2))
+    labels = images.labels[order[first:]]
+    if tested is None or tested >= len(labels):
+        return order, {}
+    most = max(tested, len(np.unique(labels)))  # one of each class
+    chosen = subset(labels, np.zeros(len(labels), np.int8), most, seed=seed)
+    return np.concatenate([order[:first], order[first:][chosen]]), {"test_of": len(labels)}
 
 
 def _tell_frames(found: Survey) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +17,9 @@ from PIL import Image
 import archduel
 from archduel.commands.search.audit import audit
 from archduel.commands.search.run import Run
-from archduel.commands.search.settings import make_settings, read_settings
+from archduel.commands.search.report import report_data
+from archduel.commands.search.result import gain
+from archduel.commands.search.settings import LEAST_TESTED, TESTED_A_SECOND, load_arguments, make_settings, read_settings
 from archduel.commands.search.words import start_sentences
 from archduel.core import Arch, Scale
 from archduel.data import load
@@ -185,6 +188,29 @@ def test_a_network_that_was_known_is_not_audited_from_scratch(run: Run) -> None:
 def test_what_cannot_be_is_one_clear_error(given: dict[str, object], why: str, images: Path, tmp_path: Path) -> None:
     with pytest.raises(ArchduelError, match=why):
         archduel.search(images, **{"evaluations": 4, "race": True, "workers": 1, "start": "pretrained", "out": tmp_path / "run", "quiet": True, **given})
+
+
+def test_where_published_networks_may_take_part_test_images_are_limited_by_the_time() -> None:
+    def most(**given: Any) -> int | None:
+        return load_arguments(make_settings(data="digits", **given)).get("tested")
+
+    assert [most(seconds=seconds) for seconds in (60, 180, 1800)] == [LEAST_TESTED, LEAST_TESTED, 1800 * TESTED_A_SECOND]
+    assert most(seconds=60, start="pretrained") == LEAST_TESTED
+    assert [most(seconds=60, start="scratch"), most(evaluations=20), most(seconds=60, race=False)] == [None] * 3
+
+
+def test_a_run_says_of_how_many_test_images_those_are_that_it_read(run: Run, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run.folder, tmp_path / "run"))
+    result = json.loads((folder / "result.json").read_text())
+    n = result["data"]["splits"]["test"]
+    assert f"of {n} test images right" in report_data(folder)["headline"]
+    assert f"(of {n} images)" in gain(result)[1]
+    result["data"]["facts"]["test_of"] = 4_321
+    (folder / "result.json").write_text(json.dumps(result))
+    told = report_data(folder)
+    assert f"of {n} of 4,321 test images right" in told["headline"]
+    assert f"{n} of 4,321 images read once" in told["key_figures"][0]["note"]
+    assert f"(of {n} of 4,321 images)" in gain(result)[1]
 
 
 def test_runs_of_before_began_from_scratch(tmp_path: Path) -> None:

@@ -291,6 +291,31 @@ def test_max_images_keeps_shares_of_classes_and_splits() -> None:
         load("digits", max_images=20)
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_some_of_the_test_images_are_read_and_all_of_the_others(made: bool, tmp_path: Path) -> None:
+    source: Any = "digits"
+    if not made:  # a test split that was given, with names
+        for part, n in (("train", 24), ("test", 60)):
+            fill(tmp_path / "given" / part, {"dog": n, "cat": n // 2}, size=(8, 8))
+        source = tmp_path / "given"
+    whole = load(source)
+    data = load(source, tested=30)
+    assert data.facts["test_of"] == len(whole.test) > 30
+    assert "test_of" not in whole.facts
+    for split in ("train", "validation"):
+        assert (getattr(data, split).images == getattr(whole, split).images).all()
+    assert data.preprocessing == whole.preprocessing
+    share = np.bincount(whole.test.labels) / len(whole.test)
+    assert abs(np.bincount(data.test.labels) / 30 - share).max() < 0.05
+    rows = {image.tobytes(): label for image, label in zip(whole.test.images, whole.test.labels)}
+    assert [rows[image.tobytes()] for image in data.test.images] == data.test.labels.tolist()
+    assert data.test.names == tuple(name for name in whole.test.names if name in set(data.test.names))
+    assert data.fingerprint == load(source, tested=30).fingerprint != whole.fingerprint
+    assert load(source, tested=len(whole.test)).fingerprint == whole.fingerprint
+    few = load(source, tested=1)  # one of each class at least
+    assert len(few.test) == len(few.classes)
+
+
 @pytest.mark.parametrize(
     "images",
     [

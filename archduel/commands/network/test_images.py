@@ -98,7 +98,7 @@ def open_test_set(data: Any, facts: Mapping[str, Any], *, split: str = "test", l
 
 def _changed(source: Source, known: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns a note if there are more or fewer images than when the network was trained."""
-    counts = [known.get(split) for split in ("train", "validation", "test")]
+    counts = [known.get("train"), known.get("validation"), known.get("test_of", known.get("test"))]
     then = sum(count for count in counts if count is not None)
     if None in counts or known.get("max_images") or then == len(source):
         return ()

@@ -15,7 +15,9 @@ __all__ = ["announce", "say_images"]
 
 def say_images(progress: Progress, settings: Settings, dataset: Dataset) -> None:
     """Says what the images are."""
-    splits = f"{len(dataset.train):,} train, {len(dataset.validation):,} validation, {len(dataset.test):,} test"
+    whole = dataset.facts.get("test_of")
+    of = f" of {whole:,}" if whole else ""
+    splits = f"{len(dataset.train):,} train, {len(dataset.validation):,} validation, {len(dataset.test):,}{of} test"
     progress.say(f"{dataset.name}: {dataset.n_classes} classes, {splits}; {dataset.image_size} px, {look_words(dataset.preprocessing.rule)}")
     for warning in dataset.warnings:
         progress.say(f"warning: {warning}")

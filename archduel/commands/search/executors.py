@@ -188,7 +188,7 @@ class JudgeOfRun:
             raise RunError(f"{host_name()} does not see {self.folder}: put the run (--out) where every machine sees it under the same path")
         settings = read_settings(self.folder)
         settings = settings.model_copy(update={"device": self.device or settings.device, "data": self.data or settings.data})
-        allowed = {*load_arguments(settings), "seconds", "pixels_per_second", "least", "image_size", "max_images", "flip", "validation"}
+        allowed = {*load_arguments(settings), "seconds", "pixels_per_second", "least", "image_size", "max_images", "tested", "flip", "validation"}
         loading = {name: value for name, value in self.about["data"]["loading"].items() if name in allowed}
         try:
             dataset = load(settings.data, **loading)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from archduel.training.recipe import Recipe
 
 __all__ = [
-    "SCORES", "FinalNetwork", "FinalStage", "final_fidelity", "final_networks", "mistakes_of", "network_folder", "remove_checkpoints",
-    "survivors", "test_networks", "text_of", "train_networks",
+    "SCORES", "FinalNetwork", "FinalStage", "final_fidelity", "final_networks", "mistakes_of", "network_folder", "numbers_of",
+    "remove_checkpoints", "survivors", "test_networks", "text_of", "train_networks",
 ]  # fmt: skip
 
 
@@ -260,13 +260,18 @@ def _facts(
     """Returns what ``model.json`` says of a final network; ``seed`` there is that of the splits, as after a training."""
     from archduel.spaces.family import count
 
-    splits = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
     return {
         "arch": str(arch), "text": text_of(space, arch), "scale": scale, "options": {}, "classes": list(data.classes),
-        "preprocessing": data.preprocessing, "data": {"name": settings.data, "max_images": settings.max_images, **splits},
+        "preprocessing": data.preprocessing, "data": {"name": settings.data, "max_images": settings.max_images, **numbers_of(data)},
         **count(arch, scale)._asdict(), "recipe": {"name": "final", **asdict(recipe)}, "seed": settings.seed,
         "test": {name: tested[name] for name in SCORES},
     }  # fmt: skip
+
+
+def numbers_of(data: Dataset) -> dict[str, int]:
+    """Returns how many images each split has, and of how many test images those that are read are, where that is not all."""
+    splits = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
+    return splits | {name: data.facts[name] for name in ("test_of",) if name in data.facts}
 
 
 def text_of(space: Space, arch: Arch) -> str:
@@ -290,7 +295,7 @@ def mistakes_of(evaluation: Any, dataset: Any, n: int = 12) -> list[dict[str, An
 
     from archduel.training.metrics import worst_mistakes
 
-    mistakes = []
+    mistakes, of = [], " of those read" if "test_of" in dataset.facts else ""
     for mistake in worst_mistakes(evaluation.probabilities, evaluation.labels, n):
         pixels = np.asarray(dataset.test.images[mistake.row])
         image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
@@ -299,7 +304,7 @@ def mistakes_of(evaluation: Any, dataset: Any, n: int = 12) -> list[dict[str, An
         mistakes.append(
             {
                 "image": "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(),
-                "file": dataset.test.names[mistake.row] if dataset.test.names else f"test image {mistake.row}",
+                "file": dataset.test.names[mistake.row] if dataset.test.names else f"test image {mistake.row}{of}",
                 "truth": dataset.classes[mistake.label],
                 "guess": dataset.classes[mistake.predicted],
                 "probability": mistake.confidence,

@@ -16,6 +16,7 @@ from archduel.commands.search.words import (
     look_words,
     ranking_sentence,
     start_sentences,
+    tested_words,
 )
 from archduel.core.disk import read_toml, write_atomic
 from archduel.core.job import JOURNAL, RESULT
@@ -205,11 +206,11 @@ def _finals(result: Mapping[str, Any], audited: Mapping[str, Any] | None) -> lis
 
 def _headline(result: Mapping[str, Any]) -> str:
     """Returns what a person gets, in one sentence."""
-    winner, n = result["networks"]["search"], result["data"]["splits"]["test"]
+    winner, n = result["networks"]["search"], tested_words(result["data"])
     accuracies = winner["test"]["accuracy"]
     right = sum(accuracies) / len(accuracies)
     size = compact(winner["params"]).replace(" ", "\u00a0")
-    return f"A network that gets {percent(right)} of {n:,} test images right: {size} parameters{latency_words(winner)}."
+    return f"A network that gets {percent(right)} of {n} test images right: {size} parameters{latency_words(winner)}."
 
 
 def _standings(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -230,9 +231,9 @@ def _key_figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
     n = result["data"]["splits"]["test"]
     if len(scores) == 1 and metric == "accuracy":
         share = share_interval(round(scores[0] * n), n)
-        note = f"{n:,} images read once; 95 % interval {100 * share.low:.1f} to {100 * share.high:.1f}"
+        note = f"{tested_words(result['data'])} images read once; 95 % interval {100 * share.low:.1f} to {100 * share.high:.1f}"
     else:
-        note = f"{_trainings(len(scores))}, {n:,} images"
+        note = f"{_trainings(len(scores))}, {tested_words(result['data'])} images"
     latency = [{"label": "latency", "value": f"{winner['latency_ms']:.2g} ms", "note": "one image, one thread, measured here"}] if "latency_ms" in winner else []
     there = winner.get("device_latency")
     if there is not None:

@@ -123,6 +123,9 @@ LATER = ("start", "backbones", "max_ram", "max_flash", "objectives", "front", "i
 """Settings that runs of an older version have no say in."""
 KNOWN_SIDE = 128
 """Pixels that images keep where pretrained networks may look at them, whatever the time: in fewer they see little."""
+LEAST_TESTED, TESTED_A_SECOND = 2_000, 5
+"""Test images that such a run reads at most, and at most for each second that it has: of 10,000 in 128 px a published network says what it sees in 54 s,
+which would be a third of the training of three minutes. Of 2,000 an accuracy is known to a point or so; `archduel evaluate` reads all."""
 SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan", "race", "executor")
 EXECUTORS = ("processes", "local", "folder", "ray")
 OF_EXECUTORS = {"beat": ("folder",), "lease": ("folder",), "limit": ("processes", "folder", "ray"), "patience": ("ray",)}
@@ -388,4 +391,5 @@ def load_arguments(settings: Settings) -> dict[str, Any]:
         values["pixels_per_second"] = 2e8
     if settings.seconds is not None and may_know(settings):
         values["least"] = KNOWN_SIDE
+        values["tested"] = max(LEAST_TESTED, round(TESTED_A_SECOND * settings.seconds))
     return {key: value for key, value in values.items() if value is not None}

@@ -67,6 +67,11 @@ def test_data_that_changed_since_the_training_is_noticed(runs: Path, tmp_path: P
     np.savez(tmp_path / "squares.npz", **{name: values[:-9] for name, values in arrays.items()})
     (note,) = evaluate_network(tmp_path / "t")["data"]["notes"]
     assert note.startswith("231 images now, 240 were used in training")
+    facts = json.loads((tmp_path / "t" / "model.json").read_text())
+    facts["data"] |= {"test": 10, "test_of": 39}  # of a run that had no time for all of the test images
+    (tmp_path / "t" / "model.json").write_text(json.dumps(facts))
+    record = evaluate_network(tmp_path / "t")["data"]
+    assert (record["notes"], record["pictures"]) == ([], 46)
 
 
 def test_one_training_each_is_compared_image_by_image(runs: Path) -> None:
