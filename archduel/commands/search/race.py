@@ -15,7 +15,7 @@ from archduel.commands.progress import Progress
 from archduel.commands.search.after import final_scores, kept_for, rehearsed
 from archduel.commands.search.beside import side_beside
 from archduel.commands.search.earlier import Earlier
-from archduel.commands.search.final import SCORES, mistakes_of, numbers_of, text_of
+from archduel.commands.search.final import SCORES, images_facts, mistakes_of, text_of
 from archduel.commands.search.fronts import front_fields, front_sentence, objectives_for, tradeoff_of
 from archduel.commands.search.known import choose_start, handed_look, record, scratch_side
 from archduel.commands.search.latency import latency_facts, latency_limit
@@ -266,7 +266,7 @@ def _facts(settings: Settings, dataset: Dataset, race: RaceResult, network: Mapp
     return {
         "arch": network["arch"], "text": network["text"], "scale": race.winner.entry.scale, "options": {},
         "classes": list(dataset.classes), "preprocessing": handed_look(dataset, race.winner.entry.scale.image_size),
-        "data": {"name": settings.data, "max_images": settings.max_images, **numbers_of(dataset)},
+        "data": images_facts(settings, dataset),
         "params": network["params"], "macs": network["macs"], "recipe": {"name": STAGE, **asdict(race.recipe)}, "seed": settings.seed,
         "test": {name: network["test"][name][0] for name in SCORES},
         "search": {"role": race.winner.role, "strategy": settings.strategy, "archduel": __version__},
