@@ -365,10 +365,12 @@ def race_sentence(
     each = f"{max(row['seconds'] for row in rows):.0f} s" if timed else f"{max(row['passes'] for row in rows):g} epochs"
     absent = [role for role in ("random", "standard") if role not in {row["role"] for row in rows}]
     plain = "" if metric == "accuracy" else f" (intervals are of plain accuracy, not of {metric.replace('_', ' ')})"
+    soon = 0 < len(winner.curve) <= max(row["rung"] for row in standings)
+    led = "was ahead after less training than another had" if soon else "led where the race trained longest"
     return " ".join([
         f"At equal training, about {each} for each network, {metric.replace('_', ' ')} on {n_validation:,} validation images was: {'; '.join(parts)}{plain}.",
         _apart(rows), *([f"No {' or '.join(absent)} network got that far."] if absent else []),
-        f"{winner.name} led where the race trained longest, and was trained on.", UNKNOWN_GAIN,
+        f"{winner.name} {led}, and was trained on.", UNKNOWN_GAIN,
     ])  # fmt: skip
 
 
