@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,18 @@ from PIL import Image
 
 import archduel
 from archduel.commands.search.audit import audit
-from archduel.commands.search.run import Run
+from archduel.commands.search.known import scratch_side
 from archduel.commands.search.report import report_data
 from archduel.commands.search.result import gain
-from archduel.commands.search.settings import LEAST_TESTED, TESTED_A_SECOND, load_arguments, make_settings, read_settings
+from archduel.commands.search.run import Run
+from archduel.commands.search.settings import (
+    KNOWN_SIDE,
+    LEAST_TESTED,
+    TESTED_A_SECOND,
+    load_arguments,
+    make_settings,
+    read_settings,
+)
 from archduel.commands.search.words import start_sentences
 from archduel.core import Arch, Scale
 from archduel.data import load
@@ -197,6 +206,19 @@ def test_where_published_networks_may_take_part_test_images_are_limited_by_the_t
     assert [most(seconds=seconds) for seconds in (60, 180, 1800)] == [LEAST_TESTED, LEAST_TESTED, 1800 * TESTED_A_SECOND]
     assert most(seconds=60, start="pretrained") == LEAST_TESTED
     assert [most(seconds=60, start="scratch"), most(evaluations=20), most(seconds=60, race=False)] == [None] * 3
+
+
+def test_where_no_published_network_takes_part_images_are_read_at_the_size_that_the_time_allows() -> None:
+    def arguments(**given: Any) -> tuple[Any, Any]:
+        found = load_arguments(make_settings(data="digits", **given))
+        return found.get("least"), found.get("tested")
+
+    assert arguments(seconds=29) == (None, None)  # in less than half a minute there is no time to look at them
+    assert arguments(seconds=30) == arguments(seconds=29, start="pretrained") == (KNOWN_SIDE, LEAST_TESTED)
+    kept = SimpleNamespace(image_size=KNOWN_SIDE, train=range(200), validation=range(50), test=range(50))
+    settings = make_settings(data="digits", seconds=40)  # whether a part of one is within the limits turns out later
+    assert scratch_side(settings, kept) == 32  # type: ignore[arg-type]
+    assert scratch_side(settings.model_copy(update={"image_size": KNOWN_SIDE}), kept) == KNOWN_SIDE  # type: ignore[arg-type]
 
 
 def test_a_run_says_of_how_many_test_images_those_are_that_it_read(run: Run, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def raced(
         progress.say(f"spaces {space.name} and {settings.beside} side by side; --space takes one")
     if start.sentence:
         progress.say(start.sentence)
-    side = scratch_side(settings, dataset, start)
+    side = scratch_side(settings, dataset)
     recipe = recipe_for(settings, dataset, side)
     constraint = constraint_of(settings, space, dataset, side) if start.scratch else None
     within = partial(constraint_of, settings, dataset=dataset, side=side)
