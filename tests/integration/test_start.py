@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 import archduel
-from archduel.commands.search.audit import audit
+from archduel.commands.runs.status import line_of, lines_of, state_of
+from archduel.commands.search.audit import _conditions, audit
 from archduel.commands.search.known import scratch_side
 from archduel.commands.search.report import report_data
 from archduel.commands.search.result import gain
@@ -29,7 +30,7 @@ from archduel.commands.search.settings import (
     make_settings,
     read_settings,
 )
-from archduel.commands.search.words import start_sentences
+from archduel.commands.search.words import start_sentences, tested_words
 from archduel.core import Arch, Scale
 from archduel.data import load
 from archduel.errors import ArchduelError, SettingError
@@ -233,6 +234,16 @@ def test_a_run_says_of_how_many_test_images_those_are_that_it_read(run: Run, tmp
     assert f"of {n} of 4,321 test images right" in told["headline"]
     assert f"{n} of 4,321 images read once" in told["key_figures"][0]["note"]
     assert f"(of {n} of 4,321 images)" in gain(result)[1]
+    splits = result["data"]["splits"]
+    images = splits["train"] + splits["validation"]
+    assert f"{images + n:,} of {images + 4_321:,} images" in told["subtitle"]
+    state = state_of(folder)
+    assert f" of {n} of 4,321 test images" in line_of(state)
+    assert f" of {n} of 4,321 test images" in lines_of(state)[-1]
+    state["result"].pop("test_of")
+    assert " of the test images" in lines_of(state)[-1]
+    facts = {"each": [10.0], "run_seconds": 10.0, "seeds": 2}
+    assert _conditions(facts, tested_words(result["data"])).endswith(f" {n} of 4,321 test images.")
 
 
 def test_runs_of_before_began_from_scratch(tmp_path: Path) -> None:

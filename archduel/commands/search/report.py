@@ -167,8 +167,10 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
     audited = json.loads(path.read_text(encoding="utf-8")) if (path := folder / "audit.json").is_file() else None
     gains = [*((audited or {}).get("gain", {}).values()), *result["gain"].values()]
     known = [*([audited["conditions"]] if audited else []), *(gain["sentence"] for gain in gains), *start_sentences(result)]
+    whole = data["facts"].get("test_of") if "facts" in data else None
+    of = f" of {sum(splits.values()) - splits['test'] + whole:,}" if whole else ""
     return {
-        "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,} images, {size} x {size} {colour}, "
+        "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,}{of} images, {size} x {size} {colour}, "
         f"{look_words(data['preprocessing']['rule'])}",
         "headline": _headline(result),
         "standings": _standings(result),
@@ -266,7 +268,7 @@ def _time_share(result: Mapping[str, Any]) -> list[dict[str, str]]:
         return []
     number, ours, trained = len(race["candidates"]), race["time_share"], race["shares"]["handed over"]
     others = ours / trained * race["shares"]["others"] if trained else 0.0
-    note = f"of all time; {percent(others, 0)} trained {number - 1} other networks" if number > 1 else "of all time"
+    note = f"of all time; {percent(others, 0)} trained {number - 1} other network{'s' * (number != 2)}" if number > 1 else "of all time"
     return [{"label": "time in this network", "value": percent(ours, 0), "note": f"{note}, the rest is start, choice, test and export"}]
 
 
