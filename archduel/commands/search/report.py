@@ -286,10 +286,7 @@ def _failures(records: Records) -> list[dict[str, Any]]:
 
 
 def _costs(records: Records) -> list[dict[str, Any]]:
-    rows = one_shot_cost(records)
-    raced = [r for r in records if r["event"] == "rung"]
-    if raced:
-        rows.append({"stage": "race", "seconds": sum(r["cost"] for r in raced), "evaluations": len(raced)})
+    rows = [*one_shot_cost(records), *_race_costs(records)]
     for stage in ("label", "confirm", "check", "random", "reevaluate", "final"):
         found = _estimates(records, stage)
         if found:
@@ -298,6 +295,21 @@ def _costs(records: Records) -> list[dict[str, Any]]:
                 "images": sum(r["images"] for r in found),
             })  # fmt: skip
     return rows
+
+
+def _race_costs(records: Records) -> list[dict[str, Any]]:
+    """Returns the rows of a race: until it chose, a teacher, the last training, and with ``--time +30m`` what was trained on; none for other runs."""
+    rungs = [r for r in records if r["event"] == "rung"]
+    until = {r["number"]: r["seconds"] for r in rungs}  # of all of its training; costs are in epochs where a race repeats exactly
+    ends = [r for r in records if r["event"] in ("trained", "member") and "seconds" in r]
+    parts: dict[str, list[float]] = {
+        "race": [*until.values()],
+        "teacher": [r["seconds"] for r in records if r["event"] == "lesson"],
+        "last training": [max(0.0, r["seconds"] - until.get(r["number"], 0.0)) for r in ends],
+        "trained on": [*{r["number"]: r["done"] for r in records if r["event"] == "saved"}.values()],
+    }
+    numbers = {"race": len(rungs)}
+    return [{"stage": stage, "seconds": sum(part), "evaluations": numbers.get(stage, len(part))} for stage, part in parts.items() if part]
 
 
 def entered(records: Records) -> dict[int, Mapping[str, Any]]:
