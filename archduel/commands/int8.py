@@ -62,7 +62,8 @@ def _images(network: TrainedNetwork, data: str | None) -> Dataset:
     if name is None:
         raise SettingError("this network does not say what it was trained on, and int8 needs training and validation images; name them with --data")
     found = load(
-        name, image_size=look["size"], seed=int(facts.get("seed") or 0), max_images=known.get("max_images"), rule=look["rule"], mode=look["mode"]
+        name, image_size=look["size"], seed=int(facts.get("seed") or 0), max_images=known.get("max_images"), rule=look["rule"], mode=look["mode"],
+        validation=known.get("validation_share"),
     )
     if list(found.classes) != list(facts["classes"]):
         raise SettingError(

@@ -102,8 +102,9 @@ def winner_facts(result: Mapping[str, Any] | None) -> dict[str, Any]:
     """Returns what came out of a search, in few words; empty where there is no such result."""
     winner = (result or {}).get("networks", {}).get("search", {})
     known = {key: winner[key] for key in ("arch", "text", "params", "macs", "latency_ms") if key in winner}
-    scores = winner.get("test", {}).get("accuracy")
-    return {**known, **({"test_accuracy": sum(scores) / len(scores)} if scores else {})}
+    scores, data = winner.get("test", {}).get("accuracy"), (result or {}).get("data", {})
+    read = {"test_images": data.get("splits", {}).get("test"), "test_of": data.get("facts", {}).get("test_of")}
+    return {**known, **({"test_accuracy": sum(scores) / len(scores)} if scores else {}), **{key: n for key, n in read.items() if n is not None}}
 
 
 def outcome(place: Place) -> dict[str, Any]:

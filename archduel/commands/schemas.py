@@ -55,7 +55,7 @@ def _list(schema: Schema) -> Output:
 _STATE = _record(
     "folder:text kind:text state:text", "command:text? data:text? seconds:number? records:count clock:number process:text note:text",
     state={"enum": ["finished", "running", "stopped", "damaged"]}, kind={"enum": ["search", "training"]},
-    result=_record("", "arch:text text:text params:count macs:count latency_ms:number test_accuracy:share"),
+    result=_record("", "arch:text text:text params:count macs:count latency_ms:number test_accuracy:share test_images:count test_of:count"),
 )  # fmt: skip
 _SIDE = _record("from:text name:text params:count macs:count")
 _DEVICE = _record("device:text kit:map median_ms:map iqr_ms:map facts:map missing:list", "digest:text")

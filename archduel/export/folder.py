@@ -50,7 +50,7 @@ def _name(name: str) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "; ".join(f"{_name(str(name))} {_text(part)}" for name, part in value.items())
+        return "; ".join(f"{_name(str(name))} {_text(part)}" for name, part in value.items() if part is not None)
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "not known"}[value]
     if isinstance(value, int):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,21 @@ import torch
 from PIL import Image
 
 import archduel
-from archduel.commands.search.audit import audit
-from archduel.commands.search.run import Run
+from archduel.commands.runs.status import line_of, lines_of, state_of
+from archduel.commands.search.audit import _conditions, audit
+from archduel.commands.search.known import scratch_side
 from archduel.commands.search.report import report_data
 from archduel.commands.search.result import gain
-from archduel.commands.search.settings import LEAST_TESTED, TESTED_A_SECOND, load_arguments, make_settings, read_settings
-from archduel.commands.search.words import start_sentences
+from archduel.commands.search.run import Run
+from archduel.commands.search.settings import (
+    KNOWN_SIDE,
+    LEAST_TESTED,
+    TESTED_A_SECOND,
+    load_arguments,
+    make_settings,
+    read_settings,
+)
+from archduel.commands.search.words import start_sentences, tested_words
 from archduel.core import Arch, Scale
 from archduel.data import load
 from archduel.errors import ArchduelError, SettingError
@@ -230,6 +240,19 @@ def test_images_are_kept_as_large_as_the_time_lets_published_networks_see_them()
     assert side(seconds=60, start="scratch") is None
 
 
+def test_where_no_published_network_takes_part_images_are_read_at_the_size_that_the_time_allows() -> None:
+    def arguments(**given: Any) -> tuple[Any, Any]:
+        found = load_arguments(make_settings(data="digits", **given))
+        return found.get("least"), found.get("tested")
+
+    assert arguments(seconds=29) == (None, None)  # in less than half a minute there is no time to look at them
+    assert arguments(seconds=30) == arguments(seconds=29, start="pretrained") == (KNOWN_SIDE, LEAST_TESTED)
+    kept = SimpleNamespace(image_size=KNOWN_SIDE, train=range(200), validation=range(50), test=range(50))
+    settings = make_settings(data="digits", seconds=40)  # whether a part of one is within the limits turns out later
+    assert scratch_side(settings, kept) == 32  # type: ignore[arg-type]
+    assert scratch_side(settings.model_copy(update={"image_size": KNOWN_SIDE}), kept) == KNOWN_SIDE  # type: ignore[arg-type]
+
+
 def test_a_run_says_of_how_many_test_images_those_are_that_it_read(run: Run, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(run.folder, tmp_path / "run"))
     result = json.loads((folder / "result.json").read_text())
@@ -242,6 +265,16 @@ def test_a_run_says_of_how_many_test_images_those_are_that_it_read(run: Run, tmp
     assert f"of {n} of 4,321 test images right" in told["headline"]
     assert f"{n} of 4,321 images read once" in told["key_figures"][0]["note"]
     assert f"(of {n} of 4,321 images)" in gain(result)[1]
+    splits = result["data"]["splits"]
+    images = splits["train"] + splits["validation"]
+    assert f"{images + n:,} of {images + 4_321:,} images" in told["subtitle"]
+    state = state_of(folder)
+    assert f" of {n} of 4,321 test images" in line_of(state)
+    assert f" of {n} of 4,321 test images" in lines_of(state)[-1]
+    state["result"].pop("test_of")
+    assert " of the test images" in lines_of(state)[-1]
+    facts = {"each": [10.0], "run_seconds": 10.0, "seeds": 2}
+    assert _conditions(facts, tested_words(result["data"])).endswith(f" {n} of 4,321 test images.")
 
 
 def test_runs_of_before_began_from_scratch(tmp_path: Path) -> None:

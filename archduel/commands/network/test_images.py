@@ -147,7 +147,7 @@ def _chosen(source: Source, known: Mapping[str, Any], trained_on_it: bool) -> tu
         return np.flatnonzero(source.given == TEST), "given test split"
     if trained_on_it:
         seed = int(known["seed"])
-        split = make_splits(source.labels, source.given, source.classes, seed=seed)
+        split = make_splits(source.labels, source.given, source.classes, seed=seed, validation=known.get("validation_share"))
         return np.flatnonzero(split == TEST), f"test split that its training held out (seed {seed})"
     if bool(np.any(source.given == VALIDATION)):
         return np.flatnonzero(source.given == VALIDATION), "given validation split (there is no test split)"

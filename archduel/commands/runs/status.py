@@ -67,12 +67,17 @@ def state_of(folder: Path) -> dict[str, Any]:
     return state
 
 
+def _tested(result: Mapping[str, Any]) -> str:
+    """Returns which test images a run read, where it had no time for all."""
+    return f"{result['test_images']:,} of {result['test_of']:,} test images" if "test_of" in result else "the test images"
+
+
 def line_of(state: Mapping[str, Any]) -> str:
     """Returns a state as one line."""
     told = ""
     if state.get("result"):
         result = state["result"]
-        told = f"{result['test_accuracy']:.1%} of the test images, {result['params']:,} parameters" if "test_accuracy" in result else ""
+        told = f"{result['test_accuracy']:.1%} of {_tested(result)}, {result['params']:,} parameters" if "test_accuracy" in result else ""
     elif state["state"] != "damaged":
         told = f"{duration(state['clock'])}{' of ' + duration(state['seconds']) if state.get('seconds') else ''}"
     return printable(f"{state['state']:10}{state['kind']:10}{state['folder']:36}  {state.get('data') or '':24}  {told or state.get('note', '')}".rstrip())
@@ -89,7 +94,7 @@ def lines_of(state: Mapping[str, Any]) -> list[str]:
         lines.append(f"  command  {state['command']}")
     result = state.get("result") or {}
     if "test_accuracy" in result:
-        lines.append(f"  result   {result.get('text', result.get('arch'))}: {result['test_accuracy']:.2%} of the test images, {result['params']:,} parameters")
+        lines.append(f"  result   {result.get('text', result.get('arch'))}: {result['test_accuracy']:.2%} of {_tested(result)}, {result['params']:,} parameters")
     if state["state"] == "stopped":
         again = f"archduel resume {state['folder']}"
         lines.append(f"  next     {again} goes on")

@@ -22,6 +22,7 @@ from archduel.commands.search.own import space_asked
 from archduel.commands.search.race import constraint_of, further_limit, recipe_for
 from archduel.commands.search.report import write_report
 from archduel.commands.search.settings import Settings, load_arguments, read_settings
+from archduel.commands.search.words import tested_words
 from archduel.core import Arch, Scale, Space, parse
 from archduel.core.disk import lock, write_atomic
 from archduel.core.job import JOURNAL, Job, Layout, read_result
@@ -377,7 +378,7 @@ class _Audit:
         }  # fmt: skip
         networks = [{**c.record(), "text": text_of(self.space, c.arch), "test": scores[c.role]} for c in self.contestants]
         gains = {rival.role: self._gain(rival, scores, facts) for rival in rivals[1:]}
-        return {**facts, "conditions": _conditions(facts), "networks": networks, "gain": gains}
+        return {**facts, "conditions": _conditions(facts, tested_words(self.result["data"])), "networks": networks, "gain": gains}
 
     def _gain(self, rival: Contestant, scores: Mapping[str, Sequence[float]], facts: Mapping[str, Any]) -> dict[str, Any]:
         """Returns paired differences, their interval and the sentence against one rival."""
@@ -400,10 +401,10 @@ def _contestant(role: str, candidate: Candidate) -> Contestant:
     return Contestant(role, entry.arch, entry.scale, entry.counts.params, entry.counts.macs)
 
 
-def _conditions(facts: Mapping[str, Any]) -> str:
+def _conditions(facts: Mapping[str, Any], tested: str) -> str:
     """Returns how the networks were trained, and what that means for a network that had longer in the run."""
     each = sorted(facts["each"])
     span = duration(each[0]) if math.isclose(each[0], each[-1], rel_tol=0.05) else f"{duration(each[0])} to {duration(each[-1])}"
     run = facts["run_seconds"]
     less = f"; in the run it had {duration(run)}, so longer trainings may order them otherwise" if each[0] < 0.8 * run else ""
-    return f"Audit: every network trained alike with {facts['seeds']} paired seeds, {span} each{less}. {facts['n_test']:,} test images."
+    return f"Audit: every network trained alike with {facts['seeds']} paired seeds, {span} each{less}. {tested} test images."

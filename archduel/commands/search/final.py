@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from archduel.training.recipe import Recipe
 
 __all__ = [
-    "SCORES", "FinalNetwork", "FinalStage", "final_fidelity", "final_networks", "mistakes_of", "network_folder", "numbers_of",
+    "SCORES", "FinalNetwork", "FinalStage", "final_fidelity", "final_networks", "images_facts", "mistakes_of", "network_folder",
     "remove_checkpoints", "survivors", "test_networks", "text_of", "train_networks",
 ]  # fmt: skip
 
@@ -262,16 +262,18 @@ def _facts(
 
     return {
         "arch": str(arch), "text": text_of(space, arch), "scale": scale, "options": {}, "classes": list(data.classes),
-        "preprocessing": data.preprocessing, "data": {"name": settings.data, "max_images": settings.max_images, **numbers_of(data)},
+        "preprocessing": data.preprocessing, "data": images_facts(settings, data),
         **count(arch, scale)._asdict(), "recipe": {"name": "final", **asdict(recipe)}, "seed": settings.seed,
         "test": {name: tested[name] for name in SCORES},
     }  # fmt: skip
 
 
-def numbers_of(data: Dataset) -> dict[str, int]:
-    """Returns how many images each split has, and of how many test images those that are read are, where that is not all."""
+def images_facts(settings: Settings, data: Dataset) -> dict[str, Any]:
+    """Returns what ``model.json`` says of the images, so that they can be split as in the run: also of how many test images those that were read are."""
     splits = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
-    return splits | {name: data.facts[name] for name in ("test_of",) if name in data.facts}
+    share = {} if settings.validation is None else {"validation_share": settings.validation}
+    of = {name: data.facts[name] for name in ("test_of",) if name in data.facts}
+    return {"name": settings.data, "max_images": settings.max_images, **share, **splits, **of}
 
 
 def text_of(space: Space, arch: Arch) -> str:

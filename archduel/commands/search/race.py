@@ -15,7 +15,7 @@ from archduel.commands.progress import Progress
 from archduel.commands.search.after import final_scores, kept_for, rehearsed
 from archduel.commands.search.beside import side_beside
 from archduel.commands.search.earlier import Earlier
-from archduel.commands.search.final import SCORES, mistakes_of, numbers_of, text_of
+from archduel.commands.search.final import SCORES, images_facts, mistakes_of, text_of
 from archduel.commands.search.fronts import front_fields, front_sentence, objectives_for, tradeoff_of
 from archduel.commands.search.known import choose_start, handed_look, record, scratch_side
 from archduel.commands.search.latency import latency_facts, latency_limit
@@ -71,7 +71,7 @@ def raced(
         progress.say(f"spaces {space.name} and {settings.beside} side by side; --space takes one")
     if start.sentence:
         progress.say(start.sentence)
-    side = scratch_side(settings, dataset, start)
+    side = scratch_side(settings, dataset)
     recipe = recipe_for(settings, dataset, side)
     constraint = constraint_of(settings, space, dataset, side) if start.scratch else None
     within = partial(constraint_of, settings, dataset=dataset, side=side)
@@ -267,7 +267,7 @@ def _facts(settings: Settings, dataset: Dataset, race: RaceResult, network: Mapp
     return {
         "arch": network["arch"], "text": network["text"], "scale": race.winner.entry.scale, "options": {},
         "classes": list(dataset.classes), "preprocessing": handed_look(dataset, race.winner.entry.scale.image_size),
-        "data": {"name": settings.data, "max_images": settings.max_images, **numbers_of(dataset)},
+        "data": images_facts(settings, dataset),
         "params": network["params"], "macs": network["macs"], "recipe": {"name": STAGE, **asdict(race.recipe)}, "seed": settings.seed,
         "test": {name: network["test"][name][0] for name in SCORES},
         "search": {"role": race.winner.role, "strategy": settings.strategy, "archduel": __version__},
@@ -366,10 +366,12 @@ def race_sentence(
     each = f"{max(row['seconds'] for row in rows):.0f} s" if timed else f"{max(row['passes'] for row in rows):g} epochs"
     absent = [role for role in ("random", "standard") if role not in {row["role"] for row in rows}]
     plain = "" if metric == "accuracy" else f" (intervals are of plain accuracy, not of {metric.replace('_', ' ')})"
+    soon = 0 < len(winner.curve) <= max(row["rung"] for row in standings)
+    led = "was ahead after less training than another had" if soon else "led where the race trained longest"
     return " ".join([
         f"At equal training, about {each} for each network, {metric.replace('_', ' ')} on {n_validation:,} validation images was: {'; '.join(parts)}{plain}.",
         _apart(rows), *([f"No {' or '.join(absent)} network got that far."] if absent else []),
-        f"{winner.name} led where the race trained longest, and was trained on.", UNKNOWN_GAIN,
+        f"{winner.name} {led}, and was trained on.", UNKNOWN_GAIN,
     ])  # fmt: skip
 
 

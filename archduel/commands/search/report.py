@@ -167,8 +167,10 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
     audited = json.loads(path.read_text(encoding="utf-8")) if (path := folder / "audit.json").is_file() else None
     gains = [*((audited or {}).get("gain", {}).values()), *result["gain"].values()]
     known = [*([audited["conditions"]] if audited else []), *(gain["sentence"] for gain in gains), *start_sentences(result)]
+    whole = data["facts"].get("test_of") if "facts" in data else None
+    of = f" of {sum(splits.values()) - splits['test'] + whole:,}" if whole else ""
     return {
-        "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,} images, {size} x {size} {colour}, "
+        "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,}{of} images, {size} x {size} {colour}, "
         f"{look_words(data['preprocessing']['rule'])}",
         "headline": _headline(result),
         "standings": _standings(result),
@@ -266,7 +268,7 @@ def _time_share(result: Mapping[str, Any]) -> list[dict[str, str]]:
         return []
     number, ours, trained = len(race["candidates"]), race["time_share"], race["shares"]["handed over"]
     others = ours / trained * race["shares"]["others"] if trained else 0.0
-    note = f"of all time; {percent(others, 0)} trained {number - 1} other networks" if number > 1 else "of all time"
+    note = f"of all time; {percent(others, 0)} trained {number - 1} other network{'s' * (number != 2)}" if number > 1 else "of all time"
     return [{"label": "time in this network", "value": percent(ours, 0), "note": f"{note}, the rest is start, choice, test and export"}]
 
 
@@ -284,10 +286,7 @@ def _failures(records: Records) -> list[dict[str, Any]]:
 
 
 def _costs(records: Records) -> list[dict[str, Any]]:
-    rows = one_shot_cost(records)
-    raced = [r for r in records if r["event"] == "rung"]
-    if raced:
-        rows.append({"stage": "race", "seconds": sum(r["cost"] for r in raced), "evaluations": len(raced)})
+    rows = [*one_shot_cost(records), *_race_costs(records)]
     for stage in ("label", "confirm", "check", "random", "reevaluate", "final"):
         found = _estimates(records, stage)
         if found:
@@ -296,6 +295,21 @@ def _costs(records: Records) -> list[dict[str, Any]]:
                 "images": sum(r["images"] for r in found),
             })  # fmt: skip
     return rows
+
+
+def _race_costs(records: Records) -> list[dict[str, Any]]:
+    """Returns the rows of a race: until it chose, a teacher, the last training, and with ``--time +30m`` what was trained on; none for other runs."""
+    rungs = [r for r in records if r["event"] == "rung"]
+    until = {r["number"]: r["seconds"] for r in rungs}  # of all of its training; costs are in epochs where a race repeats exactly
+    ends = [r for r in records if r["event"] in ("trained", "member") and "seconds" in r]
+    parts: dict[str, list[float]] = {
+        "race": [*until.values()],
+        "teacher": [r["seconds"] for r in records if r["event"] == "lesson"],
+        "last training": [max(0.0, r["seconds"] - until.get(r["number"], 0.0)) for r in ends],
+        "trained on": [*{r["number"]: r["done"] for r in records if r["event"] == "saved"}.values()],
+    }
+    numbers = {"race": len(rungs)}
+    return [{"stage": stage, "seconds": sum(part), "evaluations": numbers.get(stage, len(part))} for stage, part in parts.items() if part]
 
 
 def entered(records: Records) -> dict[int, Mapping[str, Any]]:

@@ -22,7 +22,10 @@ from archduel.execution.devices import ALL
 from archduel.presets import open_preset
 from archduel.spaces.limits import DeviceLimit
 
-__all__ = ["Settings", "asks_known", "default_settings", "load_arguments", "make_settings", "read_settings", "settings_in", "usual_space"]
+__all__ = [
+    "SHORTEST", "Settings", "asks_known", "default_settings", "load_arguments", "make_settings", "may_know", "read_settings", "settings_in", "too_short",
+    "usual_space",
+]  # fmt: skip
 
 
 class Settings(BaseModel):
@@ -125,9 +128,11 @@ LATER = ("start", "backbones", "max_ram", "max_flash", "objectives", "front", "i
 KNOWN_SIDE, SIDE_IN_A_SECOND = 128, 16.0
 """Pixels that images keep where pretrained networks may look at them, whatever the time, for in fewer they see little; and times the root of the
 seconds that there are: 6,000 images are shown at 128 px in a minute or so, and at 224 px in three to four."""
+SHORTEST = 30.0
+"""Seconds of a race from which on ``auto`` looks at pretrained networks: before, loading them is most of the time."""
 LEAST_TESTED, TESTED_A_SECOND = 2_000, 5
 """Test images that such a run reads at most, and at most for each second that it has: of 10,000 in 128 px a published network says what it sees in 54 s,
-which would be a third of the training of three minutes. Of 2,000 an accuracy is known to a point or so; `archduel evaluate` reads all."""
+which would be a third of the training of three minutes. Of 2,000 an accuracy is known to a point or so; `archduel eval` reads all."""
 SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan", "race", "executor")
 EXECUTORS = ("processes", "local", "folder", "ray")
 OF_EXECUTORS = {"beat": ("folder",), "lease": ("folder",), "limit": ("processes", "folder", "ray"), "patience": ("ray",)}
@@ -376,9 +381,14 @@ def asks_known(settings: Settings) -> bool:
     return settings.start == "pretrained" or (settings.start == "auto" and settings.space == usual_space(True, small=bool(settings.device_limit)))
 
 
+def too_short(settings: Settings) -> bool:
+    """Whether a run that was not told what to begin with has no time for pretrained networks."""
+    return settings.start == "auto" and settings.seconds is not None and settings.seconds < SHORTEST
+
+
 def may_know(settings: Settings) -> bool:
     """Whether pretrained networks may take part in a run: a race in the usual space whose start is not from scratch, weights at hand."""
-    if not asks_known(settings) or not _may_race(settings.model_dump(exclude_none=True)):
+    if not asks_known(settings) or too_short(settings) or not _may_race(settings.model_dump(exclude_none=True)):
         return False
     from archduel.pretrained.weights import here
     from archduel.spaces.pretrained.backbones import BACKBONES

@@ -125,7 +125,7 @@ class Training:
             return []
         before, now = facts_at(self.start), self.task.facts
         old = before.get("data") or {}
-        same = (before.get("seed"), old.get("max_images")) == (self.seed, now["max_images"])
+        same = (before.get("seed"), old.get("max_images"), old.get("validation_share")) == (self.seed, now["max_images"], None)
         if same or not same_place(str(old.get("name")), str(now["name"]), {}, Path()):
             return []
         return [

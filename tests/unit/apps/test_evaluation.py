@@ -6,6 +6,7 @@ import json
 import shutil
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import judged_network as net
 import numpy as np
@@ -14,9 +15,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from archduel.commands import app
+from archduel.commands import app, int8
 from archduel.commands.network.evaluate import evaluate_network, text_of
 from archduel.commands.network.test_images import open_test_set
+from archduel.commands.search.final import images_facts
+from archduel.commands.search.settings import make_settings
 from archduel.data import load
 from archduel.errors import DataError, RunError, SettingError, UnknownNameError
 from archduel.networks.trained import RECORD, load_trained
@@ -63,6 +66,19 @@ def test_the_test_split_of_its_own_data_is_the_one_that_was_held_out(tmp_path: P
     data = load(images, image_size=8, seed=3)
     assert sorted(test_set.source.names[row] for row in test_set.rows) == sorted(data.test.names)
     assert "held out" in evaluate_network(tmp_path / "net")["data"]["split"]
+
+
+def test_a_run_with_a_share_for_validation_of_its_own_is_split_as_it_was(tmp_path: Path) -> None:
+    images = net.write_images(tmp_path / "all", n=20)
+    settings = make_settings(data=str(images), validation=0.5)
+    data = load(images, image_size=8, validation=0.5)
+    facts = net.facts_of() | {"seed": settings.seed, "data": images_facts(settings, data)}
+    test_set = open_test_set(None, facts)
+    assert sorted(test_set.source.names[row] for row in test_set.rows) == sorted(data.test.names)
+    of_int8 = int8._images(SimpleNamespace(facts=facts), None)  # type: ignore[arg-type]
+    assert [sorted(part.names) for part in (of_int8.train, of_int8.validation, of_int8.test)] == [
+        sorted(part.names) for part in (data.train, data.validation, data.test)
+    ]
 
 
 def test_given_splits_are_respected(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from archduel.commands.search import result as module
 from archduel.commands.search.final import FinalNetwork, FinalStage
+from archduel.commands.search.report import _costs, _how_far
 from archduel.commands.search.result import gain, result_of
 from archduel.commands.search.stages import Selection
 from archduel.commands.search.words import compared_rung, ranking_sentence
@@ -200,3 +201,15 @@ def test_all_of_a_result() -> None:
         "comparator": None, "core_seconds": {"label": 1.235, "final": 5.432}, "clock": 12.35,
         "scale": {"channels": 8, "depth": 2, "image_size": 8, "in_channels": 1, "n_classes": 2}, "fidelity": "final@7", "plan": {"a": "plan"},
     }  # fmt: skip
+
+
+def test_the_cost_of_a_race_is_all_of_its_training_in_seconds() -> None:
+    rungs = [{"event": "rung", "number": n, "cost": passes, "seconds": seconds} for n, passes, seconds in ((0, 1.0, 2.0), (1, 1.0, 3.0), (0, 2.0, 5.0))]
+    last = [{"event": "lesson", "seconds": 4.0}, {"event": "trained", "number": 0, "seconds": 25.0}]
+    further = [{"event": "saved", "number": 1, "done": done} for done in (10.0, 28.5)]
+    rows = _costs([*rungs, *last, *further])
+    assert [(row["stage"], row["seconds"], row["evaluations"]) for row in rows] == [
+        ("race", 8.0, 3), ("teacher", 4.0, 1), ("last training", 20.0, 1), ("trained on", 28.5, 1),
+    ]  # fmt: skip
+    assert _how_far([*rungs, *last]).startswith("This run is not finished (0 s; trainings so far: 3 x race, 1 x teacher, 1 x last training)")
+    assert _costs([]) == []

@@ -23,7 +23,7 @@ from archduel.spaces.family import build
 CLASSES = ("daisy", "tulip & <x>", "süß")
 PREPROCESSING = {"size": 16, "mode": "RGB", "rule": "crop", "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.3)}
 ARCH, SCALE = parse("nasbench201:3.1.2.4.3.0"), Scale(channels=4, depth=1, image_size=16, n_classes=3)
-FACTS = {"test": {"accuracy": [0.93, 0.92], "images": 842}, "params": 12345, "checked": True, "date": None}
+FACTS = {"test": {"accuracy": [0.93, 0.92], "images": 842, "limit": None}, "params": 12345, "checked": True, "date": None}
 
 # Runs a script as a program while archduel (and what else is named) cannot be imported.
 BLOCKED = """

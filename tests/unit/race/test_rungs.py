@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +95,17 @@ def test_whoever_is_far_behind_the_other_kind_does_not_go_up_to_the_highest_rung
     assert rungs.next_move(there, [6, 6, 6], newcomers=False) == (None if behind else Promote(0))
     alone = {0: Standing([0.1, 0.2], favoured=True), 1: Standing([0.5, best])}
     assert rungs.next_move(alone, [6, 6, 0], newcomers=False) == Promote(0)  # of one kind: a short training says less than that it is favoured
+
+
+def test_one_that_knows_something_and_had_no_time_for_the_highest_rung_is_not_beaten_by_a_lower_score_there() -> None:
+    rungs = Rungs(first=1.0, level=6.0)
+    start = Standing([0.05, 0.10, 0.14], favoured=True)
+    there = {0: Standing([0.24, 0.24], known=True), 1: start, 2: Standing([0.3])}
+    assert rungs.leader(there) == 0  # 55 % after half a pass against 22 % after thirteen
+    assert rungs.leader({**there, 1: Standing([0.05, 0.10, 0.25], favoured=True)}) == 1
+    assert rungs.leader({**there, 0: Standing([0.24, 0.24], known=True, failed=True)}) == 1
+    weighed = {n: replace(standing, costs=(1.0,)) for n, standing in there.items()}
+    assert rungs.leader(weighed) == 1
 
 
 def test_a_favoured_network_that_fails_goes_nowhere() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from archduel.commands.search.race import race_sentence
@@ -51,3 +52,10 @@ def test_overlap_and_absence_are_said() -> None:
     assert "do not tell them apart" in text
     assert "about 3 epochs" in text
     assert "No random or standard network got that far" in text
+
+
+def test_a_winner_that_others_had_more_training_than_is_not_said_to_have_led_there() -> None:
+    rows = [row("tuned", 0, 0.5), row("start", 1, 0.2), row("start", 1, 0.3, 1)]
+    soon = replace(WINNER, curve=[{"accuracy": 0.5}])
+    assert "the winner was ahead after less training than another had" in race_sentence(soon, rows, 100)
+    assert "the winner led where the race trained longest" in race_sentence(replace(soon, curve=soon.curve * 2), rows, 100)
