@@ -25,7 +25,16 @@ from archduel.data.folder import from_folder
 from archduel.data.hugging_face import from_hugging_face, is_hugging_face
 from archduel.data.npz import from_npz, pairs_among
 from archduel.data.objects import from_dataset, from_mapping, from_parts, is_dataset, is_parts, zipped
-from archduel.data.resolution import LARGEST, RULES, Survey, affordable_size, choose, deep_range, kept_size, size_facts
+from archduel.data.resolution import (
+    LARGEST,
+    RULES,
+    Survey,
+    affordable_size,
+    choose,
+    deep_range,
+    kept_size,
+    size_facts,
+)
 from archduel.data.stored import Item, is_kept, keep, kept_once, open_kept
 from archduel.errors import MACHINE, DataError, SettingError, as_number, as_whole, brief, reading
 from archduel.text import printable

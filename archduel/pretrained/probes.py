@@ -66,7 +66,7 @@ def ridge_probe(
             break  # weaker ridges have more
         fitted = turned @ (inverse[:, None] * into)
         left_out = targets - (targets - centre - fitted) / (1.0 - np.minimum(leverage, MOST_LEVERAGE)[:, None])  # predictions without the image itself
-        sharpness = max(SHARPNESS, key=lambda s: _likelihood(s * left_out, labels))  # noqa: B023 - used within this turn
+        sharpness = max(SHARPNESS, key=lambda s: _likelihood(s * left_out, labels))
         fits.append((_likelihood(sharpness * left_out, labels), sharpness, inverse))
     _, sharpness, inverse = max(fits, key=lambda fit: fit[0])
     z = (validation.astype(np.float32) - mean) / deviation

@@ -31,7 +31,7 @@ from archduel.commands.search.settings import (
     make_settings,
     read_settings,
 )
-from archduel.commands.search.words import start_sentences, tested_words
+from archduel.commands.search.words import images_read, start_sentences
 from archduel.core import Arch, Scale
 from archduel.data import load
 from archduel.errors import ArchduelError, SettingError
@@ -274,7 +274,7 @@ def test_a_run_says_of_how_many_test_images_those_are_that_it_read(run: Run, tmp
     state["result"].pop("test_of")
     assert " of the test images" in lines_of(state)[-1]
     facts = {"each": [10.0], "run_seconds": 10.0, "seeds": 2}
-    assert _conditions(facts, tested_words(result["data"])).endswith(f" {n} of 4,321 test images.")
+    assert _conditions(facts, images_read(result["data"])).endswith(f" {n} of 4,321 test images.")
 
 
 def test_runs_of_before_began_from_scratch(tmp_path: Path) -> None:
