@@ -14,21 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core import Arch, Counts, Scale
-from archduel.errors import InfeasibleError
 from archduel.pretrained.features import an_image, cached_features, frozen_features, pixels_digest
 from archduel.pretrained.members import member
 from archduel.pretrained.prefixes import Seen, full, named, prefix, prefix_of
 from archduel.pretrained.probes import logistic_head, ridge_probe
 from archduel.pretrained.resolution import (
+    ENOUGH_IMAGES,
     FINE_TUNING,
     MOST_IMAGES,
     MOST_VALIDATION,
     Forecast,
     Looks,
+    enough_images,
     forecast,
     images_in,
+    ladder,
     looks,
 )
+from archduel.pretrained.smallest import refuse_impossible, smallest
 from archduel.pretrained.weights import load, weights_of
 from archduel.spaces.pretrained.backbones import backbone
 from archduel.spaces.pretrained.space import (
@@ -62,6 +65,12 @@ CLEARLY = 0.1
 
 Of 300 s of one core 7 blocks (64 %, the whole backbone 80 %) came to 83.1 % with 80 s of them for a teacher and 82.2 % alone; 12 blocks (82 %) to
 86.5 % with a teacher and 88.6 % alone (``benchmarks/records/warm_up.json``, one run each).
+"""
+SHORTER = 0.3
+"""Nats by which frozen features of fewer blocks must say more than those of all that the limits allow: fine-tuning changes the last blocks most.
+
+A thousand images of twenty classes, 60 s at 128 px: 16, 15 and 12 blocks came to 81.8, 78 and 78 % and all with the neck to 83 %, although frozen features
+of 12 to all were right on 70 to 78 % and those of 16 said most (``benchmarks/records/small_sets.jsonl``, one run each, 400 test images).
 """
 LEAST_LESSONS = 3.0
 """Passes over the images that a teacher makes at least before it is asked."""
@@ -111,7 +120,9 @@ class Known:
         alone: whether nothing else takes part, so that it is an error where nothing is within the limits.
         seen: probes of what the limits allow.
         beyond: probes of whole backbones that they do not.
+        smaller: whether a front of sizes is wanted, and networks with fewer blocks or pixels than fine-tuning does best with enter too.
         least: the resolution of each backbone below which no network enters: smaller images learn faster to begin with, and that is all a race sees.
+        longest: of each backbone and resolution the probe of the most blocks that the limits allow; for the same reason shorter ones stay out.
     """
 
     space: Pretrained
@@ -125,12 +136,15 @@ class Known:
     say: Callable[[str], None] = lambda text: None
     searches: bool = True
     alone: bool = True
+    smaller: bool = False
     seen: list[Seen] = field(default_factory=list)
     beyond: list[Seen] = field(default_factory=list)
     least: dict[str, int] = field(default_factory=dict)
+    longest: dict[tuple[str, int], Seen] = field(default_factory=dict)
     _features: dict[tuple[str, int, bool], Mapping[int, NDArray[np.float16]]] = field(default_factory=dict)
     _labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     _weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    _images: int = ENOUGH_IMAGES
     _first: list[Proposal] = field(default_factory=list)
     _looked: set[tuple[str, int]] = field(default_factory=set)
 
@@ -159,7 +173,7 @@ class Known:
         shown, judged = (
             part.fraction(min(1.0, number / len(part)), self.seed) for part, number in ((train, rows), (validation, judges))
         )
-        self._labels = shown.labels.cpu().numpy()
+        self._labels, self._images = shown.labels.cpu().numpy(), len(train)
         parts = [(part, pixels_digest(part, (*self.mean, *self.std))) for part in (shown, judged)]
         looked: list[list[Any]] = []
         for name in self.space.backbones:
@@ -223,13 +237,7 @@ class Known:
         return made
 
     def _ladder(self) -> tuple[int, ...]:
-        """Returns the resolutions that are tried, rising: from twice the images' own side, at most 64, to seven times: 32 px become the 224 px that
-        backbones are published with."""
-        own = self.scale.image_size
-        allowed = sorted(self.space.resolutions or RESOLUTIONS)
-        least = min(2 * own, 64)
-        found = tuple(side for side in allowed if least <= side <= max(7 * own, 64))
-        return found or (min(allowed, key=lambda side: abs(side - least)),)
+        return ladder(self.scale.image_size, self.space.resolutions or RESOLUTIONS)
 
     def _digest(self, name: str) -> str:
         """Returns what tells these weights from others."""
@@ -311,7 +319,6 @@ class Known:
             if not sides:
                 continue
             centre, most = self._centre(here, sides, seconds)
-            self.least[name] = centre
             largest = max(seen.blocks for seen in here if seen.resolution == centre)
             at = sides.index(centre)
             others = [side for side in sides[at + 1 : at + 2] if side <= most]
@@ -320,7 +327,10 @@ class Known:
             plans.append(("tuned", whole))
             plans += [("search", plan) for plan in (prefix(name, side, largest) for side in others) if plan is not None]
             best = max((seen for seen in here if seen.resolution == centre), key=lambda seen: seen.score)
-            if best.blocks != largest:
+            if not self.smaller:
+                self.least[name] = centre
+                self.longest |= {(name, side): max((s for s in here if s.resolution == side), key=lambda s: s.blocks) for side in sides}
+            if best.blocks != largest and self.sized(arch_of(prefix_of(best))) is not None:
                 plans.append(("search", prefix_of(best)))
         plans += [("search", plan) for plan in self._thinned()]
         if not self.searches:
@@ -331,7 +341,7 @@ class Known:
         """Returns at which resolution fine-tuning what is kept begins."""
         longest = {side: max((each for each in seen if each.resolution == side), key=lambda each: each.blocks) for side in sides}
         shown = None if seconds is None else {side: images_in(seconds, self._cost(each)) for side, each in longest.items()}
-        return forecast({side: each.score for side, each in longest.items()}, shown)
+        return forecast({side: each.score for side, each in longest.items()}, shown, enough_images(self._images))
 
     def _cost(self, seen: Seen) -> float:
         """Returns the seconds of a pass for one image through what is kept; the pass that was measured was through all blocks."""
@@ -374,41 +384,15 @@ class Known:
                         plans.append(plan)
                     break
         if not plans and not self.seen:
-            plans = self._smallest()
+            plans = [plan_of(arch) for arch in smallest(self.space, self.scale, self._fits, self.seed, alone=self.alone)]
         return plans
-
-    def _smallest(self) -> list[Plan]:
-        """Returns one network within the limits, however small; none where there is none and others take part.
-
-        Raises:
-            InfeasibleError: if nothing else takes part; says what the smallest one needs.
-        """
-        from archduel.core import sample
-
-        rng = np.random.default_rng([self.seed, 17])
-        drawn = [sample(self.space, rng) for _ in range(2_000)]
-        fitting = [arch for arch in drawn if self.sized(arch) is not None]
-        if fitting:
-            return [plan_of(max(fitting, key=lambda arch: count(arch, self.scale).params))]
-        if not self.alone:
-            return []
-        least = min((count(arch, self.scale) for arch in drawn), key=lambda counts: counts.params)
-        raise InfeasibleError(
-            f"no part of {', '.join(self.space.backbones)} is within the limits: the smallest of {len(drawn):,} needs {least.params:,} parameters "
-            f"and {least.macs:,} multiply-adds; raise the limit, or use --start scratch"
-        )
 
     def check(self) -> None:
         """Raises InfeasibleError where no part of a backbone is within the limits, as far as the smallest of 400 random ones show."""
-        from archduel.core import sample
+        refuse_impossible(self.space, self.scale, self._fits, self.seed)
 
-        rng = np.random.default_rng([self.seed, 18])
-        drawn = sorted((sample(self.space, rng) for _ in range(400)), key=lambda arch: count(arch, self.scale))
-        if all(self.sized(arch) is None for arch in drawn[:40]):
-            least = count(drawn[0], self.scale)
-            raise InfeasibleError(
-                f"no part of {', '.join(self.space.backbones)} is within the limits: the smallest of 400 has {least.params:,} parameters"
-            )
+    def _fits(self, arch: Arch) -> bool:
+        return self.sized(arch) is not None
 
     def sized(self, arch: Arch) -> tuple[Scale, Counts] | None:
         """Returns input, classes and cost of an architecture; None above the limits, at a resolution that the time does not allow, or at a smaller one
@@ -416,11 +400,18 @@ class Known:
         plan = plan_of(arch)
         if self._looked and (plan.backbone, plan.resolution) not in self._looked:
             return None
-        if plan.resolution < self.least.get(plan.backbone, 0):
+        if plan.resolution < self.least.get(plan.backbone, 0) or not self._is_long(arch, plan):
             return None
         scale = self._scale(plan.resolution)
         counts = count(arch, scale)
         return (scale, counts) if self.allowed(arch, scale, counts) else None
+
+    def _is_long(self, arch: Arch, plan: Plan) -> bool:
+        """Whether no more blocks could be kept, or fewer are clearly better."""
+        longest = self.longest.get((plan.backbone, plan.resolution))
+        if longest is None or not plan.is_prefix or len(plan.kept) + (plan.head == "neck") >= longest.blocks:
+            return True
+        return (probe := self.foretold(arch)) is not None and probe.score > longest.score + SHORTER
 
     # -- opening -------------------------------------------------------------------------------------------------------
 

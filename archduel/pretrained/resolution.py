@@ -6,17 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["ENOUGH_IMAGES", "FINAL_SHARE", "FINE_TUNING", "MORE", "Forecast", "Looks", "forecast", "images_in", "looks"]
+__all__ = ["ENOUGH_IMAGES", "FINAL_SHARE", "FINE_TUNING", "MORE", "Forecast", "Looks", "enough_images", "forecast", "images_in", "ladder", "looks"]
 
 FINE_TUNING = 4.0
 """How many times as long an image takes in fine-tuning as in a pass without gradients (``benchmarks/records/in_parts.json``)."""
 FINAL_SHARE = 0.62
 """Of the time, what trains the network that is handed over."""
-ENOUGH_IMAGES = 6_000
-"""Images, repetitions counted, that the last training must show: from there on more of them help less than more pixels do.
+ENOUGH_IMAGES, OF_FEW, FOR_EACH = 6_000, 3_200, 0.65
+"""Images, repetitions counted, that the last training must show: from there on more of them help less than more pixels do. Where there are few images to
+repeat it is so many, and as many for each that there is, if that is less.
 
 All blocks came with 5,500 images at 128 px to 89.7 % and in the same 60 s with 11,650 at 96 px to 89.5 %; in 130 s with 12,150 at 128 px to 91.6 %, 27,400 at
-96 px to 90.4 % and 60,300 at 64 px to 86.8 % (``benchmarks/records/resolutions.jsonl``, one run each).
+96 px to 90.4 % and 60,300 at 64 px to 86.8 % (``benchmarks/records/resolutions.jsonl``, one run each). Of 200 images of twenty classes 3,500 at 160 px came to
+73.5 % in 40 s, 5,600 at 128 px to 71.3 % and 9,400 at 96 px to 66 %, in 60 s 3,000 at 224 px to 69 % and 5,400 at 160 px to 73 %; of 1,000 in 60 s 5,400 at
+160 px to 82 %, 7,600 at 128 px to 83 % with a higher loss and 12,800 at 96 px to 79.8 % (``small_sets.jsonl``, one run each, 400 test images).
 """
 MORE = 0.03
 """Nats by which frozen features must say more of a larger resolution: all blocks were at -1.01, -0.72 and -0.65 at 64, 96 and 128 px; the first 7, which
@@ -55,6 +58,19 @@ class Forecast(NamedTuple):
     largest: int
 
 
+def enough_images(n: int) -> float:
+    """Returns how many images, repetitions counted, must be shown of ``n`` before more of them help less than more pixels do."""
+    return min(ENOUGH_IMAGES, OF_FEW + FOR_EACH * n)
+
+
+def ladder(own: int, resolutions: Sequence[int]) -> tuple[int, ...]:
+    """Returns the resolutions that are tried for images of side ``own``, rising: from twice their side, at most 64, to seven times: 32 px become the 224 px
+    that backbones are published with."""
+    allowed, least = sorted(resolutions), min(2 * own, 64)
+    found = tuple(side for side in allowed if least <= side <= max(7 * own, 64))
+    return found or (min(allowed, key=lambda side: abs(side - least)),)
+
+
 def images_in(seconds: float, cost: float) -> float:
     """Returns how many images a network is shown in its last training of a race of so many seconds; ``cost``: of a pass for one, frozen."""
     return FINAL_SHARE * seconds / (FINE_TUNING * cost)
@@ -72,7 +88,7 @@ def looks(sides: Sequence[int], cost: float, seconds: float, allowance: float, n
         n_validation: validation images.
     """
     price = {side: cost * (side / sides[0]) ** 2 for side in sides}
-    worth = [side for side in sides if images_in(seconds, price[side]) >= ENOUGH_IMAGES] or [sides[0]]
+    worth = [side for side in sides if images_in(seconds, price[side]) >= enough_images(n)] or [sides[0]]
     least = min(FEWEST_IMAGES, n) + min(FEWEST_IMAGES, n_validation)
     while len(worth) > 1 and sum(price[side] for side in worth) * least > allowance:
         worth.pop()
@@ -86,19 +102,20 @@ def _stepped(number: float) -> int:
     return int(FEWEST_IMAGES * STEP ** max(0, math.floor(math.log(max(number, 1.0) / FEWEST_IMAGES, STEP) + 1e-9)))
 
 
-def forecast(scores: Mapping[int, float], images: Mapping[int, float] | None) -> Forecast:
+def forecast(scores: Mapping[int, float], images: Mapping[int, float] | None, enough: float = ENOUGH_IMAGES) -> Forecast:
     """Returns where fine-tuning begins: at the largest resolution with enough images whose frozen features say more than those of all smaller ones.
 
     Args:
         scores: mean log likelihood of frozen features at each resolution, in nats, of what is kept.
         images: that its fine-tuning is shown there; None = no clock, the smallest is taken.
+        enough: of :func:`enough_images`.
     """
     sides = sorted(scores)
     if images is None:
         return Forecast(sides[0], sides[-1])
-    enough = [side for side in sides[1:] if images[side] >= ENOUGH_IMAGES]
+    able = [side for side in sides[1:] if images[side] >= enough]
     first = sides[0]
-    for side in enough:
+    for side in able:
         if scores[side] > max(scores[smaller] for smaller in sides if smaller < side) + MORE:
             first = side
-    return Forecast(first, max(enough, default=sides[0]))
+    return Forecast(first, max(able, default=sides[0]))

@@ -182,7 +182,7 @@ def test_features_of_large_images_are_those_of_the_networks_that_see_them_smalle
     data = load((rng.integers(0, 256, (60, 160, 160, 3)).astype(np.uint8), np.arange(60) % 2), test=0.2)
     look, space = data.preprocessing, Pretrained(backbones=["efficientnet_lite0"])
     train, validation = (Pixels(part.images, part.labels, look.mean, look.std) for part in (data.train, data.validation))
-    found = Known(space, Scale(1, 1, 160, 3, 2), look.mean, look.std, lambda arch, scale, counts: True, cache=tmp_path)
+    found = Known(space, Scale(1, 1, 160, 3, 2), look.mean, look.std, lambda arch, scale, counts: True, cache=tmp_path, smaller=True)
     found.prepare(train, validation, None)
     plan = prefix("efficientnet_lite0", 64, 5)
     assert plan is not None

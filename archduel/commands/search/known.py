@@ -122,7 +122,7 @@ def known_side(
     look, allowed = dataset.preprocessing, Bounds(settings.max_params, settings.max_macs).and_also(further)
     space = Pretrained(backbones=names)
     scale = Scale(1, 1, dataset.image_size, dataset.in_channels, dataset.n_classes)
-    known = Known(space, scale, look.mean, look.std, allowed, precision=precision, seed=settings.seed, say=say, alone=settings.start == "pretrained")
+    known = Known(space, scale, look.mean, look.std, allowed, precision=precision, seed=settings.seed, say=say, alone=settings.start == "pretrained", smaller=settings.objectives is not None)
 
     def constraint(arch: Arch) -> bool:
         return known.sized(arch) is not None

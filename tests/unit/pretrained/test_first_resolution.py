@@ -5,16 +5,19 @@ from dataclasses import replace
 import pytest
 
 from archduel.core import Scale
-from archduel.pretrained.known import Known
+from archduel.pretrained.known import SHORTER, Known
 from archduel.pretrained.prefixes import Seen, full, prefix, prefix_of
 from archduel.pretrained.resolution import (
     ENOUGH_IMAGES,
     FEWEST_IMAGES,
     FINAL_SHARE,
     FINE_TUNING,
+    FOR_EACH,
     MORE,
     MOST_IMAGES,
     MOST_VALIDATION,
+    OF_FEW,
+    enough_images,
     forecast,
     images_in,
     looks,
@@ -100,7 +103,40 @@ def test_without_a_clock_all_resolutions_may_be_asked() -> None:
     found = known()
     found.seen = seen(12)
     assert {plan_of(proposal.arch).resolution for proposal in found._proposals(None)} == {64, 96}
+    assert all(found.sized(arch_of(prefix_of(each))) is not None for each in found.seen if each.blocks == 12)
+
+
+def test_fewer_blocks_than_the_limits_allow_stay_out_unless_they_say_clearly_more() -> None:
+    enough = 1.001 * seconds_for(128, 12)
+    for more, enters in ((-0.5, False), (0.9 * SHORTER, False), (1.1 * SHORTER, True)):
+        found = known()
+        found.seen = [each if each.blocks == 12 else replace(each, score=each.score + more) for each in seen(12)]
+        asked = {proposal.arch for proposal in found._proposals(enough)}
+        for arch in (arch_of(prefix_of(each)) for each in found.seen if each.blocks == 5 and each.resolution == 128):
+            assert (found.sized(arch) is not None) == (arch in asked) == enters
+        longest = next(arch_of(prefix_of(each)) for each in found.seen if each.blocks == 12 and each.resolution == 128)
+        assert found.sized(longest) is not None
+        plan = plan_of(longest)
+        for other in (replace(plan, widths=(1.0, *(0.75,) * (len(plan.widths) - 1))), replace(plan, depths=(*plan.depths[:2], plan.depths[2] - 1, *plan.depths[3:]))):
+            assert found.sized(arch_of(other)) is not None  # whose insides are changed is another question
+
+
+def test_where_a_front_is_wanted_all_sizes_enter() -> None:
+    found = replace(known(), smaller=True)
+    found.seen = seen(12)
+    found._proposals(1.001 * seconds_for(128, 12))
     assert all(found.sized(arch_of(prefix_of(each))) is not None for each in found.seen)
+
+
+def test_few_images_are_repeated_less_and_seen_larger() -> None:
+    assert [enough_images(n) for n in (0, 200, 1_000, 4_000, 10**6)] == [OF_FEW, OF_FEW + 200 * FOR_EACH, OF_FEW + 1_000 * FOR_EACH, 5_800, ENOUGH_IMAGES]
+    few = enough_images(200) / ENOUGH_IMAGES  # of the time that many need
+    time = 1.001 * ENOUGH_IMAGES * FINE_TUNING * COST[128] / FINAL_SHARE
+    assert looks(SIDES, COST[64], few * time, 1e6, 200, 50).sides == (64, 96, 128)
+    assert looks(SIDES, COST[64], few * time, 1e6, 50_000, 5_000).sides == (64,)
+    found = replace(known(), _images=200)
+    assert found._centre(seen(12), SIDES, few * 1.001 * seconds_for(128, 12))[0] == 128
+    assert known()._centre(seen(12), SIDES, few * 1.001 * seconds_for(128, 12))[0] == 64
 
 
 def test_the_smallest_where_none_is_shown_enough_and_without_a_clock() -> None:
