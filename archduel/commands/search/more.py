@@ -97,7 +97,8 @@ def trained_on(folder: Job, settings: Settings, more: Mapping[str, Any], progres
     """
     before = read_json(folder.path / f"result-{more['number']}.json", {"networks": dict, "race": dict, "data": dict})
     chosen = (folder.noted("time") or {}).get("seconds", settings.seconds)
-    dataset = load(settings.data, progress=progress.reading, **load_arguments(settings.model_copy(update={"seconds": chosen})))
+    loading = load_arguments(settings.model_copy(update={"seconds": chosen}), folder.noted("data"))
+    dataset = load(settings.data, progress=progress.reading, **loading)
     progress.end()
     if dataset.fingerprint != before["data"]["fingerprint"]:
         raise DataError(f"{dataset.name} has changed since the run; a network cannot be trained on with other images, make a new run")

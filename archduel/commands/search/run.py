@@ -84,9 +84,10 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     earlier = read_earlier(folder, settings, space)
     free = settings.seconds is None and settings.evaluations is None  # the tool chooses the time
     settings = with_budget(settings)
-    dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
+    loading = load_arguments(settings, folder.noted("data"))
+    dataset = load(settings.data, progress=progress.reading, **loading)
     progress.end()
-    same.check_images(folder, dataset)
+    same.check_images(folder, dataset, loading)
     say_images(progress, settings, dataset)
     space = for_data(space, dataset, progress)
     if race:
@@ -399,7 +400,8 @@ def _go_on(folder: Job, settings: Settings, progress: Progress) -> None:
     """Does what is left of a run: all, the hand-over, or nothing where it is finished and whole."""
     result = folder.result
     if result is not None and not same.same_words(folder, settings):
-        same.check_images(folder, load(settings.data, progress=progress.reading, **load_arguments(with_budget(settings))))
+        loading = load_arguments(with_budget(settings), folder.noted("data"))
+        same.check_images(folder, load(settings.data, progress=progress.reading, **loading), loading)
     if result is None or not same.has_network(folder):
         work(folder, settings, progress)
     elif not same.has_export(folder):  # it was stopped between the result and the export, or something of it is gone
