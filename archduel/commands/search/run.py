@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from archduel.assemble import declaration
+from archduel.commands.journals import going_on
 from archduel.commands.options import parse_bytes, parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final, same
@@ -407,7 +408,9 @@ def _go_on(folder: Job, settings: Settings, progress: Progress) -> None:
     elif not same.has_export(folder):  # it was stopped between the result and the export, or something of it is gone
         hand_over(folder, result, progress)
     else:
-        progress.say(f"{folder.path} is finished; nothing to do (another --out starts a new run)")
+        more = going_on(folder.journal.records)
+        told = "nothing to do (another --out starts a new run)" if more is None else f"`archduel resume {folder.path}` goes on with --time +{more['seconds']:g}s"
+        progress.say(f"{folder.path} is finished; {told}")
 
 
 def _more(
