@@ -18,6 +18,7 @@ from PIL import Image
 import archduel
 from archduel.commands.runs.status import line_of, lines_of, state_of
 from archduel.commands.search.audit import _conditions, audit
+from archduel.commands.search.dry import plan
 from archduel.commands.search.known import scratch_side
 from archduel.commands.search.report import report_data
 from archduel.commands.search.result import gain
@@ -221,6 +222,18 @@ def test_where_no_published_network_takes_part_images_are_read_at_the_size_that_
     settings = make_settings(data="digits", seconds=40)  # whether a part of one is within the limits turns out later
     assert scratch_side(settings, kept) == 32  # type: ignore[arg-type]
     assert scratch_side(settings.model_copy(update={"image_size": KNOWN_SIDE}), kept) == KNOWN_SIDE  # type: ignore[arg-type]
+
+
+def test_a_plan_says_what_takes_part(images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    plan(str(images), seconds=60, quiet=False)
+    assert "parts of efficientnet_lite0, and networks from scratch" in capsys.readouterr().out
+    plan(str(images), seconds=60, start="pretrained", quiet=False)
+    told = capsys.readouterr().out
+    assert "parts of efficientnet_lite0\n" in told
+    assert "from scratch" not in told
+    monkeypatch.setattr("archduel.pretrained.weights.here", lambda name: None)
+    with pytest.raises(DataError, match="no weights of pretrained networks are here"):
+        plan(str(images), seconds=60, start="pretrained", quiet=True)
 
 
 def test_a_run_goes_on_with_the_images_that_it_began_with_whatever_weights_are_here_by_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

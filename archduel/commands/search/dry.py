@@ -60,7 +60,8 @@ def plan(data: str, *, quiet: bool | None = None, **values: Any) -> None:
             names = backbones_at_hand(settings)
             reason = unsuitable(settings, dataset, names)
             alone = bool(reason)
-            progress.say(f"  start      {f'from scratch; {reason}' if reason else 'parts of ' + ', '.join(names) + ', and networks from scratch'}")
+            others = "" if settings.start == "pretrained" else ", and networks from scratch"
+            progress.say(f"  start      {f'from scratch; {reason}' if reason else 'parts of ' + ', '.join(names) + others}")
         if alone:  # limits that no untrained network meets would end the search
             constraint_of(settings, for_data(space_asked(settings), dataset, progress), dataset)
     for line in _limit_lines(settings):
