@@ -12,7 +12,7 @@ from torch import nn
 
 from archduel.commands.options import parse_seconds
 from archduel.commands.progress import Progress, duration
-from archduel.commands.search.after import final_scores, reserve
+from archduel.commands.search.after import reserve
 from archduel.commands.search.final import SCORES, mistakes_of
 from archduel.commands.search.fronts import refuse_front
 from archduel.commands.search.race import recipe_for
@@ -30,7 +30,7 @@ from archduel.race.teaching import LESSON, learns_from, taught
 from archduel.race.training import Anytime
 from archduel.spaces.family import build, recipe_changes
 from archduel.training.images import Pixels, side_by_side
-from archduel.training.metrics import Evaluation, calibration_error
+from archduel.training.metrics import Evaluation, calibration_error, final_scores
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import mix_seed
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from archduel.assemble import declaration
 from archduel.commands.progress import Progress
-from archduel.commands.search.after import final_scores, kept_for, rehearsed
+from archduel.commands.search.after import kept_for, rehearsed
 from archduel.commands.search.beside import side_beside
 from archduel.commands.search.earlier import Earlier
 from archduel.commands.search.final import SCORES, images_facts, mistakes_of, text_of
@@ -37,7 +37,7 @@ from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for
 from archduel.spaces.memory import network_footprint
 from archduel.training.images import Pixels
-from archduel.training.metrics import Evaluation, calibration_error
+from archduel.training.metrics import Evaluation, calibration_error, final_scores
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import visible_devices
 from archduel.version import __version__
