@@ -42,9 +42,9 @@ import numpy as np
 ROWS = {
     "digits-1m": ("digits", 60), "mnist-3m": ("mnist", 180), "cifar5k-3m": ("cifar5k", 180), "cifar5k-10m": ("cifar5k", 600),
     "cifar100-3m": ("cifar100", 180), "cifar100-10m": ("cifar100", 600), "twenty-1m": ("twenty", 60), "twenty-3m": ("twenty", 180),
-    "cifar50k-60m": ("cifar50k", 3600),
+    "cifar50k-60m": ("cifar50k", 3600), "seventeen-3m": ("seventeen", 180),
 }  # fmt: skip
-"""Row -> images and processor seconds. ``twenty`` is 1,000 images of twenty of CIFAR-100's classes."""
+"""Row -> images and processor seconds. ``twenty`` is 1,000 images of twenty of CIFAR-100's classes, ``seventeen`` 1,020 of seventeen others at 16 px."""
 LIMITS = {"none": None, "1M": 1_000_000, "300k": 300_000, "200k": 200_000, "100k": 100_000, "latency": None}
 """Parameters at most; ``latency`` is measured, see :func:`swift`."""
 SIDES = ("archduel", "plain-1", "plain-2", "plain-3")
@@ -69,6 +69,20 @@ def decoded(path: Path, rows: range | None = None) -> tuple[np.ndarray, np.ndarr
     return np.stack(images), labels[list(chosen)]
 
 
+def part_of(parts: list[tuple[np.ndarray, np.ndarray]], every: int, first: int, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns training and test images of every so manieth class, of training images the first ``n`` of each."""
+    (images, labels), test = [(x[y % every == first], y[y % every == first] // every) for x, y in parts]
+    rows = np.concatenate([np.flatnonzero(labels == label)[:n] for label in np.unique(labels)])
+    return [(images[rows], labels[rows]), test]
+
+
+def smaller(images: np.ndarray, side: int) -> np.ndarray:
+    """Returns (N, side, side, 3) uint8 images, averaged."""
+    from PIL import Image
+
+    return np.stack([np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX)) for image in images])
+
+
 def source(name: str) -> Any:
     """Returns what ``archduel.data.load`` takes: the arrays of all splits in one ``Source``, or a name."""
     from archduel.data.arrays import from_arrays
@@ -79,12 +93,12 @@ def source(name: str) -> Any:
     if name == "mnist":
         with np.load(root / "mnist_test" / "mnist_test.npz") as file:
             return from_arrays(file["x"], file["y"].astype(np.int64), name="mnist", flip=False)
-    if name in ("cifar100", "twenty"):
+    if name in ("cifar100", "twenty", "seventeen"):
         parts = [decoded(root / "cifar100_subset" / f"{split}.npz") for split in ("train", "test")]
         if name == "twenty":  # every fifth class; 50 of its 100 training images
-            parts = [(images[labels % 5 == 0], labels[labels % 5 == 0] // 5) for images, labels in parts]
-            first = np.concatenate([np.flatnonzero(parts[0][1] == label)[:50] for label in range(20)])
-            parts[0] = parts[0][0][first], parts[0][1][first]
+            parts = part_of(parts, every=5, first=0, n=50)
+        elif name == "seventeen":
+            parts = [(smaller(images, 16), labels) for images, labels in part_of(parts, every=6, first=2, n=60)]
     elif name == "cifar5k":
         parts = [decoded(root / "cifar10" / f, rows) for f, rows in (("train_a.npz", range(5_000)), ("test.npz", None))]
     else:

@@ -2,7 +2,7 @@
 
     python benchmarks/fine_tuning.py --blocks 7 --side 64 --seconds 120 --set '{}' '{"optimizer": "sgd", "lr": 0.01}' --out benchmarks/records/fine_tuning_runs.jsonl
 
-The first ``--blocks`` blocks of EfficientNet-Lite0 (17: with the neck, all of it) are opened as a race opens them, with a head from frozen features, and
+The first ``--blocks`` blocks of EfficientNet-Lite0 or another backbone (one more than it has: with the neck, all of it) are opened as a race opens them, with a head from frozen features, and
 fine-tuned with the race's recipe for so many processor seconds of one thread: a rate that rises over a tenth of the time and falls over the last 0.4. With ``--teacher``
 a part of the time goes to all of the backbone first, which is then asked about each image. Each
 ``--set`` is a trial: settings that differ from the recipe. Accuracy and loss are of the last weights, on images that no other measurement uses
@@ -31,6 +31,7 @@ from archduel.pretrained.prefixes import prefix
 from archduel.race.clock import Processor, Stopwatch
 from archduel.race.teaching import asked, learns_from
 from archduel.race.training import Anytime
+from archduel.spaces.pretrained.backbones import backbone
 from archduel.spaces.pretrained.space import Pretrained, arch_of
 from archduel.training.metrics import evaluate
 
@@ -39,7 +40,8 @@ FALL = 0.4
 
 def lesson(known: Known, train: Any, seconds: float, side: int) -> torch.Tensor:
     """Returns what all of the backbone says of the images (N, K) after it was fine-tuned on them for so many processor seconds."""
-    plan = prefix("efficientnet_lite0", side, 17)
+    (name,) = known.space.backbones
+    plan = prefix(name, side, sum(backbone(name).depths) + 1)
     assert plan is not None
     within = known.sized(arch_of(plan))
     assert within is not None
@@ -77,6 +79,7 @@ def main() -> None:
     """Runs the trials, one after the other, for each seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", choices=("cifar10", "cifar100"), default="cifar10")
+    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--seconds", type=float, default=60.0)
@@ -89,14 +92,14 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     train, held, classes = images(given.images)
-    known = knowing(Pretrained(backbones=["efficientnet_lite0"]), train, held, Scale(1, 1, 32, 3, classes), 600.0)
-    plan = prefix("efficientnet_lite0", given.side, given.blocks)
+    known = knowing(Pretrained(backbones=[given.backbone]), train, held, Scale(1, 1, 32, 3, classes), 600.0)
+    plan = prefix(given.backbone, given.side, given.blocks)
     if plan is None:
         parser.error(f"no member of the space has the first {given.blocks} blocks")
     for seed in range(given.seeds):
         for changes in given.set:
             found = trial(known, arch_of(plan), train, held, changes, given, seed)
-            of = {"images": given.images, "blocks": given.blocks, "side": given.side, "seconds": given.seconds, "warmup": given.warmup, "teacher": given.teacher, "teacher_side": given.teacher_side, "seed": seed, "judged": len(held)}
+            of = {"images": given.images, "backbone": given.backbone, "blocks": given.blocks, "side": given.side, "seconds": given.seconds, "warmup": given.warmup, "teacher": given.teacher, "teacher_side": given.teacher_side, "seed": seed, "judged": len(held)}
             how = {"load_average": os.getloadavg()[0], "command": " ".join(["python", *sys.argv]), **environment()}
             with given.out.open("a") as file:
                 file.write(json.dumps({**of, **found, **how}) + "\n")

@@ -25,7 +25,16 @@ from archduel.data.folder import from_folder
 from archduel.data.hugging_face import from_hugging_face, is_hugging_face
 from archduel.data.npz import from_npz, pairs_among
 from archduel.data.objects import from_dataset, from_mapping, from_parts, is_dataset, is_parts, zipped
-from archduel.data.resolution import LARGEST, RULES, Survey, affordable_size, choose, deep_range, size_facts
+from archduel.data.resolution import (
+    LARGEST,
+    RULES,
+    Survey,
+    affordable_size,
+    choose,
+    deep_range,
+    kept_size,
+    size_facts,
+)
 from archduel.data.stored import Item, is_kept, keep, kept_once, open_kept
 from archduel.errors import MACHINE, DataError, SettingError, as_number, as_whole, brief, reading
 from archduel.text import printable
@@ -228,7 +237,7 @@ def load(
         test: share of train for a test split that is missing.
         seconds: time of the whole search, limits the size chosen.
         pixels_per_second: training speed of a small network, for the same purpose.
-        least: side in pixels below which the time does not push the size chosen.
+        least: side in pixels below which the time does not push the size chosen, as far as all images are not too much for memory there.
         workers: decoding threads.
         progress: called with (done, total) while decoding.
 
@@ -249,7 +258,7 @@ def load(
     order, test_of = _ordered(images, split, numbers, tested, seed)
     root = store.cache_root(cache)
     found = survey_once(images, root)
-    limit = LARGEST if seconds is None else max(least or 0, affordable_size(len(order), seconds, pixels_per_second))
+    limit = LARGEST if seconds is None else max(kept_size(len(order), least or 0), affordable_size(len(order), seconds, pixels_per_second))
     why = "" if seconds is None else f"the {seconds:.0f} s given for {len(order):,} images"
     choice = choose(found, image_size=image_size, rule=rule, largest=limit, why=why)
     plan = Plan(images, split, order, root, workers, progress)

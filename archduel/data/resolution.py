@@ -28,6 +28,7 @@ __all__ = [
     "choose",
     "deep_range",
     "is_grey",
+    "kept_size",
     "size_facts",
     "survey",
 ]
@@ -37,6 +38,8 @@ RULES = ("crop", "letterbox", "none")
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 LARGEST = 224  # pixels, where no time is given
 EPOCHS = 200  # passes over the images that a search with its final trainings is taken to need
+MOST_BYTES, SMALLEST_KEPT = 2 << 30, 128
+"""What images may take that are kept larger than small networks need them, and the side in pixels at which they are kept however many there are."""
 KEPT = 0.6  # a centre crop that keeps less of the typical image than this gives way to the letterbox
 
 
@@ -172,6 +175,11 @@ def affordable_size(n: int, seconds: float, pixels_per_second: float) -> int:
         )
     side = math.sqrt(seconds * pixels_per_second / (EPOCHS * max(1, n)))
     return int(min(LARGEST, max(32, side)))
+
+
+def kept_size(n: int, least: int) -> int:
+    """Returns ``least``, or less where ``n`` RGB images would take more than :data:`MOST_BYTES`."""
+    return min(least, max(SMALLEST_KEPT, math.isqrt(MOST_BYTES // (3 * max(1, n)))))
 
 
 def _rule(sizes: Sequence[tuple[int, int]]) -> tuple[str, str]:

@@ -177,7 +177,8 @@ class Known:
         if seconds is None:
             return Looks(sides[:2], min(len(train), MOST_IMAGES), min(len(validation), MOST_VALIDATION))
         name = self.space.backbones[0]
-        trunk, few = load(name, weights=self._published(name)), train.fraction(min(1.0, TIMED / len(train)), self.seed)
+        trunk = load(name, weights=self._published(name))
+        few = train.fraction(min(1.0, TIMED / len(train)), self.seed).resized(min(train.image_size, sides[0]))
         cost = an_image(trunk, self._shown(name, sides[0]), few, now, precision=self.precision)
         return looks(sides, cost, seconds, self._allowance(seconds), len(train), len(validation))
 
@@ -189,7 +190,7 @@ class Known:
         """Returns what makes normalised images what a backbone was shown, at so many pixels."""
         from archduel.spaces.pretrained.member import Shown
 
-        shown = Shown(self.scale.in_channels, self.scale.image_size, side)
+        shown = Shown(self.scale.in_channels, self._scale(side).image_size, side)
         shown.between(self.mean, self.std, backbone(name))
         return shown
 
@@ -250,11 +251,12 @@ class Known:
     ) -> Mapping[int, NDArray[Any]]:
         """Returns the features of the images, and under :data:`SECONDS` how long it took to make them."""
         shown = self._shown(name, side)
-        key = *digests, side, f"{self.precision}, with seconds"
+        large = images.image_size > side
+        key = *digests, side, f"{self.precision}, with seconds{', made smaller' if large else ''}"
 
         def make() -> Mapping[int, NDArray[Any]]:
-            began = now()
-            made = frozen_features(trunk, shown, images, precision=self.precision)
+            seen, began = images.once_at(side) if large else images, now()
+            made = frozen_features(trunk, shown, seen, precision=self.precision)
             return {**made, SECONDS: np.array([[min(now() - began, MOST_SECONDS)]], np.float16)}
 
         found = cached_features(key, make, cache=self.cache)

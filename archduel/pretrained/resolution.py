@@ -73,7 +73,8 @@ def looks(sides: Sequence[int], cost: float, seconds: float, allowance: float, n
     """
     price = {side: cost * (side / sides[0]) ** 2 for side in sides}
     worth = [side for side in sides if images_in(seconds, price[side]) >= ENOUGH_IMAGES] or [sides[0]]
-    while len(worth) > 1 and sum(price[side] for side in worth) * 2 * FEWEST_IMAGES > allowance:
+    least = min(FEWEST_IMAGES, n) + min(FEWEST_IMAGES, n_validation)
+    while len(worth) > 1 and sum(price[side] for side in worth) * least > allowance:
         worth.pop()
     total = allowance / sum(price[side] for side in worth)
     judged = min(MOST_VALIDATION, n_validation, _stepped(JUDGED * total))

@@ -175,16 +175,18 @@ class Pixels:
         if tuple(self._images.shape[2:]) == (image_size, image_size):
             return self
         if image_size not in self._resized:
-            # Made once for all networks of a size, in bytes again: rounding costs less than a float copy of the set.
-            out = torch.empty(len(self), self.in_channels, image_size, image_size, dtype=torch.uint8)
-            for rows in torch.arange(len(self)).split(CHUNK):
-                part = self.batch(rows)[0].float()
-                part = F.interpolate(part, (image_size, image_size), mode="bilinear", antialias=True)
-                out[rows] = part.round_().clamp_(0, 255).byte().cpu()
-            self._resized[image_size] = Pixels(
-                out, self.labels, self.mean, self.std, self.device, resident_bytes=self._resident_bytes
-            )
+            self._resized[image_size] = self.once_at(image_size)
         return self._resized[image_size]
+
+    def once_at(self, image_size: int) -> Pixels:
+        """Returns what :meth:`resized` does and does not keep it."""
+        # Made once for all networks of a size, in bytes again: rounding costs less than a float copy of the set.
+        out = torch.empty(len(self), self.in_channels, image_size, image_size, dtype=torch.uint8)
+        for rows in torch.arange(len(self)).split(CHUNK):
+            part = self.batch(rows)[0].float()
+            part = F.interpolate(part, (image_size, image_size), mode="bilinear", antialias=True)
+            out[rows] = part.round_().clamp_(0, 255).byte().cpu()
+        return Pixels(out, self.labels, self.mean, self.std, self.device, resident_bytes=self._resident_bytes)
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns what another process needs: the file name and place of a memory map, else the pixels."""

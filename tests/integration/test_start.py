@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import archduel
@@ -32,7 +33,7 @@ from archduel.commands.search.settings import (
     make_settings,
     read_settings,
 )
-from archduel.commands.search.words import start_sentences, tested_words
+from archduel.commands.search.words import images_read, start_sentences
 from archduel.core import Arch, Scale
 from archduel.data import load
 from archduel.errors import ArchduelError, DataError, SettingError
@@ -42,6 +43,7 @@ from archduel.pretrained.weights import here
 from archduel.spaces.pretrained.backbones import backbone
 from archduel.spaces.pretrained.member import Member, build
 from archduel.spaces.pretrained.space import Pretrained, arch_of, count, plan_of
+from archduel.training.augment import normalise
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
@@ -177,6 +179,26 @@ def test_features_from_the_cache_are_not_taken_for_quick_networks(images: Path, 
     assert [proposal.arch for proposal in first.first()] == [proposal.arch for proposal in again.first()]
 
 
+def test_features_of_large_images_are_those_of_the_networks_that_see_them_smaller(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = load((rng.integers(0, 256, (60, 160, 160, 3)).astype(np.uint8), np.arange(60) % 2), test=0.2)
+    look, space = data.preprocessing, Pretrained(backbones=["efficientnet_lite0"])
+    train, validation = (Pixels(part.images, part.labels, look.mean, look.std) for part in (data.train, data.validation))
+    found = Known(space, Scale(1, 1, 160, 3, 2), look.mean, look.std, lambda arch, scale, counts: True, cache=tmp_path)
+    found.prepare(train, validation, None)
+    plan = prefix("efficientnet_lite0", 64, 5)
+    assert plan is not None
+    within = found.sized(arch_of(plan))
+    assert within is not None
+    assert within[0].image_size == 64
+    model = found.open(arch_of(plan), within[0], train.resized(64), 0, fresh=True)
+    assert isinstance(model, Member)
+    with torch.no_grad():
+        x = model.shown(normalise(train.resized(64).batch(torch.arange(len(train)))[0], train.mean, train.std))
+        own = list(model.eval().maps(x))[-1].mean((2, 3)).numpy()
+    assert np.abs(found._features["efficientnet_lite0", 64, True][5] - own).max() < 0.01 * np.abs(own).max()
+
+
 def test_where_no_part_is_small_enough_networks_from_scratch_race_alone(images: Path, tmp_path: Path) -> None:
     run = archduel.search(images, evaluations=4, race=True, workers=1, max_params=2_000, out=tmp_path / "run", quiet=True, set={"race.last_epochs": 10})
     candidates = run.result["race"]["candidates"]
@@ -209,6 +231,15 @@ def test_where_published_networks_may_take_part_test_images_are_limited_by_the_t
     assert [most(seconds=seconds) for seconds in (60, 180, 1800)] == [LEAST_TESTED, LEAST_TESTED, 1800 * TESTED_A_SECOND]
     assert most(seconds=60, start="pretrained") == LEAST_TESTED
     assert [most(seconds=60, start="scratch"), most(evaluations=20), most(seconds=60, race=False)] == [None] * 3
+
+
+def test_images_are_kept_as_large_as_the_time_lets_published_networks_see_them() -> None:
+    def side(**given: Any) -> int | None:
+        return load_arguments(make_settings(data="digits", **given)).get("least")
+
+    assert [side(seconds=seconds) for seconds in (60, 120, 180, 240, 3600)] == [128, 175, 215, 224, 224]
+    assert side(seconds=60, device="cuda") == 224
+    assert side(seconds=60, start="scratch") is None
 
 
 def test_where_no_published_network_takes_part_images_are_read_at_the_size_that_the_time_allows() -> None:
@@ -276,7 +307,7 @@ def test_a_run_says_of_how_many_test_images_those_are_that_it_read(run: Run, tmp
     state["result"].pop("test_of")
     assert " of the test images" in lines_of(state)[-1]
     facts = {"each": [10.0], "run_seconds": 10.0, "seeds": 2}
-    assert _conditions(facts, tested_words(result["data"])).endswith(f" {n} of 4,321 test images.")
+    assert _conditions(facts, images_read(result["data"])).endswith(f" {n} of 4,321 test images.")
 
 
 def test_runs_of_before_began_from_scratch(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from archduel.data import apply_preprocessing, load
+from archduel.data.resolution import kept_size
 from archduel.errors import DataError, SettingError
 
 RNG = np.random.default_rng(0)
@@ -262,6 +263,9 @@ def test_time_limits_the_resolution_and_a_person_overrides_it(tmp_path: Path) ->
     quick = load(root, seconds=2, pixels_per_second=2e6)  # sqrt(2 s * 2e6 / (200 * 10)) = 44.7 px
     assert quick.image_size == 40
     assert "2 s given" in quick.facts["resolution_reason"]
+    assert load(root, seconds=2, least=64).image_size == 64
+    assert [kept_size(n, 208) for n in (1, 16_000, 30_000, 10**6)] == [208, 208, 154, 128]  # 30,000 of 154 px are 2 GiB
+    assert kept_size(10**6, 96) == 96
     chosen = load(root, seconds=2, image_size=96, rule="letterbox")
     assert (chosen.image_size, chosen.preprocessing.rule) == (96, "letterbox")
     assert "as asked" in chosen.facts["resolution_reason"]

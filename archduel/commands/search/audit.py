@@ -22,7 +22,7 @@ from archduel.commands.search.own import space_asked
 from archduel.commands.search.race import constraint_of, further_limit, recipe_for
 from archduel.commands.search.report import write_report
 from archduel.commands.search.settings import Settings, load_arguments, read_settings
-from archduel.commands.search.words import tested_words
+from archduel.commands.search.words import images_read
 from archduel.core import Arch, Scale, Space, parse
 from archduel.core.disk import lock, write_atomic
 from archduel.core.job import JOURNAL, Job, Layout, read_result
@@ -379,7 +379,7 @@ class _Audit:
         }  # fmt: skip
         networks = [{**c.record(), "text": text_of(self.space, c.arch), "test": scores[c.role]} for c in self.contestants]
         gains = {rival.role: self._gain(rival, scores, facts) for rival in rivals[1:]}
-        return {**facts, "conditions": _conditions(facts, tested_words(self.result["data"])), "networks": networks, "gain": gains}
+        return {**facts, "conditions": _conditions(facts, images_read(self.result["data"])), "networks": networks, "gain": gains}
 
     def _gain(self, rival: Contestant, scores: Mapping[str, Sequence[float]], facts: Mapping[str, Any]) -> dict[str, Any]:
         """Returns paired differences, their interval and the sentence against one rival."""

@@ -32,7 +32,7 @@ from archduel.spaces.family import build, recipe_changes
 from archduel.training.images import Pixels, side_by_side
 from archduel.training.metrics import Evaluation, calibration_error, final_scores
 from archduel.training.recipe import Recipe
-from archduel.training.runtime import mix_seed
+from archduel.training.runtime import keep_freed_memory, mix_seed
 
 __all__ = ["as_before", "begin", "end", "is_more", "trained_on"]
 
@@ -95,6 +95,7 @@ def trained_on(folder: Job, settings: Settings, more: Mapping[str, Any], progres
         DataError: for images that have changed since.
         RunError: where the state of the training is missing, or the training diverges.
     """
+    keep_freed_memory()
     before = read_json(folder.path / f"result-{more['number']}.json", {"networks": dict, "race": dict, "data": dict})
     chosen = (folder.noted("time") or {}).get("seconds", settings.seconds)
     loading = load_arguments(settings.model_copy(update={"seconds": chosen}), folder.noted("data"))

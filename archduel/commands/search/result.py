@@ -11,7 +11,7 @@ from archduel.commands.search.final import SCORES, FinalNetwork, FinalStage, net
 from archduel.commands.search.plan import Plan
 from archduel.commands.search.settings import Settings
 from archduel.commands.search.stages import Selection
-from archduel.commands.search.words import SHARED, latency_words, ranking_sentence, tested_words
+from archduel.commands.search.words import SHARED, images_read, latency_words, ranking_sentence
 from archduel.core import Arch, Estimate, Space, Strategy, win_matrix
 from archduel.data import Dataset
 from archduel.errors import StateError
@@ -229,7 +229,7 @@ def gain(result: Mapping[str, Any]) -> list[str]:
     winner = result["networks"]["search"]
     scores = winner["test"][result["metric"]]
     mean = sum(scores) / len(scores)
-    number = f"of {tested_words(result['data'])} images" if len(scores) == 1 else f"mean of {len(scores)} trainings"
+    number = f"of {images_read(result['data'])} images" if len(scores) == 1 else f"mean of {len(scores)} trainings"
     lines = [
         f"winner  {winner['text']}",
         f"        test {result['metric'].replace('_', ' ')} {mean:.2%} ({number}), {winner['params']:,} parameters, "

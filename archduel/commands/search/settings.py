@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -124,13 +125,14 @@ OLDER = {"start": "scratch"}
 """What runs of an older version did, where that is not today's default."""
 LATER = ("start", "backbones", "max_ram", "max_flash", "objectives", "front", "int8", "validation", "preset", "prior", "device_latency", "beside", "executor", "window", "cpus_per_task", "gpus_per_task")
 """Settings that runs of an older version have no say in."""
-KNOWN_SIDE = 128
-"""Pixels that images keep where pretrained networks may look at them, whatever the time: in fewer they see little."""
+KNOWN_SIDE, SIDE_IN_A_SECOND = 128, 16.0
+"""Pixels that images keep where pretrained networks may look at them, whatever the time, for in fewer they see little; and times the root of the
+seconds that there are: 6,000 images are shown at 128 px in a minute or so, and at 224 px in three to four."""
 SHORTEST = 30.0
 """Seconds of a race from which on ``auto`` looks at pretrained networks: before, loading them is most of the time."""
 LEAST_TESTED, TESTED_A_SECOND = 2_000, 5
 """Test images that such a run reads at most, and at most for each second that it has: of 10,000 in 128 px a published network says what it sees in 54 s,
-which would be a third of the training of three minutes. Of 2,000 an accuracy is known to a point or so; `archduel evaluate` reads all."""
+which would be a third of the training of three minutes. Of 2,000 an accuracy is known to a point or so; `archduel eval` reads all."""
 OF_WEIGHTS = ("least", "tested")
 """Arguments of loading images that depend on whether weights of pretrained networks are here."""
 SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan", "race", "executor")
@@ -396,6 +398,14 @@ def may_know(settings: Settings) -> bool:
     return bool(settings.backbones) or any(here(name) is not None for name in BACKBONES)
 
 
+def side_kept(settings: Settings) -> int:
+    """Returns the side in pixels at which images are kept for pretrained networks."""
+    from archduel.data.resolution import LARGEST
+
+    fast = settings.seconds is None or settings.device.startswith("cuda")
+    return LARGEST if fast else min(LARGEST, max(KNOWN_SIDE, round(SIDE_IN_A_SECOND * math.sqrt(settings.seconds or 0.0))))
+
+
 def load_arguments(settings: Settings, begun: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Returns the keyword arguments with which a run, and each of its workers, loads the images.
 
@@ -407,7 +417,7 @@ def load_arguments(settings: Settings, begun: Mapping[str, Any] | None = None) -
     if settings.seconds is not None and settings.device.startswith("cuda"):
         values["pixels_per_second"] = 2e8
     if settings.seconds is not None and may_know(settings):
-        values["least"] = KNOWN_SIDE
+        values["least"] = side_kept(settings)
         values["tested"] = max(LEAST_TESTED, round(TESTED_A_SECOND * settings.seconds))
     if begun is not None and "limits" in begun:
         values |= dict.fromkeys(OF_WEIGHTS) | begun["limits"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["SHARED", "compared_rung", "latency_words", "look_words", "ranking_sentence", "start_sentences", "tested_words"]
+__all__ = ["SHARED", "compared_rung", "images_read", "latency_words", "look_words", "ranking_sentence", "start_sentences"]
 
 SHARED = "shared weights"
 
@@ -19,7 +19,7 @@ def latency_words(network: Mapping[str, Any]) -> str:
     return f"{here} here, about {there['ms']:.3g} ms on {there['device']} ({there['low']:.3g} to {there['high']:.3g})"
 
 
-def tested_words(data: Mapping[str, Any]) -> str:
+def images_read(data: Mapping[str, Any]) -> str:
     """Returns how many test images a run read, and of how many where it had no time for all: ``2,000 of 10,000``."""
     whole = data["facts"].get("test_of") if "facts" in data else None
     read = f"{data['splits']['test']:,}"

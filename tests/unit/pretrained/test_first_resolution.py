@@ -138,6 +138,8 @@ def test_a_short_time_looks_at_fewer_images_and_pays_no_more() -> None:
         assert looks(SIDES, COST[64], 1e6, images * price, 50_000, 5_000) == ((64, 96, 128), 1_350, 900)
     less = looks(SIDES, COST[64], 1e6, 1.99 * FEWEST_IMAGES * price, 50_000, 5_000)
     assert less.sides == (64, 96)  # rather fewer resolutions than too few images
+    few = looks(SIDES, COST[64], 1e6, 1.99 * FEWEST_IMAGES * price, 240, 48)
+    assert few == ((64, 96, 128), 240, 48)  # all that there are
     assert (less.rows + less.judged) * (COST[64] + COST[96]) <= 1.001 * 1.99 * FEWEST_IMAGES * price
 
 

@@ -30,6 +30,32 @@ def test_separate_classes_are_found_and_equal_ones_are_not() -> None:
         assert probe.score > -1.4  # nats; certainty that is not there costs more than knowing nothing, log 3
 
 
+@pytest.mark.parametrize("width", [6, 400])
+def test_more_features_than_images_are_not_certain_of_what_they_do_not_know(width: int) -> None:
+    """Two classes of three are told apart by nothing: a probe that says so comes to 1/3 log 1 + 2/3 log 1/2, whatever the number of features."""
+    rng = np.random.default_rng(0)
+
+    def some(n: int) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+        labels = rng.integers(0, 3, n)
+        x = rng.normal(size=(n, width))
+        x[:, :4] += 4.0 * (labels == 0)[:, None]
+        return x.astype(np.float16), labels
+
+    probe = ridge_probe(*some(120), *some(3_000), 3)
+    assert -0.9 < probe.score < -0.45  # -0.46 is all that can be known
+    assert 0.55 < probe.accuracy < 0.75
+
+
+def test_a_head_of_few_images_is_less_certain() -> None:
+    x, y = clusters(5_000, 2.5, 0)
+    other, answers = clusters(2_000, 2.5, 1)
+    for n in (60, 5_000):
+        weight, bias = logistic_head(x[:n], y[:n], 3)
+        logits = torch.from_numpy(other).float() @ weight.T + bias
+        loss = float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(answers)))
+        assert loss < (0.52 if n == 60 else 0.4)
+
+
 def test_a_head_is_right_on_raw_features() -> None:
     x, y = clusters(200, 0.5, 0)
     weight, bias = logistic_head(x, y, 3)
