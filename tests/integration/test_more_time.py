@@ -24,6 +24,7 @@ from archduel.commands.search.settings import read_settings
 from archduel.core.job import Job
 from archduel.data import load
 from archduel.errors import BudgetError, RunError, SettingError
+from archduel.networks.trained import read_facts
 
 CLOCKED = str(Path(__file__).with_name("clocked.py"))  # seconds of these runs are a slow machine's processor seconds
 SMALL: dict[str, Any] = {
@@ -58,6 +59,7 @@ def test_a_network_is_trained_on_in_steps(run: archduel.Run, monkeypatch: pytest
         assert json.loads((run.folder / f"result-{number}.json").read_text()) == results[-1]
         results.append(run.result)
     passes = [winner(result)["passes"] for result in results]
+    assert read_facts(run.folder / "networks/search-0")["recipe"]["passes"] == pytest.approx(passes[2], abs=0.01)
     assert passes[0] + 5 < passes[1] < passes[2] - 5
     assert [winner(result)["arch"] for result in results] == 3 * [winner(results[0])["arch"]]
     scores = [result["networks"]["search"]["test"]["accuracy"][0] for result in results]
@@ -111,6 +113,9 @@ def test_a_run_in_the_middle_of_a_continuation_is_not_finished(run: archduel.Run
     def opened() -> Job:
         return same.opened(run.folder, read_settings(run.folder), "archduel search", 0.0)
 
+    recipe = read_facts(run.folder / "networks/search-0")["recipe"]
+    assert recipe["passes"] == pytest.approx(winner(run.result)["passes"], abs=0.01)
+    assert not {"epochs", "channels", "depth", "schedule"} & set(recipe)  # the race decided them
     with opened() as job:
         more = begin(job, "+30s")
     state = state_of(run.folder)

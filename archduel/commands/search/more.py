@@ -114,7 +114,9 @@ def trained_on(folder: Job, settings: Settings, more: Mapping[str, Any], progres
     home = folder.path / before["networks"]["search"]["folders"][0]
     result = _result(before, trainer, found, more, clock=folder.clock)
     test = result["networks"]["search"]["test"]
-    save_trained(home, model, {**read_facts(home), "test": {name: test[name][0] for name in SCORES}})
+    facts = read_facts(home)
+    recipe = {**(facts.get("recipe") or {}), "passes": round(trainer.passes, 2)}
+    save_trained(home, model, {**facts, "recipe": recipe, "test": {name: test[name][0] for name in SCORES}})
     return result
 
 
