@@ -12,7 +12,7 @@ from archduel.core.job import JOURNAL, PROXY, RESULT, RUN, STUDY, TRAINING, read
 from archduel.core.storage import Tail
 from archduel.errors import RunError
 
-__all__ = ["FOLDERS", "Place", "outcome", "place_of", "settings_of", "winner_facts"]
+__all__ = ["FOLDERS", "Place", "going_on", "outcome", "place_of", "settings_of", "winner_facts"]
 
 FOLDERS = {RUN.file: "search", TRAINING.file: "training", STUDY.file: "study", PROXY.file: "proxy job"}
 """File that a folder is known by -> what it is."""
@@ -105,6 +105,13 @@ def winner_facts(result: Mapping[str, Any] | None) -> dict[str, Any]:
     scores, data = winner.get("test", {}).get("accuracy"), (result or {}).get("data", {})
     read = {"test_images": data.get("splits", {}).get("test"), "test_of": data.get("facts", {}).get("test_of")}
     return {**known, **({"test_accuracy": sum(scores) / len(scores)} if scores else {}), **{key: n for key, n in read.items() if n is not None}}
+
+
+def going_on(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Returns the record of the ``--time +30m`` that a search is in the middle of, None where it is in none."""
+    last = next((record for record in reversed(records) if record.get("event") == "more"), None)
+    over = last is None or any(r.get("event") == "more ends" and r.get("number") == last["number"] for r in records)
+    return None if over or last is None else dict(last)
 
 
 def outcome(place: Place) -> dict[str, Any]:

@@ -16,8 +16,15 @@ import torch
 from clocked import slow_machine
 
 import archduel
+from archduel.commands.runs.status import lines_of, state_of
+from archduel.commands.search import same
+from archduel.commands.search.dry import resume
+from archduel.commands.search.more import begin, end
+from archduel.commands.search.settings import read_settings
+from archduel.core.job import Job
 from archduel.data import load
 from archduel.errors import BudgetError, RunError, SettingError
+from archduel.networks.trained import read_facts
 
 CLOCKED = str(Path(__file__).with_name("clocked.py"))  # seconds of these runs are a slow machine's processor seconds
 SMALL: dict[str, Any] = {
@@ -52,6 +59,7 @@ def test_a_network_is_trained_on_in_steps(run: archduel.Run, monkeypatch: pytest
         assert json.loads((run.folder / f"result-{number}.json").read_text()) == results[-1]
         results.append(run.result)
     passes = [winner(result)["passes"] for result in results]
+    assert read_facts(run.folder / "networks/search-0")["recipe"]["passes"] == pytest.approx(passes[2], abs=0.01)
     assert passes[0] + 5 < passes[1] < passes[2] - 5
     assert [winner(result)["arch"] for result in results] == 3 * [winner(results[0])["arch"]]
     scores = [result["networks"]["search"]["test"]["accuracy"][0] for result in results]
@@ -96,6 +104,34 @@ def test_a_continuation_that_was_too_short_is_none(run: archduel.Run, monkeypatc
     before = winner(run.result)["passes"]
     run = archduel.search("digits", out=run.folder, time="+10s", quiet=True)
     assert winner(run.result)["passes"] > before
+
+
+def test_a_run_in_the_middle_of_a_continuation_is_not_finished(run: archduel.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def reached(*given: Any) -> None:
+        raise RunError(f"trains on for {given[2]['seconds']:g} s")
+
+    def opened() -> Job:
+        return same.opened(run.folder, read_settings(run.folder), "archduel search", 0.0)
+
+    recipe = read_facts(run.folder / "networks/search-0")["recipe"]
+    assert recipe["passes"] == pytest.approx(winner(run.result)["passes"], abs=0.01)
+    assert not {"epochs", "channels", "depth", "schedule"} & set(recipe)  # the race decided them
+    with opened() as job:
+        more = begin(job, "+30s")
+    state = state_of(run.folder)
+    assert state["state"] == "stopped"
+    assert "test_accuracy" in state["result"]  # of before
+    assert lines_of(state)[-1].endswith(f"archduel resume {run.folder} goes on")
+    archduel.search("digits", out=run.folder, quiet=False, **SMALL)
+    assert f"`archduel resume {run.folder}` goes on with --time +30s" in capsys.readouterr().out
+    monkeypatch.setattr("archduel.commands.search.run.trained_on", reached)
+    with pytest.raises(RunError, match="trains on for 30 s"):
+        resume(run.folder, quiet=True)
+    with opened() as job:
+        end(job, more)
+    assert state_of(run.folder)["state"] == "finished"
+    resume(run.folder, quiet=False)
+    assert "nothing to do" in capsys.readouterr().out
 
 
 def test_what_cannot_go_on_is_said(run: archduel.Run, tmp_path: Path) -> None:

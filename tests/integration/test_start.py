@@ -19,10 +19,12 @@ from PIL import Image
 import archduel
 from archduel.commands.runs.status import line_of, lines_of, state_of
 from archduel.commands.search.audit import _conditions, audit
+from archduel.commands.search.dry import plan
 from archduel.commands.search.known import scratch_side
 from archduel.commands.search.report import report_data
 from archduel.commands.search.result import gain
 from archduel.commands.search.run import Run
+from archduel.commands.search.same import check_images, opened
 from archduel.commands.search.settings import (
     KNOWN_SIDE,
     LEAST_TESTED,
@@ -34,7 +36,7 @@ from archduel.commands.search.settings import (
 from archduel.commands.search.words import images_read, start_sentences
 from archduel.core import Arch, Scale
 from archduel.data import load
-from archduel.errors import ArchduelError, SettingError
+from archduel.errors import ArchduelError, DataError, SettingError
 from archduel.pretrained.known import CLEARLY, Known
 from archduel.pretrained.prefixes import full, prefix, prefix_of
 from archduel.pretrained.weights import here
@@ -251,6 +253,37 @@ def test_where_no_published_network_takes_part_images_are_read_at_the_size_that_
     settings = make_settings(data="digits", seconds=40)  # whether a part of one is within the limits turns out later
     assert scratch_side(settings, kept) == 32  # type: ignore[arg-type]
     assert scratch_side(settings.model_copy(update={"image_size": KNOWN_SIDE}), kept) == KNOWN_SIDE  # type: ignore[arg-type]
+
+
+def test_a_plan_says_what_takes_part(images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    plan(str(images), seconds=60, quiet=False)
+    assert "parts of efficientnet_lite0, and networks from scratch" in capsys.readouterr().out
+    plan(str(images), seconds=60, start="pretrained", quiet=False)
+    told = capsys.readouterr().out
+    assert "parts of efficientnet_lite0\n" in told
+    assert "from scratch" not in told
+    monkeypatch.setattr("archduel.pretrained.weights.here", lambda name: None)
+    with pytest.raises(DataError, match="no weights of pretrained networks are here"):
+        plan(str(images), seconds=60, start="pretrained", quiet=True)
+
+
+def test_a_run_goes_on_with_the_images_that_it_began_with_whatever_weights_are_here_by_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        (tmp_path / "photos" / "abc"[number % 3]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (140, 140, 3), np.uint8)).save(tmp_path / "photos" / "abc"[number % 3] / f"{number}.png")
+    settings = make_settings(data=str(tmp_path / "photos"), seconds=30)
+    with monkeypatch.context() as before:
+        before.setattr("archduel.pretrained.weights.here", lambda name: None)
+        loading = load_arguments(settings)
+    with opened(tmp_path / "run", settings, "archduel search", 0.0) as job:
+        first = load(settings.data, **loading)
+        check_images(job, first, loading)
+        assert first.image_size == 96
+        with pytest.raises(DataError, match="has changed since the run began"):  # what was said of the same images
+            check_images(job, load(settings.data, **load_arguments(settings)), loading)
+        again = load_arguments(settings, job.noted("data"))
+        check_images(job, load(settings.data, **again), again)
 
 
 def test_a_run_says_of_how_many_test_images_those_are_that_it_read(run: Run, tmp_path: Path) -> None:

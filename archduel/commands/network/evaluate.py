@@ -22,7 +22,7 @@ from archduel.networks.trained import FACTS, RECORD, ZOO, TrainedNetwork, folder
 from archduel.reporting.statistics import share_interval
 from archduel.training.augment import CORRUPTIONS, SEVERITIES, corrupted
 from archduel.training.images import Pixels
-from archduel.training.metrics import Evaluation, calibration_error, evaluate, recall, reliability, top_k
+from archduel.training.metrics import Evaluation, calibration_error, final_scores, recall, reliability, top_k
 from archduel.training.runtime import mix_seed
 
 __all__ = ["answers", "evaluate_network", "text_of"]
@@ -56,7 +56,7 @@ def evaluate_network(
         max_images: a random part of the test images.
         corruptions: names in ``training.corruptions.CORRUPTIONS`` or ``all``: also judge spoiled copies.
         severities: how badly, 1 to 5.
-        batch_size: images a forward pass.
+        batch_size: images a forward pass, at most.
         device: where to compute.
         seed: of ``max_images`` and of the noise.
 
@@ -112,7 +112,7 @@ def answers(
                 generator = torch.Generator().manual_seed(mix_seed(seed, kind, severity, number))
                 shown = corrupted(shown, kind, severity, generator)
             pixels = Pixels(shown, labels, preprocessing.mean, preprocessing.std, device)
-            parts[kind, severity].append(evaluate(network.model, pixels, batch_size=batch_size, device=device))
+            parts[kind, severity].append(final_scores(network.model, pixels, device))
     if not parts[wanted[0]]:
         raise DataError(f"none of the {len(test_set)} images of {test_set.name} can be read: {next(iter(skipped.items()))}")
     return {key: _joined(several) for key, several in parts.items()}, skipped

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from archduel.commands.journals import FOLDERS, Place, winner_facts
+from archduel.commands.journals import FOLDERS, Place, going_on, winner_facts
 from archduel.core.disk import read_toml
 from archduel.core.job import JOURNAL, RUN, TRAINING, read_result
 from archduel.core.storage import read_journal
@@ -59,7 +59,12 @@ def state_of(folder: Path) -> dict[str, Any]:
         "command": settings.get("command"), "data": data, "seconds": section.get("seconds"), "records": len(records),
         "clock": max((float(r["clock"]) for r in records if isinstance(r.get("clock"), (int, float))), default=0.0),
     }  # fmt: skip
-    if result is not None or (folder / "model.json").is_file():
+    more = [r for r in records if r.get("event") == "more"]
+    if result is not None and more and state["seconds"] is not None:
+        state["seconds"] += sum(r["seconds"] for r in more)
+    if result is not None:
+        state["result"] = winner_facts(result)
+    if going_on(records) is None and (result is not None or (folder / "model.json").is_file()):
         state["state"] = "finished"
         state["result"] = winner_facts(result)
     elif (holder := Place(folder, KINDS[name], folder / JOURNAL, folder / name).holder()) is not None:

@@ -13,9 +13,9 @@ from archduel.data import Dataset
 from archduel.export import rehearse_onnx
 from archduel.race.race import MOST_SLOWER
 from archduel.training.images import Pixels
-from archduel.training.metrics import Evaluation, evaluate
+from archduel.training.metrics import final_scores
 
-__all__ = ["After", "final_scores", "kept_for", "rehearsed", "reserve", "slower"]
+__all__ = ["After", "kept_for", "rehearsed", "reserve", "slower"]
 
 LONG = 30.0
 """Seconds from which a run rehearses its export; in less it cannot spare the second or two."""
@@ -70,27 +70,6 @@ class After:
         began = time.process_time()
         final_scores(model, some, device)
         return (time.process_time() - began) / len(some)
-
-
-def final_scores(model: nn.Module, images: Pixels, device: str | torch.device) -> Evaluation:
-    """Returns what a network says of images, in full precision, as it is exported; one that enlarges them itself with its maps channels last.
-
-    10,000 images of 128 px take EfficientNet-Lite0 54 s of one core like this, and took 220 s with whole batches of 256, channels first.
-    """
-    if not hasattr(model, "works_at"):
-        return evaluate(model, images, device=device)
-    if _is_channels_last(model):  # it is in training, and its optimizer holds its weights as they lie
-        return evaluate(model, images, device=device, channels_last=True)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    found = evaluate(model, images, device=device, channels_last=True)
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return found
-
-
-def _is_channels_last(model: nn.Module) -> bool:
-    """Whether the weights of a network lie channels last."""
-    maps = [weight for weight in model.parameters() if weight.dim() == 4]
-    return any(weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous() for weight in maps)
 
 
 def slower(clock: float) -> float:

@@ -213,7 +213,8 @@ class _Audit:
         self.progress.say(f"report  {self.path / 'report.html'}")
 
     def _data(self) -> Dataset:
-        dataset = load(self.settings.data, progress=self.progress.reading, **load_arguments(self.settings))
+        begun = next((r for r in self.records if r["event"] == "data"), None)
+        dataset = load(self.settings.data, progress=self.progress.reading, **load_arguments(self.settings, begun))
         self.progress.end()
         if dataset.fingerprint != self.result["data"]["fingerprint"]:
             raise DataError(f"{dataset.name} has changed since the run, which an audit must not mix; make a new run of these images")

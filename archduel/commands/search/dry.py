@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from archduel.commands.journals import going_on
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search.after import reserve
 from archduel.commands.search.announce import say_images
@@ -21,6 +22,8 @@ from archduel.commands.search.settings import (
     read_settings,
 )
 from archduel.commands.search.strategy import check_settings
+from archduel.core.job import JOURNAL
+from archduel.core.storage import read_journal
 from archduel.data import load
 from archduel.race.plan import timed_plan
 from archduel.reporting.text import compact
@@ -57,7 +60,8 @@ def plan(data: str, *, quiet: bool | None = None, **values: Any) -> None:
             names = backbones_at_hand(settings)
             reason = unsuitable(settings, dataset, names)
             alone = bool(reason)
-            progress.say(f"  start      {f'from scratch; {reason}' if reason else 'parts of ' + ', '.join(names) + ', and networks from scratch'}")
+            others = "" if settings.start == "pretrained" else ", and networks from scratch"
+            progress.say(f"  start      {f'from scratch; {reason}' if reason else 'parts of ' + ', '.join(names) + others}")
         if alone:  # limits that no untrained network meets would end the search
             constraint_of(settings, for_data(space_asked(settings), dataset, progress), dataset)
     for line in _limit_lines(settings):
@@ -109,6 +113,7 @@ def resume(folder: Path, *, quiet: bool | None = None, command: str = "archduel.
     settings = read_settings(folder)
     given = settings.model_dump()
     data, seconds = given.pop("data"), given.pop("seconds")
+    more = going_on(read_journal(folder / JOURNAL) if (folder / JOURNAL).is_file() else [])
     if given["device"].startswith("cuda") and races(settings):
         given["workers"] = 1  # a race on a GPU could be given more, and did nothing with them
-    search(data, time=seconds, out=folder, quiet=quiet, command=command, gone=gone, **given)
+    search(data, time=seconds if more is None else f"+{more['seconds']:g}s", out=folder, quiet=quiet, command=command, gone=gone, **given)

@@ -66,8 +66,6 @@ def choose_start(
     names = backbones_at_hand(settings)
     reason = unsuitable(settings, dataset, names)
     if reason:
-        if settings.start == "pretrained":
-            raise (DataError if not names else SettingError)(reason)
         return Start(sentence=f"start: from scratch only; {reason}")
     try:
         side = known_side(settings, dataset, names, make, further, precision, say)
@@ -101,7 +99,19 @@ def backbones_at_hand(settings: Settings) -> list[str]:
 
 
 def unsuitable(settings: Settings, dataset: Dataset, names: list[str]) -> str:
-    """Returns why pretrained networks cannot take part, empty where they can."""
+    """Returns why pretrained networks cannot take part, empty where they can.
+
+    Raises:
+        DataError: with ``--start pretrained`` and no weights at hand.
+        SettingError: with that for images that such networks cannot be shown.
+    """
+    reason = _unsuitable(settings, dataset, names)
+    if reason and settings.start == "pretrained":
+        raise (DataError if not names else SettingError)(reason)
+    return reason
+
+
+def _unsuitable(settings: Settings, dataset: Dataset, names: list[str]) -> str:
     if not names:
         return f"no weights of pretrained networks are here ({INSTALL}, or `archduel backbones list`)"
     if dataset.in_channels not in (1, 3):

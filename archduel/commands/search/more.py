@@ -12,7 +12,7 @@ from torch import nn
 
 from archduel.commands.options import parse_seconds
 from archduel.commands.progress import Progress, duration
-from archduel.commands.search.after import final_scores, reserve
+from archduel.commands.search.after import reserve
 from archduel.commands.search.final import SCORES, mistakes_of
 from archduel.commands.search.fronts import refuse_front
 from archduel.commands.search.race import recipe_for
@@ -30,7 +30,7 @@ from archduel.race.teaching import LESSON, learns_from, taught
 from archduel.race.training import Anytime
 from archduel.spaces.family import build, recipe_changes
 from archduel.training.images import Pixels, side_by_side
-from archduel.training.metrics import Evaluation, calibration_error
+from archduel.training.metrics import Evaluation, calibration_error, final_scores
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import keep_freed_memory, mix_seed
 
@@ -98,7 +98,8 @@ def trained_on(folder: Job, settings: Settings, more: Mapping[str, Any], progres
     keep_freed_memory()
     before = read_json(folder.path / f"result-{more['number']}.json", {"networks": dict, "race": dict, "data": dict})
     chosen = (folder.noted("time") or {}).get("seconds", settings.seconds)
-    dataset = load(settings.data, progress=progress.reading, **load_arguments(settings.model_copy(update={"seconds": chosen})))
+    loading = load_arguments(settings.model_copy(update={"seconds": chosen}), folder.noted("data"))
+    dataset = load(settings.data, progress=progress.reading, **loading)
     progress.end()
     if dataset.fingerprint != before["data"]["fingerprint"]:
         raise DataError(f"{dataset.name} has changed since the run; a network cannot be trained on with other images, make a new run")
@@ -113,7 +114,9 @@ def trained_on(folder: Job, settings: Settings, more: Mapping[str, Any], progres
     home = folder.path / before["networks"]["search"]["folders"][0]
     result = _result(before, trainer, found, more, clock=folder.clock)
     test = result["networks"]["search"]["test"]
-    save_trained(home, model, {**read_facts(home), "test": {name: test[name][0] for name in SCORES}})
+    facts = read_facts(home)
+    recipe = {**(facts.get("recipe") or {}), "passes": round(trainer.passes, 2)}
+    save_trained(home, model, {**facts, "recipe": recipe, "test": {name: test[name][0] for name in SCORES}})
     return result
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from archduel.assemble import declaration
 from archduel.commands.progress import Progress
-from archduel.commands.search.after import final_scores, kept_for, rehearsed
+from archduel.commands.search.after import kept_for, rehearsed
 from archduel.commands.search.beside import side_beside
 from archduel.commands.search.earlier import Earlier
 from archduel.commands.search.final import SCORES, images_facts, mistakes_of, text_of
@@ -37,7 +37,7 @@ from archduel.spaces.family import family
 from archduel.spaces.limits import Limits, constraint_for
 from archduel.spaces.memory import network_footprint
 from archduel.training.images import Pixels
-from archduel.training.metrics import Evaluation, calibration_error
+from archduel.training.metrics import Evaluation, calibration_error, final_scores
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import keep_freed_memory, visible_devices
 from archduel.version import __version__
@@ -89,8 +89,7 @@ def raced(
     test = _tested(folder, dataset, race)
     spaces = {"": space, **{side.asker.space.name: side.asker.space for side in sides}}
     network = _network(spaces.get(race.winner.entry.arch.space, space), race, test)
-    network |= latency_facts(settings, race.winner.entry.arch, race.winner.entry.scale)
-    network["footprint"] = _footprint(settings, race)
+    network |= {**latency_facts(settings, race.winner.entry.arch, race.winner.entry.scale), "footprint": _footprint(settings, race)}
     save_trained(folder.path / HANDED_OVER, race.network, _facts(settings, dataset, race, network))
     found = {**_result(folder, settings, dataset, race, network), "start": record(start)}
     if race.members:
@@ -268,10 +267,16 @@ def _facts(settings: Settings, dataset: Dataset, race: RaceResult, network: Mapp
         "arch": network["arch"], "text": network["text"], "scale": race.winner.entry.scale, "options": {},
         "classes": list(dataset.classes), "preprocessing": handed_look(dataset, race.winner.entry.scale.image_size),
         "data": images_facts(settings, dataset),
-        "params": network["params"], "macs": network["macs"], "recipe": {"name": STAGE, **asdict(race.recipe)}, "seed": settings.seed,
+        "params": network["params"], "macs": network["macs"], "recipe": _told(race), "seed": settings.seed,
         "test": {name: network["test"][name][0] for name in SCORES},
         "search": {"role": race.winner.role, "strategy": settings.strategy, "archduel": __version__},
     }  # fmt: skip
+
+
+def _told(race: RaceResult) -> dict[str, Any]:
+    """Returns what ``model.json`` says of the training: without what a recipe says of sizes and lengths, which the race decided."""
+    kept = {name: value for name, value in asdict(race.recipe).items() if name not in DECIDED}
+    return {"name": STAGE, "passes": round(race.winner.passes, 2), **kept}
 
 
 def _result(

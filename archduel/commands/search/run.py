@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from archduel.assemble import declaration
+from archduel.commands.journals import going_on
 from archduel.commands.options import parse_bytes, parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final, same
@@ -84,9 +85,10 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     earlier = read_earlier(folder, settings, space)
     free = settings.seconds is None and settings.evaluations is None  # the tool chooses the time
     settings = with_budget(settings)
-    dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
+    loading = load_arguments(settings, folder.noted("data"))
+    dataset = load(settings.data, progress=progress.reading, **loading)
     progress.end()
-    same.check_images(folder, dataset)
+    same.check_images(folder, dataset, loading)
     say_images(progress, settings, dataset)
     space = for_data(space, dataset, progress)
     if race:
@@ -399,13 +401,16 @@ def _go_on(folder: Job, settings: Settings, progress: Progress) -> None:
     """Does what is left of a run: all, the hand-over, or nothing where it is finished and whole."""
     result = folder.result
     if result is not None and not same.same_words(folder, settings):
-        same.check_images(folder, load(settings.data, progress=progress.reading, **load_arguments(with_budget(settings))))
+        loading = load_arguments(with_budget(settings), folder.noted("data"))
+        same.check_images(folder, load(settings.data, progress=progress.reading, **loading), loading)
     if result is None or not same.has_network(folder):
         work(folder, settings, progress)
     elif not same.has_export(folder):  # it was stopped between the result and the export, or something of it is gone
         hand_over(folder, result, progress)
     else:
-        progress.say(f"{folder.path} is finished; nothing to do (another --out starts a new run)")
+        more = going_on(folder.journal.records)
+        told = "nothing to do (another --out starts a new run)" if more is None else f"`archduel resume {folder.path}` goes on with --time +{more['seconds']:g}s"
+        progress.say(f"{folder.path} is finished; {told}")
 
 
 def _more(

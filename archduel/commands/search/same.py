@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from archduel.commands.dialect import usable_device
-from archduel.commands.search.settings import OLDER, Settings, default_settings, read_settings
+from archduel.commands.search.settings import OF_WEIGHTS, OLDER, Settings, default_settings, read_settings
 from archduel.core.disk import read_toml
 from archduel.core.job import JOURNAL, RUN, Job, foreign_names
 from archduel.core.places import place_of, same_place
@@ -109,11 +110,12 @@ def same_words(folder: Job, settings: Settings) -> bool:
     return same_place(read_settings(folder.path).data, settings.data, {}, folder.path)
 
 
-def check_images(folder: Job, dataset: Dataset) -> None:
-    """Refuses to continue on other images, and notes which ones a new run uses."""
+def check_images(folder: Job, dataset: Dataset, loading: Mapping[str, Any]) -> None:
+    """Refuses to continue on other images, and notes which ones a new run uses, and within which limits they were loaded."""
     first = folder.noted("data")
     if first is None:
-        folder.note("data", fingerprint=dataset.fingerprint, warnings=list(dataset.warnings), skipped=dict(dataset.skipped))
+        limits = {name: loading[name] for name in OF_WEIGHTS if name in loading}
+        folder.note("data", fingerprint=dataset.fingerprint, warnings=list(dataset.warnings), skipped=dict(dataset.skipped), limits=limits)
     elif first["fingerprint"] != dataset.fingerprint:
         raise DataError(
             f"{dataset.name} has changed since the run began, or is another data set (fingerprint {dataset.fingerprint[:12]}, was "

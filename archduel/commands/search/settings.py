@@ -23,7 +23,7 @@ from archduel.presets import open_preset
 from archduel.spaces.limits import DeviceLimit
 
 __all__ = [
-    "SHORTEST", "Settings", "asks_known", "default_settings", "load_arguments", "make_settings", "may_know", "read_settings", "settings_in", "too_short",
+    "OF_WEIGHTS", "SHORTEST", "Settings", "asks_known", "default_settings", "load_arguments", "make_settings", "may_know", "read_settings", "settings_in", "too_short",
     "usual_space",
 ]  # fmt: skip
 
@@ -133,6 +133,8 @@ SHORTEST = 30.0
 LEAST_TESTED, TESTED_A_SECOND = 2_000, 5
 """Test images that such a run reads at most, and at most for each second that it has: of 10,000 in 128 px a published network says what it sees in 54 s,
 which would be a third of the training of three minutes. Of 2,000 an accuracy is known to a point or so; `archduel eval` reads all."""
+OF_WEIGHTS = ("least", "tested")
+"""Arguments of loading images that depend on whether weights of pretrained networks are here."""
 SECTIONS = ("space", "strategy", "ranker", "policy", "supernet", "label", "reevaluate", "final", "plan", "race", "executor")
 EXECUTORS = ("processes", "local", "folder", "ray")
 OF_EXECUTORS = {"beat": ("folder",), "lease": ("folder",), "limit": ("processes", "folder", "ray"), "patience": ("ray",)}
@@ -404,12 +406,19 @@ def side_kept(settings: Settings) -> int:
     return LARGEST if fast else min(LARGEST, max(KNOWN_SIDE, round(SIDE_IN_A_SECOND * math.sqrt(settings.seconds or 0.0))))
 
 
-def load_arguments(settings: Settings) -> dict[str, Any]:
-    """Returns the keyword arguments with which a run, and each of its workers, loads the images."""
+def load_arguments(settings: Settings, begun: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Returns the keyword arguments with which a run, and each of its workers, loads the images.
+
+    Args:
+        settings: of the run.
+        begun: what the record of its images says, None for a new run: it goes on with the limits that it began with, whatever weights are here by now.
+    """
     values = {name: getattr(settings, name) for name in ("image_size", "seed", "max_images", "flip", "seconds", "validation")}
     if settings.seconds is not None and settings.device.startswith("cuda"):
         values["pixels_per_second"] = 2e8
     if settings.seconds is not None and may_know(settings):
         values["least"] = side_kept(settings)
         values["tested"] = max(LEAST_TESTED, round(TESTED_A_SECOND * settings.seconds))
+    if begun is not None and "limits" in begun:
+        values |= dict.fromkeys(OF_WEIGHTS) | begun["limits"]
     return {key: value for key, value in values.items() if value is not None}

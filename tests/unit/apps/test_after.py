@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 from archduel.commands import app, options
 from archduel.commands.options import running_for
 from archduel.commands.search import run
-from archduel.commands.search.after import After, final_scores, kept_for, rehearsed, reserve, slower
+from archduel.commands.search.after import After, kept_for, rehearsed, reserve, slower
 from archduel.core.job import RUN, Job
 from archduel.data import load
 from archduel.export import rehearse_onnx
 from archduel.training.images import Pixels
-from archduel.training.metrics import evaluate
+from archduel.training.metrics import evaluate, final_scores
 
 
 class Slow(nn.Module):

@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from archduel.commands import app, int8
-from archduel.commands.network.evaluate import evaluate_network, text_of
+from archduel.commands.network.evaluate import answers, evaluate_network, text_of
 from archduel.commands.network.test_images import open_test_set
 from archduel.commands.search.final import images_facts
 from archduel.commands.search.settings import make_settings
@@ -55,6 +55,24 @@ def test_the_numbers_are_those_of_the_metrics(folder: Path, tmp_path: Path) -> N
     assert record["top1"] > 0.6  # it learned these colours
     assert json.loads((folder / RECORD).read_text())["top1"] == record["top1"]
     assert any("contrast" in line for line in text_of(record))
+
+
+def test_a_part_of_a_published_network_reads_test_images_as_quickly_as_its_run_did(tmp_path: Path) -> None:
+    class Enlarging(torch.nn.Module):
+        works_at = 224
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append((len(x), x.is_contiguous(memory_format=torch.channels_last)))
+            return x.mean((2, 3))
+
+    seen: list[tuple[int, bool]] = []
+    images = net.write_images(tmp_path / "all", n=12)
+    network = SimpleNamespace(model=Enlarging(), facts=net.facts_of())
+    found, _ = answers(network, open_test_set(images, net.facts_of()))  # type: ignore[arg-type]
+    assert len(found["", 0].labels) == 36
+    assert sum(n for n, _ in seen) == 36
+    assert max(n for n, _ in seen) <= 8  # parts that the caches hold
+    assert all(last for _, last in seen)
 
 
 def test_the_test_split_of_its_own_data_is_the_one_that_was_held_out(tmp_path: Path) -> None:
