@@ -42,9 +42,10 @@ import numpy as np
 ROWS = {
     "digits-1m": ("digits", 60), "mnist-3m": ("mnist", 180), "cifar5k-3m": ("cifar5k", 180), "cifar5k-10m": ("cifar5k", 600),
     "cifar100-3m": ("cifar100", 180), "cifar100-10m": ("cifar100", 600), "twenty-1m": ("twenty", 60), "twenty-3m": ("twenty", 180),
-    "cifar50k-60m": ("cifar50k", 3600), "seventeen-3m": ("seventeen", 180),
+    "cifar50k-60m": ("cifar50k", 3600), "seventeen-3m": ("seventeen", 180), "ten-1m": ("ten", 60),
 }  # fmt: skip
-"""Row -> images and processor seconds. ``twenty`` is 1,000 images of twenty of CIFAR-100's classes, ``seventeen`` 1,020 of seventeen others at 16 px."""
+"""Row -> images and processor seconds. ``twenty`` is 1,000 images of twenty of CIFAR-100's classes, ``ten`` 200 of the same, ``seventeen`` 1,020
+of seventeen others at 16 px."""
 LIMITS = {"none": None, "1M": 1_000_000, "300k": 300_000, "200k": 200_000, "100k": 100_000, "latency": None}
 """Parameters at most; ``latency`` is measured, see :func:`swift`."""
 SIDES = ("archduel", "plain-1", "plain-2", "plain-3")
@@ -67,6 +68,10 @@ def decoded(path: Path, rows: range | None = None) -> tuple[np.ndarray, np.ndarr
     chosen = range(len(labels)) if rows is None else rows
     images = [np.asarray(Image.open(io.BytesIO(data[offsets[i] : offsets[i + 1]].tobytes())).convert("RGB")) for i in chosen]
     return np.stack(images), labels[list(chosen)]
+
+
+FEW = {"twenty": 50, "ten": 10}
+"""Images of each of twenty of CIFAR-100's classes; its 400 test images of these judge."""
 
 
 def part_of(parts: list[tuple[np.ndarray, np.ndarray]], every: int, first: int, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -93,10 +98,10 @@ def source(name: str) -> Any:
     if name == "mnist":
         with np.load(root / "mnist_test" / "mnist_test.npz") as file:
             return from_arrays(file["x"], file["y"].astype(np.int64), name="mnist", flip=False)
-    if name in ("cifar100", "twenty", "seventeen"):
+    if name in ("cifar100", "twenty", "ten", "seventeen"):
         parts = [decoded(root / "cifar100_subset" / f"{split}.npz") for split in ("train", "test")]
-        if name == "twenty":  # every fifth class; 50 of its 100 training images
-            parts = part_of(parts, every=5, first=0, n=50)
+        if name in FEW:  # every fifth class, and of its 100 training images so many
+            parts = part_of(parts, every=5, first=0, n=FEW[name])
         elif name == "seventeen":
             parts = [(smaller(images, 16), labels) for images, labels in part_of(parts, every=6, first=2, n=60)]
     elif name == "cifar5k":

@@ -50,9 +50,8 @@ def usual(train: Any) -> Recipe:
 
 def knowing(space: Pretrained, train: Any, held: Any, scale: Scale, seconds: float) -> Known:
     """Returns the source of members of a race of so many seconds, without limits, after its look at the images."""
-    known = Known(space, scale, MEAN, STD, lambda arch, scale, counts: True, precision=usual(train).precision, alone=False)
+    known = Known(space, scale, MEAN, STD, lambda arch, scale, counts: True, precision=usual(train).precision, alone=False, smaller=True)
     known.prepare(train, held, seconds, now=time.process_time)
-    known.least.clear()  # small images are compared with large ones here
     return known
 
 

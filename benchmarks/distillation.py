@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from against_plain import decoded
+from against_plain import FEW, decoded, part_of
 from recording import write_record
 from torch import Tensor
 
@@ -46,6 +46,10 @@ PUPIL = parse("stages:1.0.1.1.1.2.2.0.0.1")
 def images(name: str) -> tuple[Pixels, Pixels, int]:
     """Returns what is learned from, what is judged on, and how many classes there are."""
     root = Path(os.environ["ARCHDUEL_DATA"])
+    if name in FEW:
+        parts = part_of([decoded(root / "cifar100_subset" / f"{split}.npz") for split in ("train", "test")], every=5, first=0, n=FEW[name])
+        learned, judged = (Pixels(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y, MEAN, STD) for x, y in parts)
+        return learned, judged, 20
     if name == "cifar10":
         pixels, labels = decoded(root / "cifar10" / "train_b.npz", range(8_000))
         order, n = np.arange(8_000), 5_000

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from against_plain import FEW
 from cheap_labels import knowing, usual
 from distillation import images
 
@@ -78,7 +79,7 @@ def trial(known: Known, arch: Any, train: Any, held: Any, changes: dict[str, Any
 def main() -> None:
     """Runs the trials, one after the other, for each seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", choices=("cifar10", "cifar100"), default="cifar10")
+    parser.add_argument("--images", choices=("cifar10", "cifar100", *FEW), default="cifar10")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--side", type=int, default=96)

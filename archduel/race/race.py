@@ -321,13 +321,15 @@ class Race:
         trainer = self._open(candidate)
         before = min(before, self._units(candidate)) if self.settings.timed else before  # a lost state costs its time again
 
+        def late() -> bool:
+            return self.stopwatch.seconds >= self.plan.race_until and self._any_scored()
+
         def share(a_step: float) -> float | None:
-            late = self.stopwatch.seconds >= self.plan.race_until and self._any_scored()
-            return None if late or self._units(candidate) + a_step / 2 >= goal else 1.0
+            return None if late() or self._units(candidate) + a_step / 2 >= goal else 1.0
 
         sound = trainer.run(self._follow(candidate, trainer, share, "race"))
         trainer.save(self._checkpoint(candidate), seconds=candidate.seconds, clock=self.stopwatch.seconds)
-        reached = self.settings.timed is False or self._units(candidate) >= 0.8 * goal
+        reached = self.settings.timed is False or self._units(candidate) >= 0.8 * goal or not late()  # a step may be longer than what is left to the rung
         if sound and not reached:
             return  # the race is over; what it has learned is kept
         point = self._scored(candidate, trainer) if sound else {}

@@ -157,7 +157,7 @@ class Rungs:
     def leader(self, standings: Mapping[int, Standing]) -> int | None:
         """Returns who won: the best by score among those on the highest rung that anybody reached; None if all failed.
 
-        Where the time was over before one that knows something got there, it need not: with less training it is ahead of one from scratch already.
+        Where the time was over before one that knows something got there, it need not: with less training it is ahead already, and its score never falls.
         """
         alive = {n: s for n, s in standings.items() if s.scores and not s.failed and math.isfinite(s.scores[-1])}
         if not alive:
@@ -165,7 +165,7 @@ class Rungs:
         top = max(s.rung for s in alive.values())
         worth = _worth(standings, {n: s.scores[-1] for n, s in alive.items() if s.rung == top})
         best = max(worth, key=lambda n: (worth[n], -n))
-        if alive[best].known or alive[best].costs:
+        if alive[best].costs:
             return best
         ahead = {n: s.scores[-1] for n, s in alive.items() if s.known and s.scores[-1] > alive[best].scores[-1]}
         return max(ahead, key=lambda n: (ahead[n], -n), default=best)

@@ -375,3 +375,31 @@ def test_the_rate_of_a_step_counts_its_time_and_keeps_the_peak() -> None:
     assert follow() is None
     assert steps[-1] == 0.5  # a step of passes is the training's own
     assert Standing().rung == 0
+
+
+@pytest.mark.parametrize(("step", "ends", "scored"), [(1.5, 1.5, True), (0.5, 2.0, True), (1.5, 50.0, False), (0.5, 50.0, False)])
+def test_a_step_that_is_longer_than_what_is_left_to_a_rung_is_scored_and_the_end_of_the_race_is_not(
+    step: float, ends: float, scored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first rung is at 2: a step of 1.5 s ends at 1.5, nearer to it than 3; one that the end of the race (40) left there never got to it."""
+    clock = Hand()
+    race = made(clock)
+    entered(race, ARCH, "search", 8, 0.1)  # there is a network to hand over
+    candidate = entered(race, NEAR)
+
+    class Trainer:
+        def run(self, rate: Any) -> bool:
+            while rate(step) is not None:
+                candidate.seconds += step
+                clock.time = ends
+            return True
+
+        def save(self, path: Path, **numbers: float) -> None:
+            pass
+
+    monkeypatch.setattr(race, "_open", lambda candidate: Trainer())
+    monkeypatch.setattr(race, "_follow", lambda candidate, trainer, share, stage: share)
+    point = {"score": 0.3, "accuracy": 0.3, "low": 0.2, "high": 0.4, "loss": 1.0, "seconds": 1.3, "passes": 0.0}
+    monkeypatch.setattr(race, "_scored", lambda candidate, trainer: dict(point))
+    race._advance(candidate)
+    assert candidate.standing.scores == ([0.3] if scored else [])

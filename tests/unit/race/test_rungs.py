@@ -104,6 +104,9 @@ def test_one_that_knows_something_and_had_no_time_for_the_highest_rung_is_not_be
     assert rungs.leader(there) == 0  # 55 % after half a pass against 22 % after thirteen
     assert rungs.leader({**there, 1: Standing([0.05, 0.10, 0.25], favoured=True)}) == 1
     assert rungs.leader({**there, 0: Standing([0.24, 0.24], known=True, failed=True)}) == 1
+    thinned = Standing([0.15, 0.15, 0.15], known=True)
+    assert rungs.leader({**there, 3: thinned}) == 0
+    assert rungs.leader({**there, 3: replace(thinned, scores=[0.15, 0.24, 0.25])}) == 3
     weighed = {n: replace(standing, costs=(1.0,)) for n, standing in there.items()}
     assert rungs.leader(weighed) == 1
 
