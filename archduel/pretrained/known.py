@@ -69,8 +69,8 @@ Of 300 s of one core 7 blocks (64 %, the whole backbone 80 %) came to 83.1 % wit
 SHORTER = 0.3
 """Nats by which frozen features of fewer blocks must say more than those of all that the limits allow: fine-tuning changes the last blocks most.
 
-A thousand images of twenty classes, 60 s at 128 px: 16, 15 and 12 blocks came to 81.8, 78 and 78 % and all with the neck to 83 %, although frozen features
-of 12 to all were right on 70 to 78 % and those of 16 said most (``benchmarks/records/small_sets.jsonl``, one run each, 400 test images).
+A thousand images of twenty classes, 60 s at 128 px: 16, 15 and 12 blocks came to 81.3, 79.3 and 76.3 % and all with the neck to 81.3 %, although frozen
+features of 12 said about as much as those of all (``benchmarks/records/small_sets.jsonl``, one run each, 400 test images).
 """
 LEAST_LESSONS = 3.0
 """Passes over the images that a teacher makes at least before it is asked."""
