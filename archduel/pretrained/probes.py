@@ -58,7 +58,7 @@ def ridge_probe(
     values = np.maximum(values, 0.0)
     turned = x @ vectors  # (N, F)
     into = turned.T @ (targets - centre)  # (F, K)
-    fits = []
+    fits: list[tuple[float, float, NDArray[np.float32]]] = []
     for strength in reversed(STRENGTHS):
         inverse = 1.0 / (values + strength * values.mean() + 1e-6)
         leverage = (turned**2 @ inverse) + 1.0 / len(x)  # (N,)
