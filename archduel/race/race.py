@@ -418,7 +418,8 @@ class Race:
             def share(a_step: float) -> float | None:
                 ending.end = end()
                 part = ending.rate(self._now(winner), a_step)
-                return None if part is None else slow * part  # noqa: B023 - used within this turn
+                peak = winner.peak(ending.end - self._now(winner), a_step) if self.settings.timed else 1.0
+                return None if part is None else slow * peak * part  # noqa: B023 - used within this turn
 
             if trainer.run(self._follow(winner, trainer, share, "last")):
                 trainer.save(self._checkpoint(winner, "last"), seconds=winner.seconds, clock=self.stopwatch.seconds)

@@ -14,7 +14,7 @@ import torch
 from archduel.core import Arch, Counts, Scale
 from archduel.errors import RunError
 from archduel.race import race as module
-from archduel.race.candidates import Candidate
+from archduel.race.candidates import FEW_STEPS, Candidate
 from archduel.race.clock import Stopwatch
 from archduel.race.newcomers import Asker, Entry, one_answer_apart, was_asked, write_scale
 from archduel.race.plan import Plan
@@ -403,3 +403,15 @@ def test_a_step_that_is_longer_than_what_is_left_to_a_rung_is_scored_and_the_end
     monkeypatch.setattr(race, "_scored", lambda candidate, trainer: dict(point))
     race._advance(candidate)
     assert candidate.standing.scores == ([0.3] if scored else [])
+
+
+def test_few_steps_of_a_published_network_are_small_ones() -> None:
+    race = made()
+    candidate = entered(race)
+    candidate.steps = 8
+    assert candidate.peak(10.0, 1.0) == 1.0  # from scratch
+    candidate.standing.known = True
+    assert candidate.peak(10.0, 1.0) == pytest.approx((18 / FEW_STEPS) ** 2)
+    assert candidate.peak(10.0, 0.1) == 1.0
+    assert candidate.peak(10.0, 0.0) == 1.0  # nothing is known of it
+    assert candidate.peak(-1.0, 1.0) == pytest.approx((8 / FEW_STEPS) ** 2)
