@@ -17,9 +17,9 @@ ENOUGH_IMAGES, OF_FEW, FOR_EACH = 6_000, 3_200, 0.65
 repeat it is so many, and as many for each that there is, if that is less.
 
 All blocks came with 5,500 images at 128 px to 89.7 % and in the same 60 s with 11,650 at 96 px to 89.5 %; in 130 s with 12,150 at 128 px to 91.6 %, 27,400 at
-96 px to 90.4 % and 60,300 at 64 px to 86.8 % (``benchmarks/records/resolutions.jsonl``, one run each). Of 200 images of twenty classes 3,500 at 160 px came to
-73.5 % in 40 s, 5,600 at 128 px to 71.3 % and 9,400 at 96 px to 66 %, in 60 s 3,000 at 224 px to 69 % and 5,400 at 160 px to 73 %; of 1,000 in 60 s 5,400 at
-160 px to 82 %, 7,600 at 128 px to 83 % with a higher loss and 12,800 at 96 px to 79.8 % (``small_sets.jsonl``, one run each, 400 test images).
+96 px to 90.4 % and 60,300 at 64 px to 86.8 % (``benchmarks/records/resolutions.jsonl``, one run each). Of 200 images of twenty classes 3,300 at 160 px came to
+71.5 % in 40 s, 4,800 at 128 px to 70 % and 8,400 at 96 px to 66.5 %, in 60 s 2,500 at 224 px to 73 % and 5,100 at 160 px to 72.8 %; of 1,000 in 60 s 4,600 at
+160 px to 81.8 %, 7,600 at 128 px to 81.3 % with a higher loss and 11,800 at 96 px to 79.8 % (``small_sets.jsonl``, one run each, 400 test images).
 """
 MORE = 0.03
 """Nats by which frozen features must say more of a larger resolution: all blocks were at -1.01, -0.72 and -0.65 at 64, 96 and 128 px; the first 7, which
