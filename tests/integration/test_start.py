@@ -295,19 +295,19 @@ def test_a_run_says_of_how_many_test_images_those_are_that_it_read(run: Run, tmp
     result["data"]["facts"]["test_of"] = 4_321
     (folder / "result.json").write_text(json.dumps(result))
     told = report_data(folder)
-    assert f"of {n} of 4,321 test images right" in told["headline"]
-    assert f"{n} of 4,321 images read once" in told["key_figures"][0]["note"]
-    assert f"(of {n} of 4,321 images)" in gain(result)[1]
+    assert f"of {n} drawn from 4,321 test images right" in told["headline"]
+    assert f"{n} drawn from 4,321 images read once" in told["key_figures"][0]["note"]
+    assert f"(of {n} drawn from 4,321 images)" in gain(result)[1]
     splits = result["data"]["splits"]
     images = splits["train"] + splits["validation"]
     assert f"{images + n:,} of {images + 4_321:,} images" in told["subtitle"]
     state = state_of(folder)
-    assert f" of {n} of 4,321 test images" in line_of(state)
-    assert f" of {n} of 4,321 test images" in lines_of(state)[-1]
+    assert f" of {n} drawn from 4,321 test images" in line_of(state)
+    assert f" of {n} drawn from 4,321 test images" in lines_of(state)[-1]
     state["result"].pop("test_of")
     assert " of the test images" in lines_of(state)[-1]
     facts = {"each": [10.0], "run_seconds": 10.0, "seeds": 2}
-    assert _conditions(facts, images_read(result["data"])).endswith(f" {n} of 4,321 test images.")
+    assert _conditions(facts, images_read(result["data"])).endswith(f" {n} drawn from 4,321 test images.")
 
 
 def test_runs_of_before_began_from_scratch(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def state_of(folder: Path) -> dict[str, Any]:
 
 def _tested(result: Mapping[str, Any]) -> str:
     """Returns which test images a run read, where it had no time for all."""
-    return f"{result['test_images']:,} of {result['test_of']:,} test images" if "test_of" in result else "the test images"
+    return f"{result['test_images']:,} drawn from {result['test_of']:,} test images" if "test_of" in result else "the test images"
 
 
 def line_of(state: Mapping[str, Any]) -> str:

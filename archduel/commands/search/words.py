@@ -20,10 +20,10 @@ def latency_words(network: Mapping[str, Any]) -> str:
 
 
 def images_read(data: Mapping[str, Any]) -> str:
-    """Returns how many test images a run read, and of how many where it had no time for all: ``2,000 of 10,000``."""
+    """Returns how many test images a run read, and of how many where it had no time for all: ``2,000 drawn from 10,000``."""
     whole = data["facts"].get("test_of") if "facts" in data else None
     read = f"{data['splits']['test']:,}"
-    return f"{read} of {whole:,}" if whole else read
+    return f"{read} drawn from {whole:,}" if whole else read
 
 
 def look_words(rule: str) -> str:
