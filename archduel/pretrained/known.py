@@ -73,7 +73,7 @@ A thousand images of twenty classes, 60 s at 128 px: 16, 15 and 12 blocks came t
 features of 12 said about as much as those of all (``benchmarks/records/small_sets.jsonl``, one run each, 400 test images).
 """
 LEAST_LESSONS = 3.0
-"""Passes over the images that a teacher makes at least before it is asked."""
+"""Passes over the images that a teacher makes at least before it is asked; of few images more, it must be shown enough of them."""
 CALIBRATION = 512  # images that a thinned network's norms are measured on, and its head begins with
 CALIBRATION_BATCH = 64
 TUNING: Mapping[str, Any] = {
@@ -366,7 +366,7 @@ class Known:
             reached = 1.0 if (probe := self.foretold(pupil)) is None else probe.accuracy + CLEARLY
         able = {seen.backbone for seen in self.beyond if seen.accuracy > reached}
         passes = {seen: seconds / (FINE_TUNING * max(seen.seconds, 1e-9) * n) for seen in self.beyond if seen.backbone in able}
-        soon = [seen for seen, number in passes.items() if number >= LEAST_LESSONS]
+        soon = [seen for seen, number in passes.items() if number >= max(LEAST_LESSONS, enough_images(n) / n)]
         if not soon:
             return None
         arch = arch_of(prefix_of(max(soon, key=lambda seen: (seen.score, seen.resolution))))

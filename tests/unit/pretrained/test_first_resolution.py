@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from archduel.core import Scale
-from archduel.pretrained.known import SHORTER, Known
+from archduel.pretrained.known import LEAST_LESSONS, SHORTER, Known
 from archduel.pretrained.prefixes import Seen, full, prefix, prefix_of
 from archduel.pretrained.resolution import (
     ENOUGH_IMAGES,
@@ -137,6 +137,16 @@ def test_few_images_are_repeated_less_and_seen_larger() -> None:
     found = replace(known(), _images=200)
     assert found._centre(seen(12), SIDES, few * 1.001 * seconds_for(128, 12))[0] == 128
     assert known()._centre(seen(12), SIDES, few * 1.001 * seconds_for(128, 12))[0] == 64
+
+
+@pytest.mark.parametrize(("n", "passes"), [(200, enough_images(200) / 200), (5_000, LEAST_LESSONS)])
+def test_a_teacher_is_shown_enough_images_and_all_of_them_three_times(n: int, passes: float) -> None:
+    found = known()
+    found.beyond = [Seen(NAME, 64, 17, 0.8, -0.6, COST[64], 50)]
+    pupil = arch_of(prefix_of(Seen(NAME, 64, 7, 0.5, -1.5, COST[64], 50)))
+    found.seen = [Seen(NAME, 64, 7, 0.5, -1.5, COST[64], 50)]
+    for share, taught in ((0.99, False), (1.01, True)):
+        assert (found.teacher(pupil, 0.5, share * passes * FINE_TUNING * COST[64] * n, n) is not None) == taught
 
 
 def test_the_smallest_where_none_is_shown_enough_and_without_a_clock() -> None:
