@@ -282,7 +282,7 @@ class Known:
                 fits = blocks <= most and prefix(name, side, blocks) is not None
                 if fits or blocks == max(features):  # the whole backbone may be a teacher where it is above the limits
                     probe = ridge_probe(features[blocks], self._labels, held_out[blocks], answers, self.scale.n_classes)
-                    (self.seen if fits else self.beyond).append(Seen(name, side, blocks, probe.accuracy, probe.score, cost, len(answers)))
+                    (self.seen if fits else self.beyond).append(Seen(name, side, blocks, probe.accuracy, probe.score, cost, len(answers), probe.evidence))
         if self.seen:
             best = max(self.seen, key=lambda seen: seen.score)
             self.say(
@@ -341,7 +341,7 @@ class Known:
         """Returns at which resolution fine-tuning what is kept begins."""
         longest = {side: max((each for each in seen if each.resolution == side), key=lambda each: each.blocks) for side in sides}
         shown = None if seconds is None else {side: images_in(seconds, self._cost(each)) for side, each in longest.items()}
-        return forecast({side: each.score for side, each in longest.items()}, shown, enough_images(self._images))
+        return forecast({side: each.says for side, each in longest.items()}, shown, enough_images(self._images))
 
     def _cost(self, seen: Seen) -> float:
         """Returns the seconds of a pass for one image through what is kept; the pass that was measured was through all blocks."""

@@ -25,6 +25,7 @@ class Seen:
         score: mean log likelihood, in nats.
         seconds: what a training image costs in a pass without gradients.
         n: validation images.
+        evidence: likelihood of training images that were left out, too (:class:`archduel.pretrained.probes.Probe`); None = the score is all there is.
     """
 
     backbone: str
@@ -34,6 +35,12 @@ class Seen:
     score: float
     seconds: float
     n: int
+    evidence: float | None = None
+
+    @property
+    def says(self) -> float:
+        """Log likelihood by which resolutions are compared, in nats."""
+        return self.score if self.evidence is None else self.evidence
 
 
 def full(source: Backbone, resolution: int, width: float) -> Plan:

@@ -31,10 +31,12 @@ class Probe:
     Attributes:
         accuracy: share of right answers.
         score: mean log likelihood of the right classes, in nats.
+        evidence: the same of validation images and of training images that were left out, together: less noise, to compare resolutions by.
     """
 
     accuracy: float
     score: float
+    evidence: float
 
 
 def ridge_probe(
@@ -68,11 +70,12 @@ def ridge_probe(
         left_out = targets - (targets - centre - fitted) / (1.0 - np.minimum(leverage, MOST_LEVERAGE)[:, None])  # predictions without the image itself
         sharpness = max(SHARPNESS, key=lambda s: _likelihood(s * left_out, labels))
         fits.append((_likelihood(sharpness * left_out, labels), sharpness, inverse))
-    _, sharpness, inverse = max(fits, key=lambda fit: fit[0])
+    told, sharpness, inverse = max(fits, key=lambda fit: fit[0])
     z = (validation.astype(np.float32) - mean) / deviation
     predicted = centre + (z @ vectors) @ (inverse[:, None] * into)
     accuracy = float((predicted.argmax(1) == answers).mean())
-    return Probe(accuracy, _likelihood(sharpness * predicted, answers))
+    score, n, m = _likelihood(sharpness * predicted, answers), len(labels), len(answers)
+    return Probe(accuracy, score, (n * told + m * score) / (n + m))
 
 
 def _standardised(features: NDArray[np.float16]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:

@@ -60,6 +60,13 @@ def test_a_larger_resolution_that_says_more_and_is_shown_enough_images(blocks: i
     assert known()._centre(seen(blocks), SIDES, 0.999 * seconds_for(side, blocks))[0] == lower
 
 
+def test_resolutions_are_compared_by_all_images_that_judge() -> None:
+    plenty = 1e9
+    noisy = [replace(each, evidence=-1.0 - abs(each.resolution - 64) / 100) for each in seen(12, best=128)]
+    assert known()._centre(seen(12, best=128), SIDES, plenty)[0] == 128
+    assert known()._centre(noisy, SIDES, plenty)[0] == 64
+
+
 def test_more_pixels_that_say_less_are_not_begun_with() -> None:
     """The first 7 blocks of EfficientNet-Lite0: a probe of 64 % at 64 px, 58 % at 96 px, 47 % at 128 px."""
     assert known()._centre(seen(7, best=64), SIDES, 1e9)[0] == 64
@@ -76,7 +83,7 @@ def test_a_little_more_is_not_enough(more: float, first: int) -> None:
 def test_a_resolution_is_compared_with_the_best_of_all_smaller_ones() -> None:
     images = dict.fromkeys(SIDES, 1e6)
     assert forecast({64: -0.7, 96: -1.0, 128: -0.9}, images)[0] == 64
-    assert forecast({64: -1.0, 96: -0.99, 128: -0.95}, images)[0] == 128
+    assert forecast({64: -1.0, 96: -0.99, 128: -0.93}, images)[0] == 128
 
 
 def test_the_largest_that_is_shown_enough_images_is_where_others_may_enter() -> None:

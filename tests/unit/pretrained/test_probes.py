@@ -26,7 +26,7 @@ def test_separate_classes_are_found_and_equal_ones_are_not() -> None:
     for spread, least, most in ((0.5, 1.0, 1.0), (1000.0, 0.2, 0.5)):
         probe = ridge_probe(*clusters(200, spread, 0), *clusters(200, spread, 1), 3)
         assert least <= probe.accuracy <= most
-        assert (probe.score > -0.3) == (spread == 0.5)
+        assert (probe.score > -0.3) == (probe.evidence > -0.3) == (spread == 0.5)
         assert probe.score > -1.4  # nats; certainty that is not there costs more than knowing nothing, log 3
 
 
@@ -41,7 +41,10 @@ def test_more_features_than_images_are_not_certain_of_what_they_do_not_know(widt
         x[:, :4] += 4.0 * (labels == 0)[:, None]
         return x.astype(np.float16), labels
 
-    probe = ridge_probe(*some(120), *some(3_000), 3)
+    judged = some(3_000)
+    probe = ridge_probe(*some(120), *judged, 3)
+    again = ridge_probe(*some(120), judged[0][:30], judged[1][:30], 3)
+    assert abs(again.evidence - probe.score) < 0.2  # 30 images judge by themselves, and 120 that were left out
     assert -0.9 < probe.score < -0.45  # -0.46 is all that can be known
     assert 0.55 < probe.accuracy < 0.75
 
