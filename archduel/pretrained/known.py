@@ -102,6 +102,12 @@ class Proposal:
     arch: Arch
 
 
+def _longest(seen: Sequence[Seen]) -> dict[int, Seen]:
+    """Returns for each resolution the probe of the most blocks."""
+    sides = {each.resolution for each in seen}
+    return {side: max((each for each in seen if each.resolution == side), key=lambda each: each.blocks) for side in sides}
+
+
 @dataclass
 class Known:
     """Opens networks of space ``pretrained`` for a race; see :class:`archduel.race.sides.Opener`.
@@ -315,12 +321,12 @@ class Known:
         plans: list[tuple[str, Plan]] = []
         for name in self.space.backbones:
             here = [seen for seen in self.seen if seen.backbone == name]
-            sides = sorted({seen.resolution for seen in here})
-            if not sides:
+            longest = _longest(here)
+            if not longest:
                 continue
-            centre, most = self._centre(here, sides, seconds)
-            largest = max(seen.blocks for seen in here if seen.resolution == centre)
-            at = sides.index(centre)
+            sides = sorted(longest)
+            centre, most = self._centre(here, seconds)
+            largest, at = longest[centre].blocks, sides.index(centre)
             others = [side for side in sides[at + 1 : at + 2] if side <= most]
             whole = prefix(name, centre, largest)
             assert whole is not None
@@ -329,7 +335,7 @@ class Known:
             best = max((seen for seen in here if seen.resolution == centre), key=lambda seen: seen.score)
             if not self.smaller:
                 self.least[name] = centre
-                self.longest |= {(name, side): max((s for s in here if s.resolution == side), key=lambda s: s.blocks) for side in sides}
+                self.longest |= {(name, side): each for side, each in longest.items()}
             if best.blocks != largest and self.sized(arch_of(prefix_of(best))) is not None:
                 plans.append(("search", prefix_of(best)))
         plans += [("search", plan) for plan in self._thinned()]
@@ -337,9 +343,9 @@ class Known:
             plans = plans[:1]
         return [Proposal(role, arch_of(plan)) for role, plan in plans]
 
-    def _centre(self, seen: Sequence[Seen], sides: Sequence[int], seconds: float | None) -> Forecast:
+    def _centre(self, seen: Sequence[Seen], seconds: float | None) -> Forecast:
         """Returns at which resolution fine-tuning what is kept begins."""
-        longest = {side: max((each for each in seen if each.resolution == side), key=lambda each: each.blocks) for side in sides}
+        longest = _longest(seen)
         shown = None if seconds is None else {side: images_in(seconds, self._cost(each)) for side, each in longest.items()}
         return forecast({side: each.says for side, each in longest.items()}, shown, enough_images(self._images))
 

@@ -12,7 +12,7 @@ from archduel.errors import SettingError
 if TYPE_CHECKING:  # scipy would make every progress line of a command wait for it
     from archduel.reporting.statistics import Comparison, Interval
 
-__all__ = ["brief", "compact", "comparison_rows", "count", "duration", "interval_text", "markdown_table", "number", "percent", "text_table"]
+__all__ = ["brief", "compact", "comparison_rows", "count", "drawn", "duration", "interval_text", "markdown_table", "number", "percent", "text_table"]
 
 # -- Numbers as people read them: percent, counts, durations. Unknown values are an en dash -----------------------------
 
@@ -55,6 +55,11 @@ def brief(value: float) -> str:
     figures, _, letter = compact(value).partition(" ")
     figures = figures.rstrip("0").rstrip(".") if "." in figures else figures
     return f"{figures} {letter}".strip()
+
+
+def drawn(read: int, whole: int | None) -> str:
+    """Returns how many images were read, and of how many, None = of as many."""
+    return f"{read:,} drawn from {whole:,}" if whole else f"{read:,}"
 
 
 def duration(seconds: float | None) -> str:

@@ -11,7 +11,7 @@ from archduel.core.disk import read_toml
 from archduel.core.job import JOURNAL, RUN, TRAINING, read_result
 from archduel.core.storage import read_journal
 from archduel.errors import ArchduelError, RunError, in_one_line
-from archduel.reporting.text import duration
+from archduel.reporting.text import drawn, duration
 from archduel.text import printable
 
 __all__ = ["found", "line_of", "lines_of", "state_of"]
@@ -62,11 +62,11 @@ def state_of(folder: Path) -> dict[str, Any]:
     more = [r for r in records if r.get("event") == "more"]
     if result is not None and more and state["seconds"] is not None:
         state["seconds"] += sum(r["seconds"] for r in more)
-    if result is not None:
+    over = result is not None or (folder / "model.json").is_file()
+    if over:
         state["result"] = winner_facts(result)
-    if going_on(records) is None and (result is not None or (folder / "model.json").is_file()):
+    if over and going_on(records) is None:
         state["state"] = "finished"
-        state["result"] = winner_facts(result)
     elif (holder := Place(folder, KINDS[name], folder / JOURNAL, folder / name).holder()) is not None:
         state |= {"state": "running", "process": holder}
     return state
@@ -74,7 +74,7 @@ def state_of(folder: Path) -> dict[str, Any]:
 
 def _tested(result: Mapping[str, Any]) -> str:
     """Returns which test images a run read, where it had no time for all."""
-    return f"{result['test_images']:,} drawn from {result['test_of']:,} test images" if "test_of" in result else "the test images"
+    return f"{drawn(result['test_images'], result['test_of'])} test images" if "test_of" in result else "the test images"
 
 
 def line_of(state: Mapping[str, Any]) -> str:

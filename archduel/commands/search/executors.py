@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from archduel.commands.search.plan import LABEL, Plan
-from archduel.commands.search.settings import Settings, load_arguments, read_settings
+from archduel.commands.search.settings import OF_WEIGHTS, Settings, load_arguments, read_settings
 from archduel.commands.trainings import environments_for
 from archduel.core import Executor
 from archduel.core.job import WORK, Job
@@ -188,7 +188,7 @@ class JudgeOfRun:
             raise RunError(f"{host_name()} does not see {self.folder}: put the run (--out) where every machine sees it under the same path")
         settings = read_settings(self.folder)
         settings = settings.model_copy(update={"device": self.device or settings.device, "data": self.data or settings.data})
-        allowed = {*load_arguments(settings), "seconds", "pixels_per_second", "least", "image_size", "max_images", "tested", "flip", "validation"}
+        allowed = {*load_arguments(settings), "seconds", "pixels_per_second", "image_size", "max_images", "flip", "validation", *OF_WEIGHTS}
         loading = {name: value for name, value in self.about["data"]["loading"].items() if name in allowed}
         try:
             dataset = load(settings.data, **loading)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from archduel.commands.journals import going_on
 from archduel.commands.options import parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search.after import reserve
@@ -72,11 +73,11 @@ def begin(folder: Job, time: str) -> dict[str, Any]:
     refuse_front(folder.result, f"--time +{time.strip('+ ')}")
     if "race" not in folder.result:
         raise RunError(f"{folder.path} is no race; only a race's network is trained on with --time +{time.strip('+ ')}")
-    last = folder.noted("more")
-    if last is not None and folder.noted("more ends", number=last["number"]) is None:
-        if last["seconds"] != seconds:
-            raise RunError(f"{folder.path} is in the middle of --time +{last['seconds']:g}s; finish that first with the same command")
-        return last
+    last, more = folder.noted("more"), going_on(folder.journal.records)
+    if more is not None:
+        if more["seconds"] != seconds:
+            raise RunError(f"{folder.path} is in the middle of --time +{more['seconds']:g}s; finish that first with the same command")
+        return more
     number = 1 if last is None else int(last["number"]) + 1
     folder.write(f"result-{number}.json", folder.result)
     return folder.note("more", number=number, seconds=seconds, began=round(folder.called, 3))

@@ -11,6 +11,7 @@ from typing import Any
 from archduel.commands.progress import duration
 from archduel.commands.search.settings import read_settings
 from archduel.commands.search.words import (
+    all_tests,
     compared_rung,
     images_read,
     latency_words,
@@ -167,7 +168,7 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
     audited = json.loads(path.read_text(encoding="utf-8")) if (path := folder / "audit.json").is_file() else None
     gains = [*((audited or {}).get("gain", {}).values()), *result["gain"].values()]
     known = [*([audited["conditions"]] if audited else []), *(gain["sentence"] for gain in gains), *start_sentences(result)]
-    whole = data["facts"].get("test_of") if "facts" in data else None
+    whole = all_tests(data)
     of = f" of {sum(splits.values()) - splits['test'] + whole:,}" if whole else ""
     return {
         "subtitle": f"{len(data['classes'])} classes, {sum(splits.values()):,}{of} images, {size} x {size} {colour}, "

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["SHARED", "compared_rung", "images_read", "latency_words", "look_words", "ranking_sentence", "start_sentences"]
+from archduel.reporting.text import drawn
+
+__all__ = ["SHARED", "all_tests", "compared_rung", "images_read", "latency_words", "look_words", "ranking_sentence", "start_sentences"]
 
 SHARED = "shared weights"
 
@@ -21,9 +23,12 @@ def latency_words(network: Mapping[str, Any]) -> str:
 
 def images_read(data: Mapping[str, Any]) -> str:
     """Returns how many test images a run read, and of how many where it had no time for all: ``2,000 drawn from 10,000``."""
-    whole = data["facts"].get("test_of") if "facts" in data else None
-    read = f"{data['splits']['test']:,}"
-    return f"{read} drawn from {whole:,}" if whole else read
+    return drawn(data["splits"]["test"], all_tests(data))
+
+
+def all_tests(data: Mapping[str, Any]) -> int | None:
+    """Returns how many test images there are, None where a run read them all."""
+    return data["facts"].get("test_of") if "facts" in data else None
 
 
 def look_words(rule: str) -> str:

@@ -56,21 +56,21 @@ def seconds_for(side: int, blocks: int) -> float:
 @pytest.mark.parametrize(("lower", "side"), [(64, 96), (96, 128)])
 def test_a_larger_resolution_that_says_more_and_is_shown_enough_images(blocks: int, lower: int, side: int) -> None:
     assert 0.3 < share(blocks, side) < 1
-    assert known()._centre(seen(blocks), SIDES, 1.001 * seconds_for(side, blocks))[0] == side
-    assert known()._centre(seen(blocks), SIDES, 0.999 * seconds_for(side, blocks))[0] == lower
+    assert known()._centre(seen(blocks), 1.001 * seconds_for(side, blocks))[0] == side
+    assert known()._centre(seen(blocks), 0.999 * seconds_for(side, blocks))[0] == lower
 
 
 def test_resolutions_are_compared_by_all_images_that_judge() -> None:
     plenty = 1e9
     noisy = [replace(each, evidence=-1.0 - abs(each.resolution - 64) / 100) for each in seen(12, best=128)]
-    assert known()._centre(seen(12, best=128), SIDES, plenty)[0] == 128
-    assert known()._centre(noisy, SIDES, plenty)[0] == 64
+    assert known()._centre(seen(12, best=128), plenty)[0] == 128
+    assert known()._centre(noisy, plenty)[0] == 64
 
 
 def test_more_pixels_that_say_less_are_not_begun_with() -> None:
     """The first 7 blocks of EfficientNet-Lite0: a probe of 64 % at 64 px, 58 % at 96 px, 47 % at 128 px."""
-    assert known()._centre(seen(7, best=64), SIDES, 1e9)[0] == 64
-    assert known()._centre(seen(7, best=96), SIDES, 1e9)[0] == 96
+    assert known()._centre(seen(7, best=64), 1e9)[0] == 64
+    assert known()._centre(seen(7, best=96), 1e9)[0] == 96
 
 
 @pytest.mark.parametrize(("more", "first"), [(1.1 * MORE, 128), (0.9 * MORE, 96), (-1.0, 96)])
@@ -90,7 +90,7 @@ def test_the_largest_that_is_shown_enough_images_is_where_others_may_enter() -> 
     found = known()
     needed = seconds_for(128, 7)
     for given, largest in ((0.999 * needed, 96), (1.001 * needed, 128)):
-        assert found._centre(seen(7, best=96), SIDES, given) == (96, largest)
+        assert found._centre(seen(7, best=96), given) == (96, largest)
         found.seen = seen(7, best=96)
         assert {plan_of(proposal.arch).resolution for proposal in found._proposals(given)} == {96, largest}
 
@@ -142,8 +142,8 @@ def test_few_images_are_repeated_less_and_seen_larger() -> None:
     assert looks(SIDES, COST[64], few * time, 1e6, 200, 50).sides == (64, 96, 128)
     assert looks(SIDES, COST[64], few * time, 1e6, 50_000, 5_000).sides == (64,)
     found = replace(known(), _images=200)
-    assert found._centre(seen(12), SIDES, few * 1.001 * seconds_for(128, 12))[0] == 128
-    assert known()._centre(seen(12), SIDES, few * 1.001 * seconds_for(128, 12))[0] == 64
+    assert found._centre(seen(12), few * 1.001 * seconds_for(128, 12))[0] == 128
+    assert known()._centre(seen(12), few * 1.001 * seconds_for(128, 12))[0] == 64
 
 
 @pytest.mark.parametrize(("n", "passes"), [(200, enough_images(200) / 200), (5_000, LEAST_LESSONS)])
@@ -157,14 +157,14 @@ def test_a_teacher_is_shown_enough_images_and_all_of_them_three_times(n: int, pa
 
 
 def test_the_smallest_where_none_is_shown_enough_and_without_a_clock() -> None:
-    assert known()._centre(seen(12), SIDES, 1e-3)[0] == 64
-    assert known()._centre(seen(12), SIDES, None)[0] == 64
+    assert known()._centre(seen(12), 1e-3)[0] == 64
+    assert known()._centre(seen(12), None)[0] == 64
 
 
 def test_what_is_kept_costs_no_more_than_all() -> None:
     # the neck's cut, one more than there are blocks, makes at most the whole backbone's multiply-adds as it is priced
     needed = ENOUGH_IMAGES * FINE_TUNING * COST[96] / FINAL_SHARE
-    assert known()._centre(seen(17), SIDES, 1.001 * needed)[0] == 96
+    assert known()._centre(seen(17), 1.001 * needed)[0] == 96
 
 
 @pytest.mark.parametrize(
