@@ -158,16 +158,17 @@ class Known:
 
     def prepare(
         self, train: Pixels, validation: Pixels, seconds: float | None, noted: Mapping[str, Any] | None = None,
-        now: Callable[[], float] = time.process_time,
+        now: Callable[[], float] = time.process_time, *, meet: bool = True,
     ) -> dict[str, Any]:  # fmt: skip
         """Looks at images with frozen backbones; returns what was seen, as JSON values, and proposes who enters first.
 
         Args:
             train: training images.
             validation: on which probes are compared.
-            seconds: of the whole race; None = it must repeat exactly, and the clock decides nothing.
+            seconds: for this and the race; None = it must repeat exactly, and the clock decides nothing.
             noted: what this returned before an interruption.
             now: the clock.
+            meet: whether networks at several resolutions can be compared by training them.
 
         Raises:
             InfeasibleError: where no cut is within the limits and nothing else takes part.
@@ -175,6 +176,7 @@ class Known:
         if noted is None:
             plan = self._plan(train, validation, seconds, now)
             noted = {"rows": plan.rows, "judged": plan.judged, "resolutions": None}
+        seconds, meet = noted.get("seconds", seconds), noted.get("meet", meet)  # an interrupted race has less left and goes on as it began
         rows, judges, done = int(noted["rows"]), int(noted.get("judged", MOST_VALIDATION)), noted["resolutions"]
         shown, judged = (
             part.fraction(min(1.0, number / len(part)), self.seed) for part, number in ((train, rows), (validation, judges))
@@ -188,8 +190,8 @@ class Known:
         costs = {(b, r): cost for b, r, cost in (looked if done is None else done)}
         self._looked = set(costs)
         self._probe(shown, judged, costs)
-        self._first = self._proposals(seconds)
-        return {"rows": rows, "judged": judges, "resolutions": [[b, r, cost] for (b, r), cost in costs.items()]}
+        self._first = self._proposals(seconds, meet)
+        return {"rows": rows, "judged": judges, "resolutions": [[b, r, cost] for (b, r), cost in costs.items()], "seconds": seconds, "meet": meet}
 
     def _plan(self, train: Pixels, validation: Pixels, seconds: float | None, now: Callable[[], float]) -> Looks:
         """Returns what is looked at; a race that must repeat exactly has no clock: two resolutions, and as many images as are ever probed."""
@@ -317,7 +319,7 @@ class Known:
         """Returns who enters first: plain fine-tuning, and the same at other resolutions and with other cuts."""
         return self._first
 
-    def _proposals(self, seconds: float | None) -> list[Proposal]:
+    def _proposals(self, seconds: float | None, meet: bool = True) -> list[Proposal]:
         plans: list[tuple[str, Plan]] = []
         for name in self.space.backbones:
             here = [seen for seen in self.seen if seen.backbone == name]
@@ -327,7 +329,7 @@ class Known:
             sides = sorted(longest)
             centre, most = self._centre(here, seconds)
             largest, at = longest[centre].blocks, sides.index(centre)
-            others = [side for side in sides[at + 1 : at + 2] if side <= most]
+            others = [side for side in sides[at + 1 : at + 2] if side <= most and (meet or self.smaller)]
             whole = prefix(name, centre, largest)
             assert whole is not None
             plans.append(("tuned", whole))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from archduel.errors import BudgetError, SettingError
 from archduel.race.rungs import Rungs
 
-__all__ = ["LEAST_TRAINING", "Ending", "Plan", "epochs_plan", "timed_plan"]
+__all__ = ["LEAST_TRAINING", "Ending", "Plan", "epochs_plan", "meet_at_last", "timed_plan"]
 
 RACE_SHARE = 0.38
 """Share of the time in which networks compete; the rest, and what the winner was trained until then, is more than half."""
@@ -74,7 +74,12 @@ def timed_plan(seconds: float, *, gone: float, reserve: float, last_share: float
     race = max(LEAST_RACE * usable, min(RACE_SHARE * usable, usable - last_share * seconds))
     last = usable - race
     first = last / (FINAL_TO_FIRST * math.sqrt(max(1.0, usable / USUAL_SECONDS)))
-    return Plan(Rungs(first, race / 4, duels=usable > SHORT_SECONDS), gone + race, seconds - reserve, last)
+    return Plan(Rungs(first, race / 4, duels=meet_at_last(usable)), gone + race, seconds - reserve, last)
+
+
+def meet_at_last(usable: float) -> bool:
+    """Returns whether a race with so many seconds is long enough for networks that know something to meet at its highest rung."""
+    return usable > SHORT_SECONDS
 
 
 def epochs_plan(evaluations: int, *, first: float, last: float) -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from archduel.race.sets import Sets
 from archduel.race.settings import RaceSettings
 from archduel.race.sides import Side, opened_score, turn
 from archduel.race.sizes import Sizes, depths, fitting_scale, widths
-from archduel.race.teaching import LESSON, Teacher, asked, learns_from, taught
+from archduel.race.teaching import LEAST_TO_LEARN, LESSON, TEACHER_SHARE, Teacher, asked, learns_from, taught
 from archduel.race.threads import Threads
 from archduel.race.training import Anytime
 from archduel.spaces.family import build, recipe_changes
@@ -44,9 +45,6 @@ KNOWN_WARMUP = 0.1
 """Of the last training's length, over which the rate of networks rises that know something: with a full rate from the start what they
 know is lost first (68 % fell to 35 % within 3 s), and with 0.3 a rung does not say what they come to: 62 to 67 % at the last one, where a network
 from scratch had 68 % and came to less. With 0.1 it is 72 %, and the end is the same (``benchmarks/records/warm_up.json``)."""
-TEACHER_SHARE, LEAST_TO_LEARN = 0.2, 200.0
-"""Of the last training's seconds what a teacher may have, and how many there must be: 100 s of a teacher and 250 s of learning were 1 point ahead of 300 s
-alone on CIFAR-10's classes, 120 s of learning were not (``benchmarks/records/distillation.json``)."""
 MOST_REFUSED = 20  # newcomers in a row that no size makes small enough
 SAVE_SECONDS = 5.0
 FAVOURED = ("start", "earlier")
@@ -133,17 +131,18 @@ class Race:
 
     def _enter(self) -> Candidate | None:
         """Returns the next newcomer, or None if no side has any more."""
-        while len(self.dry) < len(self.sides):
-            number = len(self.candidates)
-            wet = [side for side in range(len(self.sides)) if side not in self.dry]
-            turns = [sum(c.entry.side == side for c in self.candidates) for side in wet]
-            place = turn([self._ahead(side) for side in wet], turns)
-            entry = self._newcomer(wet[place], turns[place], np.random.default_rng([self.settings.seed, number, 11]))
+        sent = Counter(candidate.entry.side for candidate in self.candidates)
+        while wet := [side for side in range(len(self.sides)) if side not in self.dry and not self._settled(side, sent[side])]:
+            place = turn([self._ahead(side) for side in wet], [sent[side] for side in wet])
+            entry = self._newcomer(wet[place], sent[wet[place]], np.random.default_rng([self.settings.seed, len(self.candidates), 11]))
             if entry is not None:
                 return self._add(entry)
             self.dry.add(wet[place])
             self._note("dry", side=wet[place])
         return None
+
+    def _settled(self, side: int, sent: int) -> bool:
+        return not self.plan.rungs.duels and self.sides[side].settled(sent, self._ahead(side), {c.number: c.standing for c in self.candidates})
 
     def _newcomer(self, number: int, place: int, rng: np.random.Generator) -> Entry | None:
         """Returns newcomer ``place`` of a side, or None if it has no more."""

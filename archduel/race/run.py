@@ -20,7 +20,7 @@ from archduel.race.candidates import Candidate
 from archduel.race.clock import Clock, Stopwatch, Wall
 from archduel.race.fronts import FrontRace, Member, Tradeoff
 from archduel.race.newcomers import Asker, Entry
-from archduel.race.plan import ENOUGH_PASSES, LAST_SHARE, LEAST_TRAINING, Plan, epochs_plan, timed_plan
+from archduel.race.plan import ENOUGH_PASSES, LAST_SHARE, LEAST_TRAINING, Plan, epochs_plan, meet_at_last, timed_plan
 from archduel.race.race import Race
 from archduel.race.sets import ImageSet, Sets, sets_of
 from archduel.race.settings import RaceSettings
@@ -177,7 +177,7 @@ def run_race(
     before = torch.get_num_threads()
     torch.set_num_threads(1 if seconds is not None else threads)
     try:
-        prepared = [_prepared(side, number, journal, sets, seconds, watch) for number, side in enumerate(known)]
+        prepared = [_prepared(side, number, journal, sets, None if seconds is None else seconds - reserve, watch) for number, side in enumerate(known)]
         gone = _gone(watch, seconds, reserve) if any(prepared) else watch.before
         plan = _plan(seconds, evaluations, _begun(journal, gone), reserve, first_epochs, last_epochs, last_training=last_training)
         macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, gone=gone, timed=seconds is not None and scratch)
@@ -216,12 +216,13 @@ def _raced(race: Race, tradeoff: Tradeoff | None, *, last_training: bool) -> tup
     return winner, network, tuple(members)
 
 
-def _prepared(side: Side, number: int, journal: Records, sets: Sets, seconds: float | None, watch: Stopwatch) -> bool:
-    """Lets the networks of a side be looked at before the race, and notes what was seen; once."""
+def _prepared(side: Side, number: int, journal: Records, sets: Sets, end: float | None, watch: Stopwatch) -> bool:
+    """Lets the networks of a side be looked at before a race that is over at ``end``, and notes what was seen; once."""
     if side.opener is None:
         return False
     noted = next((record["facts"] for record in journal.records if record["event"] == "prepared" and record["side"] == number), None)
-    facts = side.opener.prepare(sets.train, sets.validation, seconds, noted, watch.clock.now)
+    seconds = None if end is None else max(end - watch.seconds, LEAST_TRAINING)
+    facts = side.opener.prepare(sets.train, sets.validation, seconds, noted, watch.clock.now, meet=seconds is None or meet_at_last(seconds))
     if noted is None:
         journal.append({"event": "prepared", "side": number, "facts": facts})
     return True

@@ -93,6 +93,10 @@ def test_the_largest_that_is_shown_enough_images_is_where_others_may_enter() -> 
         assert found._centre(seen(7, best=96), given) == (96, largest)
         found.seen = seen(7, best=96)
         assert {plan_of(proposal.arch).resolution for proposal in found._proposals(given)} == {96, largest}
+        assert {plan_of(proposal.arch).resolution for proposal in found._proposals(given, meet=False)} == {96}
+        found.smaller = True
+        assert {plan_of(proposal.arch).resolution for proposal in found._proposals(given, meet=False)} == {96, largest}
+        found.smaller = False
 
 
 def test_images_smaller_than_the_forecast_says_are_not_asked() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Taught:
     looked: list[Any] = field(default_factory=list)
     opened: list[tuple[Arch, bool]] = field(default_factory=list)
 
-    def prepare(self, train: Pixels, validation: Pixels, seconds: float | None, noted: Mapping[str, Any] | None, now: Any) -> dict[str, Any]:
+    def prepare(self, train: Pixels, validation: Pixels, seconds: float | None, noted: Mapping[str, Any] | None, now: Any, *, meet: bool) -> dict[str, Any]:
         self.looked.append((len(train), len(validation), seconds, noted))
         return {"images": len(train)} if noted is None else dict(noted)
 
@@ -92,6 +92,32 @@ class Taught:
 
     def named(self, arch: Arch) -> str:
         return f"taught {arch}"
+
+
+class Unable:
+    """A space without a start of its own, whose strategy is not asked."""
+
+    space = ResNet()
+
+
+def sent(opener: Any = None, **settings: Any) -> Side:
+    return Side(Unable(), opener=opener, **settings)  # type: ignore[arg-type]
+
+
+def test_when_no_newcomer_of_a_side_can_win_a_short_race() -> None:
+    plain = replace(candidate(0.5), standing=Standing([0.5], known=True), foretold=Foretold(0.7, math.log(0.5), 60))
+    start = candidate(0.14, 0.18)
+    there = {0: plain.standing, 1: start.standing}
+    assert sent(Taught()).settled(1, plain, there)
+    assert not sent(Taught()).settled(0, plain, there)  # what it proposes itself comes first
+    assert not sent(Taught(), random_only=True).settled(1, plain, there)
+    assert not sent(Taught()).settled(1, None, there)
+    assert not sent(Taught()).settled(1, replace(plain, foretold=None), there)  # nothing of the backbone fits but what is changed inside
+    assert not sent(Taught()).settled(1, replace(plain, standing=Standing([0.5], known=True, costs=(1.0,))), there)
+    behind = replace(start, number=1)
+    assert sent().settled(2, behind, there)
+    assert not sent().settled(2, replace(candidate(0.14), number=1), {**there, 1: Standing([0.14])})  # not before the second rung
+    assert not sent().settled(2, replace(candidate(0.3, 0.45), number=1), {**there, 1: Standing([0.3, 0.45])})
 
 
 @pytest.fixture(scope="module")
@@ -198,9 +224,9 @@ class Slow(Taught):
 
     clock: Ticking = field(default_factory=lambda: Ticking())
 
-    def prepare(self, train: Pixels, validation: Pixels, seconds: float | None, noted: Mapping[str, Any] | None, now: Any) -> dict[str, Any]:
+    def prepare(self, train: Pixels, validation: Pixels, seconds: float | None, noted: Mapping[str, Any] | None, now: Any, *, meet: bool) -> dict[str, Any]:
         self.clock.time += 100.0
-        return super().prepare(train, validation, seconds, noted, now)
+        return super().prepare(train, validation, seconds, noted, now, meet=meet)
 
 
 class Ticking:
@@ -222,3 +248,10 @@ def test_a_look_that_took_all_of_the_time_does_not_leave_a_person_with_nothing(d
     assert found.candidates
     assert found.winner.steps > 0
     assert found.seconds < 120.0
+
+
+def test_a_look_is_told_what_is_left_of_the_time(digits: Dataset, tmp_path: Path) -> None:
+    """35 of 180 s went into reading large images, and the resolution was one for 180 s."""
+    opener, clock = Taught(), Ticking()
+    race(digits, tmp_path, opener, evaluations=None, seconds=40.0, gone=25.0, reserve=3.0, clock=clock)
+    assert 10.0 < opener.looked[0][2] <= 12.0

@@ -40,7 +40,7 @@ class Knowing:
     wanted: list[tuple[float, float, int]] = field(default_factory=list)
     opened: list[bool] = field(default_factory=list)
 
-    def prepare(self, *given: Any) -> dict[str, Any]:
+    def prepare(self, *given: Any, meet: bool) -> dict[str, Any]:
         return {}
 
     def first(self) -> list[Any]:
