@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,30 +20,12 @@ from archduel.pretrained.members import member
 from archduel.pretrained.prefixes import Seen, full, named, prefix, prefix_of
 from archduel.pretrained.probes import logistic_head, ridge_probe
 from archduel.pretrained.resolution import (
-    ENOUGH_IMAGES,
-    FINE_TUNING,
-    MOST_IMAGES,
-    MOST_VALIDATION,
-    Forecast,
-    Looks,
-    enough_images,
-    forecast,
-    images_in,
-    ladder,
-    looks,
-)
+    ENOUGH_IMAGES, FINE_TUNING, MOST_IMAGES, MOST_VALIDATION, Forecast, Looks, enough_images, forecast, images_in, ladder, looks,
+)  # fmt: skip
 from archduel.pretrained.smallest import refuse_impossible, smallest
 from archduel.pretrained.weights import load, weights_of
 from archduel.spaces.pretrained.backbones import backbone
-from archduel.spaces.pretrained.space import (
-    RESOLUTIONS,
-    WIDTHS,
-    Plan,
-    Pretrained,
-    arch_of,
-    count,
-    plan_of,
-)
+from archduel.spaces.pretrained.space import RESOLUTIONS, WIDTHS, Plan, Pretrained, arch_of, count, plan_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -340,7 +323,8 @@ class Known:
                 self.longest |= {(name, side): each for side, each in longest.items()}
             if best.blocks != largest and self.sized(arch_of(prefix_of(best))) is not None:
                 plans.append(("search", prefix_of(best)))
-        plans += [("search", plan) for plan in self._thinned()]
+        if meet or self.smaller or not plans:
+            plans += [("search", plan) for plan in self._thinned()]
         if not self.searches:
             plans = plans[:1]
         return [Proposal(role, arch_of(plan)) for role, plan in plans]
@@ -382,15 +366,12 @@ class Known:
 
     def _thinned(self) -> list[Plan]:
         """Returns for each backbone the widest network of all stages that is within the limits only when thinned."""
-        plans = []
+        plans: list[Plan] = []
         for name in self.space.backbones:
             source, side = backbone(name), self.least.get(name, self._ladder()[0])
-            for width in WIDTHS:
-                plan = full(source, side, width)
-                if self.sized(arch_of(plan)) is not None:
-                    if width != 1:
-                        plans.append(plan)
-                    break
+            if self._within(arch_of(full(source, side, 1.0))) is None:
+                thinner = (full(source, side, width) for width in WIDTHS if width != 1)
+                plans += islice((plan for plan in thinner if self.sized(arch_of(plan)) is not None), 1)
         if not plans and not self.seen:
             plans = [plan_of(arch) for arch in smallest(self.space, self.scale, self._fits, self.seed, alone=self.alone)]
         return plans
@@ -410,7 +391,11 @@ class Known:
             return None
         if plan.resolution < self.least.get(plan.backbone, 0) or not self._is_long(arch, plan):
             return None
-        scale = self._scale(plan.resolution)
+        return self._within(arch)
+
+    def _within(self, arch: Arch) -> tuple[Scale, Counts] | None:
+        """Returns input, classes and cost of an architecture, None above the limits."""
+        scale = self._scale(plan_of(arch).resolution)
         counts = count(arch, scale)
         return (scale, counts) if self.allowed(arch, scale, counts) else None
 

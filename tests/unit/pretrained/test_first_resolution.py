@@ -110,6 +110,13 @@ def test_images_smaller_than_the_forecast_says_are_not_asked() -> None:
     assert found.sized(whole[128]) is not None
 
 
+def test_nothing_is_thinned_where_all_of_the_backbone_is_within_the_limits() -> None:
+    found = known()
+    found.seen = [*seen(12), *seen(16), *seen(17)]
+    plans = [plan_of(proposal.arch) for proposal in found._proposals(1.001 * seconds_for(128, 17), meet=False)]
+    assert [(plan.head, set(plan.widths)) for plan in plans] == [("neck", {1.0})]
+
+
 def test_without_a_clock_all_resolutions_may_be_asked() -> None:
     found = known()
     found.seen = seen(12)
