@@ -20,7 +20,17 @@ from archduel.pretrained.members import member
 from archduel.pretrained.prefixes import Seen, full, named, prefix, prefix_of
 from archduel.pretrained.probes import logistic_head, ridge_probe
 from archduel.pretrained.resolution import (
-    ENOUGH_IMAGES, FINE_TUNING, MOST_IMAGES, MOST_VALIDATION, Forecast, Looks, enough_images, forecast, images_in, ladder, looks,
+    ENOUGH_IMAGES,
+    FINE_TUNING,
+    MOST_IMAGES,
+    MOST_VALIDATION,
+    Forecast,
+    Looks,
+    enough_images,
+    forecast,
+    images_in,
+    ladder,
+    looks,
 )  # fmt: skip
 from archduel.pretrained.smallest import refuse_impossible, smallest
 from archduel.pretrained.weights import load, weights_of

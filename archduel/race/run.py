@@ -20,7 +20,15 @@ from archduel.race.candidates import Candidate
 from archduel.race.clock import Clock, Stopwatch, Wall
 from archduel.race.fronts import FrontRace, Member, Tradeoff
 from archduel.race.newcomers import Asker, Entry
-from archduel.race.plan import ENOUGH_PASSES, LAST_SHARE, LEAST_TRAINING, Plan, epochs_plan, meet_at_last, timed_plan
+from archduel.race.plan import (
+    ENOUGH_PASSES,
+    LAST_SHARE,
+    LEAST_TRAINING,
+    Plan,
+    epochs_plan,
+    meet_at_last,
+    timed_plan,
+)
 from archduel.race.race import Race
 from archduel.race.sets import ImageSet, Sets, sets_of
 from archduel.race.settings import RaceSettings
