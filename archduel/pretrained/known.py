@@ -143,6 +143,7 @@ class Known:
     _features: dict[tuple[str, int, bool], Mapping[int, NDArray[np.float16]]] = field(default_factory=dict)
     _labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     _weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    _trunks: dict[str, Any] = field(default_factory=dict)  # while images are looked at
     _images: int = ENOUGH_IMAGES
     _first: list[Proposal] = field(default_factory=list)
     _looked: set[tuple[str, int]] = field(default_factory=set)
@@ -180,6 +181,7 @@ class Known:
         for name in self.space.backbones:
             sides = plan.sides if done is None else [r for b, r, _ in done if b == name]
             looked += self._look(name, parts, sides, None if done is not None or seconds is None else self._allowance(seconds), now)
+        self._trunks.clear()
         costs = {(b, r): cost for b, r, cost in (looked if done is None else done)}
         self._looked = set(costs)
         self._probe(shown, judged, costs)
@@ -192,7 +194,7 @@ class Known:
         if seconds is None:
             return Looks(sides[:2], min(len(train), MOST_IMAGES), min(len(validation), MOST_VALIDATION))
         name = self.space.backbones[0]
-        trunk = load(name, weights=self._published(name))
+        trunk = self._trunk(name)
         few = train.fraction(min(1.0, TIMED / len(train)), self.seed).resized(min(train.image_size, sides[0]))
         cost = an_image(trunk, self._shown(name, sides[0]), few, now, precision=self.precision)
         return looks(sides, cost, seconds, self._allowance(seconds), len(train), len(validation))
@@ -221,7 +223,7 @@ class Known:
             allowance: seconds that this may take, None = the clock decides nothing.
             now: the clock.
         """
-        trunk, digest = load(name, weights=self._published(name)), self._digest(name)
+        trunk, digest = self._trunk(name), self._digest(name)
         number = sum(len(images) for images, _ in parts)
         made: list[list[Any]] = []
         for side in sides:
@@ -248,6 +250,12 @@ class Known:
             digest.update(key.encode())
             digest.update(weights[key].numpy().tobytes()[:4096])
         return digest.hexdigest()
+
+    def _trunk(self, name: str) -> Any:
+        """Returns a backbone, built once for its speed and for what it sees."""
+        if name not in self._trunks:
+            self._trunks[name] = load(name, weights=self._published(name))
+        return self._trunks[name]
 
     def _published(self, name: str) -> dict[str, Tensor]:
         """Returns the weights of a backbone, read once."""
