@@ -168,7 +168,7 @@ class Known:
             InfeasibleError: where no cut is within the limits and nothing else takes part.
         """
         if noted is None:
-            plan = self._plan(train, validation, seconds, now)
+            plan = self._plan(train, validation, seconds, now, meet=meet)
             noted = {"rows": plan.rows, "judged": plan.judged, "resolutions": None}
         seconds, meet = noted.get("seconds", seconds), noted.get("meet", meet)  # an interrupted race has less left and goes on as it began
         rows, judges, done = int(noted["rows"]), int(noted.get("judged", MOST_VALIDATION)), noted["resolutions"]
@@ -188,7 +188,7 @@ class Known:
         self._first = self._proposals(seconds, meet)
         return {"rows": rows, "judged": judges, "resolutions": [[b, r, cost] for (b, r), cost in costs.items()], "seconds": seconds, "meet": meet}
 
-    def _plan(self, train: Pixels, validation: Pixels, seconds: float | None, now: Callable[[], float]) -> Looks:
+    def _plan(self, train: Pixels, validation: Pixels, seconds: float | None, now: Callable[[], float], *, meet: bool) -> Looks:
         """Returns what is looked at; a race that must repeat exactly has no clock: two resolutions, and as many images as are ever probed."""
         sides = self._ladder()
         if seconds is None:
@@ -197,7 +197,7 @@ class Known:
         trunk = self._trunk(name)
         few = train.fraction(min(1.0, TIMED / len(train)), self.seed).resized(min(train.image_size, sides[0]))
         cost = an_image(trunk, self._shown(name, sides[0]), few, now, precision=self.precision)
-        return looks(sides, cost, seconds, self._allowance(seconds), len(train), len(validation))
+        return looks(sides, cost, seconds, self._allowance(seconds), len(train), len(validation), meet=meet)
 
     def _allowance(self, seconds: float) -> float:
         """Returns what looking with one backbone may take of the time."""
@@ -328,7 +328,7 @@ class Known:
             if not longest:
                 continue
             sides = sorted(longest)
-            centre, most = self._centre(here, seconds)
+            centre, most = self._centre(here, seconds, meet=meet)
             largest, at = longest[centre].blocks, sides.index(centre)
             others = [side for side in sides[at + 1 : at + 2] if side <= most and (meet or self.smaller)]
             whole = prefix(name, centre, largest)
@@ -347,10 +347,10 @@ class Known:
             plans = plans[:1]
         return [Proposal(role, arch_of(plan)) for role, plan in plans]
 
-    def _centre(self, seen: Sequence[Seen], seconds: float | None) -> Forecast:
+    def _centre(self, seen: Sequence[Seen], seconds: float | None, *, meet: bool) -> Forecast:
         """Returns at which resolution fine-tuning what is kept begins."""
         longest = _longest(seen)
-        shown = None if seconds is None else {side: images_in(seconds, self._cost(each)) for side, each in longest.items()}
+        shown = None if seconds is None else {side: images_in(seconds, self._cost(each), meet=meet) for side, each in longest.items()}
         return forecast({side: each.says for side, each in longest.items()}, shown, enough_images(self._images))
 
     def _cost(self, seen: Seen) -> float:

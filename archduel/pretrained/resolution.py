@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["ENOUGH_IMAGES", "FINAL_SHARE", "FINE_TUNING", "MORE", "Forecast", "Looks", "enough_images", "forecast", "images_in", "ladder", "looks"]
+__all__ = ["ALONE_SHARE", "ENOUGH_IMAGES", "FINAL_SHARE", "FINE_TUNING", "MORE", "Forecast", "Looks", "enough_images", "forecast", "images_in", "ladder", "looks"]
 
 FINE_TUNING = 4.0
 """How many times as long an image takes in fine-tuning as in a pass without gradients (``benchmarks/records/in_parts.json``)."""
-FINAL_SHARE = 0.62
-"""Of the time, what trains the network that is handed over."""
+FINAL_SHARE, ALONE_SHARE = 0.62, 0.75
+"""Of the time, what trains the network that is handed over; and that of a race too short for published networks to meet, where mostly nobody else is trained for long."""
 ENOUGH_IMAGES, OF_FEW, FOR_EACH = 6_000, 3_200, 0.65
 """Images, repetitions counted, that the last training must show: from there on more of them help less than more pixels do. Where there are few images to
 repeat it is so many, and as many for each that there is, if that is less.
@@ -72,24 +72,31 @@ def ladder(own: int, resolutions: Sequence[int]) -> tuple[int, ...]:
     return found or (min(allowed, key=lambda side: abs(side - least)),)
 
 
-def images_in(seconds: float, cost: float) -> float:
-    """Returns how many images a network is shown in its last training of a race of so many seconds; ``cost``: of a pass for one, frozen."""
-    return FINAL_SHARE * seconds / (FINE_TUNING * cost)
+def images_in(seconds: float, cost: float, *, meet: bool = True) -> float:
+    """Returns how many images a network is shown in its last training of a race.
+
+    Args:
+        seconds: of looking and the race.
+        cost: seconds of a frozen pass for one image.
+        meet: whether several published networks are trained far enough to be compared.
+    """
+    return (FINAL_SHARE if meet else ALONE_SHARE) * seconds / (FINE_TUNING * cost)
 
 
-def looks(sides: Sequence[int], cost: float, seconds: float, allowance: float, n: int, n_validation: int) -> Looks:
+def looks(sides: Sequence[int], cost: float, seconds: float, allowance: float, n: int, n_validation: int, *, meet: bool = True) -> Looks:
     """Returns what is looked at: each resolution that leaves enough images, with as many of them as the allowance pays for.
 
     Args:
         sides: the resolutions, rising.
         cost: seconds of a frozen pass for one image at the first of them.
-        seconds: of the whole race.
+        seconds: of looking and the race.
         allowance: seconds for looking.
         n: training images.
         n_validation: validation images.
+        meet: as in :func:`images_in`.
     """
     price = {side: cost * (side / sides[0]) ** 2 for side in sides}
-    worth = [side for side in sides if images_in(seconds, price[side]) >= enough_images(n)] or [sides[0]]
+    worth = [side for side in sides if images_in(seconds, price[side], meet=meet) >= enough_images(n)] or [sides[0]]
     least = min(FEWEST_IMAGES, n) + min(FEWEST_IMAGES, n_validation)
     while len(worth) > 1 and sum(price[side] for side in worth) * least > allowance:
         worth.pop()
