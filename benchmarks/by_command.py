@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -147,16 +148,19 @@ def main() -> None:
         other(Path(folder), side, float(seconds), int(seed))
         return
     for name in given.sets.split(","):
-        folder, label = prepared(name, given.folders), name.partition("=")[0]
+        folder = prepared(name, given.folders)
         for seed in range(given.seeds):
-            row(folder, label, seed, given)
+            row(folder, name, seed, given)
 
 
-def row(folder: Path, label: str, seed: int, given: argparse.Namespace) -> None:
+def row(folder: Path, name: str, seed: int, given: argparse.Namespace) -> None:
     """Measures all sides of a set with one seed and appends a line for each."""
+    wanted = ["--sets", name.partition("=")[0] + "=FOLDER" * ("=" in name), "--time", given.time, "--sides", given.sides, *(["--more", given.more] if given.more else [])]
+    called = shlex.join(["python", "benchmarks/by_command.py", *wanted])
 
     def keep(side: str, numbers: dict[str, Any]) -> None:
-        record = {"set": label, "time": given.time, "more": given.more, "seed": seed, "side": side, **numbers, "load_average": os.getloadavg()[0], **environment()}
+        said = {"set": name.partition("=")[0], "time": given.time, "more": given.more, "seed": seed, "side": side}
+        record = {**said, **numbers, "load_average": os.getloadavg()[0], "command": called, **environment()}
         with given.out.open("a") as file:
             file.write(json.dumps(record) + "\n")
         print({k: v for k, v in record.items() if k not in ("versions", "hardware")}, flush=True)
