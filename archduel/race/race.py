@@ -142,7 +142,7 @@ class Race:
         return None
 
     def _settled(self, side: int, sent: int) -> bool:
-        return not self.plan.rungs.duels and self.sides[side].settled(sent, self._ahead(side), {c.number: c.standing for c in self.candidates})
+        return self.sides[side].settled(sent, self._ahead(side), {c.number: c.standing for c in self.candidates}, self.plan.rungs)
 
     def _newcomer(self, number: int, place: int, rng: np.random.Generator) -> Entry | None:
         """Returns newcomer ``place`` of a side, or None if it has no more."""

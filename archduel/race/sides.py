@@ -13,7 +13,7 @@ from torch import nn
 from archduel.core import Arch, Counts, Scale
 from archduel.race.candidates import Candidate, Foretold
 from archduel.race.newcomers import Asker, Entry
-from archduel.race.rungs import Standing, far_behind
+from archduel.race.rungs import Rungs, Standing
 from archduel.training.images import Pixels
 from archduel.training.recipe import Recipe
 
@@ -154,7 +154,7 @@ class Side:
             return "standard", self.standards[standard].arch, []
         return self._asked(place, rng, ahead, patient)
 
-    def settled(self, place: int, ahead: Candidate | None, standings: Mapping[int, Standing]) -> bool:
+    def settled(self, place: int, ahead: Candidate | None, standings: Mapping[int, Standing], rungs: Rungs) -> bool:
         """Whether no newcomer of this side can win a race that is too short for its networks to meet at the highest rung.
 
         Of 60 networks with missing or thinned blocks none came near a plain cut of the same backbone within three minutes
@@ -164,12 +164,13 @@ class Side:
             place: how many newcomers it has sent.
             ahead: who leads on this side.
             standings: of all candidates.
+            rungs: the rules of the race.
         """
-        if ahead is None or ahead.standing.costs or self.random_only:
+        if ahead is None or ahead.standing.costs or self.random_only or rungs.duels:
             return False
         if ahead.standing.known:
             return ahead.foretold is not None and place >= len(self.first)
-        return ahead.standing.rung > 1 and far_behind(ahead.number, standings, ahead.standing.rung)
+        return ahead.standing.rung > 1 and rungs.beaten(ahead.number, standings, ahead.standing.rung)
 
     @property
     def first(self) -> Sequence[Proposed]:

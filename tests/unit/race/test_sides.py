@@ -19,7 +19,7 @@ from archduel.data import Dataset, load
 from archduel.race import RaceResult, run_race
 from archduel.race.candidates import Candidate
 from archduel.race.newcomers import Asker, Entry
-from archduel.race.rungs import Standing
+from archduel.race.rungs import Rungs, Standing
 from archduel.race.sides import Side, turn
 from archduel.spaces.family import build, count
 from archduel.spaces.resnet.space import ResNet
@@ -94,6 +94,9 @@ class Taught:
         return f"taught {arch}"
 
 
+SHORT = Rungs(first=1.0, level=6.0, duels=False)
+
+
 class Unable:
     """A space without a start of its own, whose strategy is not asked."""
 
@@ -108,16 +111,17 @@ def test_when_no_newcomer_of_a_side_can_win_a_short_race() -> None:
     plain = replace(candidate(0.5), standing=Standing([0.5], known=True), foretold=Foretold(0.7, math.log(0.5), 60))
     start = candidate(0.14, 0.18)
     there = {0: plain.standing, 1: start.standing}
-    assert sent(Taught()).settled(1, plain, there)
-    assert not sent(Taught()).settled(0, plain, there)  # what it proposes itself comes first
-    assert not sent(Taught(), random_only=True).settled(1, plain, there)
-    assert not sent(Taught()).settled(1, None, there)
-    assert not sent(Taught()).settled(1, replace(plain, foretold=None), there)  # nothing of the backbone fits but what is changed inside
-    assert not sent(Taught()).settled(1, replace(plain, standing=Standing([0.5], known=True, costs=(1.0,))), there)
+    assert sent(Taught()).settled(1, plain, there, SHORT)
+    assert not sent(Taught()).settled(0, plain, there, SHORT)  # what it proposes itself comes first
+    assert not sent(Taught(), random_only=True).settled(1, plain, there, SHORT)
+    assert not sent(Taught()).settled(1, None, there, SHORT)
+    assert not sent(Taught()).settled(1, replace(plain, foretold=None), there, SHORT)  # nothing of the backbone fits but what is changed inside
+    assert not sent(Taught()).settled(1, replace(plain, standing=Standing([0.5], known=True, costs=(1.0,))), there, SHORT)
+    assert not sent(Taught()).settled(1, plain, there, replace(SHORT, duels=True))
     behind = replace(start, number=1)
-    assert sent().settled(2, behind, there)
-    assert not sent().settled(2, replace(candidate(0.14), number=1), {**there, 1: Standing([0.14])})  # not before the second rung
-    assert not sent().settled(2, replace(candidate(0.3, 0.45), number=1), {**there, 1: Standing([0.3, 0.45])})
+    assert sent().settled(2, behind, there, SHORT)
+    assert not sent().settled(2, replace(candidate(0.14), number=1), {**there, 1: Standing([0.14])}, SHORT)  # not before the second rung
+    assert not sent().settled(2, replace(candidate(0.3, 0.55), number=1), {**there, 1: Standing([0.3, 0.55])}, SHORT)
 
 
 @pytest.fixture(scope="module")
