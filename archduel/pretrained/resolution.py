@@ -12,14 +12,15 @@ FINE_TUNING = 4.0
 """How many times as long an image takes in fine-tuning as in a pass without gradients (``benchmarks/records/in_parts.json``)."""
 FINAL_SHARE, ALONE_SHARE = 0.62, 0.75
 """Of the time, what trains the network that is handed over; and that of a race too short for published networks to meet, where mostly nobody else is trained for long."""
-ENOUGH_IMAGES, OF_FEW, FOR_EACH = 6_000, 3_200, 0.65
+ENOUGH_IMAGES, OF_FEW, FOR_EACH = 6_000, 2_000, 0.8
 """Images, repetitions counted, that the last training must show: from there on more of them help less than more pixels do. Where there are few images to
 repeat it is so many, and as many for each that there is, if that is less.
 
 All blocks came with 5,500 images at 128 px to 89.7 % and in the same 60 s with 11,650 at 96 px to 89.5 %; in 130 s with 12,150 at 128 px to 91.6 %, 27,400 at
 96 px to 90.4 % and 60,300 at 64 px to 86.8 % (``benchmarks/records/resolutions.jsonl``, one run each). Of 200 images of twenty classes 3,300 at 160 px came to
 71.5 % in 40 s, 4,800 at 128 px to 70 % and 8,400 at 96 px to 66.5 %, in 60 s 2,500 at 224 px to 73 % and 5,100 at 160 px to 72.8 %; of 1,000 in 60 s 4,600 at
-160 px to 81.8 %, 7,600 at 128 px to 81.3 % with a higher loss and 11,800 at 96 px to 79.8 % (``small_sets.jsonl``, one run each, 400 test images).
+160 px to 81.8 %, 7,600 at 128 px to 81.3 % with a higher loss and 11,800 at 96 px to 79.8 % (``small_sets.jsonl``, one run each, 400 test images); in 36 s 2,900 at
+160 px to 81.3 %, 4,000 at 128 px to 80.9 % with a higher loss (two runs each) and 6,800 at 96 px to 77.3 % (``few_pixels.jsonl``).
 """
 MORE = 0.05
 """Nats by which frozen features must say more of a larger resolution. On three samples of 1,300 images all blocks said 0.34, 0.09 to 0.17 and 0.09 to 0.10 more of each step
