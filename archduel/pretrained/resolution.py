@@ -20,7 +20,7 @@ All blocks came with 5,500 images at 128 px to 89.7 % and in the same 60 s with 
 96 px to 90.4 % and 60,300 at 64 px to 86.8 % (``benchmarks/records/resolutions.jsonl``, one run each). Of 200 images of twenty classes 3,300 at 160 px came to
 71.5 % in 40 s, 4,800 at 128 px to 70 % and 8,400 at 96 px to 66.5 %, in 60 s 2,500 at 224 px to 73 % and 5,100 at 160 px to 72.8 %; of 1,000 in 60 s 4,600 at
 160 px to 81.8 %, 7,600 at 128 px to 81.3 % with a higher loss and 11,800 at 96 px to 79.8 % (``small_sets.jsonl``, one run each, 400 test images); in 36 s 2,900 at
-160 px to 81.3 %, 4,000 at 128 px to 80.9 % with a higher loss (two runs each) and 6,800 at 96 px to 77.3 % (``few_pixels.jsonl``).
+160 px to 81.3 %, 4,000 at 128 px to 80.9 % with a higher loss and 6,800 at 96 px to 77.9 % (``few_pixels.jsonl``, two runs each).
 """
 MORE = 0.05
 """Nats by which frozen features must say more of a larger resolution. On three samples of 1,300 images all blocks said 0.34, 0.09 to 0.17 and 0.09 to 0.10 more of each step
