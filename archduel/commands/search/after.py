@@ -11,11 +11,12 @@ from torch import nn
 from archduel.core.job import Job
 from archduel.data import Dataset
 from archduel.export import rehearse_onnx
+from archduel.race.plan import timed_plan
 from archduel.race.race import MOST_SLOWER
 from archduel.training.images import Pixels
 from archduel.training.metrics import final_scores
 
-__all__ = ["After", "kept_for", "rehearsed", "reserve", "slower"]
+__all__ = ["After", "check_time", "kept_for", "rehearsed", "reserve", "slower"]
 
 LONG = 30.0
 """Seconds from which a run rehearses its export; in less it cannot spare the second or two."""
@@ -80,6 +81,20 @@ def slower(clock: float) -> float:
 def reserve(seconds: float | None) -> float:
     """Returns the seconds of a budget that are kept for what comes after a training where nothing was measured."""
     return 0.0 if seconds is None else min(0.1 * seconds, 4 + 0.02 * seconds)
+
+
+def check_time(seconds: float | None, gone: float) -> None:
+    """Refuses a time that is too short whatever the images are, before they are read, which may take minutes.
+
+    Args:
+        seconds: of a race, None without a limit of time.
+        gone: what is used up already.
+
+    Raises:
+        BudgetError: if less than a race needs to train is left.
+    """
+    if seconds is not None:
+        timed_plan(seconds, gone=gone, reserve=reserve(seconds) if seconds < LONG else REST)
 
 
 def kept_for(after: After | None, folder: Job, seconds: float | None) -> float:

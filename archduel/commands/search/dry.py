@@ -8,7 +8,7 @@ from typing import Any
 
 from archduel.commands.journals import going_on
 from archduel.commands.progress import Progress, duration
-from archduel.commands.search.after import reserve
+from archduel.commands.search.after import check_time, reserve
 from archduel.commands.search.announce import say_images
 from archduel.commands.search.known import backbones_at_hand, unsuitable
 from archduel.commands.search.own import for_data, space_asked
@@ -46,6 +46,7 @@ def plan(data: str, *, quiet: bool | None = None, **values: Any) -> None:
     check_settings(settings)
     if races(settings):
         check_settings_of_race(settings)
+        check_time(settings.seconds, 0.0)
     dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
     progress.end()
     say_images(progress, settings, dataset)
