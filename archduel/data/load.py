@@ -270,7 +270,7 @@ def load(
         preprocessing = replace(preprocessing, mode="RGB")
         entry = decode_once(plan, preprocessing)
     refuse_broken(images, entry, len(order))
-    facts = {**facts_of(images, entry, choice, preprocessing.mode), "sizes": size_facts(found), "seed": seed, **test_of}
+    facts = {**facts_of(images, entry, choice, preprocessing.mode), "sizes": size_facts(found), "seed": seed, "listing": images.listing, **test_of}
     images = replace(images, warnings=(*images.warnings, *told, *_tell_frames(found), *_tell_deep_colour(found)))
     return _dataset(_named(source, images), images, entry, preprocessing, facts, flip)
 

@@ -93,18 +93,37 @@ def open_test_set(data: Any, facts: Mapping[str, Any], *, split: str = "test", l
         source = _listed(Path(source.name))
         chosen, words = np.arange(len(source)), "given test split"
     test_set = _matched(source, chosen, name, words, facts["classes"])
-    return replace(test_set, notes=_changed(source, known)) if held_out else test_set
+    if not held_out:
+        return replace(test_set, notes=_copied(source, known))
+    return replace(test_set, notes=() if bool(np.any(source.given == TEST)) else _changed(source, known))
 
 
 def _changed(source: Source, known: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns a note if there are more or fewer images than when the network was trained."""
-    counts = [known.get("train"), known.get("validation"), known.get("test_of", known.get("test"))]
+    """Returns a note if the images are others than when the network was trained, so that another part of them is held out."""
+    listing, counts = known.get("listing"), [known.get("train"), known.get("validation"), known.get("test_of", known.get("test"))]
+    if listing == source.listing:
+        return ()
     then = sum(count for count in counts if count is not None)
     if None in counts or known.get("max_images") or then == len(source):
-        return ()
+        if listing is None:  # of a version that kept but their number
+            return ()
+        return (
+            "images were added, removed or renamed since the network was trained: the held-out split is another one and may hold images that were "
+            "trained on",
+        )
     return (
         f"{len(source):,} images now, {then:,} were used in training: if some were added or removed since (rather than skipped "
         "then), the held-out split is another one and may hold images that were trained on",
+    )
+
+
+def _copied(source: Source, known: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns a note if images that lie elsewhere are called as those that the network was trained on."""
+    if not source.names or known.get("listing") != source.listing:
+        return ()
+    return (
+        f"files and classes are called as those that the network was trained on ({printable(known.get('name'))}): in a copy of them are images that it "
+        "learned from",
     )
 
 
