@@ -127,7 +127,7 @@ class Race:
         self.winner, winner = leader, self.candidates[leader]
         self._note("choice", number=leader, trained=self._units(winner), began=self._now(winner))
         of, epochs = f"{len(self.sets.validation):,} validation images", f"epoch{'s' * (round(winner.passes) != 1)}"
-        self.say(f"{winner.name} goes on to the end: {winner.accuracy:.1%} of {of} after {winner.passes:.0f} {epochs}")
+        self.say(f"{winner.name} goes on to the end: {winner.accuracy:.1%} on {of} after {winner.passes:.0f} {epochs}")
 
     # -- newcomers -----------------------------------------------------------------------------------------------------
 

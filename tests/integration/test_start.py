@@ -291,13 +291,13 @@ def test_a_run_says_of_how_many_test_images_those_are_that_it_read(run: Run, tmp
     result = json.loads((folder / "result.json").read_text())
     n = result["data"]["splits"]["test"]
     assert f"of {n} test images right" in report_data(folder)["headline"]
-    assert f"(of {n} images)" in gain(result)[1]
+    assert f"(of {n} images; 95 % interval " in gain(result)[1]
     result["data"]["facts"]["test_of"] = 4_321
     (folder / "result.json").write_text(json.dumps(result))
     told = report_data(folder)
     assert f"of {n} drawn from 4,321 test images right" in told["headline"]
     assert f"{n} drawn from 4,321 images read once" in told["key_figures"][0]["note"]
-    assert f"(of {n} drawn from 4,321 images)" in gain(result)[1]
+    assert f"(of {n} drawn from 4,321 images; 95 % interval " in gain(result)[1]
     splits = result["data"]["splits"]
     images = splits["train"] + splits["validation"]
     assert f"{images + n:,} of {images + 4_321:,} images" in told["subtitle"]

@@ -368,13 +368,13 @@ def race_sentence(
         seen.add(row["number"])
     if winner.number not in seen and len(winner.curve) > rung:
         parts.append(f"{winner.name}, the one that was chosen later, {100 * winner.curve[rung]['accuracy']:.1f} %")
-    each = f"{max(row['seconds'] for row in rows):.0f} s" if timed else f"{max(row['passes'] for row in rows):g} epochs"
+    passes = max(row["passes"] for row in rows)
+    each = f"{max(row['seconds'] for row in rows):.0f} s" if timed else f"{passes:g} epoch{'s' * (passes != 1)}"
     absent = [role for role in ("random", "standard") if role not in {row["role"] for row in rows}]
-    plain = "" if metric == "accuracy" else f" (intervals are of plain accuracy, not of {metric.replace('_', ' ')})"
     soon = 0 < len(winner.curve) <= max(row["rung"] for row in standings)
     led = "was ahead after less training than another had" if soon else "led where the race trained longest"
     return " ".join([
-        f"At equal training, about {each} for each network, {metric.replace('_', ' ')} on {n_validation:,} validation images was: {'; '.join(parts)}{plain}.",
+        f"At equal training, about {each} for each network, {metric.replace('_', ' ')} on {n_validation:,} validation images was: {'; '.join(parts)}.",
         _apart(rows), *([f"No {' or '.join(absent)} network got that far."] if absent else []),
         f"{winner.name} {led}, and was trained on.", UNKNOWN_GAIN,
     ])  # fmt: skip
