@@ -245,6 +245,18 @@ def test_unreadable_images_are_skipped_and_named(folder: Path, tmp_path: Path) -
     assert list(record["data"]["skipped"]) == ["red/0.png"]
 
 
+def test_what_was_found_out_is_told_where_it_cannot_be_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*given: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    images = net.write_images(tmp_path / "test_set", n=2)
+    monkeypatch.setattr("archduel.commands.network.evaluate.write_atomic", read_only)
+    done = CliRunner().invoke(app, ["eval", str(folder), "--data", str(images)])
+    assert done.exit_code == 0, done.exception
+    assert "top-1" in done.output
+    assert f"this record is not kept: {folder / RECORD}: Read-only file system" in done.output
+
+
 def test_bad_settings_are_refused_in_words(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no trained network"):
         evaluate_network(tmp_path, "digits")
