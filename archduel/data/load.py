@@ -36,7 +36,7 @@ from archduel.data.resolution import (
     size_facts,
 )
 from archduel.data.stored import Item, is_kept, keep, kept_once, open_kept
-from archduel.errors import MACHINE, DataError, SettingError, as_number, as_whole, brief, reading
+from archduel.errors import MACHINE, AbsentError, DataError, SettingError, as_number, as_whole, brief, reading
 from archduel.text import printable
 
 __all__ = ["NAMES", "check_name", "digits", "identity", "load", "locate", "remember", "source_of"]
@@ -142,7 +142,7 @@ def locate(text: str, root: Path) -> Source:
         text, [name for name in NAMES if name not in ("imagefolder", "npz")], n=1
     )
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise DataError(
+    raise AbsentError(
         f"there is neither a data set nor a path {text!r}; {hint}`archduel data list` shows the data sets"
     )
 

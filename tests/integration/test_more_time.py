@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import archduel
 from archduel.commands.runs.status import lines_of, state_of
 from archduel.commands.search import same
 from archduel.commands.search.dry import resume
-from archduel.commands.search.more import asked, begin, end
+from archduel.commands.search.more import _left, asked, begin, end
 from archduel.commands.search.settings import read_settings
 from archduel.core.job import Job
 from archduel.data import Dataset, load
@@ -116,8 +117,15 @@ def test_a_continuation_that_is_refused_leaves_the_run_as_it_is(run: archduel.Ru
     monkeypatch.setattr("archduel.commands.search.more.load", other_images)
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file() and path.name != ".lock"}
     state = state_of(run.folder)
-    with pytest.raises((BudgetError, DataError), match=error):
+    with pytest.raises((BudgetError, DataError), match=error) as refused:
         archduel.search("digits", out=run.folder, time=time_, quiet=True)
+    if isinstance(refused.value, BudgetError):
+        with same.opened(run.folder, read_settings(run.folder), "archduel search", 0.0) as job:
+            for clock in (0.0, 3.0, 30.0):  # of a start that takes so long
+                more = {**asked(job, "+2s"), "began": job.clock - clock}
+                with pytest.raises(BudgetError) as told:
+                    _left(job, more, 0.0)
+                assert _left(job, {**more, "seconds": math.ceil(told.value.needed) + 0.1}, 0.0) >= 5  # it is not refused again
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file() and path.name != ".lock"} == before
     assert state_of(run.folder) == state
     assert state["state"] == "finished"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from archduel.data.folder import class_words, read_list
 from archduel.data.layout import split_of
 from archduel.data.listing import catalogues
 from archduel.data.load import source_of
-from archduel.errors import DataError, SettingError
+from archduel.errors import DataError, SettingError, elsewhere
 from archduel.text import composed, printable
 
 __all__ = ["TestSet", "batches", "open_test_set", "same_data"]
 
 TRAIN, VALIDATION, TEST = range(3)
+MOVED = "the network was trained on these images: --data says where they are now"
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,15 @@ def open_test_set(data: Any, facts: Mapping[str, Any], *, split: str = "test", l
     if split != "test":
         raise SettingError(f"a network is judged on test images only, which it never learned from; got --split {split}")
     known = {"seed": facts.get("seed", 0), **(facts.get("data") or {})}
-    data = data if data is not None else known.get("name")
+    given = data is not None
+    data = data if given else known.get("name")
     if data is None:
         raise SettingError("this network does not say what it was trained on; name the test data with --data")
     name = str(data) if isinstance(data, (str, Path)) else type(data).__name__
     if labels is not None:
         return _matched(_flat(Path(str(data)), labels, facts["classes"]), None, name, "flat folder", facts["classes"])
-    source = _opened(data)
+    with nullcontext() if given else elsewhere(MOVED):
+        source = _opened(data)
     if split_of(Path(source.name).name) == TRAIN:
         raise DataError(f"{name} is a training split by its name; a network is judged on images it never learned from")
     streamed = bool((facts.get("recipe") or {}).get("crop_scale"))  # such trainings make no splits of their own

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ from torch import nn
 from archduel.core.job import Job
 from archduel.data import Dataset
 from archduel.export import rehearse_onnx
-from archduel.race.plan import timed_plan
+from archduel.race.plan import LEAST_TRAINING, too_short
 from archduel.race.race import MOST_SLOWER
 from archduel.training.images import Pixels
 from archduel.training.metrics import final_scores
@@ -93,8 +95,14 @@ def check_time(seconds: float | None, gone: float) -> None:
     Raises:
         BudgetError: if less than a race needs to train is left.
     """
-    if seconds is not None:
-        timed_plan(seconds, gone=gone, reserve=reserve(seconds) if seconds < LONG else REST)
+
+    def left(whole: float) -> float:
+        """Returns what a race of ``whole`` seconds could train, at most."""
+        return whole - gone - (reserve(whole) if whole < LONG else REST)
+
+    if seconds is not None and left(seconds) < LEAST_TRAINING - 1e-6:
+        needed = next(whole for whole in count(math.ceil(gone + LEAST_TRAINING)) if left(whole) >= LEAST_TRAINING)
+        raise too_short(seconds, needed - LEAST_TRAINING, needed)  # what is kept for the end grows with the time
 
 
 def kept_for(after: After | None, folder: Job, seconds: float | None) -> float:

@@ -25,6 +25,7 @@ from archduel.commands.search.strategy import check_settings
 from archduel.core.job import JOURNAL
 from archduel.core.storage import read_journal
 from archduel.data import load
+from archduel.errors import elsewhere
 from archduel.race.plan import timed_plan
 from archduel.reporting.text import compact
 
@@ -117,4 +118,5 @@ def resume(folder: Path, *, quiet: bool | None = None, command: str = "archduel.
     more = going_on(read_journal(folder / JOURNAL) if (folder / JOURNAL).is_file() else [])
     if given["device"].startswith("cuda") and races(settings):
         given["workers"] = 1  # a race on a GPU could be given more, and did nothing with them
-    search(data, time=seconds if more is None else f"+{more['seconds']:g}s", out=folder, quiet=quiet, command=command, gone=gone, **given)
+    with elsewhere("if the images were moved, repeat the run's command with the place where they are now"):
+        search(data, time=seconds if more is None else f"+{more['seconds']:g}s", out=folder, quiet=quiet, command=command, gone=gone, **given)

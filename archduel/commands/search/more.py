@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,14 @@ def is_more(time: Any) -> bool:
     return isinstance(time, str) and time.strip().startswith("+")
 
 
-def as_before(before: Settings, data: str, given: Mapping[str, Any]) -> None:
+def as_before(before: Settings, given: Mapping[str, Any]) -> None:
     """Raises RunError where what was given is not what the run began with; what is left at its default is not compared."""
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     changed = [name for name, value in given.items() if value is not None and value != defaults.get(name) and value != {}]
-    now = make_settings(data=data, **given)
+    now = make_settings(data=before.data, **given)
     lines = [
         f"  {name}: the run has {getattr(before, name)!r}, the command says {getattr(now, name)!r}"
-        for name in ["data", *changed] if getattr(before, name) != getattr(now, name)
+        for name in changed if getattr(before, name) != getattr(now, name)
     ]  # fmt: skip
     if lines:
         raise RunError("a run goes on as it began:\n" + "\n".join(lines) + "\nleave these out, or begin a new run with another --out")
@@ -208,9 +209,11 @@ def _left(folder: Job, more: Mapping[str, Any], done: float) -> float:
     Raises:
         BudgetError: if that is too little, which ends a continuation that has begun.
     """
-    left = _began(more) + float(more["seconds"]) - _after(folder, more["seconds"]) - folder.clock
+    gone = folder.clock - _began(more) - done
+    left = float(more["seconds"]) - _after(folder, more["seconds"]) - gone - done
     if left + done < LEAST_SECONDS:
-        needed = math.ceil(more["seconds"] + LEAST_SECONDS - left)
+        # what is kept for the end grows with the time
+        needed = next(seconds for seconds in count(math.ceil(gone + LEAST_SECONDS)) if seconds - _after(folder, seconds) - gone >= LEAST_SECONDS)
         if _noted(more):
             end(folder, more, "too short")
         raise BudgetError(f"--time +{more['seconds']:g}s is too short to train on; give at least +{needed}s", needed)

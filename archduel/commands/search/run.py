@@ -426,7 +426,8 @@ def _more(
     path, progress, line = Path(as_path("out", out)), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
     before = read_settings(path)
     text = same.data_text(data)
-    as_before(before, before.data if same_place(before.data, text, {}, path) else text, given)
+    as_before(before, given)
+    before = before if same_place(before.data, text, {}, path) else before.model_copy(update={"data": text})  # its images are compared
     with Job(path, RUN, {"run": before.model_dump()}, command=line, defaults={"run": default_settings()}, gone=gone) as folder:
         try:
             more = asked(folder, time)

@@ -202,3 +202,13 @@ def test_only_what_no_image_can_change_is_too_short_beforehand() -> None:
     check_time(10.0, 4.0)
     with pytest.raises(BudgetError):
         check_time(10.0, 4.1)
+
+
+@pytest.mark.parametrize(("seconds", "gone"), [(5.0, 4.0), (5.0, 6.0), (10.0, 9.0), (20.0, 19.0), (30.0, 24.5), (1.0, 22.5)])
+def test_who_gives_as_much_time_as_is_said_is_not_refused_again(seconds: float, gone: float) -> None:
+    with pytest.raises(BudgetError) as told:
+        check_time(seconds, gone)
+    least = float(str(told.value).rpartition("--time ")[2].removesuffix("s"))
+    check_time(least, gone)
+    with pytest.raises(BudgetError):
+        check_time(least - 1, gone)
