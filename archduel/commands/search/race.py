@@ -18,7 +18,7 @@ from archduel.commands.search.earlier import Earlier
 from archduel.commands.search.final import SCORES, images_facts, mistakes_of, text_of
 from archduel.commands.search.fronts import front_fields, front_sentence, objectives_for, tradeoff_of
 from archduel.commands.search.known import choose_start, handed_look, record, scratch_side
-from archduel.commands.search.latency import latency_facts, latency_limit
+from archduel.commands.search.latency import latency_at, latency_facts, latency_limit
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import data_fields
 from archduel.commands.search.settings import Settings
@@ -74,6 +74,8 @@ def raced(
     side = scratch_side(settings, dataset)
     recipe = recipe_for(settings, dataset, side)
     constraint = constraint_of(settings, space, dataset, side) if start.scratch else None
+    if not start.known and folder.noted("size", stage=STAGE) is None:
+        check_latency(settings, space, dataset, side)
     within = partial(constraint_of, settings, dataset=dataset, side=side)
     sides = [*(side_beside(settings, dataset, within, searching, progress) if start.scratch else ()), *start.known]
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint, earlier)
@@ -193,11 +195,27 @@ def _newcomers(settings: Settings, folder: Job, kept: float) -> int:
 
 def constraint_of(settings: Settings, space: Space, dataset: Dataset, side: int | None = None) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
+    limits = _least_limits(settings, space, dataset, side)
+    return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
+
+
+def _least_limits(settings: Settings, space: Space, dataset: Dataset, side: int | None) -> Limits:
+    """Returns the limits that need no building, at the smallest size at which networks are built."""
     whole = side or dataset.image_size
     smallest = sides_of(space.name, whole, smaller_sides(settings, whole))[-1]
     scale = Scale(widths(space)[0], depths(space)[0], smallest, dataset.in_channels, dataset.n_classes)
-    limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit, resized=True)
-    return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
+    return Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit, resized=True)
+
+
+def check_latency(settings: Settings, space: Space, dataset: Dataset, side: int | None = None) -> None:
+    """Raises InfeasibleError where not even small networks are fast enough; else a race would measure one after the other until its time is over."""
+    if settings.max_latency_ms is not None:
+        limits = _least_limits(settings, space, dataset, side)
+        measured = Limits(
+            limits.scale, max_params=settings.max_params, max_macs=settings.max_macs, max_latency_ms=settings.max_latency_ms,
+            latency=latency_at(settings, limits.scale),
+        )  # fmt: skip
+        constraint_for(space, measured, np.random.default_rng([settings.seed, 3]), advice="")
 
 
 def smaller_sides(settings: Settings, side: int) -> tuple[int, ...]:
