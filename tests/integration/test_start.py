@@ -209,7 +209,7 @@ def test_where_no_part_is_small_enough_networks_from_scratch_race_alone(images: 
 
 
 @pytest.mark.parametrize(
-    ("start", "why"), [("auto", "no stages network is within --max-latency-ms 1: .* 5.00 ms"), ("scratch", "no stages network"), ("pretrained", "no part of efficientnet_lite0 is within")]
+    ("start", "why"), [("auto", "no stages network is within --max-latency-ms 1.0: .* 5.00 ms"), ("scratch", "no stages network"), ("pretrained", "no part of efficientnet_lite0 is within")]
 )
 def test_a_latency_that_nothing_meets_is_said_after_few_measurements(start: str, why: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[Arch] = []

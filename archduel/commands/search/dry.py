@@ -75,13 +75,15 @@ def _check_limits(settings: Settings, dataset: Dataset, known: list[str], progre
     space, side = for_data(space_asked(settings), dataset, progress), scratch_side(settings, dataset)
     if settings.start != "pretrained":
         constraint_of(settings, space, dataset, side)
-    if known:
-        try:
-            return check_known(settings, dataset, known, further_limit(settings))
-        except InfeasibleError:
-            if settings.start == "pretrained":
-                raise
-    check_latency(settings, space, dataset, side)
+    try:
+        if known:
+            check_known(settings, dataset, known, further_limit(settings))
+    except InfeasibleError:
+        if settings.start == "pretrained":
+            raise
+        known = []
+    if not known:
+        check_latency(settings, space, dataset, side)
 
 
 def _race_lines(settings: Settings) -> list[str]:
