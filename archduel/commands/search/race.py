@@ -17,7 +17,7 @@ from archduel.commands.search.beside import side_beside
 from archduel.commands.search.earlier import Earlier
 from archduel.commands.search.final import SCORES, images_facts, mistakes_of, text_of
 from archduel.commands.search.fronts import front_fields, front_sentence, objectives_for, tradeoff_of
-from archduel.commands.search.known import choose_start, handed_look, record, scratch_side
+from archduel.commands.search.known import Start, choose_start, handed_look, record, scratch_side
 from archduel.commands.search.latency import latency_at, latency_facts, latency_limit
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import data_fields
@@ -73,9 +73,7 @@ def raced(
         progress.say(start.sentence)
     side = scratch_side(settings, dataset)
     recipe = recipe_for(settings, dataset, side)
-    constraint = constraint_of(settings, space, dataset, side) if start.scratch else None
-    if not start.known and folder.noted("size", stage=STAGE) is None:
-        check_latency(settings, space, dataset, side)
+    constraint = _within_limits(folder, settings, space, dataset, side, start)
     within = partial(constraint_of, settings, dataset=dataset, side=side)
     sides = [*(side_beside(settings, dataset, within, searching, progress) if start.scratch else ()), *start.known]
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint, earlier)
@@ -98,6 +96,13 @@ def raced(
         others = [_member(folder, settings, dataset, race, place, spaces) for place in range(1, len(race.members))]
         found |= _front(folder, settings, dataset, race, [_brief(network), *others], found["gain"])
     return found
+
+
+def _within_limits(folder: Job, settings: Settings, space: Space, dataset: Dataset, side: int, start: Start) -> Constraint | None:
+    """Returns the limits as a constraint on untrained networks, None where none take part; raises where a new race could train nothing."""
+    if not start.known and folder.noted("size", stage=STAGE) is None:
+        check_latency(settings, space, dataset, side)
+    return constraint_of(settings, space, dataset, side) if start.scratch else None
 
 
 def _precision(settings: Settings, progress: Progress) -> str:

@@ -86,8 +86,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     earlier = read_earlier(folder, settings, space)
     free = settings.seconds is None and settings.evaluations is None  # the tool chooses the time
     settings = with_budget(settings)
-    if race and folder.noted("newcomers") is None:
-        check_time(settings.seconds, folder.clock)
+    check_time(settings.seconds if race and folder.noted("newcomers") is None else None, folder.clock)
     loading = load_arguments(settings, folder.noted("data"))
     dataset = load(settings.data, progress=progress.reading, **loading)
     progress.end()
