@@ -19,6 +19,7 @@ from archduel.text import printable
 
 __all__ = [
     "MACHINE",
+    "AbsentError",
     "ArchduelError",
     "ArchduelWarning",
     "BudgetError",
@@ -42,6 +43,7 @@ __all__ = [
     "check_below_one",
     "check_positive",
     "check_share",
+    "elsewhere",
     "in_one_line",
     "machine_trouble",
     "of_the_machine",
@@ -92,6 +94,10 @@ class UnknownNameError(ArchduelError, KeyError):
 
 class DataError(ArchduelError, ValueError):
     """Images, labels or splits that cannot be used."""
+
+
+class AbsentError(DataError):
+    """Nothing lies where data are said to lie: there is no such folder, file or set, or no longer."""
 
 
 class UnreadableError(DataError):
@@ -216,6 +222,19 @@ def machine_trouble(what: str) -> Iterator[None]:
         if isinstance(error, ArchduelError) or not of_the_machine(error):
             raise
         raise MachineError(f"{what} failed: {in_one_line(error)}; nothing was written down about it, and the same command continues once that is mended") from error
+
+
+@contextmanager
+def elsewhere(advice: str) -> Iterator[None]:
+    """Adds ``advice`` to the error for data that are not where somebody kept that they lay: they may have been moved.
+
+    Raises:
+        AbsentError: with the advice.
+    """
+    try:
+        yield
+    except AbsentError as error:
+        raise AbsentError(f"{error}; {advice}") from error
 
 
 def in_one_line(error: BaseException) -> str:

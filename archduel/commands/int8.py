@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from archduel.data import Dataset, load
-from archduel.errors import SettingError
+from archduel.errors import SettingError, elsewhere
 from archduel.export.int8 import FLOAT_FILE, Int8Report, Labelled, write_int8
 from archduel.networks.trained import TrainedNetwork, export_network
 
@@ -61,10 +62,11 @@ def _images(network: TrainedNetwork, data: str | None) -> Dataset:
     name, look = data or known.get("name"), facts["preprocessing"]
     if name is None:
         raise SettingError("this network does not say what it was trained on, and int8 needs training and validation images; name them with --data")
-    found = load(
-        name, image_size=look["size"], seed=int(facts.get("seed") or 0), max_images=known.get("max_images"), rule=look["rule"], mode=look["mode"],
-        validation=known.get("validation_share"),
-    )
+    with nullcontext() if data else elsewhere("the network was trained on these images, and int8 needs them: --data says where they are now"):
+        found = load(
+            name, image_size=look["size"], seed=int(facts.get("seed") or 0), max_images=known.get("max_images"), rule=look["rule"], mode=look["mode"],
+            validation=known.get("validation_share"),
+        )
     if list(found.classes) != list(facts["classes"]):
         raise SettingError(
             f"{name} has the classes {', '.join(list(found.classes)[:3])} ..., the network {', '.join(list(facts['classes'])[:3])} ...; "

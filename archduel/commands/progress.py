@@ -28,6 +28,7 @@ LOGGER = logging.getLogger("archduel")
 LOGGER.addHandler(logging.NullHandler())  # silent until somebody configures logging
 WARNING = "warning: "
 """What a line begins with that is a warning."""
+PACKAGE = __name__.partition(".")[0]
 _by_command: ContextVar[bool] = ContextVar("by_command", default=False)
 
 
@@ -45,6 +46,14 @@ def in_notebook() -> bool:
     """Returns whether this process is the kernel of a notebook; nothing is imported to find out."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _callers() -> int:
+    """Returns the ``stacklevel`` at which a Python warning of who calls this names the line outside of archduel that led to it."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == PACKAGE:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class Progress:
@@ -74,7 +83,7 @@ class Progress:
         if text.strip():
             LOGGER.log(logging.WARNING if warning else logging.INFO, "%s", text.removeprefix(WARNING))
         if warning and not _by_command.get():
-            warnings.warn(text.removeprefix(WARNING), ArchduelWarning, stacklevel=2)
+            warnings.warn(text.removeprefix(WARNING), ArchduelWarning, stacklevel=_callers())
             return
         if self.quiet:
             return

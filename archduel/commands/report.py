@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def report(
     run: Annotated[list[Path], typer.Argument(help="folder of a search or a training, finished or not; or several trainings")],
-    out: Annotated[Path | None, typer.Option(help="the file, for trainings; default report.html in the (first) folder")] = None,
+    out: Annotated[Path | None, typer.Option(help="the file; default report.html in the (first) folder")] = None,
 ) -> None:
     """Write report.html: of a search, or the learning curves of trainings."""
     if len(run) > 1 or (run[0] / "train.toml").is_file():
@@ -29,4 +29,4 @@ def report(
         return
     from archduel.commands.search.run import Run
 
-    typer.echo(Run(run[0]).report())
+    typer.echo(Run(run[0]).report(out))

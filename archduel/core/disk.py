@@ -118,28 +118,35 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes | memoryview], *, dura
         durable: let it survive a power cut too; without, a cut may leave an empty file.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if it cannot be written, with ``path`` as its file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, since a rename is atomic only within a file system; a name that nobody can foresee, and that must not be there
     # yet, because a folder may come from somebody who put links into it.
     temporary = path.with_name(f".{path.name[:150]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        with open(descriptor, "wb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
-            file.flush()
-            # without it, a power cut may keep the rename and lose the content
-            if durable:
-                os.fsync(file.fileno())
+        _write_new(temporary, data, durable=durable)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         # on a full disk it would keep the disk full
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError):  # a full disk names no file, others one that nobody knows
+            error.filename, error.filename2 = str(path), None
         raise
     if durable:
         flush_folder(path.parent)
+
+
+def _write_new(path: Path, data: bytes | Iterable[bytes | memoryview], *, durable: bool) -> None:
+    """Writes a file that must not be there yet."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o666)
+    with open(descriptor, "wb") as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
+        file.flush()
+        # without it, a power cut may keep the rename and lose the content
+        if durable:
+            os.fsync(file.fileno())
 
 
 def flush_folder(folder: Path) -> None:

@@ -77,6 +77,11 @@ class Source:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def listing(self) -> str:
+        """A hash (16 hexadecimal digits) of which images there are, not of what they show: the splits that are made follow from it."""
+        return digest("\0".join(self.names), self.labels, self.given, self.classes)[:16]
+
     def label_of(self, index: int) -> str:
         """Returns how to name image ``index`` to a person."""
         return self.names[index] if self.names else f"image {index}"

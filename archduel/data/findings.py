@@ -18,6 +18,7 @@ __all__ = ["MOST_BROKEN", "duplicates", "facts_of", "refuse_broken", "warnings_o
 
 MOST_BROKEN = 0.01
 FEW = 20  # training images of a class below which a person is warned
+FEW_JUDGES = 50  # validation images below which a person is warned: the 95 % interval of a share is wider than 26 points in the middle
 UNEVEN = 3.0  # largest class : smallest class from which on classes count as unbalanced
 
 
@@ -78,6 +79,11 @@ def warnings_of(source: Source, entry: Entry) -> list[str]:
         more = " ..." if len(few) > 10 else ""
         found.append(
             f"fewer than {FEW} training images of {', '.join(few[:10])}{more}: do not expect much there"
+        )
+    if entry.counts[1] < FEW_JUDGES:
+        found.append(
+            f"only {entry.counts[1]} validation images choose between networks: each is {100 / entry.counts[1]:.1f} points, and differences of a "
+            "few images are chance"
         )
     if train.max() >= UNEVEN * train.min():
         most, least = source.classes[int(train.argmax())], source.classes[int(train.argmin())]

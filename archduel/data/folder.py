@@ -16,7 +16,7 @@ import numpy as np
 from archduel.data.dataset import SPLITS, Source, digest, naturally
 from archduel.data.decode import SUFFIXES, open_image
 from archduel.data.layout import entries, image_count, is_folder, is_image, layout_of, some
-from archduel.errors import DataError
+from archduel.errors import AbsentError, DataError
 from archduel.text import composed, printable
 
 __all__ = ["LISTS", "class_words", "find_list", "from_folder", "image_files", "read_list"]
@@ -231,7 +231,7 @@ def _list(folder: Path, root: Path, seen: set[str]) -> _Listing:
 
 def _check_root(root: Path) -> None:
     if not root.exists():
-        raise DataError(f"there is no folder {root}; give a folder with one subfolder of images a class")
+        raise AbsentError(f"there is no folder {root}; give a folder with one subfolder of images a class")
     if not root.is_dir():
         raise DataError(
             f"{root} is a file, not a folder; give a folder with one subfolder of images a class"

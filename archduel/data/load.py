@@ -36,7 +36,7 @@ from archduel.data.resolution import (
     size_facts,
 )
 from archduel.data.stored import Item, is_kept, keep, kept_once, open_kept
-from archduel.errors import MACHINE, DataError, SettingError, as_number, as_whole, brief, reading
+from archduel.errors import MACHINE, AbsentError, DataError, SettingError, as_number, as_whole, brief, reading
 from archduel.text import printable
 
 __all__ = ["NAMES", "check_name", "digits", "identity", "load", "locate", "remember", "source_of"]
@@ -142,7 +142,7 @@ def locate(text: str, root: Path) -> Source:
         text, [name for name in NAMES if name not in ("imagefolder", "npz")], n=1
     )
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise DataError(
+    raise AbsentError(
         f"there is neither a data set nor a path {text!r}; {hint}`archduel data list` shows the data sets"
     )
 
@@ -270,7 +270,7 @@ def load(
         preprocessing = replace(preprocessing, mode="RGB")
         entry = decode_once(plan, preprocessing)
     refuse_broken(images, entry, len(order))
-    facts = {**facts_of(images, entry, choice, preprocessing.mode), "sizes": size_facts(found), "seed": seed, **test_of}
+    facts = {**facts_of(images, entry, choice, preprocessing.mode), "sizes": size_facts(found), "seed": seed, "listing": images.listing, **test_of}
     images = replace(images, warnings=(*images.warnings, *told, *_tell_frames(found), *_tell_deep_colour(found)))
     return _dataset(_named(source, images), images, entry, preprocessing, facts, flip)
 

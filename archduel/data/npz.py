@@ -16,7 +16,7 @@ from archduel.data.dataset import PARTS, Source, ValueRange, digest, label_codes
 from archduel.data.download import FREE, MOST_RATIO
 from archduel.data.levels import spread_of
 from archduel.data.stored import Item, keep, kept_once
-from archduel.errors import DataError, reading
+from archduel.errors import AbsentError, DataError, reading
 from archduel.text import printable
 
 __all__ = ["from_npz", "pairs_among"]
@@ -208,7 +208,9 @@ def from_npz(path: Path, converted: Path) -> Source:
     """
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "no regular file"
-        raise DataError(f"{path} is {kind}, expected an .npz file" if path.exists() else f"there is no file {path}")
+        if not path.exists():
+            raise AbsentError(f"there is no file {path}")
+        raise DataError(f"{path} is {kind}, expected an .npz file")
     try:
         with reading(path, DataError, " as .npz"), zipfile.ZipFile(path) as archive:
             found = {entry.removesuffix(".npy") for entry in archive.namelist()}

@@ -1,8 +1,12 @@
-"""Where hardly a part of a backbone is within the limits: the largest random one that is, or an error that says what the smallest needs."""
+"""Where hardly a part of a backbone is within the limits: the largest random one that is, or an error that says what the smallest needs.
+
+Whether one is within may mean to build and time it, a fifth of a second: few are asked about, those that need least of something first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import bisect
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,10 +17,25 @@ from archduel.spaces.pretrained.space import Pretrained, count
 __all__ = ["refuse_impossible", "smallest"]
 
 DRAWN, LOOKED_AT = 2_000, 400
+LEAST = 20
+"""Networks of fewest parameters, and as many of fewest multiply-adds, that are asked about."""
+
+
+def _rising(drawn: Sequence[Arch], scale: Scale) -> list[list[Arch]]:
+    """Returns networks by parameters and by multiply-adds, ascending."""
+    costs = {arch: count(arch, scale) for arch in drawn}
+    return [sorted(costs, key=lambda arch: tuple(costs[arch])), sorted(costs, key=lambda arch: tuple(reversed(costs[arch])))]
+
+
+def _least(rising: Sequence[Sequence[Arch]]) -> list[Arch]:
+    """Returns the networks that need least of something, the least of all first."""
+    return list(dict.fromkeys(arch for pair in zip(*(order[:LEAST] for order in rising)) for arch in pair))
 
 
 def smallest(space: Pretrained, scale: Scale, fits: Callable[[Arch], bool], seed: int, *, alone: bool) -> list[Arch]:
-    """Returns one network within the limits, however small; none where there is none and others take part.
+    """Returns one network within the limits, a large one of those drawn; none where none is found and others take part.
+
+    Networks of more parameters or multiply-adds are taken to need more of what else is limited, so that the largest is found by bisection.
 
     Args:
         space: of which networks are drawn.
@@ -29,25 +48,26 @@ def smallest(space: Pretrained, scale: Scale, fits: Callable[[Arch], bool], seed
         InfeasibleError: if there is none and nothing else takes part; says what the smallest needs.
     """
     rng = np.random.default_rng([seed, 17])
-    drawn = [sample(space, rng) for _ in range(DRAWN)]
-    fitting = [arch for arch in drawn if fits(arch)]
+    rising = _rising([sample(space, rng) for _ in range(DRAWN)], scale)
+    last = (order[max(0, bisect.bisect_left(range(len(order)), True, key=lambda i: not fits(order[i])) - 1)] for order in rising)
+    fitting = [arch for arch in last if fits(arch)] or [arch for arch in _least(rising) if fits(arch)]
     if fitting:
         return [max(fitting, key=lambda arch: count(arch, scale).params)]
     if not alone:
         return []
-    least = min((count(arch, scale) for arch in drawn), key=lambda counts: counts.params)
+    least = count(rising[0][0], scale)
     raise InfeasibleError(
-        f"no part of {', '.join(space.backbones)} is within the limits: the smallest of {len(drawn):,} needs {least.params:,} parameters "
+        f"no part of {', '.join(space.backbones)} is within the limits: the smallest of {DRAWN:,} needs {least.params:,} parameters "
         f"and {least.macs:,} multiply-adds; raise the limit, or use --start scratch"
     )
 
 
 def refuse_impossible(space: Pretrained, scale: Scale, fits: Callable[[Arch], bool], seed: int) -> None:
-    """Raises InfeasibleError where none of the smallest tenth of random networks is within the limits; arguments as in :func:`smallest`."""
+    """Raises InfeasibleError where none of the random networks that need least is within the limits; arguments as in :func:`smallest`."""
     rng = np.random.default_rng([seed, 18])
-    drawn = sorted((sample(space, rng) for _ in range(LOOKED_AT)), key=lambda arch: count(arch, scale))
-    if not any(fits(arch) for arch in drawn[: LOOKED_AT // 10]):
-        least = count(drawn[0], scale)
+    rising = _rising([sample(space, rng) for _ in range(LOOKED_AT)], scale)
+    if not any(fits(arch) for arch in _least(rising)):
+        least = count(rising[0][0], scale)
         raise InfeasibleError(
             f"no part of {', '.join(space.backbones)} is within the limits: the smallest of {LOOKED_AT} has {least.params:,} parameters"
         )

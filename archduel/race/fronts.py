@@ -18,7 +18,7 @@ from torch import nn
 from archduel.core import Arch, Counts, Scale
 from archduel.core.fronts import front, knee, spread
 from archduel.errors import RunError, machine_trouble
-from archduel.race.candidates import Candidate, accuracy_interval
+from archduel.race.candidates import Candidate, score_interval
 from archduel.race.newcomers import Entry
 from archduel.race.plan import Ending
 from archduel.race.race import Race
@@ -162,7 +162,7 @@ class FrontRace(Race):
         """Returns what a trained member says of the validation images."""
         images = self.sets.at(candidate.entry.scale).validation
         found = evaluate(model, images, device=self.settings.device)
-        low, high = accuracy_interval(found.accuracy, len(images))
+        low, high = score_interval(found, self.settings.metric)
         accuracy = found.score(self.settings.metric)
         score = found.likelihood() if self.settings.by_likelihood else accuracy
         return {"score": score, "accuracy": accuracy, "low": low, "high": high, "loss": found.loss}

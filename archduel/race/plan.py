@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from archduel.errors import BudgetError, SettingError
 from archduel.race.rungs import Rungs
 
-__all__ = ["LEAST_TRAINING", "Ending", "Plan", "epochs_plan", "meet_at_last", "timed_plan"]
+__all__ = ["LEAST_TRAINING", "Ending", "Plan", "epochs_plan", "meet_at_last", "timed_plan", "too_short"]
 
 RACE_SHARE = 0.38
 """Share of the time in which networks compete; the rest, and what the winner was trained until then, is more than half."""
@@ -52,6 +52,20 @@ class Plan:
     last: float
 
 
+def too_short(seconds: float, around: float, needed: float) -> BudgetError:
+    """Returns the error for a time that leaves too little to train in.
+
+    Args:
+        seconds: that were given.
+        around: what start and hand-over take of so many as are needed.
+        needed: seconds that would be enough.
+    """
+    return BudgetError(
+        f"--time {seconds:g}s is too short: starting and handing over take about {around:.0f} s here, and training at least {LEAST_TRAINING:g}; "
+        f"give at least --time {math.ceil(needed)}s", needed
+    )  # fmt: skip
+
+
 def timed_plan(seconds: float, *, gone: float, reserve: float, last_share: float = LAST_SHARE) -> Plan:
     """Returns the plan of a race of ``seconds``.
 
@@ -66,11 +80,7 @@ def timed_plan(seconds: float, *, gone: float, reserve: float, last_share: float
     """
     usable = seconds - gone - reserve
     if usable < LEAST_TRAINING - 1e-6:
-        needed = gone + reserve + LEAST_TRAINING
-        raise BudgetError(
-            f"--time {seconds:g}s is too short: starting and handing over take about {gone + reserve:.0f} s here, and training at least {LEAST_TRAINING:g}; "
-            f"give at least --time {math.ceil(needed)}s", needed
-        )  # fmt: skip
+        raise too_short(seconds, gone + reserve, gone + reserve + LEAST_TRAINING)
     race = max(LEAST_RACE * usable, min(RACE_SHARE * usable, usable - last_share * seconds))
     last = usable - race
     first = last / (FINAL_TO_FIRST * math.sqrt(max(1.0, usable / USUAL_SECONDS)))

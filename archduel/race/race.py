@@ -122,10 +122,10 @@ class Race:
             late = "all that were proposed are above the limits" if self.exhausted and not self.candidates else "the time was too short for the first rung"
             reasons = [c.reason for c in self.candidates if c.reason] or [late]
             raise RunError(f"none of {len(self.candidates)} networks could be trained: {reasons[0]}")
-        self.winner = leader
-        winner = self.candidates[leader]
+        self.winner, winner = leader, self.candidates[leader]
         self._note("choice", number=leader, trained=self._units(winner), began=self._now(winner))
-        self.say(f"{winner.name} goes on to the end: {winner.accuracy:.1%} on validation after {winner.passes:.0f} epoch{'s' * (round(winner.passes) != 1)}")
+        of, epochs = f"{len(self.sets.validation):,} validation images", f"epoch{'s' * (round(winner.passes) != 1)}"
+        self.say(f"{winner.name} goes on to the end: {winner.accuracy:.1%} on {of} after {winner.passes:.0f} {epochs}")
 
     # -- newcomers -----------------------------------------------------------------------------------------------------
 

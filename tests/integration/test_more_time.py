@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -19,11 +20,11 @@ import archduel
 from archduel.commands.runs.status import lines_of, state_of
 from archduel.commands.search import same
 from archduel.commands.search.dry import resume
-from archduel.commands.search.more import begin, end
+from archduel.commands.search.more import _left, asked, begin, end
 from archduel.commands.search.settings import read_settings
 from archduel.core.job import Job
-from archduel.data import load
-from archduel.errors import BudgetError, RunError, SettingError
+from archduel.data import Dataset, load
+from archduel.errors import BudgetError, DataError, RunError, SettingError
 from archduel.networks.trained import read_facts
 
 CLOCKED = str(Path(__file__).with_name("clocked.py"))  # seconds of these runs are a slow machine's processor seconds
@@ -106,6 +107,30 @@ def test_a_continuation_that_was_too_short_is_none(run: archduel.Run, monkeypatc
     assert winner(run.result)["passes"] > before
 
 
+@pytest.mark.parametrize(("time_", "error"), [("+2s", "give at least"), ("+40s", "has changed since the run")])
+def test_a_continuation_that_is_refused_leaves_the_run_as_it_is(run: archduel.Run, time_: str, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other_images(*given: Any, **values: Any) -> Dataset:
+        assert time_ != "+2s", "too little time is said before images are read"
+        return load("digits", max_images=200)
+
+    slow_machine(monkeypatch)
+    monkeypatch.setattr("archduel.commands.search.more.load", other_images)
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    state = state_of(run.folder)
+    with pytest.raises((BudgetError, DataError), match=error) as refused:
+        archduel.search("digits", out=run.folder, time=time_, quiet=True)
+    if isinstance(refused.value, BudgetError):
+        with same.opened(run.folder, read_settings(run.folder), "archduel search", 0.0) as job:
+            for clock in (0.0, 3.0, 30.0):  # of a start that takes so long
+                more = {**asked(job, "+2s"), "began": job.clock - clock}
+                with pytest.raises(BudgetError) as told:
+                    _left(job, more, 0.0)
+                assert _left(job, {**more, "seconds": math.ceil(told.value.needed) + 0.1}, 0.0) >= 5  # it is not refused again
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file() and path.name != ".lock"} == before
+    assert state_of(run.folder) == state
+    assert state["state"] == "finished"
+
+
 def test_a_run_in_the_middle_of_a_continuation_is_not_finished(run: archduel.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def reached(*given: Any) -> None:
         raise RunError(f"trains on for {given[2]['seconds']:g} s")
@@ -117,7 +142,7 @@ def test_a_run_in_the_middle_of_a_continuation_is_not_finished(run: archduel.Run
     assert recipe["passes"] == pytest.approx(winner(run.result)["passes"], abs=0.01)
     assert not {"epochs", "channels", "depth", "schedule"} & set(recipe)  # the race decided them
     with opened() as job:
-        more = begin(job, "+30s")
+        more = begin(job, asked(job, "+30s"))
     state = state_of(run.folder)
     assert state["state"] == "stopped"
     assert "test_accuracy" in state["result"]  # of before

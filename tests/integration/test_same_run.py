@@ -297,6 +297,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(home: Path, monkeypatch: p
     (home / "x").mkdir()
     (home / "x/state").write_text("old")
     monkeypatch.setattr(disk.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as full_disk:
         disk.write_atomic(home / "x/state", b"new")
+    assert full_disk.value.filename == str(home / "x/state")  # so that a person knows which disk is full
     assert [(path.name, path.read_text()) for path in (home / "x").iterdir()] == [("state", "old")]

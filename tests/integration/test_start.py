@@ -20,7 +20,7 @@ import archduel
 from archduel.commands.runs.status import line_of, lines_of, state_of
 from archduel.commands.search.audit import _conditions, audit
 from archduel.commands.search.dry import plan
-from archduel.commands.search.known import scratch_side
+from archduel.commands.search.known import MOST_MEASURED, Measured, not_for_ever, scratch_side
 from archduel.commands.search.report import report_data
 from archduel.commands.search.result import gain
 from archduel.commands.search.run import Run
@@ -36,9 +36,10 @@ from archduel.commands.search.settings import (
 from archduel.commands.search.words import images_read, start_sentences
 from archduel.core import Arch, Scale
 from archduel.data import load
-from archduel.errors import ArchduelError, DataError, SettingError
+from archduel.errors import ArchduelError, DataError, InfeasibleError, SettingError
 from archduel.pretrained.known import CLEARLY, Known
 from archduel.pretrained.prefixes import full, prefix, prefix_of
+from archduel.pretrained.smallest import refuse_impossible, smallest
 from archduel.pretrained.weights import here
 from archduel.spaces.pretrained.backbones import backbone
 from archduel.spaces.pretrained.member import Member, build
@@ -207,6 +208,58 @@ def test_where_no_part_is_small_enough_networks_from_scratch_race_alone(images: 
     assert run.result["networks"]["search"]["params"] <= 2_000
 
 
+@pytest.mark.parametrize(
+    ("start", "why"), [("auto", "no stages network is within --max-latency-ms 1.0: .* 5.00 ms"), ("scratch", "no stages network"), ("pretrained", "no part of efficientnet_lite0 is within")]
+)
+def test_a_latency_that_nothing_meets_is_said_after_few_measurements(start: str, why: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[Arch] = []
+
+    def latency_of(scale: Scale, **values: Any) -> Any:
+        return lambda arch: timed.append(arch) or 5.0
+
+    monkeypatch.setattr("archduel.commands.search.latency.latency_of", latency_of)
+    given = {"max_latency_ms": 1.0, "start": start, "quiet": True}
+    with pytest.raises(InfeasibleError, match=why):
+        archduel.search(images, evaluations=4, race=True, workers=1, out=tmp_path / "run", **given)
+    assert 0 < len(timed) <= 100  # of up to a fifth of a second each
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InfeasibleError, match=why):
+        plan(str(images), evaluations=4, race=True, **given)
+
+
+def test_who_draws_gives_up_where_all_that_is_measured_is_above_the_limit() -> None:
+    measured = Measured(lambda arch, scale: arch.choices[0] == 7)
+
+    def fits(arch: Arch) -> bool:  # odd ones are above a limit that needs no measuring
+        return arch.choices[0] % 2 == 0 and measured(arch, Scale(1, 1, 8, 3, 2))
+
+    constraint = not_for_ever(fits, measured)
+    assert not any(constraint(Arch("pretrained", (1,))) for _ in range(1_000))
+    for _ in range(2):  # asked again it begins anew
+        assert not any(constraint(Arch("pretrained", (2,))) for _ in range(MOST_MEASURED - 1))
+        with pytest.raises(InfeasibleError, match="loosen them"):
+            constraint(Arch("pretrained", (2,)))
+    allowing = not_for_ever(lambda arch: measured(arch, Scale(1, 1, 8, 3, 2)), measured)
+    assert [allowing(Arch("pretrained", (answer,))) for answer in ([2] * (MOST_MEASURED - 1) + [7]) * 3].count(True) == 3
+
+
+@pytest.mark.parametrize("of", ["params", "macs"])
+def test_a_small_part_of_a_backbone_is_found_by_asking_about_few(of: str) -> None:
+    space, scale, asked = Pretrained(backbones=["efficientnet_lite0"]), Scale(1, 1, 32, 3, 3), []
+    limit = {"params": 30_000, "macs": 2_000_000}[of]
+
+    def fits(arch: Arch) -> bool:
+        asked.append(arch)
+        return bool(getattr(count(arch, scale), of) <= limit)
+
+    (found,) = smallest(space, scale, fits, 0, alone=True)
+    assert limit / 2 < getattr(count(found, scale), of) <= limit
+    assert len(asked) < 100
+    refuse_impossible(space, scale, fits, 0)
+    with pytest.raises(InfeasibleError, match="no part of efficientnet_lite0"):
+        refuse_impossible(space, scale, lambda arch: False, 0)
+
+
 def test_a_network_that_was_known_is_not_audited_from_scratch(run: Run) -> None:
     with pytest.raises(SettingError, match="--start scratch"):
         audit(run.folder, time="60s", quiet=True)
@@ -291,13 +344,13 @@ def test_a_run_says_of_how_many_test_images_those_are_that_it_read(run: Run, tmp
     result = json.loads((folder / "result.json").read_text())
     n = result["data"]["splits"]["test"]
     assert f"of {n} test images right" in report_data(folder)["headline"]
-    assert f"(of {n} images)" in gain(result)[1]
+    assert f"(of {n} images; 95 % interval " in gain(result)[1]
     result["data"]["facts"]["test_of"] = 4_321
     (folder / "result.json").write_text(json.dumps(result))
     told = report_data(folder)
     assert f"of {n} drawn from 4,321 test images right" in told["headline"]
     assert f"{n} drawn from 4,321 images read once" in told["key_figures"][0]["note"]
-    assert f"(of {n} drawn from 4,321 images)" in gain(result)[1]
+    assert f"(of {n} drawn from 4,321 images; 95 % interval " in gain(result)[1]
     splits = result["data"]["splits"]
     images = splits["train"] + splits["validation"]
     assert f"{images + n:,} of {images + 4_321:,} images" in told["subtitle"]

@@ -240,6 +240,13 @@ def test_equal_pixels_in_two_splits_are_a_warning_with_names(tmp_path: Path) -> 
     assert "different labels" in text
 
 
+def test_few_images_to_choose_by_are_a_warning(tmp_path: Path) -> None:
+    few = load(fill(tmp_path / "few", {"a": 20, "b": 20}))
+    assert "only 8 validation images choose between networks: each is 12.5 points, and differences of a few images are chance" in few.warnings
+    many = load(fill(tmp_path / "many", {"a": 125, "b": 125}))
+    assert not any("validation images" in warning for warning in many.warnings)
+
+
 def test_unbalanced_classes_are_reported(tmp_path: Path) -> None:
     data = load(fill(tmp_path / "set", {"rare": 10, "usual": 60}))
     text = "\n".join(data.warnings)

@@ -76,7 +76,10 @@ def evaluate_network(
     }  # fmt: skip
     folder = folder_of(where)
     if not str(where).startswith(ZOO) and (folder / FACTS).is_file():  # the package is nobody's to write to
-        write_atomic(folder / RECORD, json.dumps(record, indent=1).encode())
+        try:
+            write_atomic(folder / RECORD, json.dumps(record, indent=1).encode())
+        except OSError as error:  # somebody else's run, a full disk: what was found out is told all the same
+            record["data"]["notes"] = [*record["data"]["notes"], f"this record is not kept: {folder / RECORD}: {error.strerror}"]
     return record
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from archduel.data.folder import class_words, read_list
 from archduel.data.layout import split_of
 from archduel.data.listing import catalogues
 from archduel.data.load import source_of
-from archduel.errors import DataError, SettingError
+from archduel.errors import DataError, SettingError, elsewhere
 from archduel.text import composed, printable
 
 __all__ = ["TestSet", "batches", "open_test_set", "same_data"]
 
 TRAIN, VALIDATION, TEST = range(3)
+MOVED = "the network was trained on these images: --data says where they are now"
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,15 @@ def open_test_set(data: Any, facts: Mapping[str, Any], *, split: str = "test", l
     if split != "test":
         raise SettingError(f"a network is judged on test images only, which it never learned from; got --split {split}")
     known = {"seed": facts.get("seed", 0), **(facts.get("data") or {})}
-    data = data if data is not None else known.get("name")
+    given = data is not None
+    data = data if given else known.get("name")
     if data is None:
         raise SettingError("this network does not say what it was trained on; name the test data with --data")
     name = str(data) if isinstance(data, (str, Path)) else type(data).__name__
     if labels is not None:
         return _matched(_flat(Path(str(data)), labels, facts["classes"]), None, name, "flat folder", facts["classes"])
-    source = _opened(data)
+    with nullcontext() if given else elsewhere(MOVED):
+        source = _opened(data)
     if split_of(Path(source.name).name) == TRAIN:
         raise DataError(f"{name} is a training split by its name; a network is judged on images it never learned from")
     streamed = bool((facts.get("recipe") or {}).get("crop_scale"))  # such trainings make no splits of their own
@@ -93,18 +97,37 @@ def open_test_set(data: Any, facts: Mapping[str, Any], *, split: str = "test", l
         source = _listed(Path(source.name))
         chosen, words = np.arange(len(source)), "given test split"
     test_set = _matched(source, chosen, name, words, facts["classes"])
-    return replace(test_set, notes=_changed(source, known)) if held_out else test_set
+    if not held_out:
+        return replace(test_set, notes=_copied(source, known))
+    return replace(test_set, notes=() if bool(np.any(source.given == TEST)) else _changed(source, known))
 
 
 def _changed(source: Source, known: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns a note if there are more or fewer images than when the network was trained."""
-    counts = [known.get("train"), known.get("validation"), known.get("test_of", known.get("test"))]
+    """Returns a note if the images are others than when the network was trained, so that another part of them is held out."""
+    listing, counts = known.get("listing"), [known.get("train"), known.get("validation"), known.get("test_of", known.get("test"))]
+    if listing == source.listing:
+        return ()
     then = sum(count for count in counts if count is not None)
     if None in counts or known.get("max_images") or then == len(source):
-        return ()
+        if listing is None:  # of a version that kept but their number
+            return ()
+        return (
+            "images were added, removed or renamed since the network was trained: the held-out split is another one and may hold images that were "
+            "trained on",
+        )
     return (
         f"{len(source):,} images now, {then:,} were used in training: if some were added or removed since (rather than skipped "
         "then), the held-out split is another one and may hold images that were trained on",
+    )
+
+
+def _copied(source: Source, known: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns a note if images that lie elsewhere are called as those that the network was trained on."""
+    if not source.names or known.get("listing") != source.listing:
+        return ()
+    return (
+        f"files and classes are called as those that the network was trained on ({printable(known.get('name'))}): in a copy of them are images that it "
+        "learned from",
     )
 
 

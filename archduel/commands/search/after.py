@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import nn
@@ -11,11 +13,12 @@ from torch import nn
 from archduel.core.job import Job
 from archduel.data import Dataset
 from archduel.export import rehearse_onnx
+from archduel.race.plan import LEAST_TRAINING, too_short
 from archduel.race.race import MOST_SLOWER
 from archduel.training.images import Pixels
 from archduel.training.metrics import final_scores
 
-__all__ = ["After", "kept_for", "rehearsed", "reserve", "slower"]
+__all__ = ["After", "check_time", "kept_for", "rehearsed", "reserve", "slower"]
 
 LONG = 30.0
 """Seconds from which a run rehearses its export; in less it cannot spare the second or two."""
@@ -80,6 +83,26 @@ def slower(clock: float) -> float:
 def reserve(seconds: float | None) -> float:
     """Returns the seconds of a budget that are kept for what comes after a training where nothing was measured."""
     return 0.0 if seconds is None else min(0.1 * seconds, 4 + 0.02 * seconds)
+
+
+def check_time(seconds: float | None, gone: float) -> None:
+    """Refuses a time that is too short whatever the images are, before they are read, which may take minutes.
+
+    Args:
+        seconds: of a race, None without a limit of time.
+        gone: what is used up already.
+
+    Raises:
+        BudgetError: if less than a race needs to train is left.
+    """
+
+    def left(whole: float) -> float:
+        """Returns what a race of ``whole`` seconds could train, at most."""
+        return whole - gone - (reserve(whole) if whole < LONG else REST)
+
+    if seconds is not None and left(seconds) < LEAST_TRAINING - 1e-6:
+        needed = next(whole for whole in count(math.ceil(gone + LEAST_TRAINING)) if left(whole) >= LEAST_TRAINING)
+        raise too_short(seconds, needed - LEAST_TRAINING, needed)  # what is kept for the end grows with the time
 
 
 def kept_for(after: After | None, folder: Job, seconds: float | None) -> float:

@@ -9,15 +9,15 @@ from archduel.commands.search.plan import Plan
 from archduel.commands.search.settings import Settings
 from archduel.commands.search.words import look_words
 from archduel.data import Dataset
+from archduel.reporting.text import drawn
 
 __all__ = ["announce", "say_images"]
 
 
 def say_images(progress: Progress, settings: Settings, dataset: Dataset) -> None:
     """Says what the images are."""
-    whole = dataset.facts.get("test_of")
-    of = f" of {whole:,}" if whole else ""
-    splits = f"{len(dataset.train):,} train, {len(dataset.validation):,} validation, {len(dataset.test):,}{of} test"
+    test = drawn(len(dataset.test), dataset.facts.get("test_of"))
+    splits = f"{len(dataset.train):,} train, {len(dataset.validation):,} validation, {test} test"
     progress.say(f"{dataset.name}: {dataset.n_classes} classes, {splits}; {dataset.image_size} px, {look_words(dataset.preprocessing.rule)}")
     for warning in dataset.warnings:
         progress.say(f"warning: {warning}")

@@ -28,7 +28,7 @@ from archduel.core.disk import lock, write_atomic
 from archduel.core.job import JOURNAL, Job, Layout, read_result
 from archduel.core.storage import read_journal
 from archduel.data import Dataset, load
-from archduel.errors import BudgetError, DataError, RunError, SettingError
+from archduel.errors import BudgetError, DataError, RunError, SettingError, elsewhere
 from archduel.race import Candidate, Stretch, run_race, train_alone
 from archduel.race.plan import RACE_SHARE
 from archduel.race.training import Anytime
@@ -109,7 +109,7 @@ def nothing_to_audit(result: Mapping[str, Any]) -> str:
 
 
 def audit(
-    run: str | Path, *, time: str | float | None = None, quiet: bool | None = None, command: str | None = None, gone: float = 0.0
+    run: str | Path, *, time: str | float | None = None, data: str | None = None, quiet: bool | None = None, command: str | None = None, gone: float = 0.0
 ) -> dict[str, Any]:
     """Trains the handed-over network's architecture and its rivals alike, with several seeds, and says what the search gained.
 
@@ -119,6 +119,7 @@ def audit(
     Args:
         run: folder of a finished race.
         time: all that the audit may take, such as ``"30m"``; None = as long as the run took, ``"half"`` = half of that.
+        data: where the run's images are now; None = where they were.
         quiet: print nothing; None = print where a person watches, in a terminal or a notebook.
         command: how it was started, for the record.
         gone: seconds that have passed since it was started, and count.
@@ -133,6 +134,7 @@ def audit(
     """
     path, progress = Path(run), Progress(quiet=quiet)
     settings = read_settings(path)
+    settings = settings if data is None else settings.model_copy(update={"data": str(data)})
     given = None if time is None or time == HALF else parse_seconds(time, "--time")
     held = lock(path / ".lock", path)
     try:
@@ -214,7 +216,8 @@ class _Audit:
 
     def _data(self) -> Dataset:
         begun = next((r for r in self.records if r["event"] == "data"), None)
-        dataset = load(self.settings.data, progress=self.progress.reading, **load_arguments(self.settings, begun))
+        with elsewhere("the run was made with these images: --data says where they are now"):
+            dataset = load(self.settings.data, progress=self.progress.reading, **load_arguments(self.settings, begun))
         self.progress.end()
         if dataset.fingerprint != self.result["data"]["fingerprint"]:
             raise DataError(f"{dataset.name} has changed since the run, which an audit must not mix; make a new run of these images")

@@ -123,13 +123,14 @@ def audit(
     run: Annotated[Path, typer.Argument(help="folder of a finished race")],
     *,
     time: Annotated[str | None, typer.Option(help="all that the audit may take: 30m; default as long as the run; more adds seeds")] = None,
+    data: Annotated[str | None, typer.Option(help="where the run's images are now, if they were moved")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure what a finished search gained: paired seeds against random search at equal cost and a standard network."""
     from archduel.commands.search.audit import audit as main
 
     try:
-        main(run, time=time, quiet=quiet, command=command_line(), gone=running_for())
+        main(run, time=time, data=data, quiet=quiet, command=command_line(), gone=running_for())
     except KeyboardInterrupt as stop:
         raise typer.Exit(130) from stop
 

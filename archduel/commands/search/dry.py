@@ -8,11 +8,11 @@ from typing import Any
 
 from archduel.commands.journals import going_on
 from archduel.commands.progress import Progress, duration
-from archduel.commands.search.after import reserve
+from archduel.commands.search.after import check_time, reserve
 from archduel.commands.search.announce import say_images
-from archduel.commands.search.known import backbones_at_hand, unsuitable
+from archduel.commands.search.known import backbones_at_hand, check_known, scratch_side, unsuitable
 from archduel.commands.search.own import for_data, space_asked
-from archduel.commands.search.race import check_settings_of_race, constraint_of
+from archduel.commands.search.race import check_latency, check_settings_of_race, constraint_of, further_limit
 from archduel.commands.search.run import planned_without_race, races, search, with_budget
 from archduel.commands.search.settings import (
     Settings,
@@ -24,7 +24,8 @@ from archduel.commands.search.settings import (
 from archduel.commands.search.strategy import check_settings
 from archduel.core.job import JOURNAL
 from archduel.core.storage import read_journal
-from archduel.data import load
+from archduel.data import Dataset, load
+from archduel.errors import InfeasibleError, elsewhere
 from archduel.race.plan import timed_plan
 from archduel.reporting.text import compact
 
@@ -46,6 +47,7 @@ def plan(data: str, *, quiet: bool | None = None, **values: Any) -> None:
     check_settings(settings)
     if races(settings):
         check_settings_of_race(settings)
+        check_time(settings.seconds, 0.0)
     dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
     progress.end()
     say_images(progress, settings, dataset)
@@ -55,18 +57,33 @@ def plan(data: str, *, quiet: bool | None = None, **values: Any) -> None:
     else:
         for line in _race_lines(settings):
             progress.say(line)
-        alone = True
+        names: list[str] = []
         if asks_known(settings):
             names = backbones_at_hand(settings)
             reason = unsuitable(settings, dataset, names)
-            alone = bool(reason)
             others = "" if settings.start == "pretrained" else ", and networks from scratch"
             progress.say(f"  start      {f'from scratch; {reason}' if reason else 'parts of ' + ', '.join(names) + others}")
-        if alone:  # limits that no untrained network meets would end the search
-            constraint_of(settings, for_data(space_asked(settings), dataset, progress), dataset)
+            names = [] if reason else names
+        _check_limits(settings, dataset, names, progress)
     for line in _limit_lines(settings):
         progress.say(line)
     progress.say("nothing was trained or written; the same command without --plan begins")
+
+
+def _check_limits(settings: Settings, dataset: Dataset, known: list[str], progress: Progress) -> None:
+    """Raises InfeasibleError for limits that would end the search: of ``known`` backbones no part is within them, and no untrained network."""
+    space, side = for_data(space_asked(settings), dataset, progress), scratch_side(settings, dataset)
+    if settings.start != "pretrained":
+        constraint_of(settings, space, dataset, side)
+    try:
+        if known:
+            check_known(settings, dataset, known, further_limit(settings))
+    except InfeasibleError:
+        if settings.start == "pretrained":
+            raise
+        known = []
+    if not known:
+        check_latency(settings, space, dataset, side)
 
 
 def _race_lines(settings: Settings) -> list[str]:
@@ -116,4 +133,5 @@ def resume(folder: Path, *, quiet: bool | None = None, command: str = "archduel.
     more = going_on(read_journal(folder / JOURNAL) if (folder / JOURNAL).is_file() else [])
     if given["device"].startswith("cuda") and races(settings):
         given["workers"] = 1  # a race on a GPU could be given more, and did nothing with them
-    search(data, time=seconds if more is None else f"+{more['seconds']:g}s", out=folder, quiet=quiet, command=command, gone=gone, **given)
+    with elsewhere("if the images were moved, repeat the run's command with the place where they are now"):
+        search(data, time=seconds if more is None else f"+{more['seconds']:g}s", out=folder, quiet=quiet, command=command, gone=gone, **given)

@@ -272,8 +272,8 @@ def images_facts(settings: Settings, data: Dataset) -> dict[str, Any]:
     """Returns what ``model.json`` says of the images, so that they can be split as in the run: also of how many test images those that were read are."""
     splits = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
     share = {} if settings.validation is None else {"validation_share": settings.validation}
-    of = {"test_of": data.facts["test_of"]} if "test_of" in data.facts else {}
-    return {"name": settings.data, "max_images": settings.max_images, **share, **splits, **of}
+    known = {name: data.facts[name] for name in ("test_of", "listing") if name in data.facts}
+    return {"name": settings.data, "max_images": settings.max_images, **share, **splits, **known}
 
 
 def text_of(space: Space, arch: Arch) -> str:

@@ -67,11 +67,11 @@ class Run:
         """
         return exported_to(Path(member_folder(self.folder, member)), Path(folder), int8=int8)
 
-    def report(self) -> Path:
-        """Writes report.html (also of an unfinished run) and returns its path."""
+    def report(self, to: str | Path | None = None) -> Path:
+        """Writes the report, also of an unfinished run, and returns its path; ``to`` is the file, None = report.html in the run's folder."""
         from archduel.commands.search.report import write_report
 
-        return write_report(self.folder)
+        return write_report(self.folder, None if to is None else Path(to))
 
     def predict(self, images: Sequence[str | Path], member: int | None = None) -> list[list[tuple[str, float]]]:
         """Returns for each image file the classes with their probabilities, most probable first; ``member`` as for :meth:`model`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archduel.commands.search.settings import (
     SHORTEST,
@@ -22,9 +22,55 @@ from archduel.race.newcomers import Asker
 from archduel.race.sides import Side
 from archduel.race.sizes import Bounds
 
-__all__ = ["Start", "choose_start", "handed_look", "record", "scratch_side"]
+if TYPE_CHECKING:
+    from archduel.pretrained.known import Known
+
+__all__ = ["Measured", "Start", "check_known", "choose_start", "handed_look", "not_for_ever", "record", "scratch_side"]
 
 INSTALL = "`pip install 'archduel[pretrained]'`"
+
+
+MOST_MEASURED = 50
+"""Networks in a row that are built to see that they are above a limit: of latency each takes a fifth of a second, and who draws at random would
+measure ten thousand of them."""
+
+
+@dataclass
+class Measured:
+    """A limit that is measured, and how often it refused."""
+
+    limit: Callable[[Arch, Scale], bool]
+    refused: int = 0
+
+    def __call__(self, arch: Arch, scale: Scale) -> bool:
+        """Whether a network is within the limit."""
+        fits = self.limit(arch, scale)
+        self.refused += not fits
+        return fits
+
+
+def not_for_ever(fits: Callable[[Arch], bool], measured: Measured) -> Callable[[Arch], bool]:
+    """Returns ``fits`` as the constraint of who draws, which gives up where ``measured`` refused everything for long.
+
+    Raises:
+        InfeasibleError: by what is returned, after so many in a row; asked again it begins anew.
+    """
+    row = 0
+
+    def constraint(arch: Arch) -> bool:
+        """Whether a network is within the limits."""
+        nonlocal row
+        before = measured.refused
+        if fits(arch):
+            row = 0
+            return True
+        row += measured.refused - before
+        if row >= MOST_MEASURED:
+            row = 0
+            raise InfeasibleError(f"none of {MOST_MEASURED} networks in a row is within the limits that are measured; loosen them")
+        return False
+
+    return constraint
 
 
 @dataclass(frozen=True)
@@ -126,21 +172,36 @@ def known_side(
     further: Callable[[Arch, Scale], bool] | None, precision: str, say: Callable[[str], None],
 ) -> Side:  # fmt: skip
     """Returns pretrained networks as a source of newcomers, with a strategy of their own."""
+    measured = None if further is None else Measured(further)
+    known = _opener(settings, dataset, names, measured, precision, say)
+
+    def fits(arch: Arch) -> bool:
+        return known.sized(arch) is not None
+
+    if measured is not None:
+        known.check()
+    constraint = fits if measured is None else not_for_ever(fits, measured)
+    strategy, random_first = make(known.space, constraint)
+    return Side(Asker(strategy, known.space, constraint), opener=known, random_first=random_first)
+
+
+def _opener(
+    settings: Settings, dataset: Dataset, names: list[str], further: Callable[[Arch, Scale], bool] | None, precision: str, say: Callable[[str], None]
+) -> Known:
+    """Returns what opens pretrained networks within the limits."""
     from archduel.pretrained.known import Known
     from archduel.spaces.pretrained.space import Pretrained
 
-    look, allowed = dataset.preprocessing, Bounds(settings.max_params, settings.max_macs).and_also(further)
-    space = Pretrained(backbones=names)
-    scale = Scale(1, 1, dataset.image_size, dataset.in_channels, dataset.n_classes)
-    known = Known(space, scale, look.mean, look.std, allowed, precision=precision, seed=settings.seed, say=say, alone=settings.start == "pretrained", smaller=settings.objectives is not None)
+    look, scale = dataset.preprocessing, Scale(1, 1, dataset.image_size, dataset.in_channels, dataset.n_classes)
+    return Known(
+        Pretrained(backbones=names), scale, look.mean, look.std, Bounds(settings.max_params, settings.max_macs).and_also(further), precision=precision,
+        seed=settings.seed, say=say, alone=settings.start == "pretrained", smaller=settings.objectives is not None,
+    )  # fmt: skip
 
-    def constraint(arch: Arch) -> bool:
-        return known.sized(arch) is not None
 
-    if settings.device_limit:
-        known.check()
-    strategy, random_first = make(space, constraint)
-    return Side(Asker(strategy, space, constraint), opener=known, random_first=random_first)
+def check_known(settings: Settings, dataset: Dataset, names: list[str], further: Callable[[Arch, Scale], bool] | None) -> None:
+    """Raises InfeasibleError where no part of a backbone is within the limits, as far as those show that need least."""
+    _opener(settings, dataset, names, further, "fp32", lambda text: None).check()
 
 
 def scratch_side(settings: Settings, dataset: Dataset) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from archduel.commands.search.race import recipe_for
 from archduel.commands.search.settings import Settings, load_arguments, make_settings
 from archduel.core import Scale, parse
 from archduel.core.disk import read_json
-from archduel.core.job import Job
+from archduel.core.job import RESULT, Job
 from archduel.core.storage import if_whole
 from archduel.data import Dataset, load
 from archduel.errors import BudgetError, DataError, RunError
@@ -35,7 +37,7 @@ from archduel.training.metrics import Evaluation, calibration_error, final_score
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import keep_freed_memory, mix_seed
 
-__all__ = ["as_before", "begin", "end", "is_more", "trained_on"]
+__all__ = ["as_before", "asked", "begin", "end", "is_more", "trained_on"]
 
 LEAST_PEAK = 0.1
 """The learning rate rises to the recipe's again only where the training is at least doubled, and at least to this share."""
@@ -48,21 +50,21 @@ def is_more(time: Any) -> bool:
     return isinstance(time, str) and time.strip().startswith("+")
 
 
-def as_before(before: Settings, data: str, given: Mapping[str, Any]) -> None:
+def as_before(before: Settings, given: Mapping[str, Any]) -> None:
     """Raises RunError where what was given is not what the run began with; what is left at its default is not compared."""
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     changed = [name for name, value in given.items() if value is not None and value != defaults.get(name) and value != {}]
-    now = make_settings(data=data, **given)
+    now = make_settings(data=before.data, **given)
     lines = [
         f"  {name}: the run has {getattr(before, name)!r}, the command says {getattr(now, name)!r}"
-        for name in ["data", *changed] if getattr(before, name) != getattr(now, name)
+        for name in changed if getattr(before, name) != getattr(now, name)
     ]  # fmt: skip
     if lines:
         raise RunError("a run goes on as it began:\n" + "\n".join(lines) + "\nleave these out, or begin a new run with another --out")
 
 
-def begin(folder: Job, time: str) -> dict[str, Any]:
-    """Returns the record of a new or interrupted continuation; the result of before is put aside as ``result-1.json``.
+def asked(folder: Job, time: str) -> dict[str, Any]:
+    """Returns the record of an interrupted continuation, or that of a new one, which is not noted before it trains.
 
     Raises:
         RunError: for a run that is not finished, is no race, or is in the middle of another continuation.
@@ -78,9 +80,20 @@ def begin(folder: Job, time: str) -> dict[str, Any]:
         if more["seconds"] != seconds:
             raise RunError(f"{folder.path} is in the middle of --time +{more['seconds']:g}s; finish that first with the same command")
         return more
-    number = 1 if last is None else int(last["number"]) + 1
-    folder.write(f"result-{number}.json", folder.result)
-    return folder.note("more", number=number, seconds=seconds, began=round(folder.called, 3))
+    return {"number": 1 if last is None else int(last["number"]) + 1, "seconds": seconds, "began": round(folder.called, 3)}
+
+
+def begin(folder: Job, more: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the record of a continuation, noted; the result of before a new one is put aside as ``result-1.json``."""
+    if _noted(more):
+        return more
+    folder.write(f"result-{more['number']}.json", folder.result)
+    return folder.note("more", **more)
+
+
+def _noted(more: Mapping[str, Any]) -> bool:
+    """Returns whether a continuation has begun; what refuses it before leaves the run as it is: finished, with its clock."""
+    return "event" in more
 
 
 def end(folder: Job, more: Mapping[str, Any], reason: str = "") -> None:
@@ -91,13 +104,18 @@ def end(folder: Job, more: Mapping[str, Any], reason: str = "") -> None:
 def trained_on(folder: Job, settings: Settings, more: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """Trains the handed-over network on and returns the new content of result.json; its weights and mistakes are on disk.
 
+    The continuation begins once nothing stands in its way: neither its time nor its images nor what it goes on from.
+
     Raises:
         BudgetError: for too little time.
         DataError: for images that have changed since.
         RunError: where the state of the training is missing, or the training diverges.
     """
     keep_freed_memory()
-    before = read_json(folder.path / f"result-{more['number']}.json", {"networks": dict, "race": dict, "data": dict})
+    needed = {"networks": dict, "race": dict, "data": dict}
+    before = read_json(folder.path / (f"result-{more['number']}.json" if _noted(more) else RESULT), needed)
+    if not _state(folder.path, more["number"]).is_file():
+        _left(folder, more, 0.0)  # said before images are read, which may take minutes
     chosen = (folder.noted("time") or {}).get("seconds", settings.seconds)
     loading = load_arguments(settings.model_copy(update={"seconds": chosen}), folder.noted("data"))
     dataset = load(settings.data, progress=progress.reading, **loading)
@@ -105,6 +123,8 @@ def trained_on(folder: Job, settings: Settings, more: Mapping[str, Any], progres
     if dataset.fingerprint != before["data"]["fingerprint"]:
         raise DataError(f"{dataset.name} has changed since the run; a network cannot be trained on with other images, make a new run")
     trainer, done = _open(folder, settings, dataset, before, more)
+    _left(folder, more, done)
+    more = begin(folder, more)
     _train(folder, settings, trainer, done, before, more, progress)
     model: nn.Module = trainer.model.to("cpu").eval()
     look = dataset.preprocessing
@@ -165,12 +185,7 @@ def _train(
     folder: Job, settings: Settings, trainer: Anytime, done: float, before: Mapping[str, Any], more: Mapping[str, Any], progress: Progress
 ) -> None:
     """Trains until the added time is used up, but for what test, export and report need."""
-    winner = _winner(before)
-    left = _began(more) + more["seconds"] - _after(folder, more["seconds"]) - folder.clock
-    if left + done < LEAST_SECONDS:
-        needed = more["seconds"] + LEAST_SECONDS - left
-        end(folder, more, "too short")
-        raise BudgetError(f"--time +{more['seconds']:.0f}s is too short to train on; give at least +{needed:.0f}s", needed)
+    winner, left = _winner(before), _left(folder, more, done)
     peak = max(LEAST_PEAK, min(1.0, more["seconds"] / winner["seconds"]))
     threads = settings.threads * (settings.workers if settings.device == "cpu" else 1)
     path = _state(folder.path, more["number"])
@@ -188,9 +203,26 @@ def _train(
         raise RunError(f"{error}; the network of before is still the one that is handed over") from error
 
 
+def _left(folder: Job, more: Mapping[str, Any], done: float) -> float:
+    """Returns the seconds that are left to train in, of which ``done`` were before.
+
+    Raises:
+        BudgetError: if that is too little, which ends a continuation that has begun.
+    """
+    gone = folder.clock - _began(more) - done
+    left = float(more["seconds"]) - _after(folder, more["seconds"]) - gone - done
+    if left + done < LEAST_SECONDS:
+        # what is kept for the end grows with the time
+        needed = next(seconds for seconds in count(math.ceil(gone + LEAST_SECONDS)) if seconds - _after(folder, seconds) - gone >= LEAST_SECONDS)
+        if _noted(more):
+            end(folder, more, "too short")
+        raise BudgetError(f"--time +{more['seconds']:g}s is too short to train on; give at least +{needed}s", needed)
+    return left
+
+
 def _began(more: Mapping[str, Any]) -> float:
     """Returns the time on the run's clock from which a continuation counts: the start of its program."""
-    return float(more.get("began", more["clock"]))
+    return float(more["began"] if "began" in more else more["clock"])
 
 
 def _after(folder: Job, seconds: float) -> float:

@@ -17,8 +17,8 @@ from archduel.commands.search.beside import side_beside
 from archduel.commands.search.earlier import Earlier
 from archduel.commands.search.final import SCORES, images_facts, mistakes_of, text_of
 from archduel.commands.search.fronts import front_fields, front_sentence, objectives_for, tradeoff_of
-from archduel.commands.search.known import choose_start, handed_look, record, scratch_side
-from archduel.commands.search.latency import latency_facts, latency_limit
+from archduel.commands.search.known import Start, choose_start, handed_look, record, scratch_side
+from archduel.commands.search.latency import latency_at, latency_facts, latency_limit
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import data_fields
 from archduel.commands.search.settings import Settings
@@ -73,7 +73,7 @@ def raced(
         progress.say(start.sentence)
     side = scratch_side(settings, dataset)
     recipe = recipe_for(settings, dataset, side)
-    constraint = constraint_of(settings, space, dataset, side) if start.scratch else None
+    constraint = _within_limits(folder, settings, space, dataset, side, start)
     within = partial(constraint_of, settings, dataset=dataset, side=side)
     sides = [*(side_beside(settings, dataset, within, searching, progress) if start.scratch else ()), *start.known]
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint, earlier)
@@ -96,6 +96,13 @@ def raced(
         others = [_member(folder, settings, dataset, race, place, spaces) for place in range(1, len(race.members))]
         found |= _front(folder, settings, dataset, race, [_brief(network), *others], found["gain"])
     return found
+
+
+def _within_limits(folder: Job, settings: Settings, space: Space, dataset: Dataset, side: int, start: Start) -> Constraint | None:
+    """Returns the limits as a constraint on untrained networks, None where none take part; raises where a new race could train nothing."""
+    if not start.known and folder.noted("size", stage=STAGE) is None:
+        check_latency(settings, space, dataset, side)
+    return constraint_of(settings, space, dataset, side) if start.scratch else None
 
 
 def _precision(settings: Settings, progress: Progress) -> str:
@@ -193,11 +200,27 @@ def _newcomers(settings: Settings, folder: Job, kept: float) -> int:
 
 def constraint_of(settings: Settings, space: Space, dataset: Dataset, side: int | None = None) -> Constraint | None:
     """Returns which architectures are small enough at the smallest size at which they are built."""
+    limits = _least_limits(settings, space, dataset, side)
+    return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
+
+
+def _least_limits(settings: Settings, space: Space, dataset: Dataset, side: int | None) -> Limits:
+    """Returns the limits that need no building, at the smallest size at which networks are built."""
     whole = side or dataset.image_size
     smallest = sides_of(space.name, whole, smaller_sides(settings, whole))[-1]
     scale = Scale(widths(space)[0], depths(space)[0], smallest, dataset.in_channels, dataset.n_classes)
-    limits = Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit, resized=True)
-    return constraint_for(space, limits, np.random.default_rng([settings.seed, 3]), advice="")  # no network is built smaller
+    return Limits(scale, max_params=settings.max_params, max_macs=settings.max_macs, device=settings.device_limit, resized=True)
+
+
+def check_latency(settings: Settings, space: Space, dataset: Dataset, side: int | None = None) -> None:
+    """Raises InfeasibleError where not even small networks are fast enough; else a race would measure one after the other until its time is over."""
+    if settings.max_latency_ms is not None:
+        limits = _least_limits(settings, space, dataset, side)
+        measured = Limits(
+            limits.scale, max_params=settings.max_params, max_macs=settings.max_macs, max_latency_ms=settings.max_latency_ms,
+            latency=latency_at(settings, limits.scale),
+        )  # fmt: skip
+        constraint_for(space, measured, np.random.default_rng([settings.seed, 3]), advice="")
 
 
 def smaller_sides(settings: Settings, side: int) -> tuple[int, ...]:
@@ -368,13 +391,13 @@ def race_sentence(
         seen.add(row["number"])
     if winner.number not in seen and len(winner.curve) > rung:
         parts.append(f"{winner.name}, the one that was chosen later, {100 * winner.curve[rung]['accuracy']:.1f} %")
-    each = f"{max(row['seconds'] for row in rows):.0f} s" if timed else f"{max(row['passes'] for row in rows):g} epochs"
+    passes = max(row["passes"] for row in rows)
+    each = f"{max(row['seconds'] for row in rows):.0f} s" if timed else f"{passes:g} epoch{'s' * (passes != 1)}"
     absent = [role for role in ("random", "standard") if role not in {row["role"] for row in rows}]
-    plain = "" if metric == "accuracy" else f" (intervals are of plain accuracy, not of {metric.replace('_', ' ')})"
     soon = 0 < len(winner.curve) <= max(row["rung"] for row in standings)
     led = "was ahead after less training than another had" if soon else "led where the race trained longest"
     return " ".join([
-        f"At equal training, about {each} for each network, {metric.replace('_', ' ')} on {n_validation:,} validation images was: {'; '.join(parts)}{plain}.",
+        f"At equal training, about {each} for each network, {metric.replace('_', ' ')} on {n_validation:,} validation images was: {'; '.join(parts)}.",
         _apart(rows), *([f"No {' or '.join(absent)} network got that far."] if absent else []),
         f"{winner.name} {led}, and was trained on.", UNKNOWN_GAIN,
     ])  # fmt: skip

@@ -94,13 +94,13 @@ KINDS = {"start": "the space's start", "search": "searched", "random": "random s
 ROLES = {"search": "the search", "random": "random search", "standard": "standard ResNet"}
 
 
-def write_report(folder: Path) -> Path:
-    """Writes ``report.html`` of a finished or unfinished run and returns its path.
+def write_report(folder: Path, to: Path | None = None) -> Path:
+    """Writes the report of a finished or unfinished run to ``to``, None = ``report.html`` in its folder, and returns its path.
 
     Raises:
         RunError: if ``folder`` holds no run.
     """
-    path = folder / "report.html"
+    path = to or folder / "report.html"
     try:
         page = report_html(report_data(folder))
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:

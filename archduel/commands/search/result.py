@@ -16,7 +16,7 @@ from archduel.core import Arch, Estimate, Space, Strategy, win_matrix
 from archduel.data import Dataset
 from archduel.errors import StateError
 from archduel.estimators.judges import recipe_of, scale_of
-from archduel.reporting.statistics import gain_interval, gain_sentence, kendall_tau
+from archduel.reporting.statistics import gain_interval, gain_sentence, kendall_tau, share_interval
 
 __all__ = ["gain", "result_of"]
 
@@ -224,12 +224,25 @@ def _footprint_line(winner: Mapping[str, Any], form: str = "{}") -> list[str]:
     return [form.format(f"on a device, in {numbers}: {need['ram']:,} bytes of RAM for activations, {need['flash']:,} bytes of flash")]
 
 
+FEW_TESTED = 200
+"""Test images below which the interval of an accuracy is said wherever it is: it is wider than 13 points in the middle."""
+
+
+def _may_be(result: Mapping[str, Any], score: float) -> str:
+    """Returns what an accuracy of few test images may be, empty for many images and for other metrics."""
+    n = result["data"]["splits"]["test"]
+    if n >= FEW_TESTED or result["metric"] != "accuracy":
+        return ""
+    share = share_interval(round(score * n), n)
+    return f"; 95 % interval {100 * share.low:.0f} to {100 * share.high:.0f} %"
+
+
 def gain(result: Mapping[str, Any]) -> list[str]:
     """Returns the sentences that say what came out."""
     winner = result["networks"]["search"]
     scores = winner["test"][result["metric"]]
     mean = sum(scores) / len(scores)
-    number = f"of {images_read(result['data'])} images" if len(scores) == 1 else f"mean of {len(scores)} trainings"
+    number = f"of {images_read(result['data'])} images{_may_be(result, scores[0])}" if len(scores) == 1 else f"mean of {len(scores)} trainings"
     lines = [
         f"winner  {winner['text']}",
         f"        test {result['metric'].replace('_', ' ')} {mean:.2%} ({number}), {winner['params']:,} parameters, "

@@ -14,6 +14,7 @@ from archduel.commands.journals import going_on
 from archduel.commands.options import parse_bytes, parse_count, parse_seconds
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final, same
+from archduel.commands.search.after import check_time
 from archduel.commands.search.announce import announce, say_images
 from archduel.commands.search.audit import audited
 from archduel.commands.search.earlier import read_earlier
@@ -21,7 +22,7 @@ from archduel.commands.search.executors import about_run, executor_for, judge_fo
 from archduel.commands.search.finished import Run
 from archduel.commands.search.fronts import front_lines
 from archduel.commands.search.latency import latency_at
-from archduel.commands.search.more import as_before, begin, end, is_more, trained_on
+from archduel.commands.search.more import as_before, asked, end, is_more, trained_on
 from archduel.commands.search.one_shot import check_space, prepare, select_by_shared_weights
 from archduel.commands.search.own import check_importable, check_not_loading, exported, for_data, space_asked
 from archduel.commands.search.pace import Pace
@@ -85,6 +86,7 @@ def work(folder: Job, settings: Settings, progress: Progress) -> None:
     earlier = read_earlier(folder, settings, space)
     free = settings.seconds is None and settings.evaluations is None  # the tool chooses the time
     settings = with_budget(settings)
+    check_time(settings.seconds if race and folder.noted("newcomers") is None else None, folder.clock)
     loading = load_arguments(settings, folder.noted("data"))
     dataset = load(settings.data, progress=progress.reading, **loading)
     progress.end()
@@ -423,10 +425,11 @@ def _more(
     path, progress, line = Path(as_path("out", out)), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
     before = read_settings(path)
     text = same.data_text(data)
-    as_before(before, before.data if same_place(before.data, text, {}, path) else text, given)
+    as_before(before, given)
+    before = before if same_place(before.data, text, {}, path) else before.model_copy(update={"data": text})  # its images are compared
     with Job(path, RUN, {"run": before.model_dump()}, command=line, defaults={"run": default_settings()}, gone=gone) as folder:
         try:
-            more = begin(folder, time)
+            more = asked(folder, time)
             finish(folder, trained_on(folder, before, more, progress), progress)
             end(folder, more)
         except KeyboardInterrupt:

@@ -17,9 +17,12 @@ from typer.testing import CliRunner
 from archduel.commands import app, options
 from archduel.commands.options import running_for
 from archduel.commands.search import run
-from archduel.commands.search.after import After, kept_for, rehearsed, reserve, slower
+from archduel.commands.search.after import After, check_time, kept_for, rehearsed, reserve, slower
+from archduel.commands.search.dry import plan
+from archduel.commands.search.run import search
 from archduel.core.job import RUN, Job
 from archduel.data import load
+from archduel.errors import BudgetError
 from archduel.export import rehearse_onnx
 from archduel.training.images import Pixels
 from archduel.training.metrics import evaluate, final_scores
@@ -176,3 +179,36 @@ def test_a_network_that_sees_images_as_they_are_is_tested_in_full_precision() ->
     model = Plain()
     assert np.array_equal(final_scores(model, some, "cpu").probabilities, evaluate(model, some).probabilities)
     assert set(model.kinds) == {torch.float32}
+
+
+@pytest.mark.parametrize("way", [plan, search])
+def test_a_time_that_is_too_short_for_any_images_is_said_before_they_are_read(way: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reads(*given: Any, **values: Any) -> None:
+        pytest.fail("images are read for nothing")
+
+    for module in ("run", "dry"):
+        monkeypatch.setattr(f"archduel.commands.search.{module}.load", reads)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BudgetError, match=r"--time 5s is too short.*give at least --time \d+s"):
+        way("digits", **({"seconds": 5.0} if way is plan else {"time": "5s"}), quiet=True)
+    assert list(tmp_path.rglob("run.toml")) == []
+
+
+def test_only_what_no_image_can_change_is_too_short_beforehand() -> None:
+    check_time(None, 1000.0)
+    check_time(30.0, 24.0)  # what is kept of half a minute for the end is measured once images are there
+    with pytest.raises(BudgetError):
+        check_time(30.0, 24.5)
+    check_time(10.0, 4.0)
+    with pytest.raises(BudgetError):
+        check_time(10.0, 4.1)
+
+
+@pytest.mark.parametrize(("seconds", "gone"), [(5.0, 4.0), (5.0, 6.0), (10.0, 9.0), (20.0, 19.0), (30.0, 24.5), (1.0, 22.5)])
+def test_who_gives_as_much_time_as_is_said_is_not_refused_again(seconds: float, gone: float) -> None:
+    with pytest.raises(BudgetError) as told:
+        check_time(seconds, gone)
+    least = float(str(told.value).rpartition("--time ")[2].removesuffix("s"))
+    check_time(least, gone)
+    with pytest.raises(BudgetError):
+        check_time(least - 1, gone)

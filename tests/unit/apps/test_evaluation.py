@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import judged_network as net
 import numpy as np
@@ -97,6 +98,42 @@ def test_a_run_with_a_share_for_validation_of_its_own_is_split_as_it_was(tmp_pat
     assert [sorted(part.names) for part in (of_int8.train, of_int8.validation, of_int8.test)] == [
         sorted(part.names) for part in (data.train, data.validation, data.test)
     ]
+
+
+def facts_after(images: Path, **settings: Any) -> dict[str, Any]:
+    """Returns what a run on a folder keeps in its network of which images there were."""
+    return net.facts_of() | {"seed": 0, "data": images_facts(make_settings(data=str(images), **settings), load(images, image_size=8, **settings))}
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_images": 40}])
+def test_images_that_were_exchanged_since_the_training_are_noticed_though_there_are_as_many(settings: dict[str, Any], tmp_path: Path) -> None:
+    images = net.write_images(tmp_path / "all", n=20)
+    facts = facts_after(images, **settings)
+    assert open_test_set(None, facts).notes == ()
+    (images / "blue" / "3.png").rename(images / "green" / "new.png")
+    (note,) = open_test_set(None, facts).notes
+    assert note.startswith("images were added, removed or renamed since the network was trained")
+    facts["data"].pop("listing")  # of a version that kept but their number
+    assert open_test_set(None, facts).notes == ()
+
+
+def test_where_test_images_are_given_others_may_come_and_go(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        net.write_images(tmp_path / "set" / name, n=6)
+    facts = facts_after(tmp_path / "set")
+    (tmp_path / "set" / "train" / "blue" / "3.png").unlink()
+    assert open_test_set(None, facts).notes == ()
+
+
+def test_a_copy_of_the_images_it_was_trained_on_is_no_test_set_without_a_word(tmp_path: Path) -> None:
+    images = net.write_images(tmp_path / "all", n=8)
+    facts = facts_after(images)
+    shutil.copytree(images, tmp_path / "copy")
+    test_set = open_test_set(tmp_path / "copy", facts)
+    assert test_set.split == "whole set"
+    assert "in a copy of them are images that it learned from" in test_set.notes[0]
+    (tmp_path / "copy" / "blue" / "3.png").unlink()
+    assert open_test_set(tmp_path / "copy", facts).notes == ()
 
 
 def test_given_splits_are_respected(tmp_path: Path) -> None:
@@ -206,6 +243,18 @@ def test_unreadable_images_are_skipped_and_named(folder: Path, tmp_path: Path) -
     record = evaluate_network(folder, images)
     assert record["data"]["pictures"] == 5
     assert list(record["data"]["skipped"]) == ["red/0.png"]
+
+
+def test_what_was_found_out_is_told_where_it_cannot_be_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*given: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    images = net.write_images(tmp_path / "test_set", n=2)
+    monkeypatch.setattr("archduel.commands.network.evaluate.write_atomic", read_only)
+    done = CliRunner().invoke(app, ["eval", str(folder), "--data", str(images)])
+    assert done.exit_code == 0, done.exception
+    assert "top-1" in done.output
+    assert f"this record is not kept: {folder / RECORD}: Read-only file system" in done.output
 
 
 def test_bad_settings_are_refused_in_words(folder: Path, tmp_path: Path) -> None:

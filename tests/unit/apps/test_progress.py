@@ -6,11 +6,14 @@ import io
 import logging
 import sys
 import warnings
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from archduel.commands import progress as module
 from archduel.commands.progress import Progress, by_command, duration
+from archduel.commands.search.announce import say_images
 from archduel.errors import ArchduelWarning
 
 
@@ -78,11 +81,32 @@ def test_a_library_is_silent_where_nobody_watches(capsys: pytest.CaptureFixture[
 
 
 def test_a_warning_is_a_python_warning_and_a_line_of_the_command(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.warns(ArchduelWarning, match="few images"):
+    with pytest.warns(ArchduelWarning, match="few images") as told:
         Progress().say("warning: few images")
+    assert told[0].filename == __file__
     assert capsys.readouterr().out == ""
     with by_command(), warnings.catch_warnings():
         warnings.simplefilter("error")
         Progress().say("warning: few images")
     assert capsys.readouterr().out == "warning: few images\n"
     assert [record.levelname for record in caplog.records if record.name == "archduel"] == ["WARNING"] * 2
+
+
+def test_a_warning_names_the_line_of_who_called_the_package_however_deep_it_was_found() -> None:
+    progress = Progress()
+    dataset = SimpleNamespace(
+        facts={"test_of": 10_000}, train=range(3), validation=range(2), test=range(2_000), n_classes=2, image_size=8, name="mine", warnings=["few images"],
+        preprocessing=SimpleNamespace(rule="none"),
+    )  # fmt: skip
+    with pytest.warns(ArchduelWarning, match="few images") as told:
+        say_images(progress, cast(Any, None), cast(Any, dataset))
+    assert told[0].filename == __file__
+
+
+def test_drawn_test_images_are_said_in_the_words_of_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = SimpleNamespace(
+        facts={"test_of": 10_000}, train=range(3), validation=range(2), test=range(2_000), n_classes=2, image_size=8, name="mine", warnings=[],
+        preprocessing=SimpleNamespace(rule="none"),
+    )  # fmt: skip
+    say_images(Progress(), cast(Any, None), cast(Any, dataset))
+    assert "3 train, 2 validation, 2,000 drawn from 10,000 test; 8 px" in capsys.readouterr().out

@@ -83,6 +83,10 @@ def test_it_reports_exports_and_is_evaluated(run: Path) -> None:
     done = CliRunner().invoke(app, ["report", str(run)])
     assert done.exit_code == 0, done.output
     assert "100.00" in (run / "report.html").read_text()
+    elsewhere = run.parent / "pages" / "one.html"  # of a run that one may only read, say
+    done = CliRunner().invoke(app, ["report", str(run), "--out", str(elsewhere)])
+    assert (done.exit_code, done.output.strip()) == (0, str(elsewhere))
+    assert elsewhere.read_text() == (run / "report.html").read_text()
     done = CliRunner().invoke(app, ["export", str(run), "--to", str(run.parent / "shipped")])
     assert done.exit_code == 0, done.output
     names = {"__file__": str(run.parent / "shipped" / "model.py"), "__name__": "model"}

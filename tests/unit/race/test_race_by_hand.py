@@ -291,7 +291,7 @@ def test_the_best_is_chosen_and_why_none_could_be() -> None:
     race._choose()
     assert race.winner == 1
     assert race.journal.records[-1] == {"event": "choice", "clock": 0.0, "number": 1, "trained": 3.0, "began": 0.0}
-    assert said == ["nasbench201:0.1.0 C8 N1 goes on to the end: 60.0% on validation after 4 epochs"]
+    assert said == ["nasbench201:0.1.0 C8 N1 goes on to the end: 60.0% on 10 validation images after 4 epochs"]
     for candidate in (first, second):
         candidate.standing.failed, candidate.reason = True, "it exploded"
     with pytest.raises(RunError, match="none of 2 networks could be trained: it exploded"):

@@ -16,7 +16,7 @@ import torch
 from archduel.core import Arch, Counts, Scale
 from archduel.errors import BudgetError, SettingError
 from archduel.race import sets as sets_module
-from archduel.race.candidates import Candidate, accuracy_interval
+from archduel.race.candidates import Candidate, accuracy_interval, score_interval
 from archduel.race.clock import Pace, Processor, Stopwatch, Wall
 from archduel.race.newcomers import Entry
 from archduel.race.plan import Ending, epochs_plan, timed_plan
@@ -26,6 +26,7 @@ from archduel.race.sizes import CHANNELS, Bounds, Sizes, depths, fitting_scale, 
 from archduel.spaces.nasbench201.space import NASBench201
 from archduel.spaces.natsbench_sss.space import NATSBenchSSS
 from archduel.spaces.resnet.space import ResNet
+from archduel.training.metrics import Evaluation
 
 ARCH = Arch("nasbench201", (0, 1))
 
@@ -329,6 +330,39 @@ def test_the_interval_of_a_share_by_wilson(share: float, n: int, low: float, hig
 
 def test_another_level_is_another_interval() -> None:
     assert accuracy_interval(0.5, 100, z=1.0) == (pytest.approx(0.45025, abs=1e-5), pytest.approx(0.54975, abs=1e-5))
+
+
+def said(confusion: list[list[int]]) -> Evaluation:
+    """Returns an evaluation with these counts, rows true classes."""
+    counts = np.array(confusion)
+    labels, guesses = (np.repeat(place.ravel(), counts.ravel()) for place in np.indices(counts.shape))
+    return Evaluation(np.eye(len(counts), dtype=np.float32)[guesses], labels, 0.5)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1"])
+@pytest.mark.parametrize("confusion", [[[38, 2], [1, 0]], [[40, 0], [0, 1]], [[5, 5, 0], [0, 9, 1], [0, 0, 0]], [[3, 0], [3, 0]]])
+def test_an_interval_is_that_of_the_metric_beside_it(confusion: list[list[int]], metric: str) -> None:
+    found = said(confusion)
+    low, high = score_interval(found, metric)
+    assert 0 <= low <= found.score(metric) <= high <= 1
+    assert low < high
+    assert score_interval(found, metric) == (low, high)  # the same answers, the same interval
+    point = Candidate(0, Entry("random", ARCH, Scale(8, 2, 16, 1, 5), Counts(1, 1)), "a").point(found, metric, by_likelihood=False)
+    assert (point["accuracy"], point["low"], point["high"]) == (found.score(metric), low, high)
+
+
+def test_a_class_of_one_image_leaves_a_mean_over_classes_open_and_the_share_of_all_images_not() -> None:
+    rare, common = said([[40, 0], [0, 1]]), said([[20, 0], [0, 21]])
+    low, _ = score_interval(rare, "balanced_accuracy")
+    assert low < 0.7  # the rare class may be right a third of the time
+    assert score_interval(common, "balanced_accuracy")[0] > 0.9
+    assert score_interval(rare, "accuracy") == score_interval(common, "accuracy") == accuracy_interval(1.0, 41)
+
+
+def test_an_interval_of_balanced_accuracy_of_equal_classes_is_nearly_that_of_the_share() -> None:
+    found = said([[70, 30], [20, 80]])
+    assert score_interval(found, "balanced_accuracy") == pytest.approx(accuracy_interval(0.75, 200), abs=0.015)
+    assert score_interval(found, "macro_f1") == pytest.approx(accuracy_interval(0.75, 200), abs=0.025)
 
 
 def test_what_is_known_of_a_candidate() -> None:
