@@ -67,8 +67,7 @@ features of 12 said about as much as those of all (``benchmarks/records/small_se
 """
 LEAST_LESSONS = 3.0
 """Passes over the images that a teacher makes at least before it is asked; of few images more, it must be shown enough of them."""
-CALIBRATION = 512  # images that a thinned network's norms are measured on, and its head begins with
-CALIBRATION_BATCH = 64
+CALIBRATION, CALIBRATION_BATCH = 512, 64  # images that a thinned network's norms are measured on, and its head begins with, and how many at a time
 TUNING: Mapping[str, Any] = {
     "optimizer": "adamw", "weight_decay": 0.01, "batch_size": 64, "frozen_norms": True, "layer_decay": 0.8, "cutout": 0,
 }  # fmt: skip
