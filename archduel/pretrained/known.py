@@ -31,7 +31,7 @@ from archduel.pretrained.resolution import (
     images_in,
     ladder,
     looks,
-)  # fmt: skip
+)
 from archduel.pretrained.smallest import refuse_impossible, smallest
 from archduel.pretrained.weights import load, weights_of
 from archduel.spaces.pretrained.backbones import backbone

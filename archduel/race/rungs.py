@@ -143,7 +143,8 @@ class Rungs:
         """Returns the candidate that goes on to ``rung``, if one deserves it: favoured, or among the best ``1 / factor`` at the rung below.
 
         Once there are no newcomers to wait for (``everyone``) the share is rounded up. Where networks take part that know something the highest
-        rung waits for that: the first of them is the one with the resolution that a forecast chose, and one of the next may do better.
+        rung waits for that: the first of them is the one with the resolution that a forecast chose, and one of the next may do better. In a short
+        race it also waits until one of them was at the second rung, unless all are beaten.
         """
         last = rung == self.levels - 1
         if last and any(s.known for s in standings.values()) and not (everyone and self._met(standings)):
@@ -164,8 +165,7 @@ class Rungs:
 
         Where the time was over before one that knows something got there, it need not: with less training it is ahead already, and its score never falls.
         """
-        alive = {n: s for n, s in standings.items() if s.scores and not s.failed and math.isfinite(s.scores[-1])}
-        alive = {n: s for n, s in alive.items() if not self.beaten(n, standings, s.rung)} or alive
+        alive = self._left(standings) or _alive(standings)
         if not alive:
             return None
         top = max(s.rung for s in alive.values())
@@ -187,15 +187,24 @@ class Rungs:
             return not own.costs
         return not self.duels and not own.known and rung > 1 and _best_other(number, standings, rung) >= own.scores[rung - 1]
 
+    def _left(self, standings: Mapping[int, Standing]) -> dict[int, Standing]:
+        """Returns who is not beaten."""
+        return {n: s for n, s in _alive(standings).items() if not self.beaten(n, standings, s.rung)}
+
     def _met(self, standings: Mapping[int, Standing]) -> bool:
         """Whether those that know something were where a short race compares them with those from scratch."""
-        left = [s.rung for n, s in standings.items() if s.known and s.scores and not s.failed and not self.beaten(n, standings, s.rung)]
-        return self.duels or not left or max(left) >= self.levels - 1
+        known = [s.rung for s in self._left(standings).values() if s.known]
+        return self.duels or not known or max(known) >= self.levels - 1
 
     def _decided(self, standings: Mapping[int, Standing]) -> bool:
         """Whether one network that knows something is all that is left: it is trained to the end, and further rungs would only ask for its score again."""
-        left = [n for n, s in standings.items() if s.scores and not s.failed and math.isfinite(s.scores[-1]) and not self.beaten(n, standings, s.rung)]
-        return len(left) == 1 and standings[left[0]].known and not standings[left[0]].costs
+        left = list(self._left(standings).values())
+        return len(left) == 1 and left[0].known and not left[0].costs
+
+
+def _alive(standings: Mapping[int, Standing]) -> dict[int, Standing]:
+    """Returns who has a score and takes part."""
+    return {n: s for n, s in standings.items() if s.scores and not s.failed and math.isfinite(s.scores[-1])}
 
 
 def _best_known(standings: Mapping[int, Standing], worth: Mapping[int, float], *, alone: bool) -> list[int]:
