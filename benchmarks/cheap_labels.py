@@ -5,7 +5,8 @@
 
 Members of space ``pretrained`` (EfficientNet-Lite0) are drawn at random within limits; each is opened as a race opens it (its head from frozen features,
 norms measured where it is thinned) and fine-tuned with the race's recipe for so many processor seconds of one thread: a rate that rises over a tenth of
-the time, is constant, and falls over the last 0.4. Labels: the network as it was opened (0 s), its averaged weights on the way, parameters and multiply-adds.
+the time, is constant, and falls over the last 0.4. Labels: a ridge probe of the frozen features of its own trunk, of 512 and of 2,000 images (``probe``), the network as it was opened (0 s), its averaged
+weights on the way, parameters and multiply-adds.
 Truth: accuracy and loss of the last weights. All are of images that no other measurement uses (those of ``distillation.py``). ``--summary`` prints, as JSON,
 Kendall's tau-b of each label with the truth and its 95 % interval.
 """
@@ -29,10 +30,12 @@ from distillation import MEAN, STD, images
 from archduel.core import Scale, sample
 from archduel.core.storage import environment
 from archduel.pretrained.known import Known
+from archduel.pretrained.probes import ridge_probe
 from archduel.race import race_recipe
 from archduel.race.training import Anytime
 from archduel.reporting.statistics import kendall_tau
 from archduel.spaces.pretrained.space import Pretrained, count
+from archduel.training.augment import normalise
 from archduel.training.metrics import evaluate
 from archduel.training.recipe import Recipe
 
@@ -40,6 +43,8 @@ MARKS = (0.0, 0.05, 0.15)
 """Shares of the time after which a label is taken."""
 WARMUP, FALL = 0.1, 0.4
 JUDGED = 1_500
+PROBED = (512, 2_000)
+"""Training images that a probe is told the classes of."""
 SPACE = Pretrained(backbones=["efficientnet_lite0"], resolutions=[64, 96, 128])
 
 
@@ -65,6 +70,28 @@ def members(n: int, scale: Scale, most: int) -> list[Any]:
     return drawn
 
 
+@torch.no_grad()
+def featured(model: Any, images: Any) -> np.ndarray:
+    """Returns the (N, channels) features of a network's own trunk, its norms as they are."""
+    made = []
+    for rows in torch.arange(len(images)).split(64):
+        x = model.shown(normalise(images.batch(rows)[0], images.mean, images.std))
+        made.append(list(model.maps(x))[-1].mean((2, 3)))
+    return torch.cat(made).numpy()
+
+
+def probed(model: Any, train: Any, held: Any, classes: int) -> list[dict[str, Any]]:
+    """Returns what linear probes of the features of an opened network's own trunk come to, and their seconds."""
+    model.eval()
+    judged, answers, found = featured(model, held), held.labels.cpu().numpy(), []
+    for n in PROBED:
+        began, told = time.process_time(), train.fraction(n / len(train), 1)
+        probe = ridge_probe(featured(model, told), told.labels.cpu().numpy(), judged, answers, classes)
+        numbers = {"accuracy": probe.accuracy, "score": probe.score, "evidence": probe.evidence}
+        found.append({"images": len(told), **numbers, "seconds": round(time.process_time() - began, 2)})
+    return found
+
+
 def trained(known: Known, arch: Any, train: Any, held: Any, recipe: Any, seconds: float) -> dict[str, Any]:
     """Fine-tunes a member and returns its labels on the way and at the end."""
     within = known.sized(arch)
@@ -73,7 +100,10 @@ def trained(known: Known, arch: Any, train: Any, held: Any, recipe: Any, seconds
     began = time.process_time()
     model = known.open(arch, scale, train, 0, fresh=True)
     opened, own = time.process_time() - began, known.recipe(arch, recipe)
-    trainer, judged = Anytime(model, train.resized(own.image_size), own, seed=0), held.resized(own.image_size)
+    shown, judged = train.resized(own.image_size), held.resized(own.image_size)
+    probes = probed(model, shown, judged, scale.n_classes)
+    model.tune()
+    trainer = Anytime(model, shown, own, seed=0)
     spent, labels = 0.0, []
     for goal in (*(mark * seconds for mark in MARKS), seconds):
         began, base = time.process_time(), spent
@@ -92,7 +122,7 @@ def trained(known: Known, arch: Any, train: Any, held: Any, recipe: Any, seconds
         else:
             found = evaluate(trainer.model, judged, precision=own.precision, channels_last=own.channels_last)
         labels.append({"seconds": round(spent, 2), "passes": round(trainer.passes, 2), "accuracy": found.accuracy, "loss": found.loss})
-    return {"name": known.named(arch), "params": counts.params, "macs": counts.macs, "opening": round(opened, 2), "labels": labels}
+    return {"name": known.named(arch), "params": counts.params, "macs": counts.macs, "opening": round(opened, 2), "probes": probes, "labels": labels}
 
 
 def taus(path: Path) -> list[dict[str, Any]]:
@@ -104,6 +134,9 @@ def taus(path: Path) -> list[dict[str, Any]]:
     for name, records in by.items():
         truth = np.array([-record["labels"][-1]["loss"] for record in records])
         labels = {"params": [r["params"] for r in records], "macs": [r["macs"] for r in records]}
+        for i, n in enumerate(PROBED if all("probes" in r for r in records) else ()):
+            for what in ("accuracy", "score", "evidence"):
+                labels[f"probe of {n} images, {what}"] = [r["probes"][i][what] for r in records]
         for i, mark in enumerate(MARKS):
             for what, sign in (("accuracy", 1), ("loss", -1)):
                 labels[f"{what} after {mark:g}"] = [sign * r["labels"][i][what] for r in records]
