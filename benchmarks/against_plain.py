@@ -199,7 +199,8 @@ def known(data: Any, start: str, seed: int, limit: int | None, fast: Any, *, at_
         return []
     from archduel.assemble import assemble
     from archduel.core import Scale
-    from archduel.pretrained.known import Known, Proposal
+    from archduel.pretrained.known import Known
+    from archduel.pretrained.prefixes import Proposal
     from archduel.race.newcomers import Asker
     from archduel.race.run import race_recipe
     from archduel.race.sides import Side

@@ -29,13 +29,13 @@ from distillation import MEAN, STD, images
 
 from archduel.core import Scale, sample
 from archduel.core.storage import environment
+from archduel.pretrained.features import own_features
 from archduel.pretrained.known import Known
 from archduel.pretrained.probes import ridge_probe
 from archduel.race import race_recipe
 from archduel.race.training import Anytime
 from archduel.reporting.statistics import kendall_tau
 from archduel.spaces.pretrained.space import Pretrained, count
-from archduel.training.augment import normalise
 from archduel.training.metrics import evaluate
 from archduel.training.recipe import Recipe
 
@@ -70,23 +70,12 @@ def members(n: int, scale: Scale, most: int) -> list[Any]:
     return drawn
 
 
-@torch.no_grad()
-def featured(model: Any, images: Any) -> np.ndarray:
-    """Returns the (N, channels) features of a network's own trunk, its norms as they are."""
-    made = []
-    for rows in torch.arange(len(images)).split(64):
-        x = model.shown(normalise(images.batch(rows)[0], images.mean, images.std))
-        made.append(list(model.maps(x))[-1].mean((2, 3)))
-    return torch.cat(made).numpy()
-
-
 def probed(model: Any, train: Any, held: Any, classes: int) -> list[dict[str, Any]]:
     """Returns what linear probes of the features of an opened network's own trunk come to, and their seconds."""
-    model.eval()
-    judged, answers, found = featured(model, held), held.labels.cpu().numpy(), []
+    judged, answers, found = own_features(model, held).numpy(), held.labels.cpu().numpy(), []
     for n in PROBED:
         began, told = time.process_time(), train.fraction(n / len(train), 1)
-        probe = ridge_probe(featured(model, told), told.labels.cpu().numpy(), judged, answers, classes)
+        probe = ridge_probe(own_features(model, told).numpy(), told.labels.cpu().numpy(), judged, answers, classes)
         numbers = {"accuracy": probe.accuracy, "score": probe.score, "evidence": probe.evidence}
         found.append({"images": len(told), **numbers, "seconds": round(time.process_time() - began, 2)})
     return found

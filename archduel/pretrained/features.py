@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,13 @@ from archduel.core.disk import write_atomic
 from archduel.data.cache import cache_root
 
 if TYPE_CHECKING:
-    from archduel.spaces.pretrained.member import Shown
+    from torch import Tensor
+
+    from archduel.spaces.pretrained.member import Member, Shown
     from archduel.spaces.pretrained.network import Trunk
     from archduel.training.images import Pixels
 
-__all__ = ["FEATURES", "MOST_BYTES", "an_image", "cached_features", "frozen_features", "pixels_digest"]
+__all__ = ["FEATURES", "MOST_BYTES", "an_image", "cached_features", "frozen_features", "measure_norms", "own_features", "pixels_digest"]
 
 FEATURES = "features"
 """Folder of the cache."""
@@ -64,6 +66,32 @@ def an_image(trunk: Trunk, shown: Shown, images: Pixels, now: Callable[[], float
         frozen_features(trunk, shown, images, precision=precision)
         took.append((now() - began) / len(images))
     return min(took)
+
+
+def _batches(images: Pixels) -> Iterator[Tensor]:
+    """Yields normalised images."""
+    import torch
+
+    from archduel.training.augment import normalise
+
+    for rows in torch.arange(len(images)).split(BATCH):
+        yield normalise(images.batch(rows)[0], images.mean, images.std)
+
+
+def measure_norms(model: Member, images: Pixels) -> None:
+    """Measures the norms of a network whose insides were changed."""
+    from archduel.training.norms import recalibrate
+
+    recalibrate(model, (batch for batch in _batches(images) if len(batch) > 1))  # one image has no spread
+
+
+def own_features(model: Member, images: Pixels) -> Tensor:
+    """Returns the features (N, channels) of a network's own trunk, without gradients."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        return torch.cat([list(model.maps(model.shown(x)))[-1].mean((2, 3)) for x in _batches(images)])
 
 
 def cached_features(

@@ -15,13 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archduel.core import Arch, Counts, Scale
-from archduel.pretrained.features import an_image, cached_features, frozen_features, pixels_digest
+from archduel.pretrained.features import (
+    an_image,
+    cached_features,
+    frozen_features,
+    measure_norms,
+    own_features,
+    pixels_digest,
+)
 from archduel.pretrained.members import member
-from archduel.pretrained.prefixes import Seen, full, named, prefix, prefix_of
+from archduel.pretrained.prefixes import Proposal, Seen, full, named, prefix, prefix_of
 from archduel.pretrained.probes import logistic_head, ridge_probe
 from archduel.pretrained.resolution import (
     ENOUGH_IMAGES,
     FINE_TUNING,
+    MORE,
     MOST_IMAGES,
     MOST_VALIDATION,
     Forecast,
@@ -44,7 +52,7 @@ if TYPE_CHECKING:
     from archduel.training.images import Pixels
     from archduel.training.recipe import Recipe
 
-__all__ = ["Known", "Proposal"]
+__all__ = ["Known"]
 
 SECONDS, MOST_SECONDS = 0, 60_000.0
 """Place of the seconds among kept features: no network ends before its first block. Float16 holds them to a thousandth, up to so many."""
@@ -67,7 +75,7 @@ features of 12 said about as much as those of all (``benchmarks/records/small_se
 """
 LEAST_LESSONS = 3.0
 """Passes over the images that a teacher makes at least before it is asked; of few images more, it must be shown enough of them."""
-CALIBRATION, CALIBRATION_BATCH = 512, 64  # images that a thinned network's norms are measured on, and its head begins with, and how many at a time
+CALIBRATION = 512  # images that a thinned network's norms are measured on, and its head begins with
 TUNING: Mapping[str, Any] = {
     "optimizer": "adamw", "weight_decay": 0.01, "batch_size": 64, "frozen_norms": True, "layer_decay": 0.8, "cutout": 0,
 }  # fmt: skip
@@ -79,19 +87,6 @@ Frozen norms matter most: with statistics of small batches 60 s of fine-tuning c
 RATE, LARGEST_RATE = 0.036, 0.004
 """Learning rate times the number of parts of a network (stem, blocks, neck, head), and its bound: 4e-3 was best for 7 blocks, 2e-3 for 12 and for all
 (``benchmarks/records/fine_tuning_adamw.jsonl``)."""
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """Who enters first.
-
-    Attributes:
-        role: ``tuned`` (plain fine-tuning of as much of a backbone as the limits allow) or ``search``.
-        arch: the architecture.
-    """
-
-    role: str
-    arch: Arch
 
 
 def _longest(seen: Sequence[Seen]) -> dict[int, Seen]:
@@ -121,6 +116,7 @@ class Known:
         smaller: whether a front of sizes is wanted, and networks with fewer blocks or pixels than fine-tuning does best with enter too.
         least: the resolution of each backbone below which no network enters: smaller images learn faster to begin with, and that is all a race sees.
         longest: of each backbone and resolution the probe of the most blocks that the limits allow; for the same reason shorter ones stay out.
+        outside: backbones that do not enter beside another.
     """
 
     space: Pretrained
@@ -139,6 +135,7 @@ class Known:
     beyond: list[Seen] = field(default_factory=list)
     least: dict[str, int] = field(default_factory=dict)
     longest: dict[tuple[str, int], Seen] = field(default_factory=dict)
+    outside: set[str] = field(default_factory=set)
     _features: dict[tuple[str, int, bool], Mapping[int, NDArray[np.float16]]] = field(default_factory=dict)
     _labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     _weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
@@ -321,13 +318,10 @@ class Known:
 
     def _proposals(self, seconds: float | None, meet: bool = True) -> list[Proposal]:
         plans: list[tuple[str, Plan]] = []
-        for name in self.space.backbones:
+        for name, (centre, most) in self._centres(seconds, meet).items():
             here = [seen for seen in self.seen if seen.backbone == name]
             longest = _longest(here)
-            if not longest:
-                continue
             sides = sorted(longest)
-            centre, most = self._centre(here, seconds, meet=meet)
             largest, at = longest[centre].blocks, sides.index(centre)
             others = [side for side in sides[at + 1 : at + 2] if side <= most and (meet or self.smaller)]
             whole = prefix(name, centre, largest)
@@ -345,6 +339,25 @@ class Known:
         if not self.searches:
             plans = plans[:1]
         return [Proposal(role, arch_of(plan)) for role, plan in plans]
+
+    def _centres(self, seconds: float | None, meet: bool) -> dict[str, Forecast]:
+        """Returns where fine-tuning each backbone that enters begins, the one whose frozen features say most there first.
+
+        Larger networks learn more slowly to begin with, as larger images do, so others stay out: where networks can be compared by training them those that
+        say less by :data:`MORE`, else all. They may still be teachers. Where the clock decides nothing, and for fronts of sizes, all enter.
+        """
+        found: dict[str, Forecast] = {}
+        says: dict[str, float] = {}
+        for name in self.space.backbones:
+            if longest := _longest([seen for seen in self.seen if seen.backbone == name]):
+                found[name] = self._centre(list(longest.values()), seconds, meet=meet)
+                says[name] = longest[found[name].first].says
+        order = sorted(found, key=lambda name: -says[name])
+        enter = order if self.smaller or seconds is None else [name for name in order if says[name] > says[order[0]] - MORE][: None if meet else 1]
+        self.outside = set(order) - set(enter)
+        if self.outside:
+            self.say(f"frozen features of {' and '.join(enter)} say most at the resolution that the time allows; {', '.join(sorted(self.outside))} stays out")
+        return {name: found[name] for name in enter}
 
     def _centre(self, seen: Sequence[Seen], seconds: float | None, *, meet: bool) -> Forecast:
         """Returns at which resolution fine-tuning what is kept begins."""
@@ -406,7 +419,7 @@ class Known:
         plan = plan_of(arch)
         if self._looked and (plan.backbone, plan.resolution) not in self._looked:
             return None
-        if plan.resolution < self.least.get(plan.backbone, 0) or not self._is_long(arch, plan):
+        if plan.backbone in self.outside or plan.resolution < self.least.get(plan.backbone, 0) or not self._is_long(arch, plan):
             return None
         return self._within(arch)
 
@@ -459,35 +472,15 @@ class Known:
             features, labels = torch.from_numpy(known[blocks]).float(), self._labels
         else:
             few = images.fraction(min(1.0, CALIBRATION / len(images)), self.seed)
-            features, labels = self._measured(model, plan, few), few.labels.cpu().numpy()
+            if not plan.is_prefix:
+                measure_norms(model, few)
+            features, labels = own_features(model, few), few.labels.cpu().numpy()
         with torch.no_grad():
             if model.head.hidden is not None:
                 features = model.head.hidden(features)
             weight, bias = logistic_head(features.numpy(), labels, self.scale.n_classes)  # type: ignore[arg-type]
             model.head.classifier.weight.copy_(weight)
             model.head.classifier.bias.copy_(bias)
-
-    def _measured(self, model: Member, plan: Plan, images: Pixels) -> Tensor:
-        """Returns the features (N, channels) of a network's own trunk; norms after thinned or missing blocks are measured first."""
-        import torch
-
-        from archduel.training.augment import normalise
-        from archduel.training.norms import recalibrate
-
-        def batches() -> Any:
-            for rows in torch.arange(len(images)).split(CALIBRATION_BATCH):
-                if len(rows) > 1:
-                    yield normalise(images.batch(rows)[0], images.mean, images.std)
-
-        with torch.no_grad():
-            if not plan.is_prefix:
-                recalibrate(model, batches())
-            model.eval()
-            made = []
-            for rows in torch.arange(len(images)).split(CALIBRATION_BATCH):
-                x = model.shown(normalise(images.batch(rows)[0], images.mean, images.std))
-                made.append(list(model.maps(x))[-1].mean((2, 3)))
-        return torch.cat(made)
 
     def recipe(self, arch: Arch, recipe: Recipe) -> Recipe:
         """Returns how a pretrained network is trained, where others are trained with ``recipe``."""

@@ -10,7 +10,20 @@ from archduel.core import Arch
 from archduel.spaces.pretrained.backbones import Backbone, backbone
 from archduel.spaces.pretrained.space import HEADS, Plan, plan_of, thinnable
 
-__all__ = ["Seen", "full", "named", "prefix", "prefix_of"]
+__all__ = ["Proposal", "Seen", "full", "named", "prefix", "prefix_of"]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Who enters first.
+
+    Attributes:
+        role: ``tuned`` (plain fine-tuning of as much of a backbone as the limits allow) or ``search``.
+        arch: the architecture.
+    """
+
+    role: str
+    arch: Arch
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,8 @@ class Race:
             raise RunError(f"none of {len(self.candidates)} networks could be trained: {reasons[0]}")
         self.winner, winner = leader, self.candidates[leader]
         self._note("choice", number=leader, trained=self._units(winner), began=self._now(winner))
-        of, epochs = f"{len(self.sets.validation):,} validation images", f"epoch{'s' * (round(winner.passes) != 1)}"
-        self.say(f"{winner.name} goes on to the end: {winner.accuracy:.1%} on {of} after {winner.passes:.0f} {epochs}")
+        of, passes = f"{len(self.sets.validation):,} validation images", f"{winner.passes:.{2 * (winner.passes < 1)}f}"
+        self.say(f"{winner.name} goes on to the end: {winner.accuracy:.1%} on {of} after {passes} epoch{'s' * (passes != '1')}")
 
     # -- newcomers -----------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """At which resolution fine-tuning begins: the largest of which frozen features say more and at which enough images are shown, priced by what is kept."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -157,6 +158,47 @@ def test_where_a_front_is_wanted_all_sizes_enter() -> None:
     found.seen = seen(12)
     found._proposals(1.001 * seconds_for(128, 12))
     assert all(found.sized(arch_of(prefix_of(each))) is not None for each in found.seen)
+
+
+def two(more: float, **changes: Any) -> Known:
+    """Returns what knows probes of two backbones, of which the second says so much more."""
+    other = "efficientnet_lite2"
+    found = replace(known(), space=Pretrained(backbones=[NAME, other]), **changes)
+    found.seen = [*seen(12), *(replace(each, backbone=other, score=each.score + more) for each in seen(12))]
+    return found
+
+
+def entering(found: Known, seconds: float | None, *, meet: bool) -> list[str]:
+    """Returns the backbones of those who enter first, in their order."""
+    return list(dict.fromkeys(plan_of(proposal.arch).backbone for proposal in found._proposals(seconds, meet=meet)))
+
+
+def test_the_backbone_that_says_most_enters_alone() -> None:
+    enough = 1.001 * seconds_for(128, 12)
+    for more, first in ((0.5 * MORE, "efficientnet_lite2"), (-0.5 * MORE, NAME), (2 * MORE, "efficientnet_lite2"), (-2 * MORE, NAME)):
+        found = two(more)
+        assert entering(found, enough, meet=False) == [first]
+        for each in found.seen:
+            if each.resolution == 128 and each.blocks == 12:
+                assert (found.sized(arch_of(prefix_of(each))) is not None) == (each.backbone == first)
+
+
+def test_those_that_say_about_as_much_are_compared_where_there_is_time() -> None:
+    enough = 1.001 * seconds_for(128, 12)
+    assert entering(two(0.5 * MORE), enough, meet=True) == ["efficientnet_lite2", NAME]
+    assert entering(two(-0.5 * MORE), enough, meet=True) == [NAME, "efficientnet_lite2"]
+    assert entering(two(2 * MORE), enough, meet=True) == ["efficientnet_lite2"]
+
+
+def test_all_backbones_enter_without_a_clock_and_for_a_front() -> None:
+    assert set(entering(two(2 * MORE), None, meet=True)) == {NAME, "efficientnet_lite2"}
+    assert set(entering(two(2 * MORE, smaller=True), 1.001 * seconds_for(128, 12), meet=False)) == {NAME, "efficientnet_lite2"}
+
+
+def test_a_backbone_is_judged_by_the_resolution_that_the_time_allows_it() -> None:
+    found = two(0.0)
+    found.seen = [replace(each, seconds=100 * each.seconds) if each.backbone == NAME else each for each in found.seen]  # 64 px is all that it can be shown
+    assert entering(found, 1.001 * seconds_for(128, 12), meet=False) == ["efficientnet_lite2"]
 
 
 def test_few_images_are_repeated_less_and_seen_larger() -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from archduel.core import Arch, Counts, Journal, Scale
 from archduel.core.storage import read_journal, save_state
 from archduel.data import Dataset, load
-from archduel.pretrained.known import Proposal
+from archduel.pretrained.prefixes import Proposal
 from archduel.race import race as race_module
 from archduel.race.newcomers import Asker
 from archduel.race.run import RaceResult, race_recipe, run_race
