@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from archduel.race.newcomers import Entry, write_scale
 from archduel.race.rungs import Standing
 from archduel.training.metrics import Evaluation
 
-__all__ = ["Candidate", "Foretold", "accuracy_interval", "score_interval"]
+__all__ = ["Candidate", "Foretold", "accuracy_interval", "going_on", "score_interval"]
 
 
 FEW_STEPS = 60
@@ -174,3 +175,15 @@ class Candidate:
             "steps": self.steps, "curve": self.curve, "reason": self.reason,
             **({"costs": dict(self.entry.costs)} if self.entry.costs else {}),
         }  # fmt: skip
+
+
+def going_on(winner: Candidate, candidates: Sequence[Candidate], judged: int) -> str:
+    """Returns for people who is trained to the end, of how many validation images that is known, and who was more accurate after equal training."""
+    passes = f"{winner.passes:.{2 * (winner.passes < 1)}f}"
+    text = f"{winner.name} goes on to the end: {winner.accuracy:.1%} on {judged:,} validation images after {passes} epoch{'s' * (passes != '1')}"
+    own = winner.standing
+    level = [c for c in candidates if c.standing.rung == own.rung > 1 and not c.standing.known and not c.standing.failed and not own.known]
+    better = max(level, key=lambda c: (c.standing.scores[-1], -c.number), default=winner)
+    if own.costs or better.standing.scores[-1:] <= own.scores[-1:]:
+        return text
+    return f"{text}; {better.name} was ahead ({better.accuracy:.1%}) and rises more slowly"

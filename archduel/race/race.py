@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from archduel.core import Arch, Cost, Counts, parse
 from archduel.core.storage import Records, if_whole
 from archduel.errors import ArchduelError, InfeasibleError, RunError, in_one_line, machine_trouble
-from archduel.race.candidates import Candidate
+from archduel.race.candidates import Candidate, going_on
 from archduel.race.clock import Pace, Stopwatch
 from archduel.race.newcomers import Entry, one_answer_apart, read_scale, was_asked, write_scale
 from archduel.race.plan import ENOUGH_PASSES, Ending, Plan
@@ -97,8 +97,7 @@ class Race:
             if not candidate.standing.scores and not candidate.reason:
                 self._advance(candidate)  # it was interrupted on the way to its first rung
         while self.stopwatch.seconds < self.plan.race_until or not self._any_scored():
-            standings = {c.number: c.standing for c in self.candidates}
-            move = self.plan.rungs.next_move(standings, self.spent, newcomers=not self.exhausted)
+            move = self.plan.rungs.next_move(self._standings(), self.spent, newcomers=not self.exhausted)
             if move is None:
                 break
             if isinstance(move, Enter):
@@ -110,12 +109,15 @@ class Race:
             else:
                 self._advance(self.candidates[move.number])
 
+    def _standings(self) -> dict[int, Standing]:
+        return {c.number: c.standing for c in self.candidates}
+
     def _any_scored(self) -> bool:
         """Whether there is a network to hand over; rather late than none."""
         return any(candidate.standing.scores for candidate in self.candidates)
 
     def _choose(self) -> None:
-        leader = self.plan.rungs.leader({c.number: c.standing for c in self.candidates})
+        leader = self.plan.rungs.leader(self._standings())
         if leader is None and not self.candidates and self.infeasible is not None:
             raise self.infeasible
         if leader is None:
@@ -124,8 +126,7 @@ class Race:
             raise RunError(f"none of {len(self.candidates)} networks could be trained: {reasons[0]}")
         self.winner, winner = leader, self.candidates[leader]
         self._note("choice", number=leader, trained=self._units(winner), began=self._now(winner))
-        of, passes = f"{len(self.sets.validation):,} validation images", f"{winner.passes:.{2 * (winner.passes < 1)}f}"
-        self.say(f"{winner.name} goes on to the end: {winner.accuracy:.1%} on {of} after {passes} epoch{'s' * (passes != '1')}")
+        self.say(going_on(winner, self.candidates, len(self.sets.validation)))
 
     # -- newcomers -----------------------------------------------------------------------------------------------------
 
@@ -142,7 +143,7 @@ class Race:
         return None
 
     def _settled(self, side: int, sent: int) -> bool:
-        return self.sides[side].settled(sent, self._ahead(side), {c.number: c.standing for c in self.candidates}, self.plan.rungs)
+        return self.sides[side].settled(sent, self._ahead(side), self._standings(), self.plan.rungs)
 
     def _newcomer(self, number: int, place: int, rng: np.random.Generator) -> Entry | None:
         """Returns newcomer ``place`` of a side, or None if it has no more."""

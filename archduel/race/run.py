@@ -26,6 +26,7 @@ from archduel.race.plan import (
     LEAST_TRAINING,
     Plan,
     epochs_plan,
+    foreseeing,
     meet_at_last,
     timed_plan,
 )
@@ -187,7 +188,9 @@ def run_race(
     try:
         prepared = [_prepared(side, number, journal, sets, None if seconds is None else seconds - reserve, watch) for number, side in enumerate(known)]
         gone = _gone(watch, seconds, reserve) if any(prepared) else watch.before
-        plan = _plan(seconds, evaluations, _begun(journal, gone), reserve, first_epochs, last_epochs, last_training=last_training)
+        plan = foreseeing(
+            _plan(seconds, evaluations, _begun(journal, gone), reserve, first_epochs, last_epochs, last_training=last_training), len(sets.validation)
+        )
         macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, gone=gone, timed=seconds is not None and scratch)
         settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, threads, reserve)
         own = Side(

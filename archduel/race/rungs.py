@@ -96,6 +96,7 @@ class Rungs:
     levels: int = 3
     factor: int = 3
     duels: bool = True
+    beyond: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("first", "level"):
@@ -163,6 +164,8 @@ class Rungs:
     def leader(self, standings: Mapping[int, Standing]) -> int | None:
         """Returns who won: the best by score among those on the highest rung that anybody reached and who is not beaten; None if all failed.
 
+        Of those from scratch there only the one with the highest :meth:`foreseen` score counts.
+
         Where the time was over before one that knows something got there, it need not: with less training it is ahead already, and its score never falls.
         """
         alive = self._left(standings) or _alive(standings)
@@ -170,11 +173,24 @@ class Rungs:
             return None
         top = max(s.rung for s in alive.values())
         worth = _worth(standings, {n: s.scores[-1] for n, s in alive.items() if s.rung == top})
+        scratch = [n for n in worth if not alive[n].known and not alive[n].costs]
+        for other in sorted(scratch, key=lambda n: (-self.foreseen(alive[n]), n))[1:]:
+            del worth[other]
         best = max(worth, key=lambda n: (worth[n], -n))
         if alive[best].costs:
             return best
         ahead = {n: s.scores[-1] for n, s in alive.items() if s.known and s.scores[-1] > alive[best].scores[-1]}
         return max(ahead, key=lambda n: (ahead[n], -n), default=best)
+
+    def foreseen(self, standing: Standing) -> float:
+        """Returns what the score of a network at the highest rung will be where it goes on rising as it did from the rung below; of others their last score.
+
+        Of an equal time a smaller network makes more passes: it is ahead at first and rises more slowly.
+        """
+        last = standing.scores[-1]
+        if standing.rung < max(2, self.levels) or not math.isfinite(standing.scores[-2]):
+            return last
+        return last + self.beyond * (last - standing.scores[-2])
 
     def beaten(self, number: int, standings: Mapping[int, Standing], rung: int) -> bool:
         """Whether a network that reached ``rung`` rungs has lost against the other kind; where costs count too nobody has.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -292,6 +293,17 @@ def test_the_best_is_chosen_and_why_none_could_be() -> None:
     assert race.winner == 1
     assert race.journal.records[-1] == {"event": "choice", "clock": 0.0, "number": 1, "trained": 3.0, "began": 0.0}
     assert said == ["nasbench201:0.1.0 C8 N1 goes on to the end: 60.0% on 10 validation images after 4 epochs"]
+    second.passes = 0.337
+    race._choose()
+    assert said[-1].endswith("after 0.34 epochs")
+    second.passes = 1.2
+    race._choose()
+    assert said[-1].endswith("after 1 epoch")
+    race.plan = replace(race.plan, rungs=replace(race.plan.rungs, beyond=2.0))
+    first.curve, first.standing.scores, second.standing.scores = [{"accuracy": 0.55}], [0.1, 0.2, 0.5], [0.3, 0.5, 0.6]
+    race._choose()
+    assert race.winner == 0
+    assert said[-1] == "nasbench201:0.0.0 C8 N1 goes on to the end: 55.0% on 10 validation images after 0.00 epochs; nasbench201:0.1.0 C8 N1 was ahead (60.0%) and rises more slowly"
     for candidate in (first, second):
         candidate.standing.failed, candidate.reason = True, "it exploded"
     with pytest.raises(RunError, match="none of 2 networks could be trained: it exploded"):

@@ -19,7 +19,7 @@ from archduel.race import sets as sets_module
 from archduel.race.candidates import Candidate, accuracy_interval, score_interval
 from archduel.race.clock import Pace, Processor, Stopwatch, Wall
 from archduel.race.newcomers import Entry
-from archduel.race.plan import Ending, epochs_plan, timed_plan
+from archduel.race.plan import NOISE_IMAGES, Ending, epochs_plan, foreseeing, timed_plan
 from archduel.race.rungs import Enter, Promote, Rungs, Standing
 from archduel.race.sets import sets_of
 from archduel.race.sizes import CHANNELS, Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
@@ -62,6 +62,18 @@ def test_a_repeatable_race_in_numbers() -> None:
     assert epochs_plan(1, first=2.0, last=40.0).rungs.level == 1.0
     assert epochs_plan(0, first=2.0, last=40.0).rungs.level == 1.0
     assert epochs_plan(6, first=2.0, last=18.1).last == pytest.approx(0.1)
+
+
+def test_how_far_a_choice_foresees() -> None:
+    plan = timed_plan(185.0, gone=3.0, reserve=2.0)
+    top = plan.rungs.amount(plan.rungs.levels - 1)
+    assert plan.rungs.beyond == 0.0
+    rungs = math.log((plan.last + top) / top) / math.log(plan.rungs.factor)
+    assert rungs > 1
+    assert foreseeing(plan, 10**9).rungs.beyond == pytest.approx(rungs)
+    assert foreseeing(plan, NOISE_IMAGES).rungs.beyond == pytest.approx(rungs / 2)
+    assert foreseeing(plan, 0).rungs.beyond == 0.0
+    assert foreseeing(epochs_plan(6, first=2.0, last=54.0), NOISE_IMAGES).rungs.beyond == pytest.approx(0.5)
 
 
 def test_the_last_training_stops_where_the_next_step_would_end_after_its_time() -> None:

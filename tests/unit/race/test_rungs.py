@@ -162,6 +162,40 @@ def test_one_that_knows_something_and_had_no_time_for_the_highest_rung_is_not_be
     assert rungs.leader(weighed) == 1
 
 
+SLOW, QUICK = Standing([0.191, 0.280, 0.386], favoured=True), Standing([0.255, 0.338, 0.418])
+"""The start and a network with 0.4 of its multiply-adds, 10 minutes, 750 validation images: they come to 80 and 75 %."""
+
+
+def test_among_networks_from_scratch_the_choice_foresees_the_last_training() -> None:
+    there = {0: SLOW, 1: QUICK}
+    assert LONG.foreseen(SLOW) == pytest.approx(0.386)
+    assert LONG.leader(there) == 1
+    far = replace(LONG, beyond=1.5)
+    assert far.foreseen(SLOW) == pytest.approx(0.386 + 1.5 * 0.106)
+    assert far.leader(there) == 0
+    assert far.leader({**there, 0: replace(SLOW, failed=True)}) == 1
+    even = 0.032 / (0.106 - 0.080)
+    assert [replace(LONG, beyond=share * even).leader(there) for share in (0.99, 1.01)] == [1, 0]
+
+
+def test_nothing_is_foreseen_below_the_highest_rung_of_fronts_or_of_those_that_know_something() -> None:
+    far = replace(LONG, beyond=1.5)
+    lower = {n: replace(standing, scores=standing.scores[:2]) for n, standing in {0: SLOW, 1: QUICK}.items()}
+    assert far.leader(lower) == 1
+    assert far.leader({0: replace(SLOW, costs=(1.0,)), 1: replace(QUICK, costs=(1.0,))}) == 1
+    known = {0: replace(SLOW, known=True, favoured=False), 1: replace(QUICK, known=True)}
+    assert far.leader(known) == 1
+    assert far.foreseen(Standing([0.1, math.nan, 0.3])) == 0.3
+    assert replace(far, levels=1).foreseen(Standing([0.3])) == 0.3
+
+
+def test_what_is_foreseen_is_not_held_against_the_other_kind() -> None:
+    far = replace(LONG, beyond=1.5)
+    plain = Standing([0.35, 0.36, 0.40], known=True)
+    assert far.leader({0: SLOW, 1: QUICK, 2: plain}) == 2  # the start stands for those from scratch, by the score that it has
+    assert far.leader({0: SLOW, 1: QUICK, 2: replace(plain, scores=[0.35, 0.36, 0.38])}) == 0
+
+
 def test_a_favoured_network_that_fails_goes_nowhere() -> None:
     assert Rungs(first=1.0, level=6.0).next_move({0: Standing([0.1], failed=True, favoured=True)}, [1, 0, 0], newcomers=False) is None
 
