@@ -6,7 +6,7 @@
 Members of space ``pretrained`` (EfficientNet-Lite0) are drawn at random within limits; each is opened as a race opens it (its head from frozen features,
 norms measured where it is thinned) and fine-tuned with the race's recipe for so many processor seconds of one thread: a rate that rises over a tenth of
 the time, is constant, and falls over the last 0.4. Labels: a ridge probe of the frozen features of its own trunk, of 512 and of 2,000 images (``probe``), the network as it was opened (0 s), its averaged
-weights on the way, parameters and multiply-adds.
+weights on the way, parameters and multiply-adds; and ridge regressions on some of these, with whether only the head is trained, that were told of all other members.
 Truth: accuracy and loss of the last weights. All are of images that no other measurement uses (those of ``distillation.py``). ``--summary`` prints, as JSON,
 Kendall's tau-b of each label with the truth and its 95 % interval.
 """
@@ -27,7 +27,7 @@ import torch
 from against_plain import done
 from distillation import MEAN, STD, images
 
-from archduel.core import Scale, sample
+from archduel.core import Scale, parse, sample
 from archduel.core.storage import environment
 from archduel.pretrained.features import own_features
 from archduel.pretrained.known import Known
@@ -35,7 +35,7 @@ from archduel.pretrained.probes import ridge_probe
 from archduel.race import race_recipe
 from archduel.race.training import Anytime
 from archduel.reporting.statistics import kendall_tau
-from archduel.spaces.pretrained.space import Pretrained, count
+from archduel.spaces.pretrained.space import Pretrained, count, plan_of
 from archduel.training.metrics import evaluate
 from archduel.training.recipe import Recipe
 
@@ -114,6 +114,33 @@ def trained(known: Known, arch: Any, train: Any, held: Any, recipe: Any, seconds
     return {"name": known.named(arch), "params": counts.params, "macs": counts.macs, "opening": round(opened, 2), "probes": probes, "labels": labels}
 
 
+def learned(columns: list[Any], truth: np.ndarray) -> np.ndarray:
+    """Returns what a ridge regression on some columns, told of all other members, expects of each (N,)."""
+    x = np.array(columns, float).T
+    x = (x - x.mean(0)) / (x.std(0) + 1e-9)
+    found = np.empty(len(truth))
+    for i in range(len(truth)):
+        others = np.arange(len(truth)) != i
+        mean = truth[others].mean(), x[others].mean(0)
+        centred = x[others] - mean[1]
+        weights = np.linalg.solve(centred.T @ centred + np.eye(x.shape[1]), centred.T @ (truth[others] - mean[0]))
+        found[i] = mean[0] + (x[i] - mean[1]) @ weights
+    return found
+
+
+def combined(records: list[dict[str, Any]], truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns labels that are learned from the other members: what a probe says, what is trained and what it costs."""
+    head = [plan_of(parse(r["arch"])).tuned == "head" for r in records]
+    costs, probe = np.log([r["macs"] for r in records]), [r["probes"][-1]["accuracy"] for r in records]
+    soon = [r["labels"][-2]["accuracy"] for r in records]
+    base = [head, costs]
+    return {
+        "learned: head, macs": learned(base, truth), "learned: probe, head, macs": learned([probe, *base], truth),
+        f"learned: accuracy after {MARKS[-1]:g}, head, macs": learned([soon, *base], truth),
+        f"learned: probe, accuracy after {MARKS[-1]:g}, head, macs": learned([probe, soon, *base], truth),
+    }  # fmt: skip
+
+
 def taus(path: Path) -> list[dict[str, Any]]:
     """Returns how each label orders the members, by their loss at the end."""
     by: dict[str, list[dict[str, Any]]] = {}
@@ -129,6 +156,8 @@ def taus(path: Path) -> list[dict[str, Any]]:
         for i, mark in enumerate(MARKS):
             for what, sign in (("accuracy", 1), ("loss", -1)):
                 labels[f"{what} after {mark:g}"] = [sign * r["labels"][i][what] for r in records]
+        if all("probes" in r for r in records):
+            labels |= combined(records, truth)
         for label, values in labels.items():
             tau = kendall_tau(values, truth).record()
             rows.append({"images": name, "n": tau["n"], "label": label, "tau": tau["value"], "low": tau["low"], "high": tau["high"]})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from archduel.errors import BudgetError, SettingError
 from archduel.race.rungs import Rungs
 
-__all__ = ["LEAST_TRAINING", "Ending", "Plan", "epochs_plan", "foreseeing", "meet_at_last", "timed_plan", "too_short"]
+__all__ = ["LEAST_TRAINING", "Ending", "Plan", "enough_passes", "epochs_plan", "foreseeing", "meet_at_last", "timed_plan", "too_short"]
 
 RACE_SHARE = 0.38
 """Share of the time in which networks compete; the rest, and what the winner was trained until then, is more than half."""
@@ -23,14 +23,13 @@ SHORT_SECONDS = 300.0
 came to 88.3 %, not 89.1 % (5,000 images of CIFAR-10, all of EfficientNet-Lite0; one run each)."""
 DECAY_SHARE = 0.4
 """Share of the winner's whole training in which the learning rate falls to zero."""
-ENOUGH_PASSES = 100.0
-"""Passes over the training images for which the first networks are sized: a first guess, from which the race finds its way.
+ENOUGH_PASSES, ENOUGH_OF = 60.0, 5_000
+"""Passes over so many training images for which the first networks are sized, over fewer images more: a first guess, from which the race finds its way.
 
-On 1,000 and 5,000 images in one and three minutes the better networks came to 100 to 150 passes (``benchmarks/records/against_plain.jsonl``);
-guessed for 40, the first network was twice as large, had two passes at its first rung and lost a race that it should have won.
+The start of ``stages`` with 12, 16, 24 and 32 channels came in 160 s on 5,000 images (about 100, 116, 65 and 55 passes) to 75.7, 78.3, 79.7 and 79.9 %
+(``benchmarks/records/sizes.jsonl``, one run each); on 1,000 images in 40 s at half, the same and twice the cost (360, 180 and 90 passes) to losses of 2.05, 2.04 and 2.13
+(``race_curves.jsonl``).
 """
-
-
 NOISE_IMAGES = 300
 """Validation images with which half of a score's rise from one rung to the next is taken for true, when it is foreseen how it goes on.
 
@@ -59,6 +58,11 @@ class Plan:
     race_until: float
     end: float
     last: float
+
+
+def enough_passes(n: int) -> float:
+    """Returns the passes over ``n`` training images for which the first networks are sized."""
+    return ENOUGH_PASSES * math.sqrt(ENOUGH_OF / max(n, 1))
 
 
 def too_short(seconds: float, around: float, needed: float) -> BudgetError:

@@ -20,7 +20,7 @@ from archduel.errors import ArchduelError, InfeasibleError, RunError, in_one_lin
 from archduel.race.candidates import Candidate, going_on
 from archduel.race.clock import Pace, Stopwatch
 from archduel.race.newcomers import Entry, one_answer_apart, read_scale, was_asked, write_scale
-from archduel.race.plan import ENOUGH_PASSES, Ending, Plan
+from archduel.race.plan import Ending, Plan, enough_passes
 from archduel.race.rungs import Enter, Standing
 from archduel.race.sets import Sets
 from archduel.race.settings import RaceSettings
@@ -363,7 +363,7 @@ class Race:
     def _correct(self, candidate: Candidate) -> None:
         """Corrects the size that the time supports by what a candidate really took; says so where it changes by a lot."""
         a_second = candidate.entry.counts.macs * candidate.passes * len(self.sets.train) / max(candidate.seconds, 1e-9)
-        macs = a_second * self.plan.last / (ENOUGH_PASSES * len(self.sets.both))
+        macs = a_second * self.plan.last / (enough_passes(len(self.sets.both)) * len(self.sets.both))
         before = self.macs
         self.macs = math.sqrt(before * macs)  # half of the way, in ratios: one candidate is one measurement
         if not 1 / 3 < self.macs / before < 3:

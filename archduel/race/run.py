@@ -21,10 +21,10 @@ from archduel.race.clock import Clock, Stopwatch, Wall
 from archduel.race.fronts import FrontRace, Member, Tradeoff
 from archduel.race.newcomers import Asker, Entry
 from archduel.race.plan import (
-    ENOUGH_PASSES,
     LAST_SHARE,
     LEAST_TRAINING,
     Plan,
+    enough_passes,
     epochs_plan,
     foreseeing,
     meet_at_last,
@@ -288,7 +288,7 @@ def _affordable_macs(
     macs = float(counts.macs)
     if timed:
         a_second = macs * _images_a_second(arch, scale, sets.at(scale), recipe, device, clock)
-        macs = a_second * plan.last / (ENOUGH_PASSES * len(sets.both))
+        macs = a_second * plan.last / (enough_passes(len(sets.both)) * len(sets.both))
     journal.append({"event": "size", "macs": macs, "gone": gone})
     return macs
 

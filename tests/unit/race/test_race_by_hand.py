@@ -18,7 +18,7 @@ from archduel.race import race as module
 from archduel.race.candidates import FEW_STEPS, Candidate
 from archduel.race.clock import Stopwatch
 from archduel.race.newcomers import Asker, Entry, one_answer_apart, was_asked, write_scale
-from archduel.race.plan import Plan
+from archduel.race.plan import Plan, enough_passes
 from archduel.race.race import Race, RaceSettings
 from archduel.race.rungs import Rungs, Standing
 from archduel.race.sets import Sets
@@ -138,7 +138,7 @@ def test_the_size_that_the_time_supports_is_corrected_half_of_the_way_in_ratios(
     candidate.seconds, candidate.passes = 2.0, 5.0
     race._correct(candidate)
     # 64,000 multiply-adds x 5 passes x 40 images in 2 s, for 30 s over 100 passes of 50 images
-    measured = 64_000 * 5 * 40 / 2 * 30 / (100 * 50)
+    measured = 64_000 * 5 * 40 / 2 * 30 / (enough_passes(50) * 50)
     assert race.macs == pytest.approx(math.sqrt(64_000 * measured))
     assert said == []
     candidate.seconds = 0.002

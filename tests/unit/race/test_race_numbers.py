@@ -19,7 +19,16 @@ from archduel.race import sets as sets_module
 from archduel.race.candidates import Candidate, accuracy_interval, score_interval
 from archduel.race.clock import Pace, Processor, Stopwatch, Wall
 from archduel.race.newcomers import Entry
-from archduel.race.plan import NOISE_IMAGES, Ending, epochs_plan, foreseeing, timed_plan
+from archduel.race.plan import (
+    ENOUGH_OF,
+    ENOUGH_PASSES,
+    NOISE_IMAGES,
+    Ending,
+    enough_passes,
+    epochs_plan,
+    foreseeing,
+    timed_plan,
+)
 from archduel.race.rungs import Enter, Promote, Rungs, Standing
 from archduel.race.sets import sets_of
 from archduel.race.sizes import CHANNELS, Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
@@ -62,6 +71,13 @@ def test_a_repeatable_race_in_numbers() -> None:
     assert epochs_plan(1, first=2.0, last=40.0).rungs.level == 1.0
     assert epochs_plan(0, first=2.0, last=40.0).rungs.level == 1.0
     assert epochs_plan(6, first=2.0, last=18.1).last == pytest.approx(0.1)
+
+
+def test_fewer_images_are_repeated_more_often() -> None:
+    assert enough_passes(ENOUGH_OF) == ENOUGH_PASSES
+    assert enough_passes(4 * ENOUGH_OF) == pytest.approx(ENOUGH_PASSES / 2)
+    assert enough_passes(ENOUGH_OF // 4) == pytest.approx(2 * ENOUGH_PASSES)
+    assert math.isfinite(enough_passes(0))
 
 
 def test_how_far_a_choice_foresees() -> None:
