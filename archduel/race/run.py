@@ -188,9 +188,7 @@ def run_race(
     try:
         prepared = [_prepared(side, number, journal, sets, None if seconds is None else seconds - reserve, watch) for number, side in enumerate(known)]
         gone = _gone(watch, seconds, reserve) if any(prepared) else watch.before
-        plan = foreseeing(
-            _plan(seconds, evaluations, _begun(journal, gone), reserve, first_epochs, last_epochs, last_training=last_training), len(sets.validation)
-        )
+        plan = _plan(seconds, evaluations, _begun(journal, gone), reserve, (first_epochs, last_epochs), len(sets.validation), last_training=last_training)
         macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, gone=gone, timed=seconds is not None and scratch)
         settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, threads, reserve)
         own = Side(
@@ -263,12 +261,13 @@ def _begun(journal: Records, gone: float) -> float:
 
 
 def _plan(
-    seconds: float | None, evaluations: int | None, gone: float, reserve: float, first: float, last: float, *, last_training: bool
+    seconds: float | None, evaluations: int | None, gone: float, reserve: float, epochs: tuple[float, float], judged: int, *, last_training: bool
 ) -> Plan:
+    """Returns the plan of a race whose scores are of so many images."""
     if seconds is not None:
-        return timed_plan(seconds, gone=gone, reserve=reserve, last_share=LAST_SHARE if last_training else 0.0)
+        return foreseeing(timed_plan(seconds, gone=gone, reserve=reserve, last_share=LAST_SHARE if last_training else 0.0), judged)
     assert evaluations is not None
-    return epochs_plan(evaluations, first=first, last=last)
+    return foreseeing(epochs_plan(evaluations, first=epochs[0], last=epochs[1]), judged)
 
 
 def _usual(sizes: Sizes) -> tuple[Arch, Scale, Counts]:
