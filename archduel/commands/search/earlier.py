@@ -18,7 +18,7 @@ from archduel.core.job import Job
 from archduel.errors import ArchduelError, RunError
 from archduel.rankers.warm import Source
 
-__all__ = ["Earlier", "read_earlier"]
+__all__ = ["Earlier", "check_earlier", "read_earlier"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,12 @@ class Earlier:
     def of(self, space: Space) -> list[Source]:
         """Returns the labels of architectures of ``space``."""
         return [source for source in self.sources if source.archs[0].space == space.name]
+
+
+def check_earlier(settings: Settings, space: Space) -> None:
+    """Raises what :func:`read_earlier` raises where ``--from`` names nothing that a search can begin with."""
+    if settings.prior is not None:
+        _read(settings.prior, space, settings.seed)
 
 
 def read_earlier(folder: Job, settings: Settings, space: Space) -> Earlier:

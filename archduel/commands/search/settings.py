@@ -21,6 +21,7 @@ from archduel.execution.cluster import cluster_address
 from archduel.execution.devices import ALL
 from archduel.presets import open_preset
 from archduel.spaces.limits import DeviceLimit
+from archduel.text import typed
 
 __all__ = [
     "OF_WEIGHTS", "SHORTEST", "Settings", "asks_known", "default_settings", "load_arguments", "make_settings", "may_know", "read_settings", "settings_in", "too_short",
@@ -338,7 +339,7 @@ def read_settings(folder: Path) -> Settings:
     """
     path = folder / "run.toml"
     if not path.is_file():
-        raise RunError(f"{folder} holds no run (no run.toml); start one with `archduel search DATA --out {folder}`")
+        raise RunError(f"{folder} holds no run (no run.toml); start one with `archduel search DATA --out {typed(folder)}`")
     try:
         content = read_toml(path)
         settings = Settings(**(OLDER | content["run"]))

@@ -121,13 +121,37 @@ def test_a_plan_says_every_limit_and_every_space(tmp_path: Path, monkeypatch: py
     assert "at most 64 kB of RAM in 8 bits, 500 kB of flash in 8 bits" in answer.output
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--audit", "3O"], "--audit '3O' is not a time; write 90s"),
+        (["--audit", "5m", "--objective", "accuracy", "--objective", "macs"], "accuracy alone"),
+        (["--audit", "5m", "--no-race"], "an audit is of races"),
+        (["--audit", "5m", "--start", "pretrained"], "an audit trains from scratch"),
+        (["--track", "mlfow"], "tracker 'mlfow' is unknown; did you mean 'mlflow'"),
+        (["--from", "runs/nowhere"], "--from runs/nowhere: neither the folder of a finished run nor labels"),
+    ],
+)
+@pytest.mark.parametrize("plan", [["--plan"], []])
+def test_what_would_end_a_search_late_is_noticed_before_it_begins(
+    words: list[str], told: str, plan: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("archduel.commands.search.run.load", None)  # no image is read for it
+    monkeypatch.setattr("archduel.commands.search.dry.load", None)
+    answer = run(app, ["search", "digits", "--time", "1h", *words, *plan])
+    assert answer.exit_code != 0
+    assert told in str(answer.exception)
+    assert list(tmp_path.rglob("*.toml")) == []
+
+
 def begun(folder: Path) -> Job:
     """Returns a search that was begun."""
     return Job(folder, RUN, {"run": {"data": "digits", "seconds": 60.0}}, command="archduel search digits")
 
 
 def test_status_of_a_running_a_stopped_and_a_damaged_search(tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "a"
+    folder = tmp_path / "runs" / "my first"
     job = begun(folder)
     job.note("data", fingerprint="0")
     assert state_of(folder)["state"] == "running"
@@ -135,7 +159,7 @@ def test_status_of_a_running_a_stopped_and_a_damaged_search(tmp_path: Path) -> N
     state = state_of(folder)
     assert (state["state"], state["kind"], state["records"], state["data"]) == ("stopped", "search", 1, "digits")
     shown = run(app, ["status", str(folder)])
-    assert f"archduel resume {folder}" in shown.output
+    assert f"archduel resume '{folder}'" in shown.output  # as a shell takes it
     assert "archduel search digits" in shown.output
     assert json.loads(run(app, ["ls", str(tmp_path / "runs"), "--json"]).output)["state"] == "stopped"
     (folder / "run.toml").write_text("[")
