@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple
 
@@ -92,6 +92,10 @@ class Sizes:
     depths: tuple[int, ...] = (1, 2, 3)
     channels: tuple[int, ...] = CHANNELS
     smaller: tuple[int, ...] = ()
+
+    def of(self, space: Space) -> Sizes:
+        """Returns the sizes at which the networks of another space are built."""
+        return replace(self, depths=depths(space), channels=widths(space))
 
     def scale(self, channels: int, depth: int, side: int | None = None) -> Scale:
         """Returns a scale of this width and depth, at a smaller side where one is given."""

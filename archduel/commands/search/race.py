@@ -14,7 +14,7 @@ from archduel.assemble import declaration
 from archduel.commands.progress import Progress
 from archduel.commands.search.after import kept_for, rehearsed
 from archduel.commands.search.beside import side_beside
-from archduel.commands.search.earlier import Earlier
+from archduel.commands.search.earlier import Earlier, taken_over
 from archduel.commands.search.final import SCORES, images_facts, mistakes_of, text_of
 from archduel.commands.search.fronts import front_fields, front_sentence, objectives_for, tradeoff_of
 from archduel.commands.search.known import Start, choose_start, handed_look, record, scratch_side
@@ -76,6 +76,7 @@ def raced(
     constraint = _within_limits(folder, settings, space, dataset, side, start)
     within = partial(constraint_of, settings, dataset=dataset, side=side)
     sides = [*(side_beside(settings, dataset, within, searching, progress) if start.scratch else ()), *start.known]
+    _say_earlier(earlier, settings, space, [*([space.name] if start.scratch else []), *(side.asker.space.name for side in sides)], progress)
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint, earlier)
     race = run_race(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
@@ -96,6 +97,11 @@ def raced(
         others = [_member(folder, settings, dataset, race, place, spaces) for place in range(1, len(race.members))]
         found |= _front(folder, settings, dataset, race, [_brief(network), *others], found["gain"])
     return found
+
+
+def _say_earlier(earlier: Earlier, settings: Settings, space: Space, sides: Sequence[str], progress: Progress) -> None:
+    for line in taken_over(earlier, settings, space, sides):
+        progress.say(line)
 
 
 def _within_limits(folder: Job, settings: Settings, space: Space, dataset: Dataset, side: int, start: Start) -> Constraint | None:
