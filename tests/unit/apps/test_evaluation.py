@@ -243,6 +243,16 @@ def test_unreadable_images_are_skipped_and_named(folder: Path, tmp_path: Path) -
     record = evaluate_network(folder, images)
     assert record["data"]["pictures"] == 5
     assert list(record["data"]["skipped"]) == ["red/0.png"]
+    assert "skipped      1 image that cannot be read: 'red/0.png'" in text_of(record)
+    assert record["data"]["notes"] == []
+
+
+def test_classes_without_images_are_told(folder: Path, tmp_path: Path) -> None:
+    images = net.write_images(tmp_path / "test_set", n=2)
+    shutil.rmtree(images / "red")
+    record = evaluate_network(folder, images)
+    assert record["data"]["notes"] == ["there is no image of 1 of the 3 classes that the network knows: 'red'"]
+    assert record["confusion"][record["classes"].index("red")] == [0, 0, 0]
 
 
 def test_what_was_found_out_is_told_where_it_cannot_be_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
