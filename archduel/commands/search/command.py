@@ -34,7 +34,7 @@ Fields = Annotated[
         "archduel.commands.search.settings:Settings",
         without=("seconds", "threads", "set", "objectives"),  # --time and --set are written in other words; threads is for Python alone
         texts=("max_params", "max_macs", "max_ram", "max_flash"),
-        decided=("data", "workers", "space", "device"),
+        decided=("data", "workers", "space", "device", "strategy", "ranker"),
         flags=(("prior", "--from"),),
     ),
 ]

@@ -102,13 +102,15 @@ def _race_lines(settings: Settings) -> list[str]:
     spaces = settings.space if settings.beside is None else f"{settings.space} and {settings.beside}"
     if settings.seconds is None:
         return [f"a race of {settings.evaluations} networks of {spaces} {where}; it repeats exactly"]
+    front = settings.objectives and ("all members" if settings.front is None else f"{settings.front} members")
+    last = f"{front} of the front of {', '.join(settings.objectives)}" if settings.objectives else "the network that is handed over"
     forecast = timed_plan(settings.seconds, gone=0.0, reserve=reserve(settings.seconds))
     number = max(2, round(forecast.rungs.level / forecast.rungs.first))
     return [
         f"a race of {duration(settings.seconds)} {where}:",
         f"  newcomers  about {number} networks of {spaces} that {settings.strategy} asks for, {duration(forecast.rungs.first)} of training each at first",
         f"  race       until {duration(forecast.race_until)}; the strong go on from the weights that they have",
-        f"  last       about {duration(forecast.last)} for the network that is handed over, then test, export and report",
+        f"  last       about {duration(forecast.last)} for {last}, then test, export and report",
     ]
 
 

@@ -46,8 +46,8 @@ class Settings(BaseModel):
     # The order is part of the name of a run that was given no folder (a digest of the JSON): never reorder.
     data: str = Field(description="folder of images (one subfolder a class), .npz file, or digits, cifar10, cifar100")
     space: Annotated[str, Field(description="which networks there are to choose from: `archduel list spaces`; default whole networks for a race, else cells")] = "nasbench201"
-    strategy: Annotated[str, Field(description="how the search goes: `archduel list strategies`")] = "ctnas"
-    ranker: Annotated[str, Field(description="what compares networks, in strategies that have a ranker: `archduel list rankers`")] = "nac"
+    strategy: Annotated[str, Field(description="how the search goes: `archduel list strategies`; default ctnas, with several objectives best")] = "ctnas"
+    ranker: Annotated[str, Field(description="what compares networks, in strategies that have a ranker: `archduel list rankers`; default nac, with several objectives gp")] = "nac"
     seconds: float | None = Field(None, gt=0)
     evaluations: int | None = Field(None, ge=4, description="number of cheap trainings; alone it makes runs repeat exactly")
     max_params: int | None = Field(None, gt=0, description="most parameters: 500k, 1M")

@@ -122,6 +122,24 @@ def test_a_plan_says_every_limit_and_every_space(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
+    ("words", "strategy", "last"),
+    [
+        ([], "ctnas", "the network that is handed over"),
+        (["--objective", "accuracy", "--objective", "macs"], "best", "all members of the front of accuracy, macs"),
+        (["--objective", "accuracy", "--objective", "macs", "--front", "3", "--strategy", "nsga2"], "nsga2", "3 members of the front of accuracy, macs"),
+    ],
+)
+def test_a_front_is_searched_by_the_same_strategy_from_the_command_line_as_from_python(
+    words: list[str], strategy: str, last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = run(app, ["search", "digits", "--time", "60s", "--start", "scratch", "--max-images", "200", "--plan", *words])
+    assert answer.exit_code == 0, answer.output
+    assert f"networks of stages that {strategy} asks for" in answer.output
+    assert f"for {last}, then test" in answer.output
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (["--audit", "3O"], "--audit '3O' is not a time; write 90s"),
