@@ -94,7 +94,10 @@ class Sizes:
     smaller: tuple[int, ...] = ()
 
     def of(self, space: Space) -> Sizes:
-        """Returns the sizes at which the networks of another space are built."""
+        """Returns the sizes at which the networks of another space are built: one that means nothing where they say their own."""
+        around = family(space.name)
+        if around.own_size and not around.own_weights:
+            return replace(self, depths=(1,), channels=(16,))
         return replace(self, depths=depths(space), channels=widths(space))
 
     def scale(self, channels: int, depth: int, side: int | None = None) -> Scale:

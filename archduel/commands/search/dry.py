@@ -13,7 +13,12 @@ from archduel.commands.search.after import check_time, reserve
 from archduel.commands.search.announce import say_images
 from archduel.commands.search.audit import check_audit
 from archduel.commands.search.earlier import check_earlier
-from archduel.commands.search.known import backbones_at_hand, check_known, scratch_side, unsuitable
+from archduel.commands.search.known import (
+    backbones_at_hand,
+    check_known,
+    scratch_side,
+    unsuitable,
+)
 from archduel.commands.search.own import for_data, space_asked
 from archduel.commands.search.race import check_latency, check_settings_of_race, constraint_of, further_limit
 from archduel.commands.search.run import planned_without_race, races, search, with_budget

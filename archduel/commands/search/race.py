@@ -17,7 +17,14 @@ from archduel.commands.search.beside import side_beside
 from archduel.commands.search.earlier import Earlier, taken_over
 from archduel.commands.search.final import SCORES, images_facts, mistakes_of, text_of
 from archduel.commands.search.fronts import front_fields, front_sentence, objectives_for, tradeoff_of
-from archduel.commands.search.known import Start, choose_start, handed_look, record, scratch_side
+from archduel.commands.search.known import (
+    Start,
+    check_weights,
+    choose_start,
+    handed_look,
+    record,
+    scratch_side,
+)
 from archduel.commands.search.latency import latency_at, latency_facts, latency_limit
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import data_fields
@@ -67,10 +74,9 @@ def raced(
         return _strategy(settings, other, dataset, recipe_for(settings, dataset), newcomers, limit, earlier)
 
     start = choose_start(settings, dataset, searching, further, looking, progress.say)
-    if settings.beside is not None:
-        progress.say(f"spaces {space.name} and {settings.beside} side by side; --space takes one")
-    if start.sentence:
-        progress.say(start.sentence)
+    together = None if settings.beside is None else f"spaces {space.name} and {settings.beside} side by side; --space takes one"
+    for line in filter(None, (together, start.sentence)):
+        progress.say(line)
     side = scratch_side(settings, dataset)
     recipe = recipe_for(settings, dataset, side)
     constraint = _within_limits(folder, settings, space, dataset, side, start)
@@ -155,6 +161,7 @@ def check_settings_of_race(settings: Settings) -> None:
     """Refuses what was asked for and a race would not do.
 
     Raises:
+        DataError: for weights that were asked for and are not here.
         SettingError: naming the setting and what to do instead.
     """
     for key in settings.set:
@@ -172,6 +179,7 @@ def check_settings_of_race(settings: Settings) -> None:
             f"--final-seeds {settings.final_seeds}: a race trains one network to the end; `archduel audit RUN` trains with several "
             "seeds, --no-race trains all of them in the run"
         )
+    check_weights(settings)
 
 
 def recipe_for(settings: Settings, dataset: Dataset, side: int | None = None) -> Recipe:

@@ -147,6 +147,8 @@ def test_a_front_is_searched_by_the_same_strategy_from_the_command_line_as_from_
         (["--audit", "5m", "--no-race"], "an audit is of races"),
         (["--audit", "5m", "--start", "pretrained"], "an audit trains from scratch"),
         (["--track", "mlfow"], "tracker 'mlfow' is unknown; did you mean 'mlflow'"),
+        (["--start", "pretrained", "--backbones", "efficientnet_lite4"], "there are no weights of efficientnet_lite4 here: download"),
+        (["--backbones", "efficientnet_lite9"], "backbone 'efficientnet_lite9' is unknown"),
         (["--from", "runs/nowhere"], "--from runs/nowhere: neither the folder of a finished run nor labels"),
     ],
 )
