@@ -13,7 +13,8 @@ from archduel.commands import app
 from archduel.commands.dialect import modern, usable_device
 from archduel.commands.options import parse_count
 from archduel.commands.runs.status import state_of
-from archduel.commands.search.same import usual_device
+from archduel.commands.search.same import opened, usual_device
+from archduel.commands.search.settings import make_settings
 from archduel.core.job import RUN, Job
 from archduel.errors import RunError, SettingError
 
@@ -185,6 +186,21 @@ def test_status_of_a_running_a_stopped_and_a_damaged_search(tmp_path: Path) -> N
     (folder / "run.toml").write_text("[")
     assert state_of(folder)["state"] == "damaged"
     assert run(app, ["ls", str(tmp_path / "runs")]).exit_code == 0
+
+
+def test_who_repeats_a_finished_race_with_a_longer_time_is_told_how_to_train_on(tmp_path: Path) -> None:
+    folder, settings = tmp_path / "run", make_settings(data="digits", seconds=60.0)
+    opened(folder, settings, "archduel search digits", 0.0).close()
+    longer = settings.model_copy(update={"seconds": 90.0})
+    for finished, asked, told in (
+        (False, longer, ""), (True, longer, "--time +30s trains the network of this one on"), (True, settings.model_copy(update={"seconds": 30.0}), ""),
+        (True, longer.model_copy(update={"seed": 1}), ""),
+    ):  # fmt: skip
+        if finished:
+            (folder / "result.json").write_text(json.dumps({"race": {}}))
+        with pytest.raises(RunError, match="holds another run") as refused:
+            opened(folder, asked, "archduel search digits", 0.0)
+        assert str(refused.value).endswith(f"or the same settings{'; ' * bool(told)}{told}")
 
 
 def test_folders_without_runs_are_said_to_be_that(tmp_path: Path) -> None:
