@@ -84,7 +84,7 @@ def _more_time(path: Path, settings: Settings) -> float:
         result, before = read_result(path), read_settings(path)
     except ArchduelError:
         return 0.0
-    given = before.model_copy(update={"seconds": settings.seconds, "data": settings.data})
+    given = before.model_copy(update={"seconds": settings.seconds, "data": settings.data, "workers": settings.workers})
     if result is None or "race" not in result or given != settings or not _same_data(before, settings, path):
         return 0.0
     return 0.0 if before.seconds is None or settings.seconds is None else settings.seconds - before.seconds

@@ -190,7 +190,9 @@ def test_status_of_a_running_a_stopped_and_a_damaged_search(tmp_path: Path) -> N
 
 def test_who_repeats_a_finished_race_with_a_longer_time_is_told_how_to_train_on(tmp_path: Path) -> None:
     folder, settings = tmp_path / "run", make_settings(data="digits", seconds=60.0)
-    opened(folder, settings, "archduel search digits", 0.0).close()
+    job = opened(folder, settings, "archduel search digits", 0.0)
+    job.note("rung", number=0)  # something is paid for
+    job.close()
     longer = settings.model_copy(update={"seconds": 90.0})
     for finished, asked, told in (
         (False, longer, ""), (True, longer, "--time +30s trains the network of this one on"), (True, settings.model_copy(update={"seconds": 30.0}), ""),
