@@ -15,7 +15,7 @@ INNER = 224 / 256
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 ORIENTATION = 0x0112
 """EXIF's tag for how the camera was held."""
-TURNS = {
+TURNS: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
