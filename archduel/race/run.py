@@ -310,7 +310,8 @@ def _images_a_second(
 def _propose(earlier: Sequence[Arch], own: Side, known: Sequence[Side]) -> None:
     """Lets the networks of earlier races enter first, each on the side that has its kind; one that no side can open stays out."""
     for arch in earlier:
-        home = next((side for side in (own, *known) if side.asker.space.name == arch.space), own if enters_elsewhere(arch.space) else None)
+        otherwise = own if enters_elsewhere(arch.space, own.asker.space.name) else None
+        home = next((side for side in (own, *known) if side.asker.space.name == arch.space), otherwise)
         if home is not None:
             home.proposed.append(Entry("earlier", arch, Scale(), Counts(0, 0)))
 

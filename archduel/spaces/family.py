@@ -235,12 +235,13 @@ def is_own(arch: str | None) -> bool:
     return arch is not None and family(str(arch).partition(":")[0]).own_weights
 
 
-def enters_elsewhere(space: str) -> bool:
-    """Whether networks of the space of this name can take part in a race in another one: they begin untrained, and are not a person's own."""
-    if space not in registry.MENUS["space"]:
+def enters_elsewhere(space: str, into: str) -> bool:
+    """Whether networks of the space of one name can take part in a race in another: they begin untrained, and neither is a
+    person's own: who searches in that gets back a network of the own class."""
+    around, there = (family(name) if name in registry.MENUS["space"] else None for name in (space, into))
+    if around is None or around.build is None or around.own_weights or around.pretrained:
         return False
-    around = family(space)
-    return around.build is not None and not around.own_weights and not around.pretrained
+    return there is None or not there.own_weights
 
 
 def recipe_changes(arch: Arch) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def taken_over(earlier: Earlier, settings: Settings, space: Space, sides: Sequen
     if labels and not ranker:
         lines.append(f"--from: strategy {settings.strategy} has no ranker that could learn the earlier scores")
     for arch in earlier.winners:
-        if arch.space in sides or (space.name in sides and enters_elsewhere(arch.space)):
+        if arch.space in sides or (space.name in sides and enters_elsewhere(arch.space, space.name)):
             lines.append(f"--from: a network of {arch.space} that was handed over enters first, without the weights that it got then")
         else:
             lines.append(f"--from: a network of {arch.space} was handed over, and none of {arch.space} takes part here")

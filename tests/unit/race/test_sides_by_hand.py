@@ -97,7 +97,7 @@ def test_networks_of_earlier_races_enter_where_their_kind_is_or_untrained_in_the
         (SPACE, [], [[tiny, SPACE.start()]]),
         (SPACE, [Tiny()], [[SPACE.start()], [tiny]]),
         (SPACE, [Pretrained()], [[tiny, SPACE.start()], [known]]),
-        (mine, [], [[mine.start(), tiny, SPACE.start()]]),
+        (mine, [], [[mine.start()]]),  # whose run.model() is a Mine
     ):
         own, *others = (Side(Asker(Asking(each), each)) for each in (space, *sides))  # type: ignore[arg-type]
         _propose([known, mine.start(), tiny, nobody, SPACE.start()], own, others)
