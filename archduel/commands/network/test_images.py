@@ -183,7 +183,8 @@ def _matched(
     """Returns the test set with the network's numbers for the classes."""
     rows = np.arange(len(source)) if rows is None else rows
     place = {_as_read(label): number for number, label in enumerate(classes)}
-    strange, notes = [label for label in source.classes if _as_read(label) not in place], ()
+    strange = [label for label in source.classes if _as_read(label) not in place]
+    notes: tuple[str, ...] = ()
     if strange and _by_order(source.classes, classes):
         place, strange = {_as_read(label): number for number, label in enumerate(source.classes)}, []
         notes = (f"classes are matched by their order, for one side has but numbers: {_pairs(source.classes, classes)}",)
