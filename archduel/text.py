@@ -8,12 +8,13 @@ terminal) needs no care of its own.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import unicodedata
 from contextlib import suppress
 from typing import TextIO
 
-__all__ = ["composed", "is_terminal", "print_line", "printable", "settle_streams"]
+__all__ = ["composed", "is_terminal", "print_line", "printable", "settle_streams", "typed"]
 
 # control, surrogate, format (which turns the direction of text or hides it), and the two separators that end a line
 _STRANGE = frozenset(("Cc", "Cs", "Cf", "Zl", "Zp"))
@@ -48,6 +49,11 @@ def _escaped(char: str) -> str:
         return f"\\x{code - 0xDC00:02x}"
     short = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
     return _SHORT.get(char, short)
+
+
+def typed(path: object) -> str:
+    """Returns a path as a command takes it that a message tells people to type: in quotes where a shell would read something else in it."""
+    return shlex.quote(str(path))
 
 
 def composed(text: str) -> str:

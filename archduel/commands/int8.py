@@ -46,8 +46,10 @@ def export_int8(network: TrainedNetwork, folder: Path, *, data: str | None = Non
         from archduel.training.quantised import fine_tuned
 
         look = network.facts["preprocessing"]
-        pixels = Pixels(train.pixels[:MOST_TUNED], train.labels[:MOST_TUNED], look["mean"], look["std"])
-        model = fine_tuned(network.model, pixels, seed=int(network.facts.get("seed") or 0))
+        seed = int(network.facts.get("seed") or 0)
+        pixels = Pixels(train.pixels, train.labels, look["mean"], look["std"])
+        some = pixels.fraction(min(1.0, MOST_TUNED / len(pixels)), seed)  # of all classes: the images of a folder stand class after class
+        model = fine_tuned(network.model, some, seed=seed)
         with tempfile.TemporaryDirectory() as place:
             export_network(replace(network, model=model), Path(place) / "tuned")
             shutil.copyfile(Path(place) / "tuned" / FLOAT_FILE, path)

@@ -16,6 +16,7 @@ from archduel.commands.journals import Place, outcome, place_of, settings_of
 from archduel.core.disk import read_toml
 from archduel.core.storage import Tail, read_journal
 from archduel.errors import RunError, in_one_line
+from archduel.text import typed
 from archduel.training.tracking import Candidate, CandidateTracker, Tracker
 
 __all__ = ["Follower", "Steps", "Teller", "follow", "followed", "following", "make_tracker", "replay", "tracking_folder"]
@@ -282,7 +283,7 @@ def _follow(tracker: Tracker, path: Path, over: threading.Event, say: Callable[[
         if teller is not None:
             teller.end()
     except Exception as error:  # of somebody else's service: the job shall not end because of it
-        say(f"warning: the tracker is given up: {in_one_line(error)}; `archduel track {path}` tells it everything afterwards")
+        say(f"warning: the tracker is given up: {in_one_line(error)}; `archduel track {typed(path)}` tells it everything afterwards")
 
 
 def _teller(tracker: Tracker, path: Path) -> Teller | None:

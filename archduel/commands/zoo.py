@@ -12,6 +12,7 @@ from archduel.commands.choices import OneOf
 from archduel.commands.dialect import Group
 from archduel.commands.options import AsJson, add_command, numbers
 from archduel.commands.progress import record_lines
+from archduel.text import typed
 
 __all__ = ["register"]
 
@@ -76,4 +77,4 @@ def load(
         size = {"channels": channels, "depth": depth, "n_classes": classes}
         means, stds = (numbers(text, f"--{option}", float, example="0.49,0.48,0.45") for option, text in (("mean", mean), ("std", std)))
         facts = app.import_weights(name, checkpoint, to, data=data, mean=means, std=stds, size={k: v for k, v in size.items() if v})
-    typer.echo(f"{to}: {name}, {app.size_words(facts)}, {len(facts['classes'])} classes; `archduel eval {to} --data ...` checks it")
+    typer.echo(f"{to}: {name}, {app.size_words(facts)}, {len(facts['classes'])} classes; `archduel eval {typed(to)} --data ...` checks it")

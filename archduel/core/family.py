@@ -49,6 +49,7 @@ class Family:
         side: ``(arch, image_size) -> int`` at how many pixels an architecture sees images; None = as they are.
         own_weights: whether networks draw their weights themselves while they are built, and are a person's own: then no
             standard network takes their place.
+        pretrained: whether networks are parts of published ones and begin with the weights of these; untrained they are nothing to begin with.
         supernet: class made with ``(scale, **options)``, see :class:`archduel.core.Supernet`; without it there is no one-shot search.
         scale: size at which the networks were published; parameters and multiply-adds are given for it.
         ladder: (channels, depth) from small to large at which a search may build them; empty = the user says it.
@@ -80,6 +81,7 @@ class Family:
     example: Target | None = None
     side: Target | None = None
     own_weights: bool = False
+    pretrained: bool = False
     scale: Scale = Scale()
     ladder: tuple[tuple[int, int], ...] = ()
     least_depth: int = 1

@@ -37,7 +37,7 @@ from archduel.data.resolution import (
 )
 from archduel.data.stored import Item, is_kept, keep, kept_once, open_kept
 from archduel.errors import MACHINE, AbsentError, DataError, SettingError, as_number, as_whole, brief, reading
-from archduel.text import printable
+from archduel.text import printable, typed
 
 __all__ = ["NAMES", "check_name", "digits", "identity", "load", "locate", "remember", "source_of"]
 
@@ -109,7 +109,7 @@ def _path(path: Path, text: str, root: Path) -> Source:
         return from_cifar(form, path, root / "converted", name=text)
     if path.is_file() and is_archive(path):
         raise DataError(
-            f"{path} is an archive; `archduel data import NAME {path}` unpacks it safely under a name of your choice"
+            f"{path} is an archive; `archduel data import NAME {typed(path)}` unpacks it safely under a name of your choice"
         )
     return from_folder(path, name=text)
 

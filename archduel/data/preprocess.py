@@ -6,13 +6,39 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-__all__ = ["DEEP", "apply_preprocessing", "upright"]
+__all__ = ["DEEP", "apply_preprocessing", "turned", "upright"]
 
 INNER = 224 / 256
 """Share of the centre square's side that the rule ``inner`` keeps: ImageNet's usual 224 of 256 px."""
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+ORIENTATION = 0x0112
+"""EXIF's tag for how the camera was held."""
+TURNS: dict[Any, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+SAYING = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+"""Where an image that was read says that tag."""
+
+
+def turned(image: Image.Image) -> Image.Image:
+    """Returns the image with the camera's rotation undone; as it is where it says none, or what it says is damaged.
+
+    (``ImageOps.exif_transpose`` writes the other tags anew, and fails where one of them cannot be: of pixels that are whole.)
+    """
+    image.load()  # which turns TIFF files, and takes the tag from them
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION))
+    except Exception:  # the reader raises whatever damaged tags lead it to
+        return image
+    if turn is None:
+        return image
+    image = image.transpose(turn)
+    for key in SAYING:  # else the next one who looks would turn it again
+        image.info.pop(key, None)
+    return image
 
 
 def _eight_bit(image: Image.Image, value_range: Any = None) -> Image.Image:
@@ -61,7 +87,7 @@ def _square(image: Image.Image, size: int, rule: str) -> Image.Image:
 
 def upright(image: Image.Image, mode: str, value_range: Any = None) -> Image.Image:
     """Returns the image with the camera's rotation undone, 8 bits a channel (by ``value_range``), opaque, in ``mode``."""
-    image = ImageOps.exif_transpose(image)
+    image = turned(image)
     if image.mode in DEEP:
         image = _eight_bit(image, value_range)
     return _opaque(image).convert(mode)

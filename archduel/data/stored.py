@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from archduel.data.arrays import as_image
 from archduel.data.cache import RowFile, locked, publish
 from archduel.data.dataset import Source, ValueRange, digest
+from archduel.data.preprocess import turned
 from archduel.errors import DataError
 
 __all__ = ["Item", "is_kept", "keep", "kept_once", "open_kept"]
@@ -28,7 +29,7 @@ PLAIN = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # modes that PNG holds wit
 
 def _encoded(image: Image.Image | NDArray[np.uint8]) -> bytes:
     """Returns an image as a lossless file."""
-    upright = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else as_image(image)
+    upright = turned(image) if isinstance(image, Image.Image) else as_image(image)
     buffer = io.BytesIO()
     if upright.mode in PLAIN:
         upright.save(buffer, "PNG", compress_level=1)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from archduel.core import Arch, Scale, parse
 from archduel.core.disk import read_json
 from archduel.errors import DataError, RunError, brief, in_one_line
+from archduel.text import typed
 
 __all__ = ["FEWEST", "UNITS", "Kit", "KitNetwork", "Measured", "check_plausible", "check_unit", "kit_named", "kit_of", "kit_record", "read_kit", "read_measurements"]
 
@@ -93,7 +94,7 @@ def read_kit(place: Path) -> Kit:
     """
     path = place / "kit.json" if place.is_dir() else place
     if not path.is_file():
-        raise DataError(f"{place} is no kit (no kit.json); `archduel device kit {place}` makes one")
+        raise DataError(f"{place} is no kit (no kit.json); `archduel device kit {typed(place)}` makes one")
     return kit_of(read_json(path, {"kit": str, "networks": list}))
 
 

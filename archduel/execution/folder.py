@@ -32,6 +32,7 @@ from archduel.errors import DamagedError, RunError, SettingError
 from archduel.execution.judging import AtOnce, one_by_one
 from archduel.execution.letters import identity_of, job_digest, job_records, read_outcome
 from archduel.execution.tries import CONTROL, Job, Rounds, Trouble
+from archduel.text import typed
 
 __all__ = ["BEAT", "ENTRY", "LEASE", "Beating", "Folder", "Places", "Still", "entries", "host_name", "read_driver", "records_in"]
 
@@ -373,4 +374,4 @@ class Folder:
             self._lonely, self._spoken = now, False
         if now - self._lonely > max(LONELY, 3 * self.beat) and not self._spoken:
             self._spoken = True
-            self.say(f"no worker is there; start some on any machine that sees the folder: archduel worker --join {self.folder.parent}")
+            self.say(f"no worker is there; start some on any machine that sees the folder: archduel worker --join {typed(self.folder.parent)}")

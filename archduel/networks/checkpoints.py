@@ -74,18 +74,23 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """Returns the line of a reader's message that says what it met."""
-    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
-    return next((line for line in lines if "GLOBAL" in line), lines[0] if lines else type(error).__name__)
+    """Returns the line of a reader's message that says what it met; of bytes that no reader knows it says nothing (``KeyError: 101``)."""
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if " " in line.strip()]
+    return next((line for line in lines if "GLOBAL" in line), lines[0] if lines else "torch did not save it, or it is damaged")
 
 
 def _tensors(saved: object) -> dict[str, Tensor]:
-    """Returns the named tensors of what a file holds, looking below the usual names."""
-    if not isinstance(saved, Mapping):
-        return {}
-    tensors = {str(name): value for name, value in saved.items() if isinstance(value, Tensor)}
-    below = [_tensors(saved[name]) for name in WRAPPED if isinstance(saved.get(name), Mapping)]
-    return max([tensors, *below], key=len)
+    """Returns the named tensors of what a file holds, looking below the usual names; a container may hold itself."""
+    found: dict[str, Tensor] = {}
+    waiting, seen = [saved], set()
+    while waiting:
+        here = waiting.pop(0)
+        if isinstance(here, Mapping) and id(here) not in seen:
+            seen.add(id(here))
+            tensors = {str(name): value for name, value in here.items() if isinstance(value, Tensor)}
+            found = max(found, tensors, key=len)
+            waiting += [here[name] for name in WRAPPED if name in here]
+    return found
 
 
 def layers_of(weights: Mapping[str, Tensor]) -> list[Layer]:

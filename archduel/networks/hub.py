@@ -19,6 +19,8 @@ LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,62}")
 METRICS = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1", "ece": "Expected calibration error"}
 """Fact of a test -> how a card calls it."""
 TAGS = ("image-classification", "pytorch", "onnx", "safetensors", "neural-architecture-search", "archduel")
+LOOK = ("size", "mode", "rule", "mean", "std", "value_range")
+"""What is told of how images become pixels; of images with more than 8 bits the values that become black and white, too."""
 KNOWN = ("cifar10", "cifar100")
 """Data sets that the Hub knows by the same name."""
 LOADING = '''## From the Hub
@@ -73,7 +75,7 @@ def _config(network: TrainedNetwork) -> dict[str, Any]:
         "model_type": "archduel", "architectures": ["Network"], "arch": str(facts["arch"] or ""), "text": str(facts["text"] or ""), "archduel": __version__,
         "num_labels": len(classes), "id2label": {str(i): name for i, name in enumerate(classes)}, "label2id": {name: i for i, name in enumerate(classes)},
         "num_channels": facts["scale"]["in_channels"], "image_size": facts["scale"]["image_size"], "params": network.counts.params, "macs": network.counts.macs,
-        "preprocessing": {name: facts["preprocessing"][name] for name in ("size", "mode", "rule", "mean", "std")},
+        "preprocessing": {name: value for name in LOOK if (value := facts["preprocessing"].get(name)) is not None},
     }  # fmt: skip
 
 

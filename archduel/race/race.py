@@ -25,11 +25,11 @@ from archduel.race.rungs import Enter, Standing
 from archduel.race.sets import Sets
 from archduel.race.settings import RaceSettings
 from archduel.race.sides import Side, opened_score, turn
-from archduel.race.sizes import Sizes, depths, fitting_scale, widths
+from archduel.race.sizes import Sizes, fitting_scale
 from archduel.race.teaching import LEAST_TO_LEARN, LESSON, TEACHER_SHARE, Teacher, asked, learns_from, taught
 from archduel.race.threads import Threads
 from archduel.race.training import Anytime
-from archduel.spaces.family import build, recipe_changes
+from archduel.spaces.family import build, family, recipe_changes
 from archduel.training.metrics import evaluate
 from archduel.training.recipe import Recipe
 from archduel.training.runtime import mix_seed
@@ -186,12 +186,12 @@ class Race:
             macs = self._centre(ahead) * self.factors[place % len(self.factors)]
             if ahead is not None and one_answer_apart(arch, ahead.entry.arch):
                 macs = ahead.entry.counts.macs  # as large as the leader, so that the answer decides and not the size
-            found = fitting_scale(arch, macs, self._sizes(side), rng)
+            found = fitting_scale(arch, macs, self._sizes(arch), rng)
         return None if found is None else Entry(role, arch, *found)
 
-    def _sizes(self, side: Side) -> Sizes:
-        """Returns the sizes at which the networks of a side are built: those of the race are the first side's."""
-        return self.sizes if side is self.sides[0] else replace(self.sizes, depths=depths(side.asker.space), channels=widths(side.asker.space))
+    def _sizes(self, arch: Arch) -> Sizes:
+        """Returns the sizes at which a network is built: those of the race are of its first side's space, and one of an earlier race may be of any."""
+        return self.sizes if arch.space == self.sides[0].asker.space.name else self.sizes.of(family(arch.space)())
 
     def _centre(self, ahead: Candidate | None) -> float:
         """Returns the multiply-adds around which newcomers are built."""
@@ -204,7 +204,7 @@ class Race:
 
     def _add(self, entry: Entry) -> Candidate:
         side = self.sides[entry.side]
-        own_size = side.opener is not None or (entry.role == "standard" and entry.scale.channels == 16) or len(self._sizes(side).channels) == 1
+        own_size = side.opener is not None or (entry.role == "standard" and entry.scale.channels == 16) or len(self._sizes(entry.arch).channels) == 1
         text = self.named(entry.arch) if side.opener is None else side.opener.named(entry.arch)
         name = text if own_size else f"{text} C{entry.scale.channels} N{entry.scale.depth}"
         foretold = None if side.opener is None else side.opener.foretold(entry.arch)

@@ -36,7 +36,7 @@ from archduel.race.settings import RaceSettings
 from archduel.race.sides import Side
 from archduel.race.sizes import Bounds, Sizes, depths, fitting_scale, standard_ladder, widths
 from archduel.race.training import Anytime, best_precision
-from archduel.spaces.family import build, count, family
+from archduel.spaces.family import build, count, enters_elsewhere, family
 from archduel.spaces.mobilenetv3.space import MobileNetV3, Spec
 from archduel.spaces.resnet.space import BLOCKS, WIDTHS, ResNet
 from archduel.training.recipe import Recipe
@@ -310,9 +310,10 @@ def _images_a_second(
 
 
 def _propose(earlier: Sequence[Arch], own: Side, known: Sequence[Side]) -> None:
-    """Lets the networks of earlier races enter first, each on the side that opens its kind; parts of backbones that are not here stay out."""
+    """Lets the networks of earlier races enter first, each on the side that has its kind; one that no side can open stays out."""
     for arch in earlier:
-        home = next((side for side in known if side.asker.space.name == arch.space), None if family(arch.space).own_weights else own)
+        otherwise = own if enters_elsewhere(arch.space, own.asker.space.name) else None
+        home = next((side for side in (own, *known) if side.asker.space.name == arch.space), otherwise)
         if home is not None:
             home.proposed.append(Entry("earlier", arch, Scale(), Counts(0, 0)))
 
@@ -338,13 +339,13 @@ def _standards(sizes: Sizes, macs: float) -> list[Entry]:
 
 def _namer(space: Space, *others: Space) -> Callable[[Arch], str]:
     """Returns a function that names architectures for people."""
-    resnet, mobile = ResNet(), MobileNetV3()
-    homes = {resnet.name: resnet, **{other.name: other for other in others}}
+    mobile = MobileNetV3()
+    homes = {home.name: home for home in (space, *others)}
 
     def named(arch: Arch) -> str:
         if arch.space == mobile.name:
             return "MobileNetV3 of the least depth"
-        home: Any = homes.get(arch.space, space)
+        home = homes[arch.space] if arch.space in homes else family(arch.space)()
         return str(home.write(arch)) if isinstance(home, TextSpace) else str(arch)
 
     return named

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple
 
@@ -92,6 +92,13 @@ class Sizes:
     depths: tuple[int, ...] = (1, 2, 3)
     channels: tuple[int, ...] = CHANNELS
     smaller: tuple[int, ...] = ()
+
+    def of(self, space: Space) -> Sizes:
+        """Returns the sizes at which the networks of another space are built: one that means nothing where they say their own."""
+        around = family(space.name)
+        if around.own_size and not around.own_weights:
+            return replace(self, depths=(1,), channels=(16,))
+        return replace(self, depths=depths(space), channels=widths(space))
 
     def scale(self, channels: int, depth: int, side: int | None = None) -> Scale:
         """Returns a scale of this width and depth, at a smaller side where one is given."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["PlugIns", "build", "build_text", "check_depth", "checked", "costs_for", "count", "count_text", "families", "family", "for_scale", "found_by_others", "free_text", "is_own", "options_of", "recipe_changes", "seen_scale", "supernet", "target_of", "with_text"]
+__all__ = ["PlugIns", "build", "build_text", "check_depth", "checked", "costs_for", "count", "count_text", "enters_elsewhere", "families", "family", "for_scale", "found_by_others", "free_text", "is_own", "options_of", "recipe_changes", "seen_scale", "supernet", "target_of", "with_text"]
 
 
 def family(name: str) -> Family:
@@ -233,6 +233,15 @@ def costs_for(archs: Sequence[Arch], scale: Scale) -> NDArray[np.float64]:
 def is_own(arch: str | None) -> bool:
     """Whether the text of an architecture is one of a person's own network."""
     return arch is not None and family(str(arch).partition(":")[0]).own_weights
+
+
+def enters_elsewhere(space: str, into: str) -> bool:
+    """Whether networks of the space of one name can take part in a race in another: they begin untrained, and neither is a
+    person's own: who searches in that gets back a network of the own class."""
+    around, there = (family(name) if name in registry.MENUS["space"] else None for name in (space, into))
+    if around is None or around.build is None or around.own_weights or around.pretrained:
+        return False
+    return there is None or not there.own_weights
 
 
 def recipe_changes(arch: Arch) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from archduel.core.disk import user_folder, write_atomic
 from archduel.errors import SettingError, TableError, as_path, reading, unknown
 from archduel.tables.file import TableHeader, read_table_file, verify_table_file
 from archduel.tables.table import Table
-from archduel.text import printable
+from archduel.text import printable, typed
 
 __all__ = [
     "ENDINGS",
@@ -93,7 +93,7 @@ def open_table(name_or_path: str | Path) -> Table:
             raise unknown("table", str(name_or_path), known, command="archduel table list")
         path = known[str(name_or_path)]
     if path.suffix.lower() in ENDINGS:
-        raise TableError(f"{path} is not a table yet: `archduel table import {path} --out {path.stem}{SUFFIX} ...` makes one of it")
+        raise TableError(f"{path} is not a table yet: `archduel table import {typed(path)} --out {typed(path.stem + SUFFIX)} ...` makes one of it")
     with reading(path, TableError):
         facts = TableHeader.read(read_table_file(path)[0])
     if facts.space not in registry.names("space"):

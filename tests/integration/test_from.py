@@ -43,6 +43,19 @@ def test_the_earlier_network_enters_first_and_the_run_no_longer_needs_the_folder
     assert again.result["race"]["candidates"][0]["arch"] == WINNER
 
 
+def test_a_network_of_another_space_enters_and_a_part_of_a_pretrained_one_stays_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny, known = "tiny:6.1.1.1.0.0.0.0.0.2.1.3.1.1", "pretrained:0.2.4.0.0.0.0.0.0.0.0"
+    before = f"{earlier(tmp_path / 'small', tiny)}+{earlier(tmp_path / 'known', known)}"
+    run = archduel.search("digits", out=tmp_path / "run", prior=before, **{**SMALL, "quiet": False})
+    candidates = run.result["race"]["candidates"]
+    assert (candidates[0]["role"], candidates[0]["arch"]) == ("earlier", tiny)
+    assert all(candidate["arch"] != known for candidate in candidates)
+    told = capsys.readouterr().out
+    assert f"from {tmp_path / 'small'}: scores of 5 networks of stages" in told
+    assert "--from: a network of tiny that was handed over enters first" in told
+    assert "--from: a network of pretrained was handed over, and none of pretrained takes part here" in told
+
+
 def test_labels_reach_the_ranker_of_a_search_that_is_no_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from archduel.rankers.warm import Warm
 

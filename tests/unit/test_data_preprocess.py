@@ -11,6 +11,7 @@ from PIL import Image
 
 from archduel.data import Preprocessing, apply_preprocessing, open_image
 from archduel.data import preprocess as module
+from archduel.data.preprocess import turned
 from archduel.errors import DataError
 
 
@@ -125,6 +126,45 @@ def test_the_rotation_of_the_camera_is_undone(orientation: int) -> None:
     Image.fromarray(np.ascontiguousarray(turn(upright))).save(buffer, "PNG", exif=exif)
     found = apply_preprocessing(Image.open(buffer), preprocessing(mode="L"))
     np.testing.assert_array_equal(found[0], upright)
+
+
+def _with_tags(kind: str, tags: bytes) -> Image.Image:
+    """Returns an image of 20 x 10 px that was read from a file with these EXIF tags, its left half white."""
+    pixels, buffer = Image.new("RGB", (20, 10)), io.BytesIO()
+    pixels.paste((255, 255, 255), (0, 0, 10, 10))
+    pixels.save(buffer, kind, exif=tags)
+    return Image.open(buffer)
+
+
+@pytest.mark.filterwarnings("ignore:.*EXIF:UserWarning")  # Pillow's, of what is damaged
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("tags", [b"junkjunkjunkjunk", b"MM\0*\0\0", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03"])
+def test_damaged_tags_do_not_keep_a_whole_image_from_being_read(kind: str, tags: bytes) -> None:
+    with _with_tags(kind, b"Exif\0\0" + tags) as image:
+        found = apply_preprocessing(image, preprocessing(10, rule="letterbox"))
+    assert found[:, 4:6, 1:4].min() > 200
+    assert found[:, 4:6, 6:9].max() < 50
+
+
+def test_a_rotation_is_undone_beside_a_tag_that_cannot_be_written_again() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera stood on its right side
+    exif[0x0110] = "camera"
+    # the model becomes one fraction, of which Pillow has the value and no form to write it in
+    tags = exif.tobytes().replace(b"\x01\x10\x00\x02\x00\x00\x00\x07", b"\x01\x10\x00\x05\x00\x00\x00\x01")
+    with _with_tags("JPEG", tags) as image:
+        found = apply_preprocessing(image, preprocessing(10, rule="letterbox"))
+    assert found[:, 1:4, 4:6].min() > 200  # what was left is above
+    assert found[:, 6:9, 4:6].max() < 50
+
+
+def test_an_image_is_turned_once_however_often_it_is_looked_at() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with _with_tags("PNG", exif.tobytes()) as image:
+        once = turned(image)
+    assert once.size == (10, 20)
+    assert turned(once).size == (10, 20)
 
 
 def test_real_files_of_sixteen_bits_and_cmyk(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from archduel.errors import RunError, as_path
 from archduel.estimators.timing import check_device
 from archduel.networks.trained import FACTS, TrainedNetwork, open_network
 from archduel.reporting.statistics import Interval, gain_interval, mcnemar
+from archduel.text import typed
 
 __all__ = ["Training", "compare", "text_of", "trainings"]
 
@@ -51,7 +52,7 @@ def trainings(where: str | Path) -> list[Training]:
     folder = Path(as_path("the folder of trainings", where, RunError))
     folders = [folder] if (folder / SPEC).is_file() else sorted(path.parent for path in folder.glob(f"*/{SPEC}"))
     if not folders:
-        raise RunError(f"{folder} holds no training, nor subfolders with one each (`archduel train ... --out {folder}/seed0`)")
+        raise RunError(f"{folder} holds no training, nor subfolders with one each (`archduel train ... --out {typed(folder / 'seed0')}`)")
     members = []
     for path in folders:
         if not (path / FACTS).is_file():

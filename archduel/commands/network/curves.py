@@ -14,6 +14,7 @@ from archduel.core.storage import read_journal
 from archduel.errors import RunError
 from archduel.networks.trained import RECORD
 from archduel.reporting.run_report import report_html
+from archduel.text import typed
 
 __all__ = ["MEASURES", "curves_data", "write_curves"]
 
@@ -80,7 +81,7 @@ def curves_data(folders: Sequence[Path], records: Sequence[Sequence[Mapping[str,
 def _spec(folder: Path) -> dict[str, Any]:
     path = folder / "train.toml"
     if not path.is_file():
-        raise RunError(f"{folder} holds no training (no train.toml); `archduel train ARCH --out {folder}` makes one")
+        raise RunError(f"{folder} holds no training (no train.toml); `archduel train ARCH --out {typed(folder)}` makes one")
     return read_toml(path)
 
 

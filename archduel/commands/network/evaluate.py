@@ -16,6 +16,7 @@ from archduel.commands.network.test_images import TestSet, batches, open_test_se
 from archduel.core.disk import write_atomic
 from archduel.core.storage import environment
 from archduel.data.dataset import Preprocessing
+from archduel.data.layout import some
 from archduel.errors import DataError, SettingError, unknown
 from archduel.estimators.timing import check_device
 from archduel.networks.trained import FACTS, RECORD, ZOO, TrainedNetwork, folder_of, open_network
@@ -132,7 +133,7 @@ def _record(network: TrainedNetwork, test_set: TestSet, evaluations: dict[Key, E
     interval = share_interval(int((clean.predictions == clean.labels).sum()), len(clean.labels))
     record: dict[str, Any] = {
         "network": {"from": network.where, "arch": facts["arch"] or facts["text"], **network.counts._asdict()},
-        "data": {"name": test_set.name, "split": test_set.split, "pictures": len(clean.labels), "skipped": skipped, "notes": list(test_set.notes)},
+        "data": {"name": test_set.name, "split": test_set.split, "pictures": len(clean.labels), "skipped": skipped, "notes": [*test_set.notes, *_absent(clean.confusion, facts["classes"])]},
         "top1": clean.accuracy,
         "top1_interval": [interval.low, interval.high],
         "top5": top_k(clean.probabilities, clean.labels, 5),
@@ -155,6 +156,12 @@ def _record(network: TrainedNetwork, test_set: TestSet, evaluations: dict[Key, E
         mean = float(np.mean([row["top1"] for row in spoiled]))
         record["corruptions"] = {"rows": spoiled, "mean_top1": mean}
     return record
+
+
+def _absent(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
+    """Returns a note where images of some classes that the network knows are missing: what is said of all classes is of the others."""
+    missing = [name for name, images in zip(classes, confusion.sum(1).tolist()) if not images]
+    return [f"there is no image of {len(missing):,} of the {len(classes):,} classes that the network knows: {some(missing, 3)}"] if missing else []
 
 
 def _per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -202,5 +209,5 @@ def text_of(record: dict[str, Any], *, worst: int = 5) -> list[str]:
         lines.append(f"{row['kind']:<12} severity {row['severity']}: top-1 {row['top1']:.2%}, calibration {row['ece']:.4f}")
     lines += [f"note         {note}" for note in data["notes"]]
     if data["skipped"]:
-        lines.append(f"skipped      {len(data['skipped'])} images that cannot be read")
+        lines.append(f"skipped      {len(data['skipped']):,} image{'s' * (len(data['skipped']) != 1)} that cannot be read: {some(list(data['skipped']), 3)}")
     return lines

@@ -98,8 +98,8 @@ def open_test_set(data: Any, facts: Mapping[str, Any], *, split: str = "test", l
         chosen, words = np.arange(len(source)), "given test split"
     test_set = _matched(source, chosen, name, words, facts["classes"])
     if not held_out:
-        return replace(test_set, notes=_copied(source, known))
-    return replace(test_set, notes=() if bool(np.any(source.given == TEST)) else _changed(source, known))
+        return replace(test_set, notes=(*test_set.notes, *_copied(source, known)))
+    return replace(test_set, notes=(*test_set.notes, *(() if bool(np.any(source.given == TEST)) else _changed(source, known))))
 
 
 def _changed(source: Source, known: Mapping[str, Any]) -> tuple[str, ...]:
@@ -184,9 +184,10 @@ def _matched(
     rows = np.arange(len(source)) if rows is None else rows
     place = {_as_read(label): number for number, label in enumerate(classes)}
     strange = [label for label in source.classes if _as_read(label) not in place]
-    nameless = _nameless(classes) or _nameless(source.classes)
-    if strange and nameless and len(source.classes) == len(classes):  # one of the two has no names: order decides
+    notes: tuple[str, ...] = ()
+    if strange and _by_order(source.classes, classes):
         place, strange = {_as_read(label): number for number, label in enumerate(source.classes)}, []
+        notes = (f"classes are matched by their order, for one side has but numbers: {_pairs(source.classes, classes)}",)
     if strange:
         raise DataError(
             f"{name} has {len(source.classes)} classes, {len(strange)} of which the network does not know "
@@ -196,7 +197,25 @@ def _matched(
     if not len(rows):
         raise DataError(f"{name} has no test images")
     translate = np.array([place[_as_read(label)] for label in source.classes], np.int64)
-    return TestSet(source, rows, translate[source.labels[rows]], name, split)
+    return TestSet(source, rows, translate[source.labels[rows]], name, split, notes)
+
+
+def _by_order(theirs: Sequence[str], ours: Sequence[str]) -> bool:
+    """Returns whether order says what names cannot: one of the two has but numbers, and names that both have stand in the same places.
+
+    (Counted from 1 they do not, and every one is another one's number.)
+    """
+    if len(theirs) != len(ours) or not (_nameless(theirs) or _nameless(ours)):
+        return False
+    if _nameless(theirs, 1) or _nameless(ours, 1):
+        return True
+    place = {_as_read(label): number for number, label in enumerate(ours)}
+    return all(place.get(_as_read(label), number) == number for number, label in enumerate(theirs))
+
+
+def _pairs(theirs: Sequence[str], ours: Sequence[str], n: int = 3) -> str:
+    """Returns the first classes of images and network that are taken for the same."""
+    return ", ".join(f"{mine} = {other}" for mine, other in list(zip(ours, theirs))[:n]) + (" ..." if len(ours) > n else "")
 
 
 def _as_read(label: str) -> str:
@@ -204,9 +223,9 @@ def _as_read(label: str) -> str:
     return printable(composed(label))
 
 
-def _nameless(classes: Sequence[str]) -> bool:
-    """Returns whether the classes are but numbers from 0."""
-    return list(classes) == [str(number) for number in range(len(classes))]
+def _nameless(classes: Sequence[str], first: int = 0) -> bool:
+    """Returns whether the classes are but numbers from ``first`` on."""
+    return list(classes) == [str(first + number) for number in range(len(classes))]
 
 
 def _flat(folder: Path, labels: Path, classes: Sequence[str]) -> Source:
@@ -218,7 +237,7 @@ def _flat(folder: Path, labels: Path, classes: Sequence[str]) -> Source:
         raise DataError(f"{folder} holds no images outside class folders; leave --labels out for class folders")
     words, _ = class_words(labels, files)
     names = naturally(set(words))
-    nameless = _nameless(classes) and len(names) == len(classes) and not all(word.isdigit() for word in words)
+    nameless = _nameless(classes) and _by_order(names, classes) and not all(word.isdigit() for word in words)
     # a network without names goes by the order that folders of these names would have
     codes = np.array(read_list(labels, files, names if nameless else classes), np.int64)
     given = np.full(len(files), TEST, np.int8)

@@ -12,7 +12,7 @@ from archduel.core.job import JOURNAL, RUN, TRAINING, read_result
 from archduel.core.storage import read_journal
 from archduel.errors import ArchduelError, RunError, in_one_line
 from archduel.reporting.text import drawn, duration
-from archduel.text import printable
+from archduel.text import printable, typed
 
 __all__ = ["found", "line_of", "lines_of", "state_of"]
 
@@ -101,6 +101,6 @@ def lines_of(state: Mapping[str, Any]) -> list[str]:
     if "test_accuracy" in result:
         lines.append(f"  result   {result.get('text', result.get('arch'))}: {result['test_accuracy']:.2%} of {_tested(result)}, {result['params']:,} parameters")
     if state["state"] == "stopped":
-        again = f"archduel resume {state['folder']}"
+        again = f"archduel resume {typed(state['folder'])}"
         lines.append(f"  next     {again} goes on")
     return [printable(line) for line in lines]

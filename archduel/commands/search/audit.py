@@ -39,7 +39,7 @@ from archduel.training.images import Pixels, side_by_side
 from archduel.training.metrics import evaluate
 from archduel.training.runtime import mix_seed
 
-__all__ = ["AUDIT", "audit", "audited"]
+__all__ = ["AUDIT", "audit", "audited", "check_audit"]
 
 AUDIT = "audit.json"
 LAYOUT = Layout("audit", "audit.toml", ("audit",), option="run")
@@ -57,6 +57,29 @@ NAMES = {
     "search": "the best searched network of the race", "random": "random search at equal cost",
     "standard": "the best standard network of the race",
 }  # fmt: skip
+
+
+def check_audit(time: Any, settings: Settings, *, race: bool) -> None:
+    """Refuses before a run what its audit would refuse after it, perhaps hours later.
+
+    Args:
+        time: of the audit, None where nobody asked for one.
+        settings: of the run.
+        race: whether that is a race.
+
+    Raises:
+        SettingError: for what is no time, or a run of which there is no audit.
+    """
+    if time is None:
+        return
+    if time != HALF:
+        parse_seconds(time, "--audit")
+    if settings.objectives is not None:
+        raise SettingError("an audit is of runs for accuracy alone; leave --audit or the objectives out")
+    if not race:
+        raise SettingError("an audit is of races, and this run trains random search's network and a standard one alike anyway; leave --audit out, or add --race")
+    if settings.start == "pretrained":
+        raise SettingError("an audit trains from scratch, and what --start pretrained hands over knows images already; leave --audit or --start pretrained out")
 
 
 def audited(path: Path, time: str | float, progress: Progress, *, quiet: bool | None, command: str) -> None:

@@ -34,7 +34,7 @@ Fields = Annotated[
         "archduel.commands.search.settings:Settings",
         without=("seconds", "threads", "set", "objectives"),  # --time and --set are written in other words; threads is for Python alone
         texts=("max_params", "max_macs", "max_ram", "max_flash"),
-        decided=("data", "workers", "space", "device"),
+        decided=("data", "workers", "space", "device", "strategy", "ranker"),
         flags=(("prior", "--from"),),
     ),
 ]
@@ -89,7 +89,7 @@ def search(
     if plan:
         from archduel.commands.search.dry import plan as say_plan
 
-        say_plan(data, quiet=quiet, seconds=None if seconds is None or is_more(time) else seconds, set=changes, **{**fields, "device": usable_device(fields["device"] or "auto")})
+        say_plan(data, audit=audit, track=track, quiet=quiet, seconds=None if seconds is None or is_more(time) else seconds, set=changes, **{**fields, "device": usable_device(fields["device"] or "auto")})
         return
     try:
         main.search(data, time=seconds, out=out, audit=audit, set=changes, track=track, quiet=quiet, command=command_line(), gone=running_for(), **fields)

@@ -6,11 +6,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from archduel import registry
 from archduel.commands.journals import going_on
 from archduel.commands.progress import Progress, duration
 from archduel.commands.search.after import check_time, reserve
 from archduel.commands.search.announce import say_images
-from archduel.commands.search.known import backbones_at_hand, check_known, scratch_side, unsuitable
+from archduel.commands.search.audit import check_audit
+from archduel.commands.search.earlier import check_earlier
+from archduel.commands.search.known import (
+    backbones_at_hand,
+    check_known,
+    scratch_side,
+    unsuitable,
+)
 from archduel.commands.search.own import for_data, space_asked
 from archduel.commands.search.race import check_latency, check_settings_of_race, constraint_of, further_limit
 from archduel.commands.search.run import planned_without_race, races, search, with_budget
@@ -32,11 +40,13 @@ from archduel.reporting.text import compact
 __all__ = ["plan", "resume"]
 
 
-def plan(data: str, *, quiet: bool | None = None, **values: Any) -> None:
+def plan(data: str, *, audit: Any = None, track: str = "", quiet: bool | None = None, **values: Any) -> None:
     """Prints the plan of a search: images, budget, limits, what takes part. Writes and trains nothing, except steps that are timed.
 
     Args:
         data: as for :func:`archduel.search`.
+        audit: likewise.
+        track: likewise.
         quiet: print nothing: only errors in what was asked for are told.
         **values: settings of the search.
 
@@ -44,10 +54,14 @@ def plan(data: str, *, quiet: bool | None = None, **values: Any) -> None:
         ArchduelError: one of its kinds for data, settings, limits or a budget that cannot be used.
     """
     settings, progress = with_budget(make_settings(data=data, **values)), Progress(quiet=quiet)
+    check_audit(audit, settings, race=races(settings))
+    if track:
+        registry.entry("tracker", track)
     check_settings(settings)
     if races(settings):
         check_settings_of_race(settings)
         check_time(settings.seconds, 0.0)
+    check_earlier(settings, space_asked(settings))
     dataset = load(settings.data, progress=progress.reading, **load_arguments(settings))
     progress.end()
     say_images(progress, settings, dataset)
@@ -93,13 +107,15 @@ def _race_lines(settings: Settings) -> list[str]:
     spaces = settings.space if settings.beside is None else f"{settings.space} and {settings.beside}"
     if settings.seconds is None:
         return [f"a race of {settings.evaluations} networks of {spaces} {where}; it repeats exactly"]
+    front = settings.objectives and ("all members" if settings.front is None else f"{settings.front} members")
+    last = f"{front} of the front of {', '.join(settings.objectives)}" if settings.objectives else "the network that is handed over"
     forecast = timed_plan(settings.seconds, gone=0.0, reserve=reserve(settings.seconds))
     number = max(2, round(forecast.rungs.level / forecast.rungs.first))
     return [
         f"a race of {duration(settings.seconds)} {where}:",
         f"  newcomers  about {number} networks of {spaces} that {settings.strategy} asks for, {duration(forecast.rungs.first)} of training each at first",
         f"  race       until {duration(forecast.race_until)}; the strong go on from the weights that they have",
-        f"  last       about {duration(forecast.last)} for the network that is handed over, then test, export and report",
+        f"  last       about {duration(forecast.last)} for {last}, then test, export and report",
     ]
 
 

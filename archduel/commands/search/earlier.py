@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from archduel.assemble import accepted_partners
 from archduel.commands.priors import SEPARATOR, read_source, winner_of_run
 from archduel.commands.search.settings import Settings
 from archduel.core import Arch, Space, parse
 from archduel.core.job import Job
 from archduel.errors import ArchduelError, RunError
 from archduel.rankers.warm import Source
+from archduel.spaces.family import enters_elsewhere
+from archduel.text import printable
 
-__all__ = ["Earlier", "read_earlier"]
+__all__ = ["Earlier", "check_earlier", "read_earlier", "taken_over"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,12 @@ class Earlier:
     def of(self, space: Space) -> list[Source]:
         """Returns the labels of architectures of ``space``."""
         return [source for source in self.sources if source.archs[0].space == space.name]
+
+
+def check_earlier(settings: Settings, space: Space) -> None:
+    """Raises what :func:`read_earlier` raises where ``--from`` names nothing that a search can begin with."""
+    if settings.prior is not None:
+        _read(settings.prior, space, settings.seed)
 
 
 def read_earlier(folder: Job, settings: Settings, space: Space) -> Earlier:
@@ -57,6 +66,27 @@ def read_earlier(folder: Job, settings: Settings, space: Space) -> Earlier:
         Source(each["name"], [parse(arch) for arch in each["archs"]], each["scores"], each.get("foretells", False)) for each in noted["sources"]
     ]
     return Earlier(sources, [parse(arch) for arch in noted["winners"]])
+
+
+def taken_over(earlier: Earlier, settings: Settings, space: Space, sides: Sequence[str]) -> list[str]:
+    """Returns what a race begins with of what earlier runs know, and what of it takes no part, as lines for people.
+
+    Args:
+        earlier: what they know.
+        settings: of the race.
+        space: where it searches.
+        sides: spaces of which networks take part.
+    """
+    labels, ranker = earlier.of(space), "ranker" in accepted_partners(settings.strategy)
+    lines = [f"from {printable(source.name)}: scores of {len(source.archs):,} networks of {space.name}" for source in labels if ranker]
+    if labels and not ranker:
+        lines.append(f"--from: strategy {settings.strategy} has no ranker that could learn the earlier scores")
+    for arch in earlier.winners:
+        if arch.space in sides or (space.name in sides and enters_elsewhere(arch.space, space.name)):
+            lines.append(f"--from: a network of {arch.space} that was handed over enters first, without the weights that it got then")
+        else:
+            lines.append(f"--from: a network of {arch.space} was handed over, and none of {arch.space} takes part here")
+    return lines
 
 
 def _read(text: str, space: Space, seed: int) -> dict[str, Any]:

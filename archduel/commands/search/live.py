@@ -111,7 +111,7 @@ def _race_now(records: Records, networks: Mapping[int, Mapping[str, Any]]) -> st
         return f"{len(networks)} network{'s' * (len(networks) != 1)} on the way to the first rung."
     number, rungs = max(reached.items(), key=lambda entry: entry[1][-1]["point"]["score"])
     point = rungs[-1]["point"]
-    return f"{len(networks)} networks race. The best is right on {percent(point['accuracy'])} of the validation images: {networks[number]['arch']}."
+    return f"{len(networks)} network{'s race' if len(networks) != 1 else ' races'}. The best is right on {percent(point['accuracy'])} of the validation images: {networks[number]['arch']}."
 
 
 def _estimated(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def trained_on(folder: Job, settings: Settings, more: Mapping[str, Any], progres
     dataset = load(settings.data, progress=progress.reading, **loading)
     progress.end()
     if dataset.fingerprint != before["data"]["fingerprint"]:
-        raise DataError(f"{dataset.name} has changed since the run; a network cannot be trained on with other images, make a new run")
+        raise DataError(f"{dataset.name} has changed since the run, or is another data set; a network cannot be trained on with other images, make a new run")
     trainer, done = _open(folder, settings, dataset, before, more)
     _left(folder, more, done)
     more = begin(folder, more)

@@ -14,10 +14,17 @@ from archduel.assemble import declaration
 from archduel.commands.progress import Progress
 from archduel.commands.search.after import kept_for, rehearsed
 from archduel.commands.search.beside import side_beside
-from archduel.commands.search.earlier import Earlier
+from archduel.commands.search.earlier import Earlier, taken_over
 from archduel.commands.search.final import SCORES, images_facts, mistakes_of, text_of
 from archduel.commands.search.fronts import front_fields, front_sentence, objectives_for, tradeoff_of
-from archduel.commands.search.known import Start, choose_start, handed_look, record, scratch_side
+from archduel.commands.search.known import (
+    Start,
+    check_weights,
+    choose_start,
+    handed_look,
+    record,
+    scratch_side,
+)
 from archduel.commands.search.latency import latency_at, latency_facts, latency_limit
 from archduel.commands.search.plan import Plan, whole_number
 from archduel.commands.search.result import data_fields
@@ -67,15 +74,15 @@ def raced(
         return _strategy(settings, other, dataset, recipe_for(settings, dataset), newcomers, limit, earlier)
 
     start = choose_start(settings, dataset, searching, further, looking, progress.say)
-    if settings.beside is not None:
-        progress.say(f"spaces {space.name} and {settings.beside} side by side; --space takes one")
-    if start.sentence:
-        progress.say(start.sentence)
+    together = None if settings.beside is None else f"spaces {space.name} and {settings.beside} side by side; --space takes one"
+    for line in filter(None, (together, start.sentence)):
+        progress.say(line)
     side = scratch_side(settings, dataset)
     recipe = recipe_for(settings, dataset, side)
     constraint = _within_limits(folder, settings, space, dataset, side, start)
     within = partial(constraint_of, settings, dataset=dataset, side=side)
     sides = [*(side_beside(settings, dataset, within, searching, progress) if start.scratch else ()), *start.known]
+    _say_earlier(earlier, settings, space, [*([space.name] if start.scratch else []), *(side.asker.space.name for side in sides)], progress)
     strategy, random_first = _strategy(settings, space, dataset, recipe, newcomers, constraint, earlier)
     race = run_race(
         dataset, space, strategy, folder=folder.path, seconds=settings.seconds,
@@ -96,6 +103,11 @@ def raced(
         others = [_member(folder, settings, dataset, race, place, spaces) for place in range(1, len(race.members))]
         found |= _front(folder, settings, dataset, race, [_brief(network), *others], found["gain"])
     return found
+
+
+def _say_earlier(earlier: Earlier, settings: Settings, space: Space, sides: Sequence[str], progress: Progress) -> None:
+    for line in taken_over(earlier, settings, space, sides):
+        progress.say(line)
 
 
 def _within_limits(folder: Job, settings: Settings, space: Space, dataset: Dataset, side: int, start: Start) -> Constraint | None:
@@ -149,6 +161,7 @@ def check_settings_of_race(settings: Settings) -> None:
     """Refuses what was asked for and a race would not do.
 
     Raises:
+        DataError: for weights that were asked for and are not here.
         SettingError: naming the setting and what to do instead.
     """
     for key in settings.set:
@@ -166,6 +179,7 @@ def check_settings_of_race(settings: Settings) -> None:
             f"--final-seeds {settings.final_seeds}: a race trains one network to the end; `archduel audit RUN` trains with several "
             "seeds, --no-race trains all of them in the run"
         )
+    check_weights(settings)
 
 
 def recipe_for(settings: Settings, dataset: Dataset, side: int | None = None) -> Recipe:

@@ -125,7 +125,7 @@ def report_data(folder: Path, records: Records | None = None) -> dict[str, Any]:
     result = json.loads(path.read_text(encoding="utf-8")) if (path := folder / "result.json").is_file() else None
     toml = read_toml(folder / "run.toml")
     data: dict[str, Any] = {
-        "title": Path(settings.data).name if ":" not in settings.data else settings.data,
+        "title": _title(settings.data, toml),
         "command": toml["command"],
         "settings": (folder / "run.toml").read_text(encoding="utf-8"),
         "environment": {**toml["versions"], **{k: str(v) for k, v in toml["hardware"].items()}, "device": settings.device,
@@ -147,6 +147,16 @@ def report_data(folder: Path, records: Records | None = None) -> dict[str, Any]:
         data["unfinished"] = _how_far(records)
         return data
     return data | _finished(folder, result, records)
+
+
+def _title(data: str, toml: Mapping[str, Any]) -> str:
+    """Returns what the images are called: a folder's name, also where it was `.` or `..` when the run began."""
+    if ":" in data:
+        return data
+    if (name := Path(data).name) not in ("", ".."):
+        return name
+    place = toml.get("place")
+    return Path(str(place.get("path", data))).name if isinstance(place, Mapping) else data
 
 
 def _how_far(records: Records) -> str:

@@ -16,7 +16,7 @@ from archduel.commands.progress import Progress, duration
 from archduel.commands.search import final, same
 from archduel.commands.search.after import check_time
 from archduel.commands.search.announce import announce, say_images
-from archduel.commands.search.audit import audited
+from archduel.commands.search.audit import audited, check_audit
 from archduel.commands.search.earlier import read_earlier
 from archduel.commands.search.executors import about_run, executor_for, judge_for
 from archduel.commands.search.finished import Run
@@ -61,7 +61,7 @@ from archduel.estimators.judges import Groups, scale_of
 from archduel.estimators.timing import Stopwatch, check_device
 from archduel.spaces.family import target_of
 from archduel.spaces.limits import Limits, constraint_for, sizes
-from archduel.text import printable
+from archduel.text import printable, typed
 from archduel.training.images import Pixels
 from archduel.training.runtime import visible_devices
 
@@ -375,8 +375,7 @@ def search(
         **limits,
         **settings,
     )
-    if audit is not None and checked.objectives is not None:
-        raise SettingError("an audit is of runs for accuracy alone; leave --audit or the objectives out")
+    check_audit(audit, checked, race=races(checked))
     path = Path(as_path("out", out)) if out is not None else same.place_for(checked)
     progress = Progress(quiet=quiet)
     line = printable(command or " ".join(sys.argv) or "archduel.search(...)")
@@ -411,7 +410,7 @@ def _go_on(folder: Job, settings: Settings, progress: Progress) -> None:
         hand_over(folder, result, progress)
     else:
         more = going_on(folder.journal.records)
-        told = "nothing to do (another --out starts a new run)" if more is None else f"`archduel resume {folder.path}` goes on with --time +{more['seconds']:g}s"
+        told = "nothing to do (another --out starts a new run)" if more is None else f"`archduel resume {typed(folder.path)}` goes on with --time +{more['seconds']:g}s"
         progress.say(f"{folder.path} is finished; {told}")
 
 
@@ -424,6 +423,7 @@ def _more(
         raise SettingError(f"--time {time} goes on with a finished run; say which one: --out FOLDER")
     path, progress, line = Path(as_path("out", out)), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
     before = read_settings(path)
+    check_audit(audit, before, race=races(before))
     text = same.data_text(data)
     as_before(before, given)
     before = before if same_place(before.data, text, {}, path) else before.model_copy(update={"data": text})  # its images are compared

@@ -11,10 +11,10 @@ from typing import Any
 from archduel.commands.dialect import usable_device
 from archduel.commands.search.settings import OF_WEIGHTS, OLDER, Settings, default_settings, read_settings
 from archduel.core.disk import read_toml
-from archduel.core.job import JOURNAL, RUN, Job, foreign_names
+from archduel.core.job import JOURNAL, RUN, Job, foreign_names, read_result
 from archduel.core.places import place_of, same_place
 from archduel.data import Dataset
-from archduel.errors import DataError, SettingError
+from archduel.errors import ArchduelError, DataError, RunError, SettingError
 from archduel.networks.trained import folder_of, is_whole
 
 __all__ = ["as_begun", "check_images", "data_text", "forgotten", "has_export", "has_network", "opened", "place_for", "same_words", "usual_device"]
@@ -69,7 +69,25 @@ def opened(path: Path, settings: Settings, command: str, gone: float) -> Job:
     """
     settings = as_older(path, settings)
     asked = {"run": settings.model_dump(), "place": place_of(settings.data, path) or None}
-    return Job(path, RUN, asked, command=command, defaults={"run": default_settings()}, gone=gone)
+    try:
+        return Job(path, RUN, asked, command=command, defaults={"run": default_settings()}, gone=gone)
+    except RunError as error:
+        more = _more_time(path, settings)
+        if more > 0:
+            raise RunError(f"{error}; --time +{more:g}s trains the network of this one on") from error
+        raise
+
+
+def _more_time(path: Path, settings: Settings) -> float:
+    """Returns by how many seconds a command that differs in nothing else asks for more than the finished race in ``path`` had; 0 for others."""
+    try:
+        result, before = read_result(path), read_settings(path)
+    except ArchduelError:
+        return 0.0
+    given = before.model_copy(update={"seconds": settings.seconds, "data": settings.data, "workers": settings.workers})
+    if result is None or "race" not in result or given != settings or not _same_data(before, settings, path):
+        return 0.0
+    return 0.0 if before.seconds is None or settings.seconds is None else settings.seconds - before.seconds
 
 
 def as_older(path: Path, settings: Settings) -> Settings:
@@ -107,7 +125,11 @@ def as_begun(folder: Job, settings: Settings) -> Settings:
 
 def same_words(folder: Job, settings: Settings) -> bool:
     """Returns whether a command's data lie where the run's do, so that nothing has to be read to know that they are the same."""
-    return same_place(read_settings(folder.path).data, settings.data, {}, folder.path)
+    return _same_data(read_settings(folder.path), settings, folder.path)
+
+
+def _same_data(before: Settings, settings: Settings, path: Path) -> bool:
+    return same_place(before.data, settings.data, {}, path)
 
 
 def check_images(folder: Job, dataset: Dataset, loading: Mapping[str, Any]) -> None:

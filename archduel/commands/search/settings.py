@@ -21,6 +21,7 @@ from archduel.execution.cluster import cluster_address
 from archduel.execution.devices import ALL
 from archduel.presets import open_preset
 from archduel.spaces.limits import DeviceLimit
+from archduel.text import typed
 
 __all__ = [
     "OF_WEIGHTS", "SHORTEST", "Settings", "asks_known", "default_settings", "load_arguments", "make_settings", "may_know", "read_settings", "settings_in", "too_short",
@@ -45,8 +46,8 @@ class Settings(BaseModel):
     # The order is part of the name of a run that was given no folder (a digest of the JSON): never reorder.
     data: str = Field(description="folder of images (one subfolder a class), .npz file, or digits, cifar10, cifar100")
     space: Annotated[str, Field(description="which networks there are to choose from: `archduel list spaces`; default whole networks for a race, else cells")] = "nasbench201"
-    strategy: Annotated[str, Field(description="how the search goes: `archduel list strategies`")] = "ctnas"
-    ranker: Annotated[str, Field(description="what compares networks, in strategies that have a ranker: `archduel list rankers`")] = "nac"
+    strategy: Annotated[str, Field(description="how the search goes: `archduel list strategies`; default ctnas, with several objectives best")] = "ctnas"
+    ranker: Annotated[str, Field(description="what compares networks, in strategies that have a ranker: `archduel list rankers`; default nac, with several objectives gp")] = "nac"
     seconds: float | None = Field(None, gt=0)
     evaluations: int | None = Field(None, ge=4, description="number of cheap trainings; alone it makes runs repeat exactly")
     max_params: int | None = Field(None, gt=0, description="most parameters: 500k, 1M")
@@ -338,7 +339,7 @@ def read_settings(folder: Path) -> Settings:
     """
     path = folder / "run.toml"
     if not path.is_file():
-        raise RunError(f"{folder} holds no run (no run.toml); start one with `archduel search DATA --out {folder}`")
+        raise RunError(f"{folder} holds no run (no run.toml); start one with `archduel search DATA --out {typed(folder)}`")
     try:
         content = read_toml(path)
         settings = Settings(**(OLDER | content["run"]))

@@ -12,6 +12,7 @@ FAMILY = Family(
     count="archduel.spaces.pretrained.space:count",
     scale=Scale(1, 1, 224, 3, 1000),
     own_size=True,
+    pretrained=True,
     text_pattern=r"[a-z0-9_]+@\d+:",
     diagrams="archduel.spaces.drawing:pretrained",
 )

@@ -13,7 +13,8 @@ from archduel.commands import app
 from archduel.commands.dialect import modern, usable_device
 from archduel.commands.options import parse_count
 from archduel.commands.runs.status import state_of
-from archduel.commands.search.same import usual_device
+from archduel.commands.search.same import opened, usual_device
+from archduel.commands.search.settings import make_settings
 from archduel.core.job import RUN, Job
 from archduel.errors import RunError, SettingError
 
@@ -121,13 +122,57 @@ def test_a_plan_says_every_limit_and_every_space(tmp_path: Path, monkeypatch: py
     assert "at most 64 kB of RAM in 8 bits, 500 kB of flash in 8 bits" in answer.output
 
 
+@pytest.mark.parametrize(
+    ("words", "strategy", "last"),
+    [
+        ([], "ctnas", "the network that is handed over"),
+        (["--objective", "accuracy", "--objective", "macs"], "best", "all members of the front of accuracy, macs"),
+        (["--objective", "accuracy", "--objective", "macs", "--front", "3", "--strategy", "nsga2"], "nsga2", "3 members of the front of accuracy, macs"),
+    ],
+)
+def test_a_front_is_searched_by_the_same_strategy_from_the_command_line_as_from_python(
+    words: list[str], strategy: str, last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = run(app, ["search", "digits", "--time", "60s", "--start", "scratch", "--max-images", "200", "--plan", *words])
+    assert answer.exit_code == 0, answer.output
+    assert f"networks of stages that {strategy} asks for" in answer.output
+    assert f"for {last}, then test" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--audit", "3O"], "--audit '3O' is not a time; write 90s"),
+        (["--audit", "5m", "--objective", "accuracy", "--objective", "macs"], "accuracy alone"),
+        (["--audit", "5m", "--no-race"], "an audit is of races"),
+        (["--audit", "5m", "--start", "pretrained"], "an audit trains from scratch"),
+        (["--track", "mlfow"], "tracker 'mlfow' is unknown; did you mean 'mlflow'"),
+        (["--start", "pretrained", "--backbones", "efficientnet_lite4"], "there are no weights of efficientnet_lite4 here: download"),
+        (["--backbones", "efficientnet_lite9"], "backbone 'efficientnet_lite9' is unknown"),
+        (["--from", "runs/nowhere"], "--from runs/nowhere: neither the folder of a finished run nor labels"),
+    ],
+)
+@pytest.mark.parametrize("plan", [["--plan"], []])
+def test_what_would_end_a_search_late_is_noticed_before_it_begins(
+    words: list[str], told: str, plan: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("archduel.commands.search.run.load", None)  # no image is read for it
+    monkeypatch.setattr("archduel.commands.search.dry.load", None)
+    answer = run(app, ["search", "digits", "--time", "1h", *words, *plan])
+    assert answer.exit_code != 0
+    assert told in str(answer.exception)
+    assert list(tmp_path.rglob("*.toml")) == []
+
+
 def begun(folder: Path) -> Job:
     """Returns a search that was begun."""
     return Job(folder, RUN, {"run": {"data": "digits", "seconds": 60.0}}, command="archduel search digits")
 
 
 def test_status_of_a_running_a_stopped_and_a_damaged_search(tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "a"
+    folder = tmp_path / "runs" / "my first"
     job = begun(folder)
     job.note("data", fingerprint="0")
     assert state_of(folder)["state"] == "running"
@@ -135,12 +180,29 @@ def test_status_of_a_running_a_stopped_and_a_damaged_search(tmp_path: Path) -> N
     state = state_of(folder)
     assert (state["state"], state["kind"], state["records"], state["data"]) == ("stopped", "search", 1, "digits")
     shown = run(app, ["status", str(folder)])
-    assert f"archduel resume {folder}" in shown.output
+    assert f"archduel resume '{folder}'" in shown.output  # as a shell takes it
     assert "archduel search digits" in shown.output
     assert json.loads(run(app, ["ls", str(tmp_path / "runs"), "--json"]).output)["state"] == "stopped"
     (folder / "run.toml").write_text("[")
     assert state_of(folder)["state"] == "damaged"
     assert run(app, ["ls", str(tmp_path / "runs")]).exit_code == 0
+
+
+def test_who_repeats_a_finished_race_with_a_longer_time_is_told_how_to_train_on(tmp_path: Path) -> None:
+    folder, settings = tmp_path / "run", make_settings(data="digits", seconds=60.0)
+    job = opened(folder, settings, "archduel search digits", 0.0)
+    job.note("rung", number=0)  # something is paid for
+    job.close()
+    longer = settings.model_copy(update={"seconds": 90.0})
+    for finished, asked, told in (
+        (False, longer, ""), (True, longer, "--time +30s trains the network of this one on"), (True, settings.model_copy(update={"seconds": 30.0}), ""),
+        (True, longer.model_copy(update={"seed": 1}), ""),
+    ):  # fmt: skip
+        if finished:
+            (folder / "result.json").write_text(json.dumps({"race": {}}))
+        with pytest.raises(RunError, match="holds another run") as refused:
+            opened(folder, asked, "archduel search digits", 0.0)
+        assert str(refused.value).endswith(f"or the same settings{'; ' * bool(told)}{told}")
 
 
 def test_folders_without_runs_are_said_to_be_that(tmp_path: Path) -> None:

@@ -222,6 +222,29 @@ def test_a_network_without_class_names_goes_by_their_order(tmp_path: Path) -> No
         evaluate_network(tmp_path / "net", flat, labels=tmp_path / "labels.txt")
 
 
+@pytest.mark.parametrize(
+    ("names", "matched"),
+    [
+        (("3", "4", "5"), "0 = 3, 1 = 4, 2 = 5"),  # none is the network's
+        (("0", "1", "zwei"), "0 = 0, 1 = 1, 2 = zwei"),
+        (("1", "2", "3"), "0 = 1, 1 = 2, 2 = 3"),  # counted from 1
+        ((" 1", "0", "2"), ""),  # sorted before the others: by order every class would be another one
+        (("1", "2", "zwei"), ""),
+    ],
+)
+def test_order_decides_only_where_no_name_says_otherwise_and_is_told(names: tuple[str, ...], matched: str, tmp_path: Path) -> None:
+    network = net.save_network(tmp_path / "net")
+    facts = json.loads((network / "model.json").read_text()) | {"classes": ["0", "1", "2"]}
+    images = net.write_images(tmp_path / "test_set", n=1)
+    for before, name in zip(sorted(path.name for path in images.iterdir()), names):
+        (images / before).rename(images / name)
+    if matched:
+        assert open_test_set(images, facts).notes == (f"classes are matched by their order, for one side has but numbers: {matched}",)
+        return
+    with pytest.raises(DataError, match="of which the network does not know"):
+        open_test_set(images, facts)
+
+
 def test_labels_that_say_too_little_are_refused(folder: Path, tmp_path: Path) -> None:
     images, labels = net.write_images(tmp_path / "flat", n=1, flat=True), tmp_path / "labels.txt"
     for text, words in (("1\n2\n3", "bare numbers"), ("b0 blue", "no label for 2 of 3"), ("blue", "1 labels for 3"), ("b0 x\ng0 x\nr0 x", "the class 'x'")):
@@ -243,6 +266,16 @@ def test_unreadable_images_are_skipped_and_named(folder: Path, tmp_path: Path) -
     record = evaluate_network(folder, images)
     assert record["data"]["pictures"] == 5
     assert list(record["data"]["skipped"]) == ["red/0.png"]
+    assert "skipped      1 image that cannot be read: 'red/0.png'" in text_of(record)
+    assert record["data"]["notes"] == []
+
+
+def test_classes_without_images_are_told(folder: Path, tmp_path: Path) -> None:
+    images = net.write_images(tmp_path / "test_set", n=2)
+    shutil.rmtree(images / "red")
+    record = evaluate_network(folder, images)
+    assert record["data"]["notes"] == ["there is no image of 1 of the 3 classes that the network knows: 'red'"]
+    assert record["confusion"][record["classes"].index("red")] == [0, 0, 0]
 
 
 def test_what_was_found_out_is_told_where_it_cannot_be_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

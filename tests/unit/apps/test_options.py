@@ -80,7 +80,7 @@ def test_the_options_of_a_search_are_the_settings_of_a_run() -> None:
             continue
         option = options[name]
         assert option.help == field.description  # type: ignore[attr-defined]
-        if name not in ("data", "workers", "space", "device"):  # these are chosen by what else is asked for
+        if name not in ("data", "workers", "space", "device", "strategy", "ranker"):  # these are chosen by what else is asked for
             assert option.default == field.default  # type: ignore[attr-defined]
     assert set(options) == {*Settings.model_fields} - apart | {"time", "out", "config", "audit", "set_", "plan", "track", "quiet", "objective"}
 

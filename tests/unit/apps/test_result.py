@@ -11,7 +11,7 @@ import pytest
 
 from archduel.commands.search import result as module
 from archduel.commands.search.final import FinalNetwork, FinalStage
-from archduel.commands.search.report import _costs, _how_far
+from archduel.commands.search.report import _costs, _how_far, _title
 from archduel.commands.search.result import gain, result_of
 from archduel.commands.search.stages import Selection
 from archduel.commands.search.words import compared_rung, ranking_sentence
@@ -213,3 +213,11 @@ def test_the_cost_of_a_race_is_all_of_its_training_in_seconds() -> None:
     ]  # fmt: skip
     assert _how_far([*rungs, *last]).startswith("This run is not finished (0 s; trainings so far: 3 x race, 1 x teacher, 1 x last training)")
     assert _costs([]) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "title"), [("digits", "digits"), ("a/flowers/", "flowers"), ("hf:flowers", "hf:flowers"), (".", "pictures"), ("..", "pictures"), ("./", "pictures")]
+)
+def test_a_report_is_called_like_the_folder_of_images(data: str, title: str) -> None:
+    assert _title(data, {"place": {"path": "/home/me/pictures", "relative": ".."}}) == title
+    assert _title("digits", {}) == "digits"

@@ -23,6 +23,7 @@ from watch import long_race
 from archduel.commands.journals import place_of
 from archduel.commands.live import job_live, log_line
 from archduel.commands.runs.watch import HOST, Watched, serve
+from archduel.commands.search.live import _race_now
 from archduel.core.disk import lock
 from archduel.core.storage import Journal, Tail
 from archduel.errors import RunError, SettingError
@@ -104,6 +105,13 @@ def test_a_journal_that_is_made_anew_is_read_from_its_start(tmp_path: Path, long
     path.unlink()
     assert tail.read() is True
     assert tail.records == []
+
+
+def test_a_race_of_one_network_so_far_is_said_as_one() -> None:
+    point = {"score": 0.5, "accuracy": 0.5}
+    rung = {"event": "rung", "number": 0, "rung": 0, "point": point}
+    assert _race_now([rung], {0: {"arch": "stages:1"}}).startswith("1 network races. The best is right on 50")
+    assert _race_now([rung], {0: {"arch": "stages:1"}, 1: {"arch": "stages:2"}}).startswith("2 networks race. ")
 
 
 def test_the_page_says_how_far_a_race_is(race: Path) -> None:

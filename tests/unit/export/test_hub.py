@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from archduel.commands import app
+from archduel.core import Counts
+from archduel.networks.hub import _config
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,14 @@ def test_card_and_settings(trained: Path, tmp_path: Path) -> None:
     text = (tmp_path / "out" / "README.md").read_text()
     assert "No licence is stated" not in text
     assert str(tmp_path) not in text + json.dumps(config)
+
+
+@pytest.mark.parametrize("value_range", [None, [0.0, 4095.0]])
+def test_the_settings_say_what_becomes_black_and_white_where_images_have_more_than_8_bits(value_range: list[float] | None) -> None:
+    look = {"size": 8, "mode": "L", "rule": "crop", "mean": [0.5], "std": [0.25], "value_range": value_range}
+    facts = {"classes": ["a", "b"], "arch": "x:1", "text": "", "scale": {"in_channels": 1, "image_size": 8, "n_classes": 2}, "preprocessing": look}
+    config = _config(SimpleNamespace(facts=facts, counts=Counts(1, 2)))  # type: ignore[arg-type]
+    assert config["preprocessing"] == {name: value for name, value in look.items() if value is not None}
 
 
 def test_the_snippet_of_the_card_runs_where_archduel_is_not(trained: Path, tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from archduel.core import Scale
 from archduel.errors import ExportError
 from archduel.export import Labelled, export_folder, write_int8
 from archduel.export.int8 import INT8_FACTS, INT8_FILE, WAYS, Int8Report
+from archduel.networks.trained import TrainedNetwork
 from archduel.spaces.family import build, family
 from archduel.training.images import Pixels
 from archduel.training.quantised import RoundedWeight, fine_tuned
@@ -136,3 +140,19 @@ def test_training_on_leaves_the_given_network_alone_and_has_its_names(exported):
     assert tuned.state_dict().keys() == before.keys()
     assert any(not torch.equal(before[name], value) for name, value in tuned.state_dict().items() if name.endswith("weight"))
     assert all(torch.equal(before[name], value) for name, value in tuned.state_dict().items() if "running" in name)
+
+
+def test_what_is_trained_on_with_int8_in_mind_is_of_all_classes(monkeypatch):
+    import archduel.commands.int8 as command
+
+    labels = np.repeat(np.arange(3), 20)  # as a folder has them, class after class
+    part = SimpleNamespace(images=np.zeros((60, 3, 16, 16), np.uint8), labels=labels)
+    seen = []
+    monkeypatch.setattr(command, "MOST_TUNED", 30)
+    monkeypatch.setattr(command, "_images", lambda network, data: SimpleNamespace(train=part, validation=part))
+    monkeypatch.setattr("archduel.training.quantised.fine_tuned", lambda model, images, seed: seen.append(images.labels.tolist()))
+    monkeypatch.setattr(command, "export_network", lambda network, folder: (folder.mkdir(), (folder / "model.onnx").write_bytes(b"")))
+    monkeypatch.setattr(command, "write_int8", lambda folder, train, validation, tuned: tuned(folder / "tuned.onnx"))
+    with tempfile.TemporaryDirectory() as place:
+        command.export_int8(TrainedNetwork(nn.Identity(), {"preprocessing": LOOK, "seed": 1}, ""), Path(place))
+    assert [seen[0].count(label) for label in range(3)] == [10, 10, 10]

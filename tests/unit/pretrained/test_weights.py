@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from archduel.commands import app
 from archduel.data import Preprocessing, apply_preprocessing
 from archduel.errors import DataError, StateError, UnknownNameError
+from archduel.networks.checkpoints import WRAPPED
 from archduel.pretrained import add, backbone, load, weights_of, whole
 from archduel.pretrained import weights as reader
 from archduel.pretrained.weights import here
@@ -175,6 +176,11 @@ def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path: Path, monke
     (tmp_path / "code.pth").write_bytes(pickle.dumps({"weight": _Runs(tmp_path / "ran")}))
     torch.save({"weight": torch.ones(2), "code": _Runs(tmp_path / "ran")}, tmp_path / "code2.pth")
     torch.save({}, tmp_path / "empty.pth")
+    itself: dict[str, Any] = {"bias": torch.ones(2)}
+    itself |= dict.fromkeys(WRAPPED, itself)
+    torch.save(itself, tmp_path / "itself.pth")
+    (tmp_path / "letter.pth").write_text("hello " * 9)
+    (tmp_path / "nothing.pth").touch()
     torch.save({name: value.to_sparse() for name, value in renamed.items()}, tmp_path / "sparse.pth")
     torch.save({name: value.to(torch.complex64) for name, value in renamed.items()}, tmp_path / "complex.pth")
     torch.save({name: torch.zeros(1).expand(1 << 40) for name in renamed}, tmp_path / "huge.pth")  # a few bytes that say they are many
@@ -182,7 +188,7 @@ def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path: Path, monke
     with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\0" * (1 << 21))
     expected = {"cut": "cannot be read|damaged", "noise.p": "cannot be read", "noise.s": "no safetensors", "code": "cannot be read",
-                "empty": "no tensors", "sparse": "no plain tensor", "complex": "no plain tensor", "huge": "belongs to another", "nan": "not finite", "gone": "there is no file"}  # fmt: skip
+                "itself": "belongs to another", "letter": "torch did not save it, or", "nothing": "torch did not save it, or", "empty": "no tensors", "sparse": "no plain tensor", "complex": "no plain tensor", "huge": "belongs to another", "nan": "not finite", "gone": "there is no file"}  # fmt: skip
     for file in [*sorted(tmp_path.glob("*.*")), tmp_path / "gone.pth"]:
         if file.stem in ("good", "bomb"):
             continue

@@ -346,6 +346,10 @@ def test_depths_and_widths_of_spaces() -> None:
     assert all(width % 2 == 0 for width in CHANNELS)
     assert all(1.1 < after / before <= 1.5 for before, after in pairwise(CHANNELS))
     assert depths(NATSBenchSSS()) == tuple(sorted(set(depths(NATSBenchSSS()))))[:3]
+    sizes = Sizes(8, 1, 3, lambda arch, scale: Counts(1, 1), lambda arch, scale, counts: True, depths=(7,))
+    other, own = sizes.of(NASBench201()), sizes.of(ResNet())
+    assert (other.depths, other.channels, other.image_size) == ((1, 2, 3), CHANNELS, 8)
+    assert (own.depths, own.channels) == ((1,), (16,))  # which mean nothing: a ResNet says its own
 
 
 # -- Candidates ---------------------------------------------------------------------------------------------------------

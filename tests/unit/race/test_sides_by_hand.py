@@ -7,14 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import archduel
 from archduel.core import Arch, Cost, Counts, Query, Scale, StepReport, sample
 from archduel.errors import InfeasibleError, RunError, StateError
 from archduel.race.candidates import Candidate
 from archduel.race.newcomers import Asker, Entry, read_scale, write_scale
+from archduel.race.run import _namer, _propose
 from archduel.race.rungs import Standing
 from archduel.race.sides import Side, turn
+from archduel.spaces.pretrained.space import Pretrained
 from archduel.spaces.stages.space import Stages
+from archduel.spaces.tiny.space import Tiny
 from archduel.testing.toy import ToySpace
 
 SPACE = Stages()
@@ -81,6 +87,36 @@ def test_a_start_that_is_too_large_is_not_proposed_again_and_a_space_without_one
     side = Side(Asker(Asking(), SPACE))  # type: ignore[arg-type]
     assert side.next(0, np.random.default_rng(0), None, lambda: True, again=True)[2]
     assert not hasattr(ToySpace(), "start")
+
+
+def test_networks_of_earlier_races_enter_where_their_kind_is_or_untrained_in_the_first_space() -> None:
+    mine = archduel.space_of(Mine)
+    tiny, known = Tiny().start(), Arch("pretrained", (0,) * 11)
+    nobody = Arch("Nobody", (0,))  # of a class that this process does not know
+    for space, sides, expected in (
+        (SPACE, [], [[tiny, SPACE.start()]]),
+        (SPACE, [Tiny()], [[SPACE.start()], [tiny]]),
+        (SPACE, [Pretrained()], [[tiny, SPACE.start()], [known]]),
+        (mine, [], [[mine.start()]]),  # whose run.model() is a Mine
+    ):
+        own, *others = (Side(Asker(Asking(each), each)) for each in (space, *sides))  # type: ignore[arg-type]
+        _propose([known, mine.start(), tiny, nobody, SPACE.start()], own, others)
+        assert [[entry.arch for entry in side.proposed] for side in (own, *others)] == expected
+        named = _namer(space, *sides)
+        assert named(tiny) == Tiny().write(tiny)
+        assert named(Arch("resnet", (0, 0))).startswith("resnet8")
+
+
+class Mine(nn.Module):
+    """A person's own network."""
+
+    def __init__(self, in_channels: int, n_classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(in_channels, archduel.choose("width", [4, 8]), 3)
+        self.head = nn.Linear(self.stem.out_channels, n_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.stem(x).mean((2, 3)))  # type: ignore[no-any-return]
 
 
 class Opened:
