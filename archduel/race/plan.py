@@ -23,13 +23,13 @@ SHORT_SECONDS = 300.0
 came to 88.3 %, not 89.1 % (5,000 images of CIFAR-10, all of EfficientNet-Lite0; one run each)."""
 DECAY_SHARE = 0.4
 """Share of the winner's whole training in which the learning rate falls to zero."""
-ENOUGH_PASSES, ENOUGH_OF, FEWER_IMAGES = 40.0, 5_000, 0.75
-"""Passes over so many training images for which the first networks are sized, over fewer images more, by this power: a first guess, mostly of too few, from
-which the race finds its way.
+ENOUGH_PASSES, ENOUGH_OF = 60.0, 5_000
+"""Passes over so many training images for which the first networks are sized, over fewer images more: a first guess, mostly of too few, from which the race
+finds its way.
 
 The start of ``stages`` with 12, 16, 24 and 32 channels came in 160 s on 5,000 images (123, 116, 65 and 55 passes) to 76.1, 78.3, 79.7 and 79.9 %, with 40 in 530 s (112 passes) to
-81.5 %, where 24 come to 80 (``benchmarks/records/sizes.jsonl``, one run each); on 1,000 images in 40 s at half, the same and twice the cost (360, 180 and 90 passes) to losses of
-2.05, 2.04 and 2.13 (``race_curves.jsonl``).
+81.5 % (``benchmarks/records/sizes.jsonl``, one run each); on 1,000 images in 40 s at half, the same and twice the cost (360, 180 and 90 passes) to losses of 2.05, 2.04 and 2.13
+(``race_curves.jsonl``). Sized for 40 passes races of 3 minutes came to 77.2 and 78.2 %, for 60 to 78.2 and 77.9 %, for 100 on as busy a machine to 75.6 and 75.4 %.
 """
 NOISE_IMAGES = 300
 """Validation images with which half of a score's rise from one rung to the next is taken for true, when it is foreseen how it goes on.
@@ -63,7 +63,7 @@ class Plan:
 
 def enough_passes(n: int) -> float:
     """Returns the passes over ``n`` training images for which the first networks are sized."""
-    return ENOUGH_PASSES * (ENOUGH_OF / max(n, 1)) ** FEWER_IMAGES
+    return ENOUGH_PASSES * math.sqrt(ENOUGH_OF / max(n, 1))
 
 
 def too_short(seconds: float, around: float, needed: float) -> BudgetError:

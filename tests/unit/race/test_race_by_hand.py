@@ -137,9 +137,9 @@ def test_the_size_that_the_time_supports_is_corrected_half_of_the_way_in_ratios(
     candidate = entered(race, ARCH, "search", 8)
     candidate.seconds, candidate.passes = 0.5, 5.0
     race._correct(candidate)
-    # 64,000 multiply-adds x 5 passes x 40 images in half a second, for 30 s over 1,265 passes of 50 images
-    assert enough_passes(50) == pytest.approx(40 * 100**0.75)
-    measured = 64_000 * 5 * 40 / 0.5 * 30 / (40 * 100**0.75 * 50)
+    # 64,000 multiply-adds x 5 passes x 40 images in half a second, for 30 s over 600 passes of 50 images
+    assert enough_passes(50) == pytest.approx(600)
+    measured = 64_000 * 5 * 40 / 0.5 * 30 / (600 * 50)
     assert race.macs == pytest.approx(math.sqrt(64_000 * measured))
     assert said == []
     candidate.seconds = 0.002
