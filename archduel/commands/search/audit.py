@@ -72,7 +72,7 @@ def check_audit(time: Any, settings: Settings, *, race: bool) -> None:
     """
     if time is None:
         return
-    if time != HALF:
+    if not (isinstance(time, str) and time == HALF):
         parse_seconds(time, "--audit")
     if settings.objectives is not None:
         raise SettingError("an audit is of runs for accuracy alone; leave --audit or the objectives out")
