@@ -184,6 +184,6 @@ def going_on(winner: Candidate, candidates: Sequence[Candidate], judged: int) ->
     own = winner.standing
     level = [c for c in candidates if c.standing.rung == own.rung > 1 and not c.standing.known and not c.standing.failed and not own.known]
     better = max(level, key=lambda c: (c.standing.scores[-1], -c.number), default=winner)
-    if own.costs or better.standing.scores[-1:] <= own.scores[-1:]:
-        return text
+    if own.costs or better.standing.scores[-1:] <= own.scores[-1:] or better.accuracy <= winner.accuracy:
+        return text  # scores are likelihoods: who reads of accuracies need not hear of them
     return f"{text}; {better.name} was ahead ({better.accuracy:.1%}) and rises more slowly"
