@@ -186,4 +186,6 @@ def going_on(winner: Candidate, candidates: Sequence[Candidate], judged: int) ->
     better = max(level, key=lambda c: (c.standing.scores[-1], -c.number), default=winner)
     if own.costs or better.standing.scores[-1:] <= own.scores[-1:] or better.accuracy <= winner.accuracy:
         return text  # scores are likelihoods: who reads of accuracies need not hear of them
-    return f"{text}; {better.name} was ahead ({better.accuracy:.1%}) and rises more slowly"
+    clearly = better.standing.at(winner.passes) > own.scores[-1]
+    why = "not by more than chance after equally many epochs" if clearly else "not after equally many epochs"
+    return f"{text}; {better.name} was ahead in equal time ({better.accuracy:.1%}), but {why}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from archduel.errors import BudgetError, SettingError
 from archduel.race.rungs import Rungs
 
-__all__ = ["LEAST_TRAINING", "Ending", "Plan", "enough_passes", "epochs_plan", "foreseeing", "meet_at_last", "timed_plan", "too_short"]
+__all__ = ["LEAST_TRAINING", "Ending", "Plan", "enough_passes", "epochs_plan", "meet_at_last", "timed_plan", "too_short"]
 
 RACE_SHARE = 0.38
 """Share of the time in which networks compete; the rest, and what the winner was trained until then, is more than half."""
@@ -31,14 +31,6 @@ The start of ``stages`` with 12, 16, 24 and 32 channels came in 160 s on 5,000 i
 81.5 % (``benchmarks/records/sizes.jsonl``, one run each); on 1,000 images in 40 s at half, the same and twice the cost (360, 180 and 90 passes) to losses of 2.05, 2.04 and 2.13
 (``race_curves.jsonl``). Sized for 40 passes races of 3 minutes came to 77.2 and 78.2 %, for 60 to 78.2 and 77.9 %, for 100 on as busy a machine to 75.6 and 75.4 %.
 """
-NOISE_IMAGES = 300
-"""Validation images with which half of a score's rise from one rung to the next is taken for true, when it is foreseen how it goes on.
-
-With 750 images a network with 0.4 of the start's multiply-adds was ahead of it at the highest rung of 10 minutes (0.418, before 0.338; the start 0.386 and 0.280),
-was handed over and came to 75.3 %; the start comes to 80. With 200 images, 18 networks of one size and 40 s (``race_curves.jsonl``), the foreseen score chooses
-between the start and another as well as the score itself does, between two others worse.
-"""
-
 
 LEAST_TRAINING = 5.0
 """Seconds that a race must have to train in."""
@@ -121,19 +113,6 @@ def epochs_plan(evaluations: int, *, first: float, last: float) -> Plan:
     if last <= rungs.amount(rungs.levels - 1):
         raise SettingError(f"the last training must be above {rungs.amount(rungs.levels - 1):g} passes, got {last:g}")
     return Plan(rungs, math.inf, last, last - rungs.amount(rungs.levels - 1))
-
-
-def foreseeing(plan: Plan, judged: int) -> Plan:
-    """Returns the plan of a race in which the choice at the highest rung foresees the last training.
-
-    Args:
-        plan: of the race.
-        judged: validation images that give the scores.
-    """
-    rungs = plan.rungs
-    top = rungs.amount(rungs.levels - 1)
-    further = math.log((top + plan.last) / top, rungs.factor)
-    return replace(plan, rungs=replace(rungs, beyond=further * judged / (judged + NOISE_IMAGES)))
 
 
 @dataclass

@@ -347,7 +347,7 @@ class Race:
         """Writes a candidate's score at a rung down and tells the strategy of its first; returns what it stands for."""
         self.spent[rung] += cost
         if point:
-            candidate.standing.reach(point["score"])
+            candidate.standing.reach(point["score"], candidate.passes)
             point = candidate.best_so_far(point, self.settings.metric)
             candidate.curve.append(point)
         else:

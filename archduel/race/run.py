@@ -26,7 +26,6 @@ from archduel.race.plan import (
     Plan,
     enough_passes,
     epochs_plan,
-    foreseeing,
     meet_at_last,
     timed_plan,
 )
@@ -265,9 +264,11 @@ def _plan(
 ) -> Plan:
     """Returns the plan of a race whose scores are of so many images."""
     if seconds is not None:
-        return foreseeing(timed_plan(seconds, gone=gone, reserve=reserve, last_share=LAST_SHARE if last_training else 0.0), judged)
-    assert evaluations is not None
-    return foreseeing(epochs_plan(evaluations, first=epochs[0], last=epochs[1]), judged)
+        plan = timed_plan(seconds, gone=gone, reserve=reserve, last_share=LAST_SHARE if last_training else 0.0)
+    else:
+        assert evaluations is not None
+        plan = epochs_plan(evaluations, first=epochs[0], last=epochs[1])
+    return replace(plan, rungs=replace(plan.rungs, judged=judged))
 
 
 def _usual(sizes: Sizes) -> tuple[Arch, Scale, Counts]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from archduel.core.fronts import merits
 from archduel.errors import SettingError
 
@@ -30,6 +32,7 @@ class Standing:
             of them goes on, as a favoured one does.
         opened: the score of a network that knows something before its first step; nan of others.
         costs: logarithms of what else is to be small, empty in a race for accuracy alone.
+        passes: over the training images that it had made at each of its scores, where they were counted.
         favoured: it goes on to the highest rung whatever its first scores are: of a network that is known to do well in the end, a short
             training says less than that.
     """
@@ -40,14 +43,15 @@ class Standing:
     known: bool = False
     opened: float = math.nan
     costs: tuple[float, ...] = ()
+    passes: list[float] = field(default_factory=list)
 
     @property
     def rung(self) -> int:
         """Rungs that it has reached."""
         return len(self.scores)
 
-    def reach(self, score: float) -> None:
-        """Notes the score at the next rung.
+    def reach(self, score: float, passes: float = math.nan) -> None:
+        """Notes the score at the next rung, after so many passes.
 
         That of a network that knew something never falls, nor below what it was opened with: fine-tuning begins with a dip, deeper the larger the
         images and the fewer the passes, that says nothing of its end: 12 blocks at 96 px were right on 77 % and then on 72 %, 15 blocks on 76 % and
@@ -55,6 +59,14 @@ class Standing:
         """
         before = [each for each in (self.opened, *self.scores[-1:]) if self.known and not math.isnan(each)]
         self.scores.append(max([score, *before]))
+        self.passes.append(passes)
+
+    def at(self, passes: float) -> float:
+        """Returns the last score, or that of before after so many passes, between two rungs in proportion to their logarithms."""
+        there = [(math.log(each), score) for each, score in zip(self.passes, self.scores) if each > 0 and math.isfinite(score)]
+        if len(there) < self.rung or not passes > 0:
+            return self.scores[-1]
+        return float(np.interp(math.log(passes), *zip(*there)))
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,7 @@ class Rungs:
         factor: how much further the next rung is.
         duels: whether networks that knew something before the race meet each other at the highest rung; else only one of them and one from
             scratch do, and among themselves the rung below decides.
+        judged: validation images that give the scores, 0 where chance is not reckoned with.
 
     Source: ASHA, Li et al., MLSys 2020, with a limit a level in place of one for all.
     """
@@ -96,7 +109,7 @@ class Rungs:
     levels: int = 3
     factor: int = 3
     duels: bool = True
-    beyond: float = 0.0
+    judged: int = 0
 
     def __post_init__(self) -> None:
         for name in ("first", "level"):
@@ -164,7 +177,7 @@ class Rungs:
     def leader(self, standings: Mapping[int, Standing]) -> int | None:
         """Returns who won: the best by score among those on the highest rung that anybody reached and who is not beaten; None if all failed.
 
-        Of those from scratch there only the one with the highest :meth:`foreseen` score counts.
+        Of those from scratch there only one counts, see :meth:`defended`.
 
         Where the time was over before one that knows something got there, it need not: with less training it is ahead already, and its score never falls.
         """
@@ -173,24 +186,31 @@ class Rungs:
             return None
         top = max(s.rung for s in alive.values())
         worth = _worth(standings, {n: s.scores[-1] for n, s in alive.items() if s.rung == top})
-        scratch = [n for n in worth if not alive[n].known and not alive[n].costs]
-        for other in sorted(scratch, key=lambda n: (-self.foreseen(alive[n]), n))[1:]:
-            del worth[other]
+        scratch = {n: alive[n] for n in worth if not alive[n].known and not alive[n].costs}
+        if scratch and top == self.levels:
+            kept = self.defended(scratch)
+            worth = {n: value for n, value in worth.items() if n == kept or n not in scratch}
         best = max(worth, key=lambda n: (worth[n], -n))
         if alive[best].costs:
             return best
         ahead = {n: s.scores[-1] for n, s in alive.items() if s.known and s.scores[-1] > alive[best].scores[-1]}
         return max(ahead, key=lambda n: (ahead[n], -n), default=best)
 
-    def foreseen(self, standing: Standing) -> float:
-        """Returns what the score of a network at the highest rung will be where it goes on rising as it did from the rung below; of others their last score.
+    def defended(self, standings: Mapping[int, Standing]) -> int:
+        """Returns which of several networks from scratch is handed over that were trained for the same time.
 
-        Of an equal time a smaller network makes more passes: it is ahead at first and rises more slowly.
+        Of an equal time a smaller network makes more passes: it is ahead at first and ends lower. So others are compared with the best favoured one (where
+        there is none, with the one that made the fewest passes) by their score after as many passes as that one made, if they made more; and they have to be ahead by
+        more than chance, a standard error of a share of so many images.
         """
-        last = standing.scores[-1]
-        if standing.rung < max(2, self.levels) or not math.isfinite(standing.scores[-2]):
-            return last
-        return last + self.beyond * (last - standing.scores[-2])
+        favoured = [n for n in standings if standings[n].favoured]
+        least = min(standings, key=lambda n: (standings[n].passes[-1:], n))
+        own = max(favoured, key=lambda n: (standings[n].scores[-1], -n), default=least)
+        passes = min(standings[own].passes[-1:], default=math.nan)
+        even = {n: standing.at(passes) for n, standing in standings.items()}
+        if favoured:
+            even[own] += math.sqrt(max(0.0, even[own] * (1 - even[own])) / self.judged) if self.judged else 0.0
+        return max(even, key=lambda n: (even[n], n == own, -n))
 
     def beaten(self, number: int, standings: Mapping[int, Standing], rung: int) -> bool:
         """Whether a network that reached ``rung`` rungs has lost against the other kind; where costs count too nobody has.

@@ -300,11 +300,19 @@ def test_the_best_is_chosen_and_why_none_could_be() -> None:
     second.passes = 1.2
     race._choose()
     assert said[-1].endswith("after 1 epoch")
-    race.plan = replace(race.plan, rungs=replace(race.plan.rungs, beyond=2.0))
-    first.curve, first.standing.scores, second.standing.scores = [{"accuracy": 0.55}], [0.1, 0.2, 0.5], [0.3, 0.5, 0.6]
+    first.curve, first.standing.scores, second.standing.scores = [{"accuracy": 0.55}], [0.1, 0.2, 0.5], [0.3, 0.4, 0.6]
+    first.standing.passes, second.standing.passes, first.passes = [1.0, 3.0, 9.0], [3.0, 9.0, 27.0], 9.0
     race._choose()
     assert race.winner == 0
-    assert said[-1] == "nasbench201:0.0.0 C8 N1 goes on to the end: 55.0% on 10 validation images after 0.00 epochs; nasbench201:0.1.0 C8 N1 was ahead (60.0%) and rises more slowly"
+    assert said[-1] == "nasbench201:0.0.0 C8 N1 goes on to the end: 55.0% on 10 validation images after 9 epochs; nasbench201:0.1.0 C8 N1 was ahead in equal time (60.0%), but not after equally many epochs"
+    first.standing.favoured, second.standing.scores = True, [0.3, 0.51, 0.6]
+    race.plan = replace(race.plan, rungs=replace(race.plan.rungs, judged=10))
+    race._choose()
+    assert race.winner == 0
+    assert said[-1].endswith("but not by more than chance after equally many epochs")
+    second.standing.scores = [0.3, 0.7, 0.7]
+    race._choose()
+    assert race.winner == 1
     for candidate in (first, second):
         candidate.standing.failed, candidate.reason = True, "it exploded"
     with pytest.raises(RunError, match="none of 2 networks could be trained: it exploded"):

@@ -22,11 +22,9 @@ from archduel.race.newcomers import Entry
 from archduel.race.plan import (
     ENOUGH_OF,
     ENOUGH_PASSES,
-    NOISE_IMAGES,
     Ending,
     enough_passes,
     epochs_plan,
-    foreseeing,
     timed_plan,
 )
 from archduel.race.rungs import Enter, Promote, Rungs, Standing
@@ -78,18 +76,6 @@ def test_fewer_images_are_repeated_more_often() -> None:
     assert enough_passes(4 * ENOUGH_OF) == pytest.approx(ENOUGH_PASSES / 2)
     assert enough_passes(ENOUGH_OF // 4) == pytest.approx(2 * ENOUGH_PASSES)
     assert math.isfinite(enough_passes(0))
-
-
-def test_how_far_a_choice_foresees() -> None:
-    plan = timed_plan(185.0, gone=3.0, reserve=2.0)
-    top = plan.rungs.amount(plan.rungs.levels - 1)
-    assert plan.rungs.beyond == 0.0
-    rungs = math.log((plan.last + top) / top) / math.log(plan.rungs.factor)
-    assert rungs > 1
-    assert foreseeing(plan, 10**9).rungs.beyond == pytest.approx(rungs)
-    assert foreseeing(plan, NOISE_IMAGES).rungs.beyond == pytest.approx(rungs / 2)
-    assert foreseeing(plan, 0).rungs.beyond == 0.0
-    assert foreseeing(epochs_plan(6, first=2.0, last=54.0), NOISE_IMAGES).rungs.beyond == pytest.approx(0.5)
 
 
 def test_the_last_training_stops_where_the_next_step_would_end_after_its_time() -> None:

@@ -162,38 +162,63 @@ def test_one_that_knows_something_and_had_no_time_for_the_highest_rung_is_not_be
     assert rungs.leader(weighed) == 1
 
 
-SLOW, QUICK = Standing([0.191, 0.280, 0.386], favoured=True), Standing([0.255, 0.338, 0.418])
+START = Standing([0.191, 0.280, 0.386], favoured=True, passes=[2.3, 6.5, 20.7])
+QUICK = Standing([0.255, 0.338, 0.418], passes=[4.6, 13.9, 42.3])
 """The start and a network with 0.4 of its multiply-adds, 10 minutes, 750 validation images: they come to 80 and 75 %."""
 
 
-def test_among_networks_from_scratch_the_choice_foresees_the_last_training() -> None:
-    there = {0: SLOW, 1: QUICK}
-    assert LONG.foreseen(SLOW) == pytest.approx(0.386)
-    assert LONG.leader(there) == 1
-    far = replace(LONG, beyond=1.5)
-    assert far.foreseen(SLOW) == pytest.approx(0.386 + 1.5 * 0.106)
-    assert far.leader(there) == 0
-    assert far.leader({**there, 0: replace(SLOW, failed=True)}) == 1
-    even = 0.032 / (0.106 - 0.080)
-    assert [replace(LONG, beyond=share * even).leader(there) for share in (0.99, 1.01)] == [1, 0]
+def test_a_score_after_fewer_passes_lies_between_two_rungs() -> None:
+    assert QUICK.at(42.3) == QUICK.at(100.0) == 0.418
+    assert QUICK.at(13.9) == pytest.approx(0.338)
+    assert QUICK.at(math.sqrt(13.9 * 42.3)) == pytest.approx((0.338 + 0.418) / 2)
+    assert QUICK.at(1.0) == 0.255
+    assert QUICK.at(math.nan) == Standing([0.1, 0.3]).at(5.0) + 0.118 == 0.418  # unknown passes: the last score
+    reached = Standing()
+    reached.reach(0.2, 3.0)
+    reached.reach(0.4, 9.0)
+    assert reached.at(math.sqrt(27)) == pytest.approx(0.3)
 
 
-def test_nothing_is_foreseen_below_the_highest_rung_of_fronts_or_of_those_that_know_something() -> None:
-    far = replace(LONG, beyond=1.5)
-    lower = {n: replace(standing, scores=standing.scores[:2]) for n, standing in {0: SLOW, 1: QUICK}.items()}
-    assert far.leader(lower) == 1
-    assert far.leader({0: replace(SLOW, costs=(1.0,)), 1: replace(QUICK, costs=(1.0,))}) == 1
-    known = {0: replace(SLOW, known=True, favoured=False), 1: replace(QUICK, known=True)}
-    assert far.leader(known) == 1
-    assert far.foreseen(Standing([0.1, math.nan, 0.3])) == 0.3
-    assert replace(far, levels=1).foreseen(Standing([0.3])) == 0.3
+def test_the_start_is_beaten_only_by_what_is_ahead_after_equally_many_passes_too() -> None:
+    assert QUICK.at(20.7) == pytest.approx(0.3666, abs=1e-3)  # ahead after equal time, behind after equally many passes
+    assert LONG.leader({0: START, 1: QUICK}) == 0
+    assert LONG.leader({0: replace(START, failed=True), 1: QUICK}) == 1
+    better = replace(QUICK, scores=[0.255, 0.40, 0.45])
+    assert LONG.leader({0: START, 1: better}) == 1
+    larger = Standing([0.1, 0.3, 0.387], passes=[1.0, 3.0, 9.0])  # fewer passes and ahead already
+    assert LONG.leader({0: START, 1: larger}) == 1
+    assert LONG.leader({0: START, 1: replace(larger, scores=[0.1, 0.3, 0.386])}) == 0
 
 
-def test_what_is_foreseen_is_not_held_against_the_other_kind() -> None:
-    far = replace(LONG, beyond=1.5)
+def test_the_start_is_beaten_only_by_more_than_chance() -> None:
+    judged = replace(LONG, judged=750)
+    chance = math.sqrt(0.386 * 0.614 / 750)
+    even = Standing([0.2, 0.3, 0.0], passes=[2.3, 6.5, 20.7])
+    for share, winner in ((0.9, 0), (1.1, 1)):
+        assert judged.leader({0: START, 1: replace(even, scores=[0.2, 0.3, 0.386 + share * chance])}) == winner
+    none = {1: replace(even, scores=[0.2, 0.3, 0.30]), 2: replace(even, scores=[0.2, 0.3, 0.301])}
+    assert judged.leader(none) == 2  # nobody to defend
+    assert judged.leader({0: replace(START, scores=[1.0, 1.0, 1.0]), 1: even}) == 0
+
+
+def test_without_a_favoured_network_all_are_compared_after_the_fewest_passes() -> None:
+    assert LONG.leader({0: replace(START, favoured=False), 1: QUICK}) == 0
+    assert LONG.leader({0: replace(START, favoured=False), 1: replace(QUICK, scores=[0.255, 0.40, 0.41])}) == 1
+    assert LONG.leader({0: replace(START, favoured=False, passes=[]), 1: replace(QUICK, passes=[])}) == 1  # passes unknown
+
+
+def test_nobody_is_defended_below_the_highest_rung_on_fronts_or_among_those_that_know_something() -> None:
+    both = {0: START, 1: QUICK}
+    lower = {n: replace(standing, scores=standing.scores[:2], passes=standing.passes[:2]) for n, standing in both.items()}
+    assert LONG.leader(lower) == 1
+    assert LONG.leader({n: replace(standing, costs=(1.0,)) for n, standing in both.items()}) == 1
+    assert LONG.leader({0: replace(START, known=True, favoured=False), 1: replace(QUICK, known=True)}) == 1
+
+
+def test_the_other_kind_is_compared_with_the_one_that_is_kept() -> None:
     plain = Standing([0.35, 0.36, 0.40], known=True)
-    assert far.leader({0: SLOW, 1: QUICK, 2: plain}) == 2  # the start stands for those from scratch, by the score that it has
-    assert far.leader({0: SLOW, 1: QUICK, 2: replace(plain, scores=[0.35, 0.36, 0.38])}) == 0
+    assert LONG.leader({0: START, 1: QUICK, 2: plain}) == 2  # the start stands for those from scratch
+    assert LONG.leader({0: START, 1: QUICK, 2: replace(plain, scores=[0.35, 0.36, 0.38])}) == 0
 
 
 def test_a_favoured_network_that_fails_goes_nowhere() -> None:
