@@ -1,4 +1,4 @@
-"""Random changes of whole batches: crop, flip, cutout, mixup; every function takes its generator.
+"""Random changes of whole batches: crop, flip, one of ten others, cutout, mixup; every function takes its generator.
 
 Crop and flip work on uint8, so padding is black as in the papers; cutout and mixup work on normalised floats, where zero
 is the mean colour. The generator lives on the device of the images.
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from archduel.errors import SettingError, unknown
 from archduel.training.recipe import Recipe
 
-__all__ = ["CORRUPTIONS", "SEVERITIES", "Changes", "augmented", "corrupted", "cutout", "jittered", "mixed", "mixup_share", "normalise", "random_crop", "random_flip", "shifted_hue", "to_grey"]
+__all__ = ["CORRUPTIONS", "SEVERITIES", "Changes", "ONE_OF", "augmented", "corrupted", "cutout", "jittered", "mixed", "mixup_share", "normalise", "random_crop", "random_flip", "recoloured", "shifted_hue", "to_grey", "warped"]
 
 # -- Random changes of colour, a whole batch at a time where the batch lives --------------------------------------------
 #
@@ -79,6 +79,73 @@ def jittered(images: Tensor, factors: Tensor, order: list[int]) -> Tensor:
         # After every change, as images of 8 bits would be; the next change sees no value that a file could not hold.
         images = images.clamp(0, 1)
     return images
+
+
+# -- One random change for each image, of random strength --------------------------------------------------------------
+#
+# As TrivialAugment (Mueller and Hutter, ICCV 2021). Deviations: (1) ten of its fourteen changes: without autocontrast, equalise, sharpness and
+# identity, which a weak change is nearly; (2) strengths are a recipe's share of those of its wide space; (3) it is one more change after crop and flip, a
+# batch at a time; (4) what moves in from outside is the mean colour, as after a cutout.
+
+
+ONE_OF = ("brightness", "contrast", "saturation", "solarise", "posterise", "turn", "shear across", "shear down", "shift across", "shift down")
+COLOURED = 5  # so many of them change colours, the others move pixels
+STRONGEST = (0.9, 0.9, 0.9, 1.0, 6.0, math.pi / 3, 0.6, 0.6, 0.4, 0.4)
+"""Strength 1: factors 0.1 to 1.9, everything inverted, 2 of 8 bits left, 60 degrees, shears of 0.6, shifts of 0.4 of the side. The original's are 0.99, 135 degrees, 0.99
+and 32 of 32 pixels."""
+
+
+def recoloured(images: Tensor, kinds: Tensor, amounts: Tensor) -> Tensor:
+    """Returns images with the change of colour that is drawn for each, the others as they are.
+
+    Args:
+        images: (N, C, H, W) uint8; grey ones have no saturation to change.
+        kinds: (N,) numbers of :data:`ONE_OF`.
+        amounts: (N,) from -1 to 1, shares of :data:`STRONGEST`.
+    """
+    changed = images.clone()
+    for kind in range(COLOURED):  # of each a few images, so nothing is done to all of them
+        rows = torch.nonzero(kinds == kind).flatten()
+        if len(rows):
+            strength = (amounts[rows] * STRONGEST[kind]).view(-1, 1, 1, 1)
+            changed[rows] = _recoloured(images[rows].float().div_(255), kind, strength).mul_(255).round_().byte()
+    return changed
+
+
+def _recoloured(images: Tensor, kind: int, strength: Tensor) -> Tensor:
+    """Returns float images (N, C, H, W) in 0..1 with one change of colour, of strengths (N, 1, 1, 1)."""
+    if ONE_OF[kind] == "solarise":
+        return torch.where(images > 1 - strength.abs(), 1 - images, images)
+    if ONE_OF[kind] == "posterise":
+        steps = 2 ** torch.round(8 - strength.abs())
+        return (images * 255 * steps / 256).floor() * 256 / steps / 255
+    factors = torch.ones(4, len(images), device=images.device)
+    factors[kind] += strength.flatten()
+    return jittered(images, factors, [kind])
+
+
+def warped(images: Tensor, kinds: Tensor, amounts: Tensor) -> Tensor:
+    """Returns images moved as is drawn for each, the others as they are; zeros move in.
+
+    Args:
+        images: (N, C, H, W) normalised floats.
+        kinds: (N,) numbers of :data:`ONE_OF`.
+        amounts: (N,) from -1 to 1, shares of :data:`STRONGEST`.
+    """
+    rows = torch.nonzero(kinds >= COLOURED).flatten()
+    if not len(rows):
+        return images
+    strongest = torch.tensor(STRONGEST, device=images.device)
+    turn, across, down, right, below = (torch.where(kinds[rows] == change, amounts[rows], 0.0) * strongest[change] for change in range(COLOURED, len(ONE_OF)))
+    cosine, sine = turn.cos(), turn.sin()
+    # where each pixel comes from, in coordinates from -1 to 1: two of them are one side
+    height, width = images.shape[2:]
+    x, y = ((torch.arange(side, device=images.device) * 2 + 1) / side - 1 for side in (width, height))
+    along = torch.stack([cosine, down + sine], 1)[:, None, None] * x[:, None]  # (R, 1, W, 2)
+    beneath = torch.stack([across - sine, cosine], 1)[:, None, None] * y[:, None, None]  # (R, H, 1, 2)
+    grid = along + (beneath + 2 * torch.stack([right, below], 1)[:, None, None])  # (R, H, W, 2)
+    moved = F.grid_sample(images[rows], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return images.index_copy(0, rows, moved)
 
 
 # -- Spoiled copies of images: noise, blur, contrast, JPEG. For asking how a network bears what a camera does ---------
@@ -175,6 +242,8 @@ class Changes:
         hole: (2, N) centre of the cut-out square, or None.
         colour: (4, N) factors of :func:`archduel.training.augment.jittered`, or None.
         order: of the colour changes.
+        kind: (N,) which one of :data:`ONE_OF` is done, or None.
+        amount: (N,) how much of it, -1 to 1.
     """
 
     shift: Tensor | None = None
@@ -182,6 +251,8 @@ class Changes:
     hole: Tensor | None = None
     colour: Tensor | None = None
     order: tuple[int, ...] = ()
+    kind: Tensor | None = None
+    amount: Tensor | None = None
 
     @classmethod
     def draw(cls, recipe: Recipe, n: int, side: int, generator: torch.Generator) -> Changes:
@@ -189,15 +260,19 @@ class Changes:
         shift = _shift(n, recipe.crop_pad, generator) if recipe.crop_pad else None
         mirror = _mirror(n, generator) if recipe.flip else None
         hole = _hole(n, side, side, generator) if recipe.cutout else None
+        kind = amount = None
+        if recipe.one_change:
+            kind = torch.randint(len(ONE_OF), (n,), generator=generator, device=generator.device)
+            amount = (torch.rand(n, generator=generator, device=generator.device) * 2 - 1) * recipe.one_change
         if not (recipe.colour_jitter or recipe.hue_jitter):
-            return cls(shift, mirror, hole)
+            return cls(shift, mirror, hole, kind=kind, amount=amount)
         # Factors for all four changes even where one is off, so that what is drawn does not depend on which are on.
         around = torch.rand(4, n, generator=generator, device=generator.device) * 2 - 1
         largest = torch.tensor([recipe.colour_jitter] * 3 + [recipe.hue_jitter], device=generator.device)
         middle = torch.tensor([1.0, 1.0, 1.0, 0.0], device=generator.device)
         # One order for the batch: a gather by image would cost more than the changes.
         order = torch.randperm(4, generator=generator, device=generator.device).tolist()
-        return cls(shift, mirror, hole, middle[:, None] + largest[:, None] * around, tuple(order))
+        return cls(shift, mirror, hole, middle[:, None] + largest[:, None] * around, tuple(order), kind, amount)
 
     def part(self, rows: slice) -> Changes:
         """Returns the changes of the images numbered ``rows``."""
@@ -205,7 +280,7 @@ class Changes:
         def cut(value: Tensor | None) -> Tensor | None:
             return None if value is None else value[..., rows]
 
-        return Changes(cut(self.shift), cut(self.mirror), cut(self.hole), cut(self.colour), self.order)
+        return Changes(cut(self.shift), cut(self.mirror), cut(self.hole), cut(self.colour), self.order, cut(self.kind), cut(self.amount))
 
 
 def _shift(n: int, pad: int, generator: torch.Generator) -> Tensor:
@@ -285,17 +360,21 @@ def normalise(
     images: Tensor, mean: Sequence[float], std: Sequence[float], *, channels_last: bool = False
 ) -> Tensor:
     """Returns uint8 (N, C, H, W) as float32 with ``mean`` and ``std`` (of values in 0..1) taken out."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
     # (x / 255 - m) / s as one product and one sum in place: the float copy is passed over once less.
     scale = torch.tensor([1 / (255 * s) for s in std], device=images.device).view(-1, 1, 1)
     shift = torch.tensor([-m / s for m, s in zip(mean, std)], device=images.device).view(-1, 1, 1)
-    return images.to(torch.float32, memory_format=layout).mul_(scale).add_(shift)
+    return _laid(images.float().mul_(scale).add_(shift), channels_last=channels_last)
+
+
+def _laid(images: Tensor, *, channels_last: bool) -> Tensor:
+    """Returns images in the layout that a network wants: converted last, for changes of channels-last images take up to ten times as long."""
+    return images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
 
 def augmented(
     images: Tensor, recipe: Recipe, mean: Sequence[float], std: Sequence[float], changes: torch.Generator | Changes
 ) -> Tensor:
-    """Returns uint8 (N, C, H, W) cropped, flipped, normalised and cut out as ``recipe`` says, float32.
+    """Returns uint8 (N, C, H, W) cropped, flipped, changed, normalised and cut out as ``recipe`` says, float32.
 
     Args:
         images: square.
@@ -313,6 +392,11 @@ def augmented(
         images = _flipped(images, changes.mirror)
     if changes.colour is not None:
         images = jittered(images.float() / 255, changes.colour, list(changes.order)) * 255
-    floats = normalise(images, mean, std, channels_last=recipe.channels_last)
+    if changes.kind is not None and changes.amount is not None:
+        images = recoloured(images, changes.kind, changes.amount)
+    floats = normalise(images, mean, std)
+    if changes.kind is not None and changes.amount is not None:
+        floats = warped(floats, changes.kind, changes.amount)
     # After normalising, so that the hole is the mean colour and not black.
-    return floats if changes.hole is None else _cut(floats, recipe.cutout, changes.hole)
+    floats = floats if changes.hole is None else _cut(floats, recipe.cutout, changes.hole)
+    return _laid(floats, channels_last=recipe.channels_last)

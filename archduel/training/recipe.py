@@ -52,6 +52,7 @@ class Recipe:
             inner 7/8 of its side (ImageNet: 224 of 256 px).
         colour_jitter: largest relative change of brightness, contrast and saturation, 0 = off.
         hue_jitter: largest turn of the hue as a share of the circle, 0..0.5.
+        one_change: strength of one random change an image besides, of colour or place (:data:`archduel.training.augment.ONE_OF`), 0..1, 0 = off.
         flip: random horizontal flip.
         drop_path: largest drop-path probability, rising linearly over the epochs.
         auxiliary_weight: loss weight of the auxiliary head, 0 = no head.
@@ -90,6 +91,7 @@ class Recipe:
     test_rule: str = "crop"
     colour_jitter: float = 0.0
     hue_jitter: float = 0.0
+    one_change: float = 0.0
     flip: bool = True
     drop_path: float = 0.0
     auxiliary_weight: float = 0.0
@@ -125,7 +127,7 @@ class Recipe:
         for name, most in (("data_fraction", 1.0), ("gamma", 1.0), ("layer_decay", 1.0)):
             if not 0 < getattr(self, name) <= most:
                 raise SettingError(f"{name} must be in (0, {most:g}], got {getattr(self, name)}")
-        for name, most in (("crop_scale", 1.0), ("colour_jitter", 1.0), ("hue_jitter", 0.5)):
+        for name, most in (("crop_scale", 1.0), ("colour_jitter", 1.0), ("hue_jitter", 0.5), ("one_change", 1.0)):
             if getattr(self, name) > most:
                 raise SettingError(f"{name} must be in [0, {most:g}], got {getattr(self, name)}")
         # Both are random crops of the same image; which comes first would have to be said.
