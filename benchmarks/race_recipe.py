@@ -65,7 +65,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     train = both if arguments.joined else both.subset(torch.arange(len(data.train)))
     test = Pixels(data.test.images, data.test.labels, look.mean, look.std)
     changes = {"precision": arguments.precision, "channels_last": not arguments.channels_first, "label_smoothing": arguments.smoothing}
-    given = {"cutout": arguments.cutout, "mixup": arguments.mixup, "lr": arguments.lr, "weight_decay": arguments.weight_decay}
+    given = {"cutout": arguments.cutout, "mixup": arguments.mixup, "lr": arguments.lr, "weight_decay": arguments.weight_decay, "one_change": arguments.one_change}
     recipe = race_recipe(data, **{k: v for k, v in {**changes, **given}.items() if v is not None})
     space, _, text = arguments.network.partition(":")
     arch = registry.make("space", space).read(text)
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default=None)
     parser.add_argument("--channels-first", action="store_true")
     parser.add_argument("--joined", action="store_true", help="validation images are trained on too")
-    for name in ("--smoothing", "--mixup", "--lr", "--weight-decay"):
+    for name in ("--smoothing", "--mixup", "--lr", "--weight-decay", "--one-change"):
         parser.add_argument(name, type=float, default=None)
     parser.add_argument("--cutout", type=int, default=None)
     parser.add_argument("--seed", type=int, default=0)
