@@ -42,6 +42,7 @@ from archduel.training.recipe import Recipe
 
 __all__ = ["ImageSet", "RaceResult", "race_recipe", "run_race"]
 
+ONE_CHANGE = 0.5
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,11 @@ def race_recipe(data: ImageSet, device: str = "cpu", *, side: int | None = None,
     The smoothed labels matter most where a thousand images are shown a hundred times and the network would end certain of all of them.
     """
     n, side = len(data.train.labels), side or data.image_size
+    photographs = data.flip and side >= 16
     recipe = Recipe(
         batch_size=128 if n >= 1024 else 64, lr=0.1, momentum=0.9, nesterov=True, weight_decay=2e-3, label_smoothing=0.1, flip=data.flip,
         crop_pad=max(1, round(side / 8)), precision=best_precision(device), channels_last=True,
-        image_size=side, grad_clip=5.0, cutout=round(side * 3 / 8) if data.flip and side >= 16 else 0,
+        image_size=side, grad_clip=5.0, cutout=round(side * 3 / 8) if photographs else 0, one_change=ONE_CHANGE if photographs else 0.0,
     )  # fmt: skip
     return recipe.with_(**changes)
 
