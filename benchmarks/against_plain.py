@@ -376,9 +376,9 @@ def duels(records: dict[tuple[Any, ...], dict[str, Any]], row: str, limit: str) 
     return pairs
 
 
-def summary(path: Path) -> None:
+def summary(path: Path, scripts: Path | None = None) -> None:
     """Prints the test accuracies of both sides and their paired differences, a line for each row and limit."""
-    records = whole(path)
+    records = whole(path, scripts)
     for found in gains(records):
         sides = f"{found['side']} {found['ours']:.2f} %, {found['rival']} {found['other']:.2f} %"
         print(f"{found['row']:14s} {found['limit']:5s} {sides} ({', '.join(found['opponents'])}): {in_words(*found['tests'])}")
@@ -389,9 +389,10 @@ def summary(path: Path) -> None:
                 print(f"{row:14s} {limit:5s} {side:10s} {mean:.2f} % (n = {len(others)}): {'; '.join(r['network'] for r in others)}")
 
 
-def whole(path: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Returns the records of finished trainings by their keys."""
-    return {key(record): record for record in done(path) if "excluded" not in record}
+def whole(path: Path, scripts: Path | None = None) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Returns the records of finished trainings by their keys; from a second file those of the script alone."""
+    theirs = [record for record in done(scripts) if record["side"] not in STARTS] if scripts else []
+    return {key(record): record for record in [*theirs, *done(path)] if "excluded" not in record}
 
 
 def main() -> None:
@@ -404,6 +405,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/records/against_plain.jsonl"))
     parser.add_argument("--summary", action="store_true", help="print the table and run nothing")
     parser.add_argument("--gains", type=Path, metavar="FILE", help="write the paired gains over the script, over fine-tuning without a search and over random search, and run nothing")
+    parser.add_argument("--scripts", type=Path, metavar="FILE", help="for --gains and --summary: records of the script in another file count too; rules of the tool do not change it")
     parser.add_argument("--child", nargs=4, metavar=("ROW", "SIDE", "SEED", "LIMIT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -411,7 +413,7 @@ def main() -> None:
         child(row, side, int(seed), limit)
         return
     if arguments.gains:
-        found = gains(whole(arguments.out))
+        found = gains(whole(arguments.out, arguments.scripts))
         runs = {"of": arguments.out.name, "command": shlex.join(["python", *sys.argv]), **environment()}
         arguments.gains.write_text(json.dumps({"rows": found, **runs}, indent=1) + "\n")
         return
@@ -422,7 +424,7 @@ def main() -> None:
     ]  # fmt: skip
     if not arguments.summary:
         work(jobs, arguments.out)
-    summary(arguments.out)
+    summary(arguments.out, arguments.scripts)
 
 
 if __name__ == "__main__":
