@@ -77,7 +77,7 @@ LEAST_LESSONS = 3.0
 """Passes over the images that a teacher makes at least before it is asked; of few images more, it must be shown enough of them."""
 CALIBRATION = 512  # images that a thinned network's norms are measured on, and its head begins with
 TUNING: Mapping[str, Any] = {
-    "optimizer": "adamw", "weight_decay": 0.01, "batch_size": 64, "frozen_norms": True, "layer_decay": 0.8, "cutout": 0,
+    "optimizer": "adamw", "weight_decay": 0.01, "batch_size": 64, "frozen_norms": True, "layer_decay": 0.8, "cutout": 0, "one_change": 0.0,
 }  # fmt: skip
 """How a pretrained network is trained, beside the race's recipe.
 
