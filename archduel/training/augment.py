@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from archduel.errors import SettingError, unknown
 from archduel.training.recipe import Recipe
 
-__all__ = ["CORRUPTIONS", "SEVERITIES", "Changes", "ONE_OF", "augmented", "corrupted", "cutout", "jittered", "mixed", "mixup_share", "normalise", "random_crop", "random_flip", "recoloured", "shifted_hue", "to_grey", "warped"]
+__all__ = ["CORRUPTIONS", "ONE_OF", "SEVERITIES", "Changes", "augmented", "corrupted", "cutout", "jittered", "mixed", "mixup_share", "normalise", "random_crop", "random_flip", "recoloured", "shifted_hue", "to_grey", "warped"]
 
 # -- Random changes of colour, a whole batch at a time where the batch lives --------------------------------------------
 #

@@ -99,7 +99,8 @@ def test_rows_or_columns_slide_against_each_other(name: str, dimension: int) -> 
 def test_a_recipe_draws_all_ten_within_its_strength_and_each_process_takes_its_part() -> None:
     recipe = Recipe(one_change=0.5, crop_pad=1, cutout=2)
     changes = Changes.draw(recipe, 500, SIDE, torch.Generator().manual_seed(3))
-    assert changes.kind is not None and changes.amount is not None
+    assert changes.kind is not None
+    assert changes.amount is not None
     assert set(changes.kind.tolist()) == set(range(10))
     assert 0.49 < float(changes.amount.abs().max()) <= 0.5
     assert abs(float(changes.amount.mean())) < 0.05
@@ -111,7 +112,8 @@ def test_a_recipe_draws_all_ten_within_its_strength_and_each_process_takes_its_p
     calm = augmented(images, recipe.with_(one_change=0.0), *look, torch.Generator().manual_seed(3))
     assert 0.5 < float((whole != calm).flatten(1).any(1).float().mean()) <= 1
     both = Changes.draw(recipe.with_(colour_jitter=0.2), 20, SIDE, torch.Generator().manual_seed(3))
-    assert both.kind is not None and both.colour is not None
+    assert both.kind is not None
+    assert both.colour is not None
     assert Changes.draw(recipe.with_(one_change=0.0), 20, SIDE, torch.Generator().manual_seed(3)).kind is None
 
 
