@@ -5,7 +5,7 @@
 
 One training a call, in this process with one thread; time is processor time. ``fall`` is the race's schedule (constant, then
 linearly to zero), ``cosine`` one cycle. Accuracies are of the last weights and of the average of the latest ones; a line is
-appended to ``--out``. Rows and images are those of ``against_plain.py``.
+appended to ``--out``. Rows and images are those of ``against_plain.py``, or in any folder.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def schedule(name: str, seconds: float, lr: float) -> Callable[[], float | None]
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Trains and returns the numbers."""
-    data = load(source(ROWS[arguments.row][0]), seconds=ROWS[arguments.row][1])
+    data = load(arguments.folder or source(ROWS[arguments.row][0]), seconds=ROWS[arguments.row][1])
     look = data.preprocessing
     images, labels = np.concatenate([data.train.images, data.validation.images]), np.concatenate([data.train.labels, data.validation.labels])
     both = Pixels(images, labels, look.mean, look.std)
@@ -89,6 +89,7 @@ def main() -> None:
     """Parses the command line, measures and appends the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--row", default="cifar5k-3m", choices=ROWS)
+    parser.add_argument("--folder", default="", help="images by class, in place of those of the row")
     parser.add_argument("--seconds", type=float, default=90.0)
     parser.add_argument("--network", required=True, help="SPACE:TEXT")
     parser.add_argument("--channels", type=int, default=16)
@@ -104,7 +105,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    settings = {name: value for name, value in vars(arguments).items() if name != "out"}
+    settings = {name: value for name, value in vars(arguments).items() if name != "out"} | {"folder": Path(arguments.folder).name}
     record = {**settings, **measure(arguments), "command": shlex.join(["python", *sys.argv]), **environment()}
     with arguments.out.open("a") as file:
         file.write(json.dumps(record) + "\n")
