@@ -182,10 +182,10 @@ def going_on(winner: Candidate, candidates: Sequence[Candidate], judged: int) ->
     passes = f"{winner.passes:.{2 * (winner.passes < 1)}f}"
     text = f"{winner.name} goes on to the end: {winner.accuracy:.1%} on {judged:,} validation images after {passes} epoch{'s' * (passes != '1')}"
     own = winner.standing
-    level = [c for c in candidates if c.standing.rung == own.rung > 1 and not c.standing.known and not c.standing.failed and not own.known]
-    better = max(level, key=lambda c: (c.standing.scores[-1], -c.number), default=winner)
+    there = [c for c in candidates if c.standing.rung == own.rung > 1 and not c.standing.known and not c.standing.failed and not own.known]
+    better = max(there, key=lambda c: (c.standing.scores[-1], -c.number), default=winner)
     if own.costs or better.standing.scores[-1:] <= own.scores[-1:] or better.accuracy <= winner.accuracy:
         return text  # scores are likelihoods: who reads of accuracies need not hear of them
-    clearly = better.standing.at(winner.passes) > own.scores[-1]
-    why = "not by more than chance after equally many epochs" if clearly else "not after equally many epochs"
+    level = better.standing.at(winner.passes) > own.scores[-1]
+    why = "not by so much that more training does not make it good" if level else "not after equally many epochs"
     return f"{text}; {better.name} was ahead in equal time ({better.accuracy:.1%}), but {why}"

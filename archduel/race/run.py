@@ -194,7 +194,7 @@ def run_race(
     try:
         prepared = [_prepared(side, number, journal, sets, None if seconds is None else seconds - reserve, watch) for number, side in enumerate(known)]
         gone = _gone(watch, seconds, reserve) if any(prepared) else watch.before
-        plan = _plan(seconds, evaluations, _begun(journal, gone), reserve, (first_epochs, last_epochs), len(sets.validation), last_training=last_training)
+        plan = _plan(seconds, evaluations, _begun(journal, gone), reserve, (first_epochs, last_epochs), last_training=last_training)
         start = space.start() if isinstance(space, Begun) else None
         macs = _affordable_macs(journal, plan, sizes, sets, recipe, device, watch.clock, start, gone=gone, timed=seconds is not None and scratch)
         settings = RaceSettings(recipe, metric, by_likelihood, seed, device, seconds is not None, macs, threads, reserve)
@@ -268,15 +268,13 @@ def _begun(journal: Records, gone: float) -> float:
 
 
 def _plan(
-    seconds: float | None, evaluations: int | None, gone: float, reserve: float, epochs: tuple[float, float], judged: int, *, last_training: bool
+    seconds: float | None, evaluations: int | None, gone: float, reserve: float, epochs: tuple[float, float], *, last_training: bool
 ) -> Plan:
-    """Returns the plan of a race whose scores are of so many images."""
+    """Returns the plan of a race."""
     if seconds is not None:
-        plan = timed_plan(seconds, gone=gone, reserve=reserve, last_share=LAST_SHARE if last_training else 0.0)
-    else:
-        assert evaluations is not None
-        plan = epochs_plan(evaluations, first=epochs[0], last=epochs[1])
-    return replace(plan, rungs=replace(plan.rungs, judged=judged))
+        return timed_plan(seconds, gone=gone, reserve=reserve, last_share=LAST_SHARE if last_training else 0.0)
+    assert evaluations is not None
+    return epochs_plan(evaluations, first=epochs[0], last=epochs[1])
 
 
 def _usual(sizes: Sizes) -> tuple[Arch, Scale, Counts]:

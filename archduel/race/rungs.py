@@ -99,7 +99,6 @@ class Rungs:
         factor: how much further the next rung is.
         duels: whether networks that knew something before the race meet each other at the highest rung; else only one of them and one from
             scratch do, and among themselves the rung below decides.
-        judged: validation images that give the scores, 0 where chance is not reckoned with.
 
     Source: ASHA, Li et al., MLSys 2020, with a limit a level in place of one for all.
     """
@@ -109,7 +108,6 @@ class Rungs:
     levels: int = 3
     factor: int = 3
     duels: bool = True
-    judged: int = 0
 
     def __post_init__(self) -> None:
         for name in ("first", "level"):
@@ -199,18 +197,17 @@ class Rungs:
     def defended(self, standings: Mapping[int, Standing]) -> int:
         """Returns which of several networks from scratch is handed over that were trained for the same time.
 
-        Of an equal time a smaller network makes more passes: it is ahead at first and ends lower. So others are compared with the best favoured one (where
-        there is none, with the one that made the fewest passes) by their score after as many passes as that one made, if they made more; and they have to be ahead by
-        more than chance, a standard error of a share of so many images.
+        Of an equal time a smaller network makes more passes, and one with strides learns faster: both are ahead at first and end lower. So others are compared with the
+        best favoured one (where there is none, with the one that made the fewest passes) by their score after as many passes as that one made, if they made more; and a
+        favoured one is replaced only where it is behind by more than is made good.
         """
         favoured = [n for n in standings if standings[n].favoured]
         least = min(standings, key=lambda n: (standings[n].passes[-1:], n))
         own = max(favoured, key=lambda n: (standings[n].scores[-1], -n), default=least)
         passes = min(standings[own].passes[-1:], default=math.nan)
         even = {n: standing.at(passes) for n, standing in standings.items()}
-        if favoured:
-            even[own] += math.sqrt(max(0.0, even[own] * (1 - even[own])) / self.judged) if self.judged else 0.0
-        return max(even, key=lambda n: (even[n], n == own, -n))
+        best = max(even, key=lambda n: (even[n], n == own, -n))
+        return best if not favoured or _not_made_good(even[own], even[best]) else own
 
     def beaten(self, number: int, standings: Mapping[int, Standing], rung: int) -> bool:
         """Whether a network that reached ``rung`` rungs has lost against the other kind; where costs count too nobody has.
@@ -251,8 +248,12 @@ def _best_known(standings: Mapping[int, Standing], worth: Mapping[int, float], *
 
 def _far_behind(number: int, standings: Mapping[int, Standing], rung: int) -> bool:
     """Whether a network that reached ``rung`` rungs is behind the best of the other kind by more than it will make good."""
-    best = _best_other(number, standings, rung)
-    return best - standings[number].scores[rung - 1] > (min(BEHIND, BEHIND_SHARE * best) if best > 0 else BEHIND)
+    return _not_made_good(standings[number].scores[rung - 1], _best_other(number, standings, rung))
+
+
+def _not_made_good(score: float, best: float) -> bool:
+    """Whether a score is so far behind another one that further training does not make it good."""
+    return best - score > (min(BEHIND, BEHIND_SHARE * best) if best > 0 else BEHIND)
 
 
 def _best_other(number: int, standings: Mapping[int, Standing], rung: int) -> float:

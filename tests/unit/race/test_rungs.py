@@ -183,22 +183,23 @@ def test_the_start_is_beaten_only_by_what_is_ahead_after_equally_many_passes_too
     assert QUICK.at(20.7) == pytest.approx(0.3666, abs=1e-3)  # ahead after equal time, behind after equally many passes
     assert LONG.leader({0: START, 1: QUICK}) == 0
     assert LONG.leader({0: replace(START, failed=True), 1: QUICK}) == 1
-    better = replace(QUICK, scores=[0.255, 0.40, 0.45])
-    assert LONG.leader({0: START, 1: better}) == 1
-    larger = Standing([0.1, 0.3, 0.387], passes=[1.0, 3.0, 9.0])  # fewer passes and ahead already
+    assert LONG.leader({0: START, 1: replace(QUICK, scores=[0.255, 0.54, 0.70])}) == 1
+    assert LONG.leader({0: START, 1: replace(QUICK, scores=[0.255, 0.36, 0.99])}) == 1  # between 0.36 and 0.99 after 21 passes
+    larger = Standing([0.1, 0.3, 0.54], passes=[1.0, 3.0, 9.0])  # fewer passes and far ahead already
     assert LONG.leader({0: START, 1: larger}) == 1
-    assert LONG.leader({0: START, 1: replace(larger, scores=[0.1, 0.3, 0.386])}) == 0
+    assert LONG.leader({0: START, 1: replace(larger, scores=[0.1, 0.3, 0.53])}) == 0
 
 
-def test_the_start_is_beaten_only_by_more_than_chance() -> None:
-    judged = replace(LONG, judged=750)
-    chance = math.sqrt(0.386 * 0.614 / 750)
+def test_the_start_is_beaten_only_by_what_more_training_does_not_make_good() -> None:
     even = Standing([0.2, 0.3, 0.0], passes=[2.3, 6.5, 20.7])
-    for share, winner in ((0.9, 0), (1.1, 1)):
-        assert judged.leader({0: START, 1: replace(even, scores=[0.2, 0.3, 0.386 + share * chance])}) == winner
+    for own, other, winner in ((0.386, 0.53, 0), (0.386, 0.54, 1), (0.053, 0.064, 0), (0.053, 0.08, 1), (0.9, 1.0, 0)):
+        assert LONG.leader({0: replace(START, scores=[0.01, 0.02, own]), 1: replace(even, scores=[0.01, 0.02, other])}) == winner
+    third = replace(even, scores=[0.2, 0.3, 0.6])
+    assert LONG.leader({0: START, 1: replace(even, scores=[0.2, 0.3, 0.55]), 2: third}) == 2
     none = {1: replace(even, scores=[0.2, 0.3, 0.30]), 2: replace(even, scores=[0.2, 0.3, 0.301])}
-    assert judged.leader(none) == 2  # nobody to defend
-    assert judged.leader({0: replace(START, scores=[1.0, 1.0, 1.0]), 1: even}) == 0
+    assert LONG.leader(none) == 2  # nobody to defend
+    earlier = replace(even, scores=[0.2, 0.3, 0.4], favoured=True)
+    assert LONG.leader({0: START, 1: earlier}) == 1  # the better of two
 
 
 def test_without_a_favoured_network_all_are_compared_after_the_fewest_passes() -> None:
