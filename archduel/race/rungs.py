@@ -66,7 +66,8 @@ class Standing:
         there = [(math.log(each), score) for each, score in zip(self.passes, self.scores) if each > 0 and math.isfinite(score)]
         if len(there) < self.rung or not passes > 0:
             return self.scores[-1]
-        return float(np.interp(math.log(passes), *zip(*there)))
+        logs, scores = zip(*there)
+        return float(np.interp(math.log(passes), np.array(logs), np.array(scores)))
 
 
 @dataclass(frozen=True)
