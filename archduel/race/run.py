@@ -44,9 +44,9 @@ __all__ = ["ImageSet", "RaceResult", "race_recipe", "run_race"]
 
 ONE_CHANGE, ONE_CHANGE_IMAGES = 0.5, 5_000
 """Strength of one more random change for each photograph, and of how many training images at most: more are shown too few times for it to pay, in a race of any
-length. Test loss and accuracy of the space's start without and with it (one run each; last weights): 475 stamps 1.43, 53.2 % and 1.37, 55.3 % after 500 passes; 1,000 images of twenty classes
-1.80, 49.8 % and 1.65, 51.5 % after 150 (a second seed 1.85, 48.3 % and 1.77, 50.5 %); 5,000 of CIFAR-10 0.63, 80.0 % and 0.61, 80.5 % after 70; 10,000 of CIFAR-100 1.74, 54.2 % and 1.72, 53.7 %
-after 42; 8,100 drawings 1.08, 67.7 % and 1.17, 65.7 % after 47. Fine-tuning of published networks makes fewer passes and is without it.
+length. Test loss and accuracy of the space's start without and with it (``benchmarks/records/one_change.jsonl``, last weights): 1,000 images of twenty classes 1.81, 49.8 % and 1.69,
+51.8 % after 170 passes (a second seed 1.85, 46.5 % and 1.72, 50.3 %); 475 stamps 1.41, 52.8 % and 1.39, 53.2 % after 500; 10,000 images of CIFAR-100 1.74, 54.2 % and 1.72, 53.7 % after 42;
+8,100 drawings 1.09, 68.2 % and 1.17, 65.4 % after 53. Fine-tuning of published networks makes fewer passes and is without it.
 """
 
 
