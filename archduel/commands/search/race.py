@@ -408,13 +408,22 @@ def race_sentence(
     passes = max(row["passes"] for row in rows)
     each = f"{max(row['seconds'] for row in rows):.0f} s" if timed else f"{passes:g} epoch{'s' * (passes != 1)}"
     absent = [role for role in ("random", "standard") if role not in {row["role"] for row in rows}]
-    soon = 0 < len(winner.curve) <= max(row["rung"] for row in standings)
-    led = "was ahead after less training than another had" if soon else "led where the race trained longest"
     return " ".join([
         f"At equal training, about {each} for each network, {metric.replace('_', ' ')} on {n_validation:,} validation images was: {'; '.join(parts)}.",
         _apart(rows), *([f"No {' or '.join(absent)} network got that far."] if absent else []),
-        f"{winner.name} {led}, and was trained on.", UNKNOWN_GAIN,
+        f"{winner.name} {_led(winner, standings)}, and was trained on.", UNKNOWN_GAIN,
     ])  # fmt: skip
+
+
+def _led(winner: Candidate, standings: Sequence[Mapping[str, Any]]) -> str:
+    """Returns why a network was chosen."""
+    last = max(row["rung"] for row in standings)
+    if 0 < len(winner.curve) <= last:
+        return "was ahead after less training than another had"
+    best = max((row for row in standings if row["rung"] == last), key=lambda row: (row.get("score", row["accuracy"]), row["number"] == winner.number))
+    if best["number"] == winner.number or winner.role == best["role"]:
+        return "led where the race trained longest"
+    return f"was behind {best['name']} where the race trained longest, by less than further training makes good"
 
 
 def _apart(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -47,6 +47,14 @@ def test_one_network_of_two_kinds_is_named_once() -> None:
     assert "the winner led where the race trained longest" in text
 
 
+def test_a_winner_that_was_behind_is_not_said_to_have_led() -> None:
+    rows = [row("start", 0, 0.4), {**row("search", 1, 0.45), "name": "the quick one"}]
+    start = replace(WINNER, entry=replace(WINNER.entry, role="start"))
+    assert "the winner was behind the quick one where the race trained longest, by less than further training makes good, and was trained on" in race_sentence(start, rows, 100)
+    # the score decides, not the accuracy
+    assert "the winner led where" in race_sentence(start, [{**rows[0], "score": 0.3}, {**rows[1], "score": 0.2}], 100)
+
+
 def test_overlap_and_absence_are_said() -> None:
     text = race_sentence(WINNER, [row("search", 0, 0.50), row("start", 1, 0.45)], 100, timed=False)
     assert "do not tell them apart" in text
