@@ -420,8 +420,9 @@ def _led(winner: Candidate, standings: Sequence[Mapping[str, Any]]) -> str:
     last = max(row["rung"] for row in standings)
     if 0 < len(winner.curve) <= last:
         return "was ahead after less training than another had"
-    best = max((row for row in standings if row["rung"] == last), key=lambda row: (row.get("score", row["accuracy"]), row["number"] == winner.number))
-    if best["number"] == winner.number or winner.role == best["role"]:
+    there = [row for row in standings if row["rung"] == last]
+    best = max(there, key=lambda row: (row.get("score", row["accuracy"]), row["number"] == winner.number))
+    if best["number"] == winner.number or winner.number not in {row["number"] for row in there}:
         return "led where the race trained longest"
     return f"was behind {best['name']} where the race trained longest, by less than further training makes good"
 
