@@ -192,7 +192,7 @@ def test_the_start_is_beaten_only_by_what_is_ahead_after_equally_many_passes_too
 
 def test_the_start_is_beaten_only_by_what_more_training_does_not_make_good() -> None:
     even = Standing([0.2, 0.3, 0.0], passes=[2.3, 6.5, 20.7])
-    for own, other, winner in ((0.386, 0.53, 0), (0.386, 0.54, 1), (0.053, 0.064, 0), (0.053, 0.08, 1), (0.9, 1.0, 0)):
+    for own, other, winner in ((0.386, 0.53, 0), (0.386, 0.54, 1), (0.028, 0.041, 0), (0.028, 0.055, 0), (0.028, 0.057, 1), (0.9, 1.0, 0), (0.0, 0.0, 0)):
         assert LONG.leader({0: replace(START, scores=[0.01, 0.02, own]), 1: replace(even, scores=[0.01, 0.02, other])}) == winner
     third = replace(even, scores=[0.2, 0.3, 0.6])
     assert LONG.leader({0: START, 1: replace(even, scores=[0.2, 0.3, 0.55]), 2: third}) == 2
