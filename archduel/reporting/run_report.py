@@ -184,8 +184,9 @@ def scatter(data: ReportData) -> Markup:
     lines = [
         (titles[id(s)].get("name") or titles[id(s)].get("arch", UNKNOWN), compact(s.x), percent(s.y, 2)) for s in front
     ]
+    named = f"The {len(front)} architectures" if len(front) > 1 else "The architecture"
     listed = details(
-        f"The {len(front)} architectures on the front", table(("architecture", "parameters", metric), lines, numeric=(1, 2))
+        f"{named} on the front", table(("architecture", "parameters", metric), lines, numeric=(1, 2))
     )
     other = sum(not point.get("front", True) for point in points)
     apart = f" Scores of another recipe do not compare and are left out of it (n = {other})." if other else ""

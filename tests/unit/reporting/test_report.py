@@ -270,3 +270,4 @@ def test_scores_of_another_recipe_stay_off_the_front() -> None:
     page = report_html({"points": [*points, {"arch": "b", "params": 50, "score": 0.9, "kind": "longer", "front": False}]})
     assert "The 2 architectures on the front" in page
     assert "left out of it (n = 1)" in page
+    assert "The architecture on the front" in report_html({"points": points[:1]})
