@@ -14,11 +14,13 @@ from archduel.data.objects import lost_items
 from archduel.data.resolution import Choice
 from archduel.errors import DataError
 
-__all__ = ["MOST_BROKEN", "duplicates", "facts_of", "refuse_broken", "warnings_of"]
+__all__ = ["MOST_BROKEN", "OTHER_METRIC", "duplicates", "facts_of", "refuse_broken", "warnings_of"]
 
 MOST_BROKEN = 0.01
 FEW = 20  # training images of a class below which a person is warned
 FEW_JUDGES = 50  # validation images below which a person is warned: the 95 % interval of a share is wider than 26 points in the middle
+OTHER_METRIC = "; consider balanced_accuracy or macro_f1 as the metric"
+"""Ends a warning of unbalanced classes: advice for who has not done so."""
 UNEVEN = 3.0  # largest class : smallest class from which on classes count as unbalanced
 
 
@@ -88,8 +90,7 @@ def warnings_of(source: Source, entry: Entry) -> list[str]:
     if train.max() >= UNEVEN * train.min():
         most, least = source.classes[int(train.argmax())], source.classes[int(train.argmin())]
         found.append(
-            f"classes are unbalanced: {train.max()} training images of {most!r}, {train.min()} of {least!r}; "
-            "consider balanced_accuracy or macro_f1 as the metric"
+            f"classes are unbalanced: {train.max()} training images of {most!r}, {train.min()} of {least!r}{OTHER_METRIC}"
         )
     found += tell_levels(entry.histogram)
     pairs = duplicates(entry)

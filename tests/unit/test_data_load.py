@@ -250,7 +250,7 @@ def test_few_images_to_choose_by_are_a_warning(tmp_path: Path) -> None:
 def test_unbalanced_classes_are_reported(tmp_path: Path) -> None:
     data = load(fill(tmp_path / "set", {"rare": 10, "usual": 60}))
     text = "\n".join(data.warnings)
-    assert "unbalanced: 36 training images of 'usual', 6 of 'rare'" in text
+    assert "unbalanced: 36 training images of 'usual', 6 of 'rare'; consider balanced_accuracy or macro_f1 as the metric" in text
     assert "'rare' (6)" in text
     assert data.facts["imbalance"] == 6
 
