@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from archduel.commands.search.final import text_of
 from archduel.commands.search.own import space_asked
 from archduel.commands.search.race import constraint_of, further_limit, recipe_for
 from archduel.commands.search.report import write_report
-from archduel.commands.search.settings import Settings, load_arguments, read_settings
+from archduel.commands.search.settings import Settings, load_arguments, may_know, read_settings
 from archduel.commands.search.words import images_read
 from archduel.core import Arch, Scale, Space, parse
 from archduel.core.disk import lock, write_atomic
@@ -59,13 +59,17 @@ NAMES = {
 }  # fmt: skip
 
 
-def check_audit(time: Any, settings: Settings, *, race: bool) -> None:
-    """Refuses before a run what its audit would refuse after it, perhaps hours later.
+def check_audit(
+    time: Any, settings: Settings, *, race: bool, result: Mapping[str, Any] | None = None, say: Callable[[str], None] | None = None
+) -> None:
+    """Refuses before a run what its audit would refuse after it, perhaps hours later, and says what it will depend on.
 
     Args:
         time: of the audit, None where nobody asked for one.
         settings: of the run.
         race: whether that is a race.
+        result: of a finished run whose network is only trained on.
+        say: takes a message for people.
 
     Raises:
         SettingError: for what is no time, or a run of which there is no audit.
@@ -74,9 +78,12 @@ def check_audit(time: Any, settings: Settings, *, race: bool) -> None:
         return
     if not (isinstance(time, str) and time == HALF):
         parse_seconds(time, "--audit")
-    why, instead = no_audit(front=settings.objectives is not None, race=race, known=settings.start == "pretrained")
+    known = settings.start == "pretrained" or (result is not None and _is_known(result))
+    why, instead = no_audit(front=settings.objectives is not None, race=race, known=known)
     if why:
         raise SettingError(f"{why}; leave --audit out, or search {instead}")
+    if say is not None and may_know(settings):
+        say("an audit follows only where a network from scratch is handed over, and not a part of a pretrained one; --start scratch leaves these out")
 
 
 def no_audit(*, front: bool, race: bool, known: bool) -> tuple[str, str]:
@@ -136,11 +143,15 @@ def contestant_from(role: str, values: Mapping[str, Any]) -> Contestant:
 
 def _nothing_to_audit(result: Mapping[str, Any]) -> str:
     """Returns why a finished run cannot be audited, empty where it can."""
+    why, instead = no_audit(front="front" in result, race="race" in result, known=_is_known(result))
+    return f"{why}; audit a run {instead}" if why else ""
+
+
+def _is_known(result: Mapping[str, Any]) -> bool:
+    """Whether a finished run has handed over a part of a pretrained network."""
     race = result.get("race")
     winner = race["candidates"][race["winner"]]["arch"] if race else ""
-    known = winner.partition(":")[0] in (result.get("start") or {}).get("known", ())
-    why, instead = no_audit(front="front" in result, race=race is not None, known=known)
-    return f"{why}; audit a run {instead}" if why else ""
+    return winner.partition(":")[0] in (result.get("start") or {}).get("known", ())
 
 
 def audit(

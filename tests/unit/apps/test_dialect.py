@@ -189,7 +189,20 @@ def test_a_run_of_which_there_is_no_audit_is_refused_in_the_same_words_before_it
     with pytest.raises(RunError, match="; audit a run with ") as after:
         audit(tmp_path / "run", quiet=True)
     assert str(before.value).partition(";")[0] in str(after.value)
+    if "start" in result:  # it will be trained on and stay what it is
+        with pytest.raises(SettingError, match="an audit trains from scratch"):
+            check_audit("30s", make_settings(data="digits", seconds=60.0), race=True, result=result)
     audited(tmp_path / "run", "30s", Progress(quiet=True), quiet=True, command="")  # after a search there is no error: its result stands
+
+
+def test_who_asks_for_an_audit_is_told_beforehand_what_it_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    for here in (False, True):
+        monkeypatch.setattr("archduel.commands.search.audit.may_know", lambda settings, here=here: here)
+        check_audit("30s", make_settings(data="digits", seconds=60.0), race=True, say=said.append)
+        check_audit(None, make_settings(data="digits", seconds=60.0), race=True, say=said.append)
+        assert len(said) == here
+    assert "--start scratch" in said[0]
 
 
 def begun(folder: Path) -> Job:
