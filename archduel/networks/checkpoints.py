@@ -49,7 +49,8 @@ def check_file(path: Path) -> None:
     """Raises DataError for a path that is no file of weights: of a folder it says which files in it could be."""
     if path.is_dir():
         inside = sorted(each.name for each in path.iterdir() if each.suffix in SUFFIXES)
-        which = f"give the file: {', '.join(inside[:LISTED])}{' ...' if inside[LISTED:] else ''}" if inside else f"and no {' or '.join(SUFFIXES)} file is in it"
+        listed = f"give the file: {', '.join(inside[:LISTED])}{' ...' if inside[LISTED:] else ''}"
+        which = listed if inside else f"and no {' or '.join(SUFFIXES)} file is in it"
         raise DataError(f"{path} is a folder, expected a file of weights; {which}")
     if not path.is_file():
         raise DataError(f"there is no file {path}")

@@ -30,7 +30,8 @@ POINTS = 200  # of a curve: more cannot be seen
 def refuse_front(result: Mapping[str, Any], what: str) -> None:
     """Raises RunError for a run with several objectives, which has no single network to go on with."""
     if "front" in result:
-        raise RunError(f"this run has several objectives and {len(result['front']['members'])} networks; {what} is for runs with one. A new run with a longer --time has more for each")
+        members = len(result["front"]["members"])
+        raise RunError(f"this run has several objectives and {members} networks; {what} is for runs with one. A new run with a longer --time has more for each")
 
 
 def tradeoff_of(settings: Settings) -> Tradeoff | None:

@@ -202,7 +202,7 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
         "mistakes": mistakes,
         "balance": _balance(data),
         **({"front": {**result["front"], "metric": f"validation {result['metric'].replace('_', ' ')}"}} if "front" in result else {}),
-        "warnings": [*filter(None, [guessing_sentence(result)]), *warnings_of(data["warnings"], result["metric"]), *filter(None, [ranking_sentence(result)])],
+        "warnings": list(filter(None, [guessing_sentence(result), *warnings_of(data["warnings"], result["metric"]), ranking_sentence(result)])),
         "skipped": data["skipped"],
     }  # fmt: skip
 

@@ -57,7 +57,10 @@ def guessing_sentence(result: Mapping[str, Any]) -> str:
     if result["metric"] != "accuracy" or share_interval(sum(line[i] for i, line in enumerate(confusion)), n).low > most / n:
         return ""
     name = result["data"]["classes"][totals.index(most)]
-    return f"who always says {name!r} is right on {100 * most / n:.1f} % of these test images, and this network is not known to do better; it needs more time, more images or looser limits"
+    return (
+        f"who always says {name!r} is right on {100 * most / n:.1f} % of these test images, and this network is not known to do better; "
+        "it needs more time, more images or looser limits"
+    )
 
 
 def start_sentences(result: Mapping[str, Any]) -> list[str]:
