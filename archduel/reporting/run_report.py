@@ -238,10 +238,10 @@ def confusion(data: ReportData) -> Markup:
 
 
 def mistakes(data: ReportData) -> Markup:
-    """Returns the images that were wrong with the greatest confidence."""
+    """Returns the images whose right class was held for least likely, see :func:`archduel.training.metrics.worst_mistakes`."""
     items = [_mistake(mistake) for mistake in data.get("mistakes", ())]
-    body = part("mistakes", items) if items else NOTHING
-    return section("mistakes", "Worst mistakes", "Test images that the winner got wrong with the highest confidence.", body)
+    how = "Test images whose right class the winner held for least likely, with the class that it took instead."
+    return section("mistakes", "Worst mistakes", how, part("mistakes", items) if items else NOTHING)
 
 
 def classes(data: ReportData) -> Markup:
