@@ -50,7 +50,7 @@ def check_file(path: Path) -> None:
     if path.is_dir():
         inside = sorted(each.name for each in path.iterdir() if each.suffix in SUFFIXES)
         listed = f"give the file: {', '.join(inside[:LISTED])}{' ...' if inside[LISTED:] else ''}"
-        which = listed if inside else f"and no {' or '.join(SUFFIXES)} file is in it"
+        which = listed if inside else f"it holds none ({', '.join(SUFFIXES)})"
         raise DataError(f"{path} is a folder, expected a file of weights; {which}")
     if not path.is_file():
         raise DataError(f"there is no file {path}")
