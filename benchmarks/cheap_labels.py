@@ -72,10 +72,10 @@ def members(n: int, scale: Scale, most: int) -> list[Any]:
 
 def probed(model: Any, train: Any, held: Any, classes: int) -> list[dict[str, Any]]:
     """Returns what linear probes of the features of an opened network's own trunk come to, and their seconds."""
-    judged, answers, found = own_features(model, held).numpy(), held.labels.cpu().numpy(), []
+    judged, answers, found = own_features(model, held), held.labels.cpu().numpy(), []
     for n in PROBED:
         began, told = time.process_time(), train.fraction(n / len(train), 1)
-        probe = ridge_probe(own_features(model, told).numpy(), told.labels.cpu().numpy(), judged, answers, classes)
+        probe = ridge_probe(own_features(model, told), told.labels.cpu().numpy(), judged, answers, classes)
         numbers = {"accuracy": probe.accuracy, "score": probe.score, "evidence": probe.evidence}
         found.append({"images": len(told), **numbers, "seconds": round(time.process_time() - began, 2)})
     return found

@@ -9,16 +9,19 @@ import numpy as np
 
 from archduel.data.cache import Entry
 from archduel.data.dataset import SPLITS, Source
+from archduel.data.layout import some
 from archduel.data.levels import tell_levels
 from archduel.data.objects import lost_items
 from archduel.data.resolution import Choice
 from archduel.errors import DataError
 
-__all__ = ["MOST_BROKEN", "duplicates", "facts_of", "refuse_broken", "warnings_of"]
+__all__ = ["MOST_BROKEN", "OTHER_METRIC", "duplicates", "facts_of", "refuse_broken", "warnings_of"]
 
 MOST_BROKEN = 0.01
 FEW = 20  # training images of a class below which a person is warned
 FEW_JUDGES = 50  # validation images below which a person is warned: the 95 % interval of a share is wider than 26 points in the middle
+OTHER_METRIC = "; consider balanced_accuracy or macro_f1 as the metric"
+"""Ends a warning of unbalanced classes: advice for who has not done so."""
 UNEVEN = 3.0  # largest class : smallest class from which on classes count as unbalanced
 
 
@@ -88,8 +91,7 @@ def warnings_of(source: Source, entry: Entry) -> list[str]:
     if train.max() >= UNEVEN * train.min():
         most, least = source.classes[int(train.argmax())], source.classes[int(train.argmin())]
         found.append(
-            f"classes are unbalanced: {train.max()} training images of {most!r}, {train.min()} of {least!r}; "
-            "consider balanced_accuracy or macro_f1 as the metric"
+            f"classes are unbalanced: {train.max()} training images of {most!r}, {train.min()} of {least!r}{OTHER_METRIC}"
         )
     found += tell_levels(entry.histogram)
     pairs = duplicates(entry)
@@ -97,7 +99,9 @@ def warnings_of(source: Source, entry: Entry) -> list[str]:
         found.append(_tell_duplicates(source, entry, pairs))
     found += _tell_contradictions(source, entry)
     if entry.skipped:
-        found.append(f"{len(entry.skipped)} images cannot be read and are skipped")
+        one = len(entry.skipped) == 1
+        which = some([source.label_of(number) for number in entry.skipped], 3)
+        found.append(f"{len(entry.skipped)} image{'' if one else 's'} cannot be read and {'is' if one else 'are'} skipped: {which}")
     return found
 
 
@@ -116,7 +120,8 @@ def _tell_contradictions(source: Source, entry: Entry) -> list[str]:
     listed = "; ".join(
         f"{source.label_of(rows[a])} ({source.classes[labels[a]]}) = {source.label_of(rows[b])} ({source.classes[labels[b]]})" for a, b in pairs[:5]
     )
-    return [f"{len(pairs)} images have the same pixels as another of the same split, but another label: {listed}{' ...' if len(pairs) > 5 else ''}"]
+    have = "image has" if len(pairs) == 1 else "images have"
+    return [f"{len(pairs)} {have} the same pixels as another of the same split, but another label: {listed}{' ...' if len(pairs) > 5 else ''}"]
 
 
 def _tell_duplicates(source: Source, entry: Entry, pairs: list[tuple[int, int]]) -> str:
@@ -128,9 +133,10 @@ def _tell_duplicates(source: Source, entry: Entry, pairs: list[tuple[int, int]])
     )
     labels = source.labels
     differ = sum(int(labels[rows[first]] != labels[rows[second]]) for first, second in pairs)
-    conflict = f", {differ} of them under different labels" if differ else ""
+    one = len(pairs) == 1
+    conflict = f", {'' if one else f'{differ} of them '}under different labels" if differ else ""
     return (
-        f"{len(pairs)} images stand in two splits with equal pixels{conflict}, which makes accuracy look better than it is: {listed}"
+        f"{len(pairs)} image{' stands' if one else 's stand'} in two splits with equal pixels{conflict}, which makes accuracy look better than it is: {listed}"
         f"{' ...' if len(pairs) > 5 else ''}"
     )
 

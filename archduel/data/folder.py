@@ -264,7 +264,7 @@ def _warnings(
     found = []
     loose = [name for listing in listings.values() for name in listing.loose]
     if loose:
-        found.append(f"{len(loose)} images lie outside any class folder and are not used: {some(loose)}")
+        found.append(f"{len(loose)} {'image lies' if len(loose) == 1 else 'images lie'} outside any class folder and {'is' if len(loose) == 1 else 'are'} not used: {some(loose)}")
     found += _tell_others([name for listing in listings.values() for name in listing.others])
     if layout:
         tops = {path.relative_to(root).parts[0] for path in layout.values()}
@@ -277,7 +277,8 @@ def _warnings(
             found.append(f"the given {SPLITS[code]} split has no images of {some(missing)}")
     links = [name for listing in listings.values() for name in listing.links]
     if links:
-        found.append(f"{len(links)} links that lead back into the set (or to a folder that another class has) are not followed: {some(links)}")
+        lead = "link that leads" if len(links) == 1 else "links that lead"
+        found.append(f"{len(links)} {lead} back into the set (or to a folder that another class has) {'is' if len(links) == 1 else 'are'} not followed: {some(links)}")
     merged = [name for listing in listings.values() for name in listing.merged]
     if merged:
         found.append(f"folders whose names differ only in how an accent is stored are one class: {some(merged)}")

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 
 from archduel.errors import DataError, StateError
 
-__all__ = ["Layer", "layers_of", "matched", "read_checkpoint", "without_wrappers"]
+__all__ = ["Layer", "check_file", "layers_of", "matched", "read_checkpoint", "without_wrappers"]
 
 HARMLESS: list[Any] = [argparse.Namespace]
 """Classes besides torch's own allow-list that training scripts put beside the weights; they only hold values."""
 BOUND = ("num_batches_tracked",)
+SUFFIXES, LISTED = (".pth", ".pt", ".safetensors"), 3
+"""Endings of files of weights, and how many such files of a folder are named."""
 WRAPPED = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
 
 
@@ -43,14 +45,24 @@ class Layer(NamedTuple):
         return tuple((name, tuple(value.shape)) for name, value in self.tensors.items())
 
 
+def check_file(path: Path) -> None:
+    """Raises DataError for a path that is no file of weights: of a folder it says which files in it could be."""
+    if path.is_dir():
+        inside = sorted(each.name for each in path.iterdir() if each.suffix in SUFFIXES)
+        listed = f"give the file: {', '.join(inside[:LISTED])}{' ...' if inside[LISTED:] else ''}"
+        which = listed if inside else f"it holds none ({', '.join(SUFFIXES)})"
+        raise DataError(f"{path} is a folder, expected a file of weights; {which}")
+    if not path.is_file():
+        raise DataError(f"there is no file {path}")
+
+
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Returns the tensors of a ``.pt``/``.pth`` file (pickle, allow-listed types only) or a ``.safetensors`` file.
 
     Raises:
-        DataError: for a file that is missing, damaged, holds other types, or no tensors.
+        DataError: for a folder, or a file that is missing, damaged, holds other types, or no tensors.
     """
-    if not path.is_file():
-        raise DataError(f"there is no file {path}")
+    check_file(path)
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file

@@ -31,12 +31,12 @@ BATCH = 64
 
 
 def frozen_features(
-    trunk: Trunk, shown: Shown, images: Pixels, *, precision: str = "fp32"
+    trunk: Trunk | Member, shown: Shown, images: Pixels, *, precision: str = "fp32"
 ) -> dict[int, NDArray[np.float16]]:
     """Returns for each number of blocks kept the means of the last map, (N, channels) float16; one more for the neck.
 
     Args:
-        trunk: a whole backbone in evaluation mode.
+        trunk: a whole backbone, or what is kept of one, in evaluation mode; its weights lie channels last afterwards.
         shown: makes normalised images what the backbone was shown.
         images: which ones.
         precision: ``bf16`` where that is faster (:func:`archduel.race.best_precision`), else ``fp32``.
@@ -85,13 +85,13 @@ def measure_norms(model: Member, images: Pixels) -> None:
     recalibrate(model, (batch for batch in _batches(images) if len(batch) > 1))  # one image has no spread
 
 
-def own_features(model: Member, images: Pixels) -> Tensor:
-    """Returns the features (N, channels) of a network's own trunk, without gradients."""
+def own_features(model: Member, images: Pixels, *, precision: str = "fp32") -> NDArray[np.float16]:
+    """Returns the features (N, channels) float16 of a network's own trunk, as :func:`frozen_features` makes them; it stays in evaluation mode."""
     import torch
 
-    model.eval()
-    with torch.no_grad():
-        return torch.cat([list(model.maps(model.shown(x)))[-1].mean((2, 3)) for x in _batches(images)])
+    found = frozen_features(model.eval(), model.shown, images, precision=precision)
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return found[max(found)]
 
 
 def cached_features(

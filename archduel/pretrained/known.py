@@ -350,7 +350,7 @@ class Known:
         says: dict[str, float] = {}
         for name in self.space.backbones:
             if longest := _longest([seen for seen in self.seen if seen.backbone == name]):
-                found[name] = self._centre(list(longest.values()), seconds, meet=meet)
+                found[name] = self._centre(longest, seconds, meet=meet)
                 says[name] = longest[found[name].first].says
         order = sorted(found, key=lambda name: -says[name])
         enter = order if self.smaller or seconds is None else [name for name in order if says[name] > says[order[0]] - MORE][: None if meet else 1]
@@ -359,9 +359,8 @@ class Known:
             self.say(f"frozen features of {' and '.join(enter)} say most at the resolution that the time allows; {', '.join(sorted(self.outside))} stays out")
         return {name: found[name] for name in enter}
 
-    def _centre(self, seen: Sequence[Seen], seconds: float | None, *, meet: bool) -> Forecast:
-        """Returns at which resolution fine-tuning what is kept begins."""
-        longest = _longest(seen)
+    def _centre(self, longest: Mapping[int, Seen], seconds: float | None, *, meet: bool) -> Forecast:
+        """Returns at which resolution fine-tuning what is kept begins, of the probe of most blocks at each."""
         shown = None if seconds is None else {side: images_in(seconds, self._cost(each), meet=meet) for side, each in longest.items()}
         return forecast({side: each.says for side, each in longest.items()}, shown, enough_images(self._images))
 
@@ -469,12 +468,13 @@ class Known:
         known = self._features.get((plan.backbone, plan.resolution, True))
         blocks = len(plan.kept) + (plan.head == "neck")
         if plan.is_prefix and known is not None:
-            features, labels = torch.from_numpy(known[blocks]).float(), self._labels
+            made, labels = known[blocks], self._labels
         else:
             few = images.fraction(min(1.0, CALIBRATION / len(images)), self.seed)
             if not plan.is_prefix:
                 measure_norms(model, few)
-            features, labels = own_features(model, few), few.labels.cpu().numpy()
+            made, labels = own_features(model, few, precision=self.precision), few.labels.cpu().numpy()
+        features = torch.from_numpy(made).float()
         with torch.no_grad():
             if model.head.hidden is not None:
                 features = model.head.hidden(features)

@@ -55,11 +55,7 @@ def smallest(space: Pretrained, scale: Scale, fits: Callable[[Arch], bool], seed
         return [max(fitting, key=lambda arch: count(arch, scale).params)]
     if not alone:
         return []
-    least = count(rising[0][0], scale)
-    raise InfeasibleError(
-        f"no part of {', '.join(space.backbones)} is within the limits: the smallest of {DRAWN:,} needs {least.params:,} parameters "
-        f"and {least.macs:,} multiply-adds; raise the limit, or use --start scratch"
-    )
+    raise InfeasibleError(f"{_refusal(space, rising, scale)}; raise the limit, or use --start scratch")
 
 
 def refuse_impossible(space: Pretrained, scale: Scale, fits: Callable[[Arch], bool], seed: int) -> None:
@@ -67,7 +63,13 @@ def refuse_impossible(space: Pretrained, scale: Scale, fits: Callable[[Arch], bo
     rng = np.random.default_rng([seed, 18])
     rising = _rising([sample(space, rng) for _ in range(LOOKED_AT)], scale)
     if not any(fits(arch) for arch in _least(rising)):
-        least = count(rising[0][0], scale)
-        raise InfeasibleError(
-            f"no part of {', '.join(space.backbones)} is within the limits: the smallest of {LOOKED_AT} has {least.params:,} parameters"
-        )
+        raise InfeasibleError(_refusal(space, rising, scale))
+
+
+def _refusal(space: Pretrained, rising: Sequence[Sequence[Arch]], scale: Scale) -> str:
+    """Returns why nothing takes part: what those need that need least of something, whichever limit they are above."""
+    params, macs = (count(order[0], scale)[place] for place, order in enumerate(rising))
+    return (
+        f"no part of {', '.join(space.backbones)} is within the limits, not even those of {len(rising[0]):,} with fewest parameters ({params:,}) "
+        f"and fewest multiply-adds ({macs:,})"
+    )

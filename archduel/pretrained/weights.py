@@ -173,14 +173,13 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Returns the tensors of a file under the names that it has.
 
     Raises:
-        DataError: for a file that is too large, damaged, or holds anything but plain tensors of finite numbers.
+        DataError: for a folder, or a file that is missing, too large, damaged, or holds anything but plain tensors of finite numbers.
     """
     import torch
 
-    from archduel.networks.checkpoints import read_checkpoint
+    from archduel.networks.checkpoints import check_file, read_checkpoint
 
-    if not path.is_file():
-        raise DataError(f"there is no file {path}")
+    check_file(path)
     size = path.stat().st_size
     if zipfile.is_zipfile(path):  # what torch saves; its records may be packed
         try:
@@ -293,7 +292,7 @@ def add(file: str | Path, *, name: str = "", cache: Path | None = None) -> Added
 
     Raises:
         UnknownNameError: for a backbone that there is not.
-        DataError: for a file that is not there, damaged, too large, or would run code.
+        DataError: for a folder, or a file that is not there, damaged, too large, or would run code.
         StateError: for weights of another network.
     """
     from safetensors.torch import save

@@ -161,8 +161,9 @@ class Candidate:
 
         Args:
             left: seconds of the training.
-            a_step: seconds of a step, 0 before the first.
+            a_step: seconds of a step, 0 before the first: then those of the steps before, for AdamW moves every weight by the rate at once.
         """
+        a_step = a_step or self.seconds / max(1, self.steps)
         if not self.standing.known or not a_step:
             return 1.0
         return min(1.0, ((self.steps + max(0.0, left) / a_step) / FEW_STEPS) ** 2)
@@ -177,10 +178,11 @@ class Candidate:
         }  # fmt: skip
 
 
-def going_on(winner: Candidate, candidates: Sequence[Candidate], judged: int) -> str:
+def going_on(winner: Candidate, candidates: Sequence[Candidate], judged: int, metric: str = "accuracy") -> str:
     """Returns for people who is trained to the end, of how many validation images that is known, and who was more accurate after equal training."""
+    of = "" if metric == "accuracy" else f" {metric.replace('_', ' ')}"
     passes = f"{winner.passes:.{2 * (winner.passes < 1)}f}"
-    text = f"{winner.name} goes on to the end: {winner.accuracy:.1%} on {judged:,} validation images after {passes} epoch{'s' * (passes != '1')}"
+    text = f"{winner.name} goes on to the end: {winner.accuracy:.1%}{of} on {judged:,} validation images after {passes} epoch{'s' * (passes != '1')}"
     own = winner.standing
     there = [c for c in candidates if c.standing.rung == own.rung > 1 and not c.standing.known and not c.standing.failed and not own.known]
     better = max(there, key=lambda c: (c.standing.scores[-1], -c.number), default=winner)

@@ -26,7 +26,7 @@ from archduel.race.sides import Side
 from archduel.training.metrics import evaluate
 from archduel.training.recipe import Recipe
 
-__all__ = ["FrontRace", "Member", "Tradeoff"]
+__all__ = ["FrontRace", "Member", "Tradeoff", "members_going_on"]
 
 FRONT_FACTORS = (1.0, 0.25, 0.06, 0.5, 0.12, 2.0, 0.03)
 """Sizes of newcomers around what the time supports: a front reaches from there down to a thirtieth."""
@@ -106,8 +106,7 @@ class FrontRace(Race):
         numbers = [alive[rows[place]].number for place in dict.fromkeys([middle, *chosen])]
         self.winner = numbers[0]
         self._note("choice", number=self.winner, numbers=numbers, front=[alive[row].number for row in rows])
-        share = "each goes" if len(numbers) == len(rows) else f"{len(numbers)} of them go"
-        self.say(f"{len(rows)} of {len(alive)} networks are beaten by none in everything; {share} on to the end")
+        self.say(members_going_on(len(rows), len(alive), len(numbers)))
 
     def _centre(self, ahead: Candidate | None) -> float:
         return self.macs
@@ -175,3 +174,11 @@ class FrontRace(Race):
         if record["event"] == "member":
             candidate = self.candidates[record["number"]]
             candidate.seconds, candidate.passes, candidate.steps = (record[name] for name in ("seconds", "passes", "steps"))
+
+
+def members_going_on(front: int, trained: int, members: int) -> str:
+    """Returns for people how many of the networks of a race are its front, and how many of these are trained to the end."""
+    if trained == 1:
+        return "one network was trained as far as it can be scored; it goes on to the end"
+    goes = "it goes" if front == 1 else "each goes" if members == front else f"{members} of them {'goes' if members == 1 else 'go'}"
+    return f"{front} of {trained} networks {'is' if front == 1 else 'are'} beaten by none in everything; {goes} on to the end"

@@ -126,7 +126,7 @@ class Race:
             raise RunError(f"none of {len(self.candidates)} networks could be trained: {reasons[0]}")
         self.winner, winner = leader, self.candidates[leader]
         self._note("choice", number=leader, trained=self._units(winner), began=self._now(winner))
-        self.say(going_on(winner, self.candidates, len(self.sets.validation)))
+        self.say(going_on(winner, self.candidates, len(self.sets.validation), self.settings.metric))
 
     # -- newcomers -----------------------------------------------------------------------------------------------------
 

@@ -30,12 +30,19 @@ def front(data: ReportData) -> Markup:
     headers = ["member", "architecture", metric, "test accuracy", "95 % interval of validation", *(UNITS.get(cost, cost) for cost in costs)]
     lines = [_line(member, costs) for member in members]
     wide = table(headers, lines, numeric=(0, 2, 3, *range(5, 5 + len(costs))))
+    by = ", by the likelihood of the right classes, which need not follow accuracy" if found.get("rank_by") == "likelihood" else ""
     how = (
-        f"Each member was trained to the end and validated on images that it was not trained on; their choice and the knee follow from that. "
+        f"Each member was trained to the end and validated on images that it was not trained on; their choice and the knee follow from that{by}. "
         f"Test images were read once for each, afterwards. n = {len(members)}; the dotted line joins what nothing beats in both. "
-        "`archduel export RUN --member 2` hands another one over; the knee is the default."
+        + _others(members)
     )
     return section("front", "The front: what can be had for what", how, *drawings, wide, _growth(found.get("hypervolume", ())))
+
+
+def _others(members: list[Mapping[str, Any]]) -> str:
+    """Returns how another member than the knee is had, where there is one."""
+    other = next((member["member"] for member in members if not member["knee"]), None)
+    return "There is no other member." if other is None else f"`archduel export RUN --member {other}` hands another one over; the knee is the default."
 
 
 def _drawing(members: list[Mapping[str, Any]], cost: str, metric: str) -> Markup:

@@ -184,8 +184,9 @@ def scatter(data: ReportData) -> Markup:
     lines = [
         (titles[id(s)].get("name") or titles[id(s)].get("arch", UNKNOWN), compact(s.x), percent(s.y, 2)) for s in front
     ]
+    named = f"The {len(front)} architectures" if len(front) > 1 else "The architecture"
     listed = details(
-        f"The {len(front)} architectures on the front", table(("architecture", "parameters", metric), lines, numeric=(1, 2))
+        f"{named} on the front", table(("architecture", "parameters", metric), lines, numeric=(1, 2))
     )
     other = sum(not point.get("front", True) for point in points)
     apart = f" Scores of another recipe do not compare and are left out of it (n = {other})." if other else ""
@@ -237,10 +238,10 @@ def confusion(data: ReportData) -> Markup:
 
 
 def mistakes(data: ReportData) -> Markup:
-    """Returns the images that were wrong with the greatest confidence."""
+    """Returns the images whose right class was held for least likely, see :func:`archduel.training.metrics.worst_mistakes`."""
     items = [_mistake(mistake) for mistake in data.get("mistakes", ())]
-    body = part("mistakes", items) if items else NOTHING
-    return section("mistakes", "Worst mistakes", "Test images that the winner got wrong with the highest confidence.", body)
+    how = "Test images whose right class the winner held for least likely, with the class that it took instead."
+    return section("mistakes", "Worst mistakes", how, part("mistakes", items) if items else NOTHING)
 
 
 def classes(data: ReportData) -> Markup:

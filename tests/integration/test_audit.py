@@ -126,7 +126,7 @@ def test_what_cannot_be_audited_is_said(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not finished"):
         audit(run, time="25s", quiet=True)
     (run / "result.json").write_text('{"networks": {}}')
-    with pytest.raises(RunError, match="no race"):
+    with pytest.raises(RunError, match="an audit is of races"):
         audit(run, time="25s", quiet=True)
     with pytest.raises(RunError, match="holds no run"):
         audit(tmp_path / "nothing", time="25s", quiet=True)

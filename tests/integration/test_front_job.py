@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,15 @@ def test_the_report_draws_the_front(finished: Path) -> None:
     assert 'id="front"' in page
     assert "the knee" in page
     assert "multiply-adds" in page
+    assert "archduel audit" not in page  # which refuses fronts
+    assert "by the likelihood of the right classes" in page  # or a member that is beaten may show the higher accuracy
+    result = json.loads((finished / "result.json").read_text())
+    others = [row["member"] for row in result["front"]["members"] if not row["knee"]]
+    assert [int(number) for number in re.findall(r"--member (\d+)", page)] == [others[0]] * 2 if others else "--member" not in page
 
 
 def test_what_is_for_one_network_is_refused(finished: Path) -> None:
-    with pytest.raises(SettingError, match="several objectives"):
+    with pytest.raises(RunError, match="several objectives"):
         audit(finished, quiet=True)
     data = finished.parent / "images.npz"
     with pytest.raises(RunError, match="several objectives"):

@@ -36,7 +36,7 @@ from archduel.commands.search.settings import (
 from archduel.commands.search.words import images_read, start_sentences
 from archduel.core import Arch, Scale
 from archduel.data import load
-from archduel.errors import ArchduelError, DataError, InfeasibleError, SettingError
+from archduel.errors import ArchduelError, DataError, InfeasibleError, RunError
 from archduel.pretrained.known import CLEARLY, Known
 from archduel.pretrained.prefixes import full, prefix, prefix_of
 from archduel.pretrained.smallest import refuse_impossible, smallest
@@ -256,12 +256,12 @@ def test_a_small_part_of_a_backbone_is_found_by_asking_about_few(of: str) -> Non
     assert limit / 2 < getattr(count(found, scale), of) <= limit
     assert len(asked) < 100
     refuse_impossible(space, scale, fits, 0)
-    with pytest.raises(InfeasibleError, match="no part of efficientnet_lite0"):
+    with pytest.raises(InfeasibleError, match=r"no part of efficientnet_lite0 is within the limits, not even those of 400 with fewest parameters \([\d,]+\) and fewest m"):
         refuse_impossible(space, scale, lambda arch: False, 0)
 
 
 def test_a_network_that_was_known_is_not_audited_from_scratch(run: Run) -> None:
-    with pytest.raises(SettingError, match="--start scratch"):
+    with pytest.raises(RunError, match="an audit trains from scratch.*; audit a run with --start scratch"):
         audit(run.folder, time="60s", quiet=True)
 
 

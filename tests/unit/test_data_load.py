@@ -179,7 +179,16 @@ def test_broken_images_are_skipped_and_named(tmp_path: Path) -> None:
     assert "truncated" in data.skipped[os.path.join("a", "a0.png")]
     assert len(data.train) + len(data.validation) + len(data.test) == 198
     assert data.facts["n_skipped"] == 2
-    assert any("cannot be read" in warning for warning in data.warnings)
+    assert f"2 images cannot be read and are skipped: {os.path.join('a', 'a0.png')!r}, {os.path.join('b', 'b1.png')!r}" in data.warnings
+
+
+def test_one_of_a_kind_is_told_as_one(tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", {"a": 40, "b": 40})
+    (root / "b" / "b1.png").write_bytes(b"this is no image")
+    noise(9, 9).save(root / "loose.png")
+    text = "\n".join(load(root).warnings)
+    assert f"1 image cannot be read and is skipped: {os.path.join('b', 'b1.png')!r}" in text
+    assert "1 image lies outside any class folder and is not used: 'loose.png'" in text
 
 
 def test_more_than_one_percent_broken_stops_before_anything_starts(tmp_path: Path) -> None:
@@ -250,7 +259,7 @@ def test_few_images_to_choose_by_are_a_warning(tmp_path: Path) -> None:
 def test_unbalanced_classes_are_reported(tmp_path: Path) -> None:
     data = load(fill(tmp_path / "set", {"rare": 10, "usual": 60}))
     text = "\n".join(data.warnings)
-    assert "unbalanced: 36 training images of 'usual', 6 of 'rare'" in text
+    assert "unbalanced: 36 training images of 'usual', 6 of 'rare'; consider balanced_accuracy or macro_f1 as the metric" in text
     assert "'rare' (6)" in text
     assert data.facts["imbalance"] == 6
 

@@ -204,7 +204,7 @@ def text_of(record: dict[str, Any], *, worst: int = 5) -> list[str]:
     rows = sorted((row for row in record["per_class"] if row["recall"] is not None), key=lambda row: row["recall"])
     lines += [f"class        {row['class']}: {row['recall']:.2%} of {row['pictures']:,}" for row in rows[:worst]]
     if len(rows) > worst:
-        lines.append(f"             and {len(rows) - worst} classes that are recognised more often")
+        lines.append(f"             and {len(rows) - worst} classes that are recognised at least as often")
     for row in record.get("corruptions", {}).get("rows", ()):
         lines.append(f"{row['kind']:<12} severity {row['severity']}: top-1 {row['top1']:.2%}, calibration {row['ece']:.4f}")
     lines += [f"note         {note}" for note in data["notes"]]

@@ -7,7 +7,7 @@ from archduel.commands.progress import Progress, duration
 from archduel.commands.search.one_shot import CHECKED
 from archduel.commands.search.plan import Plan
 from archduel.commands.search.settings import Settings
-from archduel.commands.search.words import look_words
+from archduel.commands.search.words import look_words, warnings_of
 from archduel.data import Dataset
 from archduel.reporting.text import drawn
 
@@ -19,7 +19,7 @@ def say_images(progress: Progress, settings: Settings, dataset: Dataset) -> None
     test = drawn(len(dataset.test), dataset.facts.get("test_of"))
     splits = f"{len(dataset.train):,} train, {len(dataset.validation):,} validation, {test} test"
     progress.say(f"{dataset.name}: {dataset.n_classes} classes, {splits}; {dataset.image_size} px, {look_words(dataset.preprocessing.rule)}")
-    for warning in dataset.warnings:
+    for warning in warnings_of(dataset.warnings, settings.metric):
         progress.say(f"warning: {warning}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from archduel.commands.search.final import text_of
 from archduel.commands.search.own import space_asked
 from archduel.commands.search.race import constraint_of, further_limit, recipe_for
 from archduel.commands.search.report import write_report
-from archduel.commands.search.settings import Settings, load_arguments, read_settings
+from archduel.commands.search.settings import Settings, load_arguments, may_know, read_settings
 from archduel.commands.search.words import images_read
 from archduel.core import Arch, Scale, Space, parse
 from archduel.core.disk import lock, write_atomic
@@ -59,13 +59,17 @@ NAMES = {
 }  # fmt: skip
 
 
-def check_audit(time: Any, settings: Settings, *, race: bool) -> None:
-    """Refuses before a run what its audit would refuse after it, perhaps hours later.
+def check_audit(
+    time: Any, settings: Settings, *, race: bool, result: Mapping[str, Any] | None = None, say: Callable[[str], None] | None = None
+) -> None:
+    """Refuses before a run what its audit would refuse after it, perhaps hours later, and says what it will depend on.
 
     Args:
         time: of the audit, None where nobody asked for one.
         settings: of the run.
         race: whether that is a race.
+        result: of a finished run whose network is only trained on.
+        say: takes a message for people.
 
     Raises:
         SettingError: for what is no time, or a run of which there is no audit.
@@ -74,19 +78,35 @@ def check_audit(time: Any, settings: Settings, *, race: bool) -> None:
         return
     if not (isinstance(time, str) and time == HALF):
         parse_seconds(time, "--audit")
-    if settings.objectives is not None:
-        raise SettingError("an audit is of runs for accuracy alone; leave --audit or the objectives out")
+    known = settings.start == "pretrained" or (result is not None and _is_known(result))
+    why, instead = no_audit(front=settings.objectives is not None, race=race, known=known)
+    if why:
+        raise SettingError(f"{why}; leave --audit out, or search {instead}")
+    if say is not None and may_know(settings):
+        say("an audit follows only where a network from scratch is handed over, and not a part of a pretrained one; --start scratch leaves these out")
+
+
+def no_audit(*, front: bool, race: bool, known: bool) -> tuple[str, str]:
+    """Returns why there is no audit of a run and of which there is one, for a sentence; two empty texts where there is nothing against it.
+
+    Args:
+        front: whether the run has several objectives.
+        race: whether it is a race.
+        known: whether it hands over, or can only hand over, a part of a pretrained network.
+    """
+    if front:
+        return "an audit is of one network, and a run with several objectives has one for each trade-off", "with accuracy alone"
     if not race:
-        raise SettingError("an audit is of races, and this run trains random search's network and a standard one alike anyway; leave --audit out, or add --race")
-    if settings.start == "pretrained":
-        raise SettingError("an audit trains from scratch, and what --start pretrained hands over knows images already; leave --audit or --start pretrained out")
+        return "an audit is of races, and any other run trains random search's network and a standard one alike already (see its report)", "with --race"
+    if known:
+        return "an audit trains from scratch, and would compare something else than a part of a pretrained network", "with --start scratch"
+    return "", ""
 
 
 def audited(path: Path, time: str | float, progress: Progress, *, quiet: bool | None, command: str) -> None:
     """Measures the gain of a finished race (:func:`audit`), or says why there is nothing to measure."""
-    reason = nothing_to_audit(_finished(path))
-    if reason:
-        progress.say(f"no audit: the run {reason}")
+    if reason := _nothing_to_audit(_finished(path)):
+        progress.say(f"no audit: {reason}")
     else:
         audit(path, time=time, quiet=quiet, command=command)
 
@@ -121,14 +141,17 @@ def contestant_from(role: str, values: Mapping[str, Any]) -> Contestant:
     return Contestant(role, parse(values["arch"]), Scale(**values["scale"]), values["params"], values["macs"])
 
 
-def nothing_to_audit(result: Mapping[str, Any]) -> str:
-    """Returns why a finished race cannot be audited, empty where it can."""
-    if "front" in result:
-        return "has several objectives and a network for each trade-off, and an audit is of one; audit a run with accuracy alone"
-    winner = result["race"]["candidates"][result["race"]["winner"]]
-    if winner["arch"].partition(":")[0] not in (result.get("start") or {}).get("known", ()):
-        return ""
-    return "handed over a part of a pretrained network, and an audit trains from scratch: it would compare something else; audit a run with --start scratch"
+def _nothing_to_audit(result: Mapping[str, Any]) -> str:
+    """Returns why a finished run cannot be audited, empty where it can."""
+    why, instead = no_audit(front="front" in result, race="race" in result, known=_is_known(result))
+    return f"{why}; audit a run {instead}" if why else ""
+
+
+def _is_known(result: Mapping[str, Any]) -> bool:
+    """Whether a finished run has handed over a part of a pretrained network."""
+    race = result.get("race")
+    winner = race["candidates"][race["winner"]]["arch"] if race else ""
+    return winner.partition(":")[0] in (result.get("start") or {}).get("known", ())
 
 
 def audit(
@@ -151,7 +174,7 @@ def audit(
         The content of ``audit.json``, which is written into the run's folder; its report is written again.
 
     Raises:
-        RunError: for a run that is not finished, or no race.
+        RunError: for a run that is not finished, or one of which there is no audit (:func:`no_audit`).
         DataError: for images that have changed since.
         BudgetError: where the time is too short for two seeds.
     """
@@ -162,9 +185,9 @@ def audit(
     held = lock(path / ".lock", path)
     try:
         result = _finished(path)
+        if reason := _nothing_to_audit(result):
+            raise RunError(f"there is no audit of {path}: {reason}")
         winner = result["race"]["candidates"][result["race"]["winner"]]
-        if reason := nothing_to_audit(result):
-            raise SettingError(f"{path} {reason}")
         what = {"fingerprint": result["data"]["fingerprint"], "arch": winner["arch"], "scale": winner["scale"]}
         line = command or " ".join(sys.argv)
         if given is None:
@@ -179,12 +202,10 @@ def audit(
 
 
 def _finished(path: Path) -> dict[str, Any]:
-    """Returns the result of a finished race."""
+    """Returns the result of a finished run."""
     result = read_result(path)
     if result is None:
         raise RunError(f"{path} is not finished, so there is nothing to audit yet; the same `archduel search` command continues it")
-    if "race" not in result:
-        raise RunError(f"{path} is no race: it has trained random search's network and a standard one alike already, see its report")
     return result
 
 

@@ -54,7 +54,7 @@ def plan(data: str, *, audit: Any = None, track: str = "", quiet: bool | None = 
         ArchduelError: one of its kinds for data, settings, limits or a budget that cannot be used.
     """
     settings, progress = with_budget(make_settings(data=data, **values)), Progress(quiet=quiet)
-    check_audit(audit, settings, race=races(settings))
+    check_audit(audit, settings, race=races(settings), say=progress.say)
     if track:
         registry.entry("tracker", track)
     check_settings(settings)

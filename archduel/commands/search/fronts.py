@@ -30,7 +30,8 @@ POINTS = 200  # of a curve: more cannot be seen
 def refuse_front(result: Mapping[str, Any], what: str) -> None:
     """Raises RunError for a run with several objectives, which has no single network to go on with."""
     if "front" in result:
-        raise RunError(f"this run has several objectives and {len(result['front']['members'])} networks; {what} is for runs with one")
+        members = len(result["front"]["members"])
+        raise RunError(f"this run has several objectives and {members} networks; {what} is for runs with one. A new run with a longer --time has more for each")
 
 
 def tradeoff_of(settings: Settings) -> Tradeoff | None:
@@ -81,7 +82,7 @@ def _logarithms(scale: Scale, place: int, archs: Sequence[Arch]) -> Any:
 def front_fields(
     settings: Settings, members: Sequence[Member], tests: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Returns what ``result.json`` says of a front: its members from the most accurate on, which is the knee, what it is worth over time.
+    """Returns what ``result.json`` says of a front: its members from the best on (see ``--rank-by``), which is the knee, what it is worth over time.
 
     Args:
         settings: of the run.
@@ -103,20 +104,24 @@ def front_fields(
         }
         for place, i in enumerate(order, 1)
     ]  # fmt: skip
-    return {"objectives": list(settings.objectives or ()), "members": rows, "hypervolume": volume_over_time(records)}
+    return {"objectives": list(settings.objectives or ()), "rank_by": settings.rank_by, "members": rows, "hypervolume": volume_over_time(records)}
 
 
 def front_sentence(front: Mapping[str, Any], n_validation: int) -> str:
     """Returns what a front came to, in plain words; from ``result.json``."""
     members = front["members"]
     knee = next(row for row in members if row["knee"])
-    ends = [members[0], members[-1]]
-    rows = [f"member {row['member']} {100 * row['validation']['accuracy']:.1f} % with {_costs(row)}" for row in ends]
+    other = next((row["member"] for row in members if not row["knee"]), None)
+    between = f"between {' and '.join(front['objectives'])}"
+    rows = [f"member {row['member']} {100 * row['validation']['accuracy']:.1f} % with {_costs(row)}" for row in (members[0], members[-1])]
+    if other is None:
+        return f"1 network {between} was trained to the end, {rows[0]} on {n_validation:,} validation images. It is handed over; there is no other to take."
     beaten = sum(not row["non_dominated"] for row in members)
+    by = " They are compared by the likelihood of the right classes, which need not follow accuracy." if front.get("rank_by") == "likelihood" else ""
     lost = f" {beaten} of them {'is' if beaten == 1 else 'are'} beaten by another one after the last training." if beaten else ""
     return (
-        f"{len(members)} networks between {' and '.join(front['objectives'])} were trained to the end; on {n_validation:,} validation images they reach from "
-        f"{' to '.join(rows)}.{lost} Member {knee['member']}, the knee, is handed over; `archduel export RUN --member 1 --to FOLDER` takes another one."
+        f"{len(members)} networks {between} were trained to the end; on {n_validation:,} validation images they reach from "
+        f"{' to '.join(rows)}.{by}{lost} Member {knee['member']}, the knee, is handed over; `archduel export RUN --member {other} --to FOLDER` takes another one."
     )
 
 

@@ -129,7 +129,7 @@ def _front(
 ) -> dict[str, Any]:
     """Returns what a result says of a front, in place of the sentence about one network."""
     found = front_fields(settings, race.members, tests, folder.part(STAGE).records)
-    sentence = f"{front_sentence(found, race.judged)} {UNKNOWN_GAIN}"
+    sentence = f"{front_sentence(found, race.judged)} {UNKNOWN_OF_FRONT}"  # no audit is of a front
     return {"front": found, "gain": {**gain, "race": {**gain["race"], "sentence": sentence}}}
 
 
@@ -377,6 +377,7 @@ def _finite(score: float) -> float | None:
 
 
 NAMES = {"start": "the space's first network", "search": "the search's best", "random": "the best random one", "standard": "the best standard one", "tuned": "plain fine-tuning of a pretrained network", "earlier": "that of the earlier run"}
+UNKNOWN_OF_FRONT = "What a search gains over chance is not known from one race."
 UNKNOWN_TO_TUNING = "What a search gains over plain fine-tuning is not known from one race."
 UNKNOWN_GAIN = "What a search gains over chance is not known from one race; `archduel audit` measures it."
 

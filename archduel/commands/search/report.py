@@ -13,11 +13,13 @@ from archduel.commands.search.settings import read_settings
 from archduel.commands.search.words import (
     all_tests,
     compared_rung,
+    guessing_sentence,
     images_read,
     latency_words,
     look_words,
     ranking_sentence,
     start_sentences,
+    warnings_of,
 )
 from archduel.core.disk import read_toml, write_atomic
 from archduel.core.job import JOURNAL, RESULT
@@ -142,7 +144,7 @@ def report_data(folder: Path, records: Records | None = None) -> dict[str, Any]:
         data["budget_seconds"] = settings.seconds + sum(r["seconds"] for r in records if r["event"] == "more")
     noted = next((r for r in records if r["event"] == "data"), None)
     if noted is not None:
-        data |= {"skipped": noted["skipped"], "warnings": noted["warnings"]}
+        data |= {"skipped": noted["skipped"], "warnings": warnings_of(noted["warnings"], settings.metric)}
     if result is None:
         data["unfinished"] = _how_far(records)
         return data
@@ -200,7 +202,7 @@ def _finished(folder: Path, result: Mapping[str, Any], records: Records) -> dict
         "mistakes": mistakes,
         "balance": _balance(data),
         **({"front": {**result["front"], "metric": f"validation {result['metric'].replace('_', ' ')}"}} if "front" in result else {}),
-        "warnings": [*data["warnings"], *filter(None, [ranking_sentence(result)])],
+        "warnings": list(filter(None, [guessing_sentence(result), *warnings_of(data["warnings"], result["metric"]), ranking_sentence(result)])),
         "skipped": data["skipped"],
     }  # fmt: skip
 

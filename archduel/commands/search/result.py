@@ -11,7 +11,13 @@ from archduel.commands.search.final import SCORES, FinalNetwork, FinalStage, net
 from archduel.commands.search.plan import Plan
 from archduel.commands.search.settings import Settings
 from archduel.commands.search.stages import Selection
-from archduel.commands.search.words import SHARED, images_read, latency_words, ranking_sentence
+from archduel.commands.search.words import (
+    SHARED,
+    guessing_sentence,
+    images_read,
+    latency_words,
+    ranking_sentence,
+)
 from archduel.core import Arch, Estimate, Space, Strategy, win_matrix
 from archduel.data import Dataset
 from archduel.errors import StateError
@@ -248,6 +254,7 @@ def gain(result: Mapping[str, Any]) -> list[str]:
         f"        test {result['metric'].replace('_', ' ')} {mean:.2%} ({number}), {winner['params']:,} parameters, "
         f"{winner['macs']:,} multiply-adds{latency_words(winner)}",
         *_footprint_line(winner, "        {}"), *_weakest(result),
+        *(f"warning: {text}" for text in filter(None, [guessing_sentence(result)])),
     ]
     ranked = ranking_sentence(result)
     return lines + [part["sentence"] for part in result["gain"].values()] + ([ranked] if ranked else [])

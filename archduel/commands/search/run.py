@@ -52,7 +52,7 @@ from archduel.commands.search.strategy import check_settings, closed_form_costs,
 from archduel.commands.tracking import following
 from archduel.core import Executor, Local, Scale, Space, Strategy, sample
 from archduel.core.blas import one_blas_thread
-from archduel.core.job import RUN, Job
+from archduel.core.job import RUN, Job, read_result
 from archduel.core.places import same_place
 from archduel.data import Dataset, load
 from archduel.data.load import source_of
@@ -375,9 +375,9 @@ def search(
         **limits,
         **settings,
     )
-    check_audit(audit, checked, race=races(checked))
-    path = Path(as_path("out", out)) if out is not None else same.place_for(checked)
     progress = Progress(quiet=quiet)
+    check_audit(audit, checked, race=races(checked), say=progress.say)
+    path = Path(as_path("out", out)) if out is not None else same.place_for(checked)
     line = printable(command or " ".join(sys.argv) or "archduel.search(...)")
     folder = same.opened(path, checked, line, gone)
     try:
@@ -423,7 +423,7 @@ def _more(
         raise SettingError(f"--time {time} goes on with a finished run; say which one: --out FOLDER")
     path, progress, line = Path(as_path("out", out)), Progress(quiet=quiet), command or " ".join(sys.argv) or "archduel.search(...)"
     before = read_settings(path)
-    check_audit(audit, before, race=races(before))
+    check_audit(audit, before, race=races(before), result=read_result(path))
     text = same.data_text(data)
     as_before(before, given)
     before = before if same_place(before.data, text, {}, path) else before.model_copy(update={"data": text})  # its images are compared

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from archduel.data.findings import OTHER_METRIC
 from archduel.reporting.text import drawn
 
-__all__ = ["SHARED", "all_tests", "compared_rung", "images_read", "latency_words", "look_words", "ranking_sentence", "start_sentences"]
+__all__ = ["SHARED", "all_tests", "compared_rung", "guessing_sentence", "images_read", "latency_words", "look_words", "ranking_sentence", "start_sentences", "warnings_of"]
 
 SHARED = "shared weights"
 
@@ -15,6 +16,8 @@ SHARED = "shared weights"
 def latency_words(network: Mapping[str, Any]) -> str:
     """Returns the latency of a network for the end of a sentence, empty where it is not known."""
     here = f", {network['latency_ms']:.2g} ms an image" if "latency_ms" in network else ""
+    if "latency_limit_ms" in network:
+        here += f" (within {network['latency_limit_ms']:g} ms when it entered, slower when measured again)"
     there = network.get("device_latency")
     if there is None:
         return here
@@ -34,6 +37,30 @@ def all_tests(data: Mapping[str, Any]) -> int | None:
 def look_words(rule: str) -> str:
     """Returns how images became square, for a list of their properties."""
     return {"none": "as they are", "crop": "cropped", "letterbox": "with borders"}.get(rule, rule)
+
+
+def warnings_of(warnings: Sequence[str], metric: str) -> list[str]:
+    """Returns what was found in images, without the advice to take another metric than accuracy where that was done."""
+    return [warning if metric == "accuracy" else warning.removesuffix(OTHER_METRIC) for warning in warnings]
+
+
+def guessing_sentence(result: Mapping[str, Any]) -> str:
+    """Returns that a network does no better than who always says the most frequent class, as far as the test images tell; empty where it does.
+
+    Runs for another metric than accuracy weigh classes otherwise, and are not asked.
+    """
+    from archduel.reporting.statistics import share_interval  # SciPy
+
+    confusion = result["networks"]["search"]["confusion"]
+    totals = [sum(line) for line in confusion]
+    n, most = sum(totals), max(totals)
+    if result["metric"] != "accuracy" or share_interval(sum(line[i] for i, line in enumerate(confusion)), n).low > most / n:
+        return ""
+    name = result["data"]["classes"][totals.index(most)]
+    return (
+        f"who always says {name!r} is right on {100 * most / n:.1f} % of these test images, and this network is not known to do better; "
+        "it needs more time, more images or looser limits"
+    )
 
 
 def start_sentences(result: Mapping[str, Any]) -> list[str]:
@@ -56,10 +83,11 @@ def start_sentences(result: Mapping[str, Any]) -> list[str]:
     rung = min((max((len(curve) for curve in part), default=0) for part in curves.values()), default=0) - 1
     if rung >= 0:
         known, scratch = (max((curve[rung] for curve in curves[side] if len(curve) > rung), key=lambda p: p["score"]) for side in (True, False))
-        told.append(
-            f"At equal training the best pretrained network was right on {100 * known['accuracy']:.1f} % of the validation images, the best from "
-            f"scratch on {100 * scratch['accuracy']:.1f} %."
-        )
+        if (metric := result.get("metric", "accuracy")) == "accuracy":
+            said = "was right on {:.1f} % of the validation images, the best from scratch on {:.1f} %"
+        else:  # that is what the curves are of
+            said = f"came to a {metric.replace('_', ' ')} of {{:.1f}} % on the validation images, the best from scratch to {{:.1f}} %"
+        told.append(f"At equal training the best pretrained network {said.format(100 * known['accuracy'], 100 * scratch['accuracy'])}.")
     lesson = result["race"].get("lesson")
     if lesson:
         told.append(

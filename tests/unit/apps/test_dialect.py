@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -12,7 +13,9 @@ from typer.testing import CliRunner
 from archduel.commands import app
 from archduel.commands.dialect import modern, usable_device
 from archduel.commands.options import parse_count
+from archduel.commands.progress import Progress
 from archduel.commands.runs.status import state_of
+from archduel.commands.search.audit import audit, audited, check_audit
 from archduel.commands.search.same import opened, usual_device
 from archduel.commands.search.settings import make_settings
 from archduel.core.job import RUN, Job
@@ -164,6 +167,42 @@ def test_what_would_end_a_search_late_is_noticed_before_it_begins(
     assert answer.exit_code != 0
     assert told in str(answer.exception)
     assert list(tmp_path.rglob("*.toml")) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "result"),
+    [
+        ({"objectives": ["accuracy", "macs"]}, {"front": {}, "race": {"winner": 0, "candidates": [{"arch": "stages:0"}]}}),
+        ({"race": False}, {}),
+        ({"start": "pretrained"}, {"race": {"winner": 0, "candidates": [{"arch": "pretrained:0"}]}, "start": {"known": ["pretrained"]}}),
+    ],
+)
+def test_a_run_of_which_there_is_no_audit_is_refused_in_the_same_words_before_it_and_after(
+    settings: dict[str, Any], result: dict[str, Any], tmp_path: Path
+) -> None:
+    checked = make_settings(data="digits", seconds=60.0, **settings)
+    check_audit(None, checked, race=settings.get("race", True))
+    with pytest.raises(SettingError, match="; leave --audit out, or search with ") as before:
+        check_audit("30s", checked, race=settings.get("race", True))
+    with begun(tmp_path / "run"):
+        (tmp_path / "run" / "result.json").write_text(json.dumps(result))
+    with pytest.raises(RunError, match="; audit a run with ") as after:
+        audit(tmp_path / "run", quiet=True)
+    assert str(before.value).partition(";")[0] in str(after.value)
+    if "start" in result:  # it will be trained on and stay what it is
+        with pytest.raises(SettingError, match="an audit trains from scratch"):
+            check_audit("30s", make_settings(data="digits", seconds=60.0), race=True, result=result)
+    audited(tmp_path / "run", "30s", Progress(quiet=True), quiet=True, command="")  # after a search there is no error: its result stands
+
+
+def test_who_asks_for_an_audit_is_told_beforehand_what_it_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    for here in (False, True):
+        monkeypatch.setattr("archduel.commands.search.audit.may_know", lambda settings, here=here: here)
+        check_audit("30s", make_settings(data="digits", seconds=60.0), race=True, say=said.append)
+        check_audit(None, make_settings(data="digits", seconds=60.0), race=True, say=said.append)
+        assert len(said) == here
+    assert "--start scratch" in said[0]
 
 
 def begun(folder: Path) -> Job:

@@ -14,7 +14,13 @@ from archduel.commands.search.final import FinalNetwork, FinalStage
 from archduel.commands.search.report import _costs, _how_far, _title
 from archduel.commands.search.result import gain, result_of
 from archduel.commands.search.stages import Selection
-from archduel.commands.search.words import compared_rung, ranking_sentence
+from archduel.commands.search.words import (
+    compared_rung,
+    guessing_sentence,
+    ranking_sentence,
+    start_sentences,
+    warnings_of,
+)
 from archduel.core import Arch, Cost, Estimate
 from archduel.data import Preprocessing
 from archduel.errors import StateError
@@ -221,3 +227,38 @@ def test_the_cost_of_a_race_is_all_of_its_training_in_seconds() -> None:
 def test_a_report_is_called_like_the_folder_of_images(data: str, title: str) -> None:
     assert _title(data, {"place": {"path": "/home/me/pictures", "relative": ".."}}) == title
     assert _title("digits", {}) == "digits"
+
+
+@pytest.mark.parametrize(
+    ("confusion", "metric", "said"),
+    [
+        ([[30, 0], [70, 0]], "accuracy", True),  # always a; always b would be right more often
+        ([[3, 27], [2, 68]], "accuracy", True),  # 71 of 100: 61 to 79 %
+        ([[20, 10], [2, 68]], "accuracy", False),
+        ([[0, 30], [0, 70]], "balanced_accuracy", False),  # weighs classes otherwise
+    ],
+)
+def test_a_network_that_does_no_better_than_a_guess_is_said_to_be_that(confusion: list[list[int]], metric: str, said: bool) -> None:
+    known = {"metric": metric, "data": {"classes": ["a", "b"]}, "networks": {"search": {"confusion": confusion}}}
+    sentence = guessing_sentence(known)
+    assert bool(sentence) == said
+    assert not said or sentence.startswith("who always says 'b' is right on 70.0 % of these test images, and this network is not known to do better")
+
+
+def test_advice_that_was_taken_is_not_given_again() -> None:
+    found = ["classes are unbalanced: 36 of 'a', 6 of 'b'; consider balanced_accuracy or macro_f1 as the metric", "3 images are there twice"]
+    assert warnings_of(found, "accuracy") == found
+    assert warnings_of(found, "macro_f1") == ["classes are unbalanced: 36 of 'a', 6 of 'b'", found[1]]
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("accuracy", "the best pretrained network was right on 25.0 % of the validation images, the best from scratch on 11.0 %."),
+        ("balanced_accuracy", "the best pretrained network came to a balanced accuracy of 25.0 % on the validation images, the best from scratch to 11.0 %."),
+    ],
+)
+def test_two_starts_are_compared_in_the_metric_of_the_run(metric: str, said: str) -> None:
+    candidates = [{"arch": arch, "curve": [{"accuracy": share, "score": share}]} for arch, share in (("pretrained:0", 0.25), ("stages:0", 0.11))]
+    told = start_sentences({"metric": metric, "start": {"sentence": "start: both", "known": ["pretrained"], "probes": []}, "race": {"candidates": candidates}})
+    assert told == ["Start: both.", f"At equal training {said}"]

@@ -151,6 +151,8 @@ def test_files_that_are_no_weights_are_refused_and_run_nothing(tmp_path: Path, c
     path = tmp_path / "x.pt"
     with pytest.raises(DataError, match="there is no file"):
         read_checkpoint(path)
+    with pytest.raises(DataError, match="is a folder, expected a file of weights"):
+        read_checkpoint(tmp_path)
     torch.save({"state_dict": Bomb()}, path)
     with pytest.raises(DataError, match=r"never objects that would run code"):
         read_checkpoint(path)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archduel.commands.search.latency import latency_at, latency_limit
+from archduel.commands.search.latency import latency_at, latency_facts, latency_limit
 from archduel.commands.search.settings import make_settings
 from archduel.commands.search.words import latency_words
-from archduel.core import Scale, sample
+from archduel.core import Arch, Scale, sample
 from archduel.core.disk import write_atomic
 from archduel.devices import open_device
 from archduel.devices.measurements import Kit, KitNetwork, Measured
@@ -67,5 +67,18 @@ def test_what_is_said_of_the_network() -> None:
     here = {"latency_ms": 0.51}
     assert latency_words({}) == ""
     assert latency_words(here) == ", 0.51 ms an image"
+    assert latency_words({**here, "latency_limit_ms": 0.5}) == ", 0.51 ms an image (within 0.5 ms when it entered, slower when measured again)"
     there = {**here, "device_latency": {"device": "pi4", "ms": 4.2, "low": 3.1, "high": 5.9}}
     assert latency_words(there) == ", 0.51 ms an image here, about 4.2 ms on pi4 (3.1 to 5.9)"
+
+
+@pytest.mark.parametrize(
+    ("measured", "told"),
+    [([0.6, 0.55, 0.4], {"latency_ms": 0.4}), ([0.6, 0.55, 0.7], {"latency_ms": 0.55, "latency_limit_ms": 0.5}), ([0.3], {"latency_ms": 0.3})],
+)
+def test_a_latency_above_its_limit_is_measured_again_before_it_is_told(measured: list[float], told: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(measured)
+    monkeypatch.setattr("archduel.commands.search.latency.latency_of", lambda *of, **how: lambda arch: next(times))
+    settings = make_settings(data="digits", seconds=60.0, max_latency_ms=0.5)
+    assert latency_facts(settings, Arch("stages", (0,)), Scale(4, 1, 8, 1, 10)) == told
+    assert next(times, None) is None

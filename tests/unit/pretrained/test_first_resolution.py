@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from archduel.core import Scale
-from archduel.pretrained.known import LEAST_LESSONS, SHORTER, Known
+from archduel.pretrained.known import LEAST_LESSONS, SHORTER, Known, _longest
 from archduel.pretrained.prefixes import Seen, full, prefix, prefix_of
 from archduel.pretrained.resolution import (
     ALONE_SHARE,
@@ -58,21 +58,21 @@ def seconds_for(side: int, blocks: int) -> float:
 @pytest.mark.parametrize(("lower", "side"), [(64, 96), (96, 128)])
 def test_a_larger_resolution_that_says_more_and_is_shown_enough_images(blocks: int, lower: int, side: int) -> None:
     assert 0.3 < share(blocks, side) < 1
-    assert known()._centre(seen(blocks), 1.001 * seconds_for(side, blocks), meet=True)[0] == side
-    assert known()._centre(seen(blocks), 0.999 * seconds_for(side, blocks), meet=True)[0] == lower
+    assert known()._centre(_longest(seen(blocks)), 1.001 * seconds_for(side, blocks), meet=True)[0] == side
+    assert known()._centre(_longest(seen(blocks)), 0.999 * seconds_for(side, blocks), meet=True)[0] == lower
 
 
 def test_resolutions_are_compared_by_all_images_that_judge() -> None:
     plenty = 1e9
     noisy = [replace(each, evidence=-1.0 - abs(each.resolution - 64) / 100) for each in seen(12, best=128)]
-    assert known()._centre(seen(12, best=128), plenty, meet=True)[0] == 128
-    assert known()._centre(noisy, plenty, meet=True)[0] == 64
+    assert known()._centre(_longest(seen(12, best=128)), plenty, meet=True)[0] == 128
+    assert known()._centre(_longest(noisy), plenty, meet=True)[0] == 64
 
 
 def test_more_pixels_that_say_less_are_not_begun_with() -> None:
     """The first 7 blocks of EfficientNet-Lite0: a probe of 64 % at 64 px, 58 % at 96 px, 47 % at 128 px."""
-    assert known()._centre(seen(7, best=64), 1e9, meet=True)[0] == 64
-    assert known()._centre(seen(7, best=96), 1e9, meet=True)[0] == 96
+    assert known()._centre(_longest(seen(7, best=64)), 1e9, meet=True)[0] == 64
+    assert known()._centre(_longest(seen(7, best=96)), 1e9, meet=True)[0] == 96
 
 
 @pytest.mark.parametrize(("more", "first"), [(1.1 * MORE, 128), (0.9 * MORE, 96), (-1.0, 96)])
@@ -92,7 +92,7 @@ def test_the_largest_that_is_shown_enough_images_is_where_others_may_enter() -> 
     found = known()
     needed = seconds_for(128, 7)
     for given, largest in ((0.999 * needed, 96), (1.001 * needed, 128)):
-        assert found._centre(seen(7, best=96), given, meet=True) == (96, largest)
+        assert found._centre(_longest(seen(7, best=96)), given, meet=True) == (96, largest)
         found.seen = seen(7, best=96)
         assert {plan_of(proposal.arch).resolution for proposal in found._proposals(given)} == {96, largest}
         assert {plan_of(proposal.arch).resolution for proposal in found._proposals(given, meet=False)} == {96}
@@ -104,8 +104,8 @@ def test_a_race_too_short_to_compare_resolutions_trains_one_network_for_more_of_
     assert needed > 1
     for time, short, longer in ((1.001, 128, 128), (1.001 / needed, 128, 96), (0.999 / needed, 96, 96)):
         seconds = time * seconds_for(128, 12)
-        assert known()._centre(seen(12), seconds, meet=False)[0] == short
-        assert known()._centre(seen(12), seconds, meet=True)[0] == longer
+        assert known()._centre(_longest(seen(12)), seconds, meet=False)[0] == short
+        assert known()._centre(_longest(seen(12)), seconds, meet=True)[0] == longer
     cost = 1.001 * ENOUGH_IMAGES * FINE_TUNING * COST[96] / ALONE_SHARE
     assert looks(SIDES, COST[64], cost, 1e6, 10_000, 3_000, meet=False).sides == (64, 96)
     assert looks(SIDES, COST[64], cost, 1e6, 10_000, 3_000, meet=True).sides == (64,)
@@ -208,8 +208,8 @@ def test_few_images_are_repeated_less_and_seen_larger() -> None:
     assert looks(SIDES, COST[64], few * time, 1e6, 200, 50).sides == (64, 96, 128)
     assert looks(SIDES, COST[64], few * time, 1e6, 50_000, 5_000).sides == (64,)
     found = replace(known(), _images=200)
-    assert found._centre(seen(12), few * 1.001 * seconds_for(128, 12), meet=True)[0] == 128
-    assert known()._centre(seen(12), few * 1.001 * seconds_for(128, 12), meet=True)[0] == 64
+    assert found._centre(_longest(seen(12)), few * 1.001 * seconds_for(128, 12), meet=True)[0] == 128
+    assert known()._centre(_longest(seen(12)), few * 1.001 * seconds_for(128, 12), meet=True)[0] == 64
 
 
 @pytest.mark.parametrize(("n", "passes"), [(200, enough_images(200) / 200), (5_000, LEAST_LESSONS)])
@@ -223,14 +223,14 @@ def test_a_teacher_is_shown_enough_images_and_all_of_them_three_times(n: int, pa
 
 
 def test_the_smallest_where_none_is_shown_enough_and_without_a_clock() -> None:
-    assert known()._centre(seen(12), 1e-3, meet=True)[0] == 64
-    assert known()._centre(seen(12), None, meet=True)[0] == 64
+    assert known()._centre(_longest(seen(12)), 1e-3, meet=True)[0] == 64
+    assert known()._centre(_longest(seen(12)), None, meet=True)[0] == 64
 
 
 def test_what_is_kept_costs_no_more_than_all() -> None:
     # the neck's cut, one more than there are blocks, makes at most the whole backbone's multiply-adds as it is priced
     needed = ENOUGH_IMAGES * FINE_TUNING * COST[96] / FINAL_SHARE
-    assert known()._centre(seen(17), 1.001 * needed, meet=True)[0] == 96
+    assert known()._centre(_longest(seen(17)), 1.001 * needed, meet=True)[0] == 96
 
 
 @pytest.mark.parametrize(

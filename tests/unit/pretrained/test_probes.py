@@ -10,9 +10,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from archduel.core import Scale
 from archduel.pretrained import features as features_module
-from archduel.pretrained.features import FEATURES, cached_features
+from archduel.pretrained import known as known_module
+from archduel.pretrained.features import FEATURES, cached_features, frozen_features, own_features
+from archduel.pretrained.prefixes import full, prefix
 from archduel.pretrained.probes import logistic_head, ridge_probe
+from archduel.spaces.pretrained.backbones import backbone
+from archduel.spaces.pretrained.member import Member, build
+from archduel.spaces.pretrained.space import Pretrained, arch_of
+from archduel.training.images import Pixels
 
 
 def clusters(n: int, spread: float, seed: int) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
@@ -111,3 +118,54 @@ def test_the_cache_is_bounded_and_does_without_a_disk(tmp_path: Path, monkeypatc
     (tmp_path / "file").write_text("no folder")
     assert cached_features(("a", "b", 1, "c"), lambda: made([]), cache=tmp_path / "file") is not None
     assert cached_features(("a", "b", 2, "c"), lambda: None, cache=tmp_path) is None
+
+
+def kept(blocks: int, width: float = 1.0, *, seed: int = 3) -> Member:
+    """Returns the beginning of a backbone with drawn weights, looking at images of 32 px at 64 px."""
+    plan = prefix("efficientnet_lite0", 64, blocks) if width == 1.0 else full(backbone("efficientnet_lite0"), 64, width)
+    assert plan is not None
+    network = build(arch_of(plan), Scale(1, 1, 32, 3, 4))
+    network.initialise(torch.Generator().manual_seed(seed))
+    return network.eval()
+
+
+def shown(n: int = 12) -> Pixels:
+    """Returns images of noise."""
+    rng = np.random.default_rng(0)
+    return Pixels(rng.integers(0, 256, (n, 3, 32, 32), np.uint8), np.arange(n) % 4, (0.5,) * 3, (0.25,) * 3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_networks_own_features_are_those_of_the_backbone_that_it_is_a_part_of(precision: str) -> None:
+    part, whole = kept(5), kept(9)
+    whole.load_state_dict({name: value for name, value in part.state_dict().items() if not name.startswith("head.")}, strict=False)
+    theirs = frozen_features(whole, whole.shown, shown(), precision=precision)
+    ours = own_features(part, shown(), precision=precision)
+    assert sorted(theirs) == list(range(1, 10))
+    assert ours.dtype == np.float16
+    np.testing.assert_array_equal(ours, theirs[5])
+    assert next(part.stem.parameters()).is_contiguous()
+
+
+def test_features_agree_within_the_error_of_bf16() -> None:
+    network = kept(5)
+    exact, quick = (own_features(network, shown(), precision=precision).astype(np.float64) for precision in ("fp32", "bf16"))
+    error = np.abs(quick - exact)
+    assert 0 < error.max() < 16 * 2**-8 * np.abs(exact).max()  # 5 blocks of three layers, each rounded to 8 bits
+    assert np.corrcoef(exact.ravel(), quick.ravel())[0, 1] > 0.999
+
+
+def test_heads_begin_with_features_of_the_precision_in_which_frozen_ones_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def noted(model: Member, images: Pixels, *, precision: str) -> NDArray[np.float16]:
+        asked.append(precision)
+        return own_features(model, images, precision=precision)
+
+    monkeypatch.setattr(known_module, "own_features", noted)
+    network, scale = kept(0, 0.5), Scale(1, 1, 32, 3, 4)
+    known = known_module.Known(Pretrained(backbones=["efficientnet_lite0"]), scale, (0.5,) * 3, (0.25,) * 3, lambda *of: True, precision="bf16")
+    before = network.head.classifier.weight.clone()
+    known._begin(network, full(backbone("efficientnet_lite0"), 64, 0.5), shown())
+    assert asked == ["bf16"]
+    assert not torch.equal(before, network.head.classifier.weight)

@@ -196,6 +196,10 @@ def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path: Path, monke
         with pytest.raises((DataError, StateError), match=wanted) as refused:
             add(file, name=LITE, cache=tmp_path / "cache")
         assert "\n" not in str(refused.value)
+    for folder, inside in ((tmp_path, r"give the file: bomb.pth, code.pth, code2.pth \.\.\."), (tmp_path / "bare", r"it holds none \(\.pth, \.pt, \.safetensors\)")):
+        folder.mkdir(exist_ok=True)
+        with pytest.raises(DataError, match=rf"is a folder, expected a file of weights; {inside}$"):
+            add(folder, cache=tmp_path / "cache")
     monkeypatch.setattr(reader, "LARGEST", 1 << 20)
     for name in ("good.pth", "bomb.pth"):
         with pytest.raises(DataError, match="expected at most 1,048,576"):

@@ -435,3 +435,5 @@ def test_few_steps_of_a_published_network_are_small_ones() -> None:
     assert candidate.peak(10.0, 0.1) == 1.0
     assert candidate.peak(10.0, 0.0) == 1.0  # nothing is known of it
     assert candidate.peak(-1.0, 1.0) == pytest.approx((8 / FEW_STEPS) ** 2)
+    candidate.seconds = 4.0
+    assert candidate.peak(10.0, 0.0) == pytest.approx((28 / FEW_STEPS) ** 2)  # the first step of the last training: as long as those of the race

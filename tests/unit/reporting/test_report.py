@@ -86,7 +86,7 @@ def test_a_whole_run_shows_every_part(data: dict[str, Any]) -> None:
     text = " ".join(checker.text).replace("\u00a0", " ")
     for part in (
         "The search gained 0.8 ± 0.3 points", "Final networks", "Search against random search", "Rank agreement", "Comparator",
-        "Size against accuracy", "Learning curves", "Confusions", "Worst mistakes", "Skipped files", "Failed candidates",
+        "Size against accuracy", "Learning curves", "Confusions", "right class the winner held for least likely", "Skipped files", "Failed candidates",
         "archduel search flowers/ --time 2h", "1 h 54 min by the clock of the 2 h allowed (95 %)", "tulip & <other>", "loss became nan",
     ):  # fmt: skip
         assert part in text, part
@@ -270,3 +270,4 @@ def test_scores_of_another_recipe_stay_off_the_front() -> None:
     page = report_html({"points": [*points, {"arch": "b", "params": 50, "score": 0.9, "kind": "longer", "front": False}]})
     assert "The 2 architectures on the front" in page
     assert "left out of it (n = 1)" in page
+    assert "The architecture on the front" in report_html({"points": points[:1]})
