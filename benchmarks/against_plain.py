@@ -370,7 +370,7 @@ def duels(records: dict[tuple[Any, ...], dict[str, Any]], row: str, limit: str) 
         own, rivals = records.get((row, limit, seed, "archduel")), opponents(records, row, limit, seed)
         if own and rivals:
             best = max(rivals, key=lambda record: record["validation"])
-            pairs.setdefault(("archduel", f"best of {len(rivals)} scripts"), []).append((own, best))
+            pairs.setdefault(("archduel", "best of the script's"), []).append((own, {**best, "side": f"{best['side']} of {len(rivals)}"}))
             if on_all := records.get((row, "none", seed, f"all-{best['side'][-1]}")):
                 pairs.setdefault(("archduel", "that script on all images"), []).append((own, on_all))
     return pairs
