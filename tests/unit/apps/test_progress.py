@@ -99,7 +99,7 @@ def test_a_warning_names_the_line_of_who_called_the_package_however_deep_it_was_
         preprocessing=SimpleNamespace(rule="none"),
     )  # fmt: skip
     with pytest.warns(ArchduelWarning, match="few images") as told:
-        say_images(progress, cast(Any, None), cast(Any, dataset))
+        say_images(progress, cast(Any, SimpleNamespace(metric="accuracy")), cast(Any, dataset))
     assert told[0].filename == __file__
 
 
@@ -108,5 +108,5 @@ def test_drawn_test_images_are_said_in_the_words_of_the_report(capsys: pytest.Ca
         facts={"test_of": 10_000}, train=range(3), validation=range(2), test=range(2_000), n_classes=2, image_size=8, name="mine", warnings=[],
         preprocessing=SimpleNamespace(rule="none"),
     )  # fmt: skip
-    say_images(Progress(), cast(Any, None), cast(Any, dataset))
+    say_images(Progress(), cast(Any, SimpleNamespace(metric="accuracy")), cast(Any, dataset))
     assert "3 train, 2 validation, 2,000 drawn from 10,000 test; 8 px" in capsys.readouterr().out
