@@ -103,17 +103,13 @@ def recoloured(images: Tensor, kinds: Tensor, amounts: Tensor) -> Tensor:
         kinds: (N,) numbers of :data:`ONE_OF`.
         amounts: (N,) from -1 to 1, shares of :data:`STRONGEST`.
     """
-    return _recolour(images.clone(), kinds, amounts)
-
-
-def _recolour(images: Tensor, kinds: Tensor, amounts: Tensor) -> Tensor:
-    """Changes colours in place."""
+    changed = images.clone()
     for kind in range(COLOURED):  # of each a few images, so nothing is done to all of them
         rows = torch.nonzero(kinds == kind).flatten()
         if len(rows):
             strength = (amounts[rows] * STRONGEST[kind]).view(-1, 1, 1, 1)
-            images[rows] = _recoloured(images[rows].float().div_(255), kind, strength).mul_(255).round_().byte()
-    return images
+            changed[rows] = _recoloured(images[rows].float().div_(255), kind, strength).mul_(255).round_().byte()
+    return changed
 
 
 def _recoloured(images: Tensor, kind: int, strength: Tensor) -> Tensor:
@@ -136,11 +132,6 @@ def warped(images: Tensor, kinds: Tensor, amounts: Tensor) -> Tensor:
         kinds: (N,) numbers of :data:`ONE_OF`.
         amounts: (N,) from -1 to 1, shares of :data:`STRONGEST`.
     """
-    return _warp(images.clone(), kinds, amounts)
-
-
-def _warp(images: Tensor, kinds: Tensor, amounts: Tensor) -> Tensor:
-    """Moves pixels in place."""
     rows = torch.nonzero(kinds >= COLOURED).flatten()
     if not len(rows):
         return images
@@ -154,7 +145,7 @@ def _warp(images: Tensor, kinds: Tensor, amounts: Tensor) -> Tensor:
     beneath = torch.stack([across - sine, cosine], 1)[:, None, None] * y[:, None, None]  # (R, H, 1, 2)
     grid = along + (beneath + 2 * torch.stack([right, below], 1)[:, None, None])  # (R, H, W, 2)
     moved = F.grid_sample(images[rows], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return images.index_copy_(0, rows, moved)
+    return images.index_copy(0, rows, moved)
 
 
 # -- Spoiled copies of images: noise, blur, contrast, JPEG. For asking how a network bears what a camera does ---------
@@ -336,14 +327,13 @@ def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     The square is clipped at the border. Source: DeVries and Taylor, arXiv 1708.04552.
     """
     n, _, height, width = images.shape
-    return images if side == 0 else _cut(images.clone(), side, _hole(n, height, width, generator))
+    return images if side == 0 else _cut(images, side, _hole(n, height, width, generator))
 
 
 def _cut(images: Tensor, side: int, hole: Tensor) -> Tensor:
-    """Cuts out in place."""
     _, _, height, width = images.shape
     rows, columns = _inside(height, side, hole[0]), _inside(width, side, hole[1])  # (N, H), (N, W)
-    return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0)  # mask (N, 1, H, W)
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)  # mask (N, 1, H, W)
 
 
 def _inside(length: int, side: int, centre: Tensor) -> Tensor:
@@ -402,11 +392,9 @@ def augmented(
         images = _flipped(images, changes.mirror)
     if changes.colour is not None:
         images = jittered(images.float() / 255, changes.colour, list(changes.order)) * 255
-    if changes.kind is not None and changes.amount is not None:
-        images = _recolour(images if changes.shift is not None or changes.mirror is not None else images.clone(), changes.kind, changes.amount)
-    floats = normalise(images, mean, std)
-    if changes.kind is not None and changes.amount is not None:
-        floats = _warp(floats, changes.kind, changes.amount)
+    one = None if changes.kind is None or changes.amount is None else (changes.kind, changes.amount)
+    floats = normalise(recoloured(images, *one) if one else images, mean, std)
+    floats = warped(floats, *one) if one else floats
     # After normalising, so that the hole is the mean colour and not black.
     floats = floats if changes.hole is None else _cut(floats, recipe.cutout, changes.hole)
     return _laid(floats, channels_last=recipe.channels_last)
